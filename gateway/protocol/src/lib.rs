@@ -1,0 +1,1 @@
+//! Channel names, the event envelope and the messages between clients and the gateway.

@@ -1,0 +1,1 @@
+//! Carries Kafka events to WebSocket clients, one pinned core a shard.

@@ -1,0 +1,1 @@
+//! Simulates a trading platform's events into Kafka; HTTP control API.
