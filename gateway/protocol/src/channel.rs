@@ -1,0 +1,372 @@
+//! Channels (`TOKEN.kind`), the patterns that select them, and the kinds of topics.
+//!
+//! A name is split at its last dot, so a token may have dots and a kind may not. Names are bounded in length and alphabet;
+//! every byte of a valid name stands in JSON as itself.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::code;
+
+/// The longest token.
+pub const TOKEN_BYTES_MAX: usize = 64;
+/// The longest kind.
+pub const KIND_BYTES_MAX: usize = 32;
+/// The longest channel or pattern: a token, the dot, a kind.
+pub const NAME_BYTES_MAX: usize = TOKEN_BYTES_MAX + 1 + KIND_BYTES_MAX;
+/// The topics that are read when none are named.
+pub const TOPICS: [&str; 8] = [
+    "odin.trades",
+    "odin.liquidity",
+    "odin.balances",
+    "odin.metadata",
+    "odin.social",
+    "odin.community",
+    "odin.creation",
+    "odin.analytics",
+];
+
+const WILDCARD: &str = "*";
+
+/// One channel: the events of one kind of one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Channel<'a> {
+    /// The key of the records.
+    pub token: &'a str,
+    /// The kind of their topic.
+    pub kind: &'a str,
+}
+
+/// What a subscription selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pattern<'a> {
+    /// `BTC.trade`: one channel.
+    Exact {
+        /// The token.
+        token: &'a str,
+        /// The kind.
+        kind: &'a str,
+    },
+    /// `BTC.*`: every kind of one token.
+    Token(&'a str),
+    /// `*.trade`: one kind of every token.
+    Kind(&'a str),
+    /// `*`: everything.
+    All,
+}
+
+/// A pattern that owns (or borrows) its canonical text: what an acknowledgement shows and a registry keeps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PatternName<'a>(Cow<'a, str>);
+
+/// Why a text is not a channel or a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// Nothing at all.
+    #[error("the name is empty: write TOKEN.kind, for example BTC.trade")]
+    EmptyName,
+    /// No dot, and not `*`.
+    #[error("the name has no dot: write TOKEN.kind (BTC.trade), TOKEN.*, *.kind or *")]
+    NoDot,
+    /// Nothing before the last dot.
+    #[error("the token before the last dot is empty: write TOKEN.kind, or *.kind for every token")]
+    EmptyToken,
+    /// Nothing after the last dot.
+    #[error("the kind after the last dot is empty: write TOKEN.kind, or TOKEN.* for every kind")]
+    EmptyKind,
+    /// The token exceeds [`TOKEN_BYTES_MAX`].
+    #[error("the token is {bytes} bytes long: at most {TOKEN_BYTES_MAX} are allowed")]
+    TokenTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The kind exceeds [`KIND_BYTES_MAX`].
+    #[error("the kind is {bytes} bytes long: at most {KIND_BYTES_MAX} are allowed")]
+    KindTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A byte outside of the alphabet.
+    #[error(
+        "the character at byte {position} is not allowed: a token is made of ASCII letters, digits and _ - : / . and a kind \
+         of letters, digits and _ -"
+    )]
+    BadCharacter {
+        /// Where in the name, counted from 0.
+        position: usize,
+    },
+    /// `*.*`.
+    #[error("*.* is written *")]
+    DoubleWildcard,
+    /// A pattern where one channel was asked for.
+    #[error("a wildcard names no single channel: write TOKEN.kind")]
+    NotOneChannel,
+}
+
+impl ChannelError {
+    /// The constant that stands for this error in messages.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::EmptyName => code::EMPTY_NAME,
+            Self::NoDot => code::NO_DOT,
+            Self::EmptyToken => code::EMPTY_TOKEN,
+            Self::EmptyKind => code::EMPTY_KIND,
+            Self::TokenTooLong { .. } => code::TOKEN_TOO_LONG,
+            Self::KindTooLong { .. } => code::KIND_TOO_LONG,
+            Self::BadCharacter { .. } | Self::NotOneChannel => code::BAD_CHARACTER,
+            Self::DoubleWildcard => code::DOUBLE_WILDCARD,
+        }
+    }
+}
+
+impl<'a> Channel<'a> {
+    /// Reads `TOKEN.kind`; a wildcard is an error.
+    pub fn parse(name: &'a str) -> Result<Self, ChannelError> {
+        match Pattern::parse(name)? {
+            Pattern::Exact { token, kind } => Ok(Self { token, kind }),
+            Pattern::Token(_) | Pattern::Kind(_) | Pattern::All => Err(ChannelError::NotOneChannel),
+        }
+    }
+}
+
+impl fmt::Display for Channel<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.token, self.kind)
+    }
+}
+
+impl<'a> Pattern<'a> {
+    /// Reads `TOKEN.kind`, `TOKEN.*`, `*.kind` or `*`.
+    pub fn parse(name: &'a str) -> Result<Self, ChannelError> {
+        let pattern = Self::split(name)?;
+        match pattern {
+            Self::Exact { token, kind } => {
+                check_token(token)?;
+                check_kind(kind, token.len() + 1)?;
+            }
+            Self::Token(token) => check_token(token)?,
+            Self::Kind(kind) => check_kind(kind, WILDCARD.len() + 1)?,
+            Self::All => {}
+        }
+        Ok(pattern)
+    }
+
+    /// The shape of a name, its parts not yet checked.
+    fn split(name: &'a str) -> Result<Self, ChannelError> {
+        if name == WILDCARD {
+            return Ok(Self::All);
+        }
+        if name.is_empty() {
+            return Err(ChannelError::EmptyName);
+        }
+        match name.rsplit_once('.').ok_or(ChannelError::NoDot)? {
+            (WILDCARD, WILDCARD) => Err(ChannelError::DoubleWildcard),
+            (WILDCARD, kind) => Ok(Self::Kind(kind)),
+            (token, WILDCARD) => Ok(Self::Token(token)),
+            (token, kind) => Ok(Self::Exact { token, kind }),
+        }
+    }
+
+    /// Whether an event of this channel is selected.
+    pub fn selects(&self, channel: Channel<'_>) -> bool {
+        match *self {
+            Self::Exact { token, kind } => token == channel.token && kind == channel.kind,
+            Self::Token(token) => token == channel.token,
+            Self::Kind(kind) => kind == channel.kind,
+            Self::All => true,
+        }
+    }
+}
+
+impl fmt::Display for Pattern<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact { token, kind } => write!(formatter, "{token}.{kind}"),
+            Self::Token(token) => write!(formatter, "{token}.{WILDCARD}"),
+            Self::Kind(kind) => write!(formatter, "{WILDCARD}.{kind}"),
+            Self::All => formatter.write_str(WILDCARD),
+        }
+    }
+}
+
+impl<'a> PatternName<'a> {
+    /// Takes a name that reads as a pattern. A refused one is handed back, to be shown.
+    pub fn parse(name: Cow<'a, str>) -> Result<Self, (Cow<'a, str>, ChannelError)> {
+        match Pattern::parse(&name) {
+            Ok(_) => Ok(Self(name)),
+            Err(error) => Err((name, error)),
+        }
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it selects.
+    pub fn pattern(&self) -> Pattern<'_> {
+        Pattern::split(&self.0).expect("a PatternName holds only text that was parsed")
+    }
+
+    /// The text, without a copy where it is borrowed.
+    pub fn into_text(self) -> Cow<'a, str> {
+        self.0
+    }
+}
+
+/// Whether a record's key can be the token of a channel.
+pub fn token_is_valid(token: &[u8]) -> bool {
+    (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.iter().copied().all(is_token_byte)
+}
+
+/// Whether a text can be the kind of a channel.
+pub fn kind_is_valid(kind: &str) -> bool {
+    (1..=KIND_BYTES_MAX).contains(&kind.len()) && kind.bytes().all(is_kind_byte)
+}
+
+/// The kind of a topic's events: `odin.trades` is `trade`, `odin.X` is `X`, of any other it is the last dotted part.
+///
+/// A topic may be named so that the result is no valid kind; whoever configures topics checks it with [`kind_is_valid`].
+pub fn kind_of_topic(topic: &str) -> &str {
+    match topic.strip_prefix("odin.").unwrap_or(topic) {
+        "trades" => "trade",
+        name => name.rsplit_once('.').map_or(name, |(_, kind)| kind),
+    }
+}
+
+fn check_token(token: &str) -> Result<(), ChannelError> {
+    match token.len() {
+        0 => Err(ChannelError::EmptyToken),
+        bytes if bytes > TOKEN_BYTES_MAX => Err(ChannelError::TokenTooLong { bytes }),
+        _ => check_alphabet(token, 0, is_token_byte),
+    }
+}
+
+fn check_kind(kind: &str, position: usize) -> Result<(), ChannelError> {
+    match kind.len() {
+        0 => Err(ChannelError::EmptyKind),
+        bytes if bytes > KIND_BYTES_MAX => Err(ChannelError::KindTooLong { bytes }),
+        _ => check_alphabet(kind, position, is_kind_byte),
+    }
+}
+
+fn check_alphabet(part: &str, position: usize, allowed: impl Fn(u8) -> bool) -> Result<(), ChannelError> {
+    match part.bytes().position(|byte| !allowed(byte)) {
+        Some(index) => Err(ChannelError::BadCharacter { position: position + index }),
+        None => Ok(()),
+    }
+}
+
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':' | b'/' | b'.')
+}
+
+fn is_kind_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_split_at_its_last_dot() {
+        assert_eq!(Pattern::parse("BTC.trade"), Ok(Pattern::Exact { token: "BTC", kind: "trade" }));
+        assert_eq!(Pattern::parse("a.b.c"), Ok(Pattern::Exact { token: "a.b", kind: "c" }));
+        assert_eq!(Pattern::parse("a.b.*"), Ok(Pattern::Token("a.b")));
+        assert_eq!(Pattern::parse("*.trade"), Ok(Pattern::Kind("trade")));
+        assert_eq!(Pattern::parse("*"), Ok(Pattern::All));
+        assert_eq!(Channel::parse("BTC.trade"), Ok(Channel { token: "BTC", kind: "trade" }));
+        assert_eq!(Channel::parse("BTC.*"), Err(ChannelError::NotOneChannel));
+    }
+
+    #[test]
+    fn a_pattern_shows_as_the_text_it_was_read_from() {
+        for name in ["BTC.trade", "x:y/z_1-2.Kind_9-", "BTC.*", "*.trade", "*", "..a"] {
+            assert_eq!(Pattern::parse(name).expect(name).to_string(), name);
+            let owned = PatternName::parse(name.into()).expect(name);
+            assert_eq!((owned.as_str(), owned.pattern()), (name, Pattern::parse(name).expect(name)));
+        }
+    }
+
+    #[test]
+    fn every_malformed_name_has_its_own_error() {
+        let token_long = format!("{}.trade", "t".repeat(65));
+        let kind_long = format!("BTC.{}", "k".repeat(33));
+        for (name, error, code) in [
+            ("", ChannelError::EmptyName, "empty_name"),
+            ("BTC", ChannelError::NoDot, "no_dot"),
+            (".trade", ChannelError::EmptyToken, "empty_token"),
+            (".*", ChannelError::EmptyToken, "empty_token"),
+            ("BTC.", ChannelError::EmptyKind, "empty_kind"),
+            ("*.", ChannelError::EmptyKind, "empty_kind"),
+            ("*.*", ChannelError::DoubleWildcard, "double_wildcard"),
+            (&token_long, ChannelError::TokenTooLong { bytes: 65 }, "token_too_long"),
+            (&kind_long, ChannelError::KindTooLong { bytes: 33 }, "kind_too_long"),
+            ("BT C.trade", ChannelError::BadCharacter { position: 2 }, "bad_character"),
+            ("BTC.tra:de", ChannelError::BadCharacter { position: 7 }, "bad_character"),
+            ("*.tr*de", ChannelError::BadCharacter { position: 4 }, "bad_character"),
+            ("B*.trade", ChannelError::BadCharacter { position: 1 }, "bad_character"),
+            ("\u{e9}.trade", ChannelError::BadCharacter { position: 0 }, "bad_character"),
+            ("B\".trade", ChannelError::BadCharacter { position: 1 }, "bad_character"),
+        ] {
+            assert_eq!(Pattern::parse(name), Err(error), "{name:?}");
+            assert_eq!(error.code(), code, "{name:?}");
+            assert!(code::ALL.contains(&error.code()));
+            assert!(!error.to_string().is_empty());
+        }
+        assert!(ChannelError::DoubleWildcard.to_string().contains("written *"));
+    }
+
+    #[test]
+    fn the_longest_names_are_accepted() {
+        let name = format!("{}.{}", "t".repeat(TOKEN_BYTES_MAX), "k".repeat(KIND_BYTES_MAX));
+        assert_eq!(name.len(), NAME_BYTES_MAX);
+        assert!(Pattern::parse(&name).is_ok());
+    }
+
+    #[test]
+    fn a_pattern_selects_exactly_its_channels() {
+        let channel = Channel { token: "BTC", kind: "trade" };
+        for (name, selected) in [
+            ("BTC.trade", true),
+            ("BTC.*", true),
+            ("*.trade", true),
+            ("*", true),
+            ("ETH.trade", false),
+            ("BTC.social", false),
+            ("ETH.*", false),
+            ("*.social", false),
+        ] {
+            assert_eq!(Pattern::parse(name).expect(name).selects(channel), selected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kind_of_a_topic_is_what_clients_of_the_former_server_know() {
+        let kinds: Vec<_> = TOPICS.iter().map(|topic| kind_of_topic(topic)).collect();
+        let known =
+            ["trade", "liquidity", "balances", "metadata", "social", "community", "creation", "analytics"];
+        assert_eq!(kinds, known);
+        assert!(kinds.iter().all(|kind| kind_is_valid(kind)));
+        assert_eq!(kind_of_topic("trades"), "trade");
+        assert_eq!(kind_of_topic("prices"), "prices");
+        assert_eq!(kind_of_topic("eu.west.quotes"), "quotes");
+        assert_eq!(kind_of_topic("odin.eu.quotes"), "quotes");
+        assert!(!kind_is_valid(kind_of_topic("odd.")));
+        assert!(!kind_is_valid(&"k".repeat(33)));
+    }
+
+    #[test]
+    fn a_token_is_valid_exactly_when_its_channel_parses() {
+        for byte in 0..=255_u8 {
+            let token = [b'a', byte];
+            let parses =
+                std::str::from_utf8(&token).is_ok_and(|text| Channel::parse(&format!("{text}.k")).is_ok());
+            assert_eq!(token_is_valid(&token), parses, "byte {byte}");
+        }
+        assert!(!token_is_valid(b""));
+        assert!(token_is_valid(&[b't'; TOKEN_BYTES_MAX]));
+        assert!(!token_is_valid(&[b't'; TOKEN_BYTES_MAX + 1]));
+    }
+}

@@ -1,0 +1,286 @@
+//! What the gateway says, but for the event's envelope: acknowledgements, errors, pongs and gaps.
+//!
+//! One type per message serves both directions: the gateway writes it (`write_json`), a client reads it back
+//! ([`ServerMessage::parse`]). Reading borrows from the text and passes over an event's data without parsing it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::position::Position;
+
+/// The answer to `subscribe`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "subscription_ack")]
+pub struct SubscriptionAck<'a> {
+    /// The channels of the message that the session has now, those it had before included.
+    pub subscribed: Vec<Cow<'a, str>>,
+    /// How many channels the session has in all.
+    pub count: usize,
+    /// The channels of the message that it did not get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected<'a>>,
+    /// For each kind, the next position of every partition, when the message asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<BTreeMap<Cow<'a, str>, Vec<Position>>>,
+}
+
+/// The answer to `unsubscribe`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "unsubscription_ack")]
+pub struct UnsubscriptionAck<'a> {
+    /// The channels of the message, none of which the session has any more.
+    pub unsubscribed: Vec<Cow<'a, str>>,
+    /// How many channels the session has left.
+    pub count: usize,
+    /// The names of the message that are no channels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected<'a>>,
+}
+
+/// A channel that was not taken, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected<'a> {
+    /// The name as it was sent, shortened when it is long.
+    pub channel: Cow<'a, str>,
+    /// One of [`crate::code`].
+    pub code: Cow<'a, str>,
+    /// What to do about it.
+    pub message: Cow<'a, str>,
+}
+
+/// The answer to `heartbeat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "pong")]
+pub struct Pong {
+    /// The gateway's clock, in milliseconds since 1970.
+    pub ts: i64,
+}
+
+/// The answer to a message that the gateway does not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "error")]
+pub struct ErrorMessage<'a> {
+    /// One of [`crate::code`].
+    pub code: Cow<'a, str>,
+    /// What to do about it.
+    pub message: Cow<'a, str>,
+}
+
+/// Positions that the session will not get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "gap")]
+pub struct Gap<'a> {
+    /// The channel or pattern that they belong to.
+    pub channel: Cow<'a, str>,
+    /// The first of them.
+    pub from: Position,
+    /// The last of them.
+    pub to: Position,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why positions are not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The client did not read fast enough.
+    SlowConsumer,
+    /// Kafka had deleted them.
+    Retention,
+    /// The topic was made anew, its offsets began again.
+    Reset,
+    /// The gateway was too far behind and went to the end.
+    Lag,
+    /// They could not be replayed.
+    Replay,
+    /// A record that no frame can carry.
+    Skipped,
+}
+
+impl GapReason {
+    /// Every reason, in order.
+    pub const ALL: [Self; 6] =
+        [Self::SlowConsumer, Self::Retention, Self::Reset, Self::Lag, Self::Replay, Self::Skipped];
+
+    /// The constant that stands for it in messages and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowConsumer => "slow_consumer",
+            Self::Retention => "retention",
+            Self::Reset => "reset",
+            Self::Lag => "lag",
+            Self::Replay => "replay",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// An event as a client reads it.
+#[derive(Clone, Debug)]
+pub struct EventHead<'a> {
+    /// The record's offset. Not contiguous within a channel.
+    pub seq: i64,
+    /// The record's timestamp in milliseconds since 1970.
+    pub ts: i64,
+    /// The channel.
+    pub channel: Cow<'a, str>,
+    /// The position, to resume after.
+    pub pos: Position,
+    /// The record's value, not parsed; `None` is `null`.
+    pub data: Option<&'a RawValue>,
+}
+
+/// Any message of the gateway, as a client reads it.
+#[derive(Clone, Debug)]
+pub enum ServerMessage<'a> {
+    /// An event of a channel.
+    Event(EventHead<'a>),
+    /// The answer to `subscribe`.
+    SubscriptionAck(SubscriptionAck<'a>),
+    /// The answer to `unsubscribe`.
+    UnsubscriptionAck(UnsubscriptionAck<'a>),
+    /// The answer to `heartbeat`.
+    Pong(Pong),
+    /// The answer to a message that was not taken.
+    Error(ErrorMessage<'a>),
+    /// Positions that were not delivered.
+    Gap(Gap<'a>),
+}
+
+/// Why a text is no message of the gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerMessageError {
+    /// Not JSON, or not of its type's shape.
+    #[error("not a message of the gateway: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A field that its type has is missing.
+    #[error("the field {0} is missing")]
+    Missing(&'static str),
+    /// A type that this reader does not know.
+    #[error("unknown message type")]
+    UnknownType,
+}
+
+/// Every field that a message may have: one pass over the text, whatever its type turns out to be.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(rename = "type", borrow)]
+    message_type: Cow<'a, str>,
+    seq: Option<i64>,
+    ts: Option<i64>,
+    #[serde(borrow)]
+    channel: Option<Text<'a>>,
+    pos: Option<Position>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// Borrows where the text has no escapes; a bare `Option<Cow>` would always copy.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> ServerMessage<'a> {
+    /// Reads one text frame.
+    pub fn parse(text: &'a str) -> Result<Self, ServerMessageError> {
+        let fields: Fields<'a> = serde_json::from_str(text)?;
+        Ok(match &*fields.message_type {
+            "price:update" => Self::Event(EventHead {
+                seq: fields.seq.ok_or(ServerMessageError::Missing("seq"))?,
+                ts: fields.ts.ok_or(ServerMessageError::Missing("ts"))?,
+                channel: fields.channel.ok_or(ServerMessageError::Missing("channel"))?.0,
+                pos: fields.pos.ok_or(ServerMessageError::Missing("pos"))?,
+                data: fields.data,
+            }),
+            "subscription_ack" => Self::SubscriptionAck(serde_json::from_str(text)?),
+            "unsubscription_ack" => Self::UnsubscriptionAck(serde_json::from_str(text)?),
+            "pong" => Self::Pong(Pong { ts: fields.ts.ok_or(ServerMessageError::Missing("ts"))? }),
+            "error" => Self::Error(serde_json::from_str(text)?),
+            "gap" => Self::Gap(serde_json::from_str(text)?),
+            _ => return Err(ServerMessageError::UnknownType),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::write_json;
+
+    fn json_of(message: &impl Serialize) -> String {
+        let mut out = Vec::new();
+        write_json(&mut out, message);
+        String::from_utf8(out).expect("JSON is text")
+    }
+
+    #[test]
+    fn messages_are_written_as_the_manual_says() {
+        let ack = SubscriptionAck { subscribed: vec!["BTC.trade".into()], count: 1, ..Default::default() };
+        assert_eq!(json_of(&ack), r#"{"type":"subscription_ack","subscribed":["BTC.trade"],"count":1}"#);
+        let rejected = vec![Rejected { channel: "x".into(), code: "no_dot".into(), message: "m".into() }];
+        let positions = BTreeMap::from([("trade".into(), vec![Position { partition: 0, offset: 51 }])]);
+        assert_eq!(
+            json_of(&SubscriptionAck { rejected, positions: Some(positions), ..Default::default() }),
+            r#"{"type":"subscription_ack","subscribed":[],"count":0,"rejected":[{"channel":"x","code":"no_dot","message":"m"}],"positions":{"trade":["0:51"]}}"#
+        );
+        let ack = UnsubscriptionAck { unsubscribed: vec!["*".into()], ..Default::default() };
+        assert_eq!(json_of(&ack), r#"{"type":"unsubscription_ack","unsubscribed":["*"],"count":0}"#);
+        assert_eq!(json_of(&Pong { ts: 17 }), r#"{"type":"pong","ts":17}"#);
+        let error = ErrorMessage { code: "not_json".into(), message: "\"".into() };
+        assert_eq!(json_of(&error), r#"{"type":"error","code":"not_json","message":"\""}"#);
+    }
+
+    #[test]
+    fn every_message_reads_back_as_it_was_written() {
+        let rejected =
+            vec![Rejected { channel: "\u{1}\"".into(), code: "no_dot".into(), message: "m".into() }];
+        let positions = Some(BTreeMap::from([("trade".into(), vec![Position { partition: 0, offset: 51 }])]));
+        let ack = SubscriptionAck { subscribed: vec!["*".into()], count: 1, rejected, positions };
+        let text = json_of(&ack);
+        assert!(
+            matches!(ServerMessage::parse(&text), Ok(ServerMessage::SubscriptionAck(read)) if read == ack)
+        );
+        let ack = UnsubscriptionAck { unsubscribed: vec!["*".into()], count: 1, rejected: ack.rejected };
+        let text = json_of(&ack);
+        assert!(
+            matches!(ServerMessage::parse(&text), Ok(ServerMessage::UnsubscriptionAck(read)) if read == ack)
+        );
+        let text = json_of(&Pong { ts: -3 });
+        assert!(matches!(ServerMessage::parse(&text), Ok(ServerMessage::Pong(Pong { ts: -3 }))));
+        let error = ErrorMessage { code: "c".into(), message: "\n".into() };
+        let text = json_of(&error);
+        assert!(matches!(ServerMessage::parse(&text), Ok(ServerMessage::Error(read)) if read == error));
+        for reason in GapReason::ALL {
+            let position = Position { partition: 1, offset: 2 };
+            let gap = Gap { channel: "*.trade".into(), from: position, to: position, reason };
+            let text = json_of(&gap);
+            assert!(text.contains(reason.as_str()));
+            assert!(matches!(ServerMessage::parse(&text), Ok(ServerMessage::Gap(read)) if read == gap));
+        }
+    }
+
+    #[test]
+    fn an_event_is_read_without_copying_or_parsing_its_data() {
+        let text = r#"{"seq":1,"ts":2,"type":"price:update","priority":1,"channel":"BTC.trade","pos":"7:1","data": {"a" : 1}}"#;
+        let Ok(ServerMessage::Event(event)) = ServerMessage::parse(text) else { panic!("an event") };
+        assert!(matches!(event.channel, Cow::Borrowed("BTC.trade")));
+        assert_eq!(event.data.map(RawValue::get), Some(r#"{"a" : 1}"#));
+        let text = text.replace(r#"{"a" : 1}"#, "null");
+        assert!(matches!(
+            ServerMessage::parse(&text),
+            Ok(ServerMessage::Event(EventHead { data: None, .. }))
+        ));
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        for text in
+            ["", "[]", "{}", r#"{"type":"new"}"#, r#"{"type":"pong"}"#, r#"{"type":"price:update","seq":1}"#]
+        {
+            assert!(ServerMessage::parse(text).is_err(), "{text}");
+        }
+    }
+}
