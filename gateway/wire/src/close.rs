@@ -1,0 +1,102 @@
+//! The end of a socket: `Open -> Lingering -> Cancelling -> closed`.
+//!
+//! `close` sends the FIN after the last byte and waits for the peer's, so that the peer reads everything: a descriptor
+//! closed with unread bytes in it would send a reset, which discards what the peer has not read yet (RFC 9293 3.6.1).
+//! Then every armed request is cancelled, because each holds the socket open; with the last one's completion the
+//! descriptor closes and the slot is free under its next generation.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::driver::Driver;
+use crate::kernel::{Kernel, Operation};
+use crate::sockets::{SocketId, Stage};
+
+/// Sockets that wait for the peer's FIN, the most overdue first: they all wait equally long.
+pub(crate) struct Lingering {
+    linger: Duration,
+    deadlines: VecDeque<(Instant, SocketId)>,
+}
+
+impl Lingering {
+    pub(crate) fn new(linger: Duration) -> Self {
+        Self { linger, deadlines: VecDeque::new() }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|(deadline, _)| *deadline)
+    }
+
+    fn push(&mut self, now: Instant, id: SocketId) {
+        self.deadlines.push_back((now + self.linger, id));
+    }
+
+    fn pop_overdue(&mut self, now: Instant) -> Option<SocketId> {
+        if self.next_deadline()? > now {
+            return None;
+        }
+        self.deadlines.pop_front().map(|(_, id)| id)
+    }
+}
+
+impl<K: Kernel> Driver<K> {
+    /// Closes in order: all that was sent arrives, then the FIN. What the peer still sends is read and discarded, for
+    /// at most the linger time. Closing twice is closing once.
+    pub fn close(&mut self, id: SocketId, now: Instant) {
+        let Some(socket) = self.sockets.find(id) else { return };
+        match socket.stage {
+            Stage::Connecting => self.begin_cancel(id),
+            Stage::Open if socket.receive_ended => self.begin_cancel(id),
+            Stage::Open => match self.kernel.shutdown_write(socket.fd.as_fd()) {
+                Ok(()) => {
+                    socket.stage = Stage::Lingering;
+                    self.lingering.push(now, id);
+                }
+                // ENOTCONN: the connection is broken already.
+                Err(_) => self.begin_cancel(id),
+            },
+            Stage::Lingering | Stage::Cancelling => {}
+        }
+    }
+
+    /// Closes at once, with a reset: nothing more is to be said to this peer.
+    pub fn abort(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.find(id) else { return };
+        if socket.stage != Stage::Cancelling {
+            // ENOTCONN or EINVAL: broken already, and the close needs no reset.
+            let _ = self.kernel.reset_on_close(socket.fd.as_fd());
+            self.begin_cancel(id);
+        }
+    }
+
+    pub(crate) fn end_overdue_lingers(&mut self, now: Instant) {
+        while let Some(id) = self.lingering.pop_overdue(now) {
+            if self.sockets.peek(id).is_some_and(|socket| socket.stage == Stage::Lingering) {
+                self.begin_cancel(id);
+            }
+        }
+    }
+
+    pub(crate) fn begin_cancel(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.find(id) else { return };
+        socket.stage = Stage::Cancelling;
+        if socket.armed.is_empty() {
+            self.finish_if_idle(id);
+        } else {
+            self.arm(id, Operation::Cancel);
+        }
+    }
+
+    /// Closes the descriptor once nothing is armed on it.
+    pub(crate) fn finish_if_idle(&mut self, id: SocketId) {
+        let idle = self
+            .sockets
+            .peek(id)
+            .is_some_and(|socket| socket.stage == Stage::Cancelling && socket.armed.is_empty());
+        if idle && let Some(socket) = self.sockets.remove(id) {
+            self.kernel.close(socket.fd);
+            self.closed.push_back(id);
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! The driver's turns: what was armed goes to the kernel, completions come back as events.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use crate::close::Lingering;
+use crate::error::SetupError;
+use crate::events::Event;
+use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
+use crate::sockets::{Armed, SocketId, Sockets, Stage};
+use crate::uring::{Uring, UringSizes};
+use crate::wake::Waker;
+
+/// Rounds of io_uring_enter(2) for deferred work in one turn. Newer kernels run only about 20 deferred items an enter
+/// (`IO_LOCAL_TW_DEFAULT_MAX`, Linux 6.13) and signal nothing for the rest.
+const DEFERRED_ROUNDS_PER_TURN: u32 = 64;
+
+/// Sizes of a driver, all fixed for its life.
+#[derive(Clone, Debug)]
+pub struct DriverOptions {
+    /// Sockets at a time; an accept beyond is closed at once and counted.
+    pub sockets: usize,
+    /// Sends of one batch.
+    pub batch: usize,
+    /// Receive buffers; a power of two of at most 32,768.
+    pub buffers: u16,
+    /// Bytes of a receive buffer.
+    pub buffer_bytes: usize,
+    /// Accepts armed at a time; it bounds the accepts of a turn.
+    pub accepts: usize,
+    /// How long a closed socket waits for the peer's FIN.
+    pub linger: Duration,
+}
+
+impl Default for DriverOptions {
+    fn default() -> Self {
+        Self {
+            sockets: 16 * 1024,
+            batch: 512,
+            buffers: 2048,
+            buffer_bytes: 2048,
+            accepts: 64,
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Counts since the driver was made, and how many of what there are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// Sockets that have not closed.
+    pub sockets: usize,
+    /// Receive buffers that the kernel may fill.
+    pub buffers_free: usize,
+    /// Accepts closed at once because every slot was taken.
+    pub accepts_refused: u64,
+    /// Receives that found no free buffer, and were armed again.
+    pub buffers_exhausted: u64,
+    /// Completions of a request of an earlier user of the slot.
+    pub completions_stale: u64,
+}
+
+/// One thread's sockets on one io_uring. See the crate's documentation for how to drive it.
+pub struct Driver<K: Kernel = Uring> {
+    pub(crate) kernel: K,
+    pub(crate) sockets: Sockets,
+    pub(crate) batch: usize,
+    /// Requests to submit with the next enter. At most two per socket, one per accept.
+    queued: VecDeque<Tag>,
+    /// Completions of others that were taken while a batch of sends waited for its own.
+    pub(crate) pending: VecDeque<Completion>,
+    pub(crate) closed: VecDeque<SocketId>,
+    pub(crate) lingering: Lingering,
+    pub(crate) listener: Option<TcpListener>,
+    accepts: usize,
+    /// Accepts that rest after an error.
+    pub(crate) accepts_resting: Vec<u32>,
+    pub(crate) accepts_resting_until: Option<Instant>,
+    /// The buffer behind the last event's bytes.
+    pub(crate) lent: Option<u16>,
+    buffers: usize,
+    deferred_rounds: u32,
+    waker: Waker,
+    pub(crate) readings: Readings,
+}
+
+impl Driver<Uring> {
+    /// Sets up the ring on the calling thread, which must be the one that drives it.
+    ///
+    /// # Errors
+    /// Names the step that the kernel refused.
+    pub fn new(options: &DriverOptions) -> Result<Self, SetupError> {
+        if !options.buffers.is_power_of_two() || options.buffers > 32_768 {
+            return Err(SetupError::Options(
+                "the number of receive buffers is a power of two of at most 32,768",
+            ));
+        }
+        if options.sockets == 0 || options.sockets > 1 << 20 || options.batch == 0 || options.batch > 4096 {
+            return Err(SetupError::Options("sockets are 1 to 1,048,576, the sends of a batch 1 to 4,096"));
+        }
+        if !(1..=1 << 20).contains(&options.buffer_bytes) {
+            return Err(SetupError::Options("a receive buffer has 1 byte to 1 MiB"));
+        }
+        let waker = Waker::new().map_err(SetupError::Wake)?;
+        let sizes = UringSizes {
+            // Room for a batch and for what was armed in the same turn.
+            submissions: (2 * options.batch as u32).next_power_of_two(),
+            // So that neither a completion of each socket nor a whole batch overflows the queue.
+            completions: ((options.sockets + options.batch + options.accepts) as u32).next_power_of_two(),
+            buffers: options.buffers,
+            buffer_bytes: options.buffer_bytes,
+            accepts: options.accepts,
+        };
+        let kernel = Uring::new(&sizes, &waker)?;
+        Ok(Self::with_kernel(kernel, waker, options))
+    }
+}
+
+impl<K: Kernel> Driver<K> {
+    pub(crate) fn with_kernel(kernel: K, waker: Waker, options: &DriverOptions) -> Self {
+        Self {
+            kernel,
+            sockets: Sockets::new(options.sockets),
+            batch: options.batch,
+            queued: VecDeque::new(),
+            pending: VecDeque::new(),
+            closed: VecDeque::new(),
+            lingering: Lingering::new(options.linger),
+            listener: None,
+            accepts: options.accepts,
+            accepts_resting: Vec::new(),
+            accepts_resting_until: None,
+            lent: None,
+            buffers: usize::from(options.buffers),
+            deferred_rounds: 0,
+            waker,
+            readings: Readings::default(),
+        }
+    }
+
+    /// Accepts from this listener, from the next turn on.
+    pub fn accept_from(&mut self, listener: TcpListener) {
+        self.listener = Some(listener);
+        self.queued.extend((0..self.accepts as u32).map(|index| Tag::new(Operation::Accept, 0, index)));
+    }
+
+    /// Accepts no more and closes the listener.
+    pub fn stop_accepting(&mut self) {
+        if self.listener.take().is_none() {
+            return;
+        }
+        // The armed accepts hold the listener open; each is cancelled by its own tag.
+        self.queued.retain(|tag| tag.operation() != Some(Operation::Accept));
+        self.accepts_resting.clear();
+        let cancels = (0..self.accepts as u32).map(|index| Tag::new(Operation::CancelAccept, 0, index));
+        self.queued.extend(cancels);
+    }
+
+    /// Begins to connect; then comes `Connected` or `Failed`. `source` is the local address, where it matters.
+    ///
+    /// # Errors
+    /// No descriptor, no slot (`ENFILE`), a source address that cannot be bound, or what connect(2) says at once.
+    pub fn connect(&mut self, peer: SocketAddr, source: Option<SocketAddr>) -> io::Result<SocketId> {
+        if self.sockets.is_full() {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
+        let socket = RawSocket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = source {
+            socket.bind(&source.into())?;
+        }
+        socket.set_nonblocking(true)?;
+        match socket.connect(&peer.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        // On a non-blocking descriptor the kernel would answer EAGAIN instead of arming a receive.
+        socket.set_nonblocking(false)?;
+        let id = self.sockets.insert(socket.into(), Stage::Connecting).expect("a slot is free: asked above");
+        self.arm(id, Operation::Writable);
+        Ok(id)
+    }
+
+    /// Asks for one `Writable` event. Asking twice before it came is asking once.
+    pub fn wait_writable(&mut self, id: SocketId) {
+        if let Some(socket) = self.sockets.find(id)
+            && socket.stage == Stage::Open
+            && !socket.armed.contains(Armed::WRITABLE)
+        {
+            self.arm(id, Operation::Writable);
+        }
+    }
+
+    /// First step of a turn: submits what was armed and lets the kernel complete what it has deferred.
+    ///
+    /// # Errors
+    /// io_uring_enter(2) failed for a reason that no retry mends; the ring is of no more use.
+    pub fn begin_turn(&mut self, now: Instant) -> io::Result<()> {
+        self.release_lent();
+        self.deferred_rounds = DEFERRED_ROUNDS_PER_TURN;
+        self.end_overdue_lingers(now);
+        self.wake_resting_accepts(now);
+        self.submit_queued()?;
+        if self.kernel.has_deferred() { self.run_deferred() } else { Ok(()) }
+    }
+
+    /// The next event of this turn; `None` when there is none for now.
+    ///
+    /// # Errors
+    /// As `begin_turn`.
+    pub fn next_event(&mut self, now: Instant) -> io::Result<Option<Event<'_>>> {
+        self.release_lent();
+        loop {
+            if let Some(id) = self.closed.pop_front() {
+                return Ok(Some(Event::Closed(id)));
+            }
+            let Some(completion) = self.take_completion()? else { return Ok(None) };
+            if let Some(outcome) = self.on_completion(&completion, now) {
+                return Ok(Some(self.event(outcome, &completion)));
+            }
+        }
+    }
+
+    /// Whether nothing waits in the ring: then the owner may sleep until `wake_fd` is readable. Whatever comes after the
+    /// call makes it readable.
+    ///
+    /// # Errors
+    /// As `begin_turn`.
+    pub fn may_sleep(&mut self) -> io::Result<bool> {
+        self.release_lent();
+        // In this order: what comes after the drain signals again, what came before is in the ring by now.
+        self.waker.drain();
+        self.submit_queued()?;
+        if self.kernel.has_deferred() {
+            self.run_deferred()?;
+        }
+        if let Some(completion) = self.kernel.next_completion() {
+            self.pending.push_back(completion);
+        }
+        Ok(self.pending.is_empty()
+            && self.closed.is_empty()
+            && self.queued.is_empty()
+            && !self.kernel.has_deferred())
+    }
+
+    /// When `begin_turn` has something to do even if nothing wakes the owner.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match (self.lingering.next_deadline(), self.accepts_resting_until) {
+            (Some(first), Some(second)) => Some(first.min(second)),
+            (first, second) => first.or(second),
+        }
+    }
+
+    /// Readable when the owner should take its next turn.
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.waker.fd()
+    }
+
+    /// Wakes the owner; may be sent to any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Whether this socket has not closed yet.
+    pub fn is_known(&self, id: SocketId) -> bool {
+        self.sockets.peek(id).is_some()
+    }
+
+    /// Counters and fill levels.
+    pub fn readings(&self) -> Readings {
+        Readings {
+            sockets: self.sockets.len(),
+            buffers_free: self.buffers - usize::from(self.lent.is_some()) - self.pending_buffers(),
+            ..self.readings
+        }
+    }
+
+    fn pending_buffers(&self) -> usize {
+        self.pending.iter().filter(|completion| completion.buffer.is_some()).count()
+    }
+
+    fn take_completion(&mut self) -> io::Result<Option<Completion>> {
+        if let Some(completion) = self.pending.pop_front() {
+            return Ok(Some(completion));
+        }
+        loop {
+            if let Some(completion) = self.kernel.next_completion() {
+                return Ok(Some(completion));
+            }
+            if self.deferred_rounds == 0 || !self.kernel.has_deferred() {
+                return Ok(None);
+            }
+            self.deferred_rounds -= 1;
+            self.run_deferred()?;
+        }
+    }
+
+    pub(crate) fn run_deferred(&mut self) -> io::Result<()> {
+        match self.kernel.enter(0, true) {
+            Ok(_) => Ok(()),
+            Err(error) if is_transient(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves queued requests into the submission queue and submits them; what does not fit waits for the next turn.
+    pub(crate) fn submit_queued(&mut self) -> io::Result<()> {
+        let mut room = self.kernel.room();
+        while room > 0
+            && let Some(tag) = self.queued.pop_front()
+        {
+            match self.request(tag) {
+                Some(request) => {
+                    self.kernel.push(tag, request);
+                    room -= 1;
+                }
+                None => self.drop_queued(tag),
+            }
+        }
+        if self.kernel.unsubmitted() == 0 {
+            return Ok(());
+        }
+        match self.kernel.enter(0, true) {
+            Ok(_) => Ok(()),
+            // What was not taken stays in the submission queue for the next enter.
+            Err(error) if is_transient(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The request that a queued tag stands for; `None` when it has become pointless meanwhile.
+    fn request(&self, tag: Tag) -> Option<Request> {
+        let socket = || self.sockets.peek(SocketId::of(tag));
+        match tag.operation()? {
+            Operation::Accept => {
+                let listener = self.listener.as_ref()?.as_raw_fd();
+                Some(Request::Accept { listener, index: tag.slot() as usize })
+            }
+            Operation::CancelAccept => {
+                Some(Request::Cancel { tag: Tag::new(Operation::Accept, 0, tag.slot()) })
+            }
+            Operation::Receive => socket()
+                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Lingering))
+                .map(|socket| Request::Receive { fd: socket.raw() }),
+            Operation::Writable => socket()
+                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Connecting))
+                .map(|socket| Request::Writable { fd: socket.raw() }),
+            Operation::Cancel => socket()
+                .filter(|socket| socket.armed != Armed::CANCEL)
+                .map(|socket| Request::CancelAll { fd: socket.raw() }),
+            Operation::Send => None,
+        }
+    }
+
+    /// A queued request that was not submitted is as good as completed.
+    fn drop_queued(&mut self, tag: Tag) {
+        let id = SocketId::of(tag);
+        if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
+            socket.armed.remove(armed);
+            self.finish_if_idle(id);
+        }
+    }
+
+    /// Queues a request on a socket. It counts as armed from now on, so that none is queued twice, and so that the
+    /// socket does not close before it was submitted and completed, or dropped.
+    pub(crate) fn arm(&mut self, id: SocketId, operation: Operation) {
+        let tag = id.tag(operation);
+        if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
+            socket.armed.insert(armed);
+            self.queued.push_back(tag);
+        }
+    }
+
+    fn release_lent(&mut self) {
+        if let Some(buffer) = self.lent.take() {
+            self.kernel.release(buffer);
+        }
+    }
+
+    pub(crate) fn queue_accept(&mut self, index: u32) {
+        self.queued.push_back(Tag::new(Operation::Accept, 0, index));
+    }
+
+    fn wake_resting_accepts(&mut self, now: Instant) {
+        if self.accepts_resting_until.is_some_and(|until| until <= now) {
+            self.accepts_resting_until = None;
+            let resting = self.accepts_resting.drain(..);
+            self.queued.extend(resting.map(|index| Tag::new(Operation::Accept, 0, index)));
+        }
+    }
+}
+
+/// The bit that a request on a socket holds from its queueing to its last completion.
+fn armed_by(tag: Tag) -> Option<Armed> {
+    match tag.operation()? {
+        Operation::Receive => Some(Armed::RECEIVE),
+        Operation::Writable => Some(Armed::WRITABLE),
+        Operation::Cancel => Some(Armed::CANCEL),
+        Operation::Accept | Operation::Send | Operation::CancelAccept => None,
+    }
+}
+
+/// Errors of io_uring_enter(2) after which the same call may succeed: a signal, memory pressure, a completion queue to
+/// drain first.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}

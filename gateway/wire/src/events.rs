@@ -1,0 +1,239 @@
+//! What completions mean: each moves its socket along and may be an event for the owner.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::driver::Driver;
+use crate::kernel::{Completion, Kernel, Operation};
+use crate::sockets::{Armed, SocketId, Stage};
+
+/// How long accepting rests after the process or the machine ran out of descriptors or memory: each retry at once
+/// would fail at once, and keep a core busy.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// What happened to a socket.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A new socket, receiving already.
+    Accepted {
+        /// The new socket.
+        socket: SocketId,
+        /// The peer's address as the kernel told it; `None` for a family other than IPv4 and IPv6.
+        peer: Option<SocketAddr>,
+    },
+    /// An accept failed: the descriptors or the memory ran out. Accepting goes on by itself after a rest.
+    AcceptFailed(io::Error),
+    /// A connect succeeded; the socket is receiving already.
+    Connected(SocketId),
+    /// Bytes arrived. They are borrowed until the next call of the driver.
+    Received {
+        /// Where from.
+        socket: SocketId,
+        /// At least one.
+        bytes: &'a [u8],
+    },
+    /// The peer has sent its last byte (FIN). Sending still works; the socket waits for `close`.
+    PeerFinished(SocketId),
+    /// The connect failed, or the connection broke (reset, timed out). The socket waits for `close` or `abort`.
+    Failed {
+        /// Which.
+        socket: SocketId,
+        /// Why.
+        error: io::Error,
+    },
+    /// A socket that was full takes bytes again.
+    Writable(SocketId),
+    /// The socket is gone, its slot free. The last event of this `SocketId`.
+    Closed(SocketId),
+}
+
+/// An event before it borrows its bytes.
+#[derive(Clone, Copy)]
+pub(crate) enum Outcome {
+    Accepted(SocketId, Option<SocketAddr>),
+    AcceptFailed(i32),
+    Connected(SocketId),
+    Received(SocketId),
+    PeerFinished(SocketId),
+    Failed(SocketId, i32),
+    Writable(SocketId),
+}
+
+impl<K: Kernel> Driver<K> {
+    pub(crate) fn on_completion(&mut self, completion: &Completion, now: Instant) -> Option<Outcome> {
+        let outcome = match completion.tag.operation() {
+            Some(Operation::Accept) => self.on_accept(completion, now),
+            Some(Operation::Receive) => self.on_receive(completion),
+            Some(Operation::Writable) => self.on_writable(completion),
+            Some(Operation::Cancel) => self.on_cancelled(completion),
+            Some(Operation::CancelAccept) => None,
+            // A batch takes its own completions before it returns.
+            Some(Operation::Send) | None => {
+                self.readings.completions_stale += 1;
+                None
+            }
+        };
+        // Bytes that nobody wants go straight back.
+        if let Some(buffer) = completion.buffer
+            && !matches!(outcome, Some(Outcome::Received(_)))
+        {
+            self.kernel.release(buffer);
+        }
+        outcome
+    }
+
+    fn on_accept(&mut self, completion: &Completion, now: Instant) -> Option<Outcome> {
+        let index = completion.tag.slot();
+        if completion.result < 0 {
+            return self.on_accept_failed(index, -completion.result, now);
+        }
+        let (fd, peer) = self.kernel.adopt(completion.result, index as usize);
+        if self.listener.is_none() {
+            self.kernel.close(fd);
+            return None;
+        }
+        self.queue_accept(index);
+        self.add(fd).map(|id| Outcome::Accepted(id, peer))
+    }
+
+    /// Takes a connected, blocking socket; `None` when every slot is taken.
+    pub(crate) fn add(&mut self, fd: OwnedFd) -> Option<SocketId> {
+        if self.sockets.is_full() {
+            self.readings.accepts_refused += 1;
+            self.kernel.close(fd);
+            return None;
+        }
+        let id = self.sockets.insert(fd, Stage::Open).expect("a slot is free: asked above");
+        self.arm(id, Operation::Receive);
+        Some(id)
+    }
+
+    fn on_accept_failed(&mut self, index: u32, errno: i32, now: Instant) -> Option<Outcome> {
+        if self.listener.is_none() || errno == libc::ECANCELED {
+            return None;
+        }
+        if is_peers_fault(errno) {
+            self.queue_accept(index);
+            return None;
+        }
+        self.accepts_resting.push(index);
+        let first = self.accepts_resting_until.is_none();
+        self.accepts_resting_until.get_or_insert(now + ACCEPT_REST);
+        first.then_some(Outcome::AcceptFailed(errno))
+    }
+
+    fn on_receive(&mut self, completion: &Completion) -> Option<Outcome> {
+        let id = SocketId::of(completion.tag);
+        let Some(socket) = self.sockets.find(id) else {
+            self.readings.completions_stale += 1;
+            return None;
+        };
+        if !completion.more {
+            socket.armed.remove(Armed::RECEIVE);
+        }
+        let stage = socket.stage;
+        let received = completion.result > 0;
+        let exhausted = completion.result == -libc::ENOBUFS;
+        let interrupted = matches!(-completion.result, libc::EAGAIN | libc::EINTR);
+        if received || exhausted || interrupted {
+            self.readings.buffers_exhausted += u64::from(exhausted);
+            if !completion.more && matches!(stage, Stage::Open | Stage::Lingering) {
+                self.arm(id, Operation::Receive);
+            }
+        } else {
+            socket.receive_ended = true;
+        }
+        match stage {
+            Stage::Open if received => Some(Outcome::Received(id)),
+            Stage::Open if completion.result == 0 => Some(Outcome::PeerFinished(id)),
+            Stage::Open if !exhausted && !interrupted => Some(Outcome::Failed(id, -completion.result)),
+            Stage::Open | Stage::Connecting => None,
+            // The peer's FIN or its reset: what the linger waited for.
+            Stage::Lingering if !received && !exhausted && !interrupted => {
+                self.begin_cancel(id);
+                None
+            }
+            Stage::Lingering => None,
+            Stage::Cancelling => {
+                self.finish_if_idle(id);
+                None
+            }
+        }
+    }
+
+    fn on_writable(&mut self, completion: &Completion) -> Option<Outcome> {
+        let id = SocketId::of(completion.tag);
+        let Some(socket) = self.sockets.find(id) else {
+            self.readings.completions_stale += 1;
+            return None;
+        };
+        socket.armed.remove(Armed::WRITABLE);
+        match socket.stage {
+            Stage::Connecting => match self.kernel.connect_result(socket.fd.as_fd()) {
+                Ok(()) => {
+                    socket.stage = Stage::Open;
+                    self.arm(id, Operation::Receive);
+                    Some(Outcome::Connected(id))
+                }
+                Err(error) => {
+                    socket.receive_ended = true;
+                    Some(Outcome::Failed(id, error.raw_os_error().unwrap_or(libc::EIO)))
+                }
+            },
+            Stage::Open => Some(Outcome::Writable(id)),
+            Stage::Lingering => None,
+            Stage::Cancelling => {
+                self.finish_if_idle(id);
+                None
+            }
+        }
+    }
+
+    fn on_cancelled(&mut self, completion: &Completion) -> Option<Outcome> {
+        let id = SocketId::of(completion.tag);
+        let Some(socket) = self.sockets.find(id) else {
+            self.readings.completions_stale += 1;
+            return None;
+        };
+        socket.armed.remove(Armed::CANCEL);
+        self.finish_if_idle(id);
+        None
+    }
+
+    /// Lends the bytes of a receive until the next call.
+    pub(crate) fn event(&mut self, outcome: Outcome, completion: &Completion) -> Event<'_> {
+        match outcome {
+            Outcome::Accepted(socket, peer) => Event::Accepted { socket, peer },
+            Outcome::AcceptFailed(errno) => Event::AcceptFailed(io::Error::from_raw_os_error(errno)),
+            Outcome::Connected(socket) => Event::Connected(socket),
+            Outcome::Received(socket) => {
+                let buffer = completion.buffer.expect("a receive brings its bytes in a provided buffer");
+                self.lent = Some(buffer);
+                Event::Received { socket, bytes: self.kernel.buffer(buffer, completion.result as usize) }
+            }
+            Outcome::PeerFinished(socket) => Event::PeerFinished(socket),
+            Outcome::Failed(socket, errno) => {
+                Event::Failed { socket, error: io::Error::from_raw_os_error(errno) }
+            }
+            Outcome::Writable(socket) => Event::Writable(socket),
+        }
+    }
+}
+
+/// Errors of accept(2) that concern only the connection that was to be accepted.
+fn is_peers_fault(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNABORTED
+            | libc::EINTR
+            | libc::EAGAIN
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EPERM
+    )
+}

@@ -1,0 +1,130 @@
+//! The interface between the driver and the kernel, as narrow as it can be: typed requests go in, completions come out.
+//! `uring` is the real one; `fake` answers with whatever fault a test asks for.
+#![allow(unsafe_code, reason = "declares the one unsafe method")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
+/// One request to the kernel; none refers to memory of the caller's. (Sends do, see [`Kernel::push_send`].)
+#[derive(Clone, Copy, Debug)]
+pub enum Request {
+    /// Single-shot accept into address buffer `index`.
+    Accept { listener: RawFd, index: usize },
+    /// Multishot receive with provided buffers.
+    Receive { fd: RawFd },
+    /// One-shot wait until the socket takes bytes again (or its connect has ended).
+    Writable { fd: RawFd },
+    /// Cancels every request armed on the descriptor.
+    CancelAll { fd: RawFd },
+    /// Cancels the one request that carries this tag.
+    Cancel { tag: Tag },
+}
+
+/// What a request was for. Kept small: it shares 64 bits with generation and slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Operation {
+    Accept = 1,
+    Receive = 2,
+    Writable = 3,
+    Send = 4,
+    Cancel = 5,
+    CancelAccept = 6,
+}
+
+/// The `user_data` of a request: operation (8 bits), generation (24 bits), slot (32 bits). For `Accept` and
+/// `CancelAccept` the slot is the index of the address buffer, for `Send` the index within the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tag(pub u64);
+
+/// Generations wrap after this many reuses of one slot.
+pub(crate) const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+impl Tag {
+    pub(crate) fn new(operation: Operation, generation: u32, slot: u32) -> Self {
+        Self((operation as u64) << 56 | u64::from(generation & GENERATION_MASK) << 32 | u64::from(slot))
+    }
+
+    /// `None` for a tag that the driver never made.
+    pub(crate) fn operation(self) -> Option<Operation> {
+        match (self.0 >> 56) as u8 {
+            1 => Some(Operation::Accept),
+            2 => Some(Operation::Receive),
+            3 => Some(Operation::Writable),
+            4 => Some(Operation::Send),
+            5 => Some(Operation::Cancel),
+            6 => Some(Operation::CancelAccept),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32 & GENERATION_MASK
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// The kernel's answer to a request; a multishot request gives several, all but the last with `more`.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion {
+    pub tag: Tag,
+    /// Not negative: the operation's result. Negative: an errno.
+    pub result: i32,
+    /// The provided buffer that holds received bytes.
+    pub buffer: Option<u16>,
+    /// The request stays armed.
+    pub more: bool,
+}
+
+/// What the driver asks of the kernel.
+pub trait Kernel {
+    /// Requests that can be pushed before the next `enter`.
+    fn room(&mut self) -> usize;
+
+    /// Puts a request into the submission queue, which has room for it.
+    fn push(&mut self, tag: Tag, request: Request);
+
+    /// Puts a send (`MSG_DONTWAIT | MSG_NOSIGNAL`) into the submission queue, which has room for it.
+    ///
+    /// # Safety
+    /// The bytes must stay as they are until the completion was taken with `next_completion`.
+    unsafe fn push_send(&mut self, tag: Tag, fd: RawFd, bytes: &[u8]);
+
+    /// `io_uring_enter(2)`: submits all that was pushed and waits for `wait` completions; with `run_deferred` it also
+    /// runs deferred work and flushes an overflowed completion queue. Returns how many requests it took.
+    fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize>;
+
+    /// Requests that were pushed and not yet taken by `enter`.
+    fn unsubmitted(&mut self) -> usize;
+
+    /// Deferred work or overflowed completions wait for an `enter` (TASKRUN, CQ_OVERFLOW).
+    fn has_deferred(&mut self) -> bool;
+
+    fn next_completion(&mut self) -> Option<Completion>;
+
+    /// The bytes that a completion brought in a provided buffer.
+    fn buffer(&self, buffer: u16, length: usize) -> &[u8];
+
+    /// Gives a provided buffer back to the kernel.
+    fn release(&mut self, buffer: u16);
+
+    /// Takes ownership of the descriptor that an accept returned, and reads the peer's address from address buffer
+    /// `index`.
+    fn adopt(&mut self, fd: RawFd, index: usize) -> (OwnedFd, Option<SocketAddr>);
+
+    /// `shutdown(fd, SHUT_WR)`: the FIN follows the last byte sent.
+    fn shutdown_write(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Makes the coming close a reset.
+    fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// How a connect ended (`SO_ERROR`).
+    fn connect_result(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Closes a descriptor on which nothing is armed.
+    fn close(&mut self, fd: OwnedFd);
+}

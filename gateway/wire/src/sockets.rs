@@ -1,0 +1,142 @@
+//! The slots of a driver's sockets. Pure bookkeeping: no system call is made here.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use crate::kernel::{GENERATION_MASK, Operation, Tag};
+
+/// Names one socket of one driver for its whole life. A slot is used again after its socket has closed, under the next
+/// generation, so a kept `SocketId` never reaches somebody else's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketId {
+    slot: u32,
+    generation: u32,
+}
+
+impl SocketId {
+    /// Below the driver's number of sockets: an index into the owner's own table.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    pub(crate) fn tag(self, operation: Operation) -> Tag {
+        Tag::new(operation, self.generation, self.slot)
+    }
+
+    pub(crate) fn of(tag: Tag) -> Self {
+        Self { slot: tag.slot(), generation: tag.generation() }
+    }
+}
+
+/// Where a socket stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A connect is under way.
+    Connecting,
+    Open,
+    /// Our FIN follows the last byte; the peer's is awaited.
+    Lingering,
+    /// Armed requests are being cancelled; the descriptor closes with the last one's completion.
+    Cancelling,
+}
+
+/// Requests that the kernel holds for a socket, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Armed(u8);
+
+impl Armed {
+    pub(crate) const RECEIVE: Self = Self(1);
+    pub(crate) const WRITABLE: Self = Self(2);
+    pub(crate) const CANCEL: Self = Self(4);
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn contains(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(crate) fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(crate) fn remove(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+}
+
+/// A socket that has not closed yet.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) fd: OwnedFd,
+    pub(crate) stage: Stage,
+    pub(crate) armed: Armed,
+    /// The receiving side has ended: FIN or an error. Nothing is armed for it again.
+    pub(crate) receive_ended: bool,
+}
+
+impl Socket {
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    socket: Option<Socket>,
+}
+
+/// A table of fixed size; free slots are used again last in, first out, while they are warm.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl Sockets {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let mut slots = Vec::new();
+        slots.resize_with(capacity, Slot::default);
+        Self { slots, free: (0..capacity as u32).rev().collect() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// `None` (and the descriptor closes) when every slot is taken.
+    pub(crate) fn insert(&mut self, fd: OwnedFd, stage: Stage) -> Option<SocketId> {
+        let index = self.free.pop()?;
+        let slot = &mut self.slots[index as usize];
+        slot.socket = Some(Socket { fd, stage, armed: Armed::default(), receive_ended: false });
+        Some(SocketId { slot: index, generation: slot.generation })
+    }
+
+    /// `None` when that socket has closed.
+    pub(crate) fn find(&mut self, id: SocketId) -> Option<&mut Socket> {
+        let slot = self.slots.get_mut(id.slot())?;
+        if slot.generation == id.generation { slot.socket.as_mut() } else { None }
+    }
+
+    pub(crate) fn peek(&self, id: SocketId) -> Option<&Socket> {
+        let slot = self.slots.get(id.slot())?;
+        if slot.generation == id.generation { slot.socket.as_ref() } else { None }
+    }
+
+    /// Frees the slot under the next generation.
+    pub(crate) fn remove(&mut self, id: SocketId) -> Option<Socket> {
+        let slot = self.slots.get_mut(id.slot())?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        let socket = slot.socket.take()?;
+        slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        self.free.push(id.slot);
+        Some(socket)
+    }
+}
