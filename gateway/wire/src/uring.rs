@@ -95,6 +95,10 @@ impl Uring {
                 let address = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
                 let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
                 let port = u16::from_be(address.sin6_port);
+                // An IPv4 peer of a socket that takes both is one peer, however it reached us.
+                if let Some(ip) = ip.to_ipv4_mapped() {
+                    return Some(SocketAddr::from((ip, port)));
+                }
                 Some(SocketAddrV6::new(ip, port, address.sin6_flowinfo, address.sin6_scope_id).into())
             }
             _ => None,
