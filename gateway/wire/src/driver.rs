@@ -74,6 +74,7 @@ pub struct Driver<K: Kernel = Uring> {
     queued: VecDeque<Tag>,
     /// Completions of others that were taken while a batch of sends waited for its own.
     pub(crate) pending: VecDeque<Completion>,
+    /// Sockets whose `Closed` is still to be told; until then their slots are taken.
     pub(crate) closed: VecDeque<SocketId>,
     pub(crate) lingering: Lingering,
     pub(crate) listener: Option<TcpListener>,
@@ -218,6 +219,8 @@ impl<K: Kernel> Driver<K> {
         self.release_lent();
         loop {
             if let Some(id) = self.closed.pop_front() {
+                // Not earlier: the owner's table by slot must not see the next socket before this one's end.
+                self.sockets.free(id);
                 return Ok(Some(Event::Closed(id)));
             }
             let Some(completion) = self.take_completion()? else { return Ok(None) };

@@ -128,7 +128,7 @@ impl Sockets {
         if slot.generation == id.generation { slot.socket.as_ref() } else { None }
     }
 
-    /// Frees the slot under the next generation.
+    /// Takes the socket out: its id is void. The slot stays taken until `free`.
     pub(crate) fn remove(&mut self, id: SocketId) -> Option<Socket> {
         let slot = self.slots.get_mut(id.slot())?;
         if slot.generation != id.generation {
@@ -136,7 +136,12 @@ impl Sockets {
         }
         let socket = slot.socket.take()?;
         slot.generation = (slot.generation + 1) & GENERATION_MASK;
-        self.free.push(id.slot);
         Some(socket)
+    }
+
+    /// Frees the slot of a removed socket for its next generation.
+    pub(crate) fn free(&mut self, id: SocketId) {
+        debug_assert!(self.slots[id.slot()].socket.is_none(), "the socket was removed");
+        self.free.push(id.slot);
     }
 }
