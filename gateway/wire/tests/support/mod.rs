@@ -1,0 +1,171 @@
+//! An owner of a driver as the tests need one: it takes turns, sleeps by the driver's own protocol (so that each test
+//! also proves that no wake-up is lost), and keeps what happened.
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(unsafe_code, reason = "poll(2) has no wrapper in std")]
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SocketId, SocketOptions, listen};
+
+/// A sleep without a wake-up for this long is a lost wake-up. Far beyond what a loaded machine needs.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// An [`Event`] that owns its bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Happened {
+    Accepted(SocketId, Option<SocketAddr>),
+    AcceptFailed(i32),
+    Connected(SocketId),
+    Received(SocketId, Vec<u8>),
+    PeerFinished(SocketId),
+    Failed(SocketId, i32),
+    Writable(SocketId),
+    Closed(SocketId),
+}
+
+impl Happened {
+    fn of(event: Event<'_>) -> Self {
+        match event {
+            Event::Accepted { socket, peer } => Self::Accepted(socket, peer),
+            Event::AcceptFailed(error) => Self::AcceptFailed(error.raw_os_error().expect("an errno")),
+            Event::Connected(socket) => Self::Connected(socket),
+            Event::Received { socket, bytes } => Self::Received(socket, bytes.to_vec()),
+            Event::PeerFinished(socket) => Self::PeerFinished(socket),
+            Event::Failed { socket, error } => Self::Failed(socket, error.raw_os_error().expect("an errno")),
+            Event::Writable(socket) => Self::Writable(socket),
+            Event::Closed(socket) => Self::Closed(socket),
+        }
+    }
+}
+
+pub(crate) struct Owner {
+    pub(crate) driver: Driver,
+    pub(crate) happened: VecDeque<Happened>,
+    /// Sleeps that ended by a wake-up.
+    pub(crate) sleeps: u64,
+}
+
+/// Small, and quick to give up on a peer that never closes.
+pub(crate) fn options() -> DriverOptions {
+    DriverOptions {
+        sockets: 64,
+        batch: 16,
+        buffers: 64,
+        buffer_bytes: 2048,
+        accepts: 4,
+        linger: Duration::from_millis(50),
+    }
+}
+
+impl Owner {
+    pub(crate) fn new(options: &DriverOptions) -> Self {
+        let driver = Driver::new(options).expect("io_uring works on this machine");
+        Self { driver, happened: VecDeque::new(), sleeps: 0 }
+    }
+
+    /// An owner that accepts on a port of a loopback address of its own: no other test can take the port when it is
+    /// released.
+    pub(crate) fn listening(options: &DriverOptions) -> (Self, SocketAddr) {
+        let mut owner = Self::new(options);
+        let address = owner.listen((own_address(), 0).into());
+        (owner, address)
+    }
+
+    pub(crate) fn listen(&mut self, address: SocketAddr) -> SocketAddr {
+        let listener = listen(address, 4096, &SocketOptions::default()).expect("a free port");
+        let address = listener.local_addr().expect("a bound listener");
+        self.driver.accept_from(listener);
+        // The accepts are armed now, not in the first turn of the test.
+        self.turn();
+        address
+    }
+
+    /// One turn: everything that the ring has for now.
+    pub(crate) fn turn(&mut self) {
+        let now = Instant::now();
+        self.driver.begin_turn(now).expect("the ring works");
+        while let Some(event) = self.driver.next_event(now).expect("the ring works") {
+            self.happened.push_back(Happened::of(event));
+        }
+    }
+
+    /// Sleeps as an owner must, if the driver says that it may.
+    pub(crate) fn sleep(&mut self) {
+        if !self.driver.may_sleep().expect("the ring works") {
+            return;
+        }
+        let deadline = self.driver.next_deadline();
+        let timeout = deadline.map_or(SLEEP_MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
+        });
+        let woken = readable(self.driver.wake_fd(), timeout);
+        assert!(woken || deadline.is_some(), "a wake-up was lost: nothing for {SLEEP_MAX:?}");
+        self.sleeps += u64::from(woken);
+    }
+
+    /// The next thing that happens, or has happened and was not asked for yet.
+    pub(crate) fn next(&mut self) -> Happened {
+        loop {
+            if let Some(happened) = self.happened.pop_front() {
+                return happened;
+            }
+            self.turn();
+            if self.happened.is_empty() {
+                self.sleep();
+            }
+        }
+    }
+
+    pub(crate) fn accepted(&mut self) -> SocketId {
+        match self.next() {
+            Happened::Accepted(socket, _) => socket,
+            other => panic!("instead of an accept: {other:?}"),
+        }
+    }
+
+    /// The next `length` bytes, which all come from that socket.
+    pub(crate) fn received(&mut self, socket: SocketId, length: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < length {
+            match self.next() {
+                Happened::Received(from, bytes) if from == socket => all.extend(bytes),
+                other => panic!("instead of {length} bytes, after {}: {other:?}", all.len()),
+            }
+        }
+        all
+    }
+
+    pub(crate) fn send(&mut self, socket: SocketId, bytes: &[u8]) -> SendOutcome {
+        let mut outcomes = Vec::new();
+        self.driver.send_batch(&[Outgoing { socket, bytes }], &mut outcomes);
+        assert_eq!(outcomes.len(), 1);
+        outcomes[0]
+    }
+
+    pub(crate) fn close(&mut self, socket: SocketId) {
+        self.driver.close(socket, Instant::now());
+    }
+}
+
+/// Another address of 127.0.0.0/8 each time.
+pub(crate) fn own_address() -> Ipv4Addr {
+    static TAKEN: AtomicU8 = AtomicU8::new(0);
+    Ipv4Addr::new(127, 0, 1, 1 + TAKEN.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether the descriptor becomes readable in time.
+pub(crate) fn readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd, borrowed for the call.
+    let count = unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as i32) };
+    count == 1
+}
+
+/// Bytes in which a lost, repeated or misplaced one shows.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index * 31 + index / 251) as u8).collect()
+}

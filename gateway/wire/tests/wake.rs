@@ -1,0 +1,100 @@
+//! Sleep and wake: what other threads and the kernel do after `may_sleep` said yes ends the sleep.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use support::{Happened, Owner, options, readable};
+use wire::SendOutcome;
+
+#[test]
+fn a_wake_from_another_thread_ends_the_sleep_and_is_used_up_by_it() {
+    let mut owner = Owner::new(&options());
+    assert!(owner.driver.may_sleep().expect("the ring works"));
+    assert!(!readable(owner.driver.wake_fd(), Duration::ZERO));
+    let waker = owner.driver.waker();
+    let thread = std::thread::spawn(move || waker.wake());
+    assert!(readable(owner.driver.wake_fd(), Duration::from_secs(30)));
+    thread.join().expect("the waker");
+    assert!(owner.driver.may_sleep().expect("the ring works"));
+    assert!(!readable(owner.driver.wake_fd(), Duration::ZERO));
+}
+
+#[test]
+fn a_wake_before_the_sleep_prevents_it() {
+    let owner = Owner::new(&options());
+    owner.driver.waker().wake();
+    owner.driver.waker().wake();
+    assert!(readable(owner.driver.wake_fd(), Duration::ZERO));
+}
+
+/// A peer on another thread answers each byte with the next; a wake-up lost anywhere ends the game, and `Owner::sleep`
+/// fails after 30 s.
+#[test]
+fn no_wake_up_is_lost_between_may_sleep_and_the_wait() {
+    const ROUNDS: usize = 20_000;
+    let (mut owner, address) = Owner::listening(&options());
+    let mut peer = TcpStream::connect(address).expect("somebody listens");
+    peer.set_nodelay(true).expect("set");
+    let socket = owner.accepted();
+    let thread = std::thread::spawn(move || {
+        let mut byte = [0];
+        for round in 0..ROUNDS {
+            peer.read_exact(&mut byte).expect("the owner's byte");
+            // Moves the answer across all points of the owner's way into its sleep.
+            for _ in 0..round % 400 {
+                std::hint::spin_loop();
+            }
+            peer.write_all(&byte).expect("the answer");
+        }
+    });
+    for round in 0..ROUNDS {
+        assert_eq!(owner.send(socket, &[round as u8]), SendOutcome::Sent);
+        assert_eq!(owner.next(), Happened::Received(socket, vec![round as u8]));
+    }
+    thread.join().expect("the peer");
+    println!("{} sleeps in {ROUNDS} rounds", owner.sleeps);
+    assert!(owner.sleeps > 0, "the owner slept at least once");
+}
+
+/// The same with a waker: a message that is visible before `wake` is seen after the sleep, always.
+#[test]
+fn a_message_published_before_the_wake_is_never_slept_through() {
+    const MESSAGES: u64 = 50_000;
+    let mut owner = Owner::new(&options());
+    let published = Arc::new(AtomicU64::new(0));
+    let seen = Arc::new(AtomicU64::new(0));
+    let start = Arc::new(Barrier::new(2));
+    let thread = std::thread::spawn({
+        let (published, seen, start) = (published.clone(), seen.clone(), start.clone());
+        let waker = owner.driver.waker();
+        move || {
+            start.wait();
+            for message in 1..=MESSAGES {
+                published.store(message, Ordering::Release);
+                waker.wake();
+                while message % 7 != 0 && seen.load(Ordering::Acquire) != message {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    });
+    start.wait();
+    let mut last = 0;
+    while last < MESSAGES {
+        // The owner's protocol: the driver first (it drains the eventfd), then every other source, then the sleep.
+        let may_sleep = owner.driver.may_sleep().expect("the ring works");
+        let now = published.load(Ordering::Acquire);
+        if now != last {
+            last = now;
+            seen.store(last, Ordering::Release);
+        } else if may_sleep {
+            assert!(readable(owner.driver.wake_fd(), Duration::from_secs(30)), "slept through a message");
+        }
+    }
+    thread.join().expect("the publisher");
+}
