@@ -1,8 +1,8 @@
 //! What a client may say, read from the text of its frame.
 //!
 //! Reading never fails silently and never guesses: what is not JSON, not of its type's shape or of an unknown type is an
-//! error that names the field and the remedy. An error's message is bounded and repeats at most [`ECHO_CHARACTERS_MAX`]
-//! characters of the input. Channel names are passed on as they are; whether they are valid is decided by their reader.
+//! error that names the field and the remedy. An error's message is bounded and repeats at most [`ECHO_BYTES_MAX`]
+//! bytes of the input. Channel names are passed on as they are; whether they are valid is decided by their reader.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::code;
 
 /// The most of a client's input that an answer repeats.
-pub const ECHO_CHARACTERS_MAX: usize = 64;
+pub const ECHO_BYTES_MAX: usize = 64;
 
 /// A message of a client.
 #[derive(Clone, Debug)]
@@ -101,20 +101,27 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
-/// The start of a client's text as an answer may repeat it: cut to [`ECHO_CHARACTERS_MAX`] characters, `...` in place of the
-/// rest, control characters shown as `?` (escaped, each would take six bytes).
+/// The start of a client's text as an answer may repeat it: cut to [`ECHO_BYTES_MAX`], `...` in place of the rest, control
+/// characters shown as `?` (escaped, each would take six bytes).
 pub fn shorten(text: &str) -> Cow<'_, str> {
-    let is_long = text.chars().nth(ECHO_CHARACTERS_MAX).is_some();
-    if !is_long && !text.contains(char::is_control) {
+    if text.len() <= ECHO_BYTES_MAX && !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
-    let kept = text.chars().take(if is_long { ECHO_CHARACTERS_MAX - 3 } else { ECHO_CHARACTERS_MAX });
-    let mut short: String =
-        kept.map(|character| if character.is_control() { '?' } else { character }).collect();
-    if is_long {
-        short.push_str("...");
+    let (kept, rest) = match text.len() <= ECHO_BYTES_MAX {
+        true => (text, ""),
+        false => (cut(text, ECHO_BYTES_MAX - 3), "..."),
+    };
+    let visible = kept.chars().map(|character| if character.is_control() { '?' } else { character });
+    Cow::Owned(visible.chain(rest.chars()).collect())
+}
+
+/// The longest start of a text that has at most so many bytes and ends with a whole character.
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
     }
-    Cow::Owned(short)
+    &text[..end]
 }
 
 fn read_subscribe<'a>(data: Option<&'a RawValue>) -> Result<Subscribe<'a>, ClientError> {
@@ -281,14 +288,17 @@ mod tests {
         let error = error_of(r#"{"type":"Subscribe"}"#);
         assert_eq!((error.code, error.message.contains("Subscribe")), ("unknown_type", true));
         let error = error_of(&format!(r#"{{"type":"{}"}}"#, "\u{e9}".repeat(60_000)));
-        assert_eq!(error.message.matches('\u{e9}').count(), ECHO_CHARACTERS_MAX - 3);
+        assert_eq!(error.message.matches('\u{e9}').count(), (ECHO_BYTES_MAX - 3) / 2);
     }
 
     #[test]
     fn a_shortened_text_is_whole_when_it_fits_and_free_of_control_characters() {
-        let fits = "\u{1F600}".repeat(ECHO_CHARACTERS_MAX);
+        let fits = "\u{1F600}".repeat(ECHO_BYTES_MAX / 4);
         assert_eq!(shorten(&fits), fits);
-        assert_eq!(shorten(&format!("{fits}x")).chars().count(), ECHO_CHARACTERS_MAX);
+        assert_eq!(
+            shorten(&format!("{fits}x")),
+            format!("{}...", "\u{1F600}".repeat(ECHO_BYTES_MAX / 4 - 1))
+        );
         assert_eq!(shorten("a\u{0}b\n"), "a?b?");
     }
 
