@@ -1,0 +1,176 @@
+//! Where the messages in a stream of a client's frames begin and end, from the frames' headers alone.
+//!
+//! tungstenite does not tell whether it stands inside of a message. The gateway has to know, to time out one that never ends
+//! and to let go of the buffers when none is begun. This judges nothing: what is not a valid frame is tungstenite's to
+//! refuse, and once it did, what is said here has no meaning.
+
+const FINAL: u8 = 0x80;
+const OPCODE_CONTROL: u8 = 0x08;
+const MASKED: u8 = 0x80;
+const LENGTH: u8 = 0x7f;
+
+/// The place in the stream, fed in step with it.
+#[derive(Clone, Debug, Default)]
+pub struct Boundary {
+    /// Of the current frame's payload, what is still to come; within a header, the length as far as it was read.
+    payload_bytes_left: u64,
+    /// What the frames of the current message announced, headers aside.
+    message_bytes: u64,
+    /// How many messages have begun; wraps.
+    message_number: u32,
+    /// How much of the current frame's header was read; 0 between headers.
+    header_bytes: u8,
+    first: u8,
+    second: u8,
+    /// A fragmented message has begun and its last fragment not.
+    is_fragmented: bool,
+    /// A message (or a control frame between messages) has begun and not ended.
+    is_inside: bool,
+}
+
+impl Boundary {
+    /// Follows the stream.
+    pub fn advance(&mut self, mut bytes: &[u8]) {
+        while let [byte, rest @ ..] = bytes {
+            if self.header_bytes == 0 && self.payload_bytes_left > 0 {
+                let skipped = usize::try_from(self.payload_bytes_left).unwrap_or(usize::MAX).min(bytes.len());
+                self.payload_bytes_left -= skipped as u64;
+                bytes = &bytes[skipped..];
+            } else {
+                self.read_header(*byte);
+                bytes = rest;
+            }
+            if self.header_bytes == 0 && self.payload_bytes_left == 0 {
+                self.end_frame();
+            }
+        }
+    }
+
+    /// Whether something was begun that is not complete.
+    pub fn is_inside(&self) -> bool {
+        self.is_inside
+    }
+
+    /// The number of the message that began last.
+    pub fn message_number(&self) -> u32 {
+        self.message_number
+    }
+
+    /// What the current message announced so far.
+    pub fn message_bytes(&self) -> u64 {
+        self.message_bytes
+    }
+
+    fn read_header(&mut self, byte: u8) {
+        match self.header_bytes {
+            0 => {
+                self.first = byte;
+                if !self.is_inside {
+                    self.is_inside = true;
+                    self.message_number = self.message_number.wrapping_add(1);
+                }
+            }
+            1 => {
+                self.second = byte;
+                self.payload_bytes_left = if self.length_bytes() == 0 { u64::from(byte & LENGTH) } else { 0 };
+            }
+            index if index < 2 + self.length_bytes() => {
+                self.payload_bytes_left = self.payload_bytes_left << 8 | u64::from(byte);
+            }
+            _ => {} // the mask
+        }
+        self.header_bytes += 1;
+        let mask_bytes = if self.second & MASKED == 0 { 0 } else { 4 };
+        if self.header_bytes >= 2 && self.header_bytes == 2 + self.length_bytes() + mask_bytes {
+            self.header_bytes = 0;
+            self.message_bytes = self.message_bytes.saturating_add(self.payload_bytes_left);
+        }
+    }
+
+    fn length_bytes(&self) -> u8 {
+        match self.second & LENGTH {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        }
+    }
+
+    fn end_frame(&mut self) {
+        if self.first & OPCODE_CONTROL == 0 {
+            self.is_fragmented = self.first & FINAL == 0;
+        }
+        if !self.is_fragmented {
+            self.is_inside = false;
+            self.message_bytes = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(first: u8, payload_bytes: usize) -> Vec<u8> {
+        let mut frame = match payload_bytes {
+            0..=125 => vec![first, MASKED | payload_bytes as u8],
+            126..=65_535 => [&[first, MASKED | 126][..], &(payload_bytes as u16).to_be_bytes()].concat(),
+            _ => [&[first, MASKED | 127][..], &(payload_bytes as u64).to_be_bytes()].concat(),
+        };
+        frame.resize(frame.len() + 4 + payload_bytes, 0xff);
+        frame
+    }
+
+    #[test]
+    fn only_the_last_byte_of_a_message_ends_it() {
+        for payload_bytes in [0, 1, 125, 126, 65_535, 65_536] {
+            let frame = masked(0x81, payload_bytes);
+            let mut boundary = Boundary::default();
+            for byte in &frame[..frame.len() - 1] {
+                boundary.advance(&[*byte]);
+                assert!(boundary.is_inside());
+            }
+            assert_eq!(boundary.message_bytes(), payload_bytes as u64);
+            boundary.advance(&frame[frame.len() - 1..]);
+            assert!(!boundary.is_inside());
+            assert_eq!((boundary.message_number(), boundary.message_bytes()), (1, 0));
+        }
+    }
+
+    #[test]
+    fn control_frames_do_not_end_a_fragmented_message() {
+        let mut boundary = Boundary::default();
+        for (frame, is_inside, message_bytes) in [
+            (masked(0x01, 3), true, 3),
+            (masked(0x89, 4), true, 7),
+            (masked(0x00, 5), true, 12),
+            (masked(0x80, 6), false, 0),
+            (masked(0x89, 4), false, 0),
+        ] {
+            boundary.advance(&frame);
+            assert_eq!((boundary.is_inside(), boundary.message_bytes()), (is_inside, message_bytes));
+        }
+        assert_eq!(boundary.message_number(), 2, "the fragmented message and the ping after it");
+    }
+
+    #[test]
+    fn a_message_begun_after_one_that_ended_has_a_number_of_its_own() {
+        let mut boundary = Boundary::default();
+        boundary.advance(&[masked(0x81, 3), vec![0x81]].concat());
+        assert_eq!((boundary.is_inside(), boundary.message_number()), (true, 2));
+    }
+
+    #[test]
+    fn any_split_of_any_bytes_leads_to_the_same_place() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            let bytes: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..) & random.u8(..)).collect();
+            let mut whole = Boundary::default();
+            whole.advance(&bytes);
+            let mut split = Boundary::default();
+            bytes.iter().for_each(|byte| split.advance(&[*byte]));
+            assert_eq!(format!("{whole:?}"), format!("{split:?}"));
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The first thing a connection says: an upgrade to a WebSocket (RFC 6455 section 4.2), or one HTTP request.
+//!
+//! Fed with bytes until the head of a request is complete; only then parsed, once. Accepted are upgrades of `/ws`; any
+//! other GET, HEAD or OPTIONS is handed on, and everything else is answered with a refusal that names its remedy. No
+//! extension and no subprotocol is ever agreed to. The Origin is not looked at: the data is public and nothing is done in a
+//! user's name, so a page of any site may read it.
+//!
+//! Deliberately absent: the time limit (the caller's), admission (the caller's, before the upgrade's response is sent),
+//! bodies (a request that has one is answered and its connection closed) and keep-alive.
+
+use std::ops::Range;
+
+use tungstenite::handshake::derive_accept_key;
+
+use super::request::{HEADERS_MAX, Request, RequestError};
+use super::response::{self, Headers};
+
+/// Where sessions are.
+pub const WEBSOCKET_PATH: &str = "/ws";
+
+/// Every code of a refusal, for whoever documents or counts them.
+pub const REFUSAL_CODES: [&str; 8] = [
+    BAD_REQUEST,
+    HEAD_TOO_LARGE,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    UPGRADE_REQUIRED,
+    UNSUPPORTED_VERSION,
+    BAD_HANDSHAKE,
+    BAD_KEY,
+];
+const BAD_REQUEST: &str = "bad_request";
+const HEAD_TOO_LARGE: &str = "head_too_large";
+const METHOD_NOT_ALLOWED: &str = "method_not_allowed";
+const NOT_FOUND: &str = "not_found";
+const UPGRADE_REQUIRED: &str = "upgrade_required";
+const UNSUPPORTED_VERSION: &str = "unsupported_version";
+const BAD_HANDSHAKE: &str = "bad_handshake";
+const BAD_KEY: &str = "bad_key";
+
+/// Longer than any registered method: garbage is told from HTTP within so many bytes.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// A handshake under way. Holds no memory unless the request comes in pieces.
+#[derive(Debug)]
+pub struct Handshake {
+    received: Vec<u8>,
+    head_bytes_max: usize,
+}
+
+/// What has come of the handshake. After anything but `Incomplete` it is over.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The head is not complete.
+    Incomplete,
+    /// A session: send the response; the client's first frames may have come along.
+    Upgrade {
+        /// The 101.
+        response: Vec<u8>,
+        /// Where they are in the bytes that were fed last.
+        leftover: Range<usize>,
+    },
+    /// One request, to be answered and closed.
+    Http(HttpRequest),
+    /// Send the response and close.
+    Refuse {
+        /// The HTTP status.
+        status: u16,
+        /// One of [`REFUSAL_CODES`].
+        code: &'static str,
+        /// The whole response.
+        response: Vec<u8>,
+    },
+}
+
+/// A request that is no upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Its method.
+    pub method: HttpMethod,
+    /// Its path, without the query.
+    pub path: String,
+}
+
+/// The methods that are handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpMethod {
+    /// GET.
+    Get,
+    /// HEAD: as GET, but the response has no body.
+    Head,
+    /// OPTIONS.
+    Options,
+}
+
+impl HttpRequest {
+    /// The response to this request: without its body where the method is HEAD.
+    pub fn respond(&self, status: u16, content_type: &str, headers: Headers<'_>, body: &[u8]) -> Vec<u8> {
+        match self.method {
+            HttpMethod::Head => response::response_head(status, content_type, headers, body.len()),
+            HttpMethod::Get | HttpMethod::Options => {
+                response::http_response(status, content_type, headers, body)
+            }
+        }
+    }
+}
+
+impl Handshake {
+    /// A handshake whose head, with all headers, is at most so long.
+    pub fn new(head_bytes_max: usize) -> Self {
+        Self { received: Vec::new(), head_bytes_max }
+    }
+
+    /// Takes what was received next.
+    pub fn feed(&mut self, bytes: &[u8]) -> Progress {
+        let before = self.received.len();
+        if before == 0
+            && let Some(end) = head_end(bytes, 0)
+        {
+            return self.answer(bytes, end, before); // the usual case: in one piece, nothing copied
+        }
+        let room = self.head_bytes_max.saturating_sub(before).min(bytes.len());
+        self.received.extend_from_slice(&bytes[..room]);
+        match head_end(&self.received, before) {
+            Some(end) => self.answer(&self.received, end, before).with_leftover_until(bytes.len()),
+            None if !may_be_http(&self.received) => not_http().into(),
+            None if room < bytes.len() => too_large(self.head_bytes_max).into(),
+            None => Progress::Incomplete,
+        }
+    }
+
+    fn answer(&self, received: &[u8], end: usize, before: usize) -> Progress {
+        if !may_be_http(received) {
+            return not_http().into();
+        }
+        if end > self.head_bytes_max {
+            return too_large(self.head_bytes_max).into();
+        }
+        let leftover = end - before..received.len() - before;
+        match accept(&received[..end]) {
+            Ok(Accepted::Upgrade { accept_key }) => {
+                Progress::Upgrade { response: upgrade_response(&accept_key), leftover }
+            }
+            Ok(Accepted::Http(request)) => Progress::Http(request),
+            Err(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl Progress {
+    /// The head may have been copied without all that follows it.
+    fn with_leftover_until(mut self, end: usize) -> Self {
+        if let Self::Upgrade { leftover, .. } = &mut self {
+            leftover.end = end;
+        }
+        self
+    }
+}
+
+enum Accepted {
+    Upgrade { accept_key: String },
+    Http(HttpRequest),
+}
+
+struct Refusal {
+    status: u16,
+    code: &'static str,
+    message: String,
+    headers: Headers<'static>,
+    is_head: bool,
+}
+
+impl From<Refusal> for Progress {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { status, code, message, headers, is_head } = refusal;
+        let response = if is_head {
+            let body = response::refusal_body(code, &message);
+            response::response_head(status, "application/json", headers, body.len())
+        } else {
+            response::refusal_response(status, code, &message, headers)
+        };
+        Self::Refuse { status, code, response }
+    }
+}
+
+fn refuse(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal { status, code, message: message.into(), headers: &[], is_head: false }
+}
+
+fn not_http() -> Refusal {
+    refuse(
+        400,
+        BAD_REQUEST,
+        "this is not an HTTP request: connect with ws://HOST:PORT/ws (wss:// ends at the proxy in front of the gateway)",
+    )
+}
+
+fn too_large(head_bytes_max: usize) -> Refusal {
+    let message = format!(
+        "the request's head exceeds {head_bytes_max} bytes: send fewer or shorter headers or cookies"
+    );
+    refuse(431, HEAD_TOO_LARGE, message)
+}
+
+fn accept(head: &[u8]) -> Result<Accepted, Refusal> {
+    let request = Request::read(head).map_err(|error| match error {
+        RequestError::TooManyHeaders => {
+            let message = format!("the request has more than {HEADERS_MAX} headers: send fewer");
+            refuse(431, HEAD_TOO_LARGE, message)
+        }
+        RequestError::Malformed(what) => {
+            let message =
+                format!("the request is not valid HTTP/1.1 ({what}): a WebSocket handshake is a GET of /ws");
+            refuse(400, BAD_REQUEST, message)
+        }
+    })?;
+    decide(&request).map_err(|refusal| Refusal { is_head: request.method == "HEAD", ..refusal })
+}
+
+fn decide(request: &Request<'_>) -> Result<Accepted, Refusal> {
+    match (request.path == WEBSOCKET_PATH, request.asks_for_websocket) {
+        (false, false) => decide_http(request).map(Accepted::Http),
+        (false, true) => {
+            let message =
+                format!("WebSockets are at {WEBSOCKET_PATH}: connect to ws://HOST:PORT{WEBSOCKET_PATH}");
+            Err(refuse(404, NOT_FOUND, message))
+        }
+        (true, _) if request.method != "GET" => {
+            let message = format!("{WEBSOCKET_PATH} takes GET with an upgrade to a WebSocket, nothing else");
+            Err(Refusal { headers: &[("Allow", "GET")], ..refuse(405, METHOD_NOT_ALLOWED, message) })
+        }
+        (true, false) => {
+            let message = format!(
+                "{WEBSOCKET_PATH} is a WebSocket: connect with a WebSocket client, or send \"Upgrade: websocket\""
+            );
+            Err(Refusal { headers: &[("Upgrade", "websocket")], ..refuse(426, UPGRADE_REQUIRED, message) })
+        }
+        (true, true) => decide_upgrade(request),
+    }
+}
+
+fn decide_http(request: &Request<'_>) -> Result<HttpRequest, Refusal> {
+    let method = match request.method {
+        "GET" => HttpMethod::Get,
+        "HEAD" => HttpMethod::Head,
+        "OPTIONS" => HttpMethod::Options,
+        _ => {
+            let refusal = refuse(405, METHOD_NOT_ALLOWED, "only GET, HEAD and OPTIONS are answered here");
+            return Err(Refusal { headers: &[("Allow", "GET, HEAD, OPTIONS")], ..refusal });
+        }
+    };
+    Ok(HttpRequest { method, path: request.path.to_owned() })
+}
+
+fn decide_upgrade(request: &Request<'_>) -> Result<Accepted, Refusal> {
+    let bad = |message: &str| Err(refuse(400, BAD_HANDSHAKE, message));
+    if !request.is_http_1_1 {
+        return bad("a WebSocket handshake is HTTP/1.1: a proxy in front may have to be set to it");
+    }
+    if !request.has_host {
+        return bad("the Host header is missing: a WebSocket handshake has one");
+    }
+    if !request.connection_has_upgrade {
+        return bad(
+            "the Connection header does not say \"Upgrade\": a proxy in front may drop it (nginx: proxy_set_header \
+             Connection \"upgrade\")",
+        );
+    }
+    if request.has_body {
+        return bad("a WebSocket handshake has no body: send no Content-Length and no Transfer-Encoding");
+    }
+    if request.version != Some(b"13") {
+        let refusal =
+            refuse(426, UNSUPPORTED_VERSION, "send \"Sec-WebSocket-Version: 13\", the only one spoken here");
+        let headers = &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")];
+        return Err(Refusal { headers, ..refusal });
+    }
+    match request.key {
+        Some(key) if !request.key_is_repeated && is_key(key) => {
+            Ok(Accepted::Upgrade { accept_key: derive_accept_key(key) })
+        }
+        _ => Err(refuse(
+            400,
+            BAD_KEY,
+            "send one Sec-WebSocket-Key: 16 random bytes in base64, which is 24 characters",
+        )),
+    }
+}
+
+fn upgrade_response(accept_key: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: \
+         {accept_key}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// Where the first empty line ends, looked for among the bytes from `new` on. A line may end without its carriage return.
+fn head_end(received: &[u8], new: usize) -> Option<usize> {
+    let mut search = new;
+    loop {
+        let feed = search + received[search..].iter().position(|byte| *byte == b'\n')?;
+        if received[..feed].ends_with(b"\n") || received[..feed].ends_with(b"\n\r") {
+            return Some(feed + 1);
+        }
+        search = feed + 1;
+    }
+}
+
+/// Whether the first bytes can be a request's method, so that other protocols are refused before they fill the bound.
+fn may_be_http(received: &[u8]) -> bool {
+    let start = &received[..received.len().min(METHOD_BYTES_MAX)];
+    match start.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'-') {
+        Some(index) => index > 0 && start[index] == b' ',
+        None => start.len() < METHOD_BYTES_MAX,
+    }
+}
+
+/// 16 bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;
