@@ -1,0 +1,184 @@
+//! Every hard bound of the gateway that is not configurable: its value, and why that value.
+//!
+//! What an operator may choose stands in [`crate::config`]; the ranges that those choices have to stay within stand here.
+//! The relations between bounds are asserted at compile time at the end of the file. Plain constants, for any thread.
+
+use std::time::Duration;
+
+/// Bytes in a KiB.
+pub const KIB: usize = 1024;
+/// Bytes in a MiB.
+pub const MIB: usize = 1024 * KIB;
+/// Bytes in a GiB.
+pub const GIB: usize = 1024 * MIB;
+
+// A turn of the shard loop. Each bound keeps one kind of work from delaying the others for more than about a millisecond.
+
+/// Completions taken from the ring in a turn: about a millisecond of reading clients.
+pub const COMPLETIONS_PER_TURN: usize = 512;
+/// Sends of one egress slice. At 2 us a send this is the slice's millisecond.
+pub const SENDS_PER_SLICE: usize = 512;
+/// The longest an egress slice lasts, whatever the sends cost.
+pub const SLICE_DURATION: Duration = Duration::from_millis(1);
+/// Handshakes answered in a turn. One costs about 35 us, so a storm of them takes a millisecond of each turn, not all of it.
+pub const HANDSHAKES_PER_TURN: usize = 32;
+/// Records taken from Kafka in a turn.
+pub const RECORDS_PER_TURN: usize = 256;
+/// Timers that fire in a turn: after a pause of the machine everyone's ping is due at once.
+pub const TIMERS_PER_TURN: usize = 512;
+/// The longest sleep of an idle shard: what a missed wake-up costs at most.
+pub const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// What a turn may delay a ping, an accept or another session's frame by.
+pub const TURN_DELAY_MAX: Duration = Duration::from_millis(2);
+
+// A connection.
+
+/// The request line and headers of a handshake together. Browsers with many cookies stay below it.
+pub const HANDSHAKE_BYTES: usize = 8 * KIB;
+/// From the accept to the end of the handshake's headers. A client that trickles bytes holds a slot no longer.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the first byte of a client's message to its last. tungstenite reserves what a header announces, so an unfinished
+/// message holds memory.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two pings. Below the 30 s after which common proxies drop silent connections.
+pub const PING_INTERVAL: Duration = Duration::from_secs(27);
+/// Without any frame from the client for this long the session is closed: two pings went unanswered.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// From our close frame to the peer's FIN; then the socket is closed regardless.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
+/// The control part of an outbox: the newest pong, acks and errors. A client that asks faster than it reads is closed.
+pub const CONTROL_BYTES: usize = 4 * KIB;
+/// A channel or pattern: a token, the dot, a kind.
+pub const CHANNEL_NAME_BYTES: usize = protocol::channel::NAME_BYTES_MAX;
+/// A server's WebSocket frame header at its longest (RFC 6455, 5.2: unmasked, 64-bit length).
+pub const FRAME_HEADER_BYTES: usize = 10;
+/// What an event frame has besides the record's value. Rounded up, so that the envelope can grow a field without moving the
+/// default of WS_MAX_RECORD_BYTES.
+pub const ENVELOPE_BYTES: usize = 512;
+
+// A shard.
+
+/// Memory of clients' unfinished messages. Over it the session that asks for more is closed.
+pub const INBOUND_BYTES_PER_SHARD: usize = 64 * MIB;
+/// Scratch in which an egress slice gathers the frames of sessions that have several pending.
+pub const GATHER_BYTES: usize = 4 * MIB;
+/// What one session adds to it: about what a socket's send buffer takes at once; more would be copied again for the rest.
+pub const GATHER_BYTES_PER_SESSION: usize = 256 * KIB;
+/// Sends of one system call; the slice looks at the clock after each.
+pub const SENDS_PER_BATCH: usize = 256;
+/// Bytes of answers that may wait while the socket still takes bytes: egress has just not had its turn.
+pub const CONTROL_BURST_BYTES: usize = 64 * KIB;
+/// Sockets beyond WS_MAX_CONNECTIONS, so that those refused are told why and /health answers at the limit.
+pub const SOCKETS_SPARE: usize = 1024;
+/// Descriptors of a shard that are no client's socket: librdkafka's connections, the rings, logs.
+pub const DESCRIPTORS_SPARE: usize = 256;
+/// Receive buffers of a shard. Bytes wait in the kernel while all are taken.
+pub const RECEIVE_BUFFERS: u16 = 2048;
+/// Bytes of each: most client messages fit.
+pub const RECEIVE_BUFFER_BYTES: usize = 2 * KIB;
+/// How often a shard copies its counters for /metrics and /health.
+pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+
+// Kafka.
+
+/// Between two looks at the cluster's topics and partitions: how soon a new partition is read.
+pub const KAFKA_METADATA_INTERVAL: Duration = Duration::from_secs(10);
+/// One blocking call to the brokers (metadata, watermarks); after it the call counts as failed and is tried again.
+pub const KAFKA_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two log lines about skipped records, so that a poisoned topic cannot fill a disk.
+pub const SKIPPED_RECORD_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Addresses in KAFKA_BROKERS; librdkafka learns the others from any of them.
+pub const BROKERS_MAX: usize = 64;
+/// Topics in KAFKA_TOPICS, hence kinds.
+pub const TOPICS_MAX: usize = 64;
+/// Entries of KAFKA_PROPERTIES; librdkafka knows about 150.
+pub const PROPERTIES_MAX: usize = 128;
+/// Kafka's own bound on the length of a topic's name.
+pub const TOPIC_NAME_BYTES: usize = 249;
+/// How far back KAFKA_START reaches.
+pub const START_AGO_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+// The process.
+
+/// From a signal to the end of the process, when closing the sessions takes longer.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of one value shown in a configuration error.
+pub const SHOWN_VALUE_CHARACTERS: usize = 120;
+
+// The ranges of what can be configured.
+
+/// WS_MAX_CONNECTIONS: a million idle sessions are about 1 GiB of the process and 4 GiB of the kernel.
+pub const CONNECTIONS_MAX: usize = 1_000_000;
+/// TCP_LISTEN_BACKLOG; the kernel lowers it to net.core.somaxconn.
+pub const LISTEN_BACKLOG_MAX: u32 = 65_535;
+/// WS_OUTBOX_FRAMES.
+pub const OUTBOX_FRAMES_MAX: usize = 65_536;
+/// WS_OUTBOX_BYTES, at least: an outbox of less would close a session for one burst.
+pub const OUTBOX_BYTES_MIN: usize = 4 * KIB;
+/// WS_OUTBOX_BYTES, at most.
+pub const OUTBOX_BYTES_MAX: usize = GIB;
+/// WS_SOCKET_SEND_BYTES, at least: below it the kernel takes its own minimum.
+pub const SOCKET_SEND_BYTES_MIN: usize = 4 * KIB;
+/// WS_SOCKET_SEND_BYTES, at most.
+pub const SOCKET_SEND_BYTES_MAX: usize = 16 * MIB;
+/// WS_MAX_MESSAGE_BYTES, at least: a subscribe with a few channels fits.
+pub const MESSAGE_BYTES_MIN: usize = KIB;
+/// WS_MAX_MESSAGE_BYTES, at most.
+pub const MESSAGE_BYTES_MAX: usize = 16 * MIB;
+/// WS_MAX_RECORD_BYTES, at least.
+pub const RECORD_BYTES_MIN: usize = KIB;
+/// WS_MAX_RECORD_BYTES, at most: below librdkafka's largest response (100 MB).
+pub const RECORD_BYTES_MAX: usize = 64 * MIB;
+/// WS_MAX_CHANNELS.
+pub const CHANNELS_PER_SESSION_MAX: usize = 10_000;
+/// WS_CPU_LIMIT, cores.
+pub const CPU_CORES_MIN: f64 = 0.01;
+/// WS_CPU_LIMIT, cores: more than Linux supports in one machine on any architecture but a few.
+pub const CPU_CORES_MAX: f64 = 8192.0;
+/// WS_MEMORY_LIMIT, at least: less than the process needs to start.
+pub const MEMORY_BYTES_MIN: u64 = 16 * MIB as u64;
+/// WS_MEMORY_LIMIT, at most.
+pub const MEMORY_BYTES_MAX: u64 = 1 << 50;
+/// METRICS_INTERVAL, at least.
+pub const METRICS_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// METRICS_INTERVAL, at most.
+pub const METRICS_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
+/// DEV_EVENT_RATE, events/s: what the simulator is built to pace.
+pub const DEV_EVENT_RATE_MAX: u32 = 200_000;
+
+// How the bounds stand to each other.
+
+const _: () = assert!(SLICE_DURATION.as_micros() < TURN_DELAY_MAX.as_micros(), "a slice is a part of a turn");
+const _: () = assert!(
+    TURN_DELAY_MAX.as_micros() < SLEEP_MAX.as_micros(),
+    "a sleep is longer than the work that ends it"
+);
+const _: () =
+    assert!(IDLE_TIMEOUT.as_secs() > 2 * PING_INTERVAL.as_secs(), "a client misses two pings before it goes");
+const _: () =
+    assert!(HANDSHAKE_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs(), "the handshake's own clock ends it");
+const _: () =
+    assert!(MESSAGE_TIMEOUT.as_secs() < PING_INTERVAL.as_secs(), "an unfinished message is no sign of life");
+const _: () =
+    assert!(CLOSE_LINGER.as_millis() < SHUTDOWN_TIMEOUT.as_millis(), "closing sessions fits into a shutdown");
+const _: () = assert!(
+    KAFKA_CALL_TIMEOUT.as_secs() < KAFKA_METADATA_INTERVAL.as_secs(),
+    "a call ends before the next of its kind is due"
+);
+const _: () = assert!(HANDSHAKES_PER_TURN < COMPLETIONS_PER_TURN, "handshakes arrive as completions");
+const _: () =
+    assert!(CONTROL_BYTES > 2 * 125 + 20, "a pong and a close (125 bytes of payload each) always fit");
+const _: () = assert!(CHANNEL_NAME_BYTES < 2 * KIB, "an error that shows a name fits into the control part");
+const _: () = assert!(
+    ENVELOPE_BYTES >= protocol::envelope::ENVELOPE_BYTES_MAX + FRAME_HEADER_BYTES,
+    "the longest envelope and its header fit"
+);
+const _: () =
+    assert!(OUTBOX_BYTES_MIN >= RECORD_BYTES_MIN + ENVELOPE_BYTES, "some record fits into any outbox");
+const _: () = assert!(OUTBOX_BYTES_MAX >= RECORD_BYTES_MAX + ENVELOPE_BYTES, "some outbox holds any record");
+const _: () = assert!(
+    MESSAGE_BYTES_MAX <= INBOUND_BYTES_PER_SHARD,
+    "one message at its longest is not refused for memory"
+);
+const _: () =
+    assert!(SHUTDOWN_TIMEOUT.as_secs() < 10, "within the time that container runtimes grant before SIGKILL");
