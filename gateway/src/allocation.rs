@@ -1,0 +1,231 @@
+//! What the process may use: the CPU quota and the memory limit of its cgroups (version 2, 1, or both mounted), else what the
+//! machine has.
+//!
+//! Reads a handful of files once, at the start. What cannot be read or understood limits nothing: the numbers inform people and
+//! later the overload decision, they guard nothing by themselves. A limit counts on every level of the hierarchy, so the least
+//! of all ancestors is taken. Parsers are pure.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// What the process may use. `None`: unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Allocation {
+    /// CPU time per time, in cores; a quota need not be whole.
+    pub cpu_cores: Option<f64>,
+    /// Memory.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Allocation {
+    /// As the running kernel says. Call it before threads are pinned: the CPUs of the calling thread are the machine's.
+    pub fn of_this_process() -> Self {
+        let cpus = crate::placement::allowed_cpus().len();
+        Self::under(Path::new("/"), cpus)
+    }
+
+    /// The same for a tree of files that begins at `root`.
+    fn under(root: &Path, cpus: usize) -> Self {
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let memberships = read("proc/self/cgroup");
+        let mounts = read("proc/self/mountinfo");
+        let (mut cpu_cores, mut memory_bytes) =
+            ((cpus > 0).then_some(cpus as f64), total_memory(&read("proc/meminfo")));
+        for directory in directories(&memberships, &mounts) {
+            let read = |file: &str| {
+                let path = directory.join(file);
+                fs::read_to_string(root.join(path.strip_prefix("/").unwrap_or(&path))).unwrap_or_default()
+            };
+            let quota = quota_v2(&read("cpu.max"))
+                .or_else(|| quota_v1(&read("cpu.cfs_quota_us"), &read("cpu.cfs_period_us")));
+            let limit = limit(&read("memory.max")).or_else(|| limit(&read("memory.limit_in_bytes")));
+            cpu_cores = least(cpu_cores, quota);
+            memory_bytes = least(memory_bytes, limit);
+        }
+        Self { cpu_cores, memory_bytes }
+    }
+}
+
+fn least<T: PartialOrd>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Every directory that may limit the process: its own cgroup and the ancestors, in each mounted hierarchy (cgroups(7)).
+fn directories(memberships: &str, mounts: &str) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    for mount in mounts.lines().filter_map(Mount::parse) {
+        let Some(group) = memberships.lines().find_map(|line| mount.membership(line)) else { continue };
+        // What lies above the mount's root cannot be seen; a group outside of it (no cgroup namespace) shows at the mount.
+        let below = Path::new(group).strip_prefix(mount.root).unwrap_or(Path::new(""));
+        let is_outside = below.components().any(|part| part == Component::ParentDir);
+        let own = if is_outside { PathBuf::from(mount.point) } else { Path::new(mount.point).join(below) };
+        directories
+            .extend(own.ancestors().take_while(|path| path.starts_with(mount.point)).map(Path::to_owned));
+    }
+    directories
+}
+
+/// A cgroup hierarchy in /proc/self/mountinfo (proc_pid_mountinfo(5)).
+struct Mount<'a> {
+    root: &'a str,
+    point: &'a str,
+    /// Controllers of version 1; `None` for version 2.
+    controllers: Option<&'a str>,
+}
+
+impl<'a> Mount<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (mounted, filesystem) = line.split_once(" - ")?;
+        let mut mounted = mounted.split(' ').skip(3);
+        let (root, point) = (mounted.next()?, mounted.next()?);
+        let mut filesystem = filesystem.split(' ');
+        let controllers = match filesystem.next()? {
+            "cgroup2" => None,
+            "cgroup" => Some(filesystem.next_back()?),
+            _ => return None,
+        };
+        Some(Self { root, point, controllers })
+    }
+
+    /// The group, if this line of /proc/self/cgroup (`id:controllers:group`) is about this hierarchy.
+    fn membership<'b>(&self, line: &'b str) -> Option<&'b str> {
+        let mut fields = line.splitn(3, ':');
+        let (id, controllers, group) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_this = match self.controllers {
+            None => id == "0" && controllers.is_empty(),
+            Some(options) => controllers.split(',').any(|controller| {
+                matches!(controller, "cpu" | "memory") && options.split(',').any(|it| it == controller)
+            }),
+        };
+        is_this.then_some(group)
+    }
+}
+
+/// `cpu.max`: `150000 100000` is 1.5 cores, `max 100000` no limit.
+fn quota_v2(text: &str) -> Option<f64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    quota_v1(quota, period)
+}
+
+/// `cpu.cfs_quota_us` and `cpu.cfs_period_us`; a quota of -1 is no limit.
+fn quota_v1(quota: &str, period: &str) -> Option<f64> {
+    let quota: u64 = quota.trim().parse().ok()?;
+    let period: u64 = period.trim().parse().ok().filter(|period| *period > 0)?;
+    (quota > 0).then(|| quota as f64 / period as f64)
+}
+
+/// `memory.max` or `memory.limit_in_bytes`. `max` does not parse; version 1 says "no limit" by a number near 2^63, which is
+/// above any machine's memory and so never the least.
+fn limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// `MemTotal` of /proc/meminfo, which counts in KiB and calls them kB.
+fn total_memory(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMINFO: &str = "MemTotal:       16384000 kB\nMemFree:         1000000 kB\n";
+    const MACHINE: u64 = 16_384_000 * 1024;
+    const V2: &str = "31 23 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    fn allocation(files: &[(&str, &str)]) -> Allocation {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Allocation::under(root.path(), 4)
+    }
+
+    #[test]
+    fn without_cgroups_the_machine_is_the_limit() {
+        let allocation = allocation(&[("proc/meminfo", MEMINFO)]);
+        assert_eq!(allocation, Allocation { cpu_cores: Some(4.0), memory_bytes: Some(MACHINE) });
+    }
+
+    #[test]
+    fn a_container_with_version_2_sees_its_limits_at_the_mount() {
+        let allocation = allocation(&[
+            ("proc/meminfo", MEMINFO),
+            ("proc/self/mountinfo", V2),
+            ("proc/self/cgroup", "0::/\n"),
+            ("sys/fs/cgroup/cpu.max", "150000 100000\n"),
+            ("sys/fs/cgroup/memory.max", "1073741824\n"),
+        ]);
+        assert_eq!(allocation, Allocation { cpu_cores: Some(1.5), memory_bytes: Some(1 << 30) });
+    }
+
+    #[test]
+    fn the_least_limit_of_all_ancestors_counts() {
+        let allocation = allocation(&[
+            ("proc/meminfo", MEMINFO),
+            ("proc/self/mountinfo", V2),
+            ("proc/self/cgroup", "0::/odin.slice/gateway.service\n"),
+            ("sys/fs/cgroup/odin.slice/cpu.max", "100000 100000\n"),
+            ("sys/fs/cgroup/odin.slice/gateway.service/cpu.max", "max 100000\n"),
+            ("sys/fs/cgroup/odin.slice/memory.max", "max\n"),
+            ("sys/fs/cgroup/odin.slice/gateway.service/memory.max", "2147483648\n"),
+        ]);
+        assert_eq!(allocation, Allocation { cpu_cores: Some(1.0), memory_bytes: Some(2 << 30) });
+    }
+
+    #[test]
+    fn version_1_is_read_from_its_own_hierarchies_beside_an_empty_version_2() {
+        let mounts = "33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      36 31 0:33 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      38 31 0:35 / /sys/fs/cgroup/blkio rw - cgroup cgroup rw,blkio\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let allocation = allocation(&[
+            ("proc/meminfo", MEMINFO),
+            ("proc/self/mountinfo", mounts),
+            ("proc/self/cgroup", "4:memory:/docker/abc\n3:blkio:/\n2:cpu,cpuacct:/docker/abc\n0::/\n"),
+            ("sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_quota_us", "50000\n"),
+            ("sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_period_us", "100000\n"),
+            ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n"),
+            ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n"),
+        ]);
+        assert_eq!(allocation, Allocation { cpu_cores: Some(0.5), memory_bytes: Some(512 << 20) });
+    }
+
+    #[test]
+    fn version_1s_number_for_no_limit_leaves_the_machines_memory() {
+        let allocation = allocation(&[
+            ("proc/meminfo", MEMINFO),
+            ("proc/self/mountinfo", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"),
+            ("proc/self/cgroup", "4:memory:/\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ]);
+        assert_eq!(allocation.memory_bytes, Some(MACHINE));
+    }
+
+    #[test]
+    fn nonsense_limits_nothing() {
+        let allocation = allocation(&[
+            ("proc/meminfo", "MemTotal: lots\n"),
+            ("proc/self/mountinfo", &format!("short line\n{V2}")),
+            ("proc/self/cgroup", "garbage\n0::/../..\n"),
+            ("sys/fs/cgroup/cpu.max", "100000 0\n"),
+            ("sys/fs/cgroup/memory.max", "-5\n"),
+        ]);
+        assert_eq!(allocation, Allocation { cpu_cores: Some(4.0), memory_bytes: None });
+    }
+
+    #[test]
+    fn this_machine_has_cpus_and_memory() {
+        let allocation = Allocation::of_this_process();
+        assert!(allocation.cpu_cores.is_some_and(|cores| cores > 0.0), "{allocation:?}");
+        assert!(allocation.memory_bytes.is_some_and(|bytes| bytes > 0), "{allocation:?}");
+    }
+}
