@@ -1,0 +1,266 @@
+//! The Kafka part of the configuration: where the brokers are and what is read. How to be let in is in `security`.
+//!
+//! Checks spelling and what contradicts itself; it asks no broker anything, and librdkafka judges KAFKA_PROPERTIES.
+
+use std::fmt;
+use std::time::Duration;
+
+use protocol::{kind_is_valid, kind_of_topic};
+
+use super::error::{Fault, MASK};
+use super::raw::Raw;
+use super::reading::Reading;
+use super::security::{self, Security};
+use super::{table, units};
+use crate::limits::{BROKERS_MAX, PROPERTIES_MAX, START_AGO_MAX, TOPIC_NAME_BYTES, TOPICS_MAX};
+
+/// What the gateway reads, from where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kafka {
+    /// `host:port` each. Empty with --dev, whose embedded broker has a port of its own.
+    pub brokers: Vec<String>,
+    /// The name that brokers see.
+    pub group_id: String,
+    /// In the order given; no two of one kind.
+    pub topics: Vec<Topic>,
+    /// Where reading starts.
+    pub start: Start,
+    /// How the gateway is let in.
+    pub security: Security,
+    /// Further properties of librdkafka, to be set before the gateway's own.
+    pub properties: Vec<Property>,
+}
+
+/// A topic and the kind of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Kafka's name.
+    pub name: String,
+    /// The part of a channel after its dot.
+    pub kind: String,
+}
+
+/// Where reading starts in a partition that was never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At its end.
+    Latest,
+    /// At the oldest record that Kafka still has.
+    Earliest,
+    /// At the first record not older than this.
+    Ago(Duration),
+}
+
+/// A property of librdkafka, handed through.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Property {
+    /// Its name.
+    pub name: String,
+    /// Its value; `Debug` and `Display` mask it when the name speaks of a secret.
+    pub value: String,
+}
+
+impl fmt::Display for Property {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SECRETS: [&str; 5] = ["password", "passphrase", "secret", "pem", "oauthbearer.config"];
+        let is_secret = SECRETS.iter().any(|word| self.name.contains(word));
+        write!(formatter, "{}={}", self.name, if is_secret { MASK } else { &self.value })
+    }
+}
+
+impl fmt::Debug for Property {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// Properties that would contradict the gateway, and what to do instead.
+const RESERVED: [(&str, &str); 13] = [
+    ("bootstrap.servers", "set KAFKA_BROKERS instead"),
+    ("metadata.broker.list", "set KAFKA_BROKERS instead"),
+    ("group.id", "set KAFKA_GROUP_ID instead"),
+    ("security.protocol", "set KAFKA_SECURITY_PROTOCOL instead"),
+    ("sasl.mechanism", "set KAFKA_SASL_MECHANISM instead"),
+    ("sasl.mechanisms", "set KAFKA_SASL_MECHANISM instead"),
+    ("sasl.username", "set KAFKA_SASL_USERNAME instead"),
+    ("sasl.password", "set KAFKA_SASL_PASSWORD instead"),
+    ("enable.auto.commit", "the gateway never commits offsets"),
+    ("auto.commit.enable", "the gateway never commits offsets"),
+    ("enable.auto.offset.store", "the gateway never commits offsets"),
+    ("auto.offset.reset", "set KAFKA_START instead; an offset out of range later is announced as a gap"),
+    ("enable.partition.eof", "the gateway asks for watermarks itself"),
+];
+
+/// Every variable that begins with KAFKA_, in the table's order.
+pub(super) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
+    let brokers =
+        reading.optional(&table::KAFKA_BROKERS, raw.kafka_brokers.as_deref(), None, brokers, |list| {
+            list.join(",")
+        });
+    if brokers.is_none() && !dev && reading.all_sound(&[&table::KAFKA_BROKERS]) {
+        reading.fault(Fault::missing(
+            table::KAFKA_BROKERS.name,
+            "name the brokers, for example KAFKA_BROKERS=broker-1:9092,broker-2:9092, or start with --dev",
+        ));
+    }
+    let group_id = group_id(reading, raw);
+    let topics = reading.value(&table::KAFKA_TOPICS, raw.kafka_topics.as_deref(), topics, |topics| {
+        topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>().join(",")
+    });
+    let start = reading.value(&table::KAFKA_START, raw.kafka_start.as_deref(), start, show_start);
+    if let (true, Start::Ago(ago)) = (dev, start) {
+        let reason =
+            "the embedded broker of --dev cannot look up a time: allowed with it is latest or earliest";
+        reading.fault(Fault::of(table::KAFKA_START.name, &units::show_duration(ago), reason));
+    }
+    let security = security::read(reading, raw);
+    let properties = reading
+        .optional(&table::KAFKA_PROPERTIES, raw.kafka_properties.as_deref(), None, properties, |list| {
+            list.iter().map(Property::to_string).collect::<Vec<_>>().join(",")
+        })
+        .unwrap_or_default();
+    Kafka { brokers: brokers.unwrap_or_default(), group_id, topics, start, security, properties }
+}
+
+fn group_id(reading: &mut Reading, raw: &Raw) -> String {
+    let (primary, alias) = (raw.kafka_group_id.as_deref(), raw.kafka_consumer_group.as_deref());
+    if let (Some(primary), Some(alias)) = (primary, alias)
+        && primary != alias
+    {
+        reading.fault(Fault::of(
+            table::KAFKA_CONSUMER_GROUP.name,
+            alias,
+            format!("KAFKA_GROUP_ID={primary} says otherwise: set one of the two, or both alike"),
+        ));
+    }
+    reading.value(&table::KAFKA_GROUP_ID, primary.or(alias), name, String::clone)
+}
+
+/// A name that is shown by brokers and in logs: printable, not endless.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic();
+    if (1..=TOPIC_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("allowed are 1 to {TOPIC_NAME_BYTES} printable ASCII characters without spaces"))
+    }
+}
+
+/// The parts of a comma list; spaces around them and a comma at the end are forgiven.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn brokers(text: &str) -> Result<Vec<String>, String> {
+    let brokers: Vec<String> = parts(text).map(str::to_owned).collect();
+    if let Some(broker) = brokers.iter().find(|broker| !is_host_and_port(broker)) {
+        return Err(format!(
+            "{broker} is no host:port; allowed is a comma list of them, for example broker-1:9092,[::1]:9092"
+        ));
+    }
+    match brokers.len() {
+        1..=BROKERS_MAX => Ok(brokers),
+        _ => Err(format!("allowed are 1 to {BROKERS_MAX} addresses, host:port each, separated by commas")),
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let port_is_valid =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let host_is_valid = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            (1..=253).contains(&host.len())
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        }
+    };
+    host_is_valid && port_is_valid
+}
+
+fn topics(text: &str) -> Result<Vec<Topic>, String> {
+    let mut topics: Vec<Topic> = Vec::new();
+    for name in parts(text) {
+        let kind = kind_of_topic(name);
+        if !is_topic_name(name) {
+            return Err(format!(
+                "{name} is no topic: a name has 1 to {TOPIC_NAME_BYTES} letters, digits, . _ or -"
+            ));
+        }
+        if !kind_is_valid(kind) {
+            return Err(format!(
+                "the topic {name} gives the kind {kind:?}, which no channel can have: rename the topic"
+            ));
+        }
+        if let Some(other) = topics.iter().find(|other| other.kind == kind) {
+            let other = &other.name;
+            return Err(format!("{other} and {name} are both of the kind {kind}: read one of them"));
+        }
+        topics.push(Topic { name: name.to_owned(), kind: kind.to_owned() });
+    }
+    match topics.len() {
+        1..=TOPICS_MAX => Ok(topics),
+        _ => Err(format!("allowed are 1 to {TOPICS_MAX} topics, separated by commas")),
+    }
+}
+
+/// Kafka's own rule.
+fn is_topic_name(name: &str) -> bool {
+    (1..=TOPIC_NAME_BYTES).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "latest" => Ok(Start::Latest),
+        "earliest" => Ok(Start::Earliest),
+        _ => units::duration(text, &(Duration::from_millis(1)..=START_AGO_MAX))
+            .map(Start::Ago)
+            .map_err(|reason| format!("allowed is latest, earliest, or how long ago: {reason}")),
+    }
+}
+
+fn show_start(start: &Start) -> String {
+    match start {
+        Start::Latest => "latest".to_owned(),
+        Start::Earliest => "earliest".to_owned(),
+        Start::Ago(ago) => units::show_duration(*ago),
+    }
+}
+
+/// `name=value, ...`. A part without `=` belongs to the value before it: librdkafka has lists with commas (`debug`).
+fn properties(text: &str) -> Result<Vec<Property>, String> {
+    let mut properties: Vec<Property> = Vec::new();
+    for part in parts(text) {
+        match (part.split_once('='), properties.last_mut()) {
+            (Some((name, value)), _) => {
+                let property = Property { name: name.trim().to_owned(), value: value.trim().to_owned() };
+                check_property(&property.name, &properties)?;
+                properties.push(property);
+            }
+            (None, Some(last)) => last.value = format!("{},{part}", last.value),
+            (None, None) => return Err("allowed is name=value, separated by commas".to_owned()),
+        }
+    }
+    match properties.len() {
+        1..=PROPERTIES_MAX => Ok(properties),
+        _ => Err(format!("allowed are 1 to {PROPERTIES_MAX} properties, name=value each")),
+    }
+}
+
+fn check_property(name: &str, earlier: &[Property]) -> Result<(), String> {
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_name) {
+        return Err("a property's name has lower-case letters, digits, . and _; allowed is name=value, ..."
+            .to_owned());
+    }
+    if let Some((_, remedy)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
+        return Err(format!("{name} cannot be set here: {remedy}"));
+    }
+    if earlier.iter().any(|property| property.name == name) {
+        return Err(format!("{name} is set twice"));
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The environment, read once at the start: raw text ([`raw`], by envy) -> validated [`Config`] with units.
+//!
+//! The only reader of the environment. Two stages, so that every bad variable is reported at once and no later code meets a
+//! value out of range. It decides nothing about the machine: whether a port is free, a limit of open files is high enough or
+//! a broker answers is for preflight and ingest. Called on the main thread before any other exists; the result is immutable.
+//!
+//! A variable that is set to the empty string (or to spaces) counts as unset. Warnings are collected, not logged: logging
+//! starts from this configuration.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::allocation::Allocation;
+
+mod error;
+mod kafka;
+mod notices;
+mod raw;
+mod reading;
+mod security;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+mod validate;
+
+pub use error::{ConfigError, Fault};
+pub use kafka::{Kafka, Property, Start, Topic};
+pub use reading::{Secret, Setting};
+pub use security::{Sasl, Security};
+pub use table::{VARIABLES, Variable};
+
+/// Everything that an operator chooses, validated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Whether this is `--dev`: an embedded broker and simulated events.
+    pub dev: bool,
+    /// A name for the deployment.
+    pub environment: String,
+    /// The listening socket and what it hands on to accepted ones.
+    pub listen: Listen,
+    /// How many shards, and whether they are pinned.
+    pub shards: Shards,
+    /// What the process may use: as set, else as measured. Nothing where neither is known.
+    pub allocation: Allocation,
+    /// What may wait for one session.
+    pub outbox: Outbox,
+    /// What one session may send, ask for and be sent.
+    pub session: Session,
+    /// The Kafka side.
+    pub kafka: Kafka,
+    /// Whether `GET /` is the console page.
+    pub console: bool,
+    /// Between two samples of the process's CPU and memory.
+    pub metrics_interval: Duration,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Simulated events/s of --dev.
+    pub dev_event_rate: u32,
+    /// To be logged once, at the start.
+    pub warnings: Vec<String>,
+    /// Every variable with what is in force, in the table's order.
+    pub settings: Vec<Setting>,
+}
+
+/// The listening socket and what it hands on to accepted ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// `[::]` stands for every interface, IPv4 included. Port 0 leaves the choice to the kernel.
+    pub address: SocketAddr,
+    /// Connections that wait for their accept.
+    pub backlog: u32,
+    /// Connections held at once.
+    pub connections_max: usize,
+    /// SO_SNDBUF; the kernel doubles it for its own bookkeeping.
+    pub socket_send_bytes: usize,
+}
+
+/// How many shards, and whether they are pinned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shards {
+    /// At least 1.
+    pub count: usize,
+    /// Whether a shard stays on one CPU.
+    pub pinning: bool,
+}
+
+/// What may wait for one session. A session over either bound is closed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outbox {
+    /// At least one frame of [`Session::record_bytes_max`] fits.
+    pub bytes_max: usize,
+    /// Frames.
+    pub frames_max: usize,
+}
+
+/// What one session may send, ask for and be sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// The largest message from the client.
+    pub message_bytes_max: usize,
+    /// The largest `data` of an event as it stands in the frame: a value that is not JSON counts after it became a JSON string,
+    /// which takes up to six bytes for one.
+    pub record_bytes_max: usize,
+    /// Channels and wildcards at once.
+    pub channels_max: usize,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Log {
+    /// The least severe that is logged.
+    pub level: tracing::Level,
+    /// For machines or for people.
+    pub format: LogFormat,
+}
+
+/// For machines or for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// One sentence a line.
+    Text,
+}
+
+impl Config {
+    /// The process's environment, with what the machine grants where WS_CPU_LIMIT and WS_MEMORY_LIMIT are unset.
+    ///
+    /// # Errors
+    /// Names every variable that cannot be used.
+    pub fn from_env(dev: bool) -> Result<Self, ConfigError> {
+        let (pairs, faults) = texts(std::env::vars_os());
+        validate::validate(pairs, faults, dev, Allocation::of_this_process())
+    }
+
+    /// The same from given pairs: reads nothing of the process or the machine.
+    ///
+    /// # Errors
+    /// Names every variable that cannot be used.
+    pub fn from_pairs(pairs: impl Iterator<Item = (String, String)>, dev: bool) -> Result<Self, ConfigError> {
+        validate::validate(pairs.collect(), Vec::new(), dev, Allocation::default())
+    }
+
+    /// Writes what is in force as `NAME=value` lines, defaults marked, secrets masked.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        for Setting { name, value, is_default } in &self.settings {
+            let mark = if *is_default { "  # default" } else { "" };
+            writeln!(out, "{name}={value}{mark}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What of the environment is text. A variable of the table that is not is a fault; names and values of others are theirs.
+fn texts(environment: impl Iterator<Item = (OsString, OsString)>) -> (BTreeMap<String, String>, Vec<Fault>) {
+    let (mut pairs, mut faults) = (BTreeMap::new(), Vec::new());
+    for (name, value) in environment {
+        let Ok(name) = name.into_string() else { continue };
+        match (value.into_string(), table::variable(&name)) {
+            (Ok(value), _) => drop(pairs.insert(name, value)),
+            (Err(_), Some(variable)) => {
+                faults.push(Fault::of(variable.name, "(bytes)", "allowed is UTF-8 only"));
+            }
+            (Err(_), None) => {}
+        }
+    }
+    (pairs, faults)
+}

@@ -1,0 +1,90 @@
+//! What deserves a warning though it is no error: variables that are set and do nothing. Names only, never values.
+
+use super::reading::Setting;
+use super::security::Security;
+use super::table::{
+    KAFKA_SASL_PASSWORD, KAFKA_SASL_USERNAME, OF_THE_GO_SERVER, PREFIXES, VARIABLES, variable,
+};
+
+/// As many mistakes as a typo makes.
+const TYPO_DISTANCE_MAX: usize = 2;
+
+/// One sentence for all of the Go server's variables, one for each unknown name that is meant for the gateway.
+pub(super) fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let (of_the_go_server, others): (Vec<&str>, Vec<&str>) =
+        names.partition(|name| OF_THE_GO_SERVER.contains(name));
+    let mut notices = Vec::new();
+    if !of_the_go_server.is_empty() {
+        notices.push(format!("of the Go server, without effect here: {}", of_the_go_server.join(", ")));
+    }
+    notices.extend(others.into_iter().filter(|name| is_unknown(name)).map(of_unknown_name));
+    notices
+}
+
+/// A name and a password that no broker will ever be shown: most likely the protocol was forgotten.
+pub(super) fn of_unused_credentials(settings: &[Setting], security: &Security) -> Option<String> {
+    let names: Vec<&str> = settings
+        .iter()
+        .filter(|setting| !setting.is_default)
+        .map(|setting| setting.name)
+        .filter(|name| [KAFKA_SASL_USERNAME.name, KAFKA_SASL_PASSWORD.name].contains(name))
+        .collect();
+    (security.sasl().is_none() && !names.is_empty())
+        .then(|| format!("without effect unless KAFKA_SECURITY_PROTOCOL says SASL: {}", names.join(", ")))
+}
+
+fn is_unknown(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    variable(name).is_none() && PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
+}
+
+fn of_unknown_name(name: &str) -> String {
+    match nearest(name) {
+        Some(nearest) => format!("{name} has no effect in this version: is {nearest} meant?"),
+        None => format!("{name} has no effect in this version"),
+    }
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    let upper = name.to_ascii_uppercase();
+    VARIABLES
+        .iter()
+        .map(|variable| (strsim::osa_distance(&upper, variable.name), variable.name))
+        .filter(|(distance, _)| *distance <= TYPO_DISTANCE_MAX)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_go_servers_variables_share_one_warning() {
+        let notices = of_names(["HTTP_READ_TIMEOUT", "WS_ADDR", "WS_MAX_GOROUTINES"].into_iter());
+        assert_eq!(notices, ["of the Go server, without effect here: HTTP_READ_TIMEOUT, WS_MAX_GOROUTINES"]);
+    }
+
+    #[test]
+    fn an_unknown_name_with_our_prefix_is_told_with_what_was_probably_meant() {
+        for (name, expected) in [
+            (
+                "WS_MAX_CONECTIONS",
+                "WS_MAX_CONECTIONS has no effect in this version: is WS_MAX_CONNECTIONS meant?",
+            ),
+            ("KAFKA_BORKERS", "KAFKA_BORKERS has no effect in this version: is KAFKA_BROKERS meant?"),
+            ("ws_addr", "ws_addr has no effect in this version: is WS_ADDR meant?"),
+            ("WS_MAX_KAFKA_RATE", "WS_MAX_KAFKA_RATE has no effect in this version"),
+            ("CONN_RATE_LIMIT_ENABLED", "CONN_RATE_LIMIT_ENABLED has no effect in this version"),
+        ] {
+            assert_eq!(of_names([name].into_iter()), [expected]);
+        }
+    }
+
+    #[test]
+    fn known_names_and_strangers_are_passed_over() {
+        assert!(
+            of_names(["WS_ADDR", "PATH", "LOG_LEVEL", "HTTP_PROXY", "MY_WS_ADDR"].into_iter()).is_empty()
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! The first stage: the environment as it was given, one optional text per variable of the table.
+//!
+//! Nothing is parsed here, so that the second stage can report every bad value at once (a typed struct would make envy stop
+//! at the first). Deliberately without `Debug`: it holds secrets.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::table::{KAFKA_SASL_PASSWORD, variable};
+
+macro_rules! raw {
+    ($($field:ident),+ $(,)?) => {
+        /// What envy reads: field `ws_addr` is WS_ADDR.
+        #[derive(Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct Raw {
+            $(pub(super) $field: Option<String>,)+
+        }
+    };
+}
+
+raw! {
+    ws_addr, ws_max_connections, tcp_listen_backlog, ws_socket_send_bytes,
+    ws_shards, ws_pinning, ws_cpu_limit, ws_memory_limit,
+    ws_outbox_bytes, ws_outbox_frames, ws_slow_consumer,
+    ws_max_message_bytes, ws_max_record_bytes, ws_max_channels, ws_console,
+    kafka_brokers, kafka_group_id, kafka_consumer_group, kafka_topics, kafka_start,
+    kafka_security_protocol, kafka_sasl_mechanism, kafka_sasl_username, kafka_sasl_password, kafka_properties,
+    metrics_interval, log_level, log_format, environment, dev_event_rate,
+}
+
+/// Variables of the table only, spaces around them cut (an env file may end its lines in CR). A password is taken as it is.
+pub(super) fn from_pairs(pairs: BTreeMap<String, String>) -> Raw {
+    let known = pairs.into_iter().filter(|(name, _)| variable(name).is_some()).map(|(name, value)| {
+        let value = if name == KAFKA_SASL_PASSWORD.name { value } else { value.trim().to_owned() };
+        (name, value)
+    });
+    envy::from_iter(known).expect("the table's names are the fields of Raw, each once: tested")
+}

@@ -1,0 +1,119 @@
+//! The walk over the raw environment: parses value by value, remembers what is in force and everything that is wrong.
+//!
+//! A bad value does not end the walk: its default stands in for it until the end, where the faults refuse the whole.
+
+use super::error::{ConfigError, Fault, MASK};
+use super::table::{SECRETS, Variable};
+
+/// A variable and what is in force for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable's name.
+    pub name: &'static str,
+    /// The value as it may be shown: secrets are masked. Empty where nothing is set and nothing stands in.
+    pub value: String,
+    /// Whether it was left unset.
+    pub is_default: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Reading {
+    settings: Vec<Setting>,
+    faults: Vec<Fault>,
+}
+
+impl Reading {
+    pub(super) fn with_faults(faults: Vec<Fault>) -> Self {
+        Self { settings: Vec::new(), faults }
+    }
+
+    /// A variable whose default is a value.
+    pub(super) fn value<T>(
+        &mut self,
+        variable: &Variable,
+        given: Option<&str>,
+        parse: impl Fn(&str) -> Result<T, String>,
+        show: impl Fn(&T) -> String,
+    ) -> T {
+        let parsed = self.parsed(variable, given, &parse);
+        let is_default = parsed.is_none();
+        let value = parsed.unwrap_or_else(|| {
+            parse(variable.default).expect("a default of the table is valid for the variable's own parser")
+        });
+        self.settings.push(Setting { name: variable.name, value: show(&value), is_default });
+        value
+    }
+
+    /// A variable whose default is no value of the table: `fallback` is what the machine says, if anything.
+    pub(super) fn optional<T>(
+        &mut self,
+        variable: &Variable,
+        given: Option<&str>,
+        fallback: Option<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let parsed = self.parsed(variable, given, &parse);
+        let is_default = parsed.is_none();
+        let value = parsed.or(fallback);
+        self.settings.push(Setting {
+            name: variable.name,
+            value: value.as_ref().map(show).unwrap_or_default(),
+            is_default,
+        });
+        value
+    }
+
+    /// A text that is never shown, here or in a fault.
+    pub(super) fn secret(&mut self, variable: &Variable, given: Option<String>) -> Option<Secret> {
+        let value = given.as_ref().map_or(String::new(), |_| MASK.to_owned());
+        self.settings.push(Setting { name: variable.name, value, is_default: given.is_none() });
+        given.map(Secret)
+    }
+
+    fn parsed<T>(
+        &mut self,
+        variable: &Variable,
+        given: Option<&str>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = given?;
+        let shown = if SECRETS.contains(&variable.name) { MASK } else { text };
+        parse(text).map_err(|reason| self.fault(Fault::of(variable.name, shown, reason))).ok()
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// Whether values of these variables may be compared: a faulty one only has its default standing in.
+    pub(super) fn all_sound(&self, variables: &[&Variable]) -> bool {
+        !self.faults.iter().any(|fault| variables.iter().any(|variable| variable.name == fault.variable))
+    }
+
+    /// What is in force, unless something is wrong.
+    pub(super) fn finish(self) -> Result<Vec<Setting>, ConfigError> {
+        if self.faults.is_empty() { Ok(self.settings) } else { Err(ConfigError(self.faults)) }
+    }
+}
+
+/// A text that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn empty() -> Self {
+        Self(String::new())
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(MASK)
+    }
+}

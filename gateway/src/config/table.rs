@@ -1,0 +1,79 @@
+//! The table of environment variables: every name that this version honours, its default and its meaning in a line.
+//!
+//! The one place that spells them. A default that is a value is parsed by the variable's own parser, so the table cannot say
+//! one thing and the gateway do another; `--help` prints the table and `docs/CONFIG.md` is compared with it by a test.
+
+/// An environment variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds when it is unset: a value, or words where the value depends on the machine.
+    pub default: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+}
+
+macro_rules! variables {
+    ($($name:ident = $default:literal, $meaning:literal;)+) => {
+        $(pub(super) const $name: Variable =
+            Variable { name: stringify!($name), default: $default, meaning: $meaning };)+
+        /// Every variable, in the order in which they are shown.
+        pub const VARIABLES: &[Variable] = &[$($name),+];
+    };
+}
+
+variables! {
+    WS_ADDR = ":3002", "listen address: `:port` (every interface), `ip:port` or `[v6]:port`";
+    WS_MAX_CONNECTIONS = "12000", "connections held at once; the next one is refused";
+    TCP_LISTEN_BACKLOG = "4096", "connections that wait for their accept; 0 is as many as the kernel allows";
+    WS_SOCKET_SEND_BYTES = "128KiB", "what the kernel takes of one session before its outbox fills";
+    WS_SHARDS = "1", "shards; this version runs one";
+    WS_PINNING = "on", "on or off: whether a shard stays on one CPU";
+    WS_CPU_LIMIT = "the cgroup's, else the machine's", "cores that the process may use, for example 1.5";
+    WS_MEMORY_LIMIT = "the cgroup's, else the machine's", "memory that the process may use; shown by /health";
+    WS_OUTBOX_BYTES = "1MiB", "what may wait for one session; a session that falls further behind is closed";
+    WS_OUTBOX_FRAMES = "4096", "the same bound in frames";
+    WS_SLOW_CONSUMER = "disconnect", "what happens to a session over its outbox; this version disconnects";
+    WS_MAX_MESSAGE_BYTES = "64KiB", "the largest message from a client";
+    WS_MAX_RECORD_BYTES = "1048064", "the largest value of a record as it stands in its frame; a larger one is announced as a gap";
+    WS_MAX_CHANNELS = "256", "channels and wildcards of one session";
+    WS_CONSOLE = "off", "on or off: the console page at GET /; on with --dev";
+    KAFKA_BROKERS = "required unless --dev", "comma list of host:port";
+    KAFKA_GROUP_ID = "ws-server", "the name that brokers see; partitions are assigned by hand, not by the group";
+    KAFKA_CONSUMER_GROUP = "KAFKA_GROUP_ID's", "another name of KAFKA_GROUP_ID";
+    KAFKA_TOPICS = "odin.trades,odin.liquidity,odin.balances,odin.metadata,odin.social,odin.community,odin.creation,odin.analytics",
+        "comma list of topics; each gives its channels their kind";
+    KAFKA_START = "latest", "where reading starts: latest, earliest, or that long ago (5m)";
+    KAFKA_SECURITY_PROTOCOL = "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL";
+    KAFKA_SASL_MECHANISM = "PLAIN", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
+    KAFKA_SASL_USERNAME = "none", "required with SASL_PLAINTEXT and SASL_SSL";
+    KAFKA_SASL_PASSWORD = "none", "required with SASL_PLAINTEXT and SASL_SSL; never shown";
+    KAFKA_PROPERTIES = "none", "further properties of librdkafka: name=value, ...";
+    METRICS_INTERVAL = "15s", "between two samples of the process's CPU and memory";
+    LOG_LEVEL = "info", "debug, info, warn or error";
+    LOG_FORMAT = "json", "json or text; text with --dev";
+    ENVIRONMENT = "development", "a name for this deployment; shown by /health";
+    DEV_EVENT_RATE = "100", "with --dev: simulated events/s, 0 is none";
+}
+
+/// Variables of the Go server that this one has nothing to do for: accepted, so that its env files work as they are.
+pub(super) const OF_THE_GO_SERVER: [&str; 6] = [
+    "WS_WORKER_POOL_SIZE",
+    "WS_WORKER_QUEUE_SIZE",
+    "WS_MAX_GOROUTINES",
+    "HTTP_READ_TIMEOUT",
+    "HTTP_WRITE_TIMEOUT",
+    "HTTP_IDLE_TIMEOUT",
+];
+
+/// Variables whose value is shown nowhere, or only in part: KAFKA_PROPERTIES may hold the password of a key.
+pub(super) const SECRETS: [&str; 2] = [KAFKA_SASL_PASSWORD.name, KAFKA_PROPERTIES.name];
+
+/// A set variable that begins so is meant for the gateway.
+pub(super) const PREFIXES: [&str; 3] = ["WS_", "KAFKA_", "CONN_RATE_"];
+
+/// The variable of that name.
+pub(super) fn variable(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|variable| variable.name == name)
+}

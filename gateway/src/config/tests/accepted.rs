@@ -1,0 +1,220 @@
+//! What is accepted, what it becomes, and what is warned of.
+
+use std::time::Duration;
+
+use super::super::*;
+use super::{BROKERS, config, printed, with_dev};
+use crate::limits;
+
+#[test]
+fn brokers_are_the_only_variable_that_has_to_be_set() {
+    let config = config(&[]);
+    assert_eq!(config.listen.address.to_string(), "[::]:3002");
+    assert_eq!(config.listen.connections_max, 12_000);
+    assert_eq!(config.listen.backlog, 4096);
+    assert_eq!(config.listen.socket_send_bytes, 128 << 10);
+    assert_eq!(config.shards, Shards { count: 1, pinning: true });
+    assert_eq!(config.outbox, Outbox { bytes_max: 1 << 20, frames_max: 4096 });
+    assert_eq!(config.session.message_bytes_max, 64 << 10);
+    assert_eq!(config.session.channels_max, 256);
+    assert!(!config.console && !config.dev);
+    assert_eq!(config.kafka.brokers, ["broker:9092"]);
+    assert_eq!(config.kafka.group_id, "ws-server");
+    assert_eq!(config.kafka.start, Start::Latest);
+    assert_eq!(config.kafka.security, Security::Plaintext);
+    assert!(config.kafka.properties.is_empty());
+    assert_eq!(config.metrics_interval, Duration::from_secs(15));
+    assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Json });
+    assert_eq!(config.environment, "development");
+    assert!(config.warnings.is_empty());
+
+    let text = with_dev(&[], false).unwrap_err().to_string();
+    assert!(text.starts_with("KAFKA_BROKERS is not set: "), "{text}");
+    assert!(text.contains("--dev"), "{text}");
+}
+
+#[test]
+fn the_default_record_and_its_envelope_are_the_default_outbox() {
+    let config = config(&[]);
+    assert_eq!(config.session.record_bytes_max + limits::ENVELOPE_BYTES, config.outbox.bytes_max);
+}
+
+#[test]
+fn the_default_topics_are_the_protocols_eight_with_their_kinds() {
+    let topics = config(&[]).kafka.topics;
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    let kinds: Vec<&str> = topics.iter().map(|topic| topic.kind.as_str()).collect();
+    assert_eq!(names, protocol::channel::TOPICS);
+    assert_eq!(
+        kinds,
+        ["trade", "liquidity", "balances", "metadata", "social", "community", "creation", "analytics"]
+    );
+}
+
+#[test]
+fn dev_needs_nothing_and_shows_the_console_and_text() {
+    let config = with_dev(&[], true).unwrap();
+    assert!(config.dev && config.console && config.kafka.brokers.is_empty());
+    assert_eq!(config.log.format, LogFormat::Text);
+    assert_eq!(config.dev_event_rate, 100);
+    let config = with_dev(&[("WS_CONSOLE", "off"), ("LOG_FORMAT", "json")], true).unwrap();
+    assert!(!config.console);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn what_the_mode_has_no_use_for_is_dropped_with_one_warning() {
+    let config = with_dev(&[BROKERS, ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")], true).unwrap();
+    assert_eq!((config.kafka.brokers.len(), config.kafka.security), (0, Security::Plaintext));
+    assert_eq!(
+        config.warnings,
+        ["without effect with --dev, which has a broker of its own: KAFKA_BROKERS, KAFKA_SECURITY_PROTOCOL"]
+    );
+    let config = self::config(&[("DEV_EVENT_RATE", "7")]);
+    assert_eq!(config.warnings, ["without effect without --dev: DEV_EVENT_RATE"]);
+}
+
+#[test]
+fn every_variable_that_can_have_another_value_takes_it() {
+    let config = with_dev(
+        &[
+            ("WS_ADDR", "127.0.0.1:0"),
+            ("WS_MAX_CONNECTIONS", "18000"),
+            ("TCP_LISTEN_BACKLOG", "0"),
+            ("WS_SOCKET_SEND_BYTES", "64KiB"),
+            ("WS_PINNING", "off"),
+            ("WS_CPU_LIMIT", "1.5"),
+            ("WS_MEMORY_LIMIT", "15569256448"),
+            ("WS_OUTBOX_BYTES", "4MiB"),
+            ("WS_OUTBOX_FRAMES", "100"),
+            ("WS_SLOW_CONSUMER", "Disconnect"),
+            ("WS_MAX_MESSAGE_BYTES", "4096"),
+            ("WS_MAX_RECORD_BYTES", "2MiB"),
+            ("WS_MAX_CHANNELS", "10"),
+            ("WS_CONSOLE", "on"),
+            ("KAFKA_BROKERS", " one:9092, [::1]:19092,10.0.0.1:9092, "),
+            ("KAFKA_CONSUMER_GROUP", "ws-server-local"),
+            ("KAFKA_TOPICS", "odin.trades,orders.eu.fills"),
+            ("KAFKA_START", "5m"),
+            ("METRICS_INTERVAL", "1s"),
+            ("LOG_LEVEL", "DEBUG"),
+            ("LOG_FORMAT", "pretty"),
+            ("ENVIRONMENT", "production\r"),
+        ],
+        false,
+    )
+    .unwrap();
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:0");
+    assert_eq!(config.listen.connections_max, 18_000);
+    assert_eq!(config.listen.backlog, limits::LISTEN_BACKLOG_MAX);
+    assert_eq!(config.listen.socket_send_bytes, 64 << 10);
+    assert!(!config.shards.pinning);
+    assert_eq!(
+        (config.allocation.cpu_cores, config.allocation.memory_bytes),
+        (Some(1.5), Some(15_569_256_448))
+    );
+    assert_eq!(config.outbox, Outbox { bytes_max: 4 << 20, frames_max: 100 });
+    assert_eq!(
+        config.session,
+        Session { message_bytes_max: 4096, record_bytes_max: 2 << 20, channels_max: 10 }
+    );
+    assert!(config.console);
+    assert_eq!(config.kafka.brokers, ["one:9092", "[::1]:19092", "10.0.0.1:9092"]);
+    assert_eq!(config.kafka.group_id, "ws-server-local");
+    let kinds: Vec<_> = config.kafka.topics.iter().map(|topic| topic.kind.as_str()).collect();
+    assert_eq!(kinds, ["trade", "fills"]);
+    assert_eq!(config.kafka.start, Start::Ago(Duration::from_secs(300)));
+    assert_eq!(config.metrics_interval, Duration::from_secs(1));
+    assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Text });
+    assert_eq!(config.environment, "production");
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let names: Vec<(&str, &str)> = VARIABLES
+        .iter()
+        .map(|variable| (variable.name, " "))
+        .filter(|(name, _)| *name != BROKERS.0)
+        .collect();
+    assert_eq!(config(&names), config(&[]));
+}
+
+#[test]
+fn sasl_needs_a_name_and_a_password() {
+    let protocol = ("KAFKA_SECURITY_PROTOCOL", "sasl_plaintext");
+    let text = with_dev(&[BROKERS, protocol], false).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "KAFKA_SASL_PASSWORD is not set: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT needs it\n\
+         KAFKA_SASL_USERNAME is not set: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT needs it"
+    );
+    let config = config(&[protocol, ("KAFKA_SASL_USERNAME", "odin"), ("KAFKA_SASL_PASSWORD", " secret ")]);
+    assert_eq!(config.kafka.security.protocol(), "sasl_plaintext");
+    let sasl = config.kafka.security.sasl().unwrap();
+    assert_eq!(
+        (sasl.mechanism, sasl.username.as_str(), sasl.password.expose()),
+        ("PLAIN", "odin", " secret ")
+    );
+}
+
+#[test]
+fn properties_are_handed_through_and_lists_keep_their_commas() {
+    let config =
+        config(&[("KAFKA_PROPERTIES", "debug=broker,topic, client.rack = eu-1 ,fetch.wait.max.ms=5")]);
+    let pairs: Vec<_> = config
+        .kafka
+        .properties
+        .iter()
+        .map(|property| (property.name.as_str(), property.value.as_str()))
+        .collect();
+    assert_eq!(pairs, [("debug", "broker,topic"), ("client.rack", "eu-1"), ("fetch.wait.max.ms", "5")]);
+}
+
+#[test]
+fn the_machines_allocation_stands_in_where_nothing_is_set() {
+    let measured = crate::allocation::Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
+    let read = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        validate::validate(pairs, Vec::new(), false, measured).unwrap()
+    };
+    let config = read(&[BROKERS]);
+    assert_eq!(config.allocation, measured);
+    assert!(printed(&config).contains("WS_CPU_LIMIT=2  # default\nWS_MEMORY_LIMIT=1GiB  # default\n"));
+    let config = read(&[BROKERS, ("WS_CPU_LIMIT", "1")]);
+    assert_eq!((config.allocation.cpu_cores, config.allocation.memory_bytes), (Some(1.0), Some(1 << 30)));
+}
+
+#[test]
+fn variables_without_effect_are_warned_of_and_refuse_nothing() {
+    let config = config(&[
+        ("WS_WORKER_POOL_SIZE", "192"),
+        ("HTTP_IDLE_TIMEOUT", "60s"),
+        ("WS_MAX_KAFKA_RATE", "25"),
+        ("KAFKA_TOPIC", "x"),
+        ("WS_UNHEARD_OF", ""),
+    ]);
+    assert_eq!(
+        config.warnings,
+        [
+            "of the Go server, without effect here: HTTP_IDLE_TIMEOUT, WS_WORKER_POOL_SIZE",
+            "KAFKA_TOPIC has no effect in this version: is KAFKA_TOPICS meant?",
+            "WS_MAX_KAFKA_RATE has no effect in this version",
+        ]
+    );
+}
+
+#[test]
+fn the_environment_is_read_by_its_names_in_upper_case_only() {
+    let config = config(&[("ws_max_connections", "5"), ("WS_MAX_CONNECTIONS", "7")]);
+    assert_eq!(config.listen.connections_max, 7);
+    assert_eq!(config.warnings.len(), 1);
+}
+
+#[test]
+fn credentials_that_the_protocol_does_not_use_are_warned_of() {
+    let config = config(&[("KAFKA_SASL_USERNAME", "odin"), ("KAFKA_SASL_PASSWORD", "p")]);
+    assert_eq!(
+        config.warnings,
+        ["without effect unless KAFKA_SECURITY_PROTOCOL says SASL: KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"]
+    );
+}

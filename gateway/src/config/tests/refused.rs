@@ -1,0 +1,153 @@
+//! What is refused, and in which words.
+
+use super::super::*;
+use super::{BROKERS, config, refusal, with_dev};
+
+#[test]
+fn every_bad_variable_is_reported_at_once_one_a_line() {
+    let pairs =
+        [("WS_MAX_CONNECTIONS", "abc"), ("WS_OUTBOX_BYTES", "64KB"), ("LOG_LEVEL", "loud\nWS_ADDR=x")];
+    let text = with_dev(&pairs, false).unwrap_err().to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "WS_MAX_CONNECTIONS=abc: allowed is a whole number from 1 to 1000000",
+            "WS_OUTBOX_BYTES=64KB: allowed is 4KiB to 1GiB, as a number of bytes or with KiB, MiB, GiB or TiB",
+            "KAFKA_BROKERS is not set: name the brokers, for example KAFKA_BROKERS=broker-1:9092,broker-2:9092, or start with --dev",
+            "LOG_LEVEL=loud\u{fffd}WS_ADDR=x: allowed is debug, info, warn or error",
+        ]
+    );
+}
+
+#[test]
+fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
+    let long = "x".repeat(10_000);
+    for (name, value, expected) in [
+        ("WS_ADDR", "3002", ":port, ip:port or [v6]:port"),
+        ("WS_ADDR", "localhost:3002", "127.0.0.1:3002"),
+        ("WS_ADDR", ":+80", ":port"),
+        ("WS_ADDR", ":65536", ":port"),
+        ("WS_MAX_CONNECTIONS", "0", "from 1 to 1000000"),
+        ("WS_MAX_CONNECTIONS", "-5", "from 1 to 1000000"),
+        ("TCP_LISTEN_BACKLOG", "65536", "from 0 to 65535"),
+        ("WS_SHARDS", "2", "allowed is 1: this version runs one shard"),
+        ("WS_PINNING", "yes", "on or off"),
+        ("WS_CPU_LIMIT", "0", "from 0.01"),
+        ("WS_CPU_LIMIT", "inf", "from 0.01"),
+        ("WS_SLOW_CONSUMER", "conflate", "allowed is disconnect: this version has no other policy"),
+        ("KAFKA_BROKERS", "broker", "broker is no host:port"),
+        ("KAFKA_BROKERS", "one:9092,two:0", "two:0 is no host:port"),
+        ("KAFKA_BROKERS", "http://one:9092", "is no host:port"),
+        ("KAFKA_BROKERS", ",", "1 to 64 addresses"),
+        ("KAFKA_TOPICS", "odin.trades,other.trade", "odin.trades and other.trade are both of the kind trade"),
+        ("KAFKA_TOPICS", "odin/trades", "odin/trades is no topic"),
+        ("KAFKA_TOPICS", "odin.", "which no channel can have"),
+        ("KAFKA_START", "yesterday", "latest, earliest, or how long ago"),
+        ("KAFKA_START", "0s", "latest, earliest, or how long ago"),
+        ("KAFKA_GROUP_ID", "two words", "without spaces"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+        ("KAFKA_SASL_MECHANISM", "GSSAPI", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+        ("METRICS_INTERVAL", "15", "for example 500ms, 15s"),
+        ("LOG_FORMAT", "xml", "json, text or pretty"),
+        ("ENVIRONMENT", long.as_str(), "xxx...: allowed are"),
+    ] {
+        let text = with_dev(&[BROKERS, (name, value)], false).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("{name}=")), "{text}");
+        assert!(text.contains(expected) && text.lines().count() == 1 && text.len() < 400, "{text}");
+    }
+    let text = with_dev(&[("DEV_EVENT_RATE", "200001")], true).unwrap_err().to_string();
+    assert_eq!(text, "DEV_EVENT_RATE=200001: allowed is a whole number from 0 to 200000");
+    let text = with_dev(&[("KAFKA_START", "5m")], true).unwrap_err().to_string();
+    assert!(text.contains("embedded broker"), "{text}");
+}
+
+#[test]
+fn an_outbox_that_cannot_hold_the_largest_frame_is_refused_with_both_remedies() {
+    let text = refusal(&[("WS_OUTBOX_BYTES", "64KiB")]);
+    assert!(text.starts_with("WS_OUTBOX_BYTES=64KiB: less than the largest frame"), "{text}");
+    assert!(
+        text.contains("1048576 or more") && text.contains("WS_MAX_RECORD_BYTES to 65024 or less"),
+        "{text}"
+    );
+    config(&[("WS_OUTBOX_BYTES", "64KiB"), ("WS_MAX_RECORD_BYTES", "65024")]);
+    refusal(&[("WS_OUTBOX_BYTES", "64KiB"), ("WS_MAX_RECORD_BYTES", "65025")]);
+    // A faulty value is compared with nothing.
+    refusal(&[("WS_OUTBOX_BYTES", "64KiB"), ("WS_MAX_RECORD_BYTES", "many")]);
+}
+
+#[test]
+fn the_two_names_of_the_group_may_not_contradict_each_other() {
+    let alike = config(&[("KAFKA_GROUP_ID", "a"), ("KAFKA_CONSUMER_GROUP", "a")]);
+    assert_eq!(alike.kafka.group_id, "a");
+    let text = refusal(&[("KAFKA_GROUP_ID", "a"), ("KAFKA_CONSUMER_GROUP", "b")]);
+    assert!(text.starts_with("KAFKA_CONSUMER_GROUP=b: KAFKA_GROUP_ID=a says otherwise"), "{text}");
+}
+
+#[test]
+fn tls_and_scram_are_refused_by_a_build_without_openssl_and_taken_by_one_with_it() {
+    let credentials = [("KAFKA_SASL_USERNAME", "odin"), ("KAFKA_SASL_PASSWORD", "p")];
+    for pairs in [
+        vec![("KAFKA_SECURITY_PROTOCOL", "SSL")],
+        vec![("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")],
+        vec![("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"), ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256")],
+    ] {
+        let pairs: Vec<_> = [BROKERS].iter().chain(&credentials).chain(&pairs).copied().collect();
+        let outcome = with_dev(&pairs, false);
+        assert_eq!(outcome.is_ok(), cfg!(feature = "kafka-tls"), "{pairs:?}");
+        if let Err(error) = outcome {
+            assert!(error.to_string().contains("--features kafka-tls"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn properties_that_contradict_the_gateway_are_refused_with_the_remedy() {
+    for (value, expected) in [
+        ("group.id=other", "set KAFKA_GROUP_ID instead"),
+        ("a.b=1,enable.auto.commit=true", "never commits"),
+        ("sasl.password=hunter2", "set KAFKA_SASL_PASSWORD instead"),
+        ("a=1,a=2", "a is set twice"),
+        ("hunter2", "name=value"),
+        ("Hunter 2=x", "lower-case"),
+    ] {
+        let text = refusal(&[("KAFKA_PROPERTIES", value)]);
+        assert!(text.starts_with("KAFKA_PROPERTIES=***: ") && text.contains(expected), "{text}");
+        assert!(!text.to_lowercase().contains("hunter"), "{text}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_utf_8_refuses_our_variables_and_no_others() {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = || std::ffi::OsString::from_vec(vec![0xff]);
+    let given =
+        [("LS_COLORS".into(), bytes()), ("KAFKA_SASL_PASSWORD".into(), bytes()), (bytes(), "x".into())];
+    let (pairs, faults) = texts(given.into_iter());
+    let error = validate::validate(pairs, faults, true, Default::default()).unwrap_err();
+    assert_eq!(error.to_string(), "KAFKA_SASL_PASSWORD=(bytes): allowed is UTF-8 only");
+}
+
+#[test]
+fn no_environment_makes_the_reading_panic() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let pieces = [
+        "", " ", "0", "-1", "1", "64KiB", "=", ",", ":", "[", "]", ".", "é", "\u{0}", "5m", "on", "a", "SSL",
+    ];
+    for _ in 0..3_000 {
+        let mut pairs = Vec::new();
+        for variable in VARIABLES {
+            if random.bool() {
+                let value: String =
+                    (0..random.usize(0..6)).map(|_| *random.choice(&pieces).unwrap()).collect();
+                pairs.push((variable.name, value));
+            }
+        }
+        let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
+        if let Err(error) = Config::from_pairs(pairs, random.bool()) {
+            assert_eq!(error.to_string().lines().count(), error.0.len(), "{error}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The second stage: raw text -> [`Config`]. Every function reads the variables of one part, in the table's order; what two of
+//! them have to agree on is checked after both are read. Pure.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::error::{ConfigError, Fault};
+use super::raw::{self, Raw};
+use super::reading::Reading;
+use super::table::{self, Variable};
+use super::{Config, Listen, Log, LogFormat, Outbox, Session, Shards, kafka, notices, units};
+use crate::allocation::Allocation;
+use crate::limits;
+
+pub(super) fn validate(
+    mut pairs: BTreeMap<String, String>,
+    faults: Vec<Fault>,
+    dev: bool,
+    measured: Allocation,
+) -> Result<Config, ConfigError> {
+    pairs.retain(|_, value| !value.trim().is_empty());
+    let mut warnings = notices::of_names(pairs.keys().map(String::as_str));
+    warnings.extend(drop_what_the_mode_ignores(&mut pairs, dev));
+    let mut raw = raw::from_pairs(pairs);
+    let mut reading = Reading::with_faults(faults);
+    let listen = listen(&mut reading, &raw);
+    let shards = shards(&mut reading, &raw);
+    let allocation = allocation(&mut reading, &raw, measured);
+    let outbox = outbox(&mut reading, &raw);
+    let session = session(&mut reading, &raw);
+    check_that_a_frame_fits(&mut reading, &outbox, &session);
+    let console = switch(&mut reading, &in_mode(table::WS_CONSOLE, dev, "on"), raw.ws_console.as_deref());
+    let kafka = kafka::read(&mut reading, &mut raw, dev);
+    let metrics_interval = metrics_interval(&mut reading, &raw);
+    let log = log(&mut reading, &raw, dev);
+    let environment =
+        reading.value(&table::ENVIRONMENT, raw.environment.as_deref(), kafka::name, String::clone);
+    let dev_event_rate = reading.value(
+        &table::DEV_EVENT_RATE,
+        raw.dev_event_rate.as_deref(),
+        |text| units::number(text, &(0..=limits::DEV_EVENT_RATE_MAX)),
+        u32::to_string,
+    );
+    let settings = reading.finish()?;
+    warnings.extend(notices::of_unused_credentials(&settings, &kafka.security));
+    Ok(Config {
+        dev,
+        environment,
+        listen,
+        shards,
+        allocation,
+        outbox,
+        session,
+        kafka,
+        console,
+        metrics_interval,
+        log,
+        dev_event_rate,
+        warnings,
+        settings,
+    })
+}
+
+/// With --dev the brokers are the embedded one, which knows no passwords; without it nothing is simulated. An env file may
+/// serve both, so what the mode has no use for is told and dropped.
+fn drop_what_the_mode_ignores(pairs: &mut BTreeMap<String, String>, dev: bool) -> Option<String> {
+    const IGNORED_WITH_DEV: [&Variable; 5] = [
+        &table::KAFKA_BROKERS,
+        &table::KAFKA_SECURITY_PROTOCOL,
+        &table::KAFKA_SASL_MECHANISM,
+        &table::KAFKA_SASL_USERNAME,
+        &table::KAFKA_SASL_PASSWORD,
+    ];
+    const IGNORED_WITHOUT_DEV: [&Variable; 1] = [&table::DEV_EVENT_RATE];
+    let (ignored, mode): (&[&Variable], &str) = if dev {
+        (&IGNORED_WITH_DEV, "with --dev, which has a broker of its own")
+    } else {
+        (&IGNORED_WITHOUT_DEV, "without --dev")
+    };
+    let dropped: Vec<&str> =
+        ignored.iter().map(|variable| variable.name).filter(|name| pairs.remove(*name).is_some()).collect();
+    (!dropped.is_empty()).then(|| format!("without effect {mode}: {}", dropped.join(", ")))
+}
+
+/// The variable with the default that it has under --dev.
+fn in_mode(variable: Variable, dev: bool, default_with_dev: &'static str) -> Variable {
+    Variable { default: if dev { default_with_dev } else { variable.default }, ..variable }
+}
+
+fn listen(reading: &mut Reading, raw: &Raw) -> Listen {
+    let address = reading.value(&table::WS_ADDR, raw.ws_addr.as_deref(), address, SocketAddr::to_string);
+    let connections_max = count(
+        reading,
+        &table::WS_MAX_CONNECTIONS,
+        raw.ws_max_connections.as_deref(),
+        1,
+        limits::CONNECTIONS_MAX,
+    );
+    let backlog = reading.value(
+        &table::TCP_LISTEN_BACKLOG,
+        raw.tcp_listen_backlog.as_deref(),
+        |text| match units::number(text, &(0..=limits::LISTEN_BACKLOG_MAX))? {
+            0 => Ok(limits::LISTEN_BACKLOG_MAX),
+            backlog => Ok(backlog),
+        },
+        u32::to_string,
+    );
+    let socket_send_bytes = bytes(
+        reading,
+        &table::WS_SOCKET_SEND_BYTES,
+        raw.ws_socket_send_bytes.as_deref(),
+        limits::SOCKET_SEND_BYTES_MIN,
+        limits::SOCKET_SEND_BYTES_MAX,
+    );
+    Listen { address, backlog, connections_max, socket_send_bytes }
+}
+
+fn shards(reading: &mut Reading, raw: &Raw) -> Shards {
+    let count = reading.value(
+        &table::WS_SHARDS,
+        raw.ws_shards.as_deref(),
+        |text| match text {
+            "1" => Ok(1),
+            _ => Err("allowed is 1: this version runs one shard".to_owned()),
+        },
+        usize::to_string,
+    );
+    let pinning = switch(reading, &table::WS_PINNING, raw.ws_pinning.as_deref());
+    Shards { count, pinning }
+}
+
+fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocation {
+    let cpu_cores = reading.optional(
+        &table::WS_CPU_LIMIT,
+        raw.ws_cpu_limit.as_deref(),
+        measured.cpu_cores,
+        |text| units::decimal(text, &(limits::CPU_CORES_MIN..=limits::CPU_CORES_MAX)),
+        f64::to_string,
+    );
+    let memory_bytes = reading.optional(
+        &table::WS_MEMORY_LIMIT,
+        raw.ws_memory_limit.as_deref(),
+        measured.memory_bytes,
+        |text| units::bytes(text, &(limits::MEMORY_BYTES_MIN..=limits::MEMORY_BYTES_MAX)),
+        |bytes| units::show_bytes(*bytes),
+    );
+    Allocation { cpu_cores, memory_bytes }
+}
+
+fn outbox(reading: &mut Reading, raw: &Raw) -> Outbox {
+    let bytes_max = bytes(
+        reading,
+        &table::WS_OUTBOX_BYTES,
+        raw.ws_outbox_bytes.as_deref(),
+        limits::OUTBOX_BYTES_MIN,
+        limits::OUTBOX_BYTES_MAX,
+    );
+    let frames_max = count(
+        reading,
+        &table::WS_OUTBOX_FRAMES,
+        raw.ws_outbox_frames.as_deref(),
+        1,
+        limits::OUTBOX_FRAMES_MAX,
+    );
+    // A choice of one: checked here so that an env file with `conflate` fails loudly instead of disconnecting people.
+    reading.value(
+        &table::WS_SLOW_CONSUMER,
+        raw.ws_slow_consumer.as_deref(),
+        |text| {
+            units::word(text, &[("disconnect", ())])
+                .map_err(|allowed| format!("{allowed}: this version has no other policy"))
+        },
+        |()| "disconnect".to_owned(),
+    );
+    Outbox { bytes_max, frames_max }
+}
+
+fn session(reading: &mut Reading, raw: &Raw) -> Session {
+    let message_bytes_max = bytes(
+        reading,
+        &table::WS_MAX_MESSAGE_BYTES,
+        raw.ws_max_message_bytes.as_deref(),
+        limits::MESSAGE_BYTES_MIN,
+        limits::MESSAGE_BYTES_MAX,
+    );
+    let record_bytes_max = bytes(
+        reading,
+        &table::WS_MAX_RECORD_BYTES,
+        raw.ws_max_record_bytes.as_deref(),
+        limits::RECORD_BYTES_MIN,
+        limits::RECORD_BYTES_MAX,
+    );
+    let channels_max = count(
+        reading,
+        &table::WS_MAX_CHANNELS,
+        raw.ws_max_channels.as_deref(),
+        1,
+        limits::CHANNELS_PER_SESSION_MAX,
+    );
+    Session { message_bytes_max, record_bytes_max, channels_max }
+}
+
+/// An outbox smaller than a frame would close every session of the channel for one large record.
+fn check_that_a_frame_fits(reading: &mut Reading, outbox: &Outbox, session: &Session) {
+    let frame_bytes_max = session.record_bytes_max + limits::ENVELOPE_BYTES;
+    let compared = [&table::WS_OUTBOX_BYTES, &table::WS_MAX_RECORD_BYTES];
+    if outbox.bytes_max >= frame_bytes_max || !reading.all_sound(&compared) {
+        return;
+    }
+    let reason = format!(
+        "less than the largest frame; set it to {frame_bytes_max} or more, or WS_MAX_RECORD_BYTES to {} or less",
+        outbox.bytes_max.saturating_sub(limits::ENVELOPE_BYTES)
+    );
+    let value = units::show_bytes(outbox.bytes_max as u64);
+    reading.fault(Fault::of(table::WS_OUTBOX_BYTES.name, &value, reason));
+}
+
+fn metrics_interval(reading: &mut Reading, raw: &Raw) -> Duration {
+    let allowed = limits::METRICS_INTERVAL_MIN..=limits::METRICS_INTERVAL_MAX;
+    reading.value(
+        &table::METRICS_INTERVAL,
+        raw.metrics_interval.as_deref(),
+        |text| units::duration(text, &allowed),
+        |interval| units::show_duration(*interval),
+    )
+}
+
+fn log(reading: &mut Reading, raw: &Raw, dev: bool) -> Log {
+    use tracing::Level;
+    const LEVELS: [(&str, Level); 4] =
+        [("debug", Level::DEBUG), ("info", Level::INFO), ("warn", Level::WARN), ("error", Level::ERROR)];
+    const FORMATS: [(&str, LogFormat); 3] =
+        [("json", LogFormat::Json), ("text", LogFormat::Text), ("pretty", LogFormat::Text)];
+    let level = reading.value(
+        &table::LOG_LEVEL,
+        raw.log_level.as_deref(),
+        |text| units::word(text, &LEVELS),
+        |level| level.as_str().to_ascii_lowercase(),
+    );
+    let format = reading.value(
+        &in_mode(table::LOG_FORMAT, dev, "text"),
+        raw.log_format.as_deref(),
+        |text| units::word(text, &FORMATS),
+        |format| match format {
+            LogFormat::Json => "json".to_owned(),
+            LogFormat::Text => "text".to_owned(),
+        },
+    );
+    Log { level, format }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix(':') {
+        // As in Go: every interface. The IPv6 wildcard takes IPv4 as well.
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            port.parse().ok().map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+        }
+        _ => text.parse().ok(),
+    }
+    .ok_or_else(|| "allowed is :port, ip:port or [v6]:port, for example :3002 or 127.0.0.1:3002".to_owned())
+}
+
+fn count(
+    reading: &mut Reading,
+    variable: &Variable,
+    given: Option<&str>,
+    least: usize,
+    most: usize,
+) -> usize {
+    reading.value(variable, given, |text| units::number(text, &(least..=most)), usize::to_string)
+}
+
+fn bytes(
+    reading: &mut Reading,
+    variable: &Variable,
+    given: Option<&str>,
+    least: usize,
+    most: usize,
+) -> usize {
+    let allowed = least as u64..=most as u64;
+    reading.value(
+        variable,
+        given,
+        |text| {
+            units::bytes(text, &allowed).map(|bytes| usize::try_from(bytes).expect("a bound that is a usize"))
+        },
+        |bytes| units::show_bytes(*bytes as u64),
+    )
+}
+
+fn switch(reading: &mut Reading, variable: &Variable, given: Option<&str>) -> bool {
+    reading.value(variable, given, units::switch, |on| units::show_switch(*on))
+}
