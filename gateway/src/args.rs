@@ -1,0 +1,147 @@
+//! The command line: four switches and nothing else; all the rest is configured by the environment.
+//!
+//! Decides what to do and writes the texts about it; it does nothing itself and reads no environment.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+
+use crate::config::VARIABLES;
+
+/// Exit code for bad arguments and bad configuration: EX_USAGE of sysexits(3).
+pub const EXIT_USAGE: u8 = 64;
+/// What `--version` prints.
+pub const VERSION: &str = concat!("odin-gateway ", env!("CARGO_PKG_VERSION"));
+
+/// What the process is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the gateway.
+    Run {
+        /// With an embedded broker and simulated events.
+        dev: bool,
+    },
+    /// Validate the configuration, print what is in force, exit.
+    CheckConfig {
+        /// As for `Run`.
+        dev: bool,
+    },
+    /// Print [`help`].
+    Help,
+    /// Print [`VERSION`].
+    Version,
+}
+
+/// An argument that is none. Not recoverable: `main` prints it and exits with [`EXIT_USAGE`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown argument {0:?}: allowed are --dev, --check-config, --help and --version; everything else is configured by \
+     environment variables, which --help lists"
+)]
+pub struct UnknownArgument(pub OsString);
+
+/// Reads the arguments, without the program's name. The first of `--help` and `--version` wins over all that comes with it.
+///
+/// # Errors
+/// The first argument that is unknown.
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, UnknownArgument> {
+    let (mut dev, mut check_config) = (false, false);
+    for argument in arguments {
+        match argument.to_str() {
+            Some("--dev") => dev = true,
+            Some("--check-config") => check_config = true,
+            Some("--help" | "-h") => return Ok(Command::Help),
+            Some("--version" | "-V") => return Ok(Command::Version),
+            _ => return Err(UnknownArgument(argument)),
+        }
+    }
+    Ok(if check_config { Command::CheckConfig { dev } } else { Command::Run { dev } })
+}
+
+const USAGE: &str = "\
+Carries Kafka events to WebSocket clients.
+
+Usage: odin-gateway [--dev] [--check-config]
+
+  --dev           run with an embedded broker and simulated events: nothing else is needed
+  --check-config  validate the configuration, print what is in force, exit
+  -h, --help      print this
+  -V, --version   print the version
+
+Examples:
+  odin-gateway --dev
+  KAFKA_BROKERS=broker-1:9092,broker-2:9092 odin-gateway
+  KAFKA_BROKERS=broker-1:9092 WS_ADDR=127.0.0.1:3002 LOG_FORMAT=text odin-gateway
+  KAFKA_BROKERS=broker-1:9092 WS_OUTBOX_BYTES=4MiB odin-gateway --check-config
+
+Exit codes:
+  0   done, or stopped by SIGTERM or SIGINT
+  1   could not start, or stopped by a failure; the log says which
+  64  an argument or a variable cannot be used; standard error names each
+
+Environment variables (default in brackets; an empty one counts as unset).
+Durations are written 500ms, 15s, 5m; bytes as a number or 64KiB, 1MiB, 1GiB.
+";
+
+/// What `--help` prints: usage, examples, exit codes, every variable.
+pub fn help() -> String {
+    let mut text = USAGE.to_owned();
+    for variable in VARIABLES {
+        let (name, default, meaning) = (variable.name, variable.default, variable.meaning);
+        write!(text, "\n  {name} [{default}]\n      {meaning}\n").expect("writing to memory does not fail");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Command, UnknownArgument> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn every_combination_of_switches_is_one_command() {
+        assert_eq!(parsed(&[]), Ok(Command::Run { dev: false }));
+        assert_eq!(parsed(&["--dev"]), Ok(Command::Run { dev: true }));
+        assert_eq!(parsed(&["--check-config"]), Ok(Command::CheckConfig { dev: false }));
+        assert_eq!(parsed(&["--check-config", "--dev"]), Ok(Command::CheckConfig { dev: true }));
+        assert_eq!(parsed(&["--dev", "--help"]), Ok(Command::Help));
+        assert_eq!(parsed(&["-V"]), Ok(Command::Version));
+    }
+
+    #[test]
+    fn an_unknown_argument_is_named_with_what_is_allowed() {
+        for argument in ["--shards=3", "-debug", "", "dev", "--dev=true"] {
+            let text = parsed(&["--dev", argument]).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("unknown argument {argument:?}")), "{text}");
+            assert!(text.contains("--check-config"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_argument_that_is_not_utf_8_is_refused_and_shown_escaped() {
+        use std::os::unix::ffi::OsStringExt;
+        let error = parse([OsString::from_vec(vec![b'-', 0xff])].into_iter()).unwrap_err();
+        assert!(error.to_string().contains(r"\xFF"), "{error}");
+    }
+
+    #[test]
+    fn the_version_is_the_packages() {
+        assert_eq!(VERSION, "odin-gateway 0.1.0");
+    }
+
+    #[test]
+    fn help_has_every_variable_with_its_default_and_no_other() {
+        let help = help();
+        let (_, table) = help.split_once("Environment variables").unwrap();
+        let listed: Vec<(&str, &str)> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(']')?.split_once(" ["))
+            .collect();
+        let expected: Vec<(&str, &str)> =
+            VARIABLES.iter().map(|variable| (variable.name, variable.default)).collect();
+        assert_eq!(listed, expected);
+        assert!(VARIABLES.iter().all(|variable| help.contains(variable.meaning)));
+    }
+}
