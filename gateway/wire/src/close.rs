@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::driver::Driver;
 use crate::kernel::{Kernel, Operation};
-use crate::sockets::{SocketId, Stage};
+use crate::sockets::{Armed, SocketId, Sockets, Stage};
 
 /// Sockets that wait for the peer's FIN, the most overdue first: they all wait equally long.
 pub(crate) struct Lingering {
@@ -28,16 +28,33 @@ impl Lingering {
         self.deadlines.front().map(|(deadline, _)| *deadline)
     }
 
-    fn push(&mut self, now: Instant, id: SocketId) {
+    fn push(&mut self, now: Instant, id: SocketId, sockets: &Sockets) {
+        // Most closes end long before their deadline. What they leave behind is swept out when it outnumbers the
+        // sockets that there can be.
+        if self.deadlines.len() >= 2 * sockets.capacity() {
+            self.deadlines.retain(|(_, id)| is_lingering(sockets, *id));
+        }
         self.deadlines.push_back((now + self.linger, id));
     }
 
-    fn pop_overdue(&mut self, now: Instant) -> Option<SocketId> {
-        if self.next_deadline()? > now {
-            return None;
+    /// The next socket whose time is over. What has ended by itself is dropped on the way.
+    fn pop_overdue(&mut self, now: Instant, sockets: &Sockets) -> Option<SocketId> {
+        while let Some(&(deadline, id)) = self.deadlines.front() {
+            let lingers = is_lingering(sockets, id);
+            if lingers && deadline > now {
+                return None;
+            }
+            self.deadlines.pop_front();
+            if lingers {
+                return Some(id);
+            }
         }
-        self.deadlines.pop_front().map(|(_, id)| id)
+        None
     }
+}
+
+fn is_lingering(sockets: &Sockets, id: SocketId) -> bool {
+    sockets.peek(id).is_some_and(|socket| socket.stage == Stage::Lingering)
 }
 
 impl<K: Kernel> Driver<K> {
@@ -51,7 +68,7 @@ impl<K: Kernel> Driver<K> {
             Stage::Open => match self.kernel.shutdown_write(socket.fd.as_fd()) {
                 Ok(()) => {
                     socket.stage = Stage::Lingering;
-                    self.lingering.push(now, id);
+                    self.lingering.push(now, id, &self.sockets);
                 }
                 // ENOTCONN: the connection is broken already.
                 Err(_) => self.begin_cancel(id),
@@ -71,21 +88,22 @@ impl<K: Kernel> Driver<K> {
     }
 
     pub(crate) fn end_overdue_lingers(&mut self, now: Instant) {
-        while let Some(id) = self.lingering.pop_overdue(now) {
-            if self.sockets.peek(id).is_some_and(|socket| socket.stage == Stage::Lingering) {
-                self.begin_cancel(id);
-            }
+        while let Some(id) = self.lingering.pop_overdue(now, &self.sockets) {
+            self.begin_cancel(id);
         }
     }
 
     pub(crate) fn begin_cancel(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
         socket.stage = Stage::Cancelling;
-        if socket.armed.is_empty() {
-            self.finish_if_idle(id);
-        } else {
-            self.arm(id, Operation::Cancel);
+        let armed = socket.armed;
+        if armed.contains(Armed::RECEIVE) {
+            self.arm(id, Operation::CancelReceive);
         }
+        if armed.contains(Armed::WRITABLE) {
+            self.arm(id, Operation::CancelWritable);
+        }
+        self.finish_if_idle(id);
     }
 
     /// Closes the descriptor once nothing is armed on it.

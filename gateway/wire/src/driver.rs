@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
+use crate::accept::Accepting;
 use crate::close::Lingering;
 use crate::error::SetupError;
 use crate::events::Event;
-use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
+use crate::kernel::{Completion, Kernel, Operation, Tag};
+use crate::options::{DriverOptions, Readings};
 use crate::sockets::{Armed, SocketId, Sockets, Stage};
 use crate::uring::{Uring, UringSizes};
 use crate::wake::Waker;
@@ -20,68 +22,19 @@ use crate::wake::Waker;
 /// (`IO_LOCAL_TW_DEFAULT_MAX`, Linux 6.13) and signal nothing for the rest.
 const DEFERRED_ROUNDS_PER_TURN: u32 = 64;
 
-/// Sizes of a driver, all fixed for its life.
-#[derive(Clone, Debug)]
-pub struct DriverOptions {
-    /// Sockets at a time; an accept beyond is closed at once and counted.
-    pub sockets: usize,
-    /// Sends of one batch.
-    pub batch: usize,
-    /// Receive buffers; a power of two of at most 32,768.
-    pub buffers: u16,
-    /// Bytes of a receive buffer.
-    pub buffer_bytes: usize,
-    /// Accepts armed at a time; it bounds the accepts of a turn.
-    pub accepts: usize,
-    /// How long a closed socket waits for the peer's FIN.
-    pub linger: Duration,
-}
-
-impl Default for DriverOptions {
-    fn default() -> Self {
-        Self {
-            sockets: 16 * 1024,
-            batch: 512,
-            buffers: 2048,
-            buffer_bytes: 2048,
-            accepts: 64,
-            linger: Duration::from_secs(2),
-        }
-    }
-}
-
-/// Counts since the driver was made, and how many of what there are now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readings {
-    /// Sockets that have not closed.
-    pub sockets: usize,
-    /// Receive buffers that the kernel may fill.
-    pub buffers_free: usize,
-    /// Accepts closed at once because every slot was taken.
-    pub accepts_refused: u64,
-    /// Receives that found no free buffer, and were armed again.
-    pub buffers_exhausted: u64,
-    /// Completions of a request of an earlier user of the slot.
-    pub completions_stale: u64,
-}
-
 /// One thread's sockets on one io_uring. See the crate's documentation for how to drive it.
 pub struct Driver<K: Kernel = Uring> {
     pub(crate) kernel: K,
     pub(crate) sockets: Sockets,
     pub(crate) batch: usize,
-    /// Requests to submit with the next enter. At most two per socket, one per accept.
-    queued: VecDeque<Tag>,
+    /// Requests to submit with the next enter. At most one per bit of `Armed` and socket, two per accept.
+    pub(crate) queued: VecDeque<Tag>,
     /// Completions of others that were taken while a batch of sends waited for its own.
     pub(crate) pending: VecDeque<Completion>,
     /// Sockets whose `Closed` is still to be told; until then their slots are taken.
     pub(crate) closed: VecDeque<SocketId>,
     pub(crate) lingering: Lingering,
-    pub(crate) listener: Option<TcpListener>,
-    accepts: usize,
-    /// Accepts that rest after an error.
-    pub(crate) accepts_resting: Vec<u32>,
-    pub(crate) accepts_resting_until: Option<Instant>,
+    pub(crate) accepting: Accepting,
     /// The buffer behind the last event's bytes.
     pub(crate) lent: Option<u16>,
     buffers: usize,
@@ -96,17 +49,7 @@ impl Driver<Uring> {
     /// # Errors
     /// Names the step that the kernel refused.
     pub fn new(options: &DriverOptions) -> Result<Self, SetupError> {
-        if !options.buffers.is_power_of_two() || options.buffers > 32_768 {
-            return Err(SetupError::Options(
-                "the number of receive buffers is a power of two of at most 32,768",
-            ));
-        }
-        if options.sockets == 0 || options.sockets > 1 << 20 || options.batch == 0 || options.batch > 4096 {
-            return Err(SetupError::Options("sockets are 1 to 1,048,576, the sends of a batch 1 to 4,096"));
-        }
-        if !(1..=1 << 20).contains(&options.buffer_bytes) {
-            return Err(SetupError::Options("a receive buffer has 1 byte to 1 MiB"));
-        }
+        options.check()?;
         let waker = Waker::new().map_err(SetupError::Wake)?;
         let sizes = UringSizes {
             // Room for a batch and for what was armed in the same turn.
@@ -132,34 +75,13 @@ impl<K: Kernel> Driver<K> {
             pending: VecDeque::new(),
             closed: VecDeque::new(),
             lingering: Lingering::new(options.linger),
-            listener: None,
-            accepts: options.accepts,
-            accepts_resting: Vec::new(),
-            accepts_resting_until: None,
+            accepting: Accepting::new(options.accepts),
             lent: None,
             buffers: usize::from(options.buffers),
             deferred_rounds: 0,
             waker,
             readings: Readings::default(),
         }
-    }
-
-    /// Accepts from this listener, from the next turn on.
-    pub fn accept_from(&mut self, listener: TcpListener) {
-        self.listener = Some(listener);
-        self.queued.extend((0..self.accepts as u32).map(|index| Tag::new(Operation::Accept, 0, index)));
-    }
-
-    /// Accepts no more and closes the listener.
-    pub fn stop_accepting(&mut self) {
-        if self.listener.take().is_none() {
-            return;
-        }
-        // The armed accepts hold the listener open; each is cancelled by its own tag.
-        self.queued.retain(|tag| tag.operation() != Some(Operation::Accept));
-        self.accepts_resting.clear();
-        let cancels = (0..self.accepts as u32).map(|index| Tag::new(Operation::CancelAccept, 0, index));
-        self.queued.extend(cancels);
     }
 
     /// Begins to connect; then comes `Connected` or `Failed`. `source` is the local address, where it matters.
@@ -249,12 +171,14 @@ impl<K: Kernel> Driver<K> {
         Ok(self.pending.is_empty()
             && self.closed.is_empty()
             && self.queued.is_empty()
+            // After a passing failure of an enter.
+            && self.kernel.unsubmitted() == 0
             && !self.kernel.has_deferred())
     }
 
     /// When `begin_turn` has something to do even if nothing wakes the owner.
     pub fn next_deadline(&self) -> Option<Instant> {
-        match (self.lingering.next_deadline(), self.accepts_resting_until) {
+        match (self.lingering.next_deadline(), self.accepting.next_deadline()) {
             (Some(first), Some(second)) => Some(first.min(second)),
             (first, second) => first.or(second),
         }
@@ -279,13 +203,9 @@ impl<K: Kernel> Driver<K> {
     pub fn readings(&self) -> Readings {
         Readings {
             sockets: self.sockets.len(),
-            buffers_free: self.buffers - usize::from(self.lent.is_some()) - self.pending_buffers(),
+            buffers_free: self.buffers - self.kernel.buffers_taken(),
             ..self.readings
         }
-    }
-
-    fn pending_buffers(&self) -> usize {
-        self.pending.iter().filter(|completion| completion.buffer.is_some()).count()
     }
 
     fn take_completion(&mut self) -> io::Result<Option<Completion>> {
@@ -312,100 +232,10 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Moves queued requests into the submission queue and submits them; what does not fit waits for the next turn.
-    pub(crate) fn submit_queued(&mut self) -> io::Result<()> {
-        let mut room = self.kernel.room();
-        while room > 0
-            && let Some(tag) = self.queued.pop_front()
-        {
-            match self.request(tag) {
-                Some(request) => {
-                    self.kernel.push(tag, request);
-                    room -= 1;
-                }
-                None => self.drop_queued(tag),
-            }
-        }
-        if self.kernel.unsubmitted() == 0 {
-            return Ok(());
-        }
-        match self.kernel.enter(0, true) {
-            Ok(_) => Ok(()),
-            // What was not taken stays in the submission queue for the next enter.
-            Err(error) if is_transient(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The request that a queued tag stands for; `None` when it has become pointless meanwhile.
-    fn request(&self, tag: Tag) -> Option<Request> {
-        let socket = || self.sockets.peek(SocketId::of(tag));
-        match tag.operation()? {
-            Operation::Accept => {
-                let listener = self.listener.as_ref()?.as_raw_fd();
-                Some(Request::Accept { listener, index: tag.slot() as usize })
-            }
-            Operation::CancelAccept => {
-                Some(Request::Cancel { tag: Tag::new(Operation::Accept, 0, tag.slot()) })
-            }
-            Operation::Receive => socket()
-                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Lingering))
-                .map(|socket| Request::Receive { fd: socket.raw() }),
-            Operation::Writable => socket()
-                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Connecting))
-                .map(|socket| Request::Writable { fd: socket.raw() }),
-            Operation::Cancel => socket()
-                .filter(|socket| socket.armed != Armed::CANCEL)
-                .map(|socket| Request::CancelAll { fd: socket.raw() }),
-            Operation::Send => None,
-        }
-    }
-
-    /// A queued request that was not submitted is as good as completed.
-    fn drop_queued(&mut self, tag: Tag) {
-        let id = SocketId::of(tag);
-        if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
-            socket.armed.remove(armed);
-            self.finish_if_idle(id);
-        }
-    }
-
-    /// Queues a request on a socket. It counts as armed from now on, so that none is queued twice, and so that the
-    /// socket does not close before it was submitted and completed, or dropped.
-    pub(crate) fn arm(&mut self, id: SocketId, operation: Operation) {
-        let tag = id.tag(operation);
-        if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
-            socket.armed.insert(armed);
-            self.queued.push_back(tag);
-        }
-    }
-
     fn release_lent(&mut self) {
         if let Some(buffer) = self.lent.take() {
             self.kernel.release(buffer);
         }
-    }
-
-    pub(crate) fn queue_accept(&mut self, index: u32) {
-        self.queued.push_back(Tag::new(Operation::Accept, 0, index));
-    }
-
-    fn wake_resting_accepts(&mut self, now: Instant) {
-        if self.accepts_resting_until.is_some_and(|until| until <= now) {
-            self.accepts_resting_until = None;
-            let resting = self.accepts_resting.drain(..);
-            self.queued.extend(resting.map(|index| Tag::new(Operation::Accept, 0, index)));
-        }
-    }
-}
-
-/// The bit that a request on a socket holds from its queueing to its last completion.
-fn armed_by(tag: Tag) -> Option<Armed> {
-    match tag.operation()? {
-        Operation::Receive => Some(Armed::RECEIVE),
-        Operation::Writable => Some(Armed::WRITABLE),
-        Operation::Cancel => Some(Armed::CANCEL),
-        Operation::Accept | Operation::Send | Operation::CancelAccept => None,
     }
 }
 

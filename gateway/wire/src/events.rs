@@ -2,16 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::AsFd;
+use std::time::Instant;
 
 use crate::driver::Driver;
 use crate::kernel::{Completion, Kernel, Operation};
 use crate::sockets::{Armed, SocketId, Stage};
-
-/// How long accepting rests after the process or the machine ran out of descriptors or memory: each retry at once
-/// would fail at once, and keep a core busy.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// What happened to a socket.
 #[derive(Debug)]
@@ -67,7 +63,8 @@ impl<K: Kernel> Driver<K> {
             Some(Operation::Accept) => self.on_accept(completion, now),
             Some(Operation::Receive) => self.on_receive(completion),
             Some(Operation::Writable) => self.on_writable(completion),
-            Some(Operation::Cancel) => self.on_cancelled(completion),
+            Some(Operation::CancelReceive) => self.on_cancelled(completion, Armed::CANCEL_RECEIVE),
+            Some(Operation::CancelWritable) => self.on_cancelled(completion, Armed::CANCEL_WRITABLE),
             Some(Operation::CancelAccept) => None,
             // A batch takes its own completions before it returns.
             Some(Operation::Send) | None => {
@@ -82,46 +79,6 @@ impl<K: Kernel> Driver<K> {
             self.kernel.release(buffer);
         }
         outcome
-    }
-
-    fn on_accept(&mut self, completion: &Completion, now: Instant) -> Option<Outcome> {
-        let index = completion.tag.slot();
-        if completion.result < 0 {
-            return self.on_accept_failed(index, -completion.result, now);
-        }
-        let (fd, peer) = self.kernel.adopt(completion.result, index as usize);
-        if self.listener.is_none() {
-            self.kernel.close(fd);
-            return None;
-        }
-        self.queue_accept(index);
-        self.add(fd).map(|id| Outcome::Accepted(id, peer))
-    }
-
-    /// Takes a connected, blocking socket; `None` when every slot is taken.
-    pub(crate) fn add(&mut self, fd: OwnedFd) -> Option<SocketId> {
-        if self.sockets.is_full() {
-            self.readings.accepts_refused += 1;
-            self.kernel.close(fd);
-            return None;
-        }
-        let id = self.sockets.insert(fd, Stage::Open).expect("a slot is free: asked above");
-        self.arm(id, Operation::Receive);
-        Some(id)
-    }
-
-    fn on_accept_failed(&mut self, index: u32, errno: i32, now: Instant) -> Option<Outcome> {
-        if self.listener.is_none() || errno == libc::ECANCELED {
-            return None;
-        }
-        if is_peers_fault(errno) {
-            self.queue_accept(index);
-            return None;
-        }
-        self.accepts_resting.push(index);
-        let first = self.accepts_resting_until.is_none();
-        self.accepts_resting_until.get_or_insert(now + ACCEPT_REST);
-        first.then_some(Outcome::AcceptFailed(errno))
     }
 
     fn on_receive(&mut self, completion: &Completion) -> Option<Outcome> {
@@ -191,13 +148,13 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    fn on_cancelled(&mut self, completion: &Completion) -> Option<Outcome> {
+    fn on_cancelled(&mut self, completion: &Completion, armed: Armed) -> Option<Outcome> {
         let id = SocketId::of(completion.tag);
         let Some(socket) = self.sockets.find(id) else {
             self.readings.completions_stale += 1;
             return None;
         };
-        socket.armed.remove(Armed::CANCEL);
+        socket.armed.remove(armed);
         self.finish_if_idle(id);
         None
     }
@@ -220,20 +177,4 @@ impl<K: Kernel> Driver<K> {
             Outcome::Writable(socket) => Event::Writable(socket),
         }
     }
-}
-
-/// Errors of accept(2) that concern only the connection that was to be accepted.
-fn is_peers_fault(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::ECONNABORTED
-            | libc::EINTR
-            | libc::EAGAIN
-            | libc::EPROTO
-            | libc::ENETDOWN
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-            | libc::ENETUNREACH
-            | libc::EPERM
-    )
 }

@@ -23,12 +23,13 @@
 //! - Nothing here grows with traffic: sockets, buffers, accepts and rounds per turn are fixed by [`DriverOptions`].
 //!
 //! # Files, in the order of a socket's life
-//! `listen` (options, inherited by what is accepted) -> `driver` (turns) -> `events` (what completions mean) ->
+//! `listen` (options, inherited by what is accepted) -> `accept` -> `driver` (turns) -> `events` (what completions mean) ->
 //! `sockets` (slots, generations) -> `send` -> `close`; below them `kernel` (the interface to the ring), `uring` and `buffers` (all the unsafe code but
 //! the eventfd of `wake`), and `fake` (the kernel of the fault tests).
 //!
 //! Needs Linux 6.1 (`IORING_SETUP_DEFER_TASKRUN`).
 
+mod accept;
 mod buffers;
 mod close;
 mod driver;
@@ -36,15 +37,18 @@ mod error;
 mod events;
 mod kernel;
 mod listen;
+mod options;
+mod requests;
 mod send;
 mod sockets;
 mod uring;
 mod wake;
 
-pub use driver::{Driver, DriverOptions, Readings};
+pub use driver::Driver;
 pub use error::SetupError;
 pub use events::Event;
 pub use listen::{SocketOptions, listen};
+pub use options::{DriverOptions, Readings};
 pub use send::{Outgoing, SendOutcome};
 pub use sockets::SocketId;
 pub use wake::Waker;

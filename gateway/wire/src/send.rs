@@ -3,14 +3,14 @@
 //! With `MSG_DONTWAIT` a send completes inside the submit: in full, short because the socket filled up, or with EAGAIN
 //! because it was full. So the bytes can be borrowed, and no send is ever in flight between two calls.
 
-use std::io;
+use std::collections::HashSet;
 
 use crate::driver::{Driver, is_transient};
 use crate::kernel::{Kernel, Operation, Tag};
 use crate::sockets::{SocketId, Stage};
 
-/// Transient failures of one batch's enters in a row after which something is wrong with the machine.
-const TRANSIENT_FAILURES_MAX: u32 = 100_000;
+/// Enters of one batch in a row without progress after which something is wrong with the machine.
+const FRUITLESS_ENTERS_MAX: u32 = 100_000;
 
 /// Bytes for one socket.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,11 @@ impl<K: Kernel> Driver<K> {
     pub fn send_batch(&mut self, sends: &[Outgoing<'_>], outcomes: &mut Vec<SendOutcome>) {
         outcomes.clear();
         outcomes.resize(sends.len(), SendOutcome::Gone);
+        debug_assert!(
+            at_most_once(sends),
+            "one socket twice in a batch: its bytes could be cut and reordered"
+        );
+        let _no_unwinding = NoUnwinding;
         for (sends, outcomes) in sends.chunks(self.batch).zip(outcomes.chunks_mut(self.batch)) {
             self.make_room(sends.len());
             let outstanding = self.push_sends(sends, outcomes);
@@ -75,18 +80,13 @@ impl<K: Kernel> Driver<K> {
     }
 
     fn finish_sends(&mut self, mut outstanding: usize, sends: &[Outgoing<'_>], outcomes: &mut [SendOutcome]) {
-        let mut failures = 0;
+        let mut enters = Enters::default();
         let mut first = true;
         while outstanding > 0 {
-            let unsubmitted = self.kernel.unsubmitted() > 0;
             // The first enter submits and completes all, normally. Whatever is missing afterwards was not submitted
             // (a short count) or, against experience, went on asynchronously: then there is something to wait for.
-            let wait = u32::from(!unsubmitted);
-            match self.kernel.enter(wait, !first) {
-                Ok(_) => failures = 0,
-                Err(error) if is_transient(&error) && failures < TRANSIENT_FAILURES_MAX => failures += 1,
-                Err(error) => abort(&error),
-            }
+            let wait = u32::from(self.kernel.unsubmitted() == 0);
+            enters.enter(&mut self.kernel, wait, !first);
             first = false;
             outstanding -= self.take_send_completions(sends, outcomes);
         }
@@ -109,18 +109,48 @@ impl<K: Kernel> Driver<K> {
 
     /// Earlier requests leave the submission queue, so that the whole batch fits.
     fn make_room(&mut self, wanted: usize) {
-        let mut failures = 0;
+        let mut enters = Enters::default();
         while self.kernel.room() < wanted {
-            match self.kernel.enter(0, true) {
-                Ok(_) => failures = 0,
-                Err(error) if is_transient(&error) && failures < TRANSIENT_FAILURES_MAX => failures += 1,
-                Err(error) => abort(&error),
-            }
+            enters.enter(&mut self.kernel, 0, true);
             while let Some(completion) = self.kernel.next_completion() {
                 self.pending.push_back(completion);
             }
         }
     }
+}
+
+/// The enters of one batch, which go on until it is done.
+#[derive(Default)]
+struct Enters {
+    fruitless: u32,
+}
+
+impl Enters {
+    fn enter<K: Kernel>(&mut self, kernel: &mut K, wait: u32, run_deferred: bool) {
+        match kernel.enter(wait, run_deferred) {
+            Ok(taken) if taken > 0 || wait > 0 => self.fruitless = 0,
+            Err(error) if !is_transient(&error) => abort(&error.to_string()),
+            Err(error) if self.fruitless == FRUITLESS_ENTERS_MAX => abort(&error.to_string()),
+            Ok(_) if self.fruitless == FRUITLESS_ENTERS_MAX => abort("it takes no request"),
+            Ok(_) | Err(_) => self.fruitless += 1,
+        }
+    }
+}
+
+/// Held while the kernel may read borrowed bytes: nothing may unwind past them.
+struct NoUnwinding;
+
+impl Drop for NoUnwinding {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            abort("a panic");
+        }
+    }
+}
+
+fn at_most_once(sends: &[Outgoing<'_>]) -> bool {
+    let mut seen = HashSet::with_capacity(sends.len());
+    sends.iter().all(|send| seen.insert(send.socket))
 }
 
 fn outcome(result: i32, length: usize) -> SendOutcome {
@@ -132,8 +162,8 @@ fn outcome(result: i32, length: usize) -> SendOutcome {
     }
 }
 
-fn abort(error: &io::Error) -> ! {
+fn abort(cause: &str) -> ! {
     // The kernel may read the batch's bytes at any later time: nothing that unwinds or returns is sound.
-    eprintln!("io_uring_enter failed with sends in the queue: {error}");
+    eprintln!("io_uring_enter failed with sends in the queue: {cause}");
     std::process::abort()
 }

@@ -46,7 +46,8 @@ pub(crate) struct Armed(u8);
 impl Armed {
     pub(crate) const RECEIVE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(2);
-    pub(crate) const CANCEL: Self = Self(4);
+    pub(crate) const CANCEL_RECEIVE: Self = Self(4);
+    pub(crate) const CANCEL_WRITABLE: Self = Self(8);
 
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
@@ -101,6 +102,11 @@ impl Sockets {
         Self { slots, free: (0..capacity as u32).rev().collect() }
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Slots that are taken.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -19,6 +19,12 @@ use crate::wake::Waker;
 /// The only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
+/// IORING_ENTER_GETEVENTS: run deferred work, flush an overflow.
+const ENTER_GETEVENTS: u32 = 1;
+
+/// Enters of a drop: each runs at least 20 items of deferred work, and a ring holds at most three per socket.
+const DEFERRED_ROUNDS_MAX: u32 = 200_000;
+
 /// Where the kernel writes the address of one accepted peer.
 struct AddressBuffer {
     storage: MaybeUninit<libc::sockaddr_storage>,
@@ -29,6 +35,7 @@ struct AddressBuffer {
 pub struct Uring {
     ring: IoUring,
     buffers: Buffers,
+    buffers_taken: usize,
     /// Boxed: its address must not change while accepts are armed.
     addresses: Box<[AddressBuffer]>,
 }
@@ -53,22 +60,19 @@ impl Uring {
             .setup_submit_all()
             .build(sizes.submissions)
             .map_err(SetupError::Ring)?;
-        let buffers = Buffers::new(sizes.buffers, sizes.buffer_bytes);
-        // SAFETY: the ring of buffers has `count` entries, lies on a page boundary, and outlives the io_uring (field
-        // order).
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                buffers.ring_address(),
-                buffers.count(),
-                BUFFER_GROUP,
-                0,
-            )
-        }
-        .map_err(SetupError::Buffers)?;
-        ring.submitter().register_eventfd(waker.fd().as_raw_fd()).map_err(SetupError::Wake)?;
         let addresses =
             (0..sizes.accepts).map(|_| AddressBuffer { storage: MaybeUninit::zeroed(), length: 0 }).collect();
-        Ok(Self { ring, buffers, addresses })
+        // Put together before anything is registered, so that a failure drops it all in the right order.
+        let buffers = Buffers::new(sizes.buffers, sizes.buffer_bytes);
+        let uring = Self { ring, buffers, buffers_taken: 0, addresses };
+        let submitter = uring.ring.submitter();
+        let (address, count) = (uring.buffers.ring_address(), uring.buffers.count());
+        // SAFETY: the ring of buffers has `count` entries, lies on a page boundary, and outlives the io_uring (`drop`
+        // ends what is armed, and the field order).
+        unsafe { submitter.register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0) }
+            .map_err(SetupError::Buffers)?;
+        submitter.register_eventfd(waker.fd().as_raw_fd()).map_err(SetupError::Wake)?;
+        Ok(uring)
     }
 
     fn accept_entry(&mut self, listener: RawFd, index: usize) -> squeue::Entry {
@@ -106,6 +110,23 @@ impl Uring {
     }
 }
 
+impl Drop for Uring {
+    /// Ends what is armed. A ring that is merely closed is taken down by the kernel in the background: its sockets and
+    /// its port would stay open for a while, and its memory would be freed under requests that still name it.
+    fn drop(&mut self) {
+        // ENOENT: nothing was armed. After any other error it is left to the kernel, as above.
+        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        for _ in 0..DEFERRED_ROUNDS_MAX {
+            // SAFETY: nothing is submitted, and no argument block is passed.
+            let entered =
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None) };
+            if entered.is_err() || !self.ring.submission().taskrun() {
+                break;
+            }
+        }
+    }
+}
+
 impl Kernel for Uring {
     fn room(&mut self) -> usize {
         let submissions = self.ring.submission();
@@ -117,7 +138,6 @@ impl Kernel for Uring {
             Request::Accept { listener, index } => self.accept_entry(listener, index),
             Request::Receive { fd } => opcode::RecvMulti::new(Fd(fd), BUFFER_GROUP).build(),
             Request::Writable { fd } => opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build(),
-            Request::CancelAll { fd } => opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all()).build(),
             Request::Cancel { tag } => opcode::AsyncCancel::new(tag.0).build(),
         };
         // SAFETY: the only memory that such an entry refers to is an address buffer, which outlives the ring.
@@ -138,7 +158,7 @@ impl Kernel for Uring {
 
     fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize> {
         let unsubmitted = self.unsubmitted() as u32;
-        let flags = if run_deferred || wait > 0 { 1 } else { 0 }; // IORING_ENTER_GETEVENTS
+        let flags = if run_deferred || wait > 0 { ENTER_GETEVENTS } else { 0 };
         // SAFETY: no argument block is passed; the queues' memory belongs to the ring.
         unsafe { self.ring.submitter().enter::<libc::sigset_t>(unsubmitted, wait, flags, None) }
     }
@@ -154,10 +174,12 @@ impl Kernel for Uring {
 
     fn next_completion(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
+        let buffer = cqueue::buffer_select(entry.flags());
+        self.buffers_taken += usize::from(buffer.is_some());
         Some(Completion {
             tag: Tag(entry.user_data()),
             result: entry.result(),
-            buffer: cqueue::buffer_select(entry.flags()),
+            buffer,
             more: cqueue::more(entry.flags()),
         })
     }
@@ -168,6 +190,11 @@ impl Kernel for Uring {
 
     fn release(&mut self, buffer: u16) {
         self.buffers.give(buffer);
+        self.buffers_taken -= 1;
+    }
+
+    fn buffers_taken(&self) -> usize {
+        self.buffers_taken
     }
 
     fn adopt(&mut self, fd: RawFd, index: usize) -> (OwnedFd, Option<SocketAddr>) {

@@ -1,0 +1,171 @@
+//! Accepting: a fixed number of single-shot accepts, each with its own address buffer. Their number bounds how many
+//! sockets one turn can bring.
+//!
+//! Invariant: the listener's descriptor stays open until the last accept on it has ended. A queued request names it by
+//! its number, which the kernel could have given to another file meanwhile.
+
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use crate::driver::Driver;
+use crate::events::Outcome;
+use crate::kernel::{Completion, Kernel, Operation, Tag};
+use crate::sockets::{SocketId, Stage};
+
+/// How long accepting rests after the process or the machine ran out of descriptors or memory: each retry at once
+/// would fail at once, and keep a core busy.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+pub(crate) struct Accepting {
+    listener: Option<TcpListener>,
+    /// Takes over when the last accept of the former listener has ended.
+    successor: Option<TcpListener>,
+    stopping: bool,
+    /// Accepts to keep armed.
+    count: u32,
+    /// Accepts that are queued or that the kernel holds.
+    armed: u32,
+    /// Accepts that rest after an error.
+    resting: Vec<u32>,
+    resting_until: Option<Instant>,
+}
+
+impl Accepting {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            listener: None,
+            successor: None,
+            stopping: false,
+            count: count as u32,
+            armed: 0,
+            resting: Vec::new(),
+            resting_until: None,
+        }
+    }
+
+    pub(crate) fn listener(&self) -> Option<RawFd> {
+        self.listener.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.resting_until
+    }
+}
+
+impl<K: Kernel> Driver<K> {
+    /// Accepts from this listener, from the next turn on; from no other any more.
+    pub fn accept_from(&mut self, listener: TcpListener) {
+        self.stop_accepting();
+        // On a non-blocking one each accept would answer EAGAIN at once instead of waiting.
+        listener.set_nonblocking(false).expect("ioctl(2) of an open socket");
+        self.accepting.successor = Some(listener);
+        self.change_listener();
+    }
+
+    /// Accepts no more. The next turns close the listener.
+    pub fn stop_accepting(&mut self) {
+        let accepting = &mut self.accepting;
+        accepting.successor = None;
+        if accepting.listener.is_none() || accepting.stopping {
+            return;
+        }
+        accepting.stopping = true;
+        accepting.resting.clear();
+        accepting.resting_until = None;
+        let before = self.queued.len();
+        self.queued.retain(|tag| tag.operation() != Some(Operation::Accept));
+        accepting.armed -= (before - self.queued.len()) as u32;
+        // Each by its own tag. One that is not armed is not found, which is all the same.
+        let cancels = (0..accepting.count).map(|index| Tag::new(Operation::CancelAccept, 0, index));
+        self.queued.extend(cancels);
+        self.change_listener();
+    }
+
+    /// Once no accept is armed any more: closes the listener that was stopped, and begins with the next.
+    fn change_listener(&mut self) {
+        let accepting = &mut self.accepting;
+        if accepting.armed > 0 {
+            return;
+        }
+        accepting.listener = accepting.successor.take();
+        accepting.stopping = false;
+        if accepting.listener.is_some() {
+            (0..self.accepting.count).for_each(|index| self.queue_accept(index));
+        }
+    }
+
+    fn queue_accept(&mut self, index: u32) {
+        self.accepting.armed += 1;
+        self.queued.push_back(Tag::new(Operation::Accept, 0, index));
+    }
+
+    pub(crate) fn wake_resting_accepts(&mut self, now: Instant) {
+        if self.accepting.resting_until.is_some_and(|until| until <= now) {
+            self.accepting.resting_until = None;
+            while let Some(index) = self.accepting.resting.pop() {
+                self.queue_accept(index);
+            }
+        }
+    }
+
+    pub(crate) fn on_accept(&mut self, completion: &Completion, now: Instant) -> Option<Outcome> {
+        let index = completion.tag.slot();
+        self.accepting.armed -= 1;
+        let accepted = match completion.result {
+            fd if fd >= 0 => Ok(self.kernel.adopt(fd, index as usize)),
+            error => Err(-error),
+        };
+        if self.accepting.stopping {
+            if let Ok((fd, _)) = accepted {
+                self.kernel.close(fd);
+            }
+            self.change_listener();
+            return None;
+        }
+        match accepted {
+            Ok((fd, peer)) => {
+                self.queue_accept(index);
+                self.add(fd).map(|id| Outcome::Accepted(id, peer))
+            }
+            Err(errno) if is_peers_fault(errno) => {
+                self.queue_accept(index);
+                None
+            }
+            Err(errno) => {
+                self.accepting.resting.push(index);
+                let first = self.accepting.resting_until.is_none();
+                self.accepting.resting_until.get_or_insert(now + ACCEPT_REST);
+                first.then_some(Outcome::AcceptFailed(errno))
+            }
+        }
+    }
+
+    /// Takes an accepted socket; `None` when every slot is taken.
+    fn add(&mut self, fd: OwnedFd) -> Option<SocketId> {
+        if self.sockets.is_full() {
+            self.readings.accepts_refused += 1;
+            self.kernel.close(fd);
+            return None;
+        }
+        let id = self.sockets.insert(fd, Stage::Open).expect("a slot is free: asked above");
+        self.arm(id, Operation::Receive);
+        Some(id)
+    }
+}
+
+/// Errors of accept(2) that concern only the connection that was to be accepted.
+fn is_peers_fault(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNABORTED
+            | libc::EINTR
+            | libc::EAGAIN
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EPERM
+    )
+}

@@ -1,0 +1,70 @@
+//! What an owner chooses about its driver, and what it can read off it.
+
+use std::time::Duration;
+
+use crate::error::SetupError;
+
+/// Sizes of a driver, all fixed for its life.
+#[derive(Clone, Debug)]
+pub struct DriverOptions {
+    /// Sockets at a time, 1 to 1,048,576; an accept beyond is closed at once and counted. The completion queue has room
+    /// for one completion of each up to about 64,000 (the kernel's limit is 65,536 entries); beyond that, what does not
+    /// fit waits in memory that the kernel allocates: slower, but nothing is lost.
+    pub sockets: usize,
+    /// Sends of one enter, 1 to 4,096; a larger batch takes several.
+    pub batch: usize,
+    /// Receive buffers; a power of two of at most 32,768.
+    pub buffers: u16,
+    /// Bytes of a receive buffer, up to 1 MiB.
+    pub buffer_bytes: usize,
+    /// Accepts armed at a time, 1 to 4,096; it bounds the accepts of a turn.
+    pub accepts: usize,
+    /// How long a closed socket waits for the peer's FIN.
+    pub linger: Duration,
+}
+
+impl Default for DriverOptions {
+    fn default() -> Self {
+        Self {
+            sockets: 16 * 1024,
+            batch: 512,
+            buffers: 2048,
+            buffer_bytes: 2048,
+            accepts: 64,
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+impl DriverOptions {
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
+        if !self.buffers.is_power_of_two() || self.buffers > 32_768 {
+            return Err(SetupError::Options("receive buffers are a power of two of at most 32,768"));
+        }
+        if self.sockets == 0 || self.sockets > 1 << 20 || self.batch == 0 || self.batch > 4096 {
+            return Err(SetupError::Options("sockets are 1 to 1,048,576, the sends of a batch 1 to 4,096"));
+        }
+        if !(1..=1 << 20).contains(&self.buffer_bytes) {
+            return Err(SetupError::Options("a receive buffer has 1 byte to 1 MiB"));
+        }
+        if !(1..=4096).contains(&self.accepts) {
+            return Err(SetupError::Options("the armed accepts are 1 to 4,096"));
+        }
+        Ok(())
+    }
+}
+
+/// Counts since the driver was made, and how many of what there are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// Sockets whose `Closed` was not told yet.
+    pub sockets: usize,
+    /// Receive buffers that the kernel has: free, or filled with what was not harvested yet.
+    pub buffers_free: usize,
+    /// Accepts closed at once because every slot was taken.
+    pub accepts_refused: u64,
+    /// Receives that found no free buffer, and were armed again.
+    pub buffers_exhausted: u64,
+    /// Completions of a request of an earlier user of the slot.
+    pub completions_stale: u64,
+}

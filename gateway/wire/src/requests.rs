@@ -1,0 +1,92 @@
+//! Requests on their way to the kernel: armed in a queue, submitted by the next enter, or dropped when they have become
+//! pointless before that.
+
+use std::io;
+
+use crate::driver::{Driver, is_transient};
+use crate::kernel::{Kernel, Operation, Request, Tag};
+use crate::sockets::{Armed, SocketId, Stage};
+
+impl<K: Kernel> Driver<K> {
+    /// Moves queued requests into the submission queue and submits them; what does not fit waits for the next turn.
+    pub(crate) fn submit_queued(&mut self) -> io::Result<()> {
+        let mut room = self.kernel.room();
+        while room > 0
+            && let Some(tag) = self.queued.pop_front()
+        {
+            match self.request(tag) {
+                Some(request) => {
+                    self.kernel.push(tag, request);
+                    room -= 1;
+                }
+                None => self.drop_queued(tag),
+            }
+        }
+        if self.kernel.unsubmitted() == 0 {
+            return Ok(());
+        }
+        match self.kernel.enter(0, true) {
+            Ok(_) => Ok(()),
+            // What was not taken stays in the submission queue for the next enter.
+            Err(error) if is_transient(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The request that a queued tag stands for; `None` when it has become pointless meanwhile.
+    fn request(&self, tag: Tag) -> Option<Request> {
+        let socket = || self.sockets.peek(SocketId::of(tag));
+        match tag.operation()? {
+            Operation::Accept => {
+                let listener = self.accepting.listener()?;
+                Some(Request::Accept { listener, index: tag.slot() as usize })
+            }
+            Operation::CancelAccept => {
+                Some(Request::Cancel { tag: Tag::new(Operation::Accept, 0, tag.slot()) })
+            }
+            Operation::Receive => socket()
+                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Lingering))
+                .map(|socket| Request::Receive { fd: socket.raw() }),
+            Operation::Writable => socket()
+                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Connecting))
+                .map(|socket| Request::Writable { fd: socket.raw() }),
+            Operation::CancelReceive => socket()
+                .filter(|socket| socket.armed.contains(Armed::RECEIVE))
+                .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Receive) }),
+            Operation::CancelWritable => socket()
+                .filter(|socket| socket.armed.contains(Armed::WRITABLE))
+                .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Writable) }),
+            Operation::Send => None,
+        }
+    }
+
+    /// A queued request that was not submitted is as good as completed.
+    fn drop_queued(&mut self, tag: Tag) {
+        let id = SocketId::of(tag);
+        if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
+            socket.armed.remove(armed);
+            self.finish_if_idle(id);
+        }
+    }
+
+    /// Queues a request on a socket. It counts as armed from now on, so that none is queued twice, and so that the
+    /// socket does not close before it was submitted and completed, or dropped.
+    pub(crate) fn arm(&mut self, id: SocketId, operation: Operation) {
+        let tag = id.tag(operation);
+        if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
+            socket.armed.insert(armed);
+            self.queued.push_back(tag);
+        }
+    }
+}
+
+/// The bit that a request on a socket holds from its queueing to its last completion.
+fn armed_by(tag: Tag) -> Option<Armed> {
+    match tag.operation()? {
+        Operation::Receive => Some(Armed::RECEIVE),
+        Operation::Writable => Some(Armed::WRITABLE),
+        Operation::CancelReceive => Some(Armed::CANCEL_RECEIVE),
+        Operation::CancelWritable => Some(Armed::CANCEL_WRITABLE),
+        Operation::Accept | Operation::Send | Operation::CancelAccept => None,
+    }
+}
