@@ -1,0 +1,88 @@
+//! A Kafka cluster for one test, and reading it from the beginning.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use publisher::producer::client_config;
+use publisher::{Publisher, Status, TOPICS};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::OwnedMessage;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::{Offset, TopicPartitionList};
+
+pub(crate) const PARTITIONS: i32 = 12;
+/// Long enough for a machine that is busy with other things; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Cluster {
+    pub(crate) mock: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Cluster {
+        let cluster = Cluster::without_topics();
+        for topic in TOPICS {
+            cluster.mock.create_topic(topic, PARTITIONS, 1).unwrap();
+        }
+        cluster
+    }
+
+    pub(crate) fn without_topics() -> Cluster {
+        Cluster { mock: MockCluster::new(1).unwrap() }
+    }
+
+    pub(crate) fn brokers(&self) -> String {
+        self.mock.bootstrap_servers()
+    }
+
+    pub(crate) fn publisher(&self, properties: &[(&str, &str)]) -> Publisher {
+        let properties: Vec<_> = properties.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Publisher::connect(&client_config(&self.brokers(), &properties), 42).unwrap()
+    }
+
+    /// Reads from the beginning until `count` records were seen and no more come at once.
+    pub(crate) fn read(&self, count: u64) -> Vec<OwnedMessage> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.brokers())
+            .set("group.id", "audit")
+            .set("fetch.wait.max.ms", "5")
+            .create()
+            .unwrap();
+        let mut partitions = TopicPartitionList::new();
+        for topic in TOPICS {
+            for partition in 0..PARTITIONS {
+                partitions.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+            }
+        }
+        consumer.assign(&partitions).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut records = Vec::new();
+        while Instant::now() < deadline {
+            match consumer.poll(Duration::from_millis(300)) {
+                Some(record) => records.push(record.unwrap().detach()),
+                None if records.len() as u64 >= count => break,
+                None => {}
+            }
+        }
+        records
+    }
+}
+
+/// Waits until the publisher's status is as asked, and returns it.
+pub(crate) fn wait_until(publisher: &Publisher, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = publisher.status();
+        if holds(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "never came true: {what}; {status:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn tokens(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
