@@ -27,7 +27,7 @@ pub struct Kafka {
     pub start: Start,
     /// How the gateway is let in.
     pub security: Security,
-    /// Further properties of librdkafka, to be set before the gateway's own.
+    /// Further properties of librdkafka, to be set last: none of them contradicts the gateway.
     pub properties: Vec<Property>,
 }
 

@@ -107,7 +107,7 @@ impl Secret {
     }
 
     /// The text itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

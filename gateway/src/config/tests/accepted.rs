@@ -152,7 +152,7 @@ fn sasl_needs_a_name_and_a_password() {
     assert_eq!(config.kafka.security.protocol(), "sasl_plaintext");
     let sasl = config.kafka.security.sasl().unwrap();
     assert_eq!(
-        (sasl.mechanism, sasl.username.as_str(), sasl.password.expose()),
+        (sasl.mechanism, sasl.username.as_str(), sasl.password.reveal()),
         ("PLAIN", "odin", " secret ")
     );
 }
