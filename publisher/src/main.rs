@@ -5,7 +5,7 @@
 
 mod settings;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -70,7 +70,8 @@ fn fail(code: u8, error: &str) -> ExitCode {
 }
 
 fn start_logging(settings: &Settings) {
-    let logging = tracing_subscriber::fmt().with_max_level(settings.log_level);
+    let logging =
+        tracing_subscriber::fmt().with_max_level(settings.log_level).with_ansi(io::stdout().is_terminal());
     match settings.log_format {
         LogFormat::Json => logging.json().flatten_event(true).init(),
         LogFormat::Text => logging.init(),
