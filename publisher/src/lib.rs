@@ -1,8 +1,8 @@
 //! Publishes a simulated trading platform's events to Kafka.
 //!
-//! The way of an event: [`pacer`] says that one is due, [`simulator`] makes it, [`producer`] hands it to Kafka;
-//! [`run`] ties the three together on a thread of its own. With the feature `http` the program `odin-publisher`
-//! puts an HTTP control API in front of it.
+//! The way of an event: [`pacer`] says that one is due, [`simulator`] makes it, [`producer`] hands it to Kafka; a worker
+//! ties the three together on a thread of its own, and [`run`] is its handle. With the feature `http` the program
+//! `odin-publisher` puts an HTTP control API in front of it.
 //!
 //! Invariants:
 //! 1. `seq` goes up by exactly 1 per token and kind, from 1, whatever happens to the rate: a reader can prove that it
@@ -14,6 +14,7 @@
 //!
 //! It deliberately creates no topics (their partition count is an operator's decision) and keeps nothing on disk.
 
+mod digits;
 pub mod events;
 #[cfg(feature = "http")]
 pub mod http;
@@ -26,6 +27,7 @@ pub mod simulator;
 pub mod status;
 pub mod tokens;
 mod value;
+mod worker;
 
 pub use events::{EventType, Kind, TOPICS};
 pub use run::{CommandError, ConnectError, Publisher};
