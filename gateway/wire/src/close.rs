@@ -28,6 +28,11 @@ impl Lingering {
         self.deadlines.front().map(|(deadline, _)| *deadline)
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.deadlines.len()
+    }
+
     fn push(&mut self, now: Instant, id: SocketId, sockets: &Sockets) {
         // Most closes end long before their deadline. What they leave behind is swept out when it outnumbers the
         // sockets that there can be.

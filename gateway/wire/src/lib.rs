@@ -35,12 +35,16 @@ mod close;
 mod driver;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake;
 mod kernel;
 mod listen;
 mod options;
 mod requests;
 mod send;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod uring;
 mod wake;
 
@@ -51,4 +55,4 @@ pub use listen::{SocketOptions, listen};
 pub use options::{DriverOptions, Readings};
 pub use send::{Outgoing, SendOutcome};
 pub use sockets::SocketId;
-pub use wake::Waker;
+pub use wake::{Waker, duplicate_as};

@@ -164,6 +164,8 @@ fn outcome(result: i32, length: usize) -> SendOutcome {
 
 fn abort(cause: &str) -> ! {
     // The kernel may read the batch's bytes at any later time: nothing that unwinds or returns is sound.
-    eprintln!("io_uring_enter failed with sends in the queue: {cause}");
+    eprintln!(
+        "the kernel may still read bytes of a batch of sends, and io_uring_enter(2) gives no way on: {cause}"
+    );
     std::process::abort()
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// Wakes the driver's owner from its sleep; for any thread. Cheap to clone, and to call when nobody sleeps.
@@ -39,4 +39,15 @@ impl Waker {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// A duplicate of a descriptor in the hands of another library's type, say a stream of the executor that sleeps until
+/// [`crate::Driver::wake_fd`] is readable.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn duplicate_as<S: FromRawFd>(fd: BorrowedFd<'_>) -> io::Result<S> {
+    let duplicate = fd.try_clone_to_owned()?;
+    // SAFETY: the duplicate is open and owned by nobody else, which is all that `from_raw_fd` asks for.
+    Ok(unsafe { S::from_raw_fd(duplicate.into_raw_fd()) })
 }

@@ -1,0 +1,385 @@
+//! A kernel for the fault tests: it answers with whatever a test asks for, in whatever order, and holds the driver to
+//! its contract while it does so. Descriptors are real (of /dev/null or of sockets), requests on them are not.
+//!
+//! Checked at every call: a descriptor closes only when no request names it; a buffer goes back exactly once, and is
+//! read only while it is out; a request is armed once, on an open descriptor, for the newest generation of its slot;
+//! at most one send per descriptor is in flight; nothing is pushed beyond the room.
+#![allow(unsafe_code, reason = "implements the one unsafe method")]
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
+use crate::sockets::SocketId;
+
+/// What to do with the next enter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Enter {
+    /// Takes nothing.
+    Fails(i32),
+    /// Takes at most so many requests.
+    Takes(usize),
+}
+
+/// How the next send ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Send {
+    Takes(usize),
+    Fails(i32),
+    /// In full, but not inside the submit: only a wait brings the completion.
+    Later,
+}
+
+/// How the next cancel of an armed request ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cancel {
+    /// The cancelled request's completion first, then the cancel's.
+    TargetFirst,
+    TargetLast,
+    /// The request has just received bytes: its last completion carries them, and the cancel finds nothing.
+    TooLate,
+}
+
+/// What the fake answers next; without a script everything succeeds at once.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    pub(crate) enters: VecDeque<Enter>,
+    pub(crate) sends: VecDeque<Send>,
+    pub(crate) cancels: VecDeque<Cancel>,
+    pub(crate) connects: VecDeque<i32>,
+    pub(crate) shutdown_fails: bool,
+}
+
+enum Pushed {
+    Request(Request),
+    Send { fd: RawFd, bytes: Vec<u8> },
+}
+
+pub(crate) struct Fake {
+    pub(crate) script: Script,
+    /// All bytes that sends took, by descriptor.
+    pub(crate) sent: HashMap<RawFd, Vec<u8>>,
+    /// Descriptors that were closed, and those closed with a reset.
+    pub(crate) closed: Vec<RawFd>,
+    pub(crate) resets: HashSet<RawFd>,
+    /// Requests that were pushed, sends included.
+    pub(crate) pushes: usize,
+    /// How many items of deferred work one enter runs.
+    pub(crate) deferred_per_enter: usize,
+    pub(crate) completions_max: usize,
+    submissions: VecDeque<(Tag, Pushed)>,
+    submissions_max: usize,
+    /// Requests in the kernel. Ordered, so that a seed gives the same run each time.
+    armed: BTreeMap<u64, RawFd>,
+    completions: VecDeque<Completion>,
+    /// Completions that only an enter for deferred work brings: posted later, or overflowed.
+    deferred: VecDeque<Completion>,
+    /// Sends that complete when somebody waits.
+    late: Vec<Completion>,
+    sends_in_flight: HashSet<RawFd>,
+    buffers_free: Vec<u16>,
+    buffers_out: HashSet<u16>,
+    contents: Vec<Vec<u8>>,
+    accepted: HashMap<RawFd, OwnedFd>,
+    adopted: HashSet<RawFd>,
+    open: HashMap<RawFd, SocketId>,
+    generations_closed: HashMap<usize, SocketId>,
+}
+
+impl Fake {
+    pub(crate) fn new(submissions_max: usize, buffers: u16) -> Self {
+        Self {
+            script: Script::default(),
+            sent: HashMap::new(),
+            closed: Vec::new(),
+            resets: HashSet::new(),
+            pushes: 0,
+            deferred_per_enter: 20,
+            completions_max: 1024,
+            submissions: VecDeque::new(),
+            submissions_max,
+            armed: BTreeMap::new(),
+            completions: VecDeque::new(),
+            deferred: VecDeque::new(),
+            late: Vec::new(),
+            sends_in_flight: HashSet::new(),
+            buffers_free: (0..buffers).collect(),
+            buffers_out: HashSet::new(),
+            contents: vec![Vec::new(); usize::from(buffers)],
+            accepted: HashMap::new(),
+            adopted: HashSet::new(),
+            open: HashMap::new(),
+            generations_closed: HashMap::new(),
+        }
+    }
+
+    /// Requests of a kind that are armed.
+    pub(crate) fn armed(&self, operation: Operation) -> Vec<Tag> {
+        self.armed.keys().map(|&tag| Tag(tag)).filter(|tag| tag.operation() == Some(operation)).collect()
+    }
+
+    pub(crate) fn is_armed(&self, tag: Tag) -> bool {
+        self.armed.contains_key(&tag.0)
+    }
+
+    pub(crate) fn buffers_free(&self) -> usize {
+        self.buffers_free.len()
+    }
+
+    /// A peer connects: completes an armed accept.
+    pub(crate) fn peer_connects(&mut self) {
+        let tag = self.armed(Operation::Accept)[0];
+        let fd: OwnedFd = File::open("/dev/null").expect("always there").into();
+        let raw = fd.as_raw_fd();
+        self.accepted.insert(raw, fd);
+        self.complete(tag, raw, None, false);
+    }
+
+    /// Bytes arrive on a socket with an armed receive, which stays armed or not. Without a free buffer the receive
+    /// ends with ENOBUFS, and they are lost to the test.
+    pub(crate) fn bytes_arrive(&mut self, socket: SocketId, bytes: &[u8], more: bool) {
+        let tag = socket.tag(Operation::Receive);
+        assert!(self.is_armed(tag), "a receive is armed");
+        match self.buffers_free.pop() {
+            Some(buffer) => {
+                self.contents[usize::from(buffer)] = bytes.to_vec();
+                self.complete(tag, bytes.len() as i32, Some(buffer), more);
+            }
+            None => self.complete(tag, -libc::ENOBUFS, None, false),
+        }
+    }
+
+    /// An armed request ends with this result.
+    pub(crate) fn end(&mut self, tag: Tag, result: i32) {
+        assert!(self.is_armed(tag), "{:?} is armed", tag.operation());
+        self.complete(tag, result, None, false);
+    }
+
+    /// A completion out of nowhere.
+    pub(crate) fn stray(&mut self, tag: Tag, result: i32, buffer: Option<u16>) {
+        self.deferred.push_back(Completion { tag, result, buffer, more: false });
+    }
+
+    pub(crate) fn take_free_buffer(&mut self) -> u16 {
+        self.buffers_free.pop().expect("a free buffer")
+    }
+
+    /// Everything was given back and closed; nothing waits anywhere.
+    pub(crate) fn assert_idle(&self) {
+        assert!(self.armed.is_empty(), "{} requests are armed", self.armed.len());
+        assert!(self.submissions.is_empty() && self.completions.is_empty() && self.deferred.is_empty());
+        assert!(self.open.is_empty(), "open: {:?}", self.open);
+        assert!(self.adopted.is_empty(), "adopted and not closed: {:?}", self.adopted);
+        assert!(self.accepted.is_empty(), "accepted and not adopted: {:?}", self.accepted);
+        assert!(self.buffers_out.is_empty(), "buffers out: {:?}", self.buffers_out);
+        assert_eq!(self.buffers_free.len(), self.contents.len());
+    }
+
+    fn complete(&mut self, tag: Tag, result: i32, buffer: Option<u16>, more: bool) {
+        if !more {
+            self.armed.remove(&tag.0);
+        }
+        self.deferred.push_back(Completion { tag, result, buffer, more });
+    }
+
+    fn submit(&mut self, tag: Tag, pushed: Pushed) {
+        match pushed {
+            Pushed::Request(Request::Cancel { tag: target }) => self.cancel(tag, target),
+            Pushed::Request(
+                Request::Accept { listener: fd, .. } | Request::Receive { fd } | Request::Writable { fd },
+            ) => {
+                assert!(self.armed.insert(tag.0, fd).is_none(), "armed twice: {tag:?}");
+            }
+            Pushed::Send { fd, bytes } => self.send(tag, fd, &bytes),
+        }
+    }
+
+    fn cancel(&mut self, tag: Tag, target: Tag) {
+        if !self.is_armed(target) {
+            return self.complete(tag, -libc::ENOENT, None, false);
+        }
+        match self.script.cancels.pop_front().unwrap_or(Cancel::TargetFirst) {
+            Cancel::TargetFirst => {
+                self.complete(target, -libc::ECANCELED, None, false);
+                self.complete(tag, 0, None, false);
+            }
+            Cancel::TargetLast => {
+                self.complete(tag, 0, None, false);
+                self.complete(target, -libc::ECANCELED, None, false);
+            }
+            Cancel::TooLate => {
+                self.complete(tag, -libc::ENOENT, None, false);
+                match target.operation() {
+                    Some(Operation::Receive) => self.bytes_arrive(SocketId::of(target), b"late", false),
+                    Some(Operation::Accept) => self.peer_connects(),
+                    _ => self.complete(target, i32::from(libc::POLLOUT), None, false),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, tag: Tag, fd: RawFd, bytes: &[u8]) {
+        let answer = self.script.sends.pop_front().unwrap_or(Send::Takes(usize::MAX));
+        let result = match answer {
+            Send::Takes(length) => length.min(bytes.len()) as i32,
+            Send::Later => bytes.len() as i32,
+            Send::Fails(errno) => -errno,
+        };
+        if result > 0 {
+            self.sent.entry(fd).or_default().extend(&bytes[..result as usize]);
+        }
+        self.sends_in_flight.remove(&fd);
+        let completion = Completion { tag, result, buffer: None, more: false };
+        match answer {
+            Send::Later => self.late.push(completion),
+            _ if self.completions.len() < self.completions_max => self.completions.push_back(completion),
+            _ => self.deferred.push_back(completion),
+        }
+    }
+
+    fn run_deferred(&mut self) {
+        for _ in 0..self.deferred_per_enter {
+            if self.completions.len() == self.completions_max {
+                return;
+            }
+            let Some(completion) = self.deferred.pop_front() else { return };
+            self.completions.push_back(completion);
+        }
+    }
+
+    fn names(&self, fd: RawFd) -> bool {
+        let pushed = |pushed: &Pushed| match *pushed {
+            Pushed::Request(Request::Cancel { .. }) => false,
+            Pushed::Request(
+                Request::Accept { listener: named, .. }
+                | Request::Receive { fd: named }
+                | Request::Writable { fd: named },
+            )
+            | Pushed::Send { fd: named, .. } => named == fd,
+        };
+        self.armed.values().any(|&named| named == fd)
+            || self.submissions.iter().any(|(_, entry)| pushed(entry))
+    }
+
+    /// A request on a socket: its descriptor is open, its generation the newest of its slot.
+    fn check_socket(&mut self, tag: Tag, fd: RawFd) {
+        let socket = SocketId::of(tag);
+        let known = *self.open.entry(fd).or_insert(socket);
+        assert_eq!(known, socket, "a request on somebody else's descriptor");
+        assert_ne!(
+            self.generations_closed.get(&socket.slot()),
+            Some(&socket),
+            "a request for a closed socket"
+        );
+    }
+}
+
+impl Kernel for Fake {
+    fn room(&mut self) -> usize {
+        self.submissions_max - self.submissions.len()
+    }
+
+    fn push(&mut self, tag: Tag, request: Request) {
+        assert!(self.room() > 0, "pushed without room");
+        match request {
+            Request::Receive { fd } | Request::Writable { fd } => self.check_socket(tag, fd),
+            Request::Accept { .. } | Request::Cancel { .. } => {}
+        }
+        self.pushes += 1;
+        self.submissions.push_back((tag, Pushed::Request(request)));
+    }
+
+    unsafe fn push_send(&mut self, tag: Tag, fd: RawFd, bytes: &[u8]) {
+        assert!(self.room() > 0, "pushed without room");
+        let open = self.open.contains_key(&fd) || self.adopted.contains(&fd);
+        assert!(open, "a send on a descriptor that is not open");
+        assert!(self.sends_in_flight.insert(fd), "two sends of one socket");
+        self.pushes += 1;
+        self.submissions.push_back((tag, Pushed::Send { fd, bytes: bytes.to_vec() }));
+    }
+
+    fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize> {
+        let take = match self.script.enters.pop_front() {
+            Some(Enter::Fails(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(Enter::Takes(count)) => count.min(self.submissions.len()),
+            None => self.submissions.len(),
+        };
+        for _ in 0..take {
+            let (tag, pushed) = self.submissions.pop_front().expect("counted above");
+            self.submit(tag, pushed);
+        }
+        if wait > 0 {
+            // One at a time, in the other order: the slowest kernel that there could be.
+            self.completions.extend(self.late.pop());
+        }
+        if run_deferred || wait > 0 {
+            self.run_deferred();
+        }
+        assert!(wait == 0 || !self.completions.is_empty(), "this would wait for ever");
+        Ok(take)
+    }
+
+    fn unsubmitted(&mut self) -> usize {
+        self.submissions.len()
+    }
+
+    fn has_deferred(&mut self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        let completion = self.completions.pop_front()?;
+        if let Some(buffer) = completion.buffer {
+            assert!(self.buffers_out.insert(buffer), "one buffer in two completions");
+        }
+        Some(completion)
+    }
+
+    fn buffer(&self, buffer: u16, length: usize) -> &[u8] {
+        assert!(self.buffers_out.contains(&buffer), "read a buffer that the kernel has");
+        &self.contents[usize::from(buffer)][..length]
+    }
+
+    fn release(&mut self, buffer: u16) {
+        assert!(self.buffers_out.remove(&buffer), "released a buffer that the kernel has");
+        self.buffers_free.push(buffer);
+    }
+
+    fn buffers_taken(&self) -> usize {
+        self.buffers_out.len()
+    }
+
+    fn adopt(&mut self, fd: RawFd, _index: usize) -> (OwnedFd, Option<SocketAddr>) {
+        let owned = self.accepted.remove(&fd).expect("an accepted descriptor, adopted once");
+        self.adopted.insert(fd);
+        (owned, Some((Ipv4Addr::LOCALHOST, 1).into()))
+    }
+
+    fn shutdown_write(&mut self, _fd: BorrowedFd<'_>) -> io::Result<()> {
+        if self.script.shutdown_fails { Err(io::Error::from_raw_os_error(libc::ENOTCONN)) } else { Ok(()) }
+    }
+
+    fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.resets.insert(fd.as_raw_fd());
+        Ok(())
+    }
+
+    fn connect_result(&mut self, _fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.script.connects.pop_front().map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+    }
+
+    fn close(&mut self, fd: OwnedFd) {
+        let raw = fd.as_raw_fd();
+        assert!(!self.names(raw), "closed a descriptor on which something is armed");
+        assert!(!self.sends_in_flight.contains(&raw), "closed a descriptor in the middle of a send");
+        if let Some(socket) = self.open.remove(&raw) {
+            self.generations_closed.insert(socket.slot(), socket);
+        }
+        self.adopted.remove(&raw);
+        self.sent.remove(&raw);
+        self.closed.push(raw);
+    }
+}
