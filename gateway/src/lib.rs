@@ -1,1 +1,45 @@
-//! Carries Kafka events to WebSocket clients, one pinned core a shard.
+//! Carries events from Kafka partitions to the WebSocket clients that subscribed to them, one pinned core a shard.
+//!
+//! # The way of an event
+//! ```text
+//! ingest::consumer -> ingest::frame -> shard::broadcast -> shard::egress -> wire
+//! accept (wire) -> session::handshake -> session::inbound -> session::commands -> shard::channels
+//! ```
+//!
+//! # Invariants
+//! 1. **Encode once.** A record becomes one frame; every session sends those same bytes.
+//! 2. **One owner per partition.** Partition p of every topic belongs to shard `p % shards`, assigned by hand: no consumer
+//!    group, no rebalance. Each gateway process sees all partitions.
+//! 3. **Order.** Per channel and partition a session sees offsets strictly increasing: no duplicate, no reorder, and a hole
+//!    only with a `gap` message.
+//! 4. **Nothing unbounded.** Every queue, buffer, table and loop has a named limit and a counter for what happens at it.
+//! 5. **Publish marks, egress sends.** A broadcast only appends to outboxes; egress sends all that an outbox holds in one
+//!    send.
+//! 6. **The hot path** never logs, formats, locks, reads configuration, or reads the clock per delivery.
+//! 7. A shard shares nothing mutable with another; what passes between threads are messages and, once a second, a copy of
+//!    the counters.
+//!
+//! # Who may touch what
+//! `ingest::{consumer, control}` and `dev` import rdkafka; `shard::{self, sleep}` and `preflight` import glommio;
+//! `config` reads the environment; `wire`, a crate of its own, makes the system calls on sockets and holds all the unsafe
+//! code. Everything else is plain state, tested without a socket, an executor or a clock. A test (`tests/tidy.rs`) holds
+//! these lines.
+#![forbid(unsafe_code)]
+
+pub mod allocation;
+pub mod args;
+pub mod config;
+pub mod dev;
+pub mod http;
+pub mod ingest;
+pub mod limits;
+pub mod logging;
+pub mod metrics;
+pub mod placement;
+pub mod preflight;
+pub mod run;
+pub mod session;
+pub mod shard;
+pub mod shared;
+pub mod throttle;
+pub mod vitals;

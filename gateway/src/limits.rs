@@ -76,6 +76,8 @@ pub const DESCRIPTORS_SPARE: usize = 256;
 pub const RECEIVE_BUFFERS: u16 = 2048;
 /// Bytes of each: most client messages fit.
 pub const RECEIVE_BUFFER_BYTES: usize = 2 * KIB;
+/// How long the process waits for librdkafka's consumers to close; it may be in a call to a broker that is gone.
+pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a shard copies its counters for /metrics and /health.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 

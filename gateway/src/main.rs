@@ -1,2 +1,83 @@
-//! Entry.
-fn main() {}
+//! `odin-gateway`: arguments -> configuration -> logging -> preflight -> run -> exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use gateway::args::{self, Command, EXIT_USAGE};
+use gateway::config::Config;
+use gateway::{ingest, logging, preflight, run};
+use tracing::{error, warn};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => print(&args::help()),
+        Ok(Command::Version) => print(&format!("{}\n", args::VERSION)),
+        Ok(Command::CheckConfig { dev }) => check_config(dev),
+        Ok(Command::Run { dev }) => serve(dev),
+        Err(error) => misused(&error),
+    }
+}
+
+fn serve(dev: bool) -> ExitCode {
+    let config = match Config::from_env(dev) {
+        Ok(config) => config,
+        Err(error) => return misused(&error),
+    };
+    logging::start(config.log);
+    end_with_the_first_panic();
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    if let Err(error) = preflight::run(&config) {
+        error!("{error}");
+        return ExitCode::FAILURE;
+    }
+    match run::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// There is no half-alive gateway: whichever thread panics, the process ends, with a line that says where and why.
+fn end_with_the_first_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        error!(thread = thread.name(), location, reason, "panicked: the process ends");
+        std::process::abort();
+    }));
+}
+
+fn check_config(dev: bool) -> ExitCode {
+    let config = match Config::from_env(dev) {
+        Ok(config) => config,
+        Err(error) => return misused(&error),
+    };
+    if let Err(error) = ingest::control::check_config(&config.kafka) {
+        return misused(&format!("librdkafka does not take KAFKA_PROPERTIES: {error}"));
+    }
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let mut text = Vec::new();
+    config.print(&mut text).expect("writing to memory does not fail");
+    print(&String::from_utf8_lossy(&text))
+}
+
+fn print(text: &str) -> ExitCode {
+    // `odin-gateway --help | head` closes the pipe early, which is no fault of anyone.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn misused(error: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(EXIT_USAGE)
+}

@@ -1,0 +1,145 @@
+//! Sends every message back: the gateway's session and wire code without channels and Kafka, for protocol test suites.
+//!
+//! `cargo run --release -p gateway --example echo -- 127.0.0.1:9001`
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use anyhow::Context;
+use gateway::metrics::Counters;
+use gateway::session::{Flow, Inbound, Message, Outcome, Progress, framing};
+use gateway::shard::egress::Egress;
+use gateway::shard::frames::Frames;
+use gateway::shard::outbox::OutboxLimits;
+use gateway::shard::sessions::{Session, Sessions, Stage};
+use wire::{Driver, DriverOptions, Event, SocketId, SocketOptions};
+
+/// What the test suites send at most.
+const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// Echoes are not bounded by a policy here: whoever tests reads what it gets.
+const LIMITS: OutboxLimits = OutboxLimits { frames: 0, bytes: 0, control_bytes: 1 << 30 };
+
+struct Echo {
+    sessions: Sessions,
+    frames: Frames,
+    egress: Egress,
+    counters: Counters,
+    replies: Vec<u8>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".into());
+    let address: SocketAddr =
+        address.parse().with_context(|| format!("{address}: not an address like 127.0.0.1:9001"))?;
+    let mut driver = Driver::new(&DriverOptions::default())?;
+    driver.accept_from(wire::listen(address, 128, &SocketOptions::default())?);
+    println!("echo on ws://{address}/");
+    let mut echo = Echo {
+        sessions: Sessions::default(),
+        frames: Frames::default(),
+        egress: Egress::default(),
+        counters: Counters::default(),
+        replies: Vec::new(),
+    };
+    loop {
+        echo.turn(&mut driver)?;
+    }
+}
+
+impl Echo {
+    fn turn(&mut self, driver: &mut Driver) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let mut broken = Vec::new();
+        self.egress.slice(driver, &mut self.sessions, &mut self.frames, &mut self.counters, &mut broken);
+        broken.into_iter().for_each(|socket| driver.abort(socket));
+        driver.begin_turn(now)?;
+        while let Some(event) = driver.next_event(now)? {
+            match event {
+                Event::Accepted { socket, peer } => self.sessions.insert(Session::new(socket, peer, now)),
+                Event::Received { socket, bytes } => self.receive(socket, bytes),
+                Event::Writable(socket) => {
+                    let Some(session) = self.sessions.find(socket) else { continue };
+                    session.is_full = false;
+                    self.egress.enqueue(session);
+                }
+                Event::PeerFinished(socket) => self.finish(socket, Vec::new()),
+                Event::Failed { socket, .. } => self.egress.abandon(socket),
+                Event::Closed(socket) => drop(self.sessions.remove(socket)),
+                Event::AcceptFailed(error) => eprintln!("accept: {error}"),
+                Event::Connected(_) => {}
+            }
+        }
+        if !self.egress.has_work() && driver.may_sleep()? {
+            let mut ready =
+                [rustix::event::PollFd::from_borrowed_fd(driver.wake_fd(), rustix::event::PollFlags::IN)];
+            let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+            rustix::event::poll(&mut ready, Some(&patience))?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, socket: SocketId, bytes: &[u8]) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        match &mut session.stage {
+            Stage::Open(_) => self.echo(socket, bytes),
+            Stage::Finishing => {}
+            Stage::Handshake(handshake) => match handshake.feed(&as_ws(bytes)) {
+                Progress::Incomplete => {}
+                Progress::Upgrade { response, .. } => {
+                    session.stage = Stage::Open(Inbound::new(MESSAGE_BYTES_MAX));
+                    session
+                        .outbox
+                        .push_control(&LIMITS, |out| out.extend_from_slice(&response))
+                        .expect("unbounded");
+                    self.egress.enqueue(session);
+                }
+                Progress::Http(request) => {
+                    self.finish(socket, request.respond(404, "text/plain", &[], b"echo: /ws\n"))
+                }
+                Progress::Refuse { response, .. } => self.finish(socket, response),
+            },
+        }
+    }
+
+    fn echo(&mut self, socket: SocketId, bytes: &[u8]) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Stage::Open(inbound) = &mut session.stage else { return };
+        self.replies.clear();
+        let outcome = inbound.feed(bytes, &mut self.replies, |message, replies| {
+            match message {
+                Message::Text(text) => framing::text(replies, text),
+                Message::Binary(payload) => framing::binary(replies, payload),
+                Message::Ping(_) | Message::Pong(_) => {}
+            }
+            Flow::Continue
+        });
+        session.outbox.push_control(&LIMITS, |out| out.append(&mut self.replies)).expect("unbounded");
+        if !session.outbox.is_empty() {
+            self.egress.enqueue(session);
+        }
+        match outcome {
+            Outcome::Open => {}
+            Outcome::PeerClosed { .. } | Outcome::Stopped => self.finish(socket, Vec::new()),
+            Outcome::Failed { close_code, reason } => {
+                let mut farewell = Vec::new();
+                framing::close(&mut farewell, close_code, reason);
+                self.finish(socket, farewell);
+            }
+        }
+    }
+
+    fn finish(&mut self, socket: SocketId, farewell: Vec<u8>) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.outbox.finish(farewell);
+        session.stage = Stage::Finishing;
+        self.egress.enqueue(session);
+    }
+}
+
+/// Test suites connect to `/`; the gateway's handshake wants `/ws`.
+fn as_ws(request: &[u8]) -> Vec<u8> {
+    match request.strip_prefix(b"GET / ") {
+        Some(rest) => [b"GET /ws ".as_slice(), rest].concat(),
+        None => request.to_vec(),
+    }
+}

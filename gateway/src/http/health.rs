@@ -1,0 +1,334 @@
+//! Whether the gateway is well: `/health` for people and load balancers, `/health/live` and `/health/ready` for orchestrators.
+//!
+//! Pure: a picture goes in, a report comes out. The fields and words are those that the Go server's tools read. One rule
+//! decides everything: what keeps events from clients, or new clients out for good, is an error (unhealthy, 503); what an
+//! operator should look at is a warning (degraded, 200); a check is healthy when it has neither.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::ingest::status::Status;
+use crate::limits::MIB;
+use crate::metrics::Counters;
+use crate::vitals::Vitals;
+
+/// Above this share of a limit there is a warning.
+const WARN_PERCENT: f64 = 90.0;
+
+/// What there is to be judged.
+pub(super) struct Picture<'a> {
+    pub(super) config: &'a Config,
+    pub(super) kafka: Status,
+    /// Each shard's counters.
+    pub(super) shards: Vec<Counters>,
+    pub(super) vitals: Vitals,
+    pub(super) uptime: Duration,
+    pub(super) dev_brokers: Option<&'a str>,
+    pub(super) is_shutting_down: bool,
+}
+
+/// The body of `/health`.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    status: &'static str,
+    healthy: bool,
+    checks: Checks,
+    warnings: Vec<String>,
+    errors: Vec<String>,
+    /// Seconds.
+    uptime: u64,
+    version: &'static str,
+    environment: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dev: Option<Dev<'a>>,
+}
+
+/// What --dev adds.
+#[derive(Debug, Serialize)]
+struct Dev<'a> {
+    /// For programs that want to produce to the embedded broker.
+    brokers: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Checks {
+    kafka: KafkaCheck,
+    capacity: CapacityCheck,
+    memory: MemoryCheck,
+    cpu: CpuCheck,
+    shards: ShardsCheck,
+}
+
+#[derive(Debug, Serialize)]
+struct KafkaCheck {
+    status: &'static str,
+    healthy: bool,
+    topics: usize,
+    topics_missing: Vec<String>,
+    partitions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct CapacityCheck {
+    /// Sessions.
+    current: u64,
+    max: usize,
+    percentage: f64,
+    healthy: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryCheck {
+    used_mb: f64,
+    /// `None`, like the percentage: the limit is not known.
+    limit_mb: Option<f64>,
+    percentage: Option<f64>,
+    healthy: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CpuCheck {
+    /// Of the allocation; `None` when that is not known.
+    percentage: Option<f64>,
+    /// Always `None`: no session is refused for CPU, so there is no threshold to name.
+    threshold: Option<f64>,
+    healthy: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ShardsCheck {
+    count: usize,
+    healthy: bool,
+    /// In the order of their numbers.
+    each: Vec<ShardCheck>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShardCheck {
+    id: usize,
+    /// Sessions, as in the capacity.
+    connections: u64,
+    channels: u64,
+    healthy: bool,
+}
+
+/// What is wrong.
+#[derive(Default)]
+struct Findings {
+    warnings: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Findings {
+    fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
+    fn err(&mut self, text: String) {
+        self.errors.push(text);
+    }
+
+    fn len(&self) -> usize {
+        self.warnings.len() + self.errors.len()
+    }
+
+    /// Runs a check; with whether it found nothing.
+    fn check<T>(&mut self, check: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.len();
+        let checked = check(self);
+        (checked, self.len() == before)
+    }
+}
+
+impl Report<'_> {
+    /// The HTTP status.
+    pub(super) fn status_code(&self) -> u16 {
+        if self.healthy { 200 } else { 503 }
+    }
+}
+
+/// Judges a picture.
+pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
+    let mut findings = Findings::default();
+    if picture.is_shutting_down {
+        findings.err("the gateway is shutting down".to_owned());
+    }
+    let checks = Checks {
+        kafka: kafka(&picture.kafka, &mut findings),
+        capacity: capacity(picture, &mut findings),
+        memory: memory(picture, &mut findings),
+        cpu: cpu(picture),
+        shards: shards(&picture.shards, &mut findings),
+    };
+    let Findings { warnings, errors } = findings;
+    let status = match (errors.is_empty(), warnings.is_empty()) {
+        (false, _) => "unhealthy",
+        (true, false) => "degraded",
+        (true, true) => "healthy",
+    };
+    Report {
+        status,
+        healthy: errors.is_empty(),
+        checks,
+        warnings,
+        errors,
+        uptime: picture.uptime.as_secs(),
+        version: env!("CARGO_PKG_VERSION"),
+        environment: &picture.config.environment,
+        dev: picture.dev_brokers.map(|brokers| Dev { brokers }),
+    }
+}
+
+fn kafka(status: &Status, findings: &mut Findings) -> KafkaCheck {
+    let ((), healthy) = findings.check(|findings| {
+        if let Some(obstacle) = obstacle(status) {
+            return findings.err(obstacle);
+        }
+        if !status.topics_missing.is_empty() {
+            let names = status.topics_missing.join(", ");
+            findings.warn(format!(
+                "Kafka does not have the topics {names}: create them or correct KAFKA_TOPICS; they are read as soon as they exist"
+            ));
+        }
+        if let Some(error) = &status.error {
+            findings.warn(format!("Kafka answers, but not without errors: {error}"));
+        }
+    });
+    KafkaCheck {
+        status: status.word(),
+        healthy,
+        topics: status.topics,
+        topics_missing: status.topics_missing.clone(),
+        partitions: status.partitions,
+        error: status.error.clone(),
+    }
+}
+
+/// Why no events come, if none can.
+fn obstacle(status: &Status) -> Option<String> {
+    let because = status.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    match (status.connected, status.assigned) {
+        (true, true) => None,
+        (true, false) if status.partitions == 0 && !status.topics_missing.is_empty() => Some(format!(
+            "Kafka has none of the topics {}: create them or correct KAFKA_TOPICS{because}",
+            status.topics_missing.join(", ")
+        )),
+        (true, false) => {
+            Some(format!("Kafka's partitions do not all have an offset to start from yet{because}"))
+        }
+        (false, false) => Some(format!(
+            "no Kafka broker has answered yet{because}; the gateway keeps trying: check KAFKA_BROKERS and the way there"
+        )),
+        (false, true) => Some(format!(
+            "no Kafka broker answers{because}; the gateway keeps trying, sessions stay, and delivery goes on where it stopped"
+        )),
+    }
+}
+
+fn capacity(picture: &Picture<'_>, findings: &mut Findings) -> CapacityCheck {
+    let max = picture.config.listen.connections_max;
+    let current: u64 = picture.shards.iter().map(|shard| shard.sessions).sum();
+    let percentage = percent(current as f64, max as f64);
+    let ((), healthy) = findings.check(|findings| {
+        if current >= max as u64 {
+            findings
+                .warn(format!("all {max} connections are taken (WS_MAX_CONNECTIONS): new ones are refused"));
+        } else if percentage > WARN_PERCENT {
+            findings.warn(format!("{current} of {max} connections are taken (WS_MAX_CONNECTIONS)"));
+        }
+    });
+    CapacityCheck { current, max, percentage, healthy }
+}
+
+fn memory(picture: &Picture<'_>, findings: &mut Findings) -> MemoryCheck {
+    let used = picture.vitals.rss_bytes as f64;
+    let limit = picture.config.allocation.memory_bytes.map(|bytes| bytes as f64);
+    let percentage = limit.map(|limit| percent(used, limit));
+    let ((), healthy) = findings.check(|findings| {
+        let Some((limit, percentage)) = limit.zip(percentage) else { return };
+        let text =
+            format!("{} of {} MB of memory are used (WS_MEMORY_LIMIT)", megabytes(used), megabytes(limit));
+        if percentage > 100.0 {
+            findings.err(text);
+        } else if percentage > WARN_PERCENT {
+            findings.warn(text);
+        }
+    });
+    MemoryCheck { used_mb: megabytes(used), limit_mb: limit.map(megabytes), percentage, healthy }
+}
+
+fn cpu(picture: &Picture<'_>) -> CpuCheck {
+    let percentage =
+        picture.config.allocation.cpu_cores.map(|cores| percent(picture.vitals.cpu_cores, cores));
+    CpuCheck { percentage, threshold: None, healthy: true }
+}
+
+fn shards(shards: &[Counters], findings: &mut Findings) -> ShardsCheck {
+    // A shard that has not turned has not started; one that has failed ends the process.
+    let each: Vec<_> = shards
+        .iter()
+        .enumerate()
+        .map(|(id, shard)| ShardCheck {
+            id,
+            connections: shard.sessions,
+            channels: shard.channels,
+            healthy: shard.turns > 0,
+        })
+        .collect();
+    let ((), healthy) = findings.check(|findings| {
+        for shard in each.iter().filter(|shard| !shard.healthy) {
+            findings.err(format!("shard {} has not started yet", shard.id));
+        }
+    });
+    ShardsCheck { count: each.len(), healthy, each }
+}
+
+fn percent(part: f64, whole: f64) -> f64 {
+    rounded(100.0 * part / whole)
+}
+
+/// Of 1,048,576 bytes each, as the Go server counted them.
+fn megabytes(bytes: f64) -> f64 {
+    rounded(bytes / MIB as f64)
+}
+
+/// Two decimals.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// The body of `/health/ready`.
+#[derive(Debug, Serialize)]
+pub(super) struct Readiness {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Readiness {
+    /// The HTTP status.
+    pub(super) fn status_code(&self) -> u16 {
+        if self.reason.is_none() { 200 } else { 503 }
+    }
+}
+
+/// Whether new clients may be sent here. Once every partition had an offset the gateway stays ready until it ends: a topic
+/// that is missing, or brokers that are gone for a while, are no better elsewhere, and its sessions would lose their place.
+pub(super) fn readiness(status: &Status, is_shutting_down: bool) -> Readiness {
+    let reason = if is_shutting_down {
+        Some("the gateway is shutting down".to_owned())
+    } else if status.assigned {
+        None
+    } else {
+        obstacle(status)
+    };
+    Readiness { status: if reason.is_none() { "ready" } else { "not_ready" }, reason }
+}
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

@@ -1,0 +1,192 @@
+//! Every state, and the words for it.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::allocation::Allocation;
+
+const ALLOCATION: Allocation = Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
+
+fn config() -> Config {
+    let pairs = [("KAFKA_BROKERS", "broker:9092"), ("WS_MAX_CONNECTIONS", "10"), ("ENVIRONMENT", "test")];
+    let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Config { allocation: ALLOCATION, ..Config::from_pairs(pairs, false).unwrap() }
+}
+
+fn running() -> Status {
+    Status { topics: 8, partitions: 96, assigned: true, connected: true, ..Status::default() }
+}
+
+fn shard(sessions: u64) -> Counters {
+    Counters { turns: 1, sessions, ..Counters::default() }
+}
+
+fn well(config: &Config) -> Picture<'_> {
+    Picture {
+        config,
+        kafka: running(),
+        shards: vec![shard(3)],
+        vitals: Vitals { cpu_cores: 0.5, rss_bytes: 256 << 20 },
+        uptime: Duration::from_millis(61_900),
+        dev_brokers: None,
+        is_shutting_down: false,
+    }
+}
+
+/// The status, its code, and all sentences.
+fn verdict(picture: &Picture<'_>) -> (&'static str, u16, String) {
+    let report = report(picture);
+    assert_eq!(report.healthy, report.status_code() == 200);
+    assert_eq!(report.status == "unhealthy", !report.healthy);
+    (report.status, report.status_code(), [report.errors.join("\n"), report.warnings.join("\n")].concat())
+}
+
+#[test]
+fn the_whole_report_of_a_gateway_that_is_well() {
+    let config = config();
+    let report = serde_json::to_value(report(&well(&config))).unwrap();
+    let expected = json!({
+        "status": "healthy",
+        "healthy": true,
+        "checks": {
+            "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96},
+            "capacity": {"current": 3, "max": 10, "percentage": 30.0, "healthy": true},
+            "memory": {"used_mb": 256.0, "limit_mb": 1024.0, "percentage": 25.0, "healthy": true},
+            "cpu": {"percentage": 25.0, "threshold": null, "healthy": true},
+            "shards": {
+                "count": 1,
+                "healthy": true,
+                "each": [{"id": 0, "connections": 3, "channels": 0, "healthy": true}],
+            },
+        },
+        "warnings": [],
+        "errors": [],
+        "uptime": 61,
+        "version": env!("CARGO_PKG_VERSION"),
+        "environment": "test",
+    });
+    assert_eq!(report, expected);
+}
+
+#[test]
+fn every_combination_of_kafka_capacity_and_shutdown_has_its_status() {
+    let config = config();
+    for bits in 0..64u32 {
+        let is = |bit: u32| bits >> bit & 1 == 1;
+        let (assigned, connected, missing, error, full, is_shutting_down) =
+            (is(0), is(1), is(2), is(3), is(4), is(5));
+        let mut picture = well(&config);
+        picture.kafka = Status { assigned, connected, ..running() };
+        picture.kafka.topics_missing.extend(missing.then(|| "odin.trades".to_owned()));
+        picture.kafka.error = error.then(|| "Local: Broker transport failure".to_owned());
+        picture.shards = vec![shard(if full { 10 } else { 3 })];
+        picture.is_shutting_down = is_shutting_down;
+        let expected = match (assigned && connected && !is_shutting_down, missing || error || full) {
+            (false, _) => ("unhealthy", 503),
+            (true, true) => ("degraded", 200),
+            (true, false) => ("healthy", 200),
+        };
+        let (status, code, text) = verdict(&picture);
+        assert_eq!((status, code), expected, "{bits:06b}: {text}");
+        assert_eq!(text.is_empty(), status == "healthy", "{bits:06b}: {text}");
+        assert_eq!(text.contains("shutting down"), is_shutting_down, "{bits:06b}: {text}");
+        assert_eq!(text.contains("WS_MAX_CONNECTIONS"), full, "{bits:06b}: {text}");
+        assert_eq!(text.contains("Broker transport failure"), error, "{bits:06b}: {text}");
+    }
+}
+
+#[test]
+fn kafka_sentences_name_the_state_and_the_remedy() {
+    let config = config();
+    let missing = || vec!["odin.trades".to_owned(), "odin.social".to_owned()];
+    for (kafka, word, expected) in [
+        (Status::default(), "connecting", "check KAFKA_BROKERS"),
+        (Status { connected: true, ..Status::default() }, "starting", "offset"),
+        (
+            Status { connected: true, topics: 2, topics_missing: missing(), ..Status::default() },
+            "starting",
+            "none of the topics odin.trades, odin.social: create them",
+        ),
+        (Status { connected: false, ..running() }, "reconnecting", "sessions stay"),
+        (
+            Status { topics_missing: missing(), ..running() },
+            "running",
+            "odin.trades, odin.social: create them",
+        ),
+    ] {
+        let picture = Picture { kafka, ..well(&config) };
+        let (_, _, text) = verdict(&picture);
+        assert!(text.contains(expected), "{text}");
+        let kafka = report(&picture).checks.kafka;
+        assert_eq!((kafka.status, kafka.healthy), (word, false));
+    }
+}
+
+#[test]
+fn capacity_warns_above_nine_tenths() {
+    let config = config();
+    for (sessions, status, text) in [
+        (vec![4, 5], "healthy", ""),
+        (vec![5, 5], "degraded", "all 10 connections are taken (WS_MAX_CONNECTIONS): new ones are refused"),
+    ] {
+        let picture = Picture { shards: sessions.into_iter().map(shard).collect(), ..well(&config) };
+        assert_eq!(verdict(&picture), (status, 200, text.to_owned()));
+    }
+    let mut config = config;
+    config.listen.connections_max = 1000;
+    let picture = Picture { shards: vec![shard(901)], ..well(&config) };
+    assert_eq!(verdict(&picture).2, "901 of 1000 connections are taken (WS_MAX_CONNECTIONS)");
+    assert!(!report(&picture).checks.capacity.healthy);
+}
+
+#[test]
+fn memory_warns_near_its_limit_and_is_an_error_above() {
+    let config = config();
+    for (mebibytes, expected) in
+        [(900, ("healthy", 200)), (1000, ("degraded", 200)), (1025, ("unhealthy", 503))]
+    {
+        let vitals = Vitals { cpu_cores: 0.0, rss_bytes: mebibytes << 20 };
+        let (status, code, text) = verdict(&Picture { vitals, ..well(&config) });
+        assert_eq!((status, code), expected, "{text}");
+    }
+}
+
+#[test]
+fn cpu_informs_and_never_makes_the_gateway_unhealthy() {
+    let config = config();
+    let vitals = Vitals { cpu_cores: 2.5, rss_bytes: 1 };
+    let picture = Picture { vitals, ..well(&config) };
+    assert_eq!(verdict(&picture).0, "healthy");
+    assert_eq!(report(&picture).checks.cpu.percentage, Some(125.0));
+}
+
+#[test]
+fn what_is_not_known_of_the_machine_is_null_and_judged_by_nothing() {
+    let config = Config { allocation: Allocation::default(), ..config() };
+    let picture = well(&config);
+    let checks = serde_json::to_value(report(&picture).checks).unwrap();
+    for pointer in ["/memory/limit_mb", "/memory/percentage", "/cpu/percentage"] {
+        assert_eq!(checks.pointer(pointer), Some(&Value::Null), "{pointer}");
+    }
+    assert_eq!(verdict(&picture).0, "healthy");
+}
+
+#[test]
+fn a_shard_that_has_not_turned_is_an_error() {
+    let config = config();
+    let picture = Picture { shards: vec![shard(1), Counters::default()], ..well(&config) };
+    assert_eq!(verdict(&picture), ("unhealthy", 503, "shard 1 has not started yet".to_owned()));
+}
+
+#[test]
+fn ready_once_every_partition_had_an_offset_and_until_the_end() {
+    let ready = |status: &Status, is_shutting_down| readiness(status, is_shutting_down).status_code();
+    assert_eq!(ready(&Status::default(), false), 503);
+    assert_eq!(ready(&Status { connected: true, ..Status::default() }, false), 503);
+    assert_eq!(ready(&running(), false), 200);
+    assert_eq!(ready(&Status { connected: false, ..running() }, false), 200);
+    assert_eq!(ready(&Status { topics_missing: vec!["odin.social".to_owned()], ..running() }, false), 200);
+    assert_eq!(ready(&running(), true), 503);
+    let reason = readiness(&Status::default(), false).reason.unwrap();
+    assert!(reason.contains("KAFKA_BROKERS"), "{reason}");
+}

@@ -1,0 +1,296 @@
+//! Every metric: its name, help, unit and labels. What is counted stands in `crate::metrics`.
+//!
+//! Rendered from the shards' snapshots when somebody asks; nothing is kept here. Names are those that the Go server's dashboards
+//! query where the meaning is the same; there a "connection" is a session and a "message" to a client is a frame. The
+//! library appends a metric's unit to its name, and `_total` to a counter's. Counters are never summed up over shards: each
+//! has the label `shard`, and the dashboard sums.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::registry::Unit;
+
+use crate::config::Config;
+use crate::metrics::{
+    ByLabel, Counters, DURATION_BUCKETS, Disconnect, FRAMES_BUCKETS, GapCause, Histogram, HttpRoute, Label,
+    RecordSkipped, Refusal, Snapshot,
+};
+use crate::shared::Shared;
+
+/// Renders what the process and its shards count.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+}
+
+impl Metrics {
+    pub(super) fn new(config: Arc<Config>, shared: Arc<Shared>) -> Self {
+        Self { config, shared }
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let snapshots = self.shared.snapshots.iter().map(Snapshot::load);
+        let shards = snapshots.enumerate().map(|(shard, counters)| (shard.to_string(), counters)).collect();
+        let mut page = Page { encoder, shards };
+        process(&mut page, &self.config, &self.shared)?;
+        connections(&mut page)?;
+        clients(&mut page)?;
+        kafka(&mut page, &self.shared)?;
+        delivery(&mut page)?;
+        turns(&mut page)
+    }
+}
+
+fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Error> {
+    let version = env!("CARGO_PKG_VERSION");
+    page.info("ws_build", "The program", &[("version", version)])?;
+    page.gauge(
+        "ws_uptime",
+        "Since the process started",
+        seconds(),
+        shared.started_at.elapsed().as_secs_f64(),
+    )?;
+    let vitals = shared.vitals.read();
+    page.gauge("ws_memory", "Resident memory of the process", Some(Unit::Bytes), vitals.rss_bytes)?;
+    if let Some(bytes) = config.allocation.memory_bytes {
+        page.gauge("ws_memory_limit", "Memory that the process may use", Some(Unit::Bytes), bytes)?;
+    }
+    if let Some(cores) = config.allocation.cpu_cores {
+        let percent = 100.0 * vitals.cpu_cores / cores;
+        page.gauge("ws_cpu_usage", "CPU use of the process, of its allocation", unit("percent"), percent)?;
+        page.gauge("ws_cpu_allocation", "CPU that the process may use", unit("cores"), cores)?;
+    }
+    let connections_max = config.listen.connections_max as u64;
+    page.gauge("ws_connections_max", "Sessions that there may be at once", None, connections_max)?;
+    page.gauge("ws_capacity_max_connections", "The same as ws_connections_max", None, connections_max)
+}
+
+fn connections(page: &mut Page<'_>) -> Result<(), Error> {
+    page.counter("ws_connections", "Sessions opened", |it| it.sessions_opened)?;
+    page.shard_gauge("ws_connections_active", "Sessions", |it| it.sessions)?;
+    page.counters("ws_disconnects", "Sessions ended, by reason and by who ended them", |it| {
+        let labels = |reason| [("reason", reason), ("initiated_by", initiator(reason))];
+        it.disconnects.iter::<Disconnect>().map(|(reason, count)| (labels(reason), count)).collect()
+    })?;
+    page.counter("ws_slow_clients_disconnected", "Sessions ended because they read too slowly", |it| {
+        count_of(&it.disconnects, Disconnect::SlowConsumer)
+    })?;
+    page.counters("ws_capacity_rejections", "Connections refused for want of room, or at the end", |it| {
+        let refusals = it.refusals.iter::<Refusal>().filter(|(reason, _)| is_want_of_room(reason));
+        refusals
+            .chain([("no_slot", it.no_slot)])
+            .map(|(reason, count)| ([("reason", reason)], count))
+            .collect()
+    })?;
+    page.counters(
+        "ws_handshakes_refused",
+        "Connections that became no session by the client's doing",
+        |it| {
+            let refusals = it.refusals.iter::<Refusal>().filter(|(reason, _)| !is_want_of_room(reason));
+            refusals.map(|(reason, count)| ([("reason", reason)], count)).collect()
+        },
+    )?;
+    page.counters_by::<HttpRoute, _>("ws_http_requests", "Plain HTTP requests answered", "route", |it| {
+        &it.http_requests
+    })?;
+    page.counter("ws_sockets_accepted", "Sockets accepted", |it| it.accepted)?;
+    page.counter("ws_accept_errors", "Accepts that failed for want of descriptors or memory", |it| {
+        it.accept_errors
+    })?;
+    page.shard_gauge("ws_sockets", "Sockets: of sessions, of handshakes, and closing", |it| it.connections)
+}
+
+fn clients(page: &mut Page<'_>) -> Result<(), Error> {
+    page.counter("ws_messages_received", "Messages from clients", |it| it.messages_received)?;
+    page.counter("ws_bytes_received", "Bytes from clients, with all headers", |it| it.bytes_received)?;
+    page.counter("ws_client_errors", "Messages from clients that were answered with an error", |it| {
+        it.client_errors
+    })?;
+    page.shard_gauge("ws_channels", "Channels and wildcards with a subscriber", |it| it.channels)
+}
+
+fn kafka(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
+    page.counter("ws_kafka_messages_received", "Records polled", |it| it.records)?;
+    page.counters_by::<RecordSkipped, _>(
+        "ws_kafka_records_skipped",
+        "Records that became no event",
+        "reason",
+        |it| &it.records_skipped,
+    )?;
+    let status = shared.kafka.read();
+    let connected = u64::from(status.connected);
+    page.gauge("ws_kafka_connected", "1 while the brokers answer, else 0", None, connected)?;
+    page.gauge("ws_kafka_topics", "Topics to be read", None, status.topics as u64)?;
+    let missing = status.topics_missing.len() as u64;
+    page.gauge("ws_kafka_topics_missing", "Of these, topics that the brokers do not have", None, missing)?;
+    page.gauge("ws_kafka_partitions", "Partitions that are read", None, status.partitions as u64)
+}
+
+fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
+    page.counter("ws_messages_sent", "The same as ws_frames_sent", |it| it.frames_sent)?;
+    page.counter("ws_frames_queued", "Frames of events and gaps put into outboxes", |it| it.frames_queued)?;
+    page.counter("ws_frames_sent", "Of these, those that are whole in a socket", |it| it.frames_sent)?;
+    page.counter(
+        "ws_frames_discarded",
+        "Of these, those dropped by the end of a session or an unsubscribe",
+        |it| it.frames_discarded,
+    )?;
+    page.shard_gauge("ws_frames_held", "Different frames that some outbox holds", |it| it.frames_held)?;
+    page.counters_by::<GapCause, _>(
+        "ws_gaps",
+        "Gaps told to sessions, one for each channel",
+        "reason",
+        |it| &it.gaps,
+    )?;
+    page.counter("ws_bytes_sent", "Bytes that sockets took, of everything", |it| it.bytes_sent)?;
+    page.counter("ws_sends", "Sends that a socket took something of", |it| it.sends)?;
+    page.counter("ws_sends_full", "Sends that a full socket cut short", |it| it.sends_full)?;
+    let help = "From the poll of a record, or from its timestamp, to its frame in a socket";
+    page.histograms("ws_delivery_latency", help, seconds(), &DURATION_BUCKETS, |it| {
+        [([("from", "poll")], &it.latency_from_poll), ([("from", "record")], &it.latency_from_record)]
+    })?;
+    page.histograms("ws_frames_per_send", "Frames of one send", None, &FRAMES_BUCKETS, |it| {
+        [([], &it.frames_per_send)]
+    })?;
+    let help = "One egress slice: sends to sessions until the slice's bound of sends or of time";
+    page.histograms("ws_pass", help, seconds(), &DURATION_BUCKETS, |it| [([], &it.slices)])
+}
+
+fn turns(page: &mut Page<'_>) -> Result<(), Error> {
+    page.counter("ws_loop_turns", "Turns of the shard's loop", |it| it.turns)?;
+    page.counter("ws_loop_sleeps", "Turns that ended in a sleep", |it| it.sleeps)?;
+    page.shard_gauge("ws_receive_buffers_free", "Receive buffers that are free", |it| it.buffers_free)?;
+    page.counter("ws_receive_buffers_exhausted", "Receives that found no free buffer and waited", |it| {
+        it.buffers_exhausted
+    })
+}
+
+fn initiator(reason: &str) -> &'static str {
+    let clients = [Disconnect::ClientClosed, Disconnect::ClientGone, Disconnect::ConnectionLost];
+    if clients.iter().any(|it| it.text() == reason) { "client" } else { "server" }
+}
+
+fn is_want_of_room(reason: &str) -> bool {
+    [Refusal::MaxConnections, Refusal::Shutdown].iter().any(|it| it.text() == reason)
+}
+
+fn count_of<L: Label<N>, const N: usize>(counts: &ByLabel<N>, label: L) -> u64 {
+    counts.iter::<L>().nth(label.index()).map_or(0, |(_, count)| count)
+}
+
+fn seconds() -> Option<Unit> {
+    Some(Unit::Seconds)
+}
+
+fn unit(name: &str) -> Option<Unit> {
+    Some(Unit::Other(name.to_owned()))
+}
+
+/// A label's name and value.
+type Text = (&'static str, &'static str);
+
+/// The text so far, and what it is written from.
+struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
+    /// Each shard's label and counters.
+    shards: Vec<(String, Counters)>,
+}
+
+impl Page<'_> {
+    fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> Result<(), Error> {
+        self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
+    }
+
+    /// Of the process.
+    fn gauge<V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        value: V,
+    ) -> Result<(), Error> {
+        self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    /// Of each shard.
+    fn shard_gauge(&mut self, name: &str, help: &str, of: impl Fn(&Counters) -> u64) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (shard, counters) in &self.shards {
+            metric.encode_family(&[("shard", shard)])?.encode_gauge(&of(counters))?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, of: impl Fn(&Counters) -> u64) -> Result<(), Error> {
+        self.counters(name, help, |counters| vec![([], of(counters))])
+    }
+
+    fn counters_by<L: Label<N>, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        of: impl Fn(&Counters) -> &ByLabel<N>,
+    ) -> Result<(), Error> {
+        self.counters(name, help, |counters| {
+            of(counters).iter::<L>().map(|(text, count)| ([(label, text)], count)).collect()
+        })
+    }
+
+    fn counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        of: impl Fn(&Counters) -> Vec<([Text; N], u64)>,
+    ) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (shard, counters) in &self.shards {
+            for (labels, count) in of(counters) {
+                let no_exemplar: Option<&Exemplar<NoLabelSet, f64>> = None;
+                metric.encode_family(&([("shard", shard)], labels))?.encode_counter(&count, no_exemplar)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn histograms<const N: usize, const M: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        bounds: &[f64],
+        of: impl Fn(&Counters) -> [([Text; N], &Histogram); M],
+    ) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
+        for (shard, counters) in &self.shards {
+            for (labels, histogram) in of(counters) {
+                encode_histogram(metric.encode_family(&([("shard", shard)], labels))?, bounds, histogram)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The library adds the buckets up, as the format has them.
+fn encode_histogram(
+    mut metric: MetricEncoder<'_>,
+    bounds: &[f64],
+    histogram: &Histogram,
+) -> Result<(), Error> {
+    let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+    let buckets: Vec<_> = bounds.zip(histogram.counts).collect();
+    metric.encode_histogram::<NoLabelSet>(histogram.sum, histogram.total(), &buckets, None)
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+//! Record -> frame: encoded once, then the same bytes go to every session.
+
+use std::time::Instant;
+
+use protocol::envelope::{self, NotFramed};
+use protocol::{Channel, GapReason, Position};
+
+use crate::limits;
+use crate::session::framing::{self, Opcode};
+
+/// The complete WebSocket frame of one event, ready for any socket: server frames are not masked (RFC 6455 5.1).
+#[derive(Debug)]
+pub struct Frame {
+    /// Header and payload.
+    pub bytes: Box<[u8]>,
+    /// The channel whose event it is, so that an unsubscribe can find its queued frames. `None` for a frame that stays.
+    pub channel: Option<FrameChannel>,
+    /// When the record was polled: where delivery latency is counted from.
+    pub polled_at: Instant,
+    /// The record's timestamp, milliseconds since 1970; 0 when it has none.
+    pub timestamp_ms: i64,
+}
+
+/// The channel of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameChannel {
+    /// The event's token.
+    pub token: Box<str>,
+    /// The event's kind.
+    pub kind: Box<str>,
+}
+
+impl FrameChannel {
+    /// The same, borrowed.
+    pub fn as_channel(&self) -> Channel<'_> {
+        Channel { token: &self.token, kind: &self.kind }
+    }
+}
+
+/// Builds frames; keeps a scratch buffer.
+#[derive(Debug, Default)]
+pub struct Framer {
+    payload: Vec<u8>,
+}
+
+/// A record as the consumer hands it over, borrowed from librdkafka.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The key, checked to be a token.
+    pub token: &'a str,
+    /// The kind of the record's topic.
+    pub kind: &'a str,
+    /// Where it stands in its topic.
+    pub position: Position,
+    /// Milliseconds since 1970; 0 when it has none.
+    pub timestamp_ms: i64,
+    /// `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+}
+
+/// Why a record with a usable key did not become a frame; its channel gets a gap instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Skipped {
+    /// The value is longer than WS_MAX_RECORD_BYTES, before or after framing.
+    #[error("longer than WS_MAX_RECORD_BYTES")]
+    TooLong,
+    /// A WebSocket text frame is UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+}
+
+impl Framer {
+    /// The frame of a record.
+    ///
+    /// # Errors
+    /// The record is unfit for a frame; announce it with [`Framer::gap`].
+    pub fn event(
+        &mut self,
+        record: &Record<'_>,
+        record_bytes_max: usize,
+        polled_at: Instant,
+    ) -> Result<Frame, Skipped> {
+        let Record { token, kind, position, timestamp_ms, value } = *record;
+        if value.is_some_and(|value| value.len() > record_bytes_max) {
+            return Err(Skipped::TooLong);
+        }
+        self.payload.clear();
+        envelope::write_event(&mut self.payload, position, timestamp_ms, token, kind, value)
+            .map_err(|NotFramed::NotUtf8| Skipped::NotUtf8)?;
+        // A value that is not JSON grows when it is quoted.
+        if self.payload.len() > record_bytes_max + envelope::ENVELOPE_BYTES_MAX {
+            return Err(Skipped::TooLong);
+        }
+        Ok(self.frame(record, polled_at))
+    }
+
+    /// The announcement that one record of a channel will not come.
+    pub fn gap(&mut self, record: &Record<'_>, polled_at: Instant) -> Frame {
+        let name = format!("{}.{}", record.token, record.kind);
+        self.payload.clear();
+        envelope::write_gap(&mut self.payload, &name, record.position, record.position, GapReason::Skipped);
+        self.frame(record, polled_at)
+    }
+
+    fn frame(&mut self, record: &Record<'_>, polled_at: Instant) -> Frame {
+        let channel = FrameChannel { token: record.token.into(), kind: record.kind.into() };
+        let frame = Frame {
+            bytes: frame_bytes(&self.payload),
+            channel: Some(channel),
+            polled_at,
+            timestamp_ms: record.timestamp_ms,
+        };
+        // One large record must not keep a large buffer for good.
+        self.payload.shrink_to(64 * limits::KIB);
+        frame
+    }
+}
+
+/// The announcement, to the subscribers of a channel or wildcard, that a range of a partition will not come.
+pub fn gap_frame(name: &str, from: Position, to: Position, reason: GapReason, now: Instant) -> Frame {
+    let mut payload = Vec::new();
+    envelope::write_gap(&mut payload, name, from, to, reason);
+    Frame { bytes: frame_bytes(&payload), channel: None, polled_at: now, timestamp_ms: 0 }
+}
+
+fn frame_bytes(payload: &[u8]) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(framing::HEADER_BYTES_MAX + payload.len());
+    framing::write_header(&mut bytes, Opcode::Text, payload.len());
+    bytes.extend_from_slice(payload);
+    bytes.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record<'a>(value: Option<&'a [u8]>) -> Record<'a> {
+        let position = Position { partition: 7, offset: 12 };
+        Record { token: "BTC", kind: "trade", position, timestamp_ms: 1_700_000_000_000, value }
+    }
+
+    fn event(value: &[u8], record_bytes_max: usize) -> Result<Frame, Skipped> {
+        Framer::default().event(&record(Some(value)), record_bytes_max, Instant::now())
+    }
+
+    fn payload(frame: &Frame) -> serde_json::Value {
+        let header = match frame.bytes[1] {
+            127 => 10,
+            126 => 4,
+            _ => 2,
+        };
+        serde_json::from_slice(&frame.bytes[header..]).expect("JSON")
+    }
+
+    #[test]
+    fn a_frame_is_one_unmasked_text_frame_with_the_value_byte_for_byte() {
+        let frame = event(br#"{"a": 1.50}"#, 1024).expect("a frame");
+        assert_eq!(frame.bytes[0], 0x81, "FIN and text");
+        assert_eq!(frame.bytes[1] & 0x80, 0, "not masked");
+        assert!(frame.bytes.ends_with(br#""data":{"a": 1.50}}"#));
+        let value = payload(&frame);
+        assert_eq!((&value["channel"], &value["pos"]), (&"BTC.trade".into(), &"7:12".into()));
+    }
+
+    #[test]
+    fn a_value_that_is_not_json_is_a_json_string_and_a_tombstone_is_null() {
+        assert_eq!(payload(&event(b"no \"json\"", 1024).expect("a frame"))["data"], "no \"json\"");
+        let tombstone = Framer::default().event(&record(None), 1024, Instant::now()).expect("a frame");
+        assert!(payload(&tombstone)["data"].is_null());
+    }
+
+    #[test]
+    fn what_cannot_be_framed_says_why_and_has_a_gap_in_its_place() {
+        assert_eq!(event(&[0xff, 0xfe], 1024).expect_err("not UTF-8"), Skipped::NotUtf8);
+        assert_eq!(event(&[b'1'; 1025], 1024).expect_err("too long"), Skipped::TooLong);
+        // Six bytes for each control character: longer only once it is quoted.
+        assert_eq!(event(&[1; 1024], 1024).expect_err("too long"), Skipped::TooLong);
+        let gap = payload(&Framer::default().gap(&record(None), Instant::now()));
+        assert_eq!(
+            gap,
+            serde_json::json!(
+            {"type": "gap", "channel": "BTC.trade", "from": "7:12", "to": "7:12", "reason": "skipped"})
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! What `/health` tells of Kafka: written by the control thread and by librdkafka's callbacks, read by anyone.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A picture of the connection to Kafka.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Configured topics, how many there are.
+    pub topics: usize,
+    /// Configured topics that the brokers do not have.
+    pub topics_missing: Vec<String>,
+    /// Partitions with a resolved offset, being read.
+    pub partitions: usize,
+    /// Every partition of every topic that exists has been assigned.
+    pub assigned: bool,
+    /// The brokers answered the newest question.
+    pub connected: bool,
+    /// The newest error, in librdkafka's words; `None` while all is well.
+    pub error: Option<String>,
+}
+
+impl Status {
+    /// Every configured topic is being read and a broker answers.
+    pub fn is_healthy(&self) -> bool {
+        self.assigned && self.connected && self.topics_missing.is_empty()
+    }
+
+    /// One word for people.
+    pub fn word(&self) -> &'static str {
+        match (self.connected, self.assigned) {
+            (true, true) => "running",
+            (true, false) => "starting",
+            (false, true) => "reconnecting",
+            (false, false) => "connecting",
+        }
+    }
+}
+
+/// A status shared between threads. The lock is held for a copy only, never on the way of an event.
+#[derive(Debug, Default)]
+pub struct SharedStatus(Mutex<Status>);
+
+impl SharedStatus {
+    /// A copy of the picture as it is now.
+    pub fn read(&self) -> Status {
+        self.lock().clone()
+    }
+
+    /// Changes the picture.
+    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        // A panic of another thread cannot leave a half-made picture: every change is one assignment after another.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,311 @@
+//! What a shard counts, in plain cells: no atomics, no locks, no library on the way of an event.
+//!
+//! A shard owns one [`Counters`] and copies it once a second into its [`Snapshot`]; `http::metrics` renders the snapshots.
+//! Every metric's name, label and bucket stands in `http::metrics`, every label's values stand here, as enums: never a label
+//! per channel or client.
+
+use std::sync::{Mutex, PoisonError};
+
+/// Counts of one enum's values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ByLabel<const N: usize>([u64; N]);
+
+impl<const N: usize> Default for ByLabel<N> {
+    fn default() -> Self {
+        Self([0; N])
+    }
+}
+
+impl<const N: usize> ByLabel<N> {
+    /// One more of this value.
+    pub fn add<L: Label<N>>(&mut self, label: L) {
+        self.0[label.index()] += 1;
+    }
+
+    /// Each value's text and count.
+    pub fn iter<L: Label<N>>(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        L::TEXTS.into_iter().zip(self.0)
+    }
+
+    /// Of all values together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// An enum whose values are a metric's label.
+pub trait Label<const N: usize>: Copy {
+    /// The label's texts, in the order of the variants.
+    const TEXTS: [&'static str; N];
+    /// Below `N`.
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident [$count:literal] { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl Label<$count> for $name {
+            const TEXTS: [&'static str; $count] = [$($text),*];
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+
+        impl $name {
+            /// The label's text.
+            pub fn text(self) -> &'static str {
+                Self::TEXTS[self.index()]
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why a session ended.
+    Disconnect[11] {
+        /// The client's close frame.
+        ClientClosed => "client_closed",
+        /// The client's FIN without a close frame.
+        ClientGone => "client_gone",
+        /// The connection broke: reset, or bytes unacknowledged for too long.
+        ConnectionLost => "connection_lost",
+        /// No frame from the client for 60 s.
+        Idle => "idle",
+        /// The outbox was full of events.
+        SlowConsumer => "slow_consumer",
+        /// The client sent and did not read the answers.
+        Flood => "flood",
+        /// The client broke the WebSocket protocol (1002) or sent text that is not UTF-8 (1007).
+        ProtocolError => "protocol_error",
+        /// A message above WS_MAX_MESSAGE_BYTES (1009).
+        MessageTooBig => "message_too_big",
+        /// A message that was not complete in 10 s.
+        MessageTimeout => "message_timeout",
+        /// The shard's bound for incomplete messages was reached.
+        InboundMemory => "inbound_memory",
+        /// The gateway ends.
+        Shutdown => "shutdown",
+    }
+}
+
+labels! {
+    /// Why a connection became no session.
+    Refusal[5] {
+        /// WS_MAX_CONNECTIONS.
+        MaxConnections => "at_max_connections",
+        /// The gateway ends.
+        Shutdown => "shutdown",
+        /// Not the request of a WebSocket client, see docs/PROTOCOL.md.
+        BadRequest => "bad_request",
+        /// The request was not complete in 5 s.
+        HandshakeTimeout => "handshake_timeout",
+        /// The client left before its request was complete.
+        ClientGone => "client_gone",
+    }
+}
+
+labels! {
+    /// Why a record did not become an event.
+    RecordSkipped[5] {
+        /// No key.
+        NoKey => "no_key",
+        /// The key is no token.
+        BadKey => "bad_key",
+        /// Delivered before.
+        Duplicate => "duplicate",
+        /// Above WS_MAX_RECORD_BYTES; a gap was sent.
+        TooLong => "too_long",
+        /// Not UTF-8; a gap was sent.
+        NotUtf8 => "not_utf8",
+    }
+}
+
+labels! {
+    /// Why a range of positions was not delivered.
+    GapCause[6] {
+        /// The outbox was full.
+        SlowConsumer => "slow_consumer",
+        /// Kafka no longer had it.
+        Retention => "retention",
+        /// The topic was made anew.
+        Reset => "reset",
+        /// WS_MAX_LAG.
+        Lag => "lag",
+        /// A replay was given up.
+        Replay => "replay",
+        /// A record that cannot be framed.
+        Skipped => "skipped",
+    }
+}
+
+labels! {
+    /// What was asked for by plain HTTP.
+    HttpRoute[5] {
+        /// `/health` and what is below.
+        Health => "health",
+        /// `/metrics`.
+        Metrics => "metrics",
+        /// `/`.
+        Console => "console",
+        /// Anything else.
+        NotFound => "not_found",
+        /// Refused before there was a route.
+        Refused => "refused",
+    }
+}
+
+impl From<protocol::GapReason> for GapCause {
+    fn from(reason: protocol::GapReason) -> Self {
+        match reason {
+            protocol::GapReason::SlowConsumer => Self::SlowConsumer,
+            protocol::GapReason::Retention => Self::Retention,
+            protocol::GapReason::Reset => Self::Reset,
+            protocol::GapReason::Lag => Self::Lag,
+            protocol::GapReason::Replay => Self::Replay,
+            protocol::GapReason::Skipped => Self::Skipped,
+        }
+    }
+}
+
+/// Upper bounds of the buckets of durations, seconds.
+pub const DURATION_BUCKETS: [f64; 16] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Upper bounds of the buckets of frames per send.
+pub const FRAMES_BUCKETS: [f64; 16] =
+    [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
+
+/// A histogram of fixed buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// Values up to each bound and above the one before; the last is for those above all bounds.
+    pub counts: [u64; 17],
+    /// Of all values.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// Counts a value into the buckets of `bounds`.
+    pub fn observe(&mut self, bounds: &[f64; 16], value: f64) {
+        let bucket = bounds.partition_point(|&bound| bound < value);
+        self.counts[bucket] += 1;
+        self.sum += value;
+    }
+
+    /// How many values.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// What one shard has counted since it started. Unless it says otherwise, a number only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Sockets accepted.
+    pub accepted: u64,
+    /// accept(2) failed for want of descriptors or memory.
+    pub accept_errors: u64,
+    /// Handshakes completed.
+    pub sessions_opened: u64,
+    /// Sessions now.
+    pub sessions: u64,
+    /// Connections now: sessions, handshakes and closing sockets.
+    pub connections: u64,
+    /// Sessions ended.
+    pub disconnects: ByLabel<11>,
+    /// Connections that became no session.
+    pub refusals: ByLabel<5>,
+    /// Plain HTTP requests.
+    pub http_requests: ByLabel<5>,
+    /// Channels and wildcards with a subscriber, now.
+    pub channels: u64,
+    /// Messages from clients.
+    pub messages_received: u64,
+    /// Bytes from clients, with headers.
+    pub bytes_received: u64,
+    /// Error messages to clients.
+    pub client_errors: u64,
+    /// Records polled.
+    pub records: u64,
+    /// Records that became no event.
+    pub records_skipped: ByLabel<5>,
+    /// Gaps announced, one for each session and channel.
+    pub gaps: ByLabel<6>,
+    /// Frames (of events and gaps) appended to outboxes.
+    pub frames_queued: u64,
+    /// Of these: whole in a socket.
+    pub frames_sent: u64,
+    /// Of these: dropped, because the session ended or unsubscribed.
+    pub frames_discarded: u64,
+    /// Bytes that the kernel took, of everything.
+    pub bytes_sent: u64,
+    /// Sends that the kernel took something of.
+    pub sends: u64,
+    /// Sends that a full socket cut short.
+    pub sends_full: u64,
+    /// From the poll of a record to its frame in a socket, seconds.
+    pub latency_from_poll: Histogram,
+    /// From the record's timestamp to its frame in a socket, seconds.
+    pub latency_from_record: Histogram,
+    /// Event frames of one send.
+    pub frames_per_send: Histogram,
+    /// One egress slice, seconds.
+    pub slices: Histogram,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Sleeps of the loop.
+    pub sleeps: u64,
+    /// Receives that found no free buffer.
+    pub buffers_exhausted: u64,
+    /// Connections closed at once because the table of sockets was full.
+    pub no_slot: u64,
+    /// Receive buffers that are free, now.
+    pub buffers_free: u64,
+    /// Frames that some outbox holds, now.
+    pub frames_held: u64,
+}
+
+/// A shard's counters as they were at most a second ago, for whoever renders them.
+#[derive(Debug, Default)]
+pub struct Snapshot(Mutex<Counters>);
+
+impl Snapshot {
+    /// Replaces the picture.
+    pub fn store(&self, counters: &Counters) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = *counters;
+    }
+
+    /// A copy of the picture.
+    pub fn load(&self) -> Counters {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_falls_into_the_first_bucket_whose_bound_it_does_not_exceed() {
+        let mut histogram = Histogram::default();
+        for value in [0.000_1, 0.000_11, 10.0, 11.0] {
+            histogram.observe(&DURATION_BUCKETS, value);
+        }
+        assert_eq!((histogram.counts[0], histogram.counts[1]), (1, 1));
+        assert_eq!((histogram.counts[15], histogram.counts[16]), (1, 1));
+        assert_eq!(histogram.total(), 4);
+    }
+
+    #[test]
+    fn labels_are_counted_under_their_text() {
+        let mut counts = ByLabel::default();
+        counts.add(Disconnect::Idle);
+        counts.add(Disconnect::Idle);
+        counts.add(Disconnect::Shutdown);
+        let found: Vec<_> = counts.iter::<Disconnect>().filter(|(_, count)| *count > 0).collect();
+        assert_eq!((found, counts.total()), (vec![("idle", 2), ("shutdown", 1)], 3));
+    }
+}

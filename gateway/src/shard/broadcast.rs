@@ -1,0 +1,90 @@
+//! Frame x channel -> outboxes. Marks what is to be sent; sends nothing.
+
+use std::sync::Arc;
+
+use protocol::Channel;
+use wire::SocketId;
+
+use super::channels::Channels;
+use super::egress::Egress;
+use super::frames::Frames;
+use super::outbox::OutboxLimits;
+use super::sessions::{Sessions, Stage};
+use crate::ingest::consumer::Moved;
+use crate::ingest::frame::{Frame, gap_frame};
+use crate::metrics::{Counters, GapCause};
+
+/// What a broadcast writes to.
+pub struct Audience<'a> {
+    /// Who wants what.
+    pub channels: &'a mut Channels,
+    /// Whose outboxes.
+    pub sessions: &'a mut Sessions,
+    /// Where the frame is kept meanwhile.
+    pub frames: &'a mut Frames,
+    /// Who is to be sent something.
+    pub egress: &'a mut Egress,
+    /// What is counted.
+    pub counters: &'a mut Counters,
+    /// Bounds of each outbox.
+    pub limits: &'a OutboxLimits,
+    /// The number of this broadcast: a session that matches twice gets the frame once.
+    pub number: u64,
+}
+
+/// Queues an event (or the gap in its place) for every session that takes its channel, once each. Appends the sessions
+/// whose outbox had no room to `overflowed`: they have not got it.
+pub fn event(
+    frame: Frame,
+    partition: i32,
+    gap: Option<GapCause>,
+    audience: &mut Audience<'_>,
+    overflowed: &mut Vec<SocketId>,
+) {
+    let frame = Arc::new(frame);
+    let Some(channel) = &frame.channel else { return };
+    let Channel { token, kind } = channel.as_channel();
+    let Audience { channels, sessions, frames, egress, counters, limits, number } = audience;
+    let reference = frames.insert(Arc::clone(&frame));
+    channels.subscribers(Channel { token, kind }, partition, |slot| {
+        let Some(session) = sessions.at(slot) else { return };
+        if session.broadcast == *number || !matches!(session.stage, Stage::Open(_)) {
+            return;
+        }
+        session.broadcast = *number;
+        if session.outbox.push_event(reference, frames, limits).is_err() {
+            overflowed.push(session.socket);
+            return;
+        }
+        counters.frames_queued += 1;
+        if let Some(cause) = gap {
+            counters.gaps.add(cause);
+        }
+        egress.enqueue(session);
+    });
+    frames.settle(reference);
+}
+
+/// Queues the announcement of a partition's gap for everyone whom it may concern, once for each of their channels.
+pub fn gap(
+    moved: &Moved,
+    audience: &mut Audience<'_>,
+    overflowed: &mut Vec<SocketId>,
+    now: std::time::Instant,
+) {
+    let Audience { channels, sessions, frames, egress, counters, limits, .. } = audience;
+    for (name, slots) in channels.concerned(&moved.kind, moved.from.partition) {
+        let reference = frames.insert(Arc::new(gap_frame(name, moved.from, moved.to, moved.reason, now)));
+        for slot in slots {
+            let Some(session) = sessions.at(slot) else { continue };
+            if session.outbox.push_event(reference, frames, limits).is_err() {
+                overflowed.push(session.socket);
+                continue;
+            }
+            counters.frames_queued += 1;
+            counters.gaps.add(GapCause::from(moved.reason));
+            egress.enqueue(session);
+        }
+        frames.settle(reference);
+    }
+}

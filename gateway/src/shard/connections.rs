@@ -1,0 +1,478 @@
+//! What happens to a shard's connections, from accept to close: plain state, no I/O.
+//!
+//! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. A connection ends
+//! in one of three ways: `finish` (last words, then a close in order), `lose` (the connection is broken), or the driver's
+//! `Closed`, after which its slot is free. Each is counted once, with its reason.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+use wire::{Driver, Readings, SocketId};
+
+use super::Cut;
+use super::broadcast::{self, Audience};
+use super::channels::Channels;
+use super::dialogue::Dialogue;
+use super::egress::Egress;
+use super::frames::Frames;
+use super::outbox::OutboxLimits;
+use super::sessions::{Session, Sessions, Stage, Unfinished};
+use super::timers::Wheel;
+use crate::config::Config;
+use crate::http::Http;
+use crate::ingest::consumer::Moved;
+use crate::ingest::frame::Frame;
+use crate::limits;
+use crate::metrics::{Counters, Disconnect, GapCause, HttpRoute, Refusal};
+use crate::session::{Inbound, Outcome, Progress, framing, refusal_response};
+use crate::throttle::Throttle;
+
+/// Close codes of RFC 6455 7.4.1 that the gateway itself sends.
+mod close_code {
+    pub(super) const GOING_AWAY: u16 = 1001;
+    pub(super) const MESSAGE_TOO_BIG: u16 = 1009;
+    pub(super) const POLICY: u16 = 1008;
+    pub(super) const TRY_AGAIN_LATER: u16 = 1013;
+}
+
+/// See the module.
+pub struct Connections {
+    /// What is counted.
+    pub counters: Counters,
+    /// Who is to be sent something.
+    pub egress: Egress,
+    /// Handshakes that may still be answered in this turn.
+    pub handshakes_left: usize,
+    sessions: Sessions,
+    channels: Channels,
+    frames: Frames,
+    wheel: Wheel<SocketId>,
+    http: Http,
+    outbox_limits: OutboxLimits,
+    connections_max: usize,
+    channels_max: usize,
+    message_bytes_max: usize,
+    /// Of messages that have begun, over all sessions.
+    inbound_bytes: usize,
+    broadcasts: u64,
+    is_shutting_down: bool,
+    replies: Vec<u8>,
+    overflowed: Vec<SocketId>,
+    broken: Vec<SocketId>,
+    accept_complaints: Throttle,
+}
+
+impl Connections {
+    /// A shard's connections: none.
+    pub fn new(config: &Config, http: Http, now: Instant) -> Self {
+        Self {
+            counters: Counters::default(),
+            egress: Egress::default(),
+            handshakes_left: 0,
+            sessions: Sessions::default(),
+            channels: Channels::default(),
+            frames: Frames::default(),
+            wheel: Wheel::new(now),
+            http,
+            outbox_limits: OutboxLimits {
+                frames: config.outbox.frames_max,
+                bytes: config.outbox.bytes_max,
+                control_bytes: limits::CONTROL_BYTES,
+            },
+            connections_max: config.listen.connections_max / config.shards.count,
+            channels_max: config.session.channels_max,
+            message_bytes_max: config.session.message_bytes_max,
+            inbound_bytes: 0,
+            broadcasts: 0,
+            is_shutting_down: false,
+            replies: Vec::new(),
+            overflowed: Vec::new(),
+            broken: Vec::new(),
+            accept_complaints: Throttle::default(),
+        }
+    }
+
+    /// Connections, in whatever stage.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// A connection was accepted.
+    pub fn accept(&mut self, socket: SocketId, peer: Option<SocketAddr>, now: Instant) {
+        self.counters.accepted += 1;
+        let mut session = Session::new(socket, peer, now);
+        schedule(&mut self.wheel, &mut session);
+        self.sessions.insert(session);
+    }
+
+    /// The machine had no descriptor or memory for a connection.
+    pub fn accept_failed(&mut self, error: &io::Error, now: Instant) {
+        self.counters.accept_errors += 1;
+        self.accept_complaints.say(now, || {
+            warn!(%error, "a connection could not be accepted; raise RLIMIT_NOFILE (ulimit -n) or lower WS_MAX_CONNECTIONS");
+        });
+    }
+
+    /// Bytes came from a client.
+    pub fn receive(&mut self, socket: SocketId, bytes: &[u8], now: Instant, cut: impl Fn() -> Cut) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.heard_at = now;
+        self.counters.bytes_received += bytes.len() as u64;
+        match &mut session.stage {
+            Stage::Open(_) => self.receive_messages(socket, bytes, now, cut),
+            Stage::Handshake(handshake) => match handshake.feed(bytes) {
+                Progress::Incomplete => {}
+                Progress::Upgrade { response, leftover } => {
+                    self.upgrade(socket, response, now);
+                    if !leftover.is_empty() {
+                        self.receive_messages(socket, &bytes[leftover], now, cut);
+                    }
+                }
+                Progress::Http(request) => {
+                    self.handshakes_left = self.handshakes_left.saturating_sub(1);
+                    let (route, response) = self.http.respond(&request, self.is_shutting_down);
+                    self.counters.http_requests.add(route);
+                    self.finish(socket, response, now);
+                }
+                Progress::Refuse { response, code, .. } => {
+                    debug!(code, "a request was refused");
+                    self.counters.http_requests.add(HttpRoute::Refused);
+                    self.refuse(socket, Refusal::BadRequest, response, now);
+                }
+            },
+            Stage::Finishing => {}
+        }
+    }
+
+    /// The peer sends no more.
+    pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        match session.stage {
+            Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
+            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            // Its request was answered: the answer is still worth sending.
+            Stage::Finishing => {}
+        }
+    }
+
+    /// The connection broke.
+    pub fn connection_lost(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        match session.stage {
+            Stage::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
+            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            Stage::Finishing => {}
+        }
+        if let Some(session) = self.sessions.find(socket) {
+            let discarded = session.outbox.clear(&mut self.frames);
+            self.counters.frames_discarded += discarded as u64;
+            self.egress.abandon(socket);
+        }
+    }
+
+    /// A full socket takes bytes again.
+    pub fn writable(&mut self, socket: SocketId) {
+        if let Some(session) = self.sessions.find(socket) {
+            session.is_full = false;
+            self.egress.enqueue(session);
+        }
+    }
+
+    /// The socket is gone.
+    pub fn closed(&mut self, socket: SocketId) {
+        if let Some(mut session) = self.sessions.remove(socket) {
+            let discarded = session.outbox.clear(&mut self.frames);
+            self.counters.frames_discarded += discarded as u64;
+        }
+    }
+
+    /// Queues an event, or the gap in its place, for everyone who takes its channel.
+    pub fn broadcast(&mut self, frame: Frame, partition: i32, gap: Option<GapCause>, now: Instant) {
+        let (mut audience, overflowed) = self.audience();
+        broadcast::event(frame, partition, gap, &mut audience, overflowed);
+        self.close_overflowed(now);
+    }
+
+    /// Queues the announcement of a partition's gap.
+    pub fn announce(&mut self, moved: &Moved, now: Instant) {
+        let (mut audience, overflowed) = self.audience();
+        broadcast::gap(moved, &mut audience, overflowed, now);
+        self.close_overflowed(now);
+    }
+
+    /// One slice of egress.
+    pub fn send(&mut self, driver: &mut Driver, now: Instant) {
+        let Self { egress, sessions, frames, counters, broken, .. } = self;
+        egress.slice(driver, sessions, frames, counters, broken);
+        while let Some(socket) = self.broken.pop() {
+            self.connection_lost(socket, now);
+        }
+    }
+
+    /// Does what is due: pings, and the ends of patience.
+    pub fn fire_timers(&mut self, now: Instant) {
+        for _ in 0..limits::TIMERS_PER_TURN {
+            let Some(entry) = self.wheel.pop_due(now) else { return };
+            let Some(session) = self.sessions.find(entry.session) else { continue };
+            // Another entry, of an earlier deadline, has taken this one's place.
+            if session.timer_tick != entry.tick {
+                continue;
+            }
+            session.timer_tick = u64::MAX;
+            self.on_deadline(entry.session, now);
+            if let Some(session) = self.sessions.find(entry.session) {
+                schedule(&mut self.wheel, session);
+            }
+        }
+    }
+
+    /// Says goodbye to everyone.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.is_shutting_down = true;
+        let sockets: Vec<_> = self.sessions.sockets().collect();
+        for socket in sockets {
+            let Some(session) = self.sessions.find(socket) else { continue };
+            match session.stage {
+                Stage::Open(_) => {
+                    let farewell =
+                        close_frame(close_code::GOING_AWAY, "the gateway is shutting down: connect again");
+                    self.end(socket, Disconnect::Shutdown, farewell, now);
+                }
+                Stage::Handshake(_) => self.refuse(socket, Refusal::Shutdown, shutting_down(), now),
+                Stage::Finishing => {}
+            }
+        }
+    }
+
+    /// The counters, with what there is now.
+    pub fn count(&mut self, readings: &Readings) -> Counters {
+        let mut counters = self.counters;
+        counters.connections = self.sessions.len() as u64;
+        counters.channels = self.channels.len() as u64;
+        counters.frames_held = self.frames.len() as u64;
+        counters.buffers_exhausted = readings.buffers_exhausted;
+        counters.buffers_free = readings.buffers_free as u64;
+        counters.no_slot = readings.accepts_refused;
+        counters
+    }
+
+    fn audience(&mut self) -> (Audience<'_>, &mut Vec<SocketId>) {
+        self.broadcasts += 1;
+        let audience = Audience {
+            channels: &mut self.channels,
+            sessions: &mut self.sessions,
+            frames: &mut self.frames,
+            egress: &mut self.egress,
+            counters: &mut self.counters,
+            limits: &self.outbox_limits,
+            number: self.broadcasts,
+        };
+        (audience, &mut self.overflowed)
+    }
+
+    fn close_overflowed(&mut self, now: Instant) {
+        while let Some(socket) = self.overflowed.pop() {
+            let reason = "too slow: events came faster than they were read; connect again";
+            self.discard(socket);
+            self.end(socket, Disconnect::SlowConsumer, close_frame(close_code::POLICY, reason), now);
+        }
+    }
+
+    fn upgrade(&mut self, socket: SocketId, response: Vec<u8>, now: Instant) {
+        self.handshakes_left = self.handshakes_left.saturating_sub(1);
+        if self.is_shutting_down {
+            return self.refuse(socket, Refusal::Shutdown, shutting_down(), now);
+        }
+        if self.counters.sessions >= self.connections_max as u64 {
+            return self.refuse(socket, Refusal::MaxConnections, full(self.connections_max), now);
+        }
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.stage = Stage::Open(Inbound::new(self.message_bytes_max));
+        session.stage_since = now;
+        session.pinged_at = now;
+        session
+            .outbox
+            .push_control(&self.outbox_limits, |out| out.extend_from_slice(&response))
+            .expect("it is empty");
+        self.egress.enqueue(session);
+        self.counters.sessions_opened += 1;
+        self.counters.sessions += 1;
+    }
+
+    fn receive_messages(&mut self, socket: SocketId, bytes: &[u8], now: Instant, cut: impl Fn() -> Cut) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Session { stage: Stage::Open(inbound), outbox, .. } = session else { return };
+        let bytes_before = inbound.message_bytes();
+        self.replies.clear();
+        let mut dialogue = Dialogue {
+            slot: socket.slot(),
+            channels: &mut self.channels,
+            outbox,
+            frames: &mut self.frames,
+            counters: &mut self.counters,
+            channels_max: self.channels_max,
+            cut: &cut,
+        };
+        let outcome =
+            inbound.feed(bytes, &mut self.replies, |message, replies| dialogue.on_message(message, replies));
+        self.inbound_bytes = self.inbound_bytes - bytes_before + inbound.message_bytes();
+        let control_bytes = if session.is_full { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
+        let room = OutboxLimits { control_bytes, ..self.outbox_limits };
+        let queued = self.replies.is_empty()
+            || session.outbox.push_control(&room, |out| out.extend_from_slice(&self.replies)).is_ok();
+        if !session.outbox.is_empty() {
+            self.egress.enqueue(session);
+        }
+        self.conclude(socket, outcome, queued, now);
+        self.watch_unfinished(socket, now);
+    }
+
+    /// What the client's bytes mean for the session itself.
+    fn conclude(&mut self, socket: SocketId, outcome: Outcome, queued: bool, now: Instant) {
+        match outcome {
+            Outcome::Open | Outcome::Stopped if !queued => {
+                let reason = "flood: messages were sent and their answers not read";
+                self.discard(socket);
+                self.end(socket, Disconnect::Flood, close_frame(close_code::POLICY, reason), now);
+            }
+            Outcome::Open | Outcome::Stopped if self.inbound_bytes > limits::INBOUND_BYTES_PER_SHARD => {
+                let reason = "too many unfinished messages at a time: connect again";
+                let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
+                self.end(socket, Disconnect::InboundMemory, farewell, now);
+            }
+            Outcome::Open | Outcome::Stopped => {}
+            // The reply to its close is queued already, and nothing may follow.
+            Outcome::PeerClosed { .. } => {
+                self.discard(socket);
+                self.end(socket, Disconnect::ClientClosed, Vec::new(), now);
+            }
+            Outcome::Failed { close_code, reason } => {
+                let cause = match close_code {
+                    close_code::MESSAGE_TOO_BIG => Disconnect::MessageTooBig,
+                    _ => Disconnect::ProtocolError,
+                };
+                self.discard(socket);
+                self.end(socket, cause, close_frame(close_code, reason), now);
+            }
+        }
+    }
+
+    /// Starts or stops the clock of a message that is not complete.
+    fn watch_unfinished(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Stage::Open(inbound) = &session.stage else { return };
+        if !inbound.message_in_progress() {
+            session.unfinished = None;
+            return;
+        }
+        let number = inbound.message_number();
+        if session.unfinished.is_none_or(|message| message.number != number) {
+            session.unfinished = Some(Unfinished { number, since: now });
+            schedule(&mut self.wheel, session);
+        }
+    }
+
+    fn on_deadline(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let overdue = |since: Instant, patience: Duration| now >= since + patience;
+        match session.stage {
+            Stage::Handshake(_) if overdue(session.stage_since, limits::HANDSHAKE_TIMEOUT) => {
+                let text = "the request was not complete in 5 s: send it at once after connecting";
+                let response = refusal_response(408, "handshake_timeout", text, &[]);
+                self.refuse(socket, Refusal::HandshakeTimeout, response, now);
+            }
+            // The peer does not take our last words.
+            Stage::Finishing if overdue(session.stage_since, limits::CLOSE_LINGER) => {
+                session.stage_since = now;
+                self.egress.abandon(socket);
+            }
+            Stage::Handshake(_) | Stage::Finishing => {}
+            Stage::Open(_) if overdue(session.heard_at, limits::IDLE_TIMEOUT) => {
+                let reason = "idle: no frame, not even a pong, for 60 s";
+                self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
+            }
+            Stage::Open(_)
+                if session.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT)) =>
+            {
+                let reason = "a message was not complete in 10 s";
+                self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
+            }
+            Stage::Open(_) if overdue(session.pinged_at, limits::PING_INTERVAL) => {
+                session.pinged_at = now;
+                // A client that leaves no room for a ping has much to read, or is idle and will be closed for it.
+                if session.outbox.push_control(&self.outbox_limits, framing::ping).is_ok() {
+                    self.egress.enqueue(session);
+                }
+            }
+            Stage::Open(_) => {}
+        }
+    }
+
+    /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
+    fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Stage::Open(inbound) = &session.stage else { return };
+        debug!(reason = reason.text(), peer = ?session.peer, "session ended");
+        self.inbound_bytes -= inbound.message_bytes();
+        self.channels.remove_session(socket.slot());
+        self.counters.sessions -= 1;
+        self.counters.disconnects.add(reason);
+        self.finish(socket, farewell, now);
+    }
+
+    /// Ends a connection that became no session.
+    fn refuse(&mut self, socket: SocketId, reason: Refusal, response: Vec<u8>, now: Instant) {
+        self.counters.refusals.add(reason);
+        self.finish(socket, response, now);
+    }
+
+    /// The last words of a connection.
+    fn finish(&mut self, socket: SocketId, farewell: Vec<u8>, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.outbox.finish(farewell);
+        session.stage = Stage::Finishing;
+        session.stage_since = now;
+        session.unfinished = None;
+        schedule(&mut self.wheel, session);
+        self.egress.enqueue(session);
+    }
+
+    fn discard(&mut self, socket: SocketId) {
+        if let Some(session) = self.sessions.find(socket) {
+            let discarded = session.outbox.discard_events(&mut self.frames);
+            self.counters.frames_discarded += discarded as u64;
+        }
+    }
+}
+
+/// Puts a session into the wheel, if its next deadline is earlier than where it stands.
+fn schedule(wheel: &mut Wheel<SocketId>, session: &mut Session) {
+    let tick = wheel.tick_of(session.next_deadline());
+    if tick < session.timer_tick {
+        session.timer_tick = tick;
+        wheel.insert(session.socket, tick);
+    }
+}
+
+fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    framing::close(&mut frame, code, reason);
+    frame
+}
+
+fn shutting_down() -> Vec<u8> {
+    let text = "the gateway is shutting down: connect again in a moment";
+    refusal_response(503, "shutting_down", text, &[("Retry-After", "1")])
+}
+
+fn full(connections_max: usize) -> Vec<u8> {
+    let text = format!("all {connections_max} connections are taken (WS_MAX_CONNECTIONS): try again later");
+    refusal_response(503, "at_max_connections", &text, &[("Retry-After", "5")])
+}
