@@ -47,8 +47,8 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     }
     info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
     let result = watch(&mut signals, &shared, shard, &waker, config.metrics_interval);
-    drop(dev);
     control.stop(limits::CONTROL_STOP_TIMEOUT);
+    drop(dev);
     if result.is_ok() {
         info!("stopped");
     }
