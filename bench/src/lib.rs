@@ -1,1 +1,23 @@
-//! Load generator with a loss audit.
+//! Load generator for the gateway, with a loss audit.
+//!
+//! `args` -> a file of `scenarios` -> `report`. A scenario drives `client::sessions` (one thread, one socket driver), which hands what it
+//! receives to the `ledger`: `audit` (lost, duplicated, reordered), `latency`, and how sessions ended.
+//!
+//! Invariants:
+//! 1. Every delivery on every session is audited; nothing is sampled.
+//! 2. Each distinct event is parsed once, however many sessions receive it (`client::heads`).
+//! 3. The sockets, the clock of the latencies and the books are of one thread; only `/health` is polled on another.
+//! 4. A run ends by itself, and its verdict is its exit code.
+
+pub mod args;
+pub mod audit;
+pub mod client;
+pub mod health;
+pub mod latency;
+pub mod ledger;
+pub mod machine;
+pub mod pacing;
+pub mod progress;
+pub mod report;
+pub mod scenarios;
+pub mod subscriptions;

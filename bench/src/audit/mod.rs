@@ -1,0 +1,195 @@
+//! The loss audit: what every session got, compared with what it had to get. Pure: no socket, no clock.
+//!
+//! Within a session it is exact, from the first event after the acknowledgement on: the publisher counts `seq` up by 1 per
+//! channel, so a jump is a loss, a repeat a duplicate and a late one a reordering (`session`). Between sessions it finds what
+//! one alone cannot: events lost after the last or before the first one it saw, and channels it never saw at all.
+//!
+//! Invariants:
+//! - Every delivery is counted once: as delivered (in order or late), as duplicated, or as unrequested.
+//! - A session owes nothing that was published before it subscribed. Whether an event is later than every subscription is
+//!   told by its own timestamp (see [`Audit::begin_window`]), so nothing is owed by the luck of arrival.
+//! - The end is told by what some session had seen when the window ended (see [`Audit::end_window`]): traffic that goes on
+//!   does not move it.
+//! - An event without `seq` is audited by its offset only: order and repeats, not loss. It is counted as unsequenced.
+
+mod channels;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use protocol::{PatternName, Position};
+
+pub use channels::{ChannelId, PatternId};
+
+use channels::Channels;
+use session::{SessionAudit, Verdict};
+
+/// Publishers on other machines have clocks of their own: an event counts as published within the window when its timestamp is this
+/// much later than the window's beginning.
+const CLOCK_SKEW_MS: u64 = 1_000;
+
+/// What the audit has to know of an event. The same for every session, so it is made once per event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditedEvent {
+    channel: ChannelId,
+    stream: u32,
+    offset: i64,
+    /// `seq` on the channel's own scale; `None` for an event that carries none.
+    ordinal: Option<u32>,
+}
+
+/// What the whole run has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditCounts {
+    /// Events that arrived, each once.
+    pub delivered: u64,
+    /// Events that a session had to get and did not.
+    pub lost: u64,
+    /// Deliveries of an event that the session already had.
+    pub duplicated: u64,
+    /// Events that arrived after a later one of their channel, or of their partition and kind.
+    pub reordered: u64,
+    /// Events of channels that the session has not subscribed to.
+    pub unrequested: u64,
+    /// Events without `seq`, whose loss cannot be proven.
+    pub unsequenced: u64,
+}
+
+/// A `seq` so far from the channel's others that it cannot be a count.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("seq {seq} of {channel} is more than 2,000,000,000 away from the channel's first")]
+pub struct SeqOutOfRange {
+    seq: u64,
+    channel: String,
+}
+
+/// The audit of one run. Sessions are numbered from 0.
+#[derive(Debug)]
+pub struct Audit {
+    channels: Channels,
+    sessions: Vec<SessionAudit>,
+    counts: AuditCounts,
+    window_begin_ms: Option<u64>,
+}
+
+impl Audit {
+    /// For that many sessions, none of which has subscribed yet, and the patterns that they choose from.
+    pub fn new(sessions: usize, patterns: Vec<PatternName<'static>>) -> Self {
+        Self {
+            channels: Channels::new(patterns),
+            sessions: std::iter::repeat_with(SessionAudit::default).take(sessions).collect(),
+            counts: AuditCounts::default(),
+            window_begin_ms: None,
+        }
+    }
+
+    /// The session's subscription was acknowledged: from now on it owes what these patterns select.
+    pub fn subscribe(&mut self, session: usize, patterns: Rc<[PatternId]>) {
+        self.sessions[session].subscribe(patterns);
+    }
+
+    /// The session is over. What it missed before counts; what comes after is not owed.
+    pub fn end_session(&mut self, session: usize) {
+        self.sessions[session].end();
+    }
+
+    /// Describes an event; called once per distinct event, when it arrives for the first time.
+    pub fn describe(
+        &mut self,
+        channel: &str,
+        position: Position,
+        seq: Option<u64>,
+        timestamp_ms: Option<u64>,
+    ) -> Result<AuditedEvent, SeqOutOfRange> {
+        let id = self.channels.channel(channel);
+        let stream = self.channels.stream(channel, position.partition);
+        let mut event = AuditedEvent { channel: id, stream, offset: position.offset, ordinal: None };
+        if let Some(seq) = seq {
+            let in_window = self
+                .window_begin_ms
+                .zip(timestamp_ms)
+                .is_some_and(|(begin, timestamp)| timestamp > begin + CLOCK_SKEW_MS);
+            let ordinal = self.channels.note(id, seq, in_window);
+            event.ordinal = Some(ordinal.ok_or_else(|| SeqOutOfRange { seq, channel: channel.to_owned() })?);
+        }
+        Ok(event)
+    }
+
+    /// Counts one delivery.
+    pub fn record(&mut self, session: usize, event: AuditedEvent) {
+        let session = &mut self.sessions[session];
+        if !session.has_seen(event.channel) && !self.channels.selects(session.patterns(), event.channel) {
+            self.counts.unrequested += 1;
+            return;
+        }
+        if event.ordinal.is_none() {
+            self.counts.unsequenced += 1;
+        }
+        match session.record(event) {
+            Verdict::InOrder => self.counts.delivered += 1,
+            Verdict::Duplicated => self.counts.duplicated += 1,
+            Verdict::Reordered => {
+                self.counts.delivered += 1;
+                self.counts.reordered += 1;
+            }
+        }
+    }
+
+    /// Every session has subscribed: what is published from now on (and a second, for the publisher's clock) is owed to all that select it, even if
+    /// it is the first of its channel.
+    pub fn begin_window(&mut self, now_ms: u64) {
+        self.window_begin_ms = Some(now_ms);
+    }
+
+    /// From now on a session owes, of each channel, only what some session has seen up to this call.
+    pub fn end_window(&mut self) {
+        self.channels.end_window();
+    }
+
+    /// How many events of the window are still owed to sessions that live: they are under way, or lost. After
+    /// `end_window` it only falls. Walks all sessions and channels.
+    pub fn outstanding(&self) -> u64 {
+        self.sessions.iter().filter(|session| session.is_live()).map(|session| self.tail(session)).sum()
+    }
+
+    /// Delivered, duplicated, reordered and the like so far; `lost` is 0: only the end tells. Cheap.
+    pub fn counts_so_far(&self) -> AuditCounts {
+        self.counts
+    }
+
+    /// The verdict. Walks all sessions and channels; call it after `end_window` and a time of grace.
+    pub fn counts(&self) -> AuditCounts {
+        let lost = self.sessions.iter().map(|session| self.lost(session)).sum();
+        AuditCounts { lost, ..self.counts }
+    }
+
+    fn lost(&self, session: &SessionAudit) -> u64 {
+        let heads = session
+            .spans()
+            .filter_map(|(channel, first, _)| {
+                Some(u64::from(first.saturating_sub(self.channels.owed_from(channel)?)))
+            })
+            .sum::<u64>();
+        session.missing() + heads + if session.is_live() { self.tail(session) } else { 0 }
+    }
+
+    /// What was seen by others after the last event that this session saw, channel by channel.
+    fn tail(&self, session: &SessionAudit) -> u64 {
+        let mut owed = 0;
+        for channel in self.channels.ids() {
+            let Some(newest) = self.channels.newest(channel) else { continue };
+            owed += match session.last(channel) {
+                Some(last) => u64::from(newest.saturating_sub(last)),
+                None => match self.channels.owed_from(channel) {
+                    Some(from) if newest >= from && self.channels.selects(session.patterns(), channel) => {
+                        u64::from(newest - from) + 1
+                    }
+                    _ => 0,
+                },
+            };
+        }
+        owed
+    }
+}

@@ -1,0 +1,158 @@
+//! The books of one session: per channel the first and the last ordinal it saw, per partition and kind the last offset,
+//! and what is missing in between. About 8 bytes per channel.
+
+use std::rc::Rc;
+
+use super::AuditedEvent;
+use super::channels::{ChannelId, PatternId};
+
+/// Stretches of missing events that can still arrive late. Beyond it the oldest is settled as lost, and an event of it that
+/// arrives after all counts as a duplicate.
+const HOLES_MAX: usize = 1_024;
+
+/// What one delivery was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    InOrder,
+    Duplicated,
+    Reordered,
+}
+
+/// Ordinals begin at 1: a span of 0 is one of a channel not seen yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    first: u32,
+    last: u32,
+}
+
+/// Missing ordinals, `from..to`.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    channel: ChannelId,
+    from: u32,
+    to: u32,
+}
+
+const NO_OFFSET: i64 = -1;
+
+#[derive(Debug, Default)]
+pub(super) struct SessionAudit {
+    patterns: Option<Rc<[PatternId]>>,
+    live: bool,
+    spans: Vec<Span>,
+    offsets: Vec<i64>,
+    holes: Vec<Hole>,
+    settled: u64,
+}
+
+impl SessionAudit {
+    pub(super) fn subscribe(&mut self, patterns: Rc<[PatternId]>) {
+        self.patterns = Some(patterns);
+        self.live = true;
+    }
+
+    pub(super) fn end(&mut self) {
+        self.live = false;
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    pub(super) fn patterns(&self) -> &[PatternId] {
+        self.patterns.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the channel was already found to be selected.
+    pub(super) fn has_seen(&self, channel: ChannelId) -> bool {
+        self.last(channel).is_some()
+    }
+
+    pub(super) fn last(&self, channel: ChannelId) -> Option<u32> {
+        self.spans.get(channel as usize).map(|span| span.last).filter(|last| *last > 0)
+    }
+
+    /// Channel, first and last ordinal of every channel that was seen.
+    pub(super) fn spans(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
+        let seen = self.spans.iter().enumerate().filter(|(_, span)| span.first > 0);
+        seen.map(|(channel, span)| (channel as ChannelId, span.first, span.last))
+    }
+
+    /// Events missing between the first and the last that were seen.
+    pub(super) fn missing(&self) -> u64 {
+        self.settled + self.holes.iter().map(|hole| u64::from(hole.to - hole.from)).sum::<u64>()
+    }
+
+    pub(super) fn record(&mut self, event: AuditedEvent) -> Verdict {
+        let last_offset = self.advance_offset(event.stream, event.offset);
+        let Some(ordinal) = event.ordinal else {
+            return match event.offset.cmp(&last_offset) {
+                std::cmp::Ordering::Greater => Verdict::InOrder,
+                std::cmp::Ordering::Equal => Verdict::Duplicated,
+                std::cmp::Ordering::Less => Verdict::Reordered,
+            };
+        };
+        match self.place(event.channel, ordinal) {
+            // In order within its channel, but behind another channel of its partition.
+            Verdict::InOrder if event.offset <= last_offset => Verdict::Reordered,
+            verdict => verdict,
+        }
+    }
+
+    /// Returns the highest offset of the stream before this one.
+    fn advance_offset(&mut self, stream: u32, offset: i64) -> i64 {
+        let index = stream as usize;
+        if index >= self.offsets.len() {
+            self.offsets.resize(index + 1, NO_OFFSET);
+        }
+        let last = self.offsets[index];
+        self.offsets[index] = last.max(offset);
+        last
+    }
+
+    fn place(&mut self, channel: ChannelId, ordinal: u32) -> Verdict {
+        let index = channel as usize;
+        if index >= self.spans.len() {
+            self.spans.resize(index + 1, Span::default());
+        }
+        let span = &mut self.spans[index];
+        if span.first == 0 {
+            *span = Span { first: ordinal, last: ordinal };
+            return Verdict::InOrder;
+        }
+        if ordinal > span.last {
+            let expected = span.last + 1;
+            span.last = ordinal;
+            self.miss(channel, expected, ordinal);
+            return Verdict::InOrder;
+        }
+        if ordinal < span.first {
+            let first = span.first;
+            span.first = ordinal;
+            self.miss(channel, ordinal + 1, first);
+            return Verdict::Reordered;
+        }
+        if self.fill(channel, ordinal) { Verdict::Reordered } else { Verdict::Duplicated }
+    }
+
+    fn miss(&mut self, channel: ChannelId, from: u32, to: u32) {
+        if from == to {
+            return;
+        }
+        if self.holes.len() == HOLES_MAX {
+            let oldest = self.holes.remove(0);
+            self.settled += u64::from(oldest.to - oldest.from);
+        }
+        self.holes.push(Hole { channel, from, to });
+    }
+
+    /// Whether this event was missing; then it is no longer.
+    fn fill(&mut self, channel: ChannelId, ordinal: u32) -> bool {
+        let contains = |hole: &Hole| hole.channel == channel && (hole.from..hole.to).contains(&ordinal);
+        let Some(index) = self.holes.iter().position(contains) else { return false };
+        let hole = self.holes.remove(index);
+        self.miss(channel, hole.from, ordinal);
+        self.miss(channel, ordinal + 1, hole.to);
+        true
+    }
+}

@@ -1,0 +1,11 @@
+//! The client side of the protocol: from a URL to subscribed sessions that hand on the texts they receive.
+//!
+//! `target` (the URL) -> `handshake` -> `frames` -> `session` (the life of one) -> `sessions` (all of them on one socket driver);
+//! `heads` reads each distinct event once. All but `sessions` is free of I/O.
+
+pub mod frames;
+pub mod handshake;
+pub mod heads;
+pub mod session;
+pub mod sessions;
+pub mod target;

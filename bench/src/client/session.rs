@@ -1,0 +1,264 @@
+//! The life of one session: connect -> handshake -> subscribe -> live -> close. No I/O: bytes come in, bytes to send are
+//! appended to the outbox, and what texts say goes to the ledger.
+//!
+//! A session ends exactly once, with one [`End`]; what arrives afterwards is ignored.
+
+use std::rc::Rc;
+
+use fastrand::Rng;
+use wire::SocketId;
+
+use super::frames::{FrameReader, Message, Opcode, write_masked};
+use super::handshake::{Handshake, Progress};
+use super::target::Target;
+use crate::ledger::{Ledger, Said};
+use crate::subscriptions::Subscription;
+
+const HEARTBEAT: &[u8] = br#"{"type":"heartbeat"}"#;
+/// Heartbeats in a row without a byte from the server after which the connection counts as dead.
+const QUIET_HEARTBEATS_MAX: u8 = 3;
+const CODE_NORMAL: u16 = 1000;
+const CODE_PROTOCOL_ERROR: u16 = 1002;
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// We closed it, and the server answered.
+    Complete,
+    /// The server said no: to the handshake or to a channel.
+    Refused(String),
+    /// It never became live, went silent, or the server broke the protocol.
+    Failed(String),
+    /// The server or the network ended a live session.
+    ClosedByServer(String),
+}
+
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    Handshaking(Box<Handshake>),
+    Subscribing,
+    Live,
+    Closing,
+    Over,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Its socket.
+    pub socket: SocketId,
+    /// Its number in the run, from 0.
+    pub number: usize,
+    /// Bytes that the socket has not taken yet.
+    pub outbox: Vec<u8>,
+    /// The outbox is on the list of those to send, or waits until the socket takes bytes.
+    pub send_pending: bool,
+    stage: Stage,
+    reader: FrameReader,
+    subscription: Rc<Subscription>,
+    quiet_heartbeats: u8,
+}
+
+impl Session {
+    /// A session whose connect is under way.
+    pub fn new(socket: SocketId, number: usize, subscription: Rc<Subscription>) -> Self {
+        Self {
+            socket,
+            number,
+            outbox: Vec::new(),
+            send_pending: false,
+            stage: Stage::Connecting,
+            reader: FrameReader::default(),
+            subscription,
+            quiet_heartbeats: 0,
+        }
+    }
+
+    /// Still on its way to being live.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.stage, Stage::Connecting | Stage::Handshaking(_) | Stage::Subscribing)
+    }
+
+    /// Subscribed and open.
+    pub fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Live)
+    }
+
+    /// Ended: its socket is closing or gone.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// Nothing more is taken or said.
+    pub fn set_over(&mut self) {
+        self.stage = Stage::Over;
+        self.reader = FrameReader::default();
+    }
+
+    /// What it waits for, for the one who waits in vain.
+    pub fn awaited(&self) -> &'static str {
+        match self.stage {
+            Stage::Connecting => "the connect",
+            Stage::Handshaking(_) => "the answer to the handshake",
+            Stage::Subscribing => "the subscription_ack",
+            Stage::Live | Stage::Closing | Stage::Over => "the close",
+        }
+    }
+
+    /// The socket is connected: asks for the upgrade.
+    pub fn on_connected(&mut self, target: &Target) {
+        let (handshake, request) = Handshake::begin(target);
+        self.outbox.extend_from_slice(&request);
+        self.stage = Stage::Handshaking(Box::new(handshake));
+    }
+
+    /// Bytes arrived.
+    pub fn on_received(&mut self, bytes: &[u8], ledger: &mut Ledger, random: &mut Rng) -> Option<End> {
+        self.quiet_heartbeats = 0;
+        match &mut self.stage {
+            Stage::Handshaking(handshake) => match handshake.feed(bytes) {
+                Progress::Incomplete => None,
+                Progress::Upgraded(behind) => {
+                    self.stage = Stage::Subscribing;
+                    let mask = random.u32(..).to_ne_bytes();
+                    write_masked(&mut self.outbox, Opcode::Text, &self.subscription.message, mask);
+                    self.on_frames(&behind, ledger, random)
+                }
+                Progress::Refused(why) => Some(End::Refused(why)),
+                Progress::Failed(why) => Some(End::Failed(why)),
+            },
+            Stage::Subscribing | Stage::Live | Stage::Closing => self.on_frames(bytes, ledger, random),
+            Stage::Connecting | Stage::Over => None,
+        }
+    }
+
+    /// The server has sent its last byte.
+    pub fn on_peer_finished(&mut self) -> Option<End> {
+        match &self.stage {
+            Stage::Handshaking(handshake) => match handshake.finish() {
+                Progress::Refused(why) => Some(End::Refused(why)),
+                Progress::Failed(why) => Some(End::Failed(why)),
+                Progress::Incomplete | Progress::Upgraded(_) => None,
+            },
+            Stage::Connecting | Stage::Subscribing => {
+                Some(End::Failed("the server ended the connection before the subscription_ack".to_owned()))
+            }
+            Stage::Live => Some(End::ClosedByServer("without a close frame".to_owned())),
+            Stage::Closing => Some(End::Complete),
+            Stage::Over => None,
+        }
+    }
+
+    /// The connection broke, or could not be made.
+    pub fn on_broken(&mut self, why: &str) -> Option<End> {
+        match self.stage {
+            Stage::Live => Some(End::ClosedByServer(why.to_owned())),
+            Stage::Closing => Some(End::Complete),
+            Stage::Over => None,
+            Stage::Connecting | Stage::Handshaking(_) | Stage::Subscribing => {
+                Some(End::Failed(why.to_owned()))
+            }
+        }
+    }
+
+    /// Says that it is alive, and notices a server that is not.
+    pub fn heartbeat(&mut self, random: &mut Rng) -> Option<End> {
+        if self.quiet_heartbeats == QUIET_HEARTBEATS_MAX {
+            return Some(End::Failed(format!(
+                "not a byte from the server for {QUIET_HEARTBEATS_MAX} heartbeats"
+            )));
+        }
+        self.quiet_heartbeats += 1;
+        write_masked(&mut self.outbox, Opcode::Text, HEARTBEAT, random.u32(..).to_ne_bytes());
+        None
+    }
+
+    /// Begins an orderly close; the end comes with the server's answer.
+    pub fn close(&mut self, random: &mut Rng) {
+        self.stage = Stage::Closing;
+        write_close(&mut self.outbox, CODE_NORMAL, random);
+    }
+
+    fn on_frames(&mut self, bytes: &[u8], ledger: &mut Ledger, random: &mut Rng) -> Option<End> {
+        let Self { reader, stage, outbox, number, subscription, .. } = self;
+        let mut conversation = Conversation { number: *number, stage, outbox, subscription, ledger, random };
+        let mut end = None;
+        let result = reader.feed(bytes, |message| {
+            if end.is_none() {
+                end = conversation.on_message(message);
+            }
+        });
+        match (end, result) {
+            (None, Err(error)) => {
+                write_close(outbox, CODE_PROTOCOL_ERROR, random);
+                Some(End::Failed(error.to_string()))
+            }
+            (end, _) => end,
+        }
+    }
+}
+
+/// What a message needs of its session while the reader is busy with the bytes.
+struct Conversation<'a> {
+    number: usize,
+    stage: &'a mut Stage,
+    outbox: &'a mut Vec<u8>,
+    subscription: &'a Subscription,
+    ledger: &'a mut Ledger,
+    random: &'a mut Rng,
+}
+
+impl Conversation<'_> {
+    fn on_message(&mut self, message: Message<'_>) -> Option<End> {
+        match message {
+            Message::Text(text) => self.on_text(text),
+            Message::Binary(_) => {
+                self.ledger.count_unreadable("a binary message");
+                None
+            }
+            Message::Ping(payload) => {
+                write_masked(self.outbox, Opcode::Pong, payload, self.random.u32(..).to_ne_bytes());
+                None
+            }
+            Message::Pong => None,
+            Message::Close(code, reason) => Some(self.on_close(code, reason)),
+        }
+    }
+
+    fn on_text(&mut self, text: &[u8]) -> Option<End> {
+        match self.stage {
+            Stage::Live => {
+                self.ledger.on_text(self.number, text);
+                None
+            }
+            Stage::Subscribing => match self.ledger.on_answer(self.number, self.subscription, text) {
+                Said::Subscribed => {
+                    *self.stage = Stage::Live;
+                    None
+                }
+                Said::Refused(why) => {
+                    write_close(self.outbox, CODE_NORMAL, self.random);
+                    Some(End::Refused(why))
+                }
+                Said::Nothing => None,
+            },
+            Stage::Connecting | Stage::Handshaking(_) | Stage::Closing | Stage::Over => None,
+        }
+    }
+
+    fn on_close(&mut self, code: u16, reason: &[u8]) -> End {
+        if matches!(self.stage, Stage::Closing) {
+            return End::Complete;
+        }
+        // 1005 stands for a close frame without a code, and is never sent.
+        write_close(self.outbox, if code == 1005 { CODE_NORMAL } else { code }, self.random);
+        let why = format!("closed with {code} {}", String::from_utf8_lossy(reason));
+        let why = why.trim_end().to_owned();
+        if matches!(self.stage, Stage::Live) { End::ClosedByServer(why) } else { End::Refused(why) }
+    }
+}
+
+fn write_close(out: &mut Vec<u8>, code: u16, random: &mut Rng) {
+    write_masked(out, Opcode::Close, &code.to_be_bytes(), random.u32(..).to_ne_bytes());
+}

@@ -1,0 +1,357 @@
+//! All sessions of a run on one socket driver: opens them, harvests what arrives, sends what they have to say.
+//!
+//! One thread drives everything. A session's answers are appended to its outbox while the harvest lasts and sent in one
+//! batch behind it: at most one send per socket is ever in flight.
+//!
+//! It deliberately opens no connection again: a session that ends has ended, and its loss is what the run reports.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SetupError, SocketId};
+
+use super::session::{End, Session};
+use super::target::{self, Target};
+use crate::ledger::Ledger;
+use crate::subscriptions::Subscription;
+
+/// Events of one harvest. Beyond it answers and new connections would wait too long.
+const EVENTS_PER_TURN: usize = 4_096;
+/// A server that does not read this much is not reading.
+const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+
+/// How a socket is left.
+#[derive(Clone, Copy, Debug)]
+enum Leave {
+    /// After what is in the outbox, with a FIN.
+    Orderly,
+    /// At once, with a reset.
+    Abruptly,
+}
+
+/// All sessions.
+pub struct Sessions {
+    driver: Driver,
+    server: SocketAddr,
+    sources: Vec<IpAddr>,
+    connections: usize,
+    timeout: Duration,
+    crowd: Crowd,
+}
+
+/// The sessions without their driver, which lends bytes of its own while they are looked at.
+struct Crowd {
+    target: Target,
+    /// By the socket's slot.
+    table: Vec<Option<Session>>,
+    pending: usize,
+    /// Sessions on their way to being live, the oldest first.
+    deadlines: VecDeque<(Instant, SocketId)>,
+    /// Sockets with something in the outbox, each once.
+    to_send: Vec<SocketId>,
+    leaving: Vec<(SocketId, Leave)>,
+    heartbeat_slot: usize,
+    random: Rng,
+}
+
+impl Sessions {
+    /// Sets up the driver for that many connections on the calling thread.
+    pub fn new(
+        target: Target,
+        server: SocketAddr,
+        sources: Vec<IpAddr>,
+        connections: usize,
+        timeout: Duration,
+    ) -> Result<Self, SetupError> {
+        let driver = Driver::new(&DriverOptions {
+            sockets: connections,
+            // A harvest of many frames per socket: large buffers are fewer completions.
+            buffer_bytes: 8 * 1024,
+            accepts: 1,
+            ..DriverOptions::default()
+        })?;
+        let crowd = Crowd {
+            target,
+            table: std::iter::repeat_with(|| None).take(connections).collect(),
+            pending: 0,
+            deadlines: VecDeque::new(),
+            to_send: Vec::new(),
+            leaving: Vec::new(),
+            heartbeat_slot: 0,
+            random: Rng::new(),
+        };
+        Ok(Self { driver, server, sources, connections, timeout, crowd })
+    }
+
+    /// Begins to open session `number`. A connect that cannot even begin is a failed session.
+    pub fn open(
+        &mut self,
+        number: usize,
+        subscription: &Rc<Subscription>,
+        now: Instant,
+        ledger: &mut Ledger,
+    ) {
+        let source = target::source(&self.sources, self.server, self.connections, number);
+        match self.driver.connect(self.server, source) {
+            Ok(socket) => {
+                self.crowd.table[socket.slot()] = Some(Session::new(socket, number, Rc::clone(subscription)));
+                self.crowd.pending += 1;
+                self.crowd.deadlines.push_back((now + self.timeout, socket));
+            }
+            Err(error) => {
+                let why = explain_connect(&error, self.server);
+                ledger.on_end(number, false, End::Failed(why));
+            }
+        }
+    }
+
+    /// One turn: what arrived is taken, what is to be said is said. Returns how many events there were.
+    pub fn turn(&mut self, now: Instant, ledger: &mut Ledger) -> io::Result<usize> {
+        self.driver.begin_turn(now)?;
+        let mut events = 0;
+        while events < EVENTS_PER_TURN
+            && let Some(event) = self.driver.next_event(now)?
+        {
+            events += 1;
+            self.crowd.on_event(event, self.server, ledger);
+        }
+        self.crowd.give_up_overdue(now, self.timeout, ledger);
+        self.flush(now, ledger);
+        Ok(events)
+    }
+
+    /// A heartbeat of the next `slots` slots, around the table.
+    pub fn heartbeat(&mut self, slots: usize, ledger: &mut Ledger) {
+        self.crowd.heartbeat(slots, ledger);
+    }
+
+    /// Sessions on their way to being live.
+    pub fn pending(&self) -> usize {
+        self.crowd.pending
+    }
+
+    /// Sockets that are not yet gone.
+    pub fn sockets(&self) -> usize {
+        self.driver.readings().sockets
+    }
+
+    /// Begins an orderly close of every live session; those that are not live yet are dropped.
+    pub fn close_all(&mut self) {
+        self.crowd.close_all();
+    }
+
+    /// Drops what is left.
+    pub fn abort_all(&mut self) {
+        for session in self.crowd.table.iter().flatten() {
+            self.driver.abort(session.socket);
+        }
+    }
+
+    /// Sleeps until something arrives or until then; a signal ends it early.
+    pub fn sleep_until(&mut self, wake_at: Instant) -> io::Result<()> {
+        if !self.driver.may_sleep()? {
+            return Ok(());
+        }
+        let wake_at = self.driver.next_deadline().map_or(wake_at, |deadline| deadline.min(wake_at));
+        let wake_at = self.crowd.deadlines.front().map_or(wake_at, |(deadline, _)| (*deadline).min(wake_at));
+        let sleep = wake_at.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(sleep).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::from_borrowed_fd(self.driver.wake_fd(), PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends every outbox on the list, then leaves the sockets that are to be left.
+    fn flush(&mut self, now: Instant, ledger: &mut Ledger) {
+        if !self.crowd.to_send.is_empty() {
+            let due = std::mem::take(&mut self.crowd.to_send);
+            let table = &self.crowd.table;
+            let outbox =
+                |socket: &SocketId| table[socket.slot()].as_ref().filter(|session| session.socket == *socket);
+            let sends: Vec<_> = due
+                .iter()
+                .filter_map(outbox)
+                .map(|session| Outgoing { socket: session.socket, bytes: &session.outbox })
+                .collect();
+            let mut outcomes = Vec::new();
+            self.driver.send_batch(&sends, &mut outcomes);
+            let sent: Vec<_> = sends.iter().map(|send| send.socket).collect();
+            for (socket, outcome) in sent.into_iter().zip(outcomes) {
+                self.on_sent(socket, outcome, ledger);
+            }
+        }
+        for (socket, leave) in std::mem::take(&mut self.crowd.leaving) {
+            match leave {
+                Leave::Orderly => self.driver.close(socket, now),
+                Leave::Abruptly => self.driver.abort(socket),
+            }
+        }
+    }
+
+    fn on_sent(&mut self, socket: SocketId, outcome: SendOutcome, ledger: &mut Ledger) {
+        let Some(session) = self.crowd.table[socket.slot()].as_mut() else { return };
+        match outcome {
+            SendOutcome::Sent => {
+                // An idle session holds no buffer.
+                session.outbox = Vec::new();
+                session.send_pending = false;
+            }
+            SendOutcome::Full { accepted } => {
+                session.outbox.drain(..accepted);
+                self.driver.wait_writable(socket);
+            }
+            SendOutcome::Failed(errno) => {
+                session.outbox = Vec::new();
+                session.send_pending = false;
+                let why = explain(&io::Error::from_raw_os_error(errno));
+                let end = session.on_broken(&why);
+                self.crowd.end(socket, end, Leave::Abruptly, ledger);
+            }
+            SendOutcome::Gone => session.outbox = Vec::new(),
+        }
+    }
+}
+
+impl Crowd {
+    fn session(&mut self, socket: SocketId) -> Option<&mut Session> {
+        self.table[socket.slot()].as_mut().filter(|session| session.socket == socket)
+    }
+
+    fn on_event(&mut self, event: Event<'_>, server: SocketAddr, ledger: &mut Ledger) {
+        match event {
+            Event::Received { socket, bytes } => self.on_received(socket, bytes, ledger),
+            Event::Connected(socket) => {
+                if let Some(session) = &mut self.table[socket.slot()] {
+                    session.on_connected(&self.target);
+                    self.send_later(socket, ledger);
+                }
+            }
+            Event::PeerFinished(socket) => {
+                let end = self.session(socket).and_then(Session::on_peer_finished);
+                self.end(socket, end, Leave::Orderly, ledger);
+            }
+            Event::Failed { socket, error } => {
+                let Some(session) = self.session(socket) else { return };
+                let why =
+                    if session.is_pending() { explain_connect(&error, server) } else { explain(&error) };
+                let end = session.on_broken(&why);
+                self.end(socket, end, Leave::Abruptly, ledger);
+            }
+            Event::Writable(socket) => self.to_send.push(socket),
+            Event::Closed(socket) => self.table[socket.slot()] = None,
+            Event::Accepted { .. } | Event::AcceptFailed(_) => {
+                unreachable!("the driver was given no listener")
+            }
+        }
+    }
+
+    fn on_received(&mut self, socket: SocketId, bytes: &[u8], ledger: &mut Ledger) {
+        let Some(session) = &mut self.table[socket.slot()] else { return };
+        let was_pending = session.is_pending();
+        let end = session.on_received(bytes, ledger, &mut self.random);
+        if was_pending && !session.is_pending() {
+            self.pending -= 1;
+        }
+        self.send_later(socket, ledger);
+        let leave = if matches!(end, Some(End::Failed(_))) { Leave::Abruptly } else { Leave::Orderly };
+        self.end(socket, end, leave, ledger);
+    }
+
+    /// Puts the outbox on the list, unless it is empty or on its way already.
+    fn send_later(&mut self, socket: SocketId, ledger: &mut Ledger) {
+        let Some(session) = self.session(socket) else { return };
+        if session.outbox.len() > OUTBOX_BYTES_MAX {
+            let end = End::Failed("the server does not read what is sent to it".to_owned());
+            self.end(socket, Some(end), Leave::Abruptly, ledger);
+        } else if !session.outbox.is_empty() && !session.send_pending {
+            session.send_pending = true;
+            self.to_send.push(socket);
+        }
+    }
+
+    /// The one place where a session ends.
+    fn end(&mut self, socket: SocketId, end: Option<End>, leave: Leave, ledger: &mut Ledger) {
+        let Some(end) = end else { return };
+        let Some(session) = self.session(socket) else { return };
+        if session.is_over() {
+            return;
+        }
+        let was_pending = session.is_pending();
+        let number = session.number;
+        session.set_over();
+        self.pending -= usize::from(was_pending);
+        ledger.on_end(number, !was_pending, end);
+        self.leaving.push((socket, leave));
+    }
+
+    fn give_up_overdue(&mut self, now: Instant, timeout: Duration, ledger: &mut Ledger) {
+        while let Some((deadline, socket)) = self.deadlines.front().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_front();
+            let Some(session) = self.session(socket).filter(|session| session.is_pending()) else { continue };
+            let why = format!("waited {} for {}", humantime::format_duration(timeout), session.awaited());
+            self.end(socket, Some(End::Failed(why)), Leave::Abruptly, ledger);
+        }
+    }
+
+    fn heartbeat(&mut self, slots: usize, ledger: &mut Ledger) {
+        for _ in 0..slots.min(self.table.len()) {
+            let slot = self.heartbeat_slot;
+            self.heartbeat_slot = (slot + 1) % self.table.len();
+            let Some(session) = self.table[slot].as_mut().filter(|session| session.is_live()) else {
+                continue;
+            };
+            let socket = session.socket;
+            let end = session.heartbeat(&mut self.random);
+            self.send_later(socket, ledger);
+            self.end(socket, end, Leave::Abruptly, ledger);
+        }
+    }
+
+    fn close_all(&mut self) {
+        for session in self.table.iter_mut().flatten() {
+            if session.is_live() {
+                session.close(&mut self.random);
+                if !session.send_pending {
+                    session.send_pending = true;
+                    self.to_send.push(session.socket);
+                }
+            } else if session.is_pending() {
+                session.set_over();
+                self.pending -= 1;
+                self.leaving.push((session.socket, Leave::Abruptly));
+            }
+        }
+    }
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::CONNRESET | rustix::io::Errno::PIPE) => "the connection was reset".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The error of a connect, with what to do about it.
+fn explain_connect(error: &io::Error, server: SocketAddr) -> String {
+    use rustix::io::Errno;
+    let remedy = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::CONNREFUSED) => "nothing listens there: start the gateway, or set WS_URL",
+        Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => {
+            "no local port is free: widen net.ipv4.ip_local_port_range, or give SOURCE_ADDRESSES"
+        }
+        Some(Errno::MFILE | Errno::NFILE) => "too few file descriptors: raise `ulimit -n`",
+        Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::TIMEDOUT) => {
+            "check the address and the firewall"
+        }
+        _ => return format!("connection to {server}: {}", explain(error)),
+    };
+    format!("connection to {server}: {error}: {remedy}")
+}

@@ -1,0 +1,220 @@
+//! What the sessions of a run have said and suffered: the audit, the latencies, and how sessions ended and why.
+//!
+//! Everything is of one thread, the one that drives the sockets.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use protocol::{PatternName, ServerMessage, ServerMessageError};
+use serde::Deserialize;
+
+use crate::audit::{Audit, AuditedEvent};
+use crate::client::heads::Heads;
+use crate::client::session::End;
+use crate::latency::Latency;
+use crate::subscriptions::Subscription;
+
+/// Distinct causes that are told apart; further ones are lumped together.
+const CAUSES_MAX: usize = 20;
+
+/// What an answer to `subscribe` meant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// All that was asked for is subscribed.
+    Subscribed,
+    /// A channel was rejected, or the message was not taken.
+    Refused(String),
+    /// It was another message.
+    Nothing,
+}
+
+/// Sessions and messages, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Sessions that were acknowledged, ever.
+    pub established: u64,
+    /// Sessions that are live now.
+    pub active: u64,
+    /// Sessions that the server said no to.
+    pub refused: u64,
+    /// Sessions that never became live, went silent, or were ended for a broken protocol.
+    pub failed: u64,
+    /// Live sessions that the server or the network ended.
+    pub closed_by_server: u64,
+    /// Announced losses.
+    pub gaps: u64,
+    /// `error` messages to live sessions.
+    pub errors: u64,
+    /// Messages that are none of the protocol's.
+    pub unreadable: u64,
+}
+
+/// An event, read once: see `client::heads`.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    event: AuditedEvent,
+    timestamp_ms: Option<u64>,
+}
+
+/// What is read of a record's value. Other fields are the publisher's affair.
+#[derive(Default, Deserialize)]
+struct Value {
+    timestamp: Option<u64>,
+    seq: Option<u64>,
+}
+
+/// A text that is no event.
+enum NoEvent {
+    Gap,
+    Error(String),
+    Other,
+    Unreadable(String),
+}
+
+/// The books of a run.
+#[derive(Debug)]
+pub struct Ledger {
+    /// What arrived, and what did not.
+    pub audit: Audit,
+    /// Of the window, once it has begun.
+    pub latency: Latency,
+    /// Counts.
+    pub tally: Tally,
+    /// When the last session was acknowledged.
+    pub established_last: Option<Instant>,
+    heads: Heads<Head>,
+    causes: BTreeMap<String, u64>,
+    /// The clock of the current harvest.
+    now: Instant,
+    now_ms: u64,
+}
+
+impl Ledger {
+    /// For that many sessions, which choose from these channels.
+    pub fn new(sessions: usize, channels: Vec<PatternName<'static>>) -> Self {
+        Self {
+            audit: Audit::new(sessions, channels),
+            latency: Latency::default(),
+            tally: Tally::default(),
+            established_last: None,
+            heads: Heads::default(),
+            causes: BTreeMap::new(),
+            now: Instant::now(),
+            now_ms: 0,
+        }
+    }
+
+    /// The instant of what comes next: read once per harvest, not per frame.
+    pub fn set_clock(&mut self, now: Instant, now_ms: u64) {
+        self.now = now;
+        self.now_ms = now_ms;
+    }
+
+    /// Every session is settled: what is measured begins now.
+    pub fn begin_window(&mut self) {
+        self.audit.begin_window(self.now_ms);
+        self.latency = Latency::default();
+    }
+
+    /// A text for a live session.
+    pub fn on_text(&mut self, session: usize, text: &[u8]) {
+        let audit = &mut self.audit;
+        match self.heads.head(text, |text| read_event(audit, text)) {
+            Ok(head) => {
+                self.audit.record(session, head.event);
+                if let Some(timestamp_ms) = head.timestamp_ms {
+                    self.latency.record(timestamp_ms, self.now_ms);
+                }
+            }
+            Err(NoEvent::Gap) => self.tally.gaps += 1,
+            Err(NoEvent::Error(why)) => {
+                self.tally.errors += 1;
+                self.note(format!("error message: {why}"));
+            }
+            Err(NoEvent::Unreadable(why)) => self.count_unreadable(&why),
+            Err(NoEvent::Other) => {}
+        }
+    }
+
+    /// A text for a session that waits for its acknowledgement. Events before it are not owed, and not looked at.
+    pub fn on_answer(&mut self, session: usize, subscription: &Subscription, text: &[u8]) -> Said {
+        let message = std::str::from_utf8(text).ok().and_then(|text| ServerMessage::parse(text).ok());
+        match message {
+            Some(ServerMessage::SubscriptionAck(ack)) => match ack.rejected.first() {
+                None => {
+                    self.audit.subscribe(session, subscription.patterns.clone());
+                    self.tally.established += 1;
+                    self.tally.active += 1;
+                    self.established_last = Some(self.now);
+                    Said::Subscribed
+                }
+                Some(rejected) => Said::Refused(format!(
+                    "channel {} rejected: {}: {}",
+                    rejected.channel, rejected.code, rejected.message
+                )),
+            },
+            Some(ServerMessage::Error(error)) => Said::Refused(format!("{}: {}", error.code, error.message)),
+            _ => Said::Nothing,
+        }
+    }
+
+    /// A message that is none of the protocol's.
+    pub fn count_unreadable(&mut self, why: &str) {
+        self.tally.unreadable += 1;
+        self.note(format!("unreadable: {why}"));
+    }
+
+    /// A session ended; `was_live` tells whether it had been acknowledged.
+    pub fn on_end(&mut self, session: usize, was_live: bool, end: End) {
+        if was_live {
+            self.tally.active -= 1;
+            self.audit.end_session(session);
+        }
+        match end {
+            End::Complete => {}
+            End::Refused(why) => {
+                self.tally.refused += 1;
+                self.note(format!("refused: {why}"));
+            }
+            End::Failed(why) => {
+                self.tally.failed += 1;
+                self.note(format!("failed: {why}"));
+            }
+            End::ClosedByServer(why) => {
+                self.tally.closed_by_server += 1;
+                self.note(format!("closed by the server: {why}"));
+            }
+        }
+    }
+
+    /// Why sessions and messages were not as they should be, and how often.
+    pub fn causes(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.causes.iter().map(|(cause, count)| (cause.as_str(), *count))
+    }
+
+    fn note(&mut self, cause: String) {
+        let full = self.causes.len() >= CAUSES_MAX && !self.causes.contains_key(&cause);
+        let cause = if full { "other causes".to_owned() } else { cause };
+        *self.causes.entry(cause).or_default() += 1;
+    }
+}
+
+fn read_event(audit: &mut Audit, text: &[u8]) -> Result<Head, NoEvent> {
+    let text =
+        std::str::from_utf8(text).map_err(|_| NoEvent::Unreadable("a text that is not UTF-8".to_owned()))?;
+    let event = match ServerMessage::parse(text) {
+        Ok(ServerMessage::Event(event)) => event,
+        Ok(ServerMessage::Gap(_)) => return Err(NoEvent::Gap),
+        Ok(ServerMessage::Error(error)) => {
+            return Err(NoEvent::Error(format!("{}: {}", error.code, error.message)));
+        }
+        Ok(_) | Err(ServerMessageError::UnknownType) => return Err(NoEvent::Other),
+        Err(error) => return Err(NoEvent::Unreadable(error.to_string())),
+    };
+    let value =
+        event.data.and_then(|data| serde_json::from_str::<Value>(data.get()).ok()).unwrap_or_default();
+    let event = audit
+        .describe(&event.channel, event.pos, value.seq, value.timestamp)
+        .map_err(|error| NoEvent::Unreadable(error.to_string()))?;
+    Ok(Head { event, timestamp_ms: value.timestamp })
+}

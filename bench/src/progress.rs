@@ -1,0 +1,171 @@
+//! What one sees while a run goes on: bars on a terminal, elsewhere a plain line each 10 s. All on standard error, so
+//! that the summary alone is on standard output.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::health::ServerHealth;
+use crate::report::grouped;
+
+const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is shown.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// How far the phase is, and of how much.
+    pub done: u64,
+    /// In the unit of the phase.
+    pub total: u64,
+    /// Sessions that are live.
+    pub active: u64,
+    /// Sessions that ended badly.
+    pub lost_sessions: u64,
+    /// Events that arrived so far.
+    pub delivered: u64,
+    /// Of the phase so far.
+    pub latency_ms_p99: Option<u64>,
+    /// The newest.
+    pub server: Option<ServerHealth>,
+}
+
+/// What the run is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Sessions are opened.
+    Ramp,
+    /// Sessions are held.
+    Hold,
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ramp => "ramp",
+            Self::Hold => "hold",
+        }
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Self::Ramp => "{prefix} {wide_bar} {pos}/{len} sessions  {msg}",
+            Self::Hold => "{prefix} {wide_bar} {pos}/{len} s  {msg}",
+        }
+    }
+}
+
+/// The progress of one run.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<(Phase, ProgressBar)>,
+    is_terminal: bool,
+    shown_at: Instant,
+    delivered_then: u64,
+}
+
+impl Progress {
+    /// Begins at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { bar: None, is_terminal: std::io::stderr().is_terminal(), shown_at: now, delivered_then: 0 }
+    }
+
+    /// When `show` is due next.
+    pub fn due_at(&self) -> Instant {
+        self.shown_at + if self.is_terminal { TERMINAL_INTERVAL } else { PLAIN_INTERVAL }
+    }
+
+    /// Shows where the run stands.
+    pub fn show(&mut self, now: Instant, phase: Phase, snapshot: &Snapshot) {
+        let seconds = now.duration_since(self.shown_at).as_secs_f64();
+        let delivered = snapshot.delivered.saturating_sub(self.delivered_then);
+        let deliveries_per_s = if seconds > 0.0 { delivered as f64 / seconds } else { 0.0 };
+        self.shown_at = now;
+        self.delivered_then = snapshot.delivered;
+        let text = describe(snapshot, deliveries_per_s);
+        if !self.is_terminal {
+            eprintln!("{} {}/{} {text}", phase.name(), snapshot.done, snapshot.total);
+            return;
+        }
+        let bar = self.bar(phase);
+        bar.set_length(snapshot.total);
+        bar.set_position(snapshot.done);
+        bar.set_message(text);
+    }
+
+    /// Takes the last bar off.
+    pub fn finish(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn bar(&mut self, phase: Phase) -> &ProgressBar {
+        if self.bar.as_ref().is_none_or(|(shown, _)| *shown != phase) {
+            // The finished phase's bar stays on the screen.
+            if let Some((_, bar)) = self.bar.take() {
+                bar.abandon();
+            }
+            let style = ProgressStyle::with_template(phase.template()).expect("the templates are valid");
+            self.bar = Some((phase, ProgressBar::no_length().with_style(style).with_prefix(phase.name())));
+        }
+        &self.bar.as_ref().expect("made above").1
+    }
+}
+
+fn describe(snapshot: &Snapshot, deliveries_per_s: f64) -> String {
+    let mut text = format!("active {}", grouped(snapshot.active));
+    if snapshot.lost_sessions > 0 {
+        text.push_str(&format!("  bad {}", grouped(snapshot.lost_sessions)));
+    }
+    text.push_str(&format!("  {}/s", grouped(deliveries_per_s.round() as u64)));
+    if let Some(p99) = snapshot.latency_ms_p99 {
+        text.push_str(&format!("  p99 {p99} ms"));
+    }
+    if let Some(server) = &snapshot.server {
+        text.push_str(&format!("  server {}", server.status));
+        if let Some(cpu) = server.cpu_percent {
+            text.push_str(&format!(" {cpu:.0}% CPU"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_valid() {
+        for phase in [Phase::Ramp, Phase::Hold] {
+            assert!(ProgressStyle::with_template(phase.template()).is_ok(), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_tells_what_there_is_to_tell() {
+        let server = ServerHealth {
+            status: "healthy".to_owned(),
+            cpu_percent: Some(41.7),
+            cpu_percent_max: None,
+            memory_percent: None,
+            connections: None,
+        };
+        let mut snapshot = Snapshot {
+            done: 1,
+            total: 2,
+            active: 12_000,
+            lost_sessions: 0,
+            delivered: 0,
+            latency_ms_p99: None,
+            server: None,
+        };
+        assert_eq!(describe(&snapshot, 0.0), "active 12,000  0/s");
+        (snapshot.latency_ms_p99, snapshot.server, snapshot.lost_sessions) = (Some(9), Some(server), 3);
+        assert_eq!(
+            describe(&snapshot, 59_999.6),
+            "active 12,000  bad 3  60,000/s  p99 9 ms  server healthy 42% CPU"
+        );
+    }
+}

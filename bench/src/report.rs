@@ -1,0 +1,277 @@
+//! What a run comes to: the verdict with its reasons, as a table for people and as JSON for programs.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::health::ServerHealth;
+use crate::latency::Percentiles;
+
+/// The load generator's own cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Generator {
+    /// CPU of this process while the sessions were held, in cores.
+    pub cpu_cores: f64,
+}
+
+/// The result of a run. Its fields are the keys of the JSON.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Report {
+    pub scenario: &'static str,
+    pub connections: u64,
+    pub established: u64,
+    pub expected: u64,
+    pub delivered: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
+    pub gaps: u64,
+    pub refused: u64,
+    pub failed: u64,
+    pub closed_by_server: u64,
+    pub unrequested: u64,
+    pub unreadable: u64,
+    pub errors: u64,
+    pub unsequenced: u64,
+    pub held_s: f64,
+    pub deliveries_per_s: f64,
+    pub latency_ms: Option<Percentiles>,
+    pub timestamps_in_the_future: u64,
+    pub server: Option<ServerHealth>,
+    pub handshakes_per_s: f64,
+    pub generator: Generator,
+    pub seed: u64,
+    pub interrupted: bool,
+    pub causes: Vec<Cause>,
+    pub passed: bool,
+    pub reasons: Vec<String>,
+}
+
+/// Why sessions or messages were not as they should be.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cause {
+    /// A sentence.
+    pub cause: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl Report {
+    /// Sets the verdict. Anything that a client would notice fails the run.
+    pub fn judge(&mut self) {
+        if self.established == 0 {
+            let why =
+                self.causes.first().map_or("interrupted before the first", |cause| cause.cause.as_str());
+            self.reasons.push(format!("no session could be established: {why}"));
+            return;
+        }
+        let faults = [
+            (self.lost, "events lost"),
+            (self.duplicated, "events duplicated"),
+            (self.reordered, "events out of order"),
+            (self.gaps, "losses announced by a gap"),
+            (self.unrequested, "events of channels that were not subscribed to"),
+            (self.unreadable, "unreadable messages"),
+            (self.errors, "error messages from the server"),
+            (self.refused, "sessions refused"),
+            (self.failed, "sessions failed"),
+            (self.closed_by_server, "sessions closed by the server"),
+        ];
+        let faults = faults.into_iter().filter(|(count, _)| *count > 0);
+        self.reasons.extend(faults.map(|(count, what)| format!("{} {what}", grouped(count))));
+        if self.delivered == 0 {
+            self.reasons
+                .push("nothing was delivered at all: is anything published to these channels?".to_owned());
+        }
+        self.passed = self.reasons.is_empty();
+    }
+
+    /// Writes the JSON.
+    pub fn write_json(&self, path: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        fs::write(path, text)
+    }
+
+    /// The table, the causes and the verdict.
+    pub fn summary(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(vec!["sustained", ""]);
+        for (name, value) in self.rows() {
+            table.add_row(vec![name.to_owned(), value]);
+        }
+        let mut text = format!("{table}\n");
+        for Cause { cause, count } in &self.causes {
+            let _ = writeln!(text, "{:>9}x {cause}", grouped(*count));
+        }
+        if self.interrupted {
+            text.push_str("Interrupted: this is what was until then.\n");
+        }
+        if self.timestamps_in_the_future > 0 {
+            let count = grouped(self.timestamps_in_the_future);
+            let _ = writeln!(
+                text,
+                "{count} timestamps were in the future: the publisher's clock is ahead; latencies are too low."
+            );
+        }
+        if self.unsequenced > 0 {
+            let count = grouped(self.unsequenced);
+            let _ = writeln!(text, "{count} events carried no seq: loss among them cannot be proven.");
+        }
+        match self.passed {
+            true => text.push_str("PASSED: nothing lost, duplicated or out of order.\n"),
+            false => {
+                let _ = writeln!(text, "FAILED: {}.", self.reasons.join("; "));
+            }
+        }
+        text
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let latency = self.latency_ms.map_or("-".to_owned(), |latency| {
+            let Percentiles { p50, p90, p99, p999, max } = latency;
+            format!("{p50} / {p90} / {p99} / {p999} / {max}")
+        });
+        let mut rows = vec![
+            (
+                "sessions established",
+                format!("{} of {}", grouped(self.established), grouped(self.connections)),
+            ),
+            (
+                "refused / failed / closed by the server",
+                format!(
+                    "{} / {} / {}",
+                    grouped(self.refused),
+                    grouped(self.failed),
+                    grouped(self.closed_by_server)
+                ),
+            ),
+            ("handshakes/s", format!("{:.1}", self.handshakes_per_s)),
+            ("held", format!("{:.1} s", self.held_s)),
+            ("deliveries expected", grouped(self.expected)),
+            ("deliveries", grouped(self.delivered)),
+            (
+                "lost / duplicated / out of order",
+                format!(
+                    "{} / {} / {}",
+                    grouped(self.lost),
+                    grouped(self.duplicated),
+                    grouped(self.reordered)
+                ),
+            ),
+            ("gaps announced", grouped(self.gaps)),
+            ("deliveries/s while held", grouped(self.deliveries_per_s.round() as u64)),
+            ("latency ms p50 / p90 / p99 / p99.9 / max", latency),
+            ("generator CPU", format!("{:.3} cores", self.generator.cpu_cores)),
+        ];
+        if let Some(server) = &self.server {
+            let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}%"));
+            let (now, most) = (percent(server.cpu_percent), percent(server.cpu_percent_max));
+            rows.push(("server health", server.status.clone()));
+            rows.push((
+                "server CPU / most / memory",
+                format!("{now} / {most} / {}", percent(server.memory_percent)),
+            ));
+        }
+        rows
+    }
+}
+
+/// A number with its thousands set apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean() -> Report {
+        Report {
+            scenario: "sustained",
+            connections: 10,
+            established: 10,
+            expected: 1_000,
+            delivered: 1_000,
+            lost: 0,
+            duplicated: 0,
+            reordered: 0,
+            gaps: 0,
+            refused: 0,
+            failed: 0,
+            closed_by_server: 0,
+            unrequested: 0,
+            unreadable: 0,
+            errors: 0,
+            unsequenced: 0,
+            held_s: 1.0,
+            deliveries_per_s: 1_000.0,
+            latency_ms: Some(Percentiles { p50: 1, p90: 2, p99: 3, p999: 4, max: 5 }),
+            timestamps_in_the_future: 0,
+            server: None,
+            handshakes_per_s: 100.0,
+            generator: Generator { cpu_cores: 0.01 },
+            seed: 1,
+            interrupted: false,
+            causes: Vec::new(),
+            passed: false,
+            reasons: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_clean_run_passes() {
+        let mut report = clean();
+        report.judge();
+        assert!(report.passed && report.reasons.is_empty());
+        assert!(report.summary().contains("PASSED"));
+    }
+
+    #[test]
+    fn every_fault_fails_the_run_and_is_named() {
+        type Fault = (fn(&mut Report), &'static str);
+        let faults: [Fault; 12] = [
+            (|report| report.established = 0, "no session"),
+            (|report| report.lost = 1_234, "1,234 events lost"),
+            (|report| report.duplicated = 1, "duplicated"),
+            (|report| report.reordered = 1, "out of order"),
+            (|report| report.gaps = 1, "gap"),
+            (|report| report.unrequested = 1, "not subscribed"),
+            (|report| report.unreadable = 1, "unreadable"),
+            (|report| report.errors = 1, "error messages"),
+            (|report| report.refused = 1, "refused"),
+            (|report| report.failed = 1, "failed"),
+            (|report| report.closed_by_server = 1, "closed by the server"),
+            (|report| report.delivered = 0, "nothing was delivered"),
+        ];
+        for (fault, says) in faults {
+            let mut report = clean();
+            fault(&mut report);
+            report.judge();
+            assert!(!report.passed, "{says}");
+            assert_eq!(report.reasons.len(), 1);
+            assert!(report.reasons[0].contains(says), "{:?}", report.reasons);
+            assert!(report.summary().contains(says));
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,3 @@
+//! What can be run, one file each.
+
+pub mod sustained;
