@@ -1,7 +1,11 @@
 //! Which CPU runs which shard.
 //!
-//! Only chooses; the executor of a shard pins itself. Honours the affinity mask that the process was started with (taskset,
+//! The executor of a shard pins itself; every other thread is kept off the shards' CPUs where there are others. Honours the affinity mask that the process was started with (taskset,
 //! a cgroup's cpuset). A CPU quota (WS_CPU_LIMIT) limits how many shards there are, not where they run.
+
+use std::io;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Shards cannot be placed. Not recoverable: `main` prints it and exits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,9 +52,43 @@ pub fn choose(allowed: &[usize], shards: usize) -> Result<Vec<usize>, PlacementE
     Ok(cpus.split_off(left_to_others))
 }
 
+/// Keeps the calling thread, and those that it will start (librdkafka's among them), off the CPUs of the shards; where
+/// these are all that the process may use, it changes nothing.
+///
+/// # Errors
+/// sched_setaffinity(2) refuses.
+pub fn leave_to_shards(allowed: &[usize], shards: &[usize]) -> io::Result<()> {
+    let others = others(allowed, shards);
+    if others.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    others.into_iter().for_each(|cpu| set.set(cpu));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+fn others(allowed: &[usize], shards: &[usize]) -> Vec<usize> {
+    allowed.iter().copied().filter(|cpu| !shards.contains(cpu) && *cpu < CpuSet::MAX_CPU).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_shard_keeps_off_their_cpus_unless_there_are_no_others() {
+        assert_eq!(others(&[0, 1, 2, 3], &[3]), [0, 1, 2]);
+        assert!(others(&[0, 1], &[0, 1]).is_empty());
+        let allowed = allowed_cpus();
+        std::thread::spawn(move || {
+            let shards = choose(&allowed, 1).expect("there is a CPU");
+            leave_to_shards(&allowed, &shards).expect("a thread may narrow its own affinity");
+            let expected = if allowed.len() > 1 { others(&allowed, &shards) } else { allowed };
+            assert_eq!(allowed_cpus(), expected);
+        })
+        .join()
+        .expect("no assertion failed");
+    }
 
     #[test]
     fn the_lowest_cpus_are_left_to_others_while_there_are_more_cpus_than_shards() {

@@ -34,13 +34,14 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     // Before any other thread, so that none of them takes the signals.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let cpus = place(&config)?;
     let listener = listen(&config)?;
     let address = listener.local_addr()?;
     let mut dev = if config.dev { Some(Dev::start(&mut config)?) } else { None };
     let shared = Arc::new(Shared::new(config.shards.count, dev.as_ref().map(Dev::brokers)));
     let config = Arc::new(config);
     let control = Control::start(config.kafka.clone(), Arc::clone(&shared.kafka))?;
-    let (shard, waker) = start_shard(&config, &shared, listener, &control)?;
+    let (shard, waker) = start_shard(&config, &shared, listener, cpus.first().copied(), &control)?;
     if let Some(dev) = &mut dev {
         dev.simulate(config.dev_event_rate)?;
         banner(&config, address, &dev.brokers());
@@ -53,6 +54,19 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         info!("stopped");
     }
     result
+}
+
+/// Chooses each shard's CPU and keeps every other thread off it: all of them are started by this one. Without pinning,
+/// nothing.
+fn place(config: &Config) -> anyhow::Result<Vec<usize>> {
+    if !config.shards.pinning {
+        return Ok(Vec::new());
+    }
+    let allowed = placement::allowed_cpus();
+    let cpus = placement::choose(&allowed, config.shards.count)?;
+    placement::leave_to_shards(&allowed, &cpus)
+        .context("the other threads could not be kept off the shards' CPUs")?;
+    Ok(cpus)
 }
 
 fn listen(config: &Config) -> anyhow::Result<TcpListener> {
@@ -89,13 +103,9 @@ fn start_shard(
     config: &Arc<Config>,
     shared: &Arc<Shared>,
     listener: TcpListener,
+    cpu: Option<usize>,
     control: &Control,
 ) -> anyhow::Result<(ShardThread, Waker)> {
-    let cpu = if config.shards.pinning {
-        placement::choose(&placement::allowed_cpus(), config.shards.count)?.first().copied()
-    } else {
-        None
-    };
     let (wakers, woken) = channel();
     let thread = shard::start(Setup {
         config: Arc::clone(config),
