@@ -158,7 +158,7 @@ pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
         findings.err("the gateway is shutting down".to_owned());
     }
     let checks = Checks {
-        kafka: kafka(&picture.kafka, &mut findings),
+        kafka: kafka(&picture.kafka, picture.config.kafka.topics.len(), &mut findings),
         capacity: capacity(picture, &mut findings),
         memory: memory(picture, &mut findings),
         cpu: cpu(picture),
@@ -183,7 +183,7 @@ pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
     }
 }
 
-fn kafka(status: &Status, findings: &mut Findings) -> KafkaCheck {
+fn kafka(status: &Status, topics: usize, findings: &mut Findings) -> KafkaCheck {
     let ((), healthy) = findings.check(|findings| {
         if let Some(obstacle) = obstacle(status) {
             return findings.err(obstacle);
@@ -201,7 +201,7 @@ fn kafka(status: &Status, findings: &mut Findings) -> KafkaCheck {
     KafkaCheck {
         status: status.word(),
         healthy,
-        topics: status.topics,
+        topics,
         topics_missing: status.topics_missing.clone(),
         partitions: status.partitions,
         error: status.error.clone(),

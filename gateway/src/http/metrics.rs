@@ -44,7 +44,7 @@ impl Collector for Metrics {
         process(&mut page, &self.config, &self.shared)?;
         connections(&mut page)?;
         clients(&mut page)?;
-        kafka(&mut page, &self.shared)?;
+        kafka(&mut page, &self.config, &self.shared)?;
         delivery(&mut page)?;
         turns(&mut page)
     }
@@ -56,18 +56,28 @@ fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), 
     page.gauge(
         "ws_uptime",
         "Since the process started",
-        seconds(),
+        Some(&Unit::Seconds),
         shared.started_at.elapsed().as_secs_f64(),
     )?;
     let vitals = shared.vitals.read();
-    page.gauge("ws_memory", "Resident memory of the process", Some(Unit::Bytes), vitals.rss_bytes)?;
+    page.gauge("ws_memory", "Resident memory of the process", Some(&Unit::Bytes), vitals.rss_bytes)?;
     if let Some(bytes) = config.allocation.memory_bytes {
-        page.gauge("ws_memory_limit", "Memory that the process may use", Some(Unit::Bytes), bytes)?;
+        page.gauge("ws_memory_limit", "Memory that the process may use", Some(&Unit::Bytes), bytes)?;
     }
     if let Some(cores) = config.allocation.cpu_cores {
         let percent = 100.0 * vitals.cpu_cores / cores;
-        page.gauge("ws_cpu_usage", "CPU use of the process, of its allocation", unit("percent"), percent)?;
-        page.gauge("ws_cpu_allocation", "CPU that the process may use", unit("cores"), cores)?;
+        page.gauge(
+            "ws_cpu_usage",
+            "CPU use of the process, of its allocation",
+            Some(&Unit::Other("percent".to_owned())),
+            percent,
+        )?;
+        page.gauge(
+            "ws_cpu_allocation",
+            "CPU that the process may use",
+            Some(&Unit::Other("cores".to_owned())),
+            cores,
+        )?;
     }
     let connections_max = config.listen.connections_max as u64;
     page.gauge("ws_connections_max", "Sessions that there may be at once", None, connections_max)?;
@@ -118,7 +128,7 @@ fn clients(page: &mut Page<'_>) -> Result<(), Error> {
     page.shard_gauge("ws_channels", "Channels and wildcards with a subscriber", |it| it.channels)
 }
 
-fn kafka(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
+fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_kafka_messages_received", "Records polled", |it| it.records)?;
     page.counters_by::<RecordSkipped, _>(
         "ws_kafka_records_skipped",
@@ -129,7 +139,7 @@ fn kafka(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     let status = shared.kafka.read();
     let connected = u64::from(status.connected);
     page.gauge("ws_kafka_connected", "1 while the brokers answer, else 0", None, connected)?;
-    page.gauge("ws_kafka_topics", "Topics to be read", None, status.topics as u64)?;
+    page.gauge("ws_kafka_topics", "Topics to be read", None, config.kafka.topics.len() as u64)?;
     let missing = status.topics_missing.len() as u64;
     page.gauge("ws_kafka_topics_missing", "Of these, topics that the brokers do not have", None, missing)?;
     page.gauge("ws_kafka_partitions", "Partitions that are read", None, status.partitions as u64)
@@ -155,14 +165,14 @@ fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
     page.counter("ws_sends", "Sends that a socket took something of", |it| it.sends)?;
     page.counter("ws_sends_full", "Sends that a full socket cut short", |it| it.sends_full)?;
     let help = "From the poll of a record, or from its timestamp, to its frame in a socket";
-    page.histograms("ws_delivery_latency", help, seconds(), &DURATION_BUCKETS, |it| {
+    page.histograms("ws_delivery_latency", help, Some(&Unit::Seconds), &DURATION_BUCKETS, |it| {
         [([("from", "poll")], &it.latency_from_poll), ([("from", "record")], &it.latency_from_record)]
     })?;
     page.histograms("ws_frames_per_send", "Frames of one send", None, &FRAMES_BUCKETS, |it| {
         [([], &it.frames_per_send)]
     })?;
     let help = "One egress slice: sends to sessions until the slice's bound of sends or of time";
-    page.histograms("ws_pass", help, seconds(), &DURATION_BUCKETS, |it| [([], &it.slices)])
+    page.histograms("ws_pass", help, Some(&Unit::Seconds), &DURATION_BUCKETS, |it| [([], &it.slices)])
 }
 
 fn turns(page: &mut Page<'_>) -> Result<(), Error> {
@@ -187,14 +197,6 @@ fn count_of<L: Label<N>, const N: usize>(counts: &ByLabel<N>, label: L) -> u64 {
     counts.iter::<L>().nth(label.index()).map_or(0, |(_, count)| count)
 }
 
-fn seconds() -> Option<Unit> {
-    Some(Unit::Seconds)
-}
-
-fn unit(name: &str) -> Option<Unit> {
-    Some(Unit::Other(name.to_owned()))
-}
-
 /// A label's name and value.
 type Text = (&'static str, &'static str);
 
@@ -211,14 +213,14 @@ impl Page<'_> {
     }
 
     /// Of the process.
-    fn gauge<V: EncodeGaugeValue>(
+    fn gauge<V: EncodeGaugeValue + Copy>(
         &mut self,
         name: &str,
         help: &str,
-        unit: Option<Unit>,
+        unit: Option<&Unit>,
         value: V,
     ) -> Result<(), Error> {
-        self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?.encode_gauge(&value)
+        self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
     }
 
     /// Of each shard.
@@ -266,11 +268,11 @@ impl Page<'_> {
         &mut self,
         name: &str,
         help: &str,
-        unit: Option<Unit>,
+        unit: Option<&Unit>,
         bounds: &[f64],
         of: impl Fn(&Counters) -> [([Text; N], &Histogram); M],
     ) -> Result<(), Error> {
-        let mut metric = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
+        let mut metric = self.encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
         for (shard, counters) in &self.shards {
             for (labels, histogram) in of(counters) {
                 encode_histogram(metric.encode_family(&([("shard", shard)], labels))?, bounds, histogram)?;
