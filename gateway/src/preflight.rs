@@ -3,7 +3,7 @@
 //! Raises the soft limits of open files and locked memory to the hard ones; then, on a thread of its own, sets up a socket
 //! driver of a shard's size, lets one connection over loopback be accepted, read, answered and closed, and makes an executor.
 //! Each failure says what likely caused it and the command that mends it. It says nothing about the port, the CPUs or the
-//! brokers. Called once, on the main thread; what it has set up is gone when it returns, but for the limits.
+//! brokers. Called once, on the main thread.
 
 use std::fmt::Display;
 use std::fs;
@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -94,15 +94,19 @@ fn check_descriptors(config: &Config, allowed: Option<u64>) -> Result<(), Prefli
 }
 
 fn try_out(options: &DriverOptions) -> Result<(), PreflightError> {
+    try_driver(options)?;
+    // As the shards make theirs, except for the CPU. glommio 0.9 leaves one eventfd open.
+    let executor = LocalExecutorBuilder::new(Placement::Unbound).name("preflight").io_memory(64 << 10).make();
+    executor.map_err(executor_refused)?.run(async {});
+    Ok(())
+}
+
+fn try_driver(options: &DriverOptions) -> Result<(), PreflightError> {
     let mut driver = Driver::new(options).map_err(|error| {
         let errno = error.errno().map(Errno::from_raw_os_error);
         refused(&error, errno)
     })?;
-    exchange(&mut driver).map_err(|error| refused(&format!("on loopback: {error}"), errno_of(&error)))?;
-    // As the shards make theirs, except for the CPU.
-    let executor = LocalExecutorBuilder::new(Placement::Unbound).name("preflight").io_memory(64 << 10).make();
-    executor.map_err(executor_refused)?.run(async {});
-    Ok(())
+    exchange(&mut driver).map_err(|error| refused(&format!("on loopback: {error}"), errno_of(&error)))
 }
 
 /// One connection's life, as the shards live it: accept, receive, send, close.
@@ -180,7 +184,8 @@ fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
 fn executor_refused(error: GlommioError<()>) -> PreflightError {
     let failure = format!("the executor: {error}");
     let errno = match error {
-        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(..)) => Some(Errno::NOMEM),
+        // glommio's own check of the limit, which reaches us as an error without a number.
+        _ if failure.contains("MemLockLimit") => Some(Errno::NOMEM),
         GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => {
             errno_of(&error)
         }
