@@ -1,13 +1,16 @@
 //! How long events take from their `timestamp` to this process.
 //!
 //! The timestamp is in whole milliseconds, so a latency is known to 1 ms and no better. The publisher stamps the instant an event was
-//! due (an open loop), so a late publisher counts as latency too. The receive instant is that of the harvest which brought
-//! the frame, by the machine's clock: publisher and generator need clocks in step.
+//! due (an open loop), so a late publisher counts as latency too. The receive instant is when the frame is read from its socket, by this
+//! machine's clock: publisher and generator need clocks in step.
 
 use hdrhistogram::Histogram;
 
 /// Latencies above it count as it.
 const LATENCY_MS_MAX: u64 = 3_600_000;
+
+/// Timestamps are cut to milliseconds and the receive instant is shared by a few frames: this much is no clock ahead.
+const ROUNDING_MS: u64 = 1;
 
 /// Percentiles in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -41,7 +44,7 @@ impl Default for Latency {
 impl Latency {
     /// One delivery.
     pub fn record(&mut self, timestamp_ms: u64, now_ms: u64) {
-        self.in_the_future += u64::from(timestamp_ms > now_ms);
+        self.in_the_future += u64::from(timestamp_ms > now_ms.saturating_add(ROUNDING_MS));
         self.histogram.saturating_record(now_ms.saturating_sub(timestamp_ms));
     }
 
@@ -84,6 +87,8 @@ mod tests {
     fn a_clock_that_is_ahead_is_noticed_and_an_absurd_latency_is_bounded() {
         let mut latency = Latency::default();
         latency.record(2_000, 1_999);
+        assert_eq!(latency.in_the_future(), 0);
+        latency.record(2_000, 1_998);
         assert_eq!(latency.in_the_future(), 1);
         assert_eq!(latency.percentiles().map(|percentiles| percentiles.max), Some(0));
         latency.record(0, u64::MAX);

@@ -84,7 +84,7 @@ pub struct Ledger {
     pub established_last: Option<Instant>,
     heads: Heads<Head>,
     causes: BTreeMap<String, u64>,
-    /// The clock of the current harvest.
+    /// The clock of the current events.
     now: Instant,
     now_ms: u64,
 }
@@ -104,7 +104,7 @@ impl Ledger {
         }
     }
 
-    /// The instant of what comes next: read once per harvest, not per frame.
+    /// The instant of what comes next: read now and then during a harvest, not per frame.
     pub fn set_clock(&mut self, now: Instant, now_ms: u64) {
         self.now = now;
         self.now_ms = now_ms;

@@ -18,10 +18,14 @@ use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SetupError, Sock
 use super::session::{End, Session};
 use super::target::{self, Target};
 use crate::ledger::Ledger;
+use crate::machine::clock_ms;
 use crate::subscriptions::Subscription;
 
 /// Events of one harvest. Beyond it answers and new connections would wait too long.
 const EVENTS_PER_TURN: usize = 4_096;
+/// Events between two looks at the clock. A look for each would cost more than its share of a frame; one for a whole
+/// harvest would make its last frames look younger than they are.
+const EVENTS_PER_CLOCK: usize = 16;
 /// A server that does not read this much is not reading.
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
@@ -117,6 +121,9 @@ impl Sessions {
         while events < EVENTS_PER_TURN
             && let Some(event) = self.driver.next_event(now)?
         {
+            if events.is_multiple_of(EVENTS_PER_CLOCK) {
+                ledger.set_clock(Instant::now(), clock_ms());
+            }
             events += 1;
             self.crowd.on_event(event, self.server, ledger);
         }

@@ -224,7 +224,6 @@ impl<'r> Run<'r> {
     /// One turn of everything; sleeps until `wake_at` at the latest when nothing happened.
     fn turn(&mut self, wake_at: Instant) -> io::Result<()> {
         let now = Instant::now();
-        self.ledger.set_clock(now, clock_ms());
         self.send_heartbeats(now);
         let events = self.sessions.turn(now, &mut self.ledger)?;
         if now >= self.progress.due_at() {
