@@ -96,10 +96,11 @@ impl Broadcaster {
             let now = self.turn()?;
             if self.clients.len() > last.1 {
                 last = (now, self.clients.len());
-            }
-            let exited = receiver.try_wait().map_err(|error| error.to_string())?.is_some();
-            if exited || now > last.0 + PATIENCE {
-                return Err(format!("the receiver stopped at {} connections", self.clients.len()));
+            } else {
+                let exited = receiver.try_wait().map_err(|error| error.to_string())?.is_some();
+                if exited || now > last.0 + PATIENCE {
+                    return Err(format!("the receiver stopped at {} connections", self.clients.len()));
+                }
             }
             sleep(&mut self.driver, now + Duration::from_millis(100)).map_err(|error| error.to_string())?;
         }
