@@ -94,7 +94,7 @@ impl Echo {
                     self.egress.enqueue(session);
                 }
                 Progress::Http(request) => {
-                    self.finish(socket, request.respond(404, "text/plain", &[], b"echo: /ws\n"))
+                    self.finish(socket, request.respond(404, "text/plain", &[], b"echo: /ws\n"));
                 }
                 Progress::Refuse { response, .. } => self.finish(socket, response),
             },

@@ -1,12 +1,11 @@
 //! What happens to a shard's connections, from accept to close: plain state, no I/O.
 //!
-//! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. A connection ends
-//! in one of three ways: `finish` (last words, then a close in order), `lose` (the connection is broken), or the driver's
-//! `Closed`, after which its slot is free. Each is counted once, with its reason.
+//! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. How a connection
+//! ends stands in `endings`; after the driver's `Closed` its slot is free.
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, warn};
 use wire::{Driver, Readings, SocketId};
@@ -16,6 +15,7 @@ use super::broadcast::{self, Audience};
 use super::channels::Channels;
 use super::dialogue::Dialogue;
 use super::egress::Egress;
+use super::endings;
 use super::frames::Frames;
 use super::outbox::OutboxLimits;
 use super::sessions::{Session, Sessions, Stage, Unfinished};
@@ -25,17 +25,9 @@ use crate::http::Http;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
 use crate::limits;
-use crate::metrics::{Counters, Disconnect, GapCause, HttpRoute, Refusal};
-use crate::session::{Inbound, Outcome, Progress, framing, refusal_response};
+use crate::metrics::{Counters, GapCause, HttpRoute, Refusal};
+use crate::session::{Inbound, Progress};
 use crate::throttle::Throttle;
-
-/// Close codes of RFC 6455 7.4.1 that the gateway itself sends.
-mod close_code {
-    pub(super) const GOING_AWAY: u16 = 1001;
-    pub(super) const MESSAGE_TOO_BIG: u16 = 1009;
-    pub(super) const POLICY: u16 = 1008;
-    pub(super) const TRY_AGAIN_LATER: u16 = 1013;
-}
 
 /// See the module.
 pub struct Connections {
@@ -45,21 +37,21 @@ pub struct Connections {
     pub egress: Egress,
     /// Handshakes that may still be answered in this turn.
     pub handshakes_left: usize,
-    sessions: Sessions,
-    channels: Channels,
-    frames: Frames,
-    wheel: Wheel<SocketId>,
+    pub(super) sessions: Sessions,
+    pub(super) channels: Channels,
+    pub(super) frames: Frames,
+    pub(super) wheel: Wheel<SocketId>,
     http: Http,
-    outbox_limits: OutboxLimits,
+    pub(super) outbox_limits: OutboxLimits,
     connections_max: usize,
     channels_max: usize,
     message_bytes_max: usize,
     /// Of messages that have begun, over all sessions.
-    inbound_bytes: usize,
+    pub(super) inbound_bytes: usize,
     broadcasts: u64,
-    is_shutting_down: bool,
+    pub(super) is_shutting_down: bool,
     replies: Vec<u8>,
-    overflowed: Vec<SocketId>,
+    pub(super) overflowed: Vec<SocketId>,
     broken: Vec<SocketId>,
     accept_complaints: Throttle,
 }
@@ -130,7 +122,7 @@ impl Connections {
             Stage::Handshake(handshake) => match handshake.feed(bytes) {
                 Progress::Incomplete => {}
                 Progress::Upgrade { response, leftover } => {
-                    self.upgrade(socket, response, now);
+                    self.upgrade(socket, &response, now);
                     if !leftover.is_empty() {
                         self.receive_messages(socket, &bytes[leftover], now, cut);
                     }
@@ -148,32 +140,6 @@ impl Connections {
                 }
             },
             Stage::Finishing => {}
-        }
-    }
-
-    /// The peer sends no more.
-    pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        match session.stage {
-            Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
-            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
-            // Its request was answered: the answer is still worth sending.
-            Stage::Finishing => {}
-        }
-    }
-
-    /// The connection broke.
-    pub fn connection_lost(&mut self, socket: SocketId, now: Instant) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        match session.stage {
-            Stage::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
-            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
-            Stage::Finishing => {}
-        }
-        if let Some(session) = self.sessions.find(socket) {
-            let discarded = session.outbox.clear(&mut self.frames);
-            self.counters.frames_discarded += discarded as u64;
-            self.egress.abandon(socket);
         }
     }
 
@@ -233,24 +199,6 @@ impl Connections {
         }
     }
 
-    /// Says goodbye to everyone.
-    pub fn shut_down(&mut self, now: Instant) {
-        self.is_shutting_down = true;
-        let sockets: Vec<_> = self.sessions.sockets().collect();
-        for socket in sockets {
-            let Some(session) = self.sessions.find(socket) else { continue };
-            match session.stage {
-                Stage::Open(_) => {
-                    let farewell =
-                        close_frame(close_code::GOING_AWAY, "the gateway is shutting down: connect again");
-                    self.end(socket, Disconnect::Shutdown, farewell, now);
-                }
-                Stage::Handshake(_) => self.refuse(socket, Refusal::Shutdown, shutting_down(), now),
-                Stage::Finishing => {}
-            }
-        }
-    }
-
     /// The counters, with what there is now.
     pub fn count(&mut self, readings: &Readings) -> Counters {
         let mut counters = self.counters;
@@ -277,21 +225,13 @@ impl Connections {
         (audience, &mut self.overflowed)
     }
 
-    fn close_overflowed(&mut self, now: Instant) {
-        while let Some(socket) = self.overflowed.pop() {
-            let reason = "too slow: events came faster than they were read; connect again";
-            self.discard(socket);
-            self.end(socket, Disconnect::SlowConsumer, close_frame(close_code::POLICY, reason), now);
-        }
-    }
-
-    fn upgrade(&mut self, socket: SocketId, response: Vec<u8>, now: Instant) {
+    fn upgrade(&mut self, socket: SocketId, response: &[u8], now: Instant) {
         self.handshakes_left = self.handshakes_left.saturating_sub(1);
         if self.is_shutting_down {
-            return self.refuse(socket, Refusal::Shutdown, shutting_down(), now);
+            return self.refuse(socket, Refusal::Shutdown, endings::shutting_down(), now);
         }
         if self.counters.sessions >= self.connections_max as u64 {
-            return self.refuse(socket, Refusal::MaxConnections, full(self.connections_max), now);
+            return self.refuse(socket, Refusal::MaxConnections, endings::full(self.connections_max), now);
         }
         let Some(session) = self.sessions.find(socket) else { return };
         session.stage = Stage::Open(Inbound::new(self.message_bytes_max));
@@ -299,7 +239,7 @@ impl Connections {
         session.pinged_at = now;
         session
             .outbox
-            .push_control(&self.outbox_limits, |out| out.extend_from_slice(&response))
+            .push_control(&self.outbox_limits, |out| out.extend_from_slice(response))
             .expect("it is empty");
         self.egress.enqueue(session);
         self.counters.sessions_opened += 1;
@@ -330,38 +270,8 @@ impl Connections {
         if !session.outbox.is_empty() {
             self.egress.enqueue(session);
         }
-        self.conclude(socket, outcome, queued, now);
+        self.conclude(socket, &outcome, queued, now);
         self.watch_unfinished(socket, now);
-    }
-
-    /// What the client's bytes mean for the session itself.
-    fn conclude(&mut self, socket: SocketId, outcome: Outcome, queued: bool, now: Instant) {
-        match outcome {
-            Outcome::Open | Outcome::Stopped if !queued => {
-                let reason = "flood: messages were sent and their answers not read";
-                self.discard(socket);
-                self.end(socket, Disconnect::Flood, close_frame(close_code::POLICY, reason), now);
-            }
-            Outcome::Open | Outcome::Stopped if self.inbound_bytes > limits::INBOUND_BYTES_PER_SHARD => {
-                let reason = "too many unfinished messages at a time: connect again";
-                let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
-                self.end(socket, Disconnect::InboundMemory, farewell, now);
-            }
-            Outcome::Open | Outcome::Stopped => {}
-            // The reply to its close is queued already, and nothing may follow.
-            Outcome::PeerClosed { .. } => {
-                self.discard(socket);
-                self.end(socket, Disconnect::ClientClosed, Vec::new(), now);
-            }
-            Outcome::Failed { close_code, reason } => {
-                let cause = match close_code {
-                    close_code::MESSAGE_TOO_BIG => Disconnect::MessageTooBig,
-                    _ => Disconnect::ProtocolError,
-                };
-                self.discard(socket);
-                self.end(socket, cause, close_frame(close_code, reason), now);
-            }
-        }
     }
 
     /// Starts or stops the clock of a message that is not complete.
@@ -378,101 +288,13 @@ impl Connections {
             schedule(&mut self.wheel, session);
         }
     }
-
-    fn on_deadline(&mut self, socket: SocketId, now: Instant) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        let overdue = |since: Instant, patience: Duration| now >= since + patience;
-        match session.stage {
-            Stage::Handshake(_) if overdue(session.stage_since, limits::HANDSHAKE_TIMEOUT) => {
-                let text = "the request was not complete in 5 s: send it at once after connecting";
-                let response = refusal_response(408, "handshake_timeout", text, &[]);
-                self.refuse(socket, Refusal::HandshakeTimeout, response, now);
-            }
-            // The peer does not take our last words.
-            Stage::Finishing if overdue(session.stage_since, limits::CLOSE_LINGER) => {
-                session.stage_since = now;
-                self.egress.abandon(socket);
-            }
-            Stage::Handshake(_) | Stage::Finishing => {}
-            Stage::Open(_) if overdue(session.heard_at, limits::IDLE_TIMEOUT) => {
-                let reason = "idle: no frame, not even a pong, for 60 s";
-                self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
-            }
-            Stage::Open(_)
-                if session.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT)) =>
-            {
-                let reason = "a message was not complete in 10 s";
-                self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
-            }
-            Stage::Open(_) if overdue(session.pinged_at, limits::PING_INTERVAL) => {
-                session.pinged_at = now;
-                // A client that leaves no room for a ping has much to read, or is idle and will be closed for it.
-                if session.outbox.push_control(&self.outbox_limits, framing::ping).is_ok() {
-                    self.egress.enqueue(session);
-                }
-            }
-            Stage::Open(_) => {}
-        }
-    }
-
-    /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
-    fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &session.stage else { return };
-        debug!(reason = reason.text(), peer = ?session.peer, "session ended");
-        self.inbound_bytes -= inbound.message_bytes();
-        self.channels.remove_session(socket.slot());
-        self.counters.sessions -= 1;
-        self.counters.disconnects.add(reason);
-        self.finish(socket, farewell, now);
-    }
-
-    /// Ends a connection that became no session.
-    fn refuse(&mut self, socket: SocketId, reason: Refusal, response: Vec<u8>, now: Instant) {
-        self.counters.refusals.add(reason);
-        self.finish(socket, response, now);
-    }
-
-    /// The last words of a connection.
-    fn finish(&mut self, socket: SocketId, farewell: Vec<u8>, now: Instant) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        session.outbox.finish(farewell);
-        session.stage = Stage::Finishing;
-        session.stage_since = now;
-        session.unfinished = None;
-        schedule(&mut self.wheel, session);
-        self.egress.enqueue(session);
-    }
-
-    fn discard(&mut self, socket: SocketId) {
-        if let Some(session) = self.sessions.find(socket) {
-            let discarded = session.outbox.discard_events(&mut self.frames);
-            self.counters.frames_discarded += discarded as u64;
-        }
-    }
 }
 
 /// Puts a session into the wheel, if its next deadline is earlier than where it stands.
-fn schedule(wheel: &mut Wheel<SocketId>, session: &mut Session) {
+pub(super) fn schedule(wheel: &mut Wheel<SocketId>, session: &mut Session) {
     let tick = wheel.tick_of(session.next_deadline());
     if tick < session.timer_tick {
         session.timer_tick = tick;
         wheel.insert(session.socket, tick);
     }
-}
-
-fn close_frame(code: u16, reason: &str) -> Vec<u8> {
-    let mut frame = Vec::new();
-    framing::close(&mut frame, code, reason);
-    frame
-}
-
-fn shutting_down() -> Vec<u8> {
-    let text = "the gateway is shutting down: connect again in a moment";
-    refusal_response(503, "shutting_down", text, &[("Retry-After", "1")])
-}
-
-fn full(connections_max: usize) -> Vec<u8> {
-    let text = format!("all {connections_max} connections are taken (WS_MAX_CONNECTIONS): try again later");
-    refusal_response(503, "at_max_connections", &text, &[("Retry-After", "5")])
 }

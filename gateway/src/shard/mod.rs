@@ -1,6 +1,6 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
-//! This file is the loop. What it drives: `connections` (what happens to a connection), `dialogue` (what its client asks),
+//! This file is the loop. What it drives: `connections` and `endings` (what happens to a connection), `dialogue` (what its client asks),
 //! `channels` (who subscribed to what), `broadcast` (frame x channel -> outboxes), `egress` (outboxes -> sockets), `timers`.
 //! Of these only `egress` touches the wire, and only `sleep` and this file know the executor; the rest is plain state,
 //! tested without either.
@@ -13,6 +13,7 @@ pub mod channels;
 pub mod connections;
 pub mod dialogue;
 pub mod egress;
+mod endings;
 pub mod frames;
 pub mod outbox;
 pub mod sessions;
@@ -164,7 +165,7 @@ impl Shard {
                 Event::Accepted { socket, peer } => connections.accept(socket, peer, now),
                 Event::AcceptFailed(error) => connections.accept_failed(&error, now),
                 Event::Received { socket, bytes } => {
-                    connections.receive(socket, bytes, now, || cut(&self.consumer))
+                    connections.receive(socket, bytes, now, || cut(&self.consumer));
                 }
                 Event::PeerFinished(socket) => connections.peer_finished(socket, now),
                 Event::Failed { socket, .. } => connections.connection_lost(socket, now),

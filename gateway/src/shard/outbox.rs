@@ -142,11 +142,12 @@ impl Outbox {
         before - self.events.len()
     }
 
-    /// Drops everything. How many events that were.
+    /// Drops everything. How many events that were, one that was begun included: it will never be whole in the socket.
     pub fn clear(&mut self, frames: &mut Frames) -> usize {
-        let discarded = self.discard_events(frames);
+        let mut discarded = self.discard_events(frames);
         if let Rest::Frame { frame, .. } = std::mem::take(&mut self.rest) {
             frames.release(frame);
+            discarded += 1;
         }
         self.control = Vec::new();
         self.farewell = Vec::new();
@@ -338,6 +339,18 @@ mod tests {
         assert_eq!(outbox.discard_events(&mut frames), 1);
         outbox.finish(b"<bye>".to_vec());
         assert_eq!(pending(&outbox, &frames), b"one]<bye>");
+    }
+
+    #[test]
+    fn clearing_counts_the_frame_that_was_begun() {
+        let mut frames = Frames::default();
+        let mut outbox = Outbox::default();
+        push(&mut outbox, &mut frames, b"[one]").expect("room");
+        push(&mut outbox, &mut frames, b"[two]").expect("room");
+        outbox.consume(1, &mut frames, |_| panic!("nothing is whole yet"));
+        assert_eq!(outbox.clear(&mut frames), 2);
+        assert!(outbox.is_empty() && frames.is_empty());
+        assert_eq!(outbox.clear(&mut frames), 0);
     }
 
     #[test]

@@ -1,0 +1,195 @@
+//! How a shard's connections end: why, with what last words, and what is counted.
+//!
+//! `end` is for sessions, `refuse` for connections that became none; both `finish`, which queues the last words and leaves
+//! sending and closing to egress. A connection that is broken has no last words and is abandoned.
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+use wire::SocketId;
+
+use super::connections::{Connections, schedule};
+use super::sessions::Stage;
+use crate::limits;
+use crate::metrics::{Disconnect, Refusal};
+use crate::session::{Outcome, framing, refusal_response};
+
+/// Close codes of RFC 6455 7.4.1 that the gateway itself sends.
+mod close_code {
+    pub(super) const GOING_AWAY: u16 = 1001;
+    pub(super) const MESSAGE_TOO_BIG: u16 = 1009;
+    pub(super) const POLICY: u16 = 1008;
+    pub(super) const TRY_AGAIN_LATER: u16 = 1013;
+}
+
+impl Connections {
+    /// The peer sends no more.
+    pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        match session.stage {
+            Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
+            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            // Its request was answered: the answer is still worth sending.
+            Stage::Finishing => {}
+        }
+    }
+
+    /// The connection broke.
+    pub fn connection_lost(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        match session.stage {
+            Stage::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
+            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            Stage::Finishing => {}
+        }
+        if let Some(session) = self.sessions.find(socket) {
+            let discarded = session.outbox.clear(&mut self.frames);
+            self.counters.frames_discarded += discarded as u64;
+            self.egress.abandon(socket);
+        }
+    }
+
+    /// Says goodbye to everyone.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.is_shutting_down = true;
+        let sockets: Vec<_> = self.sessions.sockets().collect();
+        for socket in sockets {
+            let Some(session) = self.sessions.find(socket) else { continue };
+            match session.stage {
+                Stage::Open(_) => {
+                    let farewell =
+                        close_frame(close_code::GOING_AWAY, "the gateway is shutting down: connect again");
+                    self.end(socket, Disconnect::Shutdown, farewell, now);
+                }
+                Stage::Handshake(_) => self.refuse(socket, Refusal::Shutdown, shutting_down(), now),
+                Stage::Finishing => {}
+            }
+        }
+    }
+
+    pub(super) fn close_overflowed(&mut self, now: Instant) {
+        while let Some(socket) = self.overflowed.pop() {
+            let reason = "too slow: events came faster than they were read; connect again";
+            self.discard(socket);
+            self.end(socket, Disconnect::SlowConsumer, close_frame(close_code::POLICY, reason), now);
+        }
+    }
+
+    /// What the client's bytes mean for the session itself.
+    pub(super) fn conclude(&mut self, socket: SocketId, outcome: &Outcome, queued: bool, now: Instant) {
+        match outcome {
+            Outcome::Open | Outcome::Stopped if !queued => {
+                let reason = "flood: messages were sent and their answers not read";
+                self.discard(socket);
+                self.end(socket, Disconnect::Flood, close_frame(close_code::POLICY, reason), now);
+            }
+            Outcome::Open | Outcome::Stopped if self.inbound_bytes > limits::INBOUND_BYTES_PER_SHARD => {
+                let reason = "too many unfinished messages at a time: connect again";
+                let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
+                self.end(socket, Disconnect::InboundMemory, farewell, now);
+            }
+            Outcome::Open | Outcome::Stopped => {}
+            // The reply to its close is queued already, and nothing may follow.
+            Outcome::PeerClosed { .. } => {
+                self.discard(socket);
+                self.end(socket, Disconnect::ClientClosed, Vec::new(), now);
+            }
+            Outcome::Failed { close_code, reason } => {
+                let cause = match *close_code {
+                    close_code::MESSAGE_TOO_BIG => Disconnect::MessageTooBig,
+                    _ => Disconnect::ProtocolError,
+                };
+                self.discard(socket);
+                self.end(socket, cause, close_frame(*close_code, reason), now);
+            }
+        }
+    }
+
+    pub(super) fn on_deadline(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let overdue = |since: Instant, patience: Duration| now >= since + patience;
+        match session.stage {
+            Stage::Handshake(_) if overdue(session.stage_since, limits::HANDSHAKE_TIMEOUT) => {
+                let text = "the request was not complete in 5 s: send it at once after connecting";
+                let response = refusal_response(408, "handshake_timeout", text, &[]);
+                self.refuse(socket, Refusal::HandshakeTimeout, response, now);
+            }
+            // The peer does not take our last words.
+            Stage::Finishing if overdue(session.stage_since, limits::CLOSE_LINGER) => {
+                session.stage_since = now;
+                self.egress.abandon(socket);
+            }
+            Stage::Handshake(_) | Stage::Finishing => {}
+            Stage::Open(_) if overdue(session.heard_at, limits::IDLE_TIMEOUT) => {
+                let reason = "idle: no frame, not even a pong, for 60 s";
+                self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
+            }
+            Stage::Open(_)
+                if session.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT)) =>
+            {
+                let reason = "a message was not complete in 10 s";
+                self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
+            }
+            Stage::Open(_) if overdue(session.pinged_at, limits::PING_INTERVAL) => {
+                session.pinged_at = now;
+                // A client that leaves no room for a ping has much to read, or is idle and will be closed for it.
+                if session.outbox.push_control(&self.outbox_limits, framing::ping).is_ok() {
+                    self.egress.enqueue(session);
+                }
+            }
+            Stage::Open(_) => {}
+        }
+    }
+
+    /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
+    fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Stage::Open(inbound) = &session.stage else { return };
+        debug!(reason = reason.text(), peer = ?session.peer, "session ended");
+        self.inbound_bytes -= inbound.message_bytes();
+        self.channels.remove_session(socket.slot());
+        self.counters.sessions -= 1;
+        self.counters.disconnects.add(reason);
+        self.finish(socket, farewell, now);
+    }
+
+    /// Ends a connection that became no session.
+    pub(super) fn refuse(&mut self, socket: SocketId, reason: Refusal, response: Vec<u8>, now: Instant) {
+        self.counters.refusals.add(reason);
+        self.finish(socket, response, now);
+    }
+
+    /// The last words of a connection.
+    pub(super) fn finish(&mut self, socket: SocketId, farewell: Vec<u8>, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.outbox.finish(farewell);
+        session.stage = Stage::Finishing;
+        session.stage_since = now;
+        session.unfinished = None;
+        schedule(&mut self.wheel, session);
+        self.egress.enqueue(session);
+    }
+
+    fn discard(&mut self, socket: SocketId) {
+        if let Some(session) = self.sessions.find(socket) {
+            let discarded = session.outbox.discard_events(&mut self.frames);
+            self.counters.frames_discarded += discarded as u64;
+        }
+    }
+}
+
+fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    framing::close(&mut frame, code, reason);
+    frame
+}
+
+pub(super) fn shutting_down() -> Vec<u8> {
+    let text = "the gateway is shutting down: connect again in a moment";
+    refusal_response(503, "shutting_down", text, &[("Retry-After", "1")])
+}
+
+pub(super) fn full(connections_max: usize) -> Vec<u8> {
+    let text = format!("all {connections_max} connections are taken (WS_MAX_CONNECTIONS): try again later");
+    refusal_response(503, "at_max_connections", &text, &[("Retry-After", "5")])
+}
