@@ -7,22 +7,18 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use protocol::{GapReason, Position, token_is_valid};
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use tracing::{debug, info, warn};
+use tracing::warn;
 use wire::Waker;
 
-use super::control::{Note, Owned, Request};
+use super::control::{Context, Note, Owned, Partition, Request, Stopped};
 use super::frame::{Frame, Framer, Record, Skipped};
-use super::status::SharedStatus;
 use crate::config::Topic;
 use crate::throttle::Throttle;
 
@@ -80,7 +76,9 @@ pub struct Consumer {
     record_bytes_max: usize,
     nothings: u32,
     complaints: Throttle,
-    checked_at: Option<Instant>,
+    errors: Throttle,
+    /// When the control thread is to be asked to compare positions with what the brokers hold.
+    check_at: Option<Instant>,
 }
 
 struct TopicState {
@@ -90,8 +88,9 @@ struct TopicState {
     next: Vec<Option<i64>>,
 }
 
-/// A range error of one partition after another asks the control thread once in this time.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// From the first partition that librdkafka gave up to the question about them all: others follow at once, and what was
+/// fetched of the healthy ones is taken meanwhile.
+const CHECK_DELAY: Duration = Duration::from_millis(100);
 
 impl Consumer {
     /// Joins the control thread; the consumer becomes usable when its answer arrives, which wakes the shard.
@@ -125,7 +124,8 @@ impl Consumer {
             record_bytes_max,
             nothings: 0,
             complaints: Throttle::default(),
-            checked_at: None,
+            errors: Throttle::default(),
+            check_at: None,
         }
     }
 
@@ -135,25 +135,50 @@ impl Consumer {
         self.read_notes();
     }
 
+    /// Only here, with no record in hand: what a note says is true of every record polled after it.
     fn read_notes(&mut self) {
         while let Ok(note) = self.notes.try_recv() {
-            match note {
-                Note::Consumer(native) => self.native = Some(native),
-                Note::Assigned(owned) => owned.iter().for_each(|owned| self.set_next(owned)),
-                Note::Moved { owned, from, to, reason } => {
-                    self.set_next(&owned);
-                    let at = |offset| Position { partition: owned.partition, offset };
-                    let kind = Arc::clone(&self.topics[owned.topic].kind);
-                    self.moved.push_back(Moved { kind, from: at(from), to: at(to), reason });
+            let owned = match note {
+                Note::Consumer(native) => {
+                    self.native = Some(native);
+                    continue;
                 }
-            }
+                Note::Begin(owned) => owned,
+                Note::Stopped(stopped) => stopped.iter().map(|stopped| self.go_on(stopped)).collect(),
+            };
+            owned.iter().for_each(|owned| self.set_next(owned));
+            let _ = self.requests.send(Request::Read { shard: self.shard, owned });
         }
+    }
+
+    /// Where reading a stopped partition goes on; what is lost is announced before anything else comes.
+    fn go_on(&mut self, stopped: &Stopped) -> Owned {
+        let Partition { topic, number } = stopped.partition;
+        let topic = &self.topics[topic];
+        let next = topic.next.get(number as usize).copied().flatten().unwrap_or(stopped.first);
+        let Some((to, reason)) = lost(next, stopped) else {
+            return Owned { partition: stopped.partition, next };
+        };
+        warn!(
+            topic = topic.name,
+            partition = number,
+            from = next,
+            to,
+            ?reason,
+            "records are lost: the brokers do not hold the position"
+        );
+        let at = |offset| Position { partition: number, offset };
+        self.moved.push_back(Moved { kind: Arc::clone(&topic.kind), from: at(next), to: at(to), reason });
+        Owned { partition: stopped.partition, next: stopped.first }
     }
 
     /// One record, if there is one. `Nothing` ends the drain.
     pub fn poll(&mut self, now: Instant) -> Polled {
         if let Some(moved) = self.moved.pop_front() {
             return Polled::Moved(moved);
+        }
+        if self.check_at.is_some_and(|at| now >= at) {
+            self.ask_for_a_check();
         }
         let Some(native) = self.native.clone() else { return Polled::Nothing };
         // An internal event of librdkafka reads as "nothing" too: two in a row are needed.
@@ -185,10 +210,6 @@ impl Consumer {
         let Some(index) = self.topics.iter().position(|topic| topic.name == message.topic()) else {
             return Polled::Ignored(Ignored::Duplicate);
         };
-        if !is_announced(&self.topics[index].next, position.partition) {
-            // Its note was sent before its assignment, so it is there by now.
-            self.read_notes();
-        }
         let topic = &mut self.topics[index];
         if !advance(&mut topic.next, position) {
             return Polled::Ignored(Ignored::Duplicate);
@@ -223,24 +244,29 @@ impl Consumer {
     }
 
     fn on_error(&mut self, error: &KafkaError, now: Instant) {
-        // Global errors were told to the context already; this one is about a partition.
-        let KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) = error else { return };
-        if self.checked_at.is_some_and(|at| now < at + CHECK_INTERVAL) {
-            return;
+        // Global errors were told to the context already; this one is about a partition, librdkafka does not say which.
+        if let KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) = error {
+            self.check_at.get_or_insert(now + CHECK_DELAY);
+        } else {
+            self.errors.say(now, || warn!(%error, "reading a partition failed"));
         }
-        self.checked_at = Some(now);
-        let owned = self.topics.iter().enumerate().flat_map(|(index, topic)| {
-            topic.next.iter().enumerate().filter_map(move |(partition, next)| {
-                next.map(|next| Owned { topic: index, partition: partition as i32, next })
+    }
+
+    fn ask_for_a_check(&mut self) {
+        self.check_at = None;
+        let owned = self.topics.iter().enumerate().flat_map(|(topic, state)| {
+            state.next.iter().enumerate().filter_map(move |(number, next)| {
+                let partition = Partition { topic, number: number as i32 };
+                next.map(|next| Owned { partition, next })
             })
         });
         let positions = owned.collect();
-        let _ = self.requests.send(Request::CheckPositions { shard: self.shard, positions });
+        let _ = self.requests.send(Request::Check { shard: self.shard, positions });
     }
 
     fn set_next(&mut self, owned: &Owned) {
-        let next = &mut self.topics[owned.topic].next;
-        let index = owned.partition as usize;
+        let next = &mut self.topics[owned.partition.topic].next;
+        let index = owned.partition.number as usize;
         if next.len() <= index {
             next.resize(index + 1, None);
         }
@@ -248,8 +274,16 @@ impl Consumer {
     }
 }
 
-fn is_announced(next: &[Option<i64>], partition: i32) -> bool {
-    matches!(next.get(partition as usize), Some(Some(_)))
+/// Of a partition whose next offset was `next`: the last offset that will not come, and the reason. `None`: nothing is lost.
+fn lost(next: i64, stopped: &Stopped) -> Option<(i64, GapReason)> {
+    if stopped.is_new {
+        // What the new log holds was never read; how much of the old one was lost nobody knows.
+        Some((next, GapReason::Reset))
+    } else if next < stopped.first {
+        Some((stopped.first - 1, GapReason::Retention))
+    } else {
+        None
+    }
 }
 
 /// Takes the position if it is new.
@@ -263,62 +297,6 @@ fn advance(next: &mut [Option<i64>], position: Position) -> bool {
         _ => false,
     }
 }
-
-/// Receives librdkafka's log lines and errors, on whatever thread it has them.
-pub struct Context {
-    status: Arc<SharedStatus>,
-    started_at: Instant,
-    /// Milliseconds after `started_at` at which an error was last logged, plus one.
-    logged_at_ms: AtomicU64,
-}
-
-/// librdkafka repeats itself with every reconnect of every broker.
-const ERROR_LOG_INTERVAL_MS: u64 = 5_000;
-
-impl Context {
-    pub(super) fn new(status: Arc<SharedStatus>) -> Self {
-        Self { status, started_at: Instant::now(), logged_at_ms: AtomicU64::new(0) }
-    }
-
-    fn may_log(&self) -> bool {
-        let now_ms = self.started_at.elapsed().as_millis() as u64 + 1;
-        let last_ms = self.logged_at_ms.load(Ordering::Relaxed);
-        let due = last_ms == 0 || now_ms >= last_ms + ERROR_LOG_INTERVAL_MS;
-        due && self
-            .logged_at_ms
-            .compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            // Lines about connections come as errors as well, see below.
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                warn!(facility, message, "librdkafka");
-            }
-            RDKafkaLogLevel::Notice => info!(facility, message, "librdkafka"),
-            _ => debug!(facility, message, "librdkafka"),
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let all_down = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        self.status.update(|status| {
-            if all_down {
-                status.connected = false;
-            } else {
-                status.error = Some(reason.to_owned());
-            }
-        });
-        if self.may_log() {
-            warn!(%error, reason, "Kafka");
-        }
-    }
-}
-
-impl ConsumerContext for Context {}
 
 #[cfg(test)]
 mod tests {
@@ -334,5 +312,26 @@ mod tests {
         assert!(advance(&mut next, at(0, 9)), "compaction and transactions leave holes");
         assert!(!advance(&mut next, at(1, 0)), "another shard's partition");
         assert!(!advance(&mut next, at(7, 0)), "a partition nobody announced");
+    }
+
+    fn stopped(first: i64, is_new: bool) -> Stopped {
+        Stopped { partition: Partition { topic: 0, number: 0 }, first, is_new }
+    }
+
+    #[test]
+    fn a_position_inside_the_log_loses_nothing() {
+        for next in 5..=9 {
+            assert_eq!(lost(next, &stopped(5, false)), None);
+        }
+    }
+
+    #[test]
+    fn a_position_below_the_log_is_a_retention_gap_up_to_its_first_record() {
+        assert_eq!(lost(3, &stopped(5, false)), Some((4, GapReason::Retention)));
+    }
+
+    #[test]
+    fn a_position_above_the_log_is_a_reset() {
+        assert_eq!(lost(12, &stopped(0, true)), Some((12, GapReason::Reset)));
     }
 }

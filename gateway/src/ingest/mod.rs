@@ -2,7 +2,7 @@
 //!
 //! Two threads meet here. A shard owns a [`consumer::Consumer`] and only ever polls it with a timeout of zero. The
 //! control thread ([`control`]) makes every call of librdkafka that blocks: it creates consumers, reads metadata,
-//! resolves offsets, assigns and seeks, and tells the shard by [`control::Note`]s. These two files are the only ones
+//! resolves offsets, assigns and seeks, and tells the shard by [`control::Note`]s. These two modules are the only ones
 //! that import rdkafka (and `dev.rs`, which embeds a broker).
 //!
 //! Offsets are numbers before a partition is assigned: "the end" resolved later, by librdkafka, would lose what arrives

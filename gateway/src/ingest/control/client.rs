@@ -1,0 +1,54 @@
+//! How librdkafka is configured.
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaResult;
+
+use crate::config::Kafka;
+
+/// librdkafka's configuration. Each value that is not its default has its reason here.
+pub(super) fn client_config(config: &Kafka) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", config.brokers.join(","))
+        .set("group.id", &config.group_id)
+        .set("client.id", "odin-gateway")
+        // Positions are clients' resume tokens, not the group's.
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A position outside the log is ours to explain to clients, with a gap.
+        .set("auto.offset.reset", "error")
+        // Latency: a fetch answers with its first byte, and a full local queue is looked at again soon.
+        .set("fetch.min.bytes", "1")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.error.backoff.ms", "50")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.nagle.disable", "true")
+        // Memory: what may wait in librdkafka, and in one answer. A larger record still comes through (KIP-74).
+        .set("queued.min.messages", "10000")
+        .set("queued.max.messages.kbytes", "4096")
+        .set("fetch.max.bytes", "1048576")
+        .set("message.max.bytes", "1000000")
+        .set("max.partition.fetch.bytes", "262144");
+    client.set("security.protocol", config.security.protocol());
+    if let Some(sasl) = config.security.sasl() {
+        client
+            .set("sasl.mechanism", sasl.mechanism)
+            .set("sasl.username", &sasl.username)
+            .set("sasl.password", sasl.password.reveal());
+    }
+    // Last: whoever sets a property by name means it.
+    for property in &config.properties {
+        client.set(&property.name, &property.value);
+    }
+    client
+}
+
+/// A consumer that never polls, for checking that librdkafka takes the configuration.
+///
+/// # Errors
+/// librdkafka's sentence about the property that it does not take.
+pub fn check_config(config: &Kafka) -> KafkaResult<()> {
+    client_config(config).create::<BaseConsumer>().map(drop)
+}

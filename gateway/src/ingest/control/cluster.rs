@@ -1,0 +1,171 @@
+//! What the brokers say: which partitions there are, whether each can be asked, and which offsets they hold.
+//!
+//! Blocking calls, each no longer than `limits::KAFKA_CALL_TIMEOUT`; the control thread's. Keeps nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{Owned, Partition};
+use crate::config::{Kafka, Start};
+use crate::ingest::consumer::NativeConsumer;
+use crate::limits;
+
+/// The configured topics as the brokers describe them.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    /// Partitions of each topic; 0 for one that does not exist. Topics of which the brokers cannot tell are left out.
+    pub(super) counts: BTreeMap<usize, i32>,
+    /// Partitions that nobody leads at the moment: no question about them would be answered.
+    pub(super) leaderless: BTreeSet<Partition>,
+    /// What is wrong with some topic, in a sentence.
+    pub(super) trouble: Option<String>,
+}
+
+impl Layout {
+    /// Asks the brokers.
+    pub(super) fn ask(consumer: &NativeConsumer, config: &Kafka) -> KafkaResult<Self> {
+        let mut layout = Self::default();
+        for (index, topic) in config.topics.iter().enumerate() {
+            let metadata = consumer.fetch_metadata(Some(&topic.name), limits::KAFKA_CALL_TIMEOUT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic.name);
+            layout.add(index, &topic.name, found);
+        }
+        layout.tell_leaderless(config);
+        Ok(layout)
+    }
+
+    fn add(&mut self, topic: usize, name: &str, found: Option<&MetadataTopic>) {
+        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+        match (found, error) {
+            (Some(found), None) => {
+                self.counts.insert(topic, found.partitions().len() as i32);
+                let leaderless = found.partitions().iter().filter(|partition| partition.leader() < 0);
+                self.leaderless
+                    .extend(leaderless.map(|partition| Partition { topic, number: partition.id() }));
+            }
+            (None, _) | (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+                self.counts.insert(topic, 0);
+            }
+            // Not "it does not exist": whoever takes it for that reads the topic from its beginning later.
+            (_, Some(error)) => _ = self.trouble.get_or_insert_with(|| format!("topic {name}: {error}")),
+        }
+    }
+
+    fn tell_leaderless(&mut self, config: &Kafka) {
+        let Some(first) = self.leaderless.first() else { return };
+        let mut text =
+            format!("no broker leads partition {} of {}", first.number, config.topics[first.topic].name);
+        if self.leaderless.len() > 1 {
+            let _ = write!(text, " and {} others", self.leaderless.len() - 1);
+        }
+        self.trouble.get_or_insert(text);
+    }
+
+    /// Every partition of a shard.
+    pub(super) fn of_shard(&self, shard: usize, shards: usize) -> impl Iterator<Item = Partition> {
+        let partitions = self
+            .counts
+            .iter()
+            .flat_map(|(&topic, &count)| (0..count).map(move |number| Partition { topic, number }));
+        partitions.filter(move |partition| partition.number as usize % shards == shard)
+    }
+}
+
+/// An offset that the brokers know.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    First,
+    End,
+    /// The first record at or after this time, milliseconds since 1970; the end when there is none.
+    Since(i64),
+}
+
+impl From<&Start> for Wanted {
+    fn from(start: &Start) -> Self {
+        match start {
+            Start::Latest => Self::End,
+            Start::Earliest => Self::First,
+            Start::Ago(ago) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Self::Since(now.saturating_sub(*ago).as_millis() as i64)
+            }
+        }
+    }
+}
+
+/// The offset of each partition, in their order.
+///
+/// # Errors
+/// Some partition's leader did not answer, or not with an offset.
+pub(super) fn look_up(
+    consumer: &NativeConsumer,
+    config: &Kafka,
+    partitions: &[Partition],
+    wanted: Wanted,
+) -> KafkaResult<Vec<i64>> {
+    // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
+    let question = match wanted {
+        Wanted::First => Offset::Beginning,
+        Wanted::End => Offset::End,
+        Wanted::Since(timestamp_ms) => {
+            // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
+            let ends = list_offsets(consumer, config, partitions, Offset::End)?;
+            let found = list_offsets(consumer, config, partitions, Offset::Offset(timestamp_ms))?;
+            return found.into_iter().zip(ends).map(|(found, end)| found.or(end).ok_or(NO_OFFSET)).collect();
+        }
+    };
+    let found = list_offsets(consumer, config, partitions, question)?;
+    found.into_iter().map(|offset| offset.ok_or(NO_OFFSET)).collect()
+}
+
+const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
+
+/// One ListOffsets question per broker, for all partitions at once. `None` where there is no such offset.
+fn list_offsets(
+    consumer: &NativeConsumer,
+    config: &Kafka,
+    partitions: &[Partition],
+    question: Offset,
+) -> KafkaResult<Vec<Option<i64>>> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition_offset(&config.topics[partition.topic].name, partition.number, question)?;
+    }
+    let answer = consumer.offsets_for_times(list, limits::KAFKA_CALL_TIMEOUT)?;
+    let offset_of = |partition: &Partition| {
+        let found = answer.find_partition(&config.topics[partition.topic].name, partition.number)?;
+        match found.offset() {
+            Offset::Offset(offset) if found.error().is_ok() => Some(offset),
+            _ => None,
+        }
+    };
+    Ok(partitions.iter().map(offset_of).collect())
+}
+
+/// librdkafka's list of these partitions, to be read from these offsets.
+pub(super) fn with_offsets(config: &Kafka, owned: &[Owned]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(owned.len());
+    for Owned { partition, next } in owned {
+        let topic = &config.topics[partition.topic].name;
+        list.add_partition_offset(topic, partition.number, Offset::Offset(*next))?;
+    }
+    Ok(list)
+}
+
+/// librdkafka's list of these partitions.
+pub(super) fn without_offsets(config: &Kafka, partitions: &[Partition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&config.topics[partition.topic].name, partition.number);
+    }
+    list
+}

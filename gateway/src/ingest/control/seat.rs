@@ -1,0 +1,192 @@
+//! A shard, as the control thread sees it: its consumer, and how far the reading of each of its partitions has come.
+//!
+//! Invariant: librdkafka is given a partition only after the shard has answered the note about it. So a record never
+//! arrives at a shard that does not know where its partition begins, and what the shard was told once is not changed by
+//! an assignment that has to be tried again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaResult;
+use tracing::info;
+use wire::Waker;
+
+use super::cluster::{Layout, Wanted, look_up, with_offsets, without_offsets};
+use super::{Note, Owned, Partition, Stopped};
+use crate::config::Kafka;
+use crate::ingest::consumer::NativeConsumer;
+
+/// See the module.
+pub(super) struct Seat {
+    pub(super) shard: usize,
+    shards: usize,
+    pub(super) consumer: Arc<NativeConsumer>,
+    notes: Sender<Note>,
+    waker: Waker,
+    partitions: BTreeMap<Partition, Stage>,
+}
+
+/// How far the reading of a partition has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The shard has a note that it did not answer yet.
+    Told,
+    /// To be read from this offset.
+    Due(i64),
+    /// Being read.
+    Reading,
+    /// librdkafka reads it, or has given it up; this was the shard's next offset.
+    Suspect(i64),
+}
+
+impl Seat {
+    /// A shard that has its consumer and no partition yet.
+    pub(super) fn new(
+        shard: usize,
+        shards: usize,
+        consumer: Arc<NativeConsumer>,
+        notes: Sender<Note>,
+        waker: Waker,
+    ) -> Self {
+        let seat = Self { shard, shards, consumer, notes, waker, partitions: BTreeMap::new() };
+        seat.tell(Note::Consumer(Arc::clone(&seat.consumer)));
+        seat
+    }
+
+    fn tell(&self, note: Note) {
+        // A shard that is gone needs no note.
+        let _ = self.notes.send(note);
+        self.waker.wake();
+    }
+
+    /// The shard has answered a note.
+    pub(super) fn answered(&mut self, owned: &[Owned]) {
+        for Owned { partition, next } in owned {
+            if let Some(stage @ Stage::Told) = self.partitions.get_mut(partition) {
+                *stage = Stage::Due(*next);
+            }
+        }
+    }
+
+    /// librdkafka has given up one of the partitions; these are the shard's next offsets.
+    pub(super) fn suspect(&mut self, positions: &[Owned]) {
+        for Owned { partition, next } in positions {
+            if let Some(stage @ (Stage::Reading | Stage::Suspect(_))) = self.partitions.get_mut(partition) {
+                *stage = Stage::Suspect(*next);
+            }
+        }
+    }
+
+    /// Partitions that are being read.
+    pub(super) fn reading(&self) -> usize {
+        self.partitions.values().filter(|&&stage| stage == Stage::Reading).count()
+    }
+
+    /// Whether every partition that the brokers have for this shard is being read.
+    pub(super) fn is_complete(&self, layout: &Layout) -> bool {
+        let mut partitions = layout.of_shard(self.shard, self.shards);
+        partitions.all(|partition| self.partitions.get(&partition) == Some(&Stage::Reading))
+    }
+
+    /// Does what can be done. What fails stays as it is and is tried with the next round; it does not keep the rest waiting.
+    pub(super) fn advance(
+        &mut self,
+        config: &Kafka,
+        layout: &Layout,
+        counts_at_start: &BTreeMap<usize, i32>,
+    ) -> KafkaResult<()> {
+        let results = [
+            self.read_due(config),
+            self.begin(
+                config,
+                layout,
+                |partition| is_at_start(partition, counts_at_start),
+                Wanted::from(&config.start),
+            ),
+            self.begin(config, layout, |partition| !is_at_start(partition, counts_at_start), Wanted::First),
+            self.check_suspects(config, layout),
+        ];
+        results.into_iter().collect()
+    }
+
+    /// Finds where the new ones among `chosen` begin, and tells the shard.
+    fn begin(
+        &mut self,
+        config: &Kafka,
+        layout: &Layout,
+        chosen: impl Fn(&Partition) -> bool,
+        wanted: Wanted,
+    ) -> KafkaResult<()> {
+        let is_new = |partition: &Partition| {
+            !self.partitions.contains_key(partition)
+                && !layout.leaderless.contains(partition)
+                && chosen(partition)
+        };
+        let partitions: Vec<_> = layout.of_shard(self.shard, self.shards).filter(is_new).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let offsets = look_up(&self.consumer, config, &partitions, wanted)?;
+        let owned: Vec<_> =
+            partitions.into_iter().zip(offsets).map(|(partition, next)| Owned { partition, next }).collect();
+        self.partitions.extend(owned.iter().map(|owned| (owned.partition, Stage::Told)));
+        self.tell(Note::Begin(owned));
+        Ok(())
+    }
+
+    fn read_due(&mut self, config: &Kafka) -> KafkaResult<()> {
+        let due = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
+            Stage::Due(next) => Some(Owned { partition, next }),
+            _ => None,
+        });
+        let due: Vec<_> = due.collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.consumer.incremental_assign(&with_offsets(config, &due)?)?;
+        self.partitions.extend(due.iter().map(|owned| (owned.partition, Stage::Reading)));
+        info!(shard = self.shard, partitions = due.len(), "reading");
+        Ok(())
+    }
+
+    /// Compares positions with what the brokers hold, and has all of these partitions started again: which of them
+    /// librdkafka has given up it does not say.
+    fn check_suspects(&mut self, config: &Kafka, layout: &Layout) -> KafkaResult<()> {
+        let suspects = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
+            Stage::Suspect(next) if !layout.leaderless.contains(&partition) => {
+                Some(Owned { partition, next })
+            }
+            _ => None,
+        });
+        // Nobody can be asked about a topic that is gone. Should it come back, it is looked at then.
+        let exists = |owned: &Owned| {
+            layout.counts.get(&owned.partition.topic).is_some_and(|&count| owned.partition.number < count)
+        };
+        let suspects: Vec<_> = suspects.filter(exists).collect();
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<_> = suspects.iter().map(|owned| owned.partition).collect();
+        let firsts = look_up(&self.consumer, config, &partitions, Wanted::First)?;
+        let ends = look_up(&self.consumer, config, &partitions, Wanted::End)?;
+        // From here until the shard's answer nothing of them arrives: what was fetched is thrown away, and fetched again.
+        self.consumer.incremental_unassign(&without_offsets(config, &partitions))?;
+        self.partitions.extend(partitions.into_iter().map(|partition| (partition, Stage::Told)));
+        let stopped =
+            suspects.into_iter().zip(firsts.into_iter().zip(ends)).map(|(owned, (first, end))| Stopped {
+                partition: owned.partition,
+                first,
+                // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
+                is_new: owned.next > end,
+            });
+        self.tell(Note::Stopped(stopped.collect()));
+        Ok(())
+    }
+}
+
+/// Whether KAFKA_START is for this partition. Whatever appears later is read from its first record.
+fn is_at_start(partition: &Partition, counts_at_start: &BTreeMap<usize, i32>) -> bool {
+    counts_at_start.get(&partition.topic).is_some_and(|&count| partition.number < count)
+}
