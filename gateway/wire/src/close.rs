@@ -2,8 +2,8 @@
 //!
 //! `close` sends the FIN after the last byte and waits for the peer's, so that the peer reads everything: a descriptor
 //! closed with unread bytes in it would send a reset, which discards what the peer has not read yet (RFC 9293 3.6.1).
-//! Then every armed request is cancelled, because each holds the socket open; with the last one's completion the
-//! descriptor closes and the slot is free under its next generation.
+//! Then every armed request is cancelled by its tag, because each holds the socket open; with the last one's completion
+//! the descriptor closes. The slot is free, under its next generation, once `Closed` was told.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;

@@ -15,7 +15,7 @@
 //! - The driver lives on the thread that made it (`SINGLE_ISSUER | DEFER_TASKRUN`); only a [`Waker`] may leave it.
 //! - Every socket handed out by an event or by [`Driver::connect`] is the caller's to [`Driver::close`] or
 //!   [`Driver::abort`], whatever happened to it meanwhile; then comes exactly one [`Event::Closed`], the last event of
-//!   that [`SocketId`].
+//!   that [`SocketId`]. Its slot is used again only after that event.
 //! - A file descriptor is closed only when no request is armed on it: an armed multishot receive holds a reference, and
 //!   the peer would never see a FIN.
 //! - `send_batch` borrows bytes for the length of the call: it returns only when each of its requests has completed.
@@ -23,9 +23,10 @@
 //! - Nothing here grows with traffic: sockets, buffers, accepts and rounds per turn are fixed by [`DriverOptions`].
 //!
 //! # Files, in the order of a socket's life
-//! `listen` (options, inherited by what is accepted) -> `accept` -> `driver` (turns) -> `events` (what completions mean) ->
-//! `sockets` (slots, generations) -> `send` -> `close`; below them `kernel` (the interface to the ring), `uring` and `buffers` (all the unsafe code but
-//! the eventfd of `wake`), and `fake` (the kernel of the fault tests).
+//! `listen` (options, inherited by what is accepted) -> `accept` -> `driver` (turns) -> `requests` (what waits for the
+//! next enter) -> `events` (what completions mean) -> `sockets` (slots, generations) -> `send` -> `close`; below them
+//! `kernel` (the interface to the ring), `uring` and `buffers` (all the unsafe code but the eventfd of `wake`), and
+//! `fake` (the kernel of the fault tests).
 //!
 //! Needs Linux 6.1 (`IORING_SETUP_DEFER_TASKRUN`).
 

@@ -71,8 +71,8 @@ impl<K: Kernel> Driver<K> {
             }
             let tag = Tag::new(Operation::Send, 0, index as u32);
             let fd = socket.raw();
-            // SAFETY: `finish_sends` does not return before it has taken this request's completion, and `sends`
-            // borrows the bytes for longer than that.
+            // SAFETY: `finish_sends` does not return before it has taken this request's completion, `sends` borrows the
+            // bytes for longer than that, and a panic on the way there ends the process (`NoUnwinding`).
             unsafe { self.kernel.push_send(tag, fd, send.bytes) };
             outstanding += 1;
         }

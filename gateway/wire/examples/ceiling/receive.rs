@@ -50,7 +50,9 @@ pub(crate) fn run(arguments: &Arguments, address: SocketAddr) -> Result<(), Stri
         for socket in finished {
             driver.close(socket, now);
         }
-        sleep(&mut driver, now + Duration::from_secs(1)).map_err(|error| error.to_string())?;
+        let ramping = begun < arguments.connections && begun - connected < CONNECTS_MAX;
+        let latest = if ramping { now } else { now + Duration::from_secs(1) };
+        sleep(&mut driver, latest).map_err(|error| error.to_string())?;
     }
     let least = bytes.iter().min().expect("at least one connection");
     let most = bytes.iter().max().expect("at least one connection");
