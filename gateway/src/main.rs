@@ -22,9 +22,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(dev: bool) -> ExitCode {
-    let config = match Config::from_env(dev) {
+    let config = match read_config(dev) {
         Ok(config) => config,
-        Err(error) => return misused(&error),
+        Err(exit_code) => return exit_code,
     };
     logging::start(config.log);
     end_with_the_first_panic();
@@ -55,14 +55,20 @@ fn end_with_the_first_panic() {
     }));
 }
 
-fn check_config(dev: bool) -> ExitCode {
-    let config = match Config::from_env(dev) {
-        Ok(config) => config,
-        Err(error) => return misused(&error),
-    };
-    if let Err(error) = ingest::control::check_config(&config.kafka) {
-        return misused(&format!("librdkafka does not take KAFKA_PROPERTIES: {error}"));
+/// The configuration in force, checked by librdkafka too.
+fn read_config(dev: bool) -> Result<Config, ExitCode> {
+    let config = Config::from_env(dev).map_err(|error| misused(&error))?;
+    match ingest::control::check_config(&config.kafka) {
+        Ok(()) => Ok(config),
+        Err(error) => Err(misused(&format!("librdkafka does not take KAFKA_PROPERTIES: {error}"))),
     }
+}
+
+fn check_config(dev: bool) -> ExitCode {
+    let config = match read_config(dev) {
+        Ok(config) => config,
+        Err(exit_code) => return exit_code,
+    };
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }

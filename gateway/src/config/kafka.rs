@@ -60,11 +60,25 @@ pub struct Property {
     pub value: String,
 }
 
+impl Property {
+    /// Somebody else's text about this property, without its value where that is a secret.
+    pub fn mask_in(&self, text: &str) -> String {
+        if self.is_secret() && !self.value.is_empty() {
+            text.replace(&self.value, MASK)
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn is_secret(&self) -> bool {
+        const SECRETS: [&str; 5] = ["password", "passphrase", "secret", "pem", "oauthbearer.config"];
+        SECRETS.iter().any(|word| self.name.contains(word))
+    }
+}
+
 impl fmt::Display for Property {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SECRETS: [&str; 5] = ["password", "passphrase", "secret", "pem", "oauthbearer.config"];
-        let is_secret = SECRETS.iter().any(|word| self.name.contains(word));
-        write!(formatter, "{}={}", self.name, if is_secret { MASK } else { &self.value })
+        write!(formatter, "{}={}", self.name, if self.is_secret() { MASK } else { &self.value })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::KafkaError;
 
 use crate::config::Kafka;
 
@@ -48,7 +48,13 @@ pub(super) fn client_config(config: &Kafka) -> ClientConfig {
 /// A consumer that never polls, for checking that librdkafka takes the configuration.
 ///
 /// # Errors
-/// librdkafka's sentence about the property that it does not take.
-pub fn check_config(config: &Kafka) -> KafkaResult<()> {
-    client_config(config).create::<BaseConsumer>().map(drop)
+/// librdkafka's sentence about the property that it does not take, without the value of one that is secret.
+pub fn check_config(config: &Kafka) -> Result<(), String> {
+    let Err(error) = client_config(config).create::<BaseConsumer>() else { return Ok(()) };
+    let sentence = match error {
+        // Its display adds the property's value.
+        KafkaError::ClientConfig(_, sentence, ..) => sentence,
+        error => error.to_string(),
+    };
+    Err(config.properties.iter().fold(sentence, |sentence, property| property.mask_in(&sentence)))
 }
