@@ -1,0 +1,94 @@
+//! What may be wrong with a record: it is counted, announced where a channel is concerned, and stops nothing.
+
+use serde_json::json;
+
+use crate::harness::{Client, Cluster, Launch, PARTITIONS, Record, record};
+
+#[test]
+fn a_record_without_key_is_counted_and_skipped() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let mut session = Client::subscribed(&gateway, &["*"]);
+    let unusable =
+        |key: Option<&[u8]>| Record { key: key.map(<[u8]>::to_vec), ..record("odin.trades", "", "1") };
+    let without_key = [unusable(None), unusable(Some(b""))];
+    let long = [b'T'; 65];
+    let keys: [&[u8]; 6] = [b"two words", b"*", b"caf\xc3\xa9", b"\xff", b"a\0b", &long];
+    let bad_keys = keys.map(|key| unusable(Some(key)));
+    // All in one partition: the event after them proves that they were read.
+    let records: Vec<Record> = without_key
+        .iter()
+        .chain(&bad_keys)
+        .chain([&record("odin.trades", "BTC", "\"after\"")])
+        .map(|record| record.clone().in_partition(3))
+        .collect();
+    cluster.produce(&records);
+    assert_eq!(session.next_event("BTC.trade")["data"], "after", "nothing comes before it");
+    let metrics = gateway.metrics_when("all are counted", |metrics| {
+        metrics.reason("ws_kafka_records_skipped_total", "no_key") == without_key.len() as f64
+            && metrics.reason("ws_kafka_records_skipped_total", "bad_key") == bad_keys.len() as f64
+    });
+    assert_eq!(metrics.sum("ws_kafka_messages_received_total"), records.len() as f64);
+    assert_eq!(metrics.sum("ws_gaps_total"), 0.0);
+    assert!(gateway.output().contains("a record without key was skipped"));
+}
+
+#[test]
+fn a_record_of_900_kb_is_delivered_and_one_of_1500_kb_is_a_gap() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
+    let mut wildcard = Client::subscribed(&gateway, &["*"]);
+    let mut other = Client::subscribed(&gateway, &["ETH.trade", "FENCE.*"]);
+    let value = |length: usize| json!("x".repeat(length)).to_string();
+    let positions = cluster.produce(&[
+        record("odin.trades", "BTC", value(900_000)),
+        record("odin.trades", "BTC", value(1_500_000)),
+        record("odin.trades", "BTC", "\"after\""),
+    ]);
+    for session in [&mut session, &mut wildcard] {
+        let event = session.next_event("BTC.trade");
+        assert_eq!(event["data"].as_str().unwrap().len(), 900_000);
+        assert_eq!(event["pos"], positions[0].to_string());
+        let position = positions[1].to_string();
+        let gap = json!({"type": "gap", "channel": "BTC.trade", "from": position, "to": position, "reason": "skipped"});
+        assert_eq!(session.next(), gap);
+        assert_eq!(session.next_event("BTC.trade")["data"], "after");
+    }
+    cluster.fence();
+    assert_eq!(other.read_to_fence(), [json!(null); 0], "it concerns nobody else");
+    gateway.metrics_when("it is counted", |metrics| {
+        metrics.reason("ws_kafka_records_skipped_total", "too_long") == 1.0
+            && metrics.reason("ws_gaps_total", "skipped") == 2.0
+    });
+}
+
+#[test]
+fn a_record_that_is_not_utf_8_is_a_gap() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let mut session = Client::subscribed(&gateway, &["*.social"]);
+    let bad = [&b"\xff"[..], b"{\"a\":\"\xc3\"}", b"\xed\xa0\x80"];
+    for value in bad {
+        let position = cluster.produce_one(record("odin.social", "BTC", value)).to_string();
+        let gap = json!({"type": "gap", "channel": "BTC.social", "from": position, "to": position, "reason": "skipped"});
+        assert_eq!(session.next(), gap);
+    }
+    gateway.metrics_when("all are counted", |metrics| {
+        metrics.reason("ws_kafka_records_skipped_total", "not_utf8") == bad.len() as f64
+    });
+}
+
+#[test]
+fn the_largest_record_is_what_the_configuration_says() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_RECORD_BYTES", "2KiB").start();
+    let mut session = Client::subscribed(&gateway, &["*.trade"]);
+    for partition in 0..PARTITIONS {
+        for (length, kind) in [(2046, "price:update"), (2047, "gap")] {
+            let value = json!("x".repeat(length)).to_string();
+            cluster.produce_one(record("odin.trades", "BTC", value).in_partition(partition));
+            assert_eq!(session.next()["type"], kind, "{length} bytes and two quotes");
+        }
+    }
+}

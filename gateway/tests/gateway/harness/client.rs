@@ -1,0 +1,123 @@
+//! A well-behaved client: tungstenite's own, over a blocking socket.
+
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{Message, WebSocket};
+
+use super::gateway::Gateway;
+use super::{Cluster, PARTITIONS, PATIENCE, Record, TOPICS, record};
+
+/// The token of records that mark a place in every partition.
+const FENCE: &str = "FENCE";
+
+pub(crate) struct Client {
+    pub(crate) socket: WebSocket<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn connect(gateway: &Gateway) -> Self {
+        Self::over(TcpStream::connect(gateway.address).unwrap())
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let (socket, _) = tungstenite::client("ws://localhost/ws", stream).unwrap();
+        Self { socket }
+    }
+
+    /// A session with these channels.
+    pub(crate) fn subscribed(gateway: &Gateway, channels: &[&str]) -> Self {
+        let mut client = Self::connect(gateway);
+        let ack = client.subscribe(channels);
+        assert_eq!(ack["subscribed"], json!(channels), "{ack}");
+        client
+    }
+
+    /// Asks, and waits for the answer; it must be the next message, so nothing may be on its way.
+    pub(crate) fn subscribe(&mut self, channels: &[&str]) -> Value {
+        self.ask(&json!({"type": "subscribe", "data": {"channels": channels}}))
+    }
+
+    pub(crate) fn unsubscribe(&mut self, channels: &[&str]) -> Value {
+        self.ask(&json!({"type": "unsubscribe", "data": {"channels": channels}}))
+    }
+
+    pub(crate) fn ask(&mut self, message: &Value) -> Value {
+        self.send(message);
+        self.next()
+    }
+
+    pub(crate) fn send(&mut self, message: &Value) {
+        self.send_text(&message.to_string());
+    }
+
+    pub(crate) fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).unwrap();
+    }
+
+    /// The next message, as it was sent.
+    pub(crate) fn next_text(&mut self) -> String {
+        loop {
+            match self.socket.read().unwrap() {
+                Message::Text(text) => return text.as_str().to_owned(),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The next message.
+    pub(crate) fn next(&mut self) -> Value {
+        let text = self.next_text();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// The next message, which has to be an event of this channel.
+    pub(crate) fn next_event(&mut self, channel: &str) -> Value {
+        let event = self.next();
+        assert_eq!((&event["type"], &event["channel"]), (&"price:update".into(), &channel.into()), "{event}");
+        event
+    }
+
+    /// Every message until the close, and the close.
+    pub(crate) fn read_to_close(&mut self) -> (Vec<Value>, Option<CloseFrame>) {
+        let mut messages = Vec::new();
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => messages.push(serde_json::from_str(text.as_str()).unwrap()),
+                Ok(Message::Close(close)) => return (messages, close),
+                Ok(_) => {}
+                Err(error) => panic!("{error}, after {} messages", messages.len()),
+            }
+        }
+    }
+
+    /// What came before the fence of each partition. The session is subscribed to `FENCE.*`.
+    pub(crate) fn read_to_fence(&mut self) -> Vec<Value> {
+        let mut fences = TOPICS.len() * PARTITIONS as usize;
+        let mut messages = Vec::new();
+        while fences > 0 {
+            let message = self.next();
+            let is_fence = message["channel"].as_str().is_some_and(|channel| channel.starts_with(FENCE));
+            if is_fence { fences -= 1 } else { messages.push(message) }
+        }
+        messages
+    }
+}
+
+impl Cluster {
+    /// Marks the end of every partition: within each, what was produced before arrives before.
+    pub(crate) fn fence(&self) {
+        let fences: Vec<Record> = TOPICS
+            .into_iter()
+            .flat_map(|topic| {
+                (0..PARTITIONS).map(move |partition| record(topic, FENCE, "0").in_partition(partition))
+            })
+            .collect();
+        self.produce(&fences);
+    }
+}

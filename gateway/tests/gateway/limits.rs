@@ -1,0 +1,57 @@
+//! What is bounded by configuration is refused beyond it, with a reason, and is free again once it is given back.
+
+use serde_json::json;
+
+use crate::harness::{Bystander, Client, Cluster, Launch, Raw, eventually, handshake_request};
+
+#[test]
+fn a_connection_beyond_the_limit_is_refused_and_a_place_given_back_is_free() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_CONNECTIONS", "3").start();
+    let mut bystander = Bystander::connect(&gateway);
+    let mut sessions = vec![Client::connect(&gateway), Client::connect(&gateway)];
+    for _ in 0..5 {
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(handshake_request().as_bytes());
+        let response = raw.response();
+        assert_eq!(response.status, 503);
+        assert!(response.header("Retry-After").unwrap().parse::<u32>().unwrap() > 0);
+        let body = response.json();
+        assert_eq!(body["error"], "at_max_connections");
+        assert!(body["message"].as_str().unwrap().contains("WS_MAX_CONNECTIONS"), "{body}");
+    }
+    bystander.hears(&cluster);
+    let metrics = gateway.metrics_when("the refusals are counted", |metrics| {
+        metrics.reason("ws_capacity_rejections_total", "at_max_connections") == 5.0
+    });
+    assert_eq!((metrics.sum("ws_connections_active"), metrics.sum("ws_connections_max")), (3.0, 3.0));
+    let report = gateway.health();
+    assert_eq!(report["status"], "degraded", "{report}");
+    assert_eq!(report["checks"]["capacity"]["current"], 3, "{report}");
+    sessions.pop().unwrap().socket.close(None).unwrap();
+    let mut newcomer = eventually("a place is free", || {
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(handshake_request().as_bytes());
+        raw.read_head().starts_with("HTTP/1.1 101 ").then_some(raw)
+    });
+    newcomer.send(&crate::harness::frame(0x88, true, &1000_u16.to_be_bytes()));
+    assert_eq!(newcomer.close().0, 1000);
+    bystander.hears(&cluster);
+}
+
+#[test]
+fn a_channel_beyond_the_limit_is_rejected_and_a_channel_given_back_is_free() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_CHANNELS", "3").start();
+    let mut session = Client::subscribed(&gateway, &["A.trade", "B.*"]);
+    let ack = session.subscribe(&["A.trade", "C.trade", "D.trade"]);
+    assert_eq!((&ack["subscribed"], &ack["count"]), (&json!(["A.trade", "C.trade"]), &json!(3)), "{ack}");
+    assert_eq!(
+        (&ack["rejected"][0]["channel"], &ack["rejected"][0]["code"]),
+        (&json!("D.trade"), &json!("too_many_channels"))
+    );
+    let error = session.subscribe(&["A.trade", "B.trade", "C.trade", "D.trade"]);
+    assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("too_many_channels")));
+    assert_eq!(session.unsubscribe(&["B.*"])["count"], 2);
+    assert_eq!(session.subscribe(&["D.trade"])["count"], 3);
+}

@@ -1,0 +1,17 @@
+//! The gateway's properties from the outside: the real program as a child process, real sockets, and a Kafka cluster
+//! (librdkafka's mock: the real protocol over loopback) inside the test.
+
+// Test code may give up on a broken premise.
+#![allow(clippy::unwrap_used)]
+
+mod bad_environment;
+mod bad_handshakes;
+mod bad_messages;
+mod bad_records;
+mod delivery;
+mod harness;
+mod http;
+mod leaks;
+mod lifecycle;
+mod limits;
+mod tidy;

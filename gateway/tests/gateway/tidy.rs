@@ -1,0 +1,221 @@
+//! The lines that the code is drawn within: who may import what, where the environment is read, where unsafe code lives, how
+//! long a file is, and that every file is part of the program.
+//!
+//! Reads the source text, without parsing Rust: a comment line is not looked at, a string that spells a banned word is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file that needs more has more than one subject. There is no exception.
+const LINES_MAX: usize = 450;
+
+const CRATES: [&str; 5] = ["gateway", "gateway/wire", "gateway/protocol", "publisher", "bench"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A source file: its path from the top of the repository, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn is_below(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| self.path.starts_with(place))
+    }
+
+    /// Lines of code, with their numbers.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+/// Files of the repository that end so, build output and what is hidden aside.
+fn files(extensions: &[&str]) -> Vec<Source> {
+    let top = workspace();
+    let mut sources = Vec::new();
+    let mut folders = vec![top.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with('.') || name == "target" {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if extensions.iter().any(|extension| name.ends_with(extension)) {
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push(Source {
+                    path: path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned(),
+                    text,
+                });
+            }
+        }
+    }
+    sources
+}
+
+/// Lines of code with one of the words, in files that are not allowed to have them.
+fn violations(sources: &[Source], words: &[&str], allowed: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| !source.is_below(allowed)) {
+        for (number, line) in source.code() {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn gateway_sources() -> Vec<Source> {
+    let mut sources = files(&[".rs"]);
+    sources.retain(|source| source.is_below(&["gateway/src/"]));
+    assert!(sources.len() > 30, "the sources are elsewhere");
+    sources
+}
+
+#[test]
+fn only_the_named_edge_files_import_kafka_the_executor_and_the_ring() {
+    let sources = gateway_sources();
+    let kafka = ["gateway/src/ingest/consumer", "gateway/src/ingest/control", "gateway/src/dev.rs"];
+    assert_eq!(violations(&sources, &["rdkafka::", "use rdkafka"], &kafka), [""; 0]);
+    let executor = ["gateway/src/shard/mod.rs", "gateway/src/shard/sleep.rs", "gateway/src/preflight.rs"];
+    assert_eq!(violations(&sources, &["glommio::", "use glommio"], &executor), [""; 0]);
+    assert_eq!(violations(&sources, &["io_uring::", "use io_uring", "libc::"], &[]), [""; 0]);
+    // What is allowed is there: a renamed file would make its line above mean nothing.
+    for place in kafka.iter().chain(&executor) {
+        assert!(sources.iter().any(|source| source.is_below(&[place])), "{place} is gone");
+    }
+}
+
+#[test]
+fn only_the_configuration_reads_the_environment() {
+    let sources = gateway_sources();
+    let words = ["env::var", "env::vars", "envy::", "use std::env"];
+    let tests = "gateway/src/preflight_tests.rs";
+    assert_eq!(violations(&sources, &words, &["gateway/src/config/", tests]), [""; 0]);
+    assert_eq!(violations(&sources, &["env::args"], &["gateway/src/main.rs"]), [""; 0]);
+}
+
+#[test]
+fn only_the_socket_driver_has_unsafe_code() {
+    let sources = files(&[".rs"]);
+    let this_file = "gateway/tests/gateway/tidy.rs";
+    let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code"];
+    assert_eq!(violations(&sources, &words, &["gateway/wire/", this_file]), [""; 0]);
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("dbg", "!("),
+    ];
+    let found: Vec<String> = files(&[".rs", ".md", ".sh", ".toml", ".html", ".java"])
+        .iter()
+        .flat_map(|source| {
+            let lines = source.text.lines().enumerate();
+            let left = lines.filter(|(_, line)| words.iter().any(|word| line.contains(word)));
+            left.map(|(index, line)| format!("{}:{}: {line}", source.path, index + 1)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn no_text_names_a_place_of_one_machine() {
+    let folders =
+        [concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/ro", "ot/"), concat!("/wo", "rk/")];
+    let mut found = Vec::new();
+    for source in files(&[".rs", ".md", ".sh", ".toml", ".html", ".java"]) {
+        for folder in folders {
+            // Where a path begins, not within one.
+            let begins = |place: usize| {
+                source.text[..place]
+                    .chars()
+                    .next_back()
+                    .is_none_or(|before| " \t\n\"'`(=:<[".contains(before))
+            };
+            if source.text.match_indices(folder).any(|(place, _)| begins(place)) {
+                found.push(format!("{}: {folder}", source.path));
+            }
+        }
+    }
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn files_stay_short() {
+    for source in files(&[".rs"]) {
+        let lines = source.text.lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines, {LINES_MAX} are allowed: part it", source.path);
+    }
+}
+
+#[test]
+fn every_module_begins_with_its_contract() {
+    let missing: Vec<String> = files(&[".rs"])
+        .into_iter()
+        .filter(|source| !source.path.ends_with("_tests.rs") && !source.text.starts_with("//!"))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn every_source_file_is_part_of_the_program() {
+    let top = workspace();
+    for name in CRATES {
+        let folder = top.join(name).join("src");
+        let mut reached = BTreeSet::new();
+        for root in ["lib.rs", "main.rs"].map(|root| folder.join(root)) {
+            if root.exists() {
+                reach(&root, &folder, &mut reached);
+            }
+        }
+        let prefix = format!("{name}/src/");
+        let all = files(&[".rs"]).into_iter().filter(|source| source.path.starts_with(&prefix));
+        let dead: Vec<String> =
+            all.map(|source| source.path).filter(|path| !reached.contains(&top.join(path))).collect();
+        assert_eq!(dead, [""; 0], "no `mod` leads there");
+        assert!(!reached.is_empty(), "{name} has no sources");
+    }
+}
+
+/// Adds a file and the modules that it declares, whose files lie in `folder` unless a `#[path]` says otherwise.
+fn reach(file: &Path, folder: &Path, reached: &mut BTreeSet<PathBuf>) {
+    reached.insert(file.to_owned());
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let mut path = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(given) = line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")) {
+            path = Some(file.parent().unwrap().join(given));
+            continue;
+        }
+        let declared = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod "));
+        if let Some((visibility, name)) = declared
+            && (visibility.is_empty() || visibility.starts_with("pub"))
+        {
+            let (flat, nested) = (folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs"));
+            let module = path.take().unwrap_or(if nested.exists() { nested } else { flat });
+            let inside = if module.ends_with("mod.rs") {
+                module.parent().unwrap().to_owned()
+            } else {
+                folder.join(name)
+            };
+            reach(&module, &inside, reached);
+        }
+        if !line.starts_with("#[") {
+            path = None;
+        }
+    }
+}
