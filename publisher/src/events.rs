@@ -48,16 +48,7 @@ impl Kind {
 }
 
 /// The Kafka topics, in the order of [`Kind::ALL`].
-pub const TOPICS: [&str; 8] = [
-    "odin.trades",
-    "odin.liquidity",
-    "odin.balances",
-    "odin.metadata",
-    "odin.social",
-    "odin.community",
-    "odin.creation",
-    "odin.analytics",
-];
+pub use protocol::channel::TOPICS;
 
 /// What happened; the `type` of an event's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

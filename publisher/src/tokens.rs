@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use thiserror::Error;
 
 /// The longest token, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 64;
+pub use protocol::channel::TOKEN_BYTES_MAX;
 
 /// The most tokens of one simulation. Each costs about 350 bytes of state.
 pub const TOKENS_MAX: usize = 10_000;
@@ -51,7 +51,7 @@ pub fn check(tokens: &[String]) -> Result<(), TokensError> {
     }
     let mut seen = HashSet::with_capacity(tokens.len());
     for token in tokens {
-        if !is_usable(token) {
+        if !protocol::token_is_valid(token.as_bytes()) {
             return Err(TokensError::Unusable { token: token.chars().take(TOKEN_BYTES_MAX).collect() });
         }
         if !seen.insert(token.as_str()) {
@@ -59,11 +59,6 @@ pub fn check(tokens: &[String]) -> Result<(), TokensError> {
         }
     }
     Ok(())
-}
-
-fn is_usable(token: &str) -> bool {
-    (1..=TOKEN_BYTES_MAX).contains(&token.len())
-        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:/.".contains(&byte))
 }
 
 #[cfg(test)]
