@@ -155,6 +155,34 @@ fn a_message_that_never_completes_closes_the_session_after_ten_seconds() {
     trickle.join().unwrap();
 }
 
+#[test]
+fn the_memory_of_unfinished_messages_is_bounded_over_all_sessions() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_MESSAGE_BYTES", "16MiB").start();
+    let mut bystander = Bystander::connect(&gateway);
+    let message = frame(TEXT, true, &vec![b' '; 16 << 20]);
+    // Each announces 16 MiB; four of them are what a shard takes.
+    let mut sessions: Vec<Raw> = (0..5)
+        .map(|number| {
+            let mut raw = Raw::session(&gateway);
+            raw.send(&message[..100]);
+            let begun = f64::from(number + 1) * 100.0;
+            gateway.metrics_when("it is read", |metrics| metrics.sum("ws_bytes_received_total") > begun);
+            raw
+        })
+        .collect();
+    let (code, reason) = sessions.pop().unwrap().close();
+    assert_eq!(code, 1013, "{reason}");
+    disconnects(&gateway, "inbound_memory", 1);
+    bystander.hears(&cluster);
+    // Its share is free again once it is gone, and the others finish what they began.
+    let mut first = sessions.swap_remove(0);
+    first.send(&message[100..]);
+    first.send(&frame(0x88, true, &1000_u16.to_be_bytes()));
+    let bytes = first.read_to_end();
+    assert!(String::from_utf8_lossy(&bytes).contains("not_json"), "{bytes:?}");
+}
+
 /// A session whose own receive buffer holds little.
 fn small_session(gateway: &Gateway) -> Raw {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

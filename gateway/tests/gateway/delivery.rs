@@ -219,6 +219,34 @@ fn after_an_unsubscription_ack_no_event_of_the_channel_comes() {
 }
 
 #[test]
+fn what_is_queued_when_a_client_unsubscribes_is_taken_back_but_for_what_it_still_wants() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start();
+    let mut session = Client::subscribed(&gateway, &["BTC.trade", "ETH.trade", "ETH.*", "FENCE.*"]);
+    let value = json!("x".repeat(2000)).to_string();
+    let tokens = ["BTC", "ETH"].into_iter().cycle().take(400);
+    let records: Vec<Record> = tokens.map(|token| record("odin.trades", token, value.as_str())).collect();
+    cluster.produce(&records);
+    gateway.metrics_when("all are queued", |metrics| metrics.sum("ws_frames_queued_total") == 400.0);
+    session.send(&json!({"type": "unsubscribe", "data": {"channels": ["BTC.trade", "ETH.trade"]}}));
+    let mut came = BTreeMap::from([("BTC.trade".to_owned(), 0), ("ETH.trade".to_owned(), 0)]);
+    loop {
+        let message = session.next();
+        let Some(channel) = message["channel"].as_str() else { break };
+        *came.get_mut(channel).unwrap() += 1;
+    }
+    let of_btc = came["BTC.trade"];
+    cluster.fence();
+    let later = session.read_to_fence();
+    assert!(later.iter().all(|event| event["channel"] == "ETH.trade"));
+    assert_eq!(came["ETH.trade"] + later.len(), 200, "another subscription takes them all the same");
+    assert!(of_btc < 200, "the socket took everything");
+    gateway.metrics_when("the others were discarded", |metrics| {
+        metrics.sum("ws_frames_discarded_total") == (200 - of_btc) as f64
+    });
+}
+
+#[test]
 fn after_a_subscription_ack_every_later_record_comes_and_the_cut_says_from_where() {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).start();
