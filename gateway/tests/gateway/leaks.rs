@@ -215,6 +215,9 @@ fn cycle(gateway: &Gateway, cluster: &Cluster, first: usize, count: usize) {
     });
 }
 
+/// Connections to brokers that librdkafka may open after the baseline was taken.
+const DESCRIPTORS_LATE_MAX: usize = 12;
+
 fn cycles_leave_nothing(count: usize, resident_growth_bytes_max: u64) {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).start();
@@ -226,7 +229,9 @@ fn cycles_leave_nothing(count: usize, resident_growth_bytes_max: u64) {
     let after = Holdings::of(&gateway);
     println!("{count} connections in {:?}", started_at.elapsed());
     println!("after the first {warm_up}: {before:?}\nafter all of them: {after:?}");
-    assert_eq!(after.descriptors, before.descriptors);
+    // librdkafka connects to a broker when it first needs it, so that some come late. No client's socket is left: looked at
+    // above; and a descriptor leaked per connection would be hundreds.
+    assert!(after.descriptors <= before.descriptors + DESCRIPTORS_LATE_MAX, "{before:?}, then {after:?}");
     assert_eq!(after.receive_buffers_free, before.receive_buffers_free);
     let growth = after.resident_bytes.saturating_sub(before.resident_bytes);
     assert!(growth <= resident_growth_bytes_max, "{growth} bytes more");
