@@ -1,4 +1,4 @@
-//! The environment, read once at the start: raw text ([`raw`], by envy) -> validated [`Config`] with units.
+//! The environment, read once at the start: raw text (`raw`, by envy) -> validated [`Config`] with units.
 //!
 //! The only reader of the environment. Two stages, so that every bad variable is reported at once and no later code meets a
 //! value out of range. It decides nothing about the machine: whether a port is free, a limit of open files is high enough or
