@@ -4,7 +4,8 @@
 //! of the partitions they own; they never wait for it. Nothing here is on the way of an event.
 //!
 //! It works in rounds: look at the cluster, then do for each shard (`seat`) what can be done. A round that leaves something
-//! to do is soon followed by another; one that finds all well is followed by the next in ten seconds.
+//! to do is soon followed by another; one that finds all well is followed by the next in ten seconds. Questions go through
+//! a client of their own: on a shard's connection each would wait behind a fetch that waits for records.
 //!
 //! Invariants: an offset is a number before its partition is assigned; a partition is assigned only once its shard has
 //! answered the note that names it, so a shard knows where a partition begins before it sees a record of it.
@@ -28,8 +29,9 @@ use tracing::warn;
 use wire::Waker;
 
 pub use self::client::check_config;
-use self::cluster::Layout;
+use self::cluster::{Cluster, Layout};
 pub use self::context::Context;
+use self::context::ErrorLog;
 use self::seat::Seat;
 use super::consumer::NativeConsumer;
 use super::status::SharedStatus;
@@ -128,6 +130,8 @@ impl Control {
             config,
             status,
             requests: requests.clone(),
+            log: Arc::default(),
+            asker: None,
             seats: Vec::new(),
             counts_at_start: BTreeMap::new(),
         };
@@ -158,6 +162,9 @@ struct Work {
     status: Arc<SharedStatus>,
     /// For librdkafka's callbacks.
     requests: Sender<Request>,
+    log: Arc<ErrorLog>,
+    /// Reads no partition; made with the first shard's consumer.
+    asker: Option<NativeConsumer>,
     seats: Vec<Seat>,
     /// Partitions of each topic when the brokers first told: KAFKA_START is for these.
     counts_at_start: BTreeMap<usize, i32>,
@@ -204,9 +211,10 @@ impl Work {
     }
 
     fn join(&mut self, shard: usize, shards: usize, waker: Waker, notes: Sender<Note>) -> KafkaResult<()> {
-        let context = Context::new(Arc::clone(&self.status), self.requests.clone());
-        let mut consumer: NativeConsumer =
-            client::client_config(&self.config).create_with_context(context)?;
+        if self.asker.is_none() {
+            self.asker = Some(self.client()?);
+        }
+        let mut consumer = self.client()?;
         let callback = waker.clone();
         // Before the first assignment. It runs under librdkafka's lock and may do no more than this one write(2).
         consumer.set_nonempty_callback(move || callback.wake());
@@ -214,10 +222,17 @@ impl Work {
         Ok(())
     }
 
+    fn client(&self) -> KafkaResult<NativeConsumer> {
+        let context = Context::new(Arc::clone(&self.status), self.requests.clone(), Arc::clone(&self.log));
+        client::client_config(&self.config).create_with_context(context)
+    }
+
     /// Looks at the cluster and does what can be done. Whether that was all.
     fn round(&mut self) -> bool {
-        let Some(first) = self.seats.first() else { return true };
-        let layout = match Layout::ask(&first.consumer, &self.config) {
+        let Some(asker) = &self.asker else { return true };
+        // It has no records; its errors go to its context, and would pile up otherwise.
+        while asker.poll(Duration::ZERO).is_some() {}
+        let layout = match Layout::ask(asker, &self.config) {
             Ok(layout) => layout,
             Err(error) => {
                 self.note_error(&error);
@@ -229,8 +244,10 @@ impl Work {
             self.counts_at_start.entry(topic).or_insert(count);
         }
         let mut trouble = layout.trouble.clone();
+        let cluster =
+            Cluster { asker, config: &self.config, layout: &layout, counts_at_start: &self.counts_at_start };
         for seat in &mut self.seats {
-            if let Err(error) = seat.advance(&self.config, &layout, &self.counts_at_start) {
+            if let Err(error) = seat.advance(&cluster) {
                 warn!(%error, shard = seat.shard, "partitions cannot be read yet; trying again");
                 trouble.get_or_insert_with(|| error.to_string());
             }

@@ -29,10 +29,10 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Asks the brokers.
-    pub(super) fn ask(consumer: &NativeConsumer, config: &Kafka) -> KafkaResult<Self> {
+    pub(super) fn ask(asker: &NativeConsumer, config: &Kafka) -> KafkaResult<Self> {
         let mut layout = Self::default();
         for (index, topic) in config.topics.iter().enumerate() {
-            let metadata = consumer.fetch_metadata(Some(&topic.name), limits::KAFKA_CALL_TIMEOUT)?;
+            let metadata = asker.fetch_metadata(Some(&topic.name), limits::KAFKA_CALL_TIMEOUT)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic.name);
             layout.add(index, &topic.name, found);
         }
@@ -77,6 +77,71 @@ impl Layout {
     }
 }
 
+/// What a round knows, and whom it can ask.
+pub(super) struct Cluster<'a> {
+    pub(super) asker: &'a NativeConsumer,
+    pub(super) config: &'a Kafka,
+    pub(super) layout: &'a Layout,
+    /// Partitions of each topic when the brokers first told.
+    pub(super) counts_at_start: &'a BTreeMap<usize, i32>,
+}
+
+impl Cluster<'_> {
+    /// Whether KAFKA_START is for this partition. Whatever appears later is read from its first record.
+    pub(super) fn is_at_start(&self, partition: &Partition) -> bool {
+        self.counts_at_start.get(&partition.topic).is_some_and(|&count| partition.number < count)
+    }
+
+    /// Whether questions about this partition are answered: its topic exists, and somebody leads it.
+    pub(super) fn can_tell_of(&self, partition: &Partition) -> bool {
+        let exists = self.layout.counts.get(&partition.topic).is_some_and(|&count| partition.number < count);
+        exists && !self.layout.leaderless.contains(partition)
+    }
+
+    /// The offset of each partition, in their order.
+    ///
+    /// # Errors
+    /// Some partition's leader did not answer, or not with an offset.
+    pub(super) fn look_up(&self, partitions: &[Partition], wanted: Wanted) -> KafkaResult<Vec<i64>> {
+        // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
+        let found = match wanted {
+            Wanted::First => self.list_offsets(partitions, Offset::Beginning)?,
+            Wanted::End => self.list_offsets(partitions, Offset::End)?,
+            Wanted::Since(timestamp_ms) => {
+                // Before the question: a record that arrives between the two answers is young enough, and must not be
+                // skipped.
+                let ends = self.list_offsets(partitions, Offset::End)?;
+                let found = self.list_offsets(partitions, Offset::Offset(timestamp_ms))?;
+                found.into_iter().zip(ends).map(|(found, end)| found.or(end)).collect()
+            }
+        };
+        found.into_iter().map(|offset| offset.ok_or(NO_OFFSET)).collect()
+    }
+
+    /// One ListOffsets question per broker, for all partitions at once. `None` where there is no such offset.
+    fn list_offsets(&self, partitions: &[Partition], question: Offset) -> KafkaResult<Vec<Option<i64>>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let topic_of = |partition: &Partition| self.config.topics[partition.topic].name.as_str();
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition_offset(topic_of(partition), partition.number, question)?;
+        }
+        let answer = self.asker.offsets_for_times(list, limits::KAFKA_CALL_TIMEOUT)?;
+        let offset_of = |partition: &Partition| {
+            let found = answer.find_partition(topic_of(partition), partition.number)?;
+            match found.offset() {
+                Offset::Offset(offset) if found.error().is_ok() => Some(offset),
+                _ => None,
+            }
+        };
+        Ok(partitions.iter().map(offset_of).collect())
+    }
+}
+
+const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
+
 /// An offset that the brokers know.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted {
@@ -97,58 +162,6 @@ impl From<&Start> for Wanted {
             }
         }
     }
-}
-
-/// The offset of each partition, in their order.
-///
-/// # Errors
-/// Some partition's leader did not answer, or not with an offset.
-pub(super) fn look_up(
-    consumer: &NativeConsumer,
-    config: &Kafka,
-    partitions: &[Partition],
-    wanted: Wanted,
-) -> KafkaResult<Vec<i64>> {
-    // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
-    let question = match wanted {
-        Wanted::First => Offset::Beginning,
-        Wanted::End => Offset::End,
-        Wanted::Since(timestamp_ms) => {
-            // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
-            let ends = list_offsets(consumer, config, partitions, Offset::End)?;
-            let found = list_offsets(consumer, config, partitions, Offset::Offset(timestamp_ms))?;
-            return found.into_iter().zip(ends).map(|(found, end)| found.or(end).ok_or(NO_OFFSET)).collect();
-        }
-    };
-    let found = list_offsets(consumer, config, partitions, question)?;
-    found.into_iter().map(|offset| offset.ok_or(NO_OFFSET)).collect()
-}
-
-const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
-
-/// One ListOffsets question per broker, for all partitions at once. `None` where there is no such offset.
-fn list_offsets(
-    consumer: &NativeConsumer,
-    config: &Kafka,
-    partitions: &[Partition],
-    question: Offset,
-) -> KafkaResult<Vec<Option<i64>>> {
-    if partitions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        list.add_partition_offset(&config.topics[partition.topic].name, partition.number, question)?;
-    }
-    let answer = consumer.offsets_for_times(list, limits::KAFKA_CALL_TIMEOUT)?;
-    let offset_of = |partition: &Partition| {
-        let found = answer.find_partition(&config.topics[partition.topic].name, partition.number)?;
-        match found.offset() {
-            Offset::Offset(offset) if found.error().is_ok() => Some(offset),
-            _ => None,
-        }
-    };
-    Ok(partitions.iter().map(offset_of).collect())
 }
 
 /// librdkafka's list of these partitions, to be read from these offsets.

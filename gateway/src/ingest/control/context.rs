@@ -16,23 +16,24 @@ use tracing::{debug, info, warn};
 use super::Request;
 use crate::ingest::status::SharedStatus;
 
-/// See the module.
-pub struct Context {
-    status: Arc<SharedStatus>,
-    requests: Sender<Request>,
+/// Seen by every client of the process: librdkafka repeats itself with every reconnect of every broker.
+#[derive(Debug)]
+pub(super) struct ErrorLog {
     started_at: Instant,
     /// Milliseconds after `started_at` at which an error was last logged, plus one.
     logged_at_ms: AtomicU64,
 }
 
-/// librdkafka repeats itself with every reconnect of every broker.
 const ERROR_LOG_INTERVAL_MS: u64 = 5_000;
 
-impl Context {
-    pub(super) fn new(status: Arc<SharedStatus>, requests: Sender<Request>) -> Self {
-        Self { status, requests, started_at: Instant::now(), logged_at_ms: AtomicU64::new(0) }
+impl Default for ErrorLog {
+    fn default() -> Self {
+        Self { started_at: Instant::now(), logged_at_ms: AtomicU64::new(0) }
     }
+}
 
+impl ErrorLog {
+    /// At most one in an interval.
     fn may_log(&self) -> bool {
         let now_ms = self.started_at.elapsed().as_millis() as u64 + 1;
         let last_ms = self.logged_at_ms.load(Ordering::Relaxed);
@@ -41,6 +42,19 @@ impl Context {
             .logged_at_ms
             .compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
+    }
+}
+
+/// See the module.
+pub struct Context {
+    status: Arc<SharedStatus>,
+    requests: Sender<Request>,
+    log: Arc<ErrorLog>,
+}
+
+impl Context {
+    pub(super) fn new(status: Arc<SharedStatus>, requests: Sender<Request>, log: Arc<ErrorLog>) -> Self {
+        Self { status, requests, log }
     }
 }
 
@@ -70,7 +84,7 @@ impl ClientContext for Context {
             // So that the end of it is soon seen. The process is ending if nobody listens.
             let _ = self.requests.send(Request::Disconnected);
         }
-        if self.may_log() {
+        if self.log.may_log() {
             warn!(%error, reason, "Kafka");
         }
     }

@@ -13,7 +13,7 @@ use rdkafka::error::KafkaResult;
 use tracing::info;
 use wire::Waker;
 
-use super::cluster::{Layout, Wanted, look_up, with_offsets, without_offsets};
+use super::cluster::{Cluster, Layout, Wanted, with_offsets, without_offsets};
 use super::{Note, Owned, Partition, Stopped};
 use crate::config::Kafka;
 use crate::ingest::consumer::NativeConsumer;
@@ -22,7 +22,7 @@ use crate::ingest::consumer::NativeConsumer;
 pub(super) struct Seat {
     pub(super) shard: usize,
     shards: usize,
-    pub(super) consumer: Arc<NativeConsumer>,
+    consumer: Arc<NativeConsumer>,
     notes: Sender<Note>,
     waker: Waker,
     partitions: BTreeMap<Partition, Stage>,
@@ -91,44 +91,33 @@ impl Seat {
     }
 
     /// Does what can be done. What fails stays as it is and is tried with the next round; it does not keep the rest waiting.
-    pub(super) fn advance(
-        &mut self,
-        config: &Kafka,
-        layout: &Layout,
-        counts_at_start: &BTreeMap<usize, i32>,
-    ) -> KafkaResult<()> {
+    pub(super) fn advance(&mut self, cluster: &Cluster<'_>) -> KafkaResult<()> {
+        let partitions = cluster.layout.of_shard(self.shard, self.shards);
+        let is_new = |partition: &Partition| {
+            !self.partitions.contains_key(partition) && cluster.can_tell_of(partition)
+        };
+        let (at_start, later) =
+            partitions.filter(is_new).partition::<Vec<_>, _>(|partition| cluster.is_at_start(partition));
         let results = [
-            self.read_due(config),
-            self.begin(
-                config,
-                layout,
-                |partition| is_at_start(partition, counts_at_start),
-                Wanted::from(&config.start),
-            ),
-            self.begin(config, layout, |partition| !is_at_start(partition, counts_at_start), Wanted::First),
-            self.check_suspects(config, layout),
+            self.read_due(cluster.config),
+            self.begin(cluster, at_start, Wanted::from(&cluster.config.start)),
+            self.begin(cluster, later, Wanted::First),
+            self.check_suspects(cluster),
         ];
         results.into_iter().collect()
     }
 
-    /// Finds where the new ones among `chosen` begin, and tells the shard.
+    /// Finds where partitions begin, and tells the shard.
     fn begin(
         &mut self,
-        config: &Kafka,
-        layout: &Layout,
-        chosen: impl Fn(&Partition) -> bool,
+        cluster: &Cluster<'_>,
+        partitions: Vec<Partition>,
         wanted: Wanted,
     ) -> KafkaResult<()> {
-        let is_new = |partition: &Partition| {
-            !self.partitions.contains_key(partition)
-                && !layout.leaderless.contains(partition)
-                && chosen(partition)
-        };
-        let partitions: Vec<_> = layout.of_shard(self.shard, self.shards).filter(is_new).collect();
         if partitions.is_empty() {
             return Ok(());
         }
-        let offsets = look_up(&self.consumer, config, &partitions, wanted)?;
+        let offsets = cluster.look_up(&partitions, wanted)?;
         let owned: Vec<_> =
             partitions.into_iter().zip(offsets).map(|(partition, next)| Owned { partition, next }).collect();
         self.partitions.extend(owned.iter().map(|owned| (owned.partition, Stage::Told)));
@@ -153,26 +142,21 @@ impl Seat {
 
     /// Compares positions with what the brokers hold, and has all of these partitions started again: which of them
     /// librdkafka has given up it does not say.
-    fn check_suspects(&mut self, config: &Kafka, layout: &Layout) -> KafkaResult<()> {
+    fn check_suspects(&mut self, cluster: &Cluster<'_>) -> KafkaResult<()> {
         let suspects = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
-            Stage::Suspect(next) if !layout.leaderless.contains(&partition) => {
-                Some(Owned { partition, next })
-            }
+            Stage::Suspect(next) => Some(Owned { partition, next }),
             _ => None,
         });
-        // Nobody can be asked about a topic that is gone. Should it come back, it is looked at then.
-        let exists = |owned: &Owned| {
-            layout.counts.get(&owned.partition.topic).is_some_and(|&count| owned.partition.number < count)
-        };
-        let suspects: Vec<_> = suspects.filter(exists).collect();
+        // Of the others nobody can tell now; they are looked at when somebody can.
+        let suspects: Vec<_> = suspects.filter(|owned| cluster.can_tell_of(&owned.partition)).collect();
         if suspects.is_empty() {
             return Ok(());
         }
         let partitions: Vec<_> = suspects.iter().map(|owned| owned.partition).collect();
-        let firsts = look_up(&self.consumer, config, &partitions, Wanted::First)?;
-        let ends = look_up(&self.consumer, config, &partitions, Wanted::End)?;
+        let firsts = cluster.look_up(&partitions, Wanted::First)?;
+        let ends = cluster.look_up(&partitions, Wanted::End)?;
         // From here until the shard's answer nothing of them arrives: what was fetched is thrown away, and fetched again.
-        self.consumer.incremental_unassign(&without_offsets(config, &partitions))?;
+        self.consumer.incremental_unassign(&without_offsets(cluster.config, &partitions))?;
         self.partitions.extend(partitions.into_iter().map(|partition| (partition, Stage::Told)));
         let stopped =
             suspects.into_iter().zip(firsts.into_iter().zip(ends)).map(|(owned, (first, end))| Stopped {
@@ -184,9 +168,4 @@ impl Seat {
         self.tell(Note::Stopped(stopped.collect()));
         Ok(())
     }
-}
-
-/// Whether KAFKA_START is for this partition. Whatever appears later is read from its first record.
-fn is_at_start(partition: &Partition, counts_at_start: &BTreeMap<usize, i32>) -> bool {
-    counts_at_start.get(&partition.topic).is_some_and(|&count| partition.number < count)
 }
