@@ -76,7 +76,6 @@ pub struct Consumer {
     record_bytes_max: usize,
     nothings: u32,
     complaints: Throttle,
-    errors: Throttle,
     /// When the control thread is to be asked to compare positions with what the brokers hold.
     check_at: Option<Instant>,
 }
@@ -124,7 +123,6 @@ impl Consumer {
             record_bytes_max,
             nothings: 0,
             complaints: Throttle::default(),
-            errors: Throttle::default(),
             check_at: None,
         }
     }
@@ -140,8 +138,10 @@ impl Consumer {
         while let Ok(note) = self.notes.try_recv() {
             let owned = match note {
                 Note::Consumer(native) => {
-                    self.native = Some(native);
-                    continue;
+                    if let Some(retired) = self.native.replace(native) {
+                        let _ = self.requests.send(Request::Retired(retired));
+                    }
+                    self.owned()
                 }
                 Note::Begin(owned) => owned,
                 Note::Stopped(stopped) => stopped.iter().map(|stopped| self.go_on(stopped)).collect(),
@@ -244,24 +244,26 @@ impl Consumer {
     }
 
     fn on_error(&mut self, error: &KafkaError, now: Instant) {
-        // Global errors were told to the context already; this one is about a partition, librdkafka does not say which.
+        // The context was told of every error already. This one asks for an answer; which partition it is about librdkafka
+        // does not say.
         if let KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) = error {
             self.check_at.get_or_insert(now + CHECK_DELAY);
-        } else {
-            self.errors.say(now, || warn!(%error, "reading a partition failed"));
         }
     }
 
     fn ask_for_a_check(&mut self) {
         self.check_at = None;
+        let _ = self.requests.send(Request::Check { shard: self.shard, positions: self.owned() });
+    }
+
+    fn owned(&self) -> Vec<Owned> {
         let owned = self.topics.iter().enumerate().flat_map(|(topic, state)| {
             state.next.iter().enumerate().filter_map(move |(number, next)| {
                 let partition = Partition { topic, number: number as i32 };
                 next.map(|next| Owned { partition, next })
             })
         });
-        let positions = owned.collect();
-        let _ = self.requests.send(Request::Check { shard: self.shard, positions });
+        owned.collect()
     }
 
     fn set_next(&mut self, owned: &Owned) {

@@ -17,6 +17,7 @@ mod client;
 mod cluster;
 mod context;
 mod seat;
+mod stall;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +66,15 @@ pub enum Request {
         /// The next offset that the shard expects of each partition it owns.
         positions: Vec<Owned>,
     },
+    /// The shard has taken its new consumer; this one is not polled any more, and closing it may take a while.
+    Retired(Arc<NativeConsumer>),
+    /// What librdkafka tells of a shard's consumer, now and then.
+    Statistics {
+        /// Whose.
+        shard: usize,
+        /// As librdkafka wrote it.
+        json: Box<[u8]>,
+    },
     /// The last connection to a broker was lost.
     Disconnected,
     /// Close the consumers and end.
@@ -73,7 +83,8 @@ pub enum Request {
 
 /// What the control thread tells a shard.
 pub enum Note {
-    /// The shard's consumer, ready to be polled.
+    /// The shard's consumer, ready to be polled; to be answered with [`Request::Read`] and the partitions that the shard
+    /// owns. One that it had before goes back with [`Request::Retired`].
     Consumer(Arc<NativeConsumer>),
     /// These partitions are the shard's, from these offsets on; to be answered with [`Request::Read`].
     Begin(Vec<Owned>),
@@ -193,6 +204,11 @@ impl Work {
                     self.of_shard(shard, |seat| seat.suspect(&positions));
                     next_round = Instant::now();
                 }
+                Ok(Request::Retired(consumer)) => drop(consumer),
+                Ok(Request::Statistics { shard, json }) => {
+                    let next_fetches = stall::next_fetches(&self.config, &json);
+                    self.of_shard(shard, |seat| seat.next_fetches = next_fetches);
+                }
                 Ok(Request::Disconnected) => next_round = next_round.min(Instant::now() + RETRY_INTERVAL),
                 Err(RecvTimeoutError::Timeout) => {
                     let complete = self.round();
@@ -212,19 +228,33 @@ impl Work {
 
     fn join(&mut self, shard: usize, shards: usize, waker: Waker, notes: Sender<Note>) -> KafkaResult<()> {
         if self.asker.is_none() {
-            self.asker = Some(self.client()?);
+            self.asker = Some(self.client(None)?);
         }
-        let mut consumer = self.client()?;
-        let callback = waker.clone();
-        // Before the first assignment. It runs under librdkafka's lock and may do no more than this one write(2).
-        consumer.set_nonempty_callback(move || callback.wake());
-        self.seats.push(Seat::new(shard, shards, Arc::new(consumer), notes, waker));
+        let consumer = self.consumer(shard, &waker)?;
+        self.seats.push(Seat::new(shard, shards, consumer, notes, waker));
         Ok(())
     }
 
-    fn client(&self) -> KafkaResult<NativeConsumer> {
-        let context = Context::new(Arc::clone(&self.status), self.requests.clone(), Arc::clone(&self.log));
+    fn consumer(&self, shard: usize, waker: &Waker) -> KafkaResult<Arc<NativeConsumer>> {
+        let mut consumer = self.client(Some(shard))?;
+        let waker = waker.clone();
+        // Before the first assignment. It runs under librdkafka's lock and may do no more than this one write(2).
+        consumer.set_nonempty_callback(move || waker.wake());
+        Ok(Arc::new(consumer))
+    }
+
+    fn client(&self, shard: Option<usize>) -> KafkaResult<NativeConsumer> {
+        let context =
+            Context::new(shard, Arc::clone(&self.status), self.requests.clone(), Arc::clone(&self.log));
         client::client_config(&self.config).create_with_context(context)
+    }
+
+    /// Has a shard read on with another consumer: the one it has does not fetch what there is.
+    fn replace_consumer(&mut self, index: usize) {
+        match self.consumer(self.seats[index].shard, self.seats[index].waker()) {
+            Ok(consumer) => self.seats[index].replace_consumer(consumer),
+            Err(error) => warn!(%error, "no Kafka consumer could be made"),
+        }
     }
 
     /// Looks at the cluster and does what can be done. Whether that was all.
@@ -246,12 +276,18 @@ impl Work {
         let mut trouble = layout.trouble.clone();
         let cluster =
             Cluster { asker, config: &self.config, layout: &layout, counts_at_start: &self.counts_at_start };
-        for seat in &mut self.seats {
+        let mut stalled = Vec::new();
+        for (index, seat) in self.seats.iter_mut().enumerate() {
             if let Err(error) = seat.advance(&cluster) {
                 warn!(%error, shard = seat.shard, "partitions cannot be read yet; trying again");
                 trouble.get_or_insert_with(|| error.to_string());
             }
+            if let Some(text) = seat.look_for_stalls(&cluster) {
+                trouble.get_or_insert(text);
+                stalled.push(index);
+            }
         }
+        stalled.into_iter().for_each(|index| self.replace_consumer(index));
         self.report(&layout, trouble)
     }
 

@@ -5,6 +5,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use crate::config::Kafka;
+use crate::limits;
 
 /// librdkafka's configuration. Each value that is not its default has its reason here.
 pub(super) fn client_config(config: &Kafka) -> ClientConfig {
@@ -25,6 +26,8 @@ pub(super) fn client_config(config: &Kafka) -> ClientConfig {
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.nagle.disable", "true")
+        // For the watch over partitions that are no longer fetched, see `stall`.
+        .set("statistics.interval.ms", limits::KAFKA_METADATA_INTERVAL.as_millis().to_string())
         // Memory: what may wait in librdkafka, and in one answer. A larger record still comes through (KIP-74).
         .set("queued.min.messages", "10000")
         .set("queued.max.messages.kbytes", "4096")

@@ -47,14 +47,21 @@ impl ErrorLog {
 
 /// See the module.
 pub struct Context {
+    /// Whose consumer; `None` for the client that only asks.
+    shard: Option<usize>,
     status: Arc<SharedStatus>,
     requests: Sender<Request>,
     log: Arc<ErrorLog>,
 }
 
 impl Context {
-    pub(super) fn new(status: Arc<SharedStatus>, requests: Sender<Request>, log: Arc<ErrorLog>) -> Self {
-        Self { status, requests, log }
+    pub(super) fn new(
+        shard: Option<usize>,
+        status: Arc<SharedStatus>,
+        requests: Sender<Request>,
+        log: Arc<ErrorLog>,
+    ) -> Self {
+        Self { shard, status, requests, log }
     }
 }
 
@@ -67,6 +74,13 @@ impl ClientContext for Context {
             }
             RDKafkaLogLevel::Notice => info!(facility, message, "librdkafka"),
             _ => debug!(facility, message, "librdkafka"),
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        // Read by the control thread: they are long. The process is ending if nobody listens.
+        if let Some(shard) = self.shard {
+            let _ = self.requests.send(Request::Statistics { shard, json: statistics.into() });
         }
     }
 

@@ -10,10 +10,11 @@ use std::sync::mpsc::Sender;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
-use tracing::info;
+use tracing::{info, warn};
 use wire::Waker;
 
 use super::cluster::{Cluster, Layout, Wanted, with_offsets, without_offsets};
+use super::stall::{Offsets, StallWatch};
 use super::{Note, Owned, Partition, Stopped};
 use crate::config::Kafka;
 use crate::ingest::consumer::NativeConsumer;
@@ -26,6 +27,9 @@ pub(super) struct Seat {
     notes: Sender<Note>,
     waker: Waker,
     partitions: BTreeMap<Partition, Stage>,
+    /// The newest statistics, until a round has looked at them.
+    pub(super) next_fetches: Option<Offsets>,
+    stalls: StallWatch,
 }
 
 /// How far the reading of a partition has come.
@@ -50,7 +54,16 @@ impl Seat {
         notes: Sender<Note>,
         waker: Waker,
     ) -> Self {
-        let seat = Self { shard, shards, consumer, notes, waker, partitions: BTreeMap::new() };
+        let seat = Self {
+            shard,
+            shards,
+            consumer,
+            notes,
+            waker,
+            partitions: BTreeMap::new(),
+            next_fetches: None,
+            stalls: StallWatch::default(),
+        };
         seat.tell(Note::Consumer(Arc::clone(&seat.consumer)));
         seat
     }
@@ -77,6 +90,36 @@ impl Seat {
                 *stage = Stage::Suspect(*next);
             }
         }
+    }
+
+    /// A sentence about partitions that stand still elsewhere than at their end.
+    pub(super) fn look_for_stalls(&mut self, cluster: &Cluster<'_>) -> Option<String> {
+        let next_fetches = self.next_fetches.take()?;
+        let is_read = |partition: &&Partition| {
+            self.partitions.get(partition) == Some(&Stage::Reading) && cluster.can_tell_of(partition)
+        };
+        let partitions: Vec<_> = next_fetches.keys().filter(is_read).copied().collect();
+        // Without ends nothing is found to stand still: there is no telling now.
+        let ends = cluster.look_up(&partitions, Wanted::End).unwrap_or_default();
+        let stalled = self.stalls.observe(next_fetches, partitions.into_iter().zip(ends).collect());
+        let (partition, offset) = stalled.first_key_value()?;
+        let name = &cluster.config.topics[partition.topic].name;
+        let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
+        warn!(shard = self.shard, partitions = stalled.len(), text, "reading on with a new consumer");
+        Some(text)
+    }
+
+    /// Has the shard read on, from where it is, with this one.
+    pub(super) fn replace_consumer(&mut self, consumer: Arc<NativeConsumer>) {
+        self.next_fetches = None;
+        self.stalls = StallWatch::default();
+        self.consumer = consumer;
+        self.partitions.values_mut().for_each(|stage| *stage = Stage::Told);
+        self.tell(Note::Consumer(Arc::clone(&self.consumer)));
+    }
+
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// Partitions that are being read.
