@@ -1,0 +1,54 @@
+//! What the tests stand on: the brokers of `scripts/kafka.sh`, the real program as a child, an acknowledged producer, and
+//! sessions that write down all they get.
+//!
+//! Nothing here measures time: [`PATIENCE`] only ends what would never come.
+
+mod brokers;
+mod gateway;
+mod producer;
+mod session;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use brokers::{Brokers, Topics};
+pub(crate) use gateway::{Gateway, Launch, Watch};
+pub(crate) use producer::{Producer, Record};
+pub(crate) use session::{Event, FENCES, Log, Session};
+
+/// Long enough for a broker to start on a busy machine; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Partitions of each of the eight topics.
+pub(crate) const PARTITIONS: i32 = 12;
+
+/// The eight topics that `kafka.sh` makes.
+pub(crate) const TOPICS: [&str; 8] = [
+    "odin.trades",
+    "odin.liquidity",
+    "odin.balances",
+    "odin.metadata",
+    "odin.social",
+    "odin.community",
+    "odin.creation",
+    "odin.analytics",
+];
+
+/// Asks again until there is an answer.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A random generator whose seed is in the test's output; ODIN_SEED repeats a run.
+pub(crate) fn random() -> fastrand::Rng {
+    let seed = std::env::var("ODIN_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("ODIN_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}

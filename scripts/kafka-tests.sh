@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The gateway's tests against a real Apache Kafka: brokers up, tests, brokers down, whatever happens. Minutes, two cores.
+#
+#   kafka-tests.sh [--port 29092] [NAME...]    with names, only the tests whose path contains one of them
+#
+# First one node, then three for the tests of leader changes; on ports of its own, with data under target/kafka-tests.
+# Exit codes: 0 passed, 1 failed, 64 wrong usage, 69 not possible on this machine: said in one line that begins with `skipped:`.
+set -euo pipefail
+
+readonly ONE_OF_THREE=recovery::one_of_three # needs three nodes
+
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly scripts
+readonly root=$scripts/..
+readonly dir=$root/target/kafka-tests
+
+usage() { sed -n '/^#   kafka-tests.sh/s/^#   //p' "${BASH_SOURCE[0]}" >&2; }
+
+port=29092
+while [[ ${1:-} == -* ]]; do
+  case $1 in
+    --port) port=${2:?--port needs a number}; shift 2 ;;
+    *) usage; [[ $1 == --help || $1 == -h ]] && exit 0; exit 64 ;;
+  esac
+done
+names=("$@")
+
+down() { "$scripts/kafka.sh" down --dir "$dir" >/dev/null 2>&1 || true; }
+trap down EXIT
+trap 'exit 130' INT TERM
+
+# up NODES: sets brokers. Ends the script where Kafka is not possible.
+up() {
+  local said code=0
+  mkdir -p "$dir"
+  brokers=$("$scripts/kafka.sh" up --nodes "$1" --port "$port" --dir "$dir" 2>"$dir/up.log") || code=$?
+  said=$(cat "$dir/up.log")
+  case $code in
+    0) brokers=${brokers#KAFKA_BROKERS=} ;;
+    69) echo "skipped: ${said#kafka.sh: }"; exit 69 ;;
+    *) echo "$said" >&2; exit 1 ;;
+  esac
+}
+
+# tests ARGUMENT...: for the test program.
+tests() {
+  (cd "$root" && ODIN_KAFKA_DIR=$dir KAFKA_BROKERS=$brokers \
+    cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 "$@")
+}
+
+down # what a run that was killed may have left
+up 1
+tests "${names[@]}" --skip "$ONE_OF_THREE"
+if ((${#names[@]} == 0)); then
+  down
+  up 3
+  tests "$ONE_OF_THREE"
+fi
