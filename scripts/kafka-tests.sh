@@ -25,15 +25,19 @@ while [[ ${1:-} == -* ]]; do
 done
 names=("$@")
 
-down() { "$scripts/kafka.sh" down --dir "$dir" >/dev/null 2>&1 || true; }
+# One at a time: they kill brokers. What is started does not hold the lock.
+mkdir -p "$dir"
+exec 8<"$dir"
+flock -n 8 || { echo "another kafka-tests.sh is at work; waiting for its end" >&2; flock -w 1200 8; }
+
+down() { "$scripts/kafka.sh" down --dir "$dir" >/dev/null 2>&1 8<&- || true; }
 trap down EXIT
 trap 'exit 130' INT TERM
 
 # up NODES: sets brokers. Ends the script where Kafka is not possible.
 up() {
   local said code=0
-  mkdir -p "$dir"
-  brokers=$("$scripts/kafka.sh" up --nodes "$1" --port "$port" --dir "$dir" 2>"$dir/up.log") || code=$?
+  brokers=$("$scripts/kafka.sh" up --nodes "$1" --port "$port" --dir "$dir" 2>"$dir/up.log" 8<&-) || code=$?
   said=$(cat "$dir/up.log")
   case $code in
     0) brokers=${brokers#KAFKA_BROKERS=} ;;
@@ -45,7 +49,7 @@ up() {
 # tests ARGUMENT...: for the test program.
 tests() {
   (cd "$root" && ODIN_KAFKA_DIR=$dir KAFKA_BROKERS=$brokers \
-    cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 "$@")
+    cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 "$@" 8<&-)
 }
 
 down # what a run that was killed may have left

@@ -44,6 +44,8 @@ fn kill_under_load(node: usize, down: Duration) -> Vec<String> {
     let is_over = AtomicBool::new(false);
     let (mut records, statuses) = thread::scope(|scope| {
         let load = scope.spawn(|| produce_until(&producer, &is_over));
+        // Also when a step panics: the scope waits for the load.
+        let over = Over(&is_over);
         thread::sleep(Duration::from_secs(2));
         let watch = Watch::start(&gateway);
         brokers.kill(node);
@@ -52,7 +54,7 @@ fn kill_under_load(node: usize, down: Duration) -> Vec<String> {
         gateway.await_status("healthy");
         // The load has to meet the brokers' second life too.
         thread::sleep(Duration::from_secs(2));
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         (load.join().unwrap(), watch.end())
     });
     println!("/health said {statuses:?}");
@@ -83,6 +85,15 @@ fn kill_under_load(node: usize, down: Duration) -> Vec<String> {
     }
     println!("{} records, down for {down:?}", records.len());
     statuses
+}
+
+/// Ends the load when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The first takes everything, the others a part each.
