@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The gateway's tests against a real Apache Kafka: brokers up, tests, brokers down, whatever happens. Minutes, two cores.
 #
-#   kafka-tests.sh [--port 29092] [NAME...]    with names, only the tests whose path contains one of them
+#   kafka-tests.sh [--port 21092] [NAME...]    with names, only the tests whose path contains one of them
 #
-# First one node, then three for the tests of leader changes; on ports of its own, with data under target/kafka-tests.
+# First one node, then three for the tests of leader changes; on ports of its own (the controllers, 10000 above, stay below those
+# that Linux hands out to clients), with data under target/kafka-tests.
 # Exit codes: 0 passed, 1 failed, 64 wrong usage, 69 not possible on this machine: said in one line that begins with `skipped:`.
 set -euo pipefail
 
@@ -16,7 +17,7 @@ readonly dir=$root/target/kafka-tests
 
 usage() { sed -n '/^#   kafka-tests.sh/s/^#   //p' "${BASH_SOURCE[0]}" >&2; }
 
-port=29092
+port=21092
 while [[ ${1:-} == -* ]]; do
   case $1 in
     --port) port=${2:?--port needs a number}; shift 2 ;;
@@ -27,17 +28,17 @@ names=("$@")
 
 # One at a time: they kill brokers. What is started does not hold the lock.
 mkdir -p "$dir"
-exec 8<"$dir"
+exec 8>"$dir.lock" # not the folder, which kafka.sh locks
 flock -n 8 || { echo "another kafka-tests.sh is at work; waiting for its end" >&2; flock -w 1200 8; }
 
-down() { "$scripts/kafka.sh" down --dir "$dir" >/dev/null 2>&1 8<&- || true; }
+down() { "$scripts/kafka.sh" down --dir "$dir" >/dev/null 2>&1 8>&- || true; }
 trap down EXIT
 trap 'exit 130' INT TERM
 
 # up NODES: sets brokers. Ends the script where Kafka is not possible.
 up() {
   local said code=0
-  brokers=$("$scripts/kafka.sh" up --nodes "$1" --port "$port" --dir "$dir" 2>"$dir/up.log" 8<&-) || code=$?
+  brokers=$("$scripts/kafka.sh" up --nodes "$1" --port "$port" --dir "$dir" 2>"$dir/up.log" 8>&-) || code=$?
   said=$(cat "$dir/up.log")
   case $code in
     0) brokers=${brokers#KAFKA_BROKERS=} ;;
@@ -49,7 +50,7 @@ up() {
 # tests ARGUMENT...: for the test program.
 tests() {
   (cd "$root" && ODIN_KAFKA_DIR=$dir KAFKA_BROKERS=$brokers \
-    cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 "$@" 8<&-)
+    cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 "$@" 8>&-)
 }
 
 down # what a run that was killed may have left
