@@ -16,16 +16,7 @@ use super::PATIENCE;
 
 const BROKERS: i32 = 3;
 pub(crate) const PARTITIONS: i32 = 12;
-pub(crate) const TOPICS: [&str; 8] = [
-    "odin.trades",
-    "odin.liquidity",
-    "odin.balances",
-    "odin.metadata",
-    "odin.social",
-    "odin.community",
-    "odin.creation",
-    "odin.analytics",
-];
+pub(crate) use protocol::channel::TOPICS;
 
 /// The part of a channel after its dot.
 pub(crate) fn kind_of(topic: &str) -> &str {

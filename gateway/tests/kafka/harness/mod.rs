@@ -23,16 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const PARTITIONS: i32 = 12;
 
 /// The eight topics that `kafka.sh` makes.
-pub(crate) const TOPICS: [&str; 8] = [
-    "odin.trades",
-    "odin.liquidity",
-    "odin.balances",
-    "odin.metadata",
-    "odin.social",
-    "odin.community",
-    "odin.creation",
-    "odin.analytics",
-];
+pub(crate) use protocol::channel::TOPICS;
 
 /// Asks again until there is an answer.
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
