@@ -13,7 +13,7 @@ const LATENCY_MS_MAX: u64 = 3_600_000;
 const ROUNDING_MS: u64 = 1;
 
 /// Percentiles in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Percentiles {
     /// Half of the deliveries took at most this.
     pub p50: u64,

@@ -20,4 +20,5 @@ pub mod pacing;
 pub mod progress;
 pub mod report;
 pub mod scenarios;
+pub mod series;
 pub mod subscriptions;
