@@ -1,0 +1,77 @@
+//! The Kafka cluster of a run: librdkafka's mock inside this process (the real protocol over loopback), or a real one.
+//!
+//! The mock keeps 5 MB per partition and does not wake a waiting fetch when a record is produced: consumers ask
+//! again after [`FETCH_WAIT_MS`]. Its threads run where the thread that starts it may run.
+
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use protocol::channel::TOPICS;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::HostError;
+
+/// Partitions of each topic, as in production.
+const PARTITIONS: i32 = 12;
+/// How long a consumer of the mock waits between two fetches that find nothing.
+pub const FETCH_WAIT_MS: u32 = 5;
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A cluster that has the gateway's topics.
+pub struct Cluster {
+    bootstrap: String,
+    mock: Option<MockCluster<'static, DefaultProducerContext>>,
+}
+
+impl Cluster {
+    /// Starts a mock of so many brokers.
+    pub fn host(brokers: i32) -> Result<Self, HostError> {
+        let because = |what: &str| {
+            let what = what.to_owned();
+            move |error| HostError::Kafka { what, error }
+        };
+        let mock = MockCluster::new(brokers).map_err(because("the mock cluster could not be started"))?;
+        for topic in TOPICS {
+            let what = format!("the mock cluster could not make the topic {topic}");
+            mock.create_topic(topic, PARTITIONS, brokers).map_err(because(&what))?;
+        }
+        Ok(Self { bootstrap: mock.bootstrap_servers(), mock: Some(mock) })
+    }
+
+    /// Uses a cluster that runs; topics that it does not have are created.
+    pub fn at(bootstrap: &str) -> Result<Self, HostError> {
+        let because =
+            |error| HostError::Kafka { what: format!("cannot create topics at {bootstrap}"), error };
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("client.id", "odin-bench");
+        let admin: AdminClient<DefaultClientContext> = config.create().map_err(because)?;
+        let topics = TOPICS.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)));
+        let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
+        for outcome in block_on(admin.create_topics(&topics, &options)).map_err(because)? {
+            match outcome {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    let what = format!("cannot create the topic {topic} at {bootstrap}");
+                    return Err(HostError::Kafka { what, error: KafkaError::AdminOp(code) });
+                }
+            }
+        }
+        Ok(Self { bootstrap: bootstrap.to_owned(), mock: None })
+    }
+
+    /// Where clients begin.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Whether it is the mock, whose consumers have to ask often.
+    pub fn is_mock(&self) -> bool {
+        self.mock.is_some()
+    }
+}

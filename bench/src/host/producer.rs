@@ -1,0 +1,365 @@
+//! An open-loop producer: records at an even pace, each stamped with the instant it was due.
+//!
+//! A record's value is `{"timestamp":ms,"seq":n,"pad":"xxx"}`: the millisecond it was due, and a count from 1 per token. The
+//! schedule waits for nobody; a producer that is late makes latencies larger and the rate no lower. One thread paces, and
+//! librdkafka's send. A full queue is waited out, never skipped: a seq that is missing is a loss of somebody else.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use protocol::Position;
+use protocol::envelope::write_event;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::HostError;
+use crate::machine::clock_ms;
+use crate::pacing::Pace;
+
+/// The topic of all that is produced.
+pub const TOPIC: &str = "odin.trades";
+/// Its kind: the part of a channel after the dot.
+pub const KIND: &str = "trade";
+/// The longest the thread sleeps, so that a change of rate or the end is noticed.
+const SLEEP_MAX: Duration = Duration::from_millis(20);
+/// The shortest: a wake-up for each of 10,000 records a second would cost more than the records.
+const SLEEP_MIN: Duration = Duration::from_micros(500);
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
+/// A position as it is amid a run, for the length of an envelope.
+const TYPICAL_OFFSET: i64 = 1_000;
+
+/// What is produced.
+#[derive(Clone, Debug)]
+pub struct ProducerPlan {
+    /// Records per second of all tokens together, above zero.
+    pub rate_per_s: f64,
+    /// The keys, in turn; each is a channel `TOKEN.trade`.
+    pub tokens: Vec<String>,
+    /// Length of a value. Shorter than what has to be in it, the value is as short as can be.
+    pub value_bytes: usize,
+}
+
+/// What became of the records so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Produced {
+    /// Records handed to librdkafka.
+    pub sent: u64,
+    /// Of these, those that Kafka acknowledged.
+    pub acknowledged: u64,
+    /// Those that it did not take.
+    pub failed: u64,
+}
+
+/// Produces until it is stopped or dropped.
+pub struct Producer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+    rate_wanted: Mutex<Option<f64>>,
+    complaint: Mutex<Option<String>>,
+}
+
+/// Counts each record's fate, on librdkafka's thread.
+struct Fates(Arc<Shared>);
+
+impl ClientContext for Fates {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, reason: &str) {
+        *self.0.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+}
+
+impl ProducerContext for Fates {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => self.0.acknowledged.fetch_add(1, Relaxed),
+            Err(_) => self.0.failed.fetch_add(1, Relaxed),
+        };
+    }
+}
+
+impl Producer {
+    /// Connects and begins at once.
+    pub fn start(bootstrap: &str, plan: ProducerPlan) -> Result<Self, HostError> {
+        let shared = Arc::new(Shared::default());
+        let config = client_config(bootstrap);
+        let client = ThreadedProducer::from_config_and_context(&config, Fates(Arc::clone(&shared)));
+        let client = client
+            .map_err(|error| HostError::Kafka { what: format!("cannot produce to {bootstrap}"), error })?;
+        let of_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("producer".to_owned())
+            .spawn(move || Pacer::new(plan, client, of_thread).run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Goes on at this rate, above zero, from now on.
+    pub fn set_rate(&self, rate_per_s: f64) {
+        *self.shared.rate_wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate_per_s);
+    }
+
+    /// What became of the records so far.
+    pub fn produced(&self) -> Produced {
+        let Shared { sent, acknowledged, failed, .. } = &*self.shared;
+        Produced {
+            sent: sent.load(Relaxed),
+            acknowledged: acknowledged.load(Relaxed),
+            failed: failed.load(Relaxed),
+        }
+    }
+
+    /// What librdkafka last complained about.
+    pub fn complaint(&self) -> Option<String> {
+        self.shared.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops, waits until every record has its fate, and tells it.
+    pub fn stop(mut self) -> Produced {
+        self.end();
+        self.produced()
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed; what it produced is counted.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn client_config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("client.id", "odin-bench")
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random")
+        // What is due now and here is one request; nothing waits for more.
+        .set("linger.ms", "0.5")
+        .set("socket.nagle.disable", "true")
+        .set("message.timeout.ms", "30000");
+    config
+}
+
+/// The length of a value that the gateway's envelope makes a message of `payload_bytes` from.
+pub fn gateway_value_bytes(payload_bytes: usize, token: &str) -> usize {
+    payload_bytes.saturating_sub(envelope_bytes(token))
+}
+
+/// The least length of a message: an envelope around a value without padding.
+pub fn payload_bytes_min(token: &str) -> usize {
+    let mut value = Vec::new();
+    // The longest count that a run reaches.
+    write_value(&mut value, clock_ms(), u64::from(u32::MAX), 0);
+    envelope_bytes(token) + value.len()
+}
+
+fn envelope_bytes(token: &str) -> usize {
+    let mut empty = Vec::new();
+    let position = Position { partition: 0, offset: TYPICAL_OFFSET };
+    write_event(&mut empty, position, clock_ms() as i64, token, KIND, None)
+        .expect("an absent value is no broken text");
+    empty.len() - "null".len()
+}
+
+/// Replaces what is in `out` by a value of that length.
+fn write_value(out: &mut Vec<u8>, timestamp_ms: u64, seq: u64, value_bytes: usize) {
+    out.clear();
+    write!(out, r#"{{"timestamp":{timestamp_ms},"seq":{seq},"pad":""#)
+        .expect("writing to memory does not fail");
+    const END: &[u8] = br#""}"#;
+    out.resize(value_bytes.saturating_sub(END.len()).max(out.len()), b'x');
+    out.extend_from_slice(END);
+}
+
+/// The pacing thread's own.
+struct Pacer {
+    plan: ProducerPlan,
+    client: ThreadedProducer<Fates>,
+    shared: Arc<Shared>,
+    /// Records of all rates.
+    sent: u64,
+    value: Vec<u8>,
+}
+
+impl Pacer {
+    fn new(plan: ProducerPlan, client: ThreadedProducer<Fates>, shared: Arc<Shared>) -> Self {
+        Self { plan, client, shared, sent: 0, value: Vec::new() }
+    }
+
+    fn run(mut self) {
+        let mut rate = self.plan.rate_per_s;
+        while !self.shared.stop.load(Relaxed) {
+            rate = self.run_at(rate);
+        }
+        // What is not acknowledged by then is neither counted as acknowledged nor as failed.
+        let _ = self.client.flush(FLUSH_MAX);
+    }
+
+    /// Returns the next rate when there is one, else the same at the end.
+    fn run_at(&mut self, rate: f64) -> f64 {
+        let pace = Pace::new(rate);
+        let (began, began_ms) = (Instant::now(), clock_ms());
+        let mut sent_of_rate = 0;
+        loop {
+            let due = pace.due(began.elapsed());
+            while sent_of_rate < due {
+                let due_ms = began_ms + pace.due_at(sent_of_rate).as_millis() as u64;
+                if !self.send(due_ms) {
+                    return rate;
+                }
+                sent_of_rate += 1;
+                if self.shared.stop.load(Relaxed) {
+                    return rate;
+                }
+            }
+            if let Some(wanted) =
+                self.shared.rate_wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
+            {
+                return wanted;
+            }
+            if self.shared.stop.load(Relaxed) {
+                return rate;
+            }
+            let until_next = pace.due_at(sent_of_rate).saturating_sub(began.elapsed());
+            thread::sleep(until_next.clamp(SLEEP_MIN, SLEEP_MAX));
+        }
+    }
+
+    /// `false` when it was stopped before the record was taken.
+    fn send(&mut self, due_ms: u64) -> bool {
+        let tokens = self.plan.tokens.len() as u64;
+        let token = &self.plan.tokens[(self.sent % tokens) as usize];
+        write_value(&mut self.value, due_ms, self.sent / tokens + 1, self.plan.value_bytes);
+        let mut record = BaseRecord::to(TOPIC)
+            .key(token.as_str())
+            .payload(self.value.as_slice())
+            .timestamp(i64::try_from(due_ms).unwrap_or(i64::MAX));
+        while let Err((error, returned)) = self.client.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                self.shared.failed.fetch_add(1, Relaxed);
+                break;
+            }
+            if self.shared.stop.load(Relaxed) {
+                return false;
+            }
+            thread::sleep(QUEUE_FULL_PAUSE);
+            record = returned;
+        }
+        self.sent += 1;
+        self.shared.sent.fetch_add(1, Relaxed);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cluster::Cluster;
+    use rdkafka::Message;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+    #[test]
+    fn a_value_has_the_length_that_was_asked_for_and_is_json() {
+        let mut value = Vec::new();
+        for length in [64, 100, 256, 4_096] {
+            write_value(&mut value, 1_700_000_000_000, 7, length);
+            assert_eq!(value.len(), length);
+            let read: serde_json::Value = serde_json::from_slice(&value).expect("JSON");
+            assert_eq!((&read["timestamp"], &read["seq"]), (&1_700_000_000_000_u64.into(), &7.into()));
+        }
+    }
+
+    #[test]
+    fn the_gateways_envelope_makes_a_message_of_the_payload() {
+        for payload in [payload_bytes_min("BTC"), 256, 1_024] {
+            let (mut value, mut message) = (Vec::new(), Vec::new());
+            write_value(&mut value, clock_ms(), 123, gateway_value_bytes(payload, "BTC"));
+            let position = Position { partition: 7, offset: 1_234 };
+            write_event(&mut message, position, clock_ms() as i64, "BTC", KIND, Some(&value)).expect("UTF-8");
+            assert!(message.len().abs_diff(payload) <= 8, "{} for {payload}", message.len());
+        }
+    }
+
+    /// Everything that was produced, by key: the seq and the timestamp of each record.
+    fn consume(cluster: &Cluster, until: u64) -> Vec<(String, u64, u64)> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap())
+            .set("group.id", "test")
+            .set("fetch.wait.max.ms", "5")
+            .create()
+            .expect("a consumer");
+        let mut partitions = TopicPartitionList::new();
+        for partition in 0..12 {
+            partitions.add_partition_offset(TOPIC, partition, Offset::Beginning).expect("an offset");
+        }
+        consumer.assign(&partitions).expect("an assignment");
+        let mut records = Vec::new();
+        let began = Instant::now();
+        while (records.len() as u64) < until {
+            assert!(began.elapsed() < Duration::from_secs(30), "{} of {until} records", records.len());
+            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+            let key = String::from_utf8(message.key().expect("a key").to_vec()).expect("UTF-8");
+            let value: serde_json::Value =
+                serde_json::from_slice(message.payload().expect("a value")).expect("JSON");
+            let number = |name: &str| value[name].as_u64().expect("a number");
+            records.push((key, number("seq"), number("timestamp")));
+        }
+        records
+    }
+
+    #[test]
+    fn records_are_paced_by_their_due_instants_and_counted_per_token() {
+        let cluster = Cluster::host(1).expect("a mock cluster");
+        let tokens = vec!["A".to_owned(), "B".to_owned()];
+        let plan = ProducerPlan { rate_per_s: 400.0, tokens, value_bytes: 128 };
+        let producer = Producer::start(cluster.bootstrap(), plan).expect("a producer");
+        while producer.produced().acknowledged < 100 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        producer.set_rate(200.0);
+        let before = producer.produced().sent;
+        while producer.produced().acknowledged < before + 100 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let produced = producer.stop();
+        assert_eq!((produced.acknowledged, produced.failed), (produced.sent, 0));
+        let records = consume(&cluster, produced.sent);
+        for token in ["A", "B"] {
+            let of_token: Vec<_> = records.iter().filter(|(key, ..)| key == token).collect();
+            let seqs: Vec<u64> = of_token.iter().map(|(_, seq, _)| *seq).collect();
+            assert_eq!(seqs, (1..=of_token.len() as u64).collect::<Vec<_>>(), "{token}");
+            // 400/s over two tokens: 5 ms between two records of one, by their stamps, however late they were sent.
+            let (first, later) = (of_token[0].2, of_token[40].2);
+            assert_eq!((later - first).div_ceil(10), 20, "{first} to {later}");
+        }
+        let last_two: Vec<_> = records.iter().filter(|(key, ..)| key == "A").rev().take(2).collect();
+        assert!((9..=11).contains(&(last_two[0].2 - last_two[1].2)), "{last_two:?}");
+    }
+}

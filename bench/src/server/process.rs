@@ -1,0 +1,90 @@
+//! A process in /proc (proc(5)): the CPU and the memory of all its threads.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// USER_HZ: the unit of the times in /proc/PID/stat, 1/100 s on every architecture of Linux that io_uring runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All that is resident.
+    pub rss_bytes: u64,
+    /// What no other process shares: its own state, without code and libraries.
+    pub private_bytes: u64,
+}
+
+/// User and system time of all its threads, those that ended included.
+pub fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_stat(&stat).ok_or_else(|| unreadable("stat"))
+}
+
+/// Its resident memory; cheap, and inexact by some pages for each CPU.
+pub fn rss_bytes(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    kilobytes(&status, "VmRSS:").ok_or_else(|| unreadable("status"))
+}
+
+/// Its memory, exactly: the kernel walks its pages, so not while something is measured.
+pub fn memory(pid: u32) -> io::Result<Memory> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    parse_rollup(&rollup).ok_or_else(|| unreadable("smaps_rollup"))
+}
+
+fn unreadable(file: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{file} is not as proc(5) has it"))
+}
+
+/// Fields 14 and 15, counted behind the name, which may contain anything.
+fn parse_stat(stat: &str) -> Option<Duration> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SECOND))
+}
+
+fn parse_rollup(rollup: &str) -> Option<Memory> {
+    Some(Memory {
+        rss_bytes: kilobytes(rollup, "Rss:")?,
+        private_bytes: kilobytes(rollup, "Private_Clean:")? + kilobytes(rollup, "Private_Dirty:")?,
+    })
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_a_name_with_brackets_and_spaces() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 10 20 0 0 1234 66 7 8 20 0 3 0 100 1 2";
+        assert_eq!(parse_stat(stat), Some(Duration::from_millis(13_000)));
+        assert_eq!(parse_stat("42 (a) S 1"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn memory_is_what_is_resident_and_what_is_its_own() {
+        let rollup = "5581 [rollup]\nRss:    100 kB\nPss:  50 kB\nShared_Clean: 30 kB\nPrivate_Clean:  20 kB\nPrivate_Dirty:  40 kB\n";
+        assert_eq!(parse_rollup(rollup), Some(Memory { rss_bytes: 102_400, private_bytes: 61_440 }));
+        assert_eq!(parse_rollup("Rss: 1 kB"), None);
+    }
+
+    #[test]
+    fn this_process_has_cpu_and_memory() {
+        let pid = std::process::id();
+        assert!(cpu_time(pid).is_ok());
+        let memory = memory(pid).expect("our own");
+        assert!(memory.rss_bytes >= memory.private_bytes && memory.private_bytes > 0);
+        assert!(rss_bytes(pid).expect("our own") > 0);
+    }
+}
