@@ -1,0 +1,39 @@
+//! The command line of a peer.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+
+/// Broadcasts the records of a Kafka topic to WebSocket clients.
+#[derive(Clone, Debug, Parser)]
+pub struct Arguments {
+    /// Where clients connect; /health answers 200 there as soon as every partition is assigned.
+    #[arg(long, default_value = "127.0.0.1:3100")]
+    pub listen: SocketAddr,
+    /// Kafka's addresses, separated by commas.
+    #[arg(long)]
+    pub brokers: String,
+    /// What is read, all partitions, from its end on.
+    #[arg(long, default_value = "odin.trades")]
+    pub topic: String,
+    /// A property of librdkafka; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
+    pub kafka_property: Vec<(String, String)>,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, for example fetch.wait.max.ms=5")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_without_value_is_refused_with_an_example() {
+        let line = ["peer", "--brokers", "127.0.0.1:9092", "--kafka-property", "fetch.wait.max.ms"];
+        let error = Arguments::try_parse_from(line).expect_err("refused").to_string();
+        assert!(error.contains("NAME=VALUE"), "{error}");
+    }
+}
