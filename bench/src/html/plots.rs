@@ -1,0 +1,157 @@
+//! What is plotted: figures of runs -> lines on a plot. Draws nothing.
+
+use super::Run;
+use crate::series::{LatencyPoint, Sample};
+
+/// Further runs reuse the colours of the first ones.
+pub(super) const COLOURS: usize = 6;
+
+/// The latency distribution's axis gives every further nine the same room. It ends a little after the last that is named, and there
+/// stands the slowest of all.
+const NINES_MAX: f64 = 4.6;
+
+/// From this ratio of the slowest runs' latencies on, the faster run would lie flat on the floor of a linear axis.
+const LOGARITHMIC_RATIO: f64 = 20.0;
+
+/// A line's look: the colour is the run's, so that it is the same in every plot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ink {
+    /// Below [`COLOURS`].
+    pub(super) colour: usize,
+    /// The lesser of two lines of a run is dashed.
+    pub(super) is_dashed: bool,
+}
+
+impl Ink {
+    /// As `style.css` names it.
+    pub(super) fn class(self) -> String {
+        format!("line run-{}{}", self.colour, if self.is_dashed { " dashed" } else { "" })
+    }
+}
+
+/// Points in the order of `x`; where there is none, the line is interrupted.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) ink: Ink,
+    pub(super) points: Vec<(f64, Option<f64>)>,
+}
+
+impl Line {
+    /// Whether there is nothing to draw.
+    pub(super) fn is_empty(&self) -> bool {
+        self.points.iter().all(|(_, y)| y.is_none())
+    }
+}
+
+/// The horizontal axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Across {
+    /// Seconds since the events began.
+    Time,
+    /// See [`nines`].
+    Percentile,
+}
+
+/// A plot.
+#[derive(Clone, Debug)]
+pub(super) struct Plot {
+    pub(super) title: &'static str,
+    pub(super) across: Across,
+    pub(super) is_logarithmic: bool,
+    pub(super) lines: Vec<Line>,
+}
+
+/// A line of each run, or one of two.
+struct Kind {
+    name: &'static str,
+    is_dashed: bool,
+    value: fn(&Sample) -> Option<f64>,
+}
+
+/// All plots of a page, whether there is something to draw or not.
+pub(super) fn all(runs: &[Run]) -> Vec<Plot> {
+    let only = |value| [Kind { name: "", is_dashed: false, value }];
+    let latency = [
+        Kind { name: "p99", is_dashed: false, value: |at| at.latency_ms.map(|latency| latency.p99 as f64) },
+        Kind { name: "p50", is_dashed: true, value: |at| at.latency_ms.map(|latency| latency.p50 as f64) },
+    ];
+    let cpu = [
+        Kind { name: "server", is_dashed: false, value: |at| at.server_cpu_cores },
+        Kind { name: "generator", is_dashed: true, value: |at| Some(at.generator_cpu_cores) },
+    ];
+    let distribution = distribution(runs);
+    let is_logarithmic = distribution.is_logarithmic;
+    vec![
+        distribution,
+        Plot { is_logarithmic, ..over_time("Latency over time, ms", runs, &latency) },
+        over_time("Deliveries per second", runs, &only(|at| Some(at.deliveries_per_s))),
+        over_time("CPU, cores", runs, &cpu),
+        over_time("Flush window, ms", runs, &only(|at| at.flush_window_ms)),
+        over_time("Frames per send", runs, &only(|at| at.frames_per_send)),
+    ]
+}
+
+fn distribution(runs: &[Run]) -> Plot {
+    let lines = runs.iter().enumerate().map(|(index, run)| {
+        let points = run
+            .latency
+            .iter()
+            .map(|LatencyPoint { quantile, latency_ms }| (nines(*quantile), finite(*latency_ms)));
+        Line { name: run.name.clone(), ink: ink(index, false), points: points.collect() }
+    });
+    let lines: Vec<Line> = lines.collect();
+    let is_logarithmic = is_far_apart(&lines);
+    Plot {
+        title: "Latency distribution, ms by percentile",
+        across: Across::Percentile,
+        is_logarithmic,
+        lines,
+    }
+}
+
+fn over_time(title: &'static str, runs: &[Run], kinds: &[Kind]) -> Plot {
+    let lines = runs.iter().enumerate().flat_map(|(index, run)| {
+        kinds.iter().map(move |Kind { name, is_dashed, value }| Line {
+            name: match (runs.len(), *name) {
+                (_, "") => run.name.clone(),
+                (1, name) => name.to_owned(),
+                (_, name) => format!("{}, {name}", run.name),
+            },
+            ink: ink(index, *is_dashed),
+            points: run.series.iter().map(|at| (at.at_s, value(at).and_then(finite))).collect(),
+        })
+    });
+    Plot { title, across: Across::Time, is_logarithmic: false, lines: lines.collect() }
+}
+
+fn ink(run: usize, is_dashed: bool) -> Ink {
+    Ink { colour: run % COLOURS, is_dashed }
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// Where a quantile stands on the axis: 0.9 at 1, 0.99 at 2, 0.999 at 3. The slowest of all, at 1.0, would stand at infinity.
+pub(super) fn nines(quantile: f64) -> f64 {
+    (-(1.0 - quantile.clamp(0.0, 1.0)).log10()).min(NINES_MAX)
+}
+
+/// The places of the percentile axis that have a name.
+pub(super) fn percentiles() -> Vec<(f64, &'static str)> {
+    let mut places: Vec<_> =
+        [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99")]
+            .into_iter()
+            .map(|(quantile, name)| (nines(quantile), name))
+            .collect();
+    places.push((NINES_MAX, "max"));
+    places
+}
+
+fn is_far_apart(lines: &[Line]) -> bool {
+    let slowest = lines.iter().filter_map(|line| line.points.iter().filter_map(|(_, y)| *y).reduce(f64::max));
+    let (least, most) = slowest
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), slowest| (least.min(slowest), most.max(slowest)));
+    most > least.max(1.0) * LOGARITHMIC_RATIO
+}
