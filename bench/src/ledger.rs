@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use protocol::{PatternName, ServerMessage, ServerMessageError};
+use hashbrown::HashMap;
+use protocol::{PatternName, Position, ServerMessage, ServerMessageError};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::audit::{Audit, AuditedEvent};
+use crate::client::dialect::{Dialect, Publication, Reply, read_publication, read_reply};
 use crate::client::heads::Heads;
 use crate::client::session::End;
 use crate::latency::Latency;
@@ -22,6 +25,8 @@ const CAUSES_MAX: usize = 20;
 pub enum Said {
     /// All that was asked for is subscribed.
     Subscribed,
+    /// It may subscribe now.
+    Connected,
     /// A channel was rejected, or the message was not taken.
     Refused(String),
     /// It was another message.
@@ -83,6 +88,8 @@ pub struct Ledger {
     /// When the last session was acknowledged.
     pub established_last: Option<Instant>,
     heads: Heads<Head>,
+    /// What stands for the partition of a channel, in the dialect that has none.
+    partitions: HashMap<String, i32>,
     causes: BTreeMap<String, u64>,
     /// The clock of the current events.
     now: Instant,
@@ -98,6 +105,7 @@ impl Ledger {
             tally: Tally::default(),
             established_last: None,
             heads: Heads::default(),
+            partitions: HashMap::new(),
             causes: BTreeMap::new(),
             now: Instant::now(),
             now_ms: 0,
@@ -117,9 +125,13 @@ impl Ledger {
     }
 
     /// A text for a live session.
-    pub fn on_text(&mut self, session: usize, text: &[u8]) {
-        let audit = &mut self.audit;
-        match self.heads.head(text, |text| read_event(audit, text)) {
+    pub fn on_text(&mut self, session: usize, dialect: Dialect, text: &[u8]) {
+        let (audit, partitions) = (&mut self.audit, &mut self.partitions);
+        let head = self.heads.head(text, |text| match dialect {
+            Dialect::Gateway => read_event(audit, text),
+            Dialect::Centrifugo => read_published(audit, partitions, text),
+        });
+        match head {
             Ok(head) => {
                 self.audit.record(session, head.event);
                 if let Some(timestamp_ms) = head.timestamp_ms {
@@ -138,16 +150,18 @@ impl Ledger {
 
     /// A text for a session that waits for its acknowledgement. Events before it are not owed, and not looked at.
     pub fn on_answer(&mut self, session: usize, subscription: &Subscription, text: &[u8]) -> Said {
-        let message = std::str::from_utf8(text).ok().and_then(|text| ServerMessage::parse(text).ok());
-        match message {
+        let Ok(text) = std::str::from_utf8(text) else { return Said::Nothing };
+        if subscription.dialect == Dialect::Centrifugo {
+            return match read_reply(text, subscription.patterns.len()) {
+                Reply::Connected => Said::Connected,
+                Reply::Subscribed => self.on_subscribed(session, subscription),
+                Reply::Refused(why) => Said::Refused(why),
+                Reply::Other => Said::Nothing,
+            };
+        }
+        match ServerMessage::parse(text).ok() {
             Some(ServerMessage::SubscriptionAck(ack)) => match ack.rejected.first() {
-                None => {
-                    self.audit.subscribe(session, subscription.patterns.clone());
-                    self.tally.established += 1;
-                    self.tally.active += 1;
-                    self.established_last = Some(self.now);
-                    Said::Subscribed
-                }
+                None => self.on_subscribed(session, subscription),
                 Some(rejected) => Said::Refused(format!(
                     "channel {} rejected: {}: {}",
                     rejected.channel, rejected.code, rejected.message
@@ -156,6 +170,14 @@ impl Ledger {
             Some(ServerMessage::Error(error)) => Said::Refused(format!("{}: {}", error.code, error.message)),
             _ => Said::Nothing,
         }
+    }
+
+    fn on_subscribed(&mut self, session: usize, subscription: &Subscription) -> Said {
+        self.audit.subscribe(session, subscription.patterns.clone());
+        self.tally.established += 1;
+        self.tally.active += 1;
+        self.established_last = Some(self.now);
+        Said::Subscribed
     }
 
     /// A message that is none of the protocol's.
@@ -200,9 +222,7 @@ impl Ledger {
 }
 
 fn read_event(audit: &mut Audit, text: &[u8]) -> Result<Head, NoEvent> {
-    let text =
-        std::str::from_utf8(text).map_err(|_| NoEvent::Unreadable("a text that is not UTF-8".to_owned()))?;
-    let event = match ServerMessage::parse(text) {
+    let event = match ServerMessage::parse(utf8(text)?) {
         Ok(ServerMessage::Event(event)) => event,
         Ok(ServerMessage::Gap(_)) => return Err(NoEvent::Gap),
         Ok(ServerMessage::Error(error)) => {
@@ -211,10 +231,37 @@ fn read_event(audit: &mut Audit, text: &[u8]) -> Result<Head, NoEvent> {
         Ok(_) | Err(ServerMessageError::UnknownType) => return Err(NoEvent::Other),
         Err(error) => return Err(NoEvent::Unreadable(error.to_string())),
     };
-    let value =
-        event.data.and_then(|data| serde_json::from_str::<Value>(data.get()).ok()).unwrap_or_default();
+    let value = event.data.map(read_value).unwrap_or_default();
+    describe(audit, &event.channel, event.pos, &value)
+}
+
+/// A publication has no position: `seq` stands for the offset, and each channel for a partition of its own.
+fn read_published(
+    audit: &mut Audit,
+    partitions: &mut HashMap<String, i32>,
+    text: &[u8],
+) -> Result<Head, NoEvent> {
+    let Publication { channel, data } = read_publication(utf8(text)?)
+        .map_err(|error| NoEvent::Unreadable(error.to_string()))?
+        .ok_or(NoEvent::Other)?;
+    let value = read_value(data);
+    let partition_next = partitions.len() as i32;
+    let partition = *partitions.entry_ref(&*channel).or_insert(partition_next);
+    let offset = value.seq.and_then(|seq| i64::try_from(seq).ok()).unwrap_or_default();
+    describe(audit, &channel, Position { partition, offset }, &value)
+}
+
+fn utf8(text: &[u8]) -> Result<&str, NoEvent> {
+    std::str::from_utf8(text).map_err(|_| NoEvent::Unreadable("a text that is not UTF-8".to_owned()))
+}
+
+fn read_value(data: &RawValue) -> Value {
+    serde_json::from_str(data.get()).unwrap_or_default()
+}
+
+fn describe(audit: &mut Audit, channel: &str, position: Position, value: &Value) -> Result<Head, NoEvent> {
     let event = audit
-        .describe(&event.channel, event.pos, value.seq, value.timestamp)
+        .describe(channel, position, value.seq, value.timestamp)
         .map_err(|error| NoEvent::Unreadable(error.to_string()))?;
     Ok(Head { event, timestamp_ms: value.timestamp })
 }

@@ -7,26 +7,29 @@ use protocol::PatternName;
 
 use crate::args::SubscriptionMode;
 use crate::audit::PatternId;
+use crate::client::dialect::Dialect;
 
 /// What one session subscribes to, and the message that says so.
 #[derive(Debug)]
 pub struct Subscription {
     /// Indexes into the run's list of channels.
     pub patterns: Rc<[PatternId]>,
-    /// The text frame's payload.
+    /// The protocol that the session speaks.
+    pub dialect: Dialect,
+    /// The payload of the text frame that subscribes.
     pub message: Vec<u8>,
 }
 
 impl Subscription {
-    fn new(channels: &[PatternName<'_>], chosen: Vec<PatternId>) -> Rc<Self> {
+    fn new(dialect: Dialect, channels: &[PatternName<'_>], chosen: Vec<PatternId>) -> Rc<Self> {
         let names: Vec<_> = chosen.iter().map(|id| channels[usize::from(*id)].as_str()).collect();
-        let message = serde_json::json!({"type": "subscribe", "data": {"channels": names}});
-        Rc::new(Self { patterns: chosen.into(), message: message.to_string().into_bytes() })
+        Rc::new(Self { dialect, message: dialect.subscribe(&names), patterns: chosen.into() })
     }
 }
 
 /// The subscription of each session, by its number. Equal ones are shared, but for random ones.
 pub fn assign(
+    dialect: Dialect,
     channels: &[PatternName<'_>],
     mode: SubscriptionMode,
     channels_per_client: usize,
@@ -35,15 +38,15 @@ pub fn assign(
 ) -> Vec<Rc<Subscription>> {
     let ids = 0..channels.len() as PatternId;
     match mode {
-        SubscriptionMode::All => vec![Subscription::new(channels, ids.collect()); sessions],
+        SubscriptionMode::All => vec![Subscription::new(dialect, channels, ids.collect()); sessions],
         SubscriptionMode::Single => {
-            let each: Vec<_> = ids.map(|id| Subscription::new(channels, vec![id])).collect();
+            let each: Vec<_> = ids.map(|id| Subscription::new(dialect, channels, vec![id])).collect();
             (0..sessions).map(|session| Rc::clone(&each[session % each.len()])).collect()
         }
         SubscriptionMode::Random => {
             let mut random = Rng::with_seed(seed);
             let mut choose = || random.choose_multiple(ids.clone(), channels_per_client);
-            (0..sessions).map(|_| Subscription::new(channels, choose())).collect()
+            (0..sessions).map(|_| Subscription::new(dialect, channels, choose())).collect()
         }
     }
 }
@@ -61,7 +64,7 @@ mod tests {
     #[test]
     fn every_message_is_one_that_the_protocol_reads() {
         for mode in [SubscriptionMode::All, SubscriptionMode::Single, SubscriptionMode::Random] {
-            for subscription in assign(&channels(), mode, 3, 10, 1) {
+            for subscription in assign(Dialect::Gateway, &channels(), mode, 3, 10, 1) {
                 let text = std::str::from_utf8(&subscription.message).expect("JSON");
                 let Ok(protocol::ClientMessage::Subscribe(read)) = protocol::ClientMessage::parse(text)
                 else {
@@ -74,13 +77,13 @@ mod tests {
 
     #[test]
     fn modes_give_all_one_in_turn_or_a_seeded_choice() {
-        let all = assign(&channels(), SubscriptionMode::All, 1, 3, 0);
+        let all = assign(Dialect::Gateway, &channels(), SubscriptionMode::All, 1, 3, 0);
         assert!(all.iter().all(|subscription| *subscription.patterns == [0, 1, 2, 3]));
-        let single = assign(&channels(), SubscriptionMode::Single, 1, 6, 0);
+        let single = assign(Dialect::Gateway, &channels(), SubscriptionMode::Single, 1, 6, 0);
         let in_turn: Vec<_> = single.iter().map(|subscription| subscription.patterns[0]).collect();
         assert_eq!(in_turn, [0, 1, 2, 3, 0, 1]);
         let chosen = |seed| -> Vec<_> {
-            let random = assign(&channels(), SubscriptionMode::Random, 2, 200, seed);
+            let random = assign(Dialect::Gateway, &channels(), SubscriptionMode::Random, 2, 200, seed);
             random.iter().map(|subscription| subscription.patterns.to_vec()).collect()
         };
         assert_eq!(chosen(7), chosen(7), "a seed gives the same choice again");

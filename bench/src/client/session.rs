@@ -8,13 +8,13 @@ use std::rc::Rc;
 use fastrand::Rng;
 use wire::SocketId;
 
+use super::dialect::{self, CENTRIFUGO_PING, Dialect};
 use super::frames::{FrameReader, Message, Opcode, write_masked};
 use super::handshake::{Handshake, Progress};
 use super::target::Target;
 use crate::ledger::{Ledger, Said};
 use crate::subscriptions::Subscription;
 
-const HEARTBEAT: &[u8] = br#"{"type":"heartbeat"}"#;
 /// Heartbeats in a row without a byte from the server after which the connection counts as dead.
 const QUIET_HEARTBEATS_MAX: u8 = 3;
 const CODE_NORMAL: u16 = 1000;
@@ -122,7 +122,8 @@ impl Session {
                 Progress::Upgraded(behind) => {
                     self.stage = Stage::Subscribing;
                     let mask = random.u32(..).to_ne_bytes();
-                    write_masked(&mut self.outbox, Opcode::Text, &self.subscription.message, mask);
+                    let Subscription { dialect, message, .. } = &*self.subscription;
+                    write_masked(&mut self.outbox, Opcode::Text, dialect.greeting().unwrap_or(message), mask);
                     self.on_frames(&behind, ledger, random)
                 }
                 Progress::Refused(why) => Some(End::Refused(why)),
@@ -170,7 +171,9 @@ impl Session {
             )));
         }
         self.quiet_heartbeats += 1;
-        write_masked(&mut self.outbox, Opcode::Text, HEARTBEAT, random.u32(..).to_ne_bytes());
+        if let Some(heartbeat) = self.subscription.dialect.heartbeat() {
+            write_masked(&mut self.outbox, Opcode::Text, heartbeat, random.u32(..).to_ne_bytes());
+        }
         None
     }
 
@@ -227,14 +230,29 @@ impl Conversation<'_> {
     }
 
     fn on_text(&mut self, text: &[u8]) -> Option<End> {
+        match self.subscription.dialect {
+            Dialect::Gateway => self.on_object(text),
+            Dialect::Centrifugo => dialect::lines(text).find_map(|line| self.on_object(line)),
+        }
+    }
+
+    fn on_object(&mut self, text: &[u8]) -> Option<End> {
+        if self.subscription.dialect == Dialect::Centrifugo && text == CENTRIFUGO_PING {
+            self.write_text(CENTRIFUGO_PING);
+            return None;
+        }
         match self.stage {
             Stage::Live => {
-                self.ledger.on_text(self.number, text);
+                self.ledger.on_text(self.number, self.subscription.dialect, text);
                 None
             }
             Stage::Subscribing => match self.ledger.on_answer(self.number, self.subscription, text) {
                 Said::Subscribed => {
                     *self.stage = Stage::Live;
+                    None
+                }
+                Said::Connected => {
+                    self.write_text(&self.subscription.message);
                     None
                 }
                 Said::Refused(why) => {
@@ -245,6 +263,10 @@ impl Conversation<'_> {
             },
             Stage::Connecting | Stage::Handshaking(_) | Stage::Closing | Stage::Over => None,
         }
+    }
+
+    fn write_text(&mut self, text: &[u8]) {
+        write_masked(self.outbox, Opcode::Text, text, self.random.u32(..).to_ne_bytes());
     }
 
     fn on_close(&mut self, code: u16, reason: &[u8]) -> End {

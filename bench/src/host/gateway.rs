@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::HostError;
 use super::child::{Program, RunningProgram, free_port, log_path};
 use super::cluster::{Cluster, FETCH_WAIT_MS};
+use crate::client::dialect::Dialect;
 use crate::client::target::Target;
 use crate::server::Server;
 
@@ -62,6 +63,7 @@ impl Gateway {
         Server {
             name: "gateway".to_owned(),
             target: Target::parse(&format!("ws://{authority}/ws")).expect("an address is a URL's authority"),
+            dialect: Dialect::Gateway,
             pid: Some(self.program.pid()),
             metrics_url: Some(format!("http://{authority}/metrics")),
         }

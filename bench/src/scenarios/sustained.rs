@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use wire::SetupError;
 
 use crate::args::SustainedArguments;
+use crate::client::dialect::Dialect;
 use crate::client::sessions::Sessions;
 use crate::health::HealthPoll;
 use crate::ledger::{Ledger, Tally};
@@ -120,6 +121,7 @@ impl<'r> Run<'r> {
         // 32 bits: a reader of the JSON that knows only doubles must get the same number.
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u32(..).into());
         let subscriptions = subscriptions::assign(
+            Dialect::Gateway,
             channels,
             arguments.subscription_mode,
             arguments.channels_per_client,

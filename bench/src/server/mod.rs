@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::dialect::Dialect;
 use crate::client::target::Target;
 use exposition::Exposition;
 
@@ -25,6 +26,8 @@ pub struct Server {
     pub name: String,
     /// Where sessions connect to.
     pub target: Target,
+    /// What sessions speak.
+    pub dialect: Dialect,
     /// Its process, when it runs on this machine.
     pub pid: Option<u32>,
     /// Where it shows its metrics.
