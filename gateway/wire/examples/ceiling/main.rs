@@ -9,8 +9,13 @@
 //! sender's CPU, and so is billed to the server, unless the kernel steers it away:
 //! `echo 2 > /sys/class/net/lo/queues/rx-0/rps_cpus` (a bit mask of CPUs; 0 switches it off again).
 //!
+//! With `--listen` it serves real clients instead, until a signal, and measures nothing: `odin-bench compare --peer ceiling`
+//! does.
+//!
 //! Exit code 1 when a connection got other bytes than all that were sent to it.
 
+mod client;
+mod open;
 mod receive;
 mod report;
 mod serve;
@@ -27,7 +32,7 @@ struct Arguments {
     /// Loopback connections; both processes need as many descriptors and a few more.
     #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
-    /// Bytes of a frame's payload; its header adds 4.
+    /// Bytes of a frame's payload; its header adds 4. To real clients the envelope is a part of it.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     payload: u32,
     /// Broadcasts a second.
@@ -48,6 +53,9 @@ struct Arguments {
     /// The report as one JSON object.
     #[arg(long)]
     json: bool,
+    /// Serves WebSocket clients at this address instead; the first channel that one asks for is broadcast.
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["duration", "receiver_cpu", "json"])]
+    listen: Option<SocketAddr>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -64,9 +72,10 @@ enum Role {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.role {
-        Some(Role::Receive { address }) => receive::run(&arguments, address),
-        None => serve::run(&arguments),
+    let done = match (&arguments.role, arguments.listen) {
+        (Some(Role::Receive { address }), _) => receive::run(&arguments, *address),
+        (None, Some(address)) => open::run(&arguments, address),
+        (None, None) => serve::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ use crate::sleep::sleep;
 use crate::{Arguments, pin};
 
 /// Sends between two looks at the ring.
-const SLICE: usize = 512;
+pub(crate) const SLICE: usize = 512;
 
 /// The same load before the measurement.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The log is emptied, when everybody has everything, above this size; and a laggard may not hold back more.
-const LOG_BYTES: usize = 64 << 20;
+pub(crate) const LOG_BYTES: usize = 64 << 20;
 
 struct Client {
     socket: SocketId,
