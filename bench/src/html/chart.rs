@@ -116,7 +116,9 @@ fn across(plot: &Plot) -> Axis {
         Across::Time => {
             let points = plot.lines.iter().flat_map(|line| &line.points);
             let mut axis = Axis::linear(points.map(|(x, _)| *x).fold(0.0, f64::max));
-            axis.names.iter_mut().for_each(|(_, name)| name.push_str(" s"));
+            for (at, name) in &mut axis.names {
+                *name = format!("{} s", (*at * 1e3).round() / 1e3);
+            }
             axis
         }
         Across::Percentile => {

@@ -188,6 +188,7 @@ fn a_long_run_keeps_its_spikes_and_a_page_of_bounded_size() {
     long.series = (0..200_000).map(|second| Sample { at_s: f64::from(second), ..sample }).collect();
     let page = page(&input(vec![long]));
     assert!(page.len() < 500_000, "{} bytes", page.len());
+    assert!(texts(&parse(&page)).iter().any(|text| text == "50000 s"), "time is in plain seconds");
 
     let mut points: Vec<_> = (0..200_000).map(|second| (f64::from(second), 5.0)).collect();
     points[77_777].1 = 0.0;
