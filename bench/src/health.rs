@@ -27,6 +27,16 @@ pub struct ServerHealth {
     pub connections: Option<u64>,
 }
 
+impl ServerHealth {
+    /// In words.
+    pub fn describe(&self) -> String {
+        match self.cpu_percent {
+            Some(cpu) => format!("{} {cpu:.0}% CPU", self.status),
+            None => self.status.clone(),
+        }
+    }
+}
+
 /// What is read of the document; all of it may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -129,6 +139,7 @@ mod tests {
         let health = update(None, busy);
         assert_eq!((health.status.as_str(), health.connections), ("healthy", Some(7)));
         assert_eq!(health.memory_percent, Some(3.5));
+        assert_eq!(health.describe(), "healthy 80% CPU");
         let health = update(Some(health), document(r#"{"checks":{"cpu":{"percentage":10}}}"#));
         assert_eq!((health.cpu_percent, health.cpu_percent_max), (Some(10.0), Some(80.5)));
         assert_eq!(health.status, "unknown");

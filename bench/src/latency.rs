@@ -6,11 +6,16 @@
 
 use hdrhistogram::Histogram;
 
+use crate::series::{LatencyDistribution, LatencyPoint};
+
 /// Latencies above it count as it.
 const LATENCY_MS_MAX: u64 = 3_600_000;
 
 /// Timestamps are cut to milliseconds and the receive instant is shared by a few frames: this much is no clock ahead.
 const ROUNDING_MS: u64 = 1;
+
+/// Points of a plotted distribution for each halving of the distance to 100%.
+const QUANTILE_TICKS: u32 = 5;
 
 /// Percentiles in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -27,17 +32,33 @@ pub struct Percentiles {
     pub max: u64,
 }
 
-/// A histogram of latencies.
+impl Percentiles {
+    /// The larger of each.
+    pub fn worse(self, other: Self) -> Self {
+        Self {
+            p50: self.p50.max(other.p50),
+            p90: self.p90.max(other.p90),
+            p99: self.p99.max(other.p99),
+            p999: self.p999.max(other.p999),
+            max: self.max.max(other.max),
+        }
+    }
+}
+
+/// Latencies of a window, and apart of its current second.
+///
+/// A delivery is recorded once, in the current second; [`Latency::settle`] adds that to the rest.
 #[derive(Clone, Debug)]
 pub struct Latency {
-    histogram: Histogram<u64>,
+    current: Histogram<u64>,
+    settled: Histogram<u64>,
     in_the_future: u64,
 }
 
 impl Default for Latency {
     fn default() -> Self {
         let histogram = Histogram::new_with_bounds(1, LATENCY_MS_MAX, 3).expect("1 is below half the bound");
-        Self { histogram, in_the_future: 0 }
+        Self { current: histogram.clone(), settled: histogram, in_the_future: 0 }
     }
 }
 
@@ -45,27 +66,64 @@ impl Latency {
     /// One delivery.
     pub fn record(&mut self, timestamp_ms: u64, now_ms: u64) {
         self.in_the_future += u64::from(timestamp_ms > now_ms.saturating_add(ROUNDING_MS));
-        self.histogram.saturating_record(now_ms.saturating_sub(timestamp_ms));
+        self.current.saturating_record(now_ms.saturating_sub(timestamp_ms));
     }
 
-    /// `None` before the first delivery.
-    pub fn percentiles(&self) -> Option<Percentiles> {
-        if self.histogram.is_empty() {
-            return None;
+    /// Ends the current second and tells its percentiles.
+    pub fn settle(&mut self) -> Option<Percentiles> {
+        let percentiles = percentiles(&self.current);
+        if percentiles.is_some() {
+            self.settled.add(&self.current).expect("both have the same bounds");
+            self.current.reset();
         }
-        Some(Percentiles {
-            p50: self.histogram.value_at_quantile(0.5),
-            p90: self.histogram.value_at_quantile(0.9),
-            p99: self.histogram.value_at_quantile(0.99),
-            p999: self.histogram.value_at_quantile(0.999),
-            max: self.histogram.max(),
-        })
+        percentiles
+    }
+
+    /// Of the current second; `None` before its first delivery.
+    pub fn current(&self) -> Option<Percentiles> {
+        percentiles(&self.current)
+    }
+
+    /// Of all deliveries; `None` before the first.
+    pub fn percentiles(&self) -> Option<Percentiles> {
+        percentiles(&self.histogram())
+    }
+
+    /// All deliveries.
+    pub fn histogram(&self) -> Histogram<u64> {
+        let mut all = self.settled.clone();
+        all.add(&self.current).expect("both have the same bounds");
+        all
     }
 
     /// Deliveries whose timestamp was still to come: the publisher's clock is ahead of ours. They count as 0 ms.
     pub fn in_the_future(&self) -> u64 {
         self.in_the_future
     }
+}
+
+/// `None` of an empty histogram.
+pub fn percentiles(histogram: &Histogram<u64>) -> Option<Percentiles> {
+    if histogram.is_empty() {
+        return None;
+    }
+    Some(Percentiles {
+        p50: histogram.value_at_quantile(0.5),
+        p90: histogram.value_at_quantile(0.9),
+        p99: histogram.value_at_quantile(0.99),
+        p999: histogram.value_at_quantile(0.999),
+        max: histogram.max(),
+    })
+}
+
+/// The histogram as it is plotted: five points for each halving of the rest.
+pub fn distribution(histogram: &Histogram<u64>) -> LatencyDistribution {
+    let steps = histogram.iter_quantiles(QUANTILE_TICKS);
+    let points = steps.map(|step| LatencyPoint {
+        quantile: step.quantile_iterated_to(),
+        latency_ms: step.value_iterated_to() as f64,
+    });
+    points.collect()
 }
 
 #[cfg(test)]
@@ -94,5 +152,19 @@ mod tests {
         latency.record(0, u64::MAX);
         // Three significant digits: the bound's bucket ends a little above it.
         assert!(latency.percentiles().is_some_and(|percentiles| percentiles.max < LATENCY_MS_MAX * 2));
+    }
+
+    #[test]
+    fn a_second_is_told_apart_and_kept_in_the_whole() {
+        let mut latency = Latency::default();
+        (1..=100).for_each(|_| latency.record(1_000, 1_005));
+        assert_eq!(latency.settle().map(|second| second.max), Some(5));
+        assert_eq!((latency.settle(), latency.current()), (None, None));
+        (1..=100).for_each(|_| latency.record(1_000, 1_050));
+        assert_eq!(latency.current().map(|second| (second.p50, second.max)), Some((50, 50)));
+        assert_eq!(latency.percentiles().map(|all| (all.p50, all.max)), Some((5, 50)));
+        let points = distribution(&latency.histogram());
+        assert!(points.windows(2).all(|pair| pair[0].quantile <= pair[1].quantile));
+        assert_eq!(points.last().map(|point| (point.quantile, point.latency_ms)), Some((1.0, 50.0)));
     }
 }

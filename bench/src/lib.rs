@@ -1,13 +1,15 @@
 //! Load generator for the gateway, with a loss audit.
 //!
-//! `args` -> a file of `scenarios` -> `report`. A scenario drives `client::sessions` (one thread, one socket driver), which hands what it
-//! receives to the `ledger`: `audit` (lost, duplicated, reordered), `latency`, and how sessions ended.
+//! `args` -> a file of `scenarios` -> `report`. A scenario drives a `run` (its phases) on `client::sessions` (one thread, one socket
+//! driver), which hands what it receives to the `ledger`: `audit` (lost, duplicated, reordered), `latency`, and how sessions ended.
+//! What is measured needs more: a `stage` (`host`: cluster, producer, gateway), and readings of the `server`; `measure` puts both together.
 //!
 //! Invariants:
 //! 1. Every delivery on every session is audited; nothing is sampled.
 //! 2. Each distinct event is parsed once, however many sessions receive it (`client::heads`).
-//! 3. The sockets, the clock of the latencies and the books are of one thread; only `/health` is polled on another.
+//! 3. The sockets, the clock of the latencies and the books are of one thread; what may wait (HTTP, Kafka) is on others.
 //! 4. A run ends by itself, and its verdict is its exit code.
+//! 5. Nothing that was started outlives the program.
 
 pub mod args;
 pub mod audit;
@@ -18,10 +20,13 @@ pub mod html;
 pub mod latency;
 pub mod ledger;
 pub mod machine;
+pub mod measure;
 pub mod pacing;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod scenarios;
 pub mod series;
 pub mod server;
+pub mod stage;
 pub mod subscriptions;

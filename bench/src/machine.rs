@@ -2,19 +2,23 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use core_affinity::CoreId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// Descriptors besides the connections: the ring, standard streams, health polls, the result file.
-const DESCRIPTORS_BESIDES: u64 = 32;
+pub const DESCRIPTORS_BESIDES: u64 = 32;
+/// The same where the cluster and the producer are hosted too.
+pub const DESCRIPTORS_BESIDES_HOSTED: u64 = 256;
 
 /// Why the machine is not fit for the run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
     /// RLIMIT_NOFILE.
     #[error(
-        "TARGET_CONNECTIONS needs {needed} file descriptors, but this process may open {allowed}: run `ulimit -n {needed}` first (as root, \
-         or raise `nofile` in /etc/security/limits.conf), or use several processes"
+        "so many connections need {needed} file descriptors, but this process may open {allowed}: run `ulimit -n {needed}` first (as \
+         root, or raise `nofile` in /etc/security/limits.conf), or use several processes"
     )]
     Descriptors {
         /// What the run needs.
@@ -33,8 +37,8 @@ pub enum MachineError {
 }
 
 /// Raises the soft limit of descriptors as far as the run needs.
-pub fn allow_descriptors(connections: usize) -> Result<(), MachineError> {
-    let needed = connections as u64 + DESCRIPTORS_BESIDES;
+pub fn allow_descriptors(connections: usize, besides: u64) -> Result<(), MachineError> {
+    let needed = connections as u64 + besides;
     let limit = getrlimit(Resource::Nofile);
     // `None` is unlimited.
     if limit.current.is_none_or(|current| current >= needed) {
@@ -48,14 +52,75 @@ pub fn allow_descriptors(connections: usize) -> Result<(), MachineError> {
     Err(MachineError::Descriptors { needed, allowed: limit.maximum.or(limit.current).unwrap_or_default() })
 }
 
-/// Binds this thread, and those it starts later, to one CPU.
+/// Binds this thread, and those it starts later, to one CPU of those that it may use.
 pub fn pin(cpu: usize) -> Result<(), MachineError> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let core = cores.iter().find(|core| core.id == cpu);
-    if core.is_some_and(|core| core_affinity::set_for_current(*core)) {
+    allow(cpu, &allowed_cpus())?;
+    bind(cpu)
+}
+
+/// Whether that CPU is one of those.
+pub fn allow(cpu: usize, allowed: &[usize]) -> Result<(), MachineError> {
+    if allowed.contains(&cpu) { Ok(()) } else { Err(MachineError::Cpu { cpu, allowed: allowed.to_vec() }) }
+}
+
+/// Binds this thread to one CPU, also to one that its parent had left: the kernel knows no way back from an affinity but this.
+pub fn bind(cpu: usize) -> Result<(), MachineError> {
+    if core_affinity::set_for_current(CoreId { id: cpu }) {
         return Ok(());
     }
-    Err(MachineError::Cpu { cpu, allowed: cores.iter().map(|core| core.id).collect() })
+    Err(MachineError::Cpu { cpu, allowed: allowed_cpus() })
+}
+
+/// The CPUs that this thread may use, ascending. Empty where the kernel does not say.
+pub fn allowed_cpus() -> Vec<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let mut cpus: Vec<usize> = cores.into_iter().map(|core| core.id).collect();
+    cpus.sort_unstable();
+    cpus
+}
+
+/// What a figure has to be read with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineReport {
+    /// The release of the kernel.
+    pub kernel: String,
+    /// As the kernel calls it.
+    pub cpu_model: String,
+    /// CPUs that this program may use.
+    pub cpus: usize,
+    /// The CPU of the sessions, the producer and the mock cluster.
+    pub generator_cpu: Option<usize>,
+    /// The CPU of the server, when this program started it.
+    pub server_cpu: Option<usize>,
+    /// On whose CPU the kernel does a receiver's TCP work, when both are on this machine.
+    pub receiver_billed_to: String,
+}
+
+impl MachineReport {
+    /// Of this machine. `cpus` counts those allowed before this program pinned itself.
+    pub fn read(cpus: usize, generator_cpu: Option<usize>, server_cpu: Option<usize>) -> Self {
+        let first_line = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpu_info = first_line("/proc/cpuinfo");
+        let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        Self {
+            kernel: first_line("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cpu_model: model.map_or("unknown", |(_, model)| model.trim()).to_owned(),
+            cpus,
+            generator_cpu,
+            server_cpu,
+            receiver_billed_to: receiver_billed_to(&first_line("/sys/class/net/lo/queues/rx-0/rps_cpus")),
+        }
+    }
+}
+
+/// From the mask of RPS on the loopback device.
+fn receiver_billed_to(rps_cpus: &str) -> String {
+    let mask = rps_cpus.trim();
+    if mask.chars().all(|digit| matches!(digit, '0' | ',')) {
+        "the sender's CPU: loopback does the receiver's TCP work there".to_owned()
+    } else {
+        format!("the CPUs {mask} (hexadecimal mask of RPS on the loopback device)")
+    }
 }
 
 /// CPU time of this process so far, all threads.
@@ -75,13 +140,21 @@ mod tests {
 
     #[test]
     fn too_many_connections_are_refused_with_the_command() {
-        let error = allow_descriptors(1 << 30).expect_err("more than any kernel has");
+        let error = allow_descriptors(1 << 30, DESCRIPTORS_BESIDES).expect_err("more than any kernel has");
         assert!(error.to_string().contains("ulimit -n 1073741856"), "{error}");
-        assert_eq!(allow_descriptors(1), Ok(()));
+        assert_eq!(allow_descriptors(1, DESCRIPTORS_BESIDES), Ok(()));
     }
 
     #[test]
     fn a_cpu_that_is_not_there_is_refused() {
         assert!(pin(100_000).expect_err("no such CPU").to_string().contains("CPU 100000"));
+    }
+
+    #[test]
+    fn the_receiver_is_billed_to_the_sender_unless_rps_moves_it() {
+        for mask in ["", "0\n", "00000000,00000000\n"] {
+            assert!(receiver_billed_to(mask).starts_with("the sender's CPU"), "{mask:?}");
+        }
+        assert!(receiver_billed_to("2\n").contains("CPUs 2 "));
     }
 }

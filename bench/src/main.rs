@@ -1,11 +1,15 @@
 //! `odin-bench`: arguments -> run -> summary -> exit code (0 passed, 1 failed, 2 wrong use).
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bench::args::{Arguments, Scenario, SustainedArguments};
-use bench::scenarios::sustained;
+use bench::args::{Arguments, LaunchArguments, OutputFlags, Scenario};
+use bench::host::child;
+use bench::report::measurement::{Measurement, write_html, write_json};
+use bench::run::RunError;
+use bench::scenarios::{capacity, fanout, filtered, sustained};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -15,35 +19,71 @@ const EXIT_WRONG_USE: u8 = 2;
 const EXIT_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let Arguments { scenario: Scenario::Sustained(arguments) } = Arguments::parse();
+    let arguments = Arguments::parse();
     if let Err(error) = arguments.check() {
         Arguments::command().error(ErrorKind::ValueValidation, error).exit();
     }
-    match stop_on_signals().map(|stop| run(&arguments, &stop)) {
-        Ok(code) => code,
+    if let Scenario::Launch(arguments) = &arguments.scenario {
+        return launch(arguments);
+    }
+    let stop = match stop_on_signals() {
+        Ok(stop) => stop,
         Err(error) => {
             eprintln!("odin-bench: cannot handle signals: {error}");
-            ExitCode::from(EXIT_FAILED)
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    match run(&arguments.scenario, &stop) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAILED),
+        Err(error) => {
+            eprintln!("odin-bench: {error}");
+            ExitCode::from(if error.is_wrong_use() { EXIT_WRONG_USE } else { EXIT_FAILED })
         }
     }
 }
 
-fn run(arguments: &SustainedArguments, stop: &AtomicBool) -> ExitCode {
-    let report = match sustained::run(arguments, stop) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("odin-bench: {error}");
-            return ExitCode::from(if error.is_wrong_use() { EXIT_WRONG_USE } else { EXIT_FAILED });
+/// Whether it passed.
+fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
+    match scenario {
+        Scenario::Sustained(arguments) => {
+            let report = sustained::run(arguments, stop)?;
+            print!("{}", report.summary());
+            write(arguments.json.as_deref(), |path| write_json(path, &report))?;
+            Ok(report.passed)
         }
-    };
-    print!("{}", report.summary());
-    if let Some(path) = &arguments.json
-        && let Err(error) = report.write_json(path)
-    {
-        eprintln!("odin-bench: cannot write {}: {error}", path.display());
-        return ExitCode::from(EXIT_FAILED);
+        Scenario::Fanout(arguments) => show(&fanout::run(arguments, stop)?, &arguments.output),
+        Scenario::Filtered(arguments) => show(&filtered::run(arguments, stop)?, &arguments.output),
+        Scenario::Capacity(arguments) => {
+            let climb = capacity::run(arguments, stop)?;
+            print!("{}", climb.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &climb))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &climb.page()))?;
+            Ok(climb.passed())
+        }
+        Scenario::Launch(_) => unreachable!("main launches it"),
     }
-    if report.passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+}
+
+fn show(measurement: &Measurement, output: &OutputFlags) -> Result<bool, RunError> {
+    print!("{}", measurement.summary());
+    write(output.json.as_deref(), |path| write_json(path, measurement))?;
+    write(output.html.as_deref(), |path| write_html(path, &measurement.page()))?;
+    Ok(measurement.passed)
+}
+
+fn write(path: Option<&Path>, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), RunError> {
+    let Some(path) = path else { return Ok(()) };
+    write(path).map_err(|error| RunError::Write { path: path.to_owned(), error })
+}
+
+fn launch(arguments: &LaunchArguments) -> ExitCode {
+    let [program, rest @ ..] = arguments.program.as_slice() else {
+        return ExitCode::from(EXIT_WRONG_USE);
+    };
+    let error = child::launch(arguments.cpu, program, rest);
+    eprintln!("odin-bench: cannot run {}: {error}", program.display());
+    ExitCode::from(EXIT_FAILED)
 }
 
 /// The first signal stops the run early, the second ends the program at once.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::health::ServerHealth;
+use crate::latency::Percentiles;
 use crate::report::grouped;
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
@@ -25,10 +25,10 @@ pub struct Snapshot {
     pub lost_sessions: u64,
     /// Events that arrived so far.
     pub delivered: u64,
-    /// Of the phase so far.
-    pub latency_ms_p99: Option<u64>,
-    /// The newest.
-    pub server: Option<ServerHealth>,
+    /// Of the last second.
+    pub latency_ms: Option<Percentiles>,
+    /// How the server is, in words.
+    pub server: Option<String>,
 }
 
 /// What the run is at.
@@ -36,22 +36,28 @@ pub struct Snapshot {
 pub enum Phase {
     /// Sessions are opened.
     Ramp,
+    /// Events flow, unmeasured.
+    WarmUp,
     /// Sessions are held.
     Hold,
+    /// What is under way arrives.
+    Grace,
 }
 
 impl Phase {
     fn name(self) -> &'static str {
         match self {
             Self::Ramp => "ramp",
+            Self::WarmUp => "warm-up",
             Self::Hold => "hold",
+            Self::Grace => "grace",
         }
     }
 
     fn template(self) -> &'static str {
         match self {
             Self::Ramp => "{prefix} {wide_bar} {pos}/{len} sessions  {msg}",
-            Self::Hold => "{prefix} {wide_bar} {pos}/{len} s  {msg}",
+            Self::WarmUp | Self::Hold | Self::Grace => "{prefix} {wide_bar} {pos}/{len} s  {msg}",
         }
     }
 }
@@ -120,14 +126,12 @@ fn describe(snapshot: &Snapshot, deliveries_per_s: f64) -> String {
         text.push_str(&format!("  bad {}", grouped(snapshot.lost_sessions)));
     }
     text.push_str(&format!("  {}/s", grouped(deliveries_per_s.round() as u64)));
-    if let Some(p99) = snapshot.latency_ms_p99 {
-        text.push_str(&format!("  p99 {p99} ms"));
+    if let Some(Percentiles { p50, p99, .. }) = snapshot.latency_ms {
+        text.push_str(&format!("  p50 {p50}  p99 {p99} ms"));
     }
     if let Some(server) = &snapshot.server {
-        text.push_str(&format!("  server {}", server.status));
-        if let Some(cpu) = server.cpu_percent {
-            text.push_str(&format!(" {cpu:.0}% CPU"));
-        }
+        text.push_str("  server ");
+        text.push_str(server);
     }
     text
 }
@@ -138,34 +142,28 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for phase in [Phase::Ramp, Phase::Hold] {
+        for phase in [Phase::Ramp, Phase::WarmUp, Phase::Hold, Phase::Grace] {
             assert!(ProgressStyle::with_template(phase.template()).is_ok(), "{phase:?}");
         }
     }
 
     #[test]
     fn a_line_tells_what_there_is_to_tell() {
-        let server = ServerHealth {
-            status: "healthy".to_owned(),
-            cpu_percent: Some(41.7),
-            cpu_percent_max: None,
-            memory_percent: None,
-            connections: None,
-        };
         let mut snapshot = Snapshot {
             done: 1,
             total: 2,
             active: 12_000,
             lost_sessions: 0,
             delivered: 0,
-            latency_ms_p99: None,
+            latency_ms: None,
             server: None,
         };
         assert_eq!(describe(&snapshot, 0.0), "active 12,000  0/s");
-        (snapshot.latency_ms_p99, snapshot.server, snapshot.lost_sessions) = (Some(9), Some(server), 3);
+        snapshot.latency_ms = Some(Percentiles { p50: 2, p90: 3, p99: 9, p999: 10, max: 11 });
+        (snapshot.server, snapshot.lost_sessions) = (Some("0.42 cores".to_owned()), 3);
         assert_eq!(
             describe(&snapshot, 59_999.6),
-            "active 12,000  bad 3  60,000/s  p99 9 ms  server healthy 42% CPU"
+            "active 12,000  bad 3  60,000/s  p50 2  p99 9 ms  server 0.42 cores"
         );
     }
 }

@@ -39,16 +39,20 @@ pub fn assign(
     let ids = 0..channels.len() as PatternId;
     match mode {
         SubscriptionMode::All => vec![Subscription::new(dialect, channels, ids.collect()); sessions],
-        SubscriptionMode::Single => {
-            let each: Vec<_> = ids.map(|id| Subscription::new(dialect, channels, vec![id])).collect();
-            (0..sessions).map(|session| Rc::clone(&each[session % each.len()])).collect()
-        }
+        SubscriptionMode::Single => in_turn(dialect, channels, sessions),
         SubscriptionMode::Random => {
             let mut random = Rng::with_seed(seed);
             let mut choose = || random.choose_multiple(ids.clone(), channels_per_client);
             (0..sessions).map(|_| Subscription::new(dialect, channels, choose())).collect()
         }
     }
+}
+
+/// One channel for each session, in turn.
+pub fn in_turn(dialect: Dialect, channels: &[PatternName<'_>], sessions: usize) -> Vec<Rc<Subscription>> {
+    let ids = 0..channels.len() as PatternId;
+    let each: Vec<_> = ids.map(|id| Subscription::new(dialect, channels, vec![id])).collect();
+    (0..sessions).map(|session| Rc::clone(&each[session % each.len()])).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use protocol::{Channel, PatternName};
+use protocol::{Channel, Pattern, PatternName};
 
 /// A channel by number, in the order of first sight.
 pub type ChannelId = u32;
@@ -23,13 +23,17 @@ struct Knowledge {
     newest_of_window: Option<u32>,
     /// The lowest ordinal that was published within the window: owed to every session that selects the channel.
     owed_from: Option<u32>,
-    /// By pattern: whether it selects this channel.
-    selected_by: Box<[bool]>,
+    /// The patterns that select this channel, ascending.
+    selected_by: Box<[PatternId]>,
 }
 
 #[derive(Debug)]
 pub(super) struct Channels {
-    patterns: Vec<PatternName<'static>>,
+    /// Patterns that are one channel's name, by it: 10,000 of them are looked up, not walked.
+    exact: HashMap<String, PatternId>,
+    wildcards: Vec<(PatternId, PatternName<'static>)>,
+    /// By pattern: the channels seen that it selects.
+    selected: Vec<Vec<ChannelId>>,
     ids: HashMap<String, ChannelId>,
     known: Vec<Knowledge>,
     streams: HashMap<(String, i32), u32>,
@@ -38,8 +42,14 @@ pub(super) struct Channels {
 
 impl Channels {
     pub(super) fn new(patterns: Vec<PatternName<'static>>) -> Self {
+        let selected = vec![Vec::new(); patterns.len()];
+        let numbered = patterns.into_iter().enumerate().map(|(id, pattern)| (id as PatternId, pattern));
+        let (exact, wildcards): (Vec<_>, Vec<_>) =
+            numbered.partition(|(_, name)| matches!(name.pattern(), Pattern::Exact { .. }));
         Self {
-            patterns,
+            exact: exact.into_iter().map(|(id, name)| (name.as_str().to_owned(), id)).collect(),
+            wildcards,
+            selected,
             ids: HashMap::new(),
             known: Vec::new(),
             streams: HashMap::new(),
@@ -56,12 +66,18 @@ impl Channels {
         let selects = |pattern: &PatternName<'_>| {
             Channel::parse(name).is_ok_and(|channel| pattern.pattern().selects(channel))
         };
+        let wildcards = self.wildcards.iter().filter(|(_, pattern)| selects(pattern)).map(|(id, _)| *id);
+        let mut selected_by: Box<[PatternId]> = wildcards.chain(self.exact.get(name).copied()).collect();
+        selected_by.sort_unstable();
+        for pattern in &selected_by {
+            self.selected[usize::from(*pattern)].push(id);
+        }
         self.known.push(Knowledge {
             first_seq: None,
             newest: None,
             newest_of_window: None,
             owed_from: None,
-            selected_by: self.patterns.iter().map(selects).collect(),
+            selected_by,
         });
         self.ids.insert(name.to_owned(), id);
         id
@@ -94,8 +110,13 @@ impl Channels {
         }
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = ChannelId> + use<> {
-        0..self.known.len() as ChannelId
+    /// Every channel seen that one of the patterns selects, once.
+    pub(super) fn selected_by(&self, patterns: &[PatternId]) -> impl Iterator<Item = ChannelId> {
+        patterns.iter().enumerate().flat_map(move |(index, pattern)| {
+            let before = &patterns[..index];
+            let channels = self.selected[usize::from(*pattern)].iter().copied();
+            channels.filter(move |channel| before.is_empty() || !self.selects(before, *channel))
+        })
     }
 
     /// Up to where sessions owe this channel.
@@ -110,6 +131,6 @@ impl Channels {
 
     pub(super) fn selects(&self, patterns: &[PatternId], id: ChannelId) -> bool {
         let selected_by = &self.known[id as usize].selected_by;
-        patterns.iter().any(|pattern| selected_by[usize::from(*pattern)])
+        patterns.iter().any(|pattern| selected_by.binary_search(pattern).is_ok())
     }
 }

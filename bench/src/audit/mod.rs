@@ -159,6 +159,11 @@ impl Audit {
         self.counts
     }
 
+    /// Events missing so far between others that arrived: late, or lost. Walks all sessions.
+    pub fn missing_so_far(&self) -> u64 {
+        self.sessions.iter().map(SessionAudit::missing).sum()
+    }
+
     /// The verdict. Walks all sessions and channels; call it after `end_window` and a time of grace.
     pub fn counts(&self) -> AuditCounts {
         let lost = self.sessions.iter().map(|session| self.lost(session)).sum();
@@ -177,19 +182,15 @@ impl Audit {
 
     /// What was seen by others after the last event that this session saw, channel by channel.
     fn tail(&self, session: &SessionAudit) -> u64 {
-        let mut owed = 0;
-        for channel in self.channels.ids() {
-            let Some(newest) = self.channels.newest(channel) else { continue };
-            owed += match session.last(channel) {
-                Some(last) => u64::from(newest.saturating_sub(last)),
-                None => match self.channels.owed_from(channel) {
-                    Some(from) if newest >= from && self.channels.selects(session.patterns(), channel) => {
-                        u64::from(newest - from) + 1
-                    }
-                    _ => 0,
-                },
+        let after_last = |(channel, _, last): (ChannelId, u32, u32)| {
+            self.channels.newest(channel).map_or(0, |newest| u64::from(newest.saturating_sub(last)))
+        };
+        let unseen = self.channels.selected_by(session.patterns()).filter(|id| !session.has_seen(*id));
+        let all =
+            |channel: ChannelId| match self.channels.newest(channel).zip(self.channels.owed_from(channel)) {
+                Some((newest, from)) if newest >= from => u64::from(newest - from) + 1,
+                _ => 0,
             };
-        }
-        owed
+        session.spans().map(after_last).sum::<u64>() + unseen.map(all).sum::<u64>()
     }
 }

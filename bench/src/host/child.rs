@@ -52,7 +52,7 @@ pub fn launch(cpu: Option<usize>, program: &OsStr, arguments: &[OsString]) -> io
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return error.into();
     }
-    if let Some(Err(error)) = cpu.map(machine::pin) {
+    if let Some(Err(error)) = cpu.map(machine::bind) {
         return io::Error::other(error);
     }
     Command::new(program).args(arguments).exec()

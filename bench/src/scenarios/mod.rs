@@ -1,3 +1,15 @@
 //! What can be run, one file each.
 
+pub mod capacity;
+pub mod fanout;
+pub mod filtered;
 pub mod sustained;
+
+use protocol::PatternName;
+
+use crate::host::producer::KIND;
+
+/// The channel of a token that this program produces.
+fn channel(token: &str) -> PatternName<'static> {
+    PatternName::parse(format!("{token}.{KIND}").into()).expect("tokens of scenarios are letters and digits")
+}

@@ -1,12 +1,16 @@
 //! What a run comes to: the verdict with its reasons, as a table for people and as JSON for programs.
 
+mod audited;
+pub mod measurement;
+
 use std::fmt::Write as _;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use comfy_table::{Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use audited::Audited;
 
 use crate::health::ServerHealth;
 use crate::latency::Percentiles;
@@ -16,7 +20,7 @@ use crate::latency::Percentiles;
 const FUTURE_SHARE_TOLD: u64 = 1_000;
 
 /// The load generator's own cost.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Generator {
     /// CPU of this process while the sessions were held, in cores.
     pub cpu_cores: f64,
@@ -27,21 +31,8 @@ pub struct Generator {
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Report {
     pub scenario: &'static str,
-    pub connections: u64,
-    pub established: u64,
-    pub expected: u64,
-    pub delivered: u64,
-    pub lost: u64,
-    pub duplicated: u64,
-    pub reordered: u64,
-    pub gaps: u64,
-    pub refused: u64,
-    pub failed: u64,
-    pub closed_by_server: u64,
-    pub unrequested: u64,
-    pub unreadable: u64,
-    pub errors: u64,
-    pub unsequenced: u64,
+    #[serde(flatten)]
+    pub audited: Audited,
     pub held_s: f64,
     pub deliveries_per_s: f64,
     pub latency_ms: Option<Percentiles>,
@@ -57,7 +48,7 @@ pub struct Report {
 }
 
 /// Why sessions or messages were not as they should be.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cause {
     /// A sentence.
     pub cause: String,
@@ -68,38 +59,13 @@ pub struct Cause {
 impl Report {
     /// Sets the verdict. Anything that a client would notice fails the run.
     pub fn judge(&mut self) {
-        if self.established == 0 {
-            let why =
-                self.causes.first().map_or("interrupted before the first", |cause| cause.cause.as_str());
-            self.reasons.push(format!("no session could be established: {why}"));
-            return;
-        }
-        let faults = [
-            (self.lost, "events lost"),
-            (self.duplicated, "events duplicated"),
-            (self.reordered, "events out of order"),
-            (self.gaps, "losses announced by a gap"),
-            (self.unrequested, "events of channels that were not subscribed to"),
-            (self.unreadable, "unreadable messages"),
-            (self.errors, "error messages from the server"),
-            (self.refused, "sessions refused"),
-            (self.failed, "sessions failed"),
-            (self.closed_by_server, "sessions closed by the server"),
-        ];
-        let faults = faults.into_iter().filter(|(count, _)| *count > 0);
-        self.reasons.extend(faults.map(|(count, what)| format!("{what}: {}", grouped(count))));
-        if self.delivered == 0 {
-            self.reasons
-                .push("nothing was delivered at all (is anything published to these channels?)".to_owned());
-        }
+        self.reasons = self.audited.faults(&self.causes, true);
         self.passed = self.reasons.is_empty();
     }
 
     /// Writes the JSON.
     pub fn write_json(&self, path: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        fs::write(path, text)
+        measurement::write_json(path, self)
     }
 
     /// The table, the causes and the verdict.
@@ -117,15 +83,15 @@ impl Report {
         if self.interrupted {
             text.push_str("Interrupted: this is what was until then.\n");
         }
-        if self.timestamps_in_the_future > self.delivered / FUTURE_SHARE_TOLD {
+        if self.timestamps_in_the_future > self.audited.delivered / FUTURE_SHARE_TOLD {
             let count = grouped(self.timestamps_in_the_future);
             let _ = writeln!(
                 text,
                 "{count} timestamps were in the future: the publisher's clock is ahead; latencies are too low."
             );
         }
-        if self.unsequenced > 0 {
-            let count = grouped(self.unsequenced);
+        if self.audited.unsequenced > 0 {
+            let count = grouped(self.audited.unsequenced);
             let _ = writeln!(text, "{count} events carried no seq: loss among them cannot be proven.");
         }
         match self.passed {
@@ -142,38 +108,19 @@ impl Report {
             let Percentiles { p50, p90, p99, p999, max } = latency;
             format!("{p50} / {p90} / {p99} / {p999} / {max}")
         });
-        let mut rows = vec![
-            (
-                "sessions established",
-                format!("{} of {}", grouped(self.established), grouped(self.connections)),
-            ),
-            (
-                "refused / failed / closed by the server",
-                format!(
-                    "{} / {} / {}",
-                    grouped(self.refused),
-                    grouped(self.failed),
-                    grouped(self.closed_by_server)
-                ),
-            ),
-            ("handshakes/s", format!("{:.1}", self.handshakes_per_s)),
-            ("held", format!("{:.1} s", self.held_s)),
-            ("deliveries expected", grouped(self.expected)),
-            ("deliveries", grouped(self.delivered)),
-            (
-                "lost / duplicated / out of order",
-                format!(
-                    "{} / {} / {}",
-                    grouped(self.lost),
-                    grouped(self.duplicated),
-                    grouped(self.reordered)
-                ),
-            ),
-            ("gaps announced", grouped(self.gaps)),
+        let mut rows = self.audited.rows();
+        rows.splice(
+            2..2,
+            [
+                ("handshakes/s", format!("{:.1}", self.handshakes_per_s)),
+                ("held", format!("{:.1} s", self.held_s)),
+            ],
+        );
+        rows.extend([
             ("deliveries/s while held", grouped(self.deliveries_per_s.round() as u64)),
             ("latency ms p50 / p90 / p99 / p99.9 / max", latency),
             ("generator CPU", format!("{:.3} cores", self.generator.cpu_cores)),
-        ];
+        ]);
         if let Some(server) = &self.server {
             let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}%"));
             let (now, most) = (percent(server.cpu_percent), percent(server.cpu_percent_max));
@@ -207,21 +154,13 @@ mod tests {
     fn clean() -> Report {
         Report {
             scenario: "sustained",
-            connections: 10,
-            established: 10,
-            expected: 1_000,
-            delivered: 1_000,
-            lost: 0,
-            duplicated: 0,
-            reordered: 0,
-            gaps: 0,
-            refused: 0,
-            failed: 0,
-            closed_by_server: 0,
-            unrequested: 0,
-            unreadable: 0,
-            errors: 0,
-            unsequenced: 0,
+            audited: Audited {
+                connections: 10,
+                established: 10,
+                expected: 1_000,
+                delivered: 1_000,
+                ..Audited::default()
+            },
             held_s: 1.0,
             deliveries_per_s: 1_000.0,
             latency_ms: Some(Percentiles { p50: 1, p90: 2, p99: 3, p999: 4, max: 5 }),
@@ -249,18 +188,18 @@ mod tests {
     fn every_fault_fails_the_run_and_is_named() {
         type Fault = (fn(&mut Report), &'static str);
         let faults: [Fault; 12] = [
-            (|report| report.established = 0, "no session"),
-            (|report| report.lost = 1_234, "events lost: 1,234"),
-            (|report| report.duplicated = 1, "duplicated"),
-            (|report| report.reordered = 1, "out of order"),
-            (|report| report.gaps = 1, "gap"),
-            (|report| report.unrequested = 1, "not subscribed"),
-            (|report| report.unreadable = 1, "unreadable"),
-            (|report| report.errors = 1, "error messages"),
-            (|report| report.refused = 1, "refused"),
-            (|report| report.failed = 1, "failed"),
-            (|report| report.closed_by_server = 1, "closed by the server"),
-            (|report| report.delivered = 0, "nothing was delivered"),
+            (|report| report.audited.established = 0, "no session"),
+            (|report| report.audited.lost = 1_234, "events lost: 1,234"),
+            (|report| report.audited.duplicated = 1, "duplicated"),
+            (|report| report.audited.reordered = 1, "out of order"),
+            (|report| report.audited.gaps = 1, "gap"),
+            (|report| report.audited.unrequested = 1, "not subscribed"),
+            (|report| report.audited.unreadable = 1, "unreadable"),
+            (|report| report.audited.errors = 1, "error messages"),
+            (|report| report.audited.refused = 1, "refused"),
+            (|report| report.audited.failed = 1, "failed"),
+            (|report| report.audited.closed_by_server = 1, "closed by the server"),
+            (|report| report.audited.delivered = 0, "nothing was delivered"),
         ];
         for (fault, says) in faults {
             let mut report = clean();
@@ -277,7 +216,7 @@ mod tests {
     fn a_clock_that_is_ahead_is_told_and_a_hiccup_is_not() {
         let mut report = clean();
         report.judge();
-        (report.delivered, report.timestamps_in_the_future) = (10_000, 10);
+        (report.audited.delivered, report.timestamps_in_the_future) = (10_000, 10);
         assert!(!report.summary().contains("clock is ahead"));
         report.timestamps_in_the_future = 11;
         assert!(report.passed && report.summary().contains("clock is ahead"));

@@ -1,37 +1,17 @@
-//! The command line and the environment, validated. The only reader of both; a flag wins over its variable.
+//! The flags of `sustained`, each with its variable.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use protocol::PatternName;
 
+use super::{connections, duration, ramp_rate};
 use crate::client::target::Target;
 
-const CONNECTIONS_MAX: u64 = 1 << 20;
-const RAMP_RATE_MAX: f64 = 100_000.0;
 /// Channels are numbered in 16 bits.
 const CHANNELS_MAX: usize = 10_000;
-
-/// Load generator with a loss audit.
-#[derive(Debug, Parser)]
-#[command(name = "odin-bench", version, about)]
-pub struct Arguments {
-    /// What to run.
-    #[command(subcommand)]
-    pub scenario: Scenario,
-}
-
-/// The scenarios.
-#[derive(Debug, Subcommand)]
-pub enum Scenario {
-    /// Opens many sessions at a steady rate, holds them, and audits every delivery.
-    ///
-    /// Exit code 0: clean. 1: an event was lost, duplicated or reordered, a session was refused, failed or was closed, or nothing was
-    /// delivered. 2: wrong use.
-    Sustained(SustainedArguments),
-}
 
 /// Which of the channels a session subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -128,31 +108,6 @@ fn first_repeated<'c>(channels: &'c [PatternName<'_>]) -> Option<&'c str> {
     channels.iter().map(PatternName::as_str).find(|name| !seen.insert(*name))
 }
 
-fn connections(text: &str) -> Result<usize, String> {
-    match text.parse::<u64>() {
-        Ok(number @ 1..=CONNECTIONS_MAX) => Ok(number as usize),
-        _ => Err(format!("write a whole number from 1 to {CONNECTIONS_MAX}")),
-    }
-}
-
-fn ramp_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if (0.001..=RAMP_RATE_MAX).contains(&rate) => Ok(rate),
-        _ => Err(format!("write connections per second, from 0.001 to {RAMP_RATE_MAX}")),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let duration = match seconds {
-        Some(duration) => duration,
-        None => humantime::parse_duration(text)
-            .map_err(|_| "write seconds (60), or 90s, 500ms, 5m, 1h".to_owned())?,
-    };
-    let allowed = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3600);
-    if allowed.contains(&duration) { Ok(duration) } else { Err("write 1ms to 30 days".to_owned()) }
-}
-
 fn channel(name: &str) -> Result<PatternName<'static>, String> {
     PatternName::parse(name.trim().to_owned().into()).map_err(|(_, error)| error.to_string())
 }
@@ -160,12 +115,14 @@ fn channel(name: &str) -> Result<PatternName<'static>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::{Arguments, Scenario};
+    use clap::Parser;
 
     fn parse(flags: &[&str]) -> Result<SustainedArguments, String> {
         let line = ["odin-bench", "sustained"].iter().chain(flags);
-        let Arguments { scenario: Scenario::Sustained(arguments) } =
-            Arguments::try_parse_from(line).map_err(|error| error.to_string())?;
+        let arguments = Arguments::try_parse_from(line).map_err(|error| error.to_string())?;
         arguments.check()?;
+        let Scenario::Sustained(arguments) = arguments.scenario else { panic!("asked for sustained") };
         Ok(arguments)
     }
 

@@ -1,0 +1,85 @@
+//! The command line and the environment, validated. The only reader of both; a flag wins over its variable.
+
+mod measured;
+mod sustained;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+pub use measured::{
+    CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
+    OutputFlags, TOKEN,
+};
+pub use sustained::{SubscriptionMode, SustainedArguments};
+
+const CONNECTIONS_MAX: u64 = 1 << 20;
+const RAMP_RATE_MAX: f64 = 100_000.0;
+
+/// Load generator with a loss audit.
+#[derive(Debug, Parser)]
+#[command(name = "odin-bench", version, about)]
+pub struct Arguments {
+    /// What to run.
+    #[command(subcommand)]
+    pub scenario: Scenario,
+}
+
+/// The scenarios.
+#[derive(Debug, Subcommand)]
+pub enum Scenario {
+    /// Opens many sessions at a steady rate, holds them, and audits every delivery.
+    ///
+    /// Exit code 0: clean. 1: an event was lost, duplicated or reordered, a session was refused, failed or was closed, or nothing was
+    /// delivered. 2: wrong use.
+    Sustained(SustainedArguments),
+    /// Measures one channel that every session hears.
+    ///
+    /// Hosts a Kafka cluster and a producer, starts the gateway on a CPU of its own, and measures both sides. Exit codes as of `sustained`.
+    Fanout(FanoutArguments),
+    /// Measures many tokens, each session on one of them.
+    Filtered(FilteredArguments),
+    /// Climbs until a limit breaks, and tells the knee.
+    Capacity(CapacityArguments),
+    /// Becomes a program on one CPU.
+    #[command(name = crate::host::child::LAUNCH, hide = true)]
+    Launch(LaunchArguments),
+}
+
+impl Arguments {
+    /// What no flag can be checked for alone.
+    pub fn check(&self) -> Result<(), String> {
+        match &self.scenario {
+            Scenario::Sustained(arguments) => arguments.check(),
+            Scenario::Fanout(arguments) => arguments.check(),
+            Scenario::Filtered(arguments) => arguments.check(),
+            Scenario::Capacity(arguments) => arguments.check(),
+            Scenario::Launch(_) => Ok(()),
+        }
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse::<u64>() {
+        Ok(number @ 1..=CONNECTIONS_MAX) => Ok(number as usize),
+        _ => Err(format!("write a whole number from 1 to {CONNECTIONS_MAX}")),
+    }
+}
+
+fn ramp_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=RAMP_RATE_MAX).contains(&rate) => Ok(rate),
+        _ => Err(format!("write connections per second, from 0.001 to {RAMP_RATE_MAX}")),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let duration = match seconds {
+        Some(duration) => duration,
+        None => humantime::parse_duration(text)
+            .map_err(|_| "write seconds (60), or 90s, 500ms, 5m, 1h".to_owned())?,
+    };
+    let allowed = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3600);
+    if allowed.contains(&duration) { Ok(duration) } else { Err("write 1ms to 30 days".to_owned()) }
+}

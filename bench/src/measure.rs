@@ -1,0 +1,105 @@
+//! One measurement: sessions against a server, a producer behind it, both sides read at the same instants.
+//!
+//! Memory is read before the first connection and at the end of the window. The producer begins when all sessions are live and goes on until
+//! they have what the window owes them, so that no session waits for an event that nobody follows up.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::host::producer::{Producer, ProducerPlan};
+use crate::machine::{self, MachineReport};
+use crate::report::measurement::{Findings, Measurement};
+use crate::run::{Plan, Run, RunError, Watch};
+use crate::server::process::{self, Memory};
+use crate::server::{Server, ServerPoll};
+use crate::stage::Stage;
+
+const WARM_UP: Duration = Duration::from_secs(2);
+/// A server that is behind by more has lost what is missing.
+const GRACE_MAX: Duration = Duration::from_secs(15);
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// For the result.
+    pub scenario: String,
+    /// The sessions. Their target is that of the server.
+    pub plan: Plan,
+    /// What is produced meanwhile.
+    pub producer: Option<ProducerPlan>,
+    /// How long.
+    pub duration: Duration,
+    /// Deliveries per second that all this asks for; `None` when it is not known, or none are due.
+    pub asked_per_s: Option<f64>,
+}
+
+/// Where it is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'s> {
+    /// The server.
+    pub server: &'s Server,
+    /// Where to produce to; `None` when somebody else does.
+    pub bootstrap: Option<&'s str>,
+    /// For the result: all that is in force in the server.
+    pub configuration: &'s str,
+    /// For the result.
+    pub machine: &'s MachineReport,
+}
+
+impl<'s> Surroundings<'s> {
+    /// Of a stage.
+    pub fn of(stage: &'s Stage) -> Self {
+        Self {
+            server: &stage.server,
+            bootstrap: stage.bootstrap(),
+            configuration: &stage.configuration,
+            machine: &stage.machine,
+        }
+    }
+}
+
+/// Measures. The result is judged already.
+pub fn measure(
+    workload: &Workload,
+    surroundings: Surroundings<'_>,
+    stop: &AtomicBool,
+) -> Result<Measurement, RunError> {
+    let Surroundings { server, bootstrap, configuration, machine } = surroundings;
+    machine::allow_descriptors(workload.plan.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let memory_before = memory(server)?;
+    let poll = ServerPoll::start(server)?;
+    let plan = Plan { target: server.target.clone(), ..workload.plan.clone() };
+    let mut run = Run::new(plan, Watch::Server { poll, pid: server.pid }, stop)?;
+    run.ramp()?;
+    let ramp = run.mark().since(run.window.began());
+    let producer = match (bootstrap, &workload.producer) {
+        (Some(bootstrap), Some(plan)) => Some(Producer::start(bootstrap, plan.clone())?),
+        _ => None,
+    };
+    run.warm_up(WARM_UP)?;
+    run.hold(workload.duration)?;
+    let memory_now = memory(server)?;
+    run.grace(GRACE_MAX)?;
+    let produced = producer.map(Producer::stop);
+    let measurement = Measurement::of(Findings {
+        scenario: workload.scenario.clone(),
+        server_name: server.name.clone(),
+        asked_per_s: workload.asked_per_s,
+        harvest: run.harvest(),
+        ramp,
+        window: run.window.difference(),
+        memory: memory_before.zip(memory_now),
+        produced,
+        configuration: configuration.to_owned(),
+        machine: machine.clone(),
+        interrupted: run.is_stopped(),
+    });
+    run.close()?;
+    Ok(measurement)
+}
+
+/// `None` for a server whose process is not known.
+pub fn memory(server: &Server) -> Result<Option<Memory>, RunError> {
+    let Some(pid) = server.pid else { return Ok(None) };
+    process::memory(pid).map(Some).map_err(|error| RunError::Process { pid, error })
+}

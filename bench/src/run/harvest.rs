@@ -1,0 +1,107 @@
+//! What the sessions of one process came to, in a form that travels between processes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::Window;
+use crate::latency::Latency;
+use crate::ledger::Ledger;
+use crate::report::{Audited, Cause};
+use crate::series::Sample;
+
+/// The sessions' side of a measurement: everything but the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Harvest {
+    /// Of the whole run.
+    pub audited: Audited,
+    /// From the first connect to the last acknowledgement.
+    pub established_in: Option<Duration>,
+    /// Of the window: how long it was.
+    pub lasted: Duration,
+    /// Of the window: deliveries.
+    pub delivered: u64,
+    /// Of the window: CPU of this process.
+    pub generator_cpu: Duration,
+    /// Of the window: latencies in ms, each with how often.
+    latencies: Vec<(u64, u64)>,
+    /// Of the window: deliveries stamped in the future.
+    pub timestamps_in_the_future: u64,
+    /// Of the window.
+    pub samples: Vec<Sample>,
+    /// Why sessions or messages were not as they should be.
+    pub causes: Vec<Cause>,
+}
+
+impl Harvest {
+    /// Of a run after its grace.
+    pub(super) fn of(
+        ledger: &Ledger,
+        window: &Window,
+        connections: u64,
+        established_in: Option<Duration>,
+    ) -> Self {
+        let difference = window.difference();
+        let histogram = ledger.latency.histogram();
+        let causes = ledger.causes();
+        Self {
+            audited: Audited::of(ledger, connections),
+            established_in,
+            lasted: difference.lasted,
+            delivered: difference.delivered,
+            generator_cpu: difference.generator_cpu,
+            latencies: histogram
+                .iter_recorded()
+                .map(|step| (step.value_iterated_to(), step.count_at_value()))
+                .collect(),
+            timestamps_in_the_future: ledger.latency.in_the_future(),
+            samples: window.samples().to_vec(),
+            causes: causes.map(|(cause, count)| Cause { cause: cause.to_owned(), count }).collect(),
+        }
+    }
+
+    /// Over the whole ramp; 0 when nobody was acknowledged.
+    pub fn handshakes_per_s(&self) -> f64 {
+        let took = self.established_in.map(|took| took.as_secs_f64()).filter(|took| *took > 0.0);
+        took.map_or(0.0, |took| self.audited.established as f64 / took)
+    }
+
+    /// The latencies of the window.
+    pub fn latency(&self) -> Histogram<u64> {
+        let mut histogram = Latency::default().histogram();
+        for (value, count) in &self.latencies {
+            histogram.saturating_record_n(*value, *count);
+        }
+        histogram
+    }
+
+    /// Of two processes at the same time. The seconds are those of the first; of their latencies each percentile is the worse one.
+    pub fn merge(mut self, other: Self) -> Self {
+        self.audited.add(&other.audited);
+        self.established_in = self.established_in.max(other.established_in);
+        self.lasted = self.lasted.max(other.lasted);
+        self.delivered += other.delivered;
+        self.generator_cpu += other.generator_cpu;
+        let mut histogram = self.latency();
+        histogram.add(other.latency()).expect("both have the same bounds");
+        self.latencies =
+            histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+        self.timestamps_in_the_future += other.timestamps_in_the_future;
+        for (sample, other) in self.samples.iter_mut().zip(&other.samples) {
+            sample.deliveries_per_s += other.deliveries_per_s;
+            sample.generator_cpu_cores += other.generator_cpu_cores;
+            sample.latency_ms = match (sample.latency_ms, other.latency_ms) {
+                (Some(one), Some(other)) => Some(one.worse(other)),
+                (one, other) => one.or(other),
+            };
+        }
+        let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+        for Cause { cause, count } in self.causes.into_iter().chain(other.causes) {
+            *causes.entry(cause).or_default() += count;
+        }
+        self.causes = causes.into_iter().map(|(cause, count)| Cause { cause, count }).collect();
+        self
+    }
+}

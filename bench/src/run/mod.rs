@@ -1,0 +1,294 @@
+//! The sessions of a run and its phases: ramp -> warm-up -> hold -> grace -> close. What every scenario is made of.
+//!
+//! - Ramp: the first session goes alone, so that a wrong address is one clear error and not 12,000; the rest follow at
+//!   evenly spaced instants, whether or not the server keeps up. It ends when every session is live or has ended.
+//! - Warm-up: events flow and are audited, but not measured.
+//! - Hold: what is measured (deliveries/s, latency, CPU) is of this phase alone, see `window`.
+//! - Grace: what some session has seen by the end of the hold is owed to all that share the channel. It ends when they have
+//!   it, or after its bound; then what is missing is lost.
+//! - Close: after the verdict, in order.
+//!
+//! One thread. It sleeps whenever there is nothing to do, and starts nothing: who publishes, and to which server, is the scenario's affair.
+
+mod error;
+mod harvest;
+mod window;
+
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use protocol::PatternName;
+
+pub use error::RunError;
+pub use harvest::Harvest;
+pub use window::{Difference, Mark, Watch, Window};
+
+use crate::client::sessions::Sessions;
+use crate::client::target::Target;
+use crate::ledger::{Ledger, Tally};
+use crate::machine::clock_ms;
+use crate::pacing::Pace;
+use crate::progress::{Phase, Progress, Snapshot};
+use crate::subscriptions::Subscription;
+
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
+/// Heartbeats are sent in small groups: a wake-up for each would cost more than the heartbeat.
+const HEARTBEAT_TICK: Duration = Duration::from_millis(50);
+/// Between two looks at what is outstanding, each a walk over all sessions.
+const GRACE_TICK: Duration = Duration::from_millis(100);
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+/// Connections begun in one turn after the loop was late: more would hold up the harvest.
+const OPENS_PER_TURN: u64 = 64;
+/// A signal is noticed within this, whatever the loop waits for.
+const SLEEP_MAX: Duration = Duration::from_millis(250);
+
+/// Which sessions there are, and how they come.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server.
+    pub target: Target,
+    /// How many sessions.
+    pub connections: usize,
+    /// Connections per second of the ramp.
+    pub ramp_rate: f64,
+    /// The longest that a session may take from its connect to its acknowledgement.
+    pub timeout: Duration,
+    /// Local addresses; none leaves the choice to `client::target`.
+    pub sources: Vec<IpAddr>,
+    /// What sessions choose from.
+    pub channels: Vec<PatternName<'static>>,
+    /// What each session subscribes to, by its number.
+    pub subscriptions: Vec<Rc<Subscription>>,
+}
+
+/// A run under way.
+pub struct Run<'r> {
+    /// The books.
+    pub ledger: Ledger,
+    /// What is measured.
+    pub window: Window,
+    plan: Plan,
+    stop: &'r AtomicBool,
+    sessions: Sessions,
+    watch: Watch,
+    progress: Progress,
+    phase: Phase,
+    phase_began: Instant,
+    phase_lasts: Duration,
+    began: Instant,
+    opened: u64,
+    heartbeats_sent: u64,
+}
+
+impl<'r> Run<'r> {
+    /// Sets up the socket driver on this thread.
+    pub fn new(plan: Plan, watch: Watch, stop: &'r AtomicBool) -> Result<Self, RunError> {
+        let authority = || plan.target.authority.clone();
+        let server =
+            plan.target.resolve().map_err(|error| RunError::Resolve { authority: authority(), error })?;
+        let target = plan.target.clone();
+        let sessions = Sessions::new(target, server, plan.sources.clone(), plan.connections, plan.timeout)?;
+        let began = Instant::now();
+        Ok(Self {
+            ledger: Ledger::new(plan.connections, plan.channels.clone()),
+            window: Window::begin(Mark::take(&watch, 0)),
+            plan,
+            stop,
+            sessions,
+            watch,
+            progress: Progress::new(began),
+            phase: Phase::Ramp,
+            phase_began: began,
+            phase_lasts: Duration::ZERO,
+            began,
+            opened: 0,
+            heartbeats_sent: 0,
+        })
+    }
+
+    /// Opens the sessions.
+    pub fn ramp(&mut self) -> io::Result<()> {
+        let connections = self.plan.connections as u64;
+        let pace = Pace::new(self.plan.ramp_rate);
+        self.began = Instant::now();
+        self.window = Window::begin(self.mark());
+        // The first one alone.
+        self.open_until(1);
+        while self.sessions.pending() > 0 && !self.is_stopped() {
+            self.turn(Instant::now() + SLEEP_MAX)?;
+        }
+        if self.ledger.tally.established == 0 {
+            return Ok(());
+        }
+        let paced_from = Instant::now();
+        while (self.opened < connections || self.sessions.pending() > 0) && !self.is_stopped() {
+            // The first one is number 0 of the pace.
+            let due = pace.due(paced_from.elapsed()).min(connections);
+            self.open_until(due.min(self.opened + OPENS_PER_TURN));
+            let next = if self.opened < connections {
+                paced_from + pace.due_at(self.opened)
+            } else {
+                Instant::now() + SLEEP_MAX
+            };
+            self.turn(next)?;
+        }
+        Ok(())
+    }
+
+    fn open_until(&mut self, until: u64) {
+        let now = Instant::now();
+        while self.opened < until {
+            let number = self.opened as usize;
+            self.sessions.open(number, &self.plan.subscriptions[number], now, &mut self.ledger);
+            self.opened += 1;
+        }
+    }
+
+    /// Takes what comes, unmeasured.
+    pub fn warm_up(&mut self, duration: Duration) -> io::Result<()> {
+        self.enter(Phase::WarmUp, duration);
+        self.turn_for(duration)
+    }
+
+    /// Measures; the window is in `window` afterwards. Of an interrupted ramp, the ramp is the window.
+    pub fn hold(&mut self, duration: Duration) -> io::Result<()> {
+        self.enter(Phase::Hold, duration);
+        if !self.is_stopped() && self.ledger.tally.active > 0 {
+            self.ledger.set_clock(Instant::now(), clock_ms());
+            self.ledger.begin_window();
+            self.window = Window::begin(self.mark());
+            self.turn_for(duration)?;
+        }
+        let end = self.mark();
+        self.window.end(end, &mut self.ledger.latency);
+        Ok(())
+    }
+
+    /// Waits for what is under way, until `stop` is set or for so long at most.
+    pub fn grace(&mut self, patience: Duration) -> io::Result<()> {
+        self.ledger.audit.end_window();
+        self.enter(Phase::Grace, patience);
+        let end = Instant::now() + patience;
+        while Instant::now() < end && self.ledger.audit.outstanding() > 0 {
+            let next_look = Instant::now() + GRACE_TICK;
+            while Instant::now() < next_look {
+                self.turn(next_look)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions.
+    pub fn close(mut self) -> io::Result<()> {
+        self.progress.finish();
+        self.sessions.close_all();
+        let end = Instant::now() + CLOSE_MAX;
+        while self.sessions.sockets() > 0 && Instant::now() < end {
+            self.turn(end)?;
+        }
+        self.sessions.abort_all();
+        self.sessions.turn(Instant::now(), &mut self.ledger).map(drop)
+    }
+
+    /// Takes what comes for so long, unless it is stopped or nobody is left.
+    pub fn turn_for(&mut self, duration: Duration) -> io::Result<()> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end && !self.is_stopped() && self.ledger.tally.active > 0 {
+            self.turn(end)?;
+        }
+        Ok(())
+    }
+
+    /// The figures of this instant.
+    pub fn mark(&self) -> Mark {
+        Mark::take(&self.watch, self.delivered())
+    }
+
+    /// Whether the run was interrupted.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Which sessions there are.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Who the server is watched by.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// The verdict and the window's figures; after `grace`.
+    pub fn harvest(&mut self) -> Harvest {
+        self.progress.finish();
+        Harvest::of(&self.ledger, &self.window, self.plan.connections as u64, self.established_in())
+    }
+
+    /// One turn of everything; sleeps until `wake_at` at the latest when nothing happened.
+    pub fn turn(&mut self, wake_at: Instant) -> io::Result<()> {
+        let now = Instant::now();
+        self.send_heartbeats(now);
+        let events = self.sessions.turn(now, &mut self.ledger)?;
+        if now >= self.window.sample_due_at() {
+            let mark = self.mark();
+            self.window.sample(mark, &mut self.ledger.latency);
+        }
+        if now >= self.progress.due_at() {
+            let snapshot = self.snapshot(now);
+            self.progress.show(now, self.phase, &snapshot);
+        }
+        if events > 0 {
+            return Ok(());
+        }
+        let tick = if self.ledger.tally.active > 0 { HEARTBEAT_TICK } else { SLEEP_MAX };
+        self.sessions.sleep_until(wake_at.min(now + tick))
+    }
+
+    /// Every session once per interval, evenly spread over it.
+    fn send_heartbeats(&mut self, now: Instant) {
+        let slots = self.plan.connections as f64;
+        let pace = Pace::new(slots / HEARTBEAT_INTERVAL.as_secs_f64());
+        let due = pace.due(now.duration_since(self.began)) - 1;
+        let slots = due.saturating_sub(self.heartbeats_sent);
+        self.heartbeats_sent = due;
+        self.sessions.heartbeat(slots as usize, &mut self.ledger);
+    }
+
+    fn enter(&mut self, phase: Phase, lasts: Duration) {
+        (self.phase, self.phase_began, self.phase_lasts) = (phase, Instant::now(), lasts);
+    }
+
+    fn delivered(&self) -> u64 {
+        self.ledger.audit.counts_so_far().delivered
+    }
+
+    fn snapshot(&self, now: Instant) -> Snapshot {
+        let Tally { established, active, refused, failed, closed_by_server, .. } = self.ledger.tally;
+        let (done, total) = match self.phase {
+            Phase::Ramp => (established, self.plan.connections as u64),
+            Phase::WarmUp | Phase::Hold | Phase::Grace => {
+                let total = self.phase_lasts.as_secs();
+                (now.duration_since(self.phase_began).as_secs().min(total), total)
+            }
+        };
+        let sample = self.window.newest_sample();
+        Snapshot {
+            done,
+            total,
+            active,
+            lost_sessions: refused + failed + closed_by_server,
+            delivered: self.delivered(),
+            latency_ms: sample.and_then(|sample| sample.latency_ms),
+            server: self.watch.describe(sample),
+        }
+    }
+
+    /// From the first connect to the last acknowledgement.
+    fn established_in(&self) -> Option<Duration> {
+        self.ledger.established_last.map(|last| last.duration_since(self.began))
+    }
+}

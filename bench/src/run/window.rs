@@ -1,0 +1,252 @@
+//! What is measured, and over which time: figures of two instants, and their difference.
+//!
+//! Deliveries, both CPUs and the clock are read together, so that they are of the same time. What the server counts itself is
+//! read by another thread and up to two seconds old, at both ends alike.
+
+use std::time::{Duration, Instant};
+
+use crate::health::HealthPoll;
+use crate::latency::Latency;
+use crate::machine::cpu_time;
+use crate::series::Sample;
+use crate::server::exposition::Exposition;
+use crate::server::{Reading, ServerPoll, process};
+
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// An hour; a longer window keeps its first samples.
+const SAMPLES_MAX: usize = 3_600;
+
+/// How the server is watched while the run lasts.
+#[derive(Debug)]
+pub enum Watch {
+    /// By what it says of its health.
+    Health(HealthPoll),
+    /// By its process and its metrics.
+    Server {
+        /// Looks at what takes time.
+        poll: ServerPoll,
+        /// Its process, when it is on this machine.
+        pid: Option<u32>,
+    },
+    /// Another process does it.
+    Elsewhere,
+}
+
+impl Watch {
+    /// The newest reading.
+    pub fn reading(&self) -> Option<Reading> {
+        match self {
+            Self::Server { poll, .. } => poll.newest(),
+            Self::Health(_) | Self::Elsewhere => None,
+        }
+    }
+
+    fn cpu(&self) -> Option<Duration> {
+        match self {
+            Self::Server { pid, .. } => process::cpu_time((*pid)?).ok(),
+            Self::Health(_) | Self::Elsewhere => None,
+        }
+    }
+
+    /// How the server is, in words.
+    pub(super) fn describe(&self, sample: Option<&Sample>) -> Option<String> {
+        if let Self::Health(poll) = self {
+            return poll.newest().map(|health| health.describe());
+        }
+        let sample = sample?;
+        let cores = sample.server_cpu_cores.map(|cores| format!("{cores:.2} cores"));
+        let window = sample.flush_window_ms.map(|window| format!("window {window:.0} ms"));
+        let frames = sample.frames_per_send.map(|frames| format!("{frames:.1} frames/send"));
+        let parts: Vec<_> = [cores, window, frames].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("  "))
+    }
+}
+
+/// Figures of one instant.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// When.
+    pub at: Instant,
+    /// CPU of this process so far.
+    pub generator_cpu: Duration,
+    /// CPU of the server so far.
+    pub server_cpu: Option<Duration>,
+    /// Deliveries so far.
+    pub delivered: u64,
+    /// What the server counted so far.
+    pub exposition: Option<Exposition>,
+}
+
+impl Mark {
+    /// Of now.
+    pub fn take(watch: &Watch, delivered: u64) -> Self {
+        Self {
+            at: Instant::now(),
+            generator_cpu: cpu_time(),
+            server_cpu: watch.cpu(),
+            delivered,
+            exposition: watch.reading().and_then(|reading| reading.exposition),
+        }
+    }
+
+    /// What happened since an earlier mark.
+    pub fn since(&self, before: &Self) -> Difference {
+        let server_cpu = self.server_cpu.zip(before.server_cpu);
+        Difference {
+            lasted: self.at.duration_since(before.at),
+            generator_cpu: self.generator_cpu.saturating_sub(before.generator_cpu),
+            server_cpu: server_cpu.map(|(now, then)| now.saturating_sub(then)),
+            delivered: self.delivered - before.delivered,
+            exposition: self.exposition.as_ref().zip(before.exposition.as_ref()).map(|(now, then)| {
+                Exposition {
+                    flush_window_s: now.flush_window_s,
+                    frames_per_send: now.frames_per_send.since(&then.frames_per_send),
+                    latency_from_poll: now.latency_from_poll.since(&then.latency_from_poll),
+                    latency_from_record: now.latency_from_record.since(&then.latency_from_record),
+                    sessions_opened: now.sessions_opened - then.sessions_opened,
+                }
+            }),
+        }
+    }
+}
+
+/// What happened between two marks.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// How long it was.
+    pub lasted: Duration,
+    /// CPU that this process used.
+    pub generator_cpu: Duration,
+    /// CPU that the server used.
+    pub server_cpu: Option<Duration>,
+    /// Deliveries.
+    pub delivered: u64,
+    /// What the server counted.
+    pub exposition: Option<Exposition>,
+}
+
+impl Difference {
+    /// An amount of this time, per second; 0 of no time.
+    pub fn per_second(&self, amount: f64) -> f64 {
+        let seconds = self.lasted.as_secs_f64();
+        if seconds > 0.0 { amount / seconds } else { 0.0 }
+    }
+
+    fn sample(&self, at: Duration, latency: &mut Latency) -> Sample {
+        let exposition = self.exposition.as_ref();
+        Sample {
+            at_s: at.as_secs_f64(),
+            deliveries_per_s: self.per_second(self.delivered as f64),
+            latency_ms: latency.settle(),
+            server_cpu_cores: self.server_cpu.map(|cpu| self.per_second(cpu.as_secs_f64())),
+            generator_cpu_cores: self.per_second(self.generator_cpu.as_secs_f64()),
+            flush_window_ms: exposition
+                .and_then(|found| found.flush_window_s)
+                .map(|seconds| seconds * 1_000.0),
+            frames_per_send: exposition.and_then(|found| found.frames_per_send.mean()),
+        }
+    }
+}
+
+/// A stretch of the run: its two ends, and a sample a second.
+#[derive(Clone, Debug)]
+pub struct Window {
+    began: Mark,
+    ended: Option<Mark>,
+    sampled: Mark,
+    newest: Option<Sample>,
+    samples: Vec<Sample>,
+}
+
+impl Window {
+    /// Begins at this mark.
+    pub fn begin(mark: Mark) -> Self {
+        Self { sampled: mark.clone(), began: mark, ended: None, newest: None, samples: Vec::new() }
+    }
+
+    /// Ends at this mark.
+    pub fn end(&mut self, mark: Mark, latency: &mut Latency) {
+        // The rest of the last second is a sample when it is long enough to tell anything.
+        if mark.at.duration_since(self.sampled.at) >= SAMPLE_INTERVAL / 2 {
+            self.sample(mark.clone(), latency);
+        }
+        self.ended = Some(mark);
+    }
+
+    /// Where it began.
+    pub fn began(&self) -> &Mark {
+        &self.began
+    }
+
+    /// From its beginning to its end, or to the newest sample while it lasts.
+    pub fn difference(&self) -> Difference {
+        self.ended.as_ref().unwrap_or(&self.sampled).since(&self.began)
+    }
+
+    /// The samples, the oldest first.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    pub(super) fn newest_sample(&self) -> Option<&Sample> {
+        self.newest.as_ref()
+    }
+
+    pub(super) fn sample_due_at(&self) -> Instant {
+        self.sampled.at + SAMPLE_INTERVAL
+    }
+
+    /// Takes a sample, up to this mark. After the end it is shown and not kept.
+    pub(super) fn sample(&mut self, mark: Mark, latency: &mut Latency) {
+        let at = mark.at.duration_since(self.began.at);
+        let sample = mark.since(&self.sampled).sample(at, latency);
+        if self.ended.is_none() && self.samples.len() < SAMPLES_MAX {
+            self.samples.push(sample);
+        }
+        self.newest = Some(sample);
+        self.sampled = mark;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(at: Instant, seconds: u64) -> Mark {
+        Mark {
+            at: at + Duration::from_secs(seconds),
+            generator_cpu: Duration::from_millis(250 * seconds),
+            server_cpu: Some(Duration::from_millis(500 * seconds)),
+            delivered: 100 * seconds,
+            exposition: None,
+        }
+    }
+
+    #[test]
+    fn figures_are_of_the_time_between_two_marks() {
+        let now = Instant::now();
+        let mut latency = Latency::default();
+        let mut window = Window::begin(mark(now, 10));
+        latency.record(0, 7);
+        window.sample(mark(now, 11), &mut latency);
+        window.end(mark(now, 14), &mut latency);
+        let difference = window.difference();
+        assert_eq!((difference.lasted, difference.delivered), (Duration::from_secs(4), 400));
+        assert_eq!(difference.server_cpu, Some(Duration::from_secs(2)));
+        let [first, last] = window.samples() else { panic!("{:?}", window.samples()) };
+        assert_eq!((first.at_s, first.deliveries_per_s, first.server_cpu_cores), (1.0, 100.0, Some(0.5)));
+        assert_eq!((first.latency_ms.map(|second| second.max), last.latency_ms), (Some(7), None));
+        assert_eq!((last.at_s, last.generator_cpu_cores), (4.0, 0.25));
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_shown_but_not_kept() {
+        let now = Instant::now();
+        let mut latency = Latency::default();
+        let mut window = Window::begin(mark(now, 0));
+        window.end(mark(now, 2), &mut latency);
+        window.sample(mark(now, 3), &mut latency);
+        assert_eq!((window.samples().len(), window.difference().delivered), (1, 200));
+        assert_eq!(window.newest_sample().map(|sample| sample.at_s), Some(3.0));
+    }
+}

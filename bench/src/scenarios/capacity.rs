@@ -1,0 +1,267 @@
+//! Climbs the rate on one channel, step by step on the same sessions, until a limit breaks. The knee is the last step that held.
+//!
+//! Each step is a window of its own behind a warm-up. The audit is of the whole climb: a loss fails it, wherever it was.
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::fanout;
+use crate::args::CapacityArguments;
+use crate::host::producer::Producer;
+use crate::html::{Figure, HtmlInput};
+use crate::latency::{self, Percentiles};
+use crate::machine;
+use crate::measure::memory;
+use crate::report::grouped;
+use crate::report::measurement::{Findings, Measurement};
+use crate::run::{Difference, Harvest, Run, RunError, Watch};
+use crate::series::Sample;
+use crate::server::ServerPoll;
+use crate::server::process::Memory;
+use crate::stage::Stage;
+
+const WARM_UP: Duration = Duration::from_secs(2);
+const GRACE_MAX: Duration = Duration::from_secs(30);
+/// Below this share of what was asked for, the server does not keep up, whatever its latency says yet.
+const KEEPS_UP_SHARE: f64 = 0.95;
+
+/// One rate.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Step {
+    pub rate_per_s: f64,
+    pub asked_per_s: f64,
+    pub deliveries_per_s: f64,
+    pub latency_ms: Option<Percentiles>,
+    pub server_cpu_cores: Option<f64>,
+    pub cpu_us_per_delivery: Option<f64>,
+    pub frames_per_send: Option<f64>,
+    pub generator_cpu_cores: f64,
+    /// The limit that broke.
+    pub broke: Option<String>,
+}
+
+/// The result: the measurement of the knee with the audit of the whole climb, and every step.
+#[derive(Clone, Debug, Serialize)]
+pub struct Climb {
+    #[serde(flatten)]
+    measurement: Measurement,
+    p99_ms_max: u64,
+    cpu_cores_max: f64,
+    knee_per_s: Option<f64>,
+    steps: Vec<Step>,
+}
+
+/// Of one step, what a measurement needs.
+struct Held {
+    harvest: Harvest,
+    window: Difference,
+    memory: Option<Memory>,
+    asked_per_s: f64,
+}
+
+/// Runs it until a limit breaks, the steps are used up, or `stop`.
+pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<Climb, RunError> {
+    let connections = arguments.load.connections;
+    machine::allow_descriptors(connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let stage = Stage::set(&arguments.host, connections)?;
+    let workload = fanout::workload(&arguments.load, arguments.rate, &stage.server);
+    let memory_before = memory(&stage.server)?;
+    let watch = Watch::Server { poll: ServerPoll::start(&stage.server)?, pid: stage.server.pid };
+    let mut run = Run::new(workload.plan, watch, stop)?;
+    run.ramp()?;
+    let ramp = run.mark().since(run.window.began());
+    let producer = match (stage.bootstrap(), workload.producer) {
+        (Some(bootstrap), Some(plan)) => Producer::start(bootstrap, plan)?,
+        _ => return Err(RunError::NothingToClimb),
+    };
+    let (steps, mut knee, series) = climb(arguments, &stage, &producer, &mut run)?;
+    // What the last step left behind is caught up with at the first one's rate.
+    producer.set_rate(arguments.rate);
+    run.grace(GRACE_MAX)?;
+    let produced = producer.stop();
+    let end = run.harvest();
+    knee.harvest.audited = end.audited;
+    knee.harvest.causes = end.causes;
+    knee.harvest.samples = series;
+    let measurement = Measurement::of(Findings {
+        scenario: "capacity".to_owned(),
+        server_name: stage.server.name.clone(),
+        asked_per_s: Some(knee.asked_per_s),
+        harvest: knee.harvest,
+        ramp,
+        window: knee.window,
+        memory: memory_before.zip(knee.memory),
+        produced: Some(produced),
+        configuration: stage.configuration.clone(),
+        machine: stage.machine.clone(),
+        interrupted: run.is_stopped(),
+    });
+    run.close()?;
+    stage.strike()?;
+    let knee_per_s = steps.iter().rfind(|step| step.broke.is_none()).map(|step| step.deliveries_per_s);
+    let (p99_ms_max, cpu_cores_max) = (arguments.p99_max, arguments.cpu_max);
+    Ok(Climb { measurement, p99_ms_max, cpu_cores_max, knee_per_s, steps })
+}
+
+/// The steps, the one that is the knee (or the first, when not even that one held), and the samples of all.
+fn climb(
+    arguments: &CapacityArguments,
+    stage: &Stage,
+    producer: &Producer,
+    run: &mut Run<'_>,
+) -> Result<(Vec<Step>, Held, Vec<Sample>), RunError> {
+    let (mut steps, mut series, mut knee) = (Vec::new(), Vec::new(), None);
+    let mut began_s = 0.0;
+    for number in 0..arguments.steps {
+        let rate = arguments.rate_of(number);
+        producer.set_rate(rate);
+        run.warm_up(WARM_UP)?;
+        run.hold(arguments.load.duration)?;
+        let asked_per_s = rate * arguments.load.connections as f64;
+        let (harvest, window, memory) = (run.harvest(), run.window.difference(), memory(&stage.server)?);
+        let shifted = harvest.samples.iter().map(|sample| Sample { at_s: began_s + sample.at_s, ..*sample });
+        series.extend(shifted);
+        began_s += window.lasted.as_secs_f64();
+        let mut step = Step::of(rate, asked_per_s, &harvest, &window);
+        step.broke = broken(arguments, &step, run);
+        eprintln!("{}", step.line());
+        let held = step.broke.is_none();
+        steps.push(step);
+        if held || knee.is_none() {
+            knee = Some(Held { harvest, window, memory, asked_per_s });
+        }
+        let is_last = rate >= arguments.rate_of(number + 1);
+        if !held || is_last || run.is_stopped() || run.ledger.tally.active == 0 {
+            break;
+        }
+    }
+    Ok((steps, knee.expect("there is at least one step"), series))
+}
+
+fn broken(arguments: &CapacityArguments, step: &Step, run: &Run<'_>) -> Option<String> {
+    let tally = &run.ledger.tally;
+    let lost = run.ledger.audit.missing_so_far() + tally.gaps;
+    let ended = tally.closed_by_server + tally.refused + tally.failed;
+    if lost > 0 {
+        return Some(format!("{} events lost", grouped(lost)));
+    }
+    if ended > 0 {
+        return Some(format!("{} sessions ended", grouped(ended)));
+    }
+    if let Some(p99) = step.latency_ms.map(|latency| latency.p99).filter(|p99| *p99 > arguments.p99_max) {
+        return Some(format!("p99 {p99} ms > {} ms", arguments.p99_max));
+    }
+    if let Some(cpu) = step.server_cpu_cores.filter(|cpu| *cpu > arguments.cpu_max) {
+        return Some(format!("CPU {cpu:.3} > {}", arguments.cpu_max));
+    }
+    (step.deliveries_per_s < step.asked_per_s * KEEPS_UP_SHARE).then(|| "does not keep up".to_owned())
+}
+
+impl Step {
+    fn of(rate_per_s: f64, asked_per_s: f64, harvest: &Harvest, window: &Difference) -> Self {
+        let cpu = window.server_cpu.map(|cpu| cpu.as_secs_f64());
+        Self {
+            rate_per_s,
+            asked_per_s,
+            deliveries_per_s: window.per_second(harvest.delivered as f64),
+            latency_ms: latency::percentiles(&harvest.latency()),
+            server_cpu_cores: cpu.map(|cpu| window.per_second(cpu)),
+            cpu_us_per_delivery: cpu
+                .filter(|_| harvest.delivered > 0)
+                .map(|cpu| cpu * 1e6 / harvest.delivered as f64),
+            frames_per_send: window.exposition.as_ref().and_then(|found| found.frames_per_send.mean()),
+            generator_cpu_cores: window.per_second(harvest.generator_cpu.as_secs_f64()),
+            broke: None,
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let optional = |value: Option<f64>, digits: usize| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+        };
+        let latency = self.latency_ms.map(|latency| (latency.p50.to_string(), latency.p99.to_string()));
+        let (p50, p99) = latency.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
+        vec![
+            format!("{:.1}", self.rate_per_s),
+            grouped(self.asked_per_s.round() as u64),
+            grouped(self.deliveries_per_s.round() as u64),
+            p50,
+            p99,
+            optional(self.server_cpu_cores, 3),
+            optional(self.cpu_us_per_delivery, 2),
+            optional(self.frames_per_send, 2),
+            format!("{:.3}", self.generator_cpu_cores),
+            self.broke.clone().unwrap_or_default(),
+        ]
+    }
+
+    fn line(&self) -> String {
+        HEADINGS
+            .iter()
+            .zip(self.cells())
+            .filter(|(_, cell)| !cell.is_empty())
+            .map(|(heading, cell)| format!("{heading} {cell}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+const HEADINGS: [&str; 10] = [
+    "events/s",
+    "asked/s",
+    "delivered/s",
+    "p50 ms",
+    "p99 ms",
+    "CPU cores",
+    "us/delivery",
+    "frames/send",
+    "generator",
+    "broke",
+];
+
+impl Climb {
+    /// The audit of the whole climb is clean. That a limit breaks is what a climb is for.
+    pub fn passed(&self) -> bool {
+        self.measurement.passed
+    }
+
+    /// The steps, the knee, and the measurement there.
+    pub fn summary(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(HEADINGS.to_vec());
+        for step in &self.steps {
+            table.add_row(step.cells());
+        }
+        let mut text = format!("{table}\n{}\n", self.verdict());
+        let _ = write!(text, "{}", self.measurement.summary());
+        text
+    }
+
+    /// The page: the measurement at the knee, with the steps in its table.
+    pub fn page(&self) -> HtmlInput {
+        let mut page = self.measurement.page();
+        page.notes.insert(0, self.verdict());
+        page.figures.extend(self.steps.iter().map(|step| Figure {
+            name: format!("step of {:.1} events/s", step.rate_per_s),
+            values: vec![step.line()],
+        }));
+        page
+    }
+
+    fn verdict(&self) -> String {
+        let (p99, cpu) = (self.p99_ms_max, self.cpu_cores_max);
+        match self.knee_per_s {
+            Some(knee) => format!(
+                "The knee: {} deliveries/s (limits: p99 {p99} ms, {cpu} cores, no loss).",
+                grouped(knee.round() as u64)
+            ),
+            None => format!("Not even the first step held (limits: p99 {p99} ms, {cpu} cores, no loss)."),
+        }
+    }
+}

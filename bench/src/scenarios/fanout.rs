@@ -1,0 +1,46 @@
+//! All sessions on one channel: each event goes to everybody.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::args::{FanoutArguments, LoadFlags, TOKEN};
+use crate::host::producer::{ProducerPlan, gateway_value_bytes};
+use crate::measure::{Surroundings, Workload, measure};
+use crate::report::measurement::Measurement;
+use crate::run::{Plan, RunError};
+use crate::scenarios::channel;
+use crate::server::Server;
+use crate::stage::Stage;
+use crate::subscriptions;
+
+/// Runs it until its end or until `stop`.
+pub fn run(arguments: &FanoutArguments, stop: &AtomicBool) -> Result<Measurement, RunError> {
+    let stage = Stage::set(&arguments.host, arguments.load.connections)?;
+    let workload = workload(&arguments.load, arguments.rate, &stage.server);
+    let measurement = measure(&workload, Surroundings::of(&stage), stop)?;
+    stage.strike()?;
+    Ok(measurement)
+}
+
+/// So many sessions, all on one channel that has so many events per second.
+pub fn workload(load: &LoadFlags, rate: f64, server: &Server) -> Workload {
+    let channels = vec![channel(TOKEN)];
+    Workload {
+        scenario: "fanout".to_owned(),
+        plan: Plan {
+            target: server.target.clone(),
+            connections: load.connections,
+            ramp_rate: load.ramp_rate,
+            timeout: load.connection_timeout,
+            sources: Vec::new(),
+            subscriptions: subscriptions::in_turn(server.dialect, &channels, load.connections),
+            channels,
+        },
+        producer: Some(ProducerPlan {
+            rate_per_s: rate,
+            tokens: vec![TOKEN.to_owned()],
+            value_bytes: gateway_value_bytes(load.payload, TOKEN),
+        }),
+        duration: load.duration,
+        asked_per_s: Some(rate * load.connections as f64),
+    }
+}

@@ -1,0 +1,95 @@
+//! What a measured scenario plays on: the cluster, the server, and the CPUs of both sides.
+
+use std::time::Duration;
+
+use crate::args::HostFlags;
+use crate::client::dialect::Dialect;
+use crate::host::cluster::Cluster;
+use crate::host::gateway::{Gateway, GatewayPlan};
+use crate::machine::{self, MachineReport};
+use crate::run::RunError;
+use crate::server::Server;
+
+/// Brokers of the hosted cluster: more would only cost the generator's CPU.
+const BROKERS: i32 = 1;
+/// A measurement on a busy CPU tells nothing; the gateway is given this long to come to rest after its start.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Everything but the sessions.
+pub struct Stage {
+    /// What is measured.
+    pub server: Server,
+    /// Where it was measured.
+    pub machine: MachineReport,
+    /// All that is in force in the server, as far as it is known.
+    pub configuration: String,
+    // Stopped before the cluster is.
+    gateway: Option<Gateway>,
+    cluster: Option<Cluster>,
+}
+
+impl Stage {
+    /// Pins this thread, then starts what is not there yet. Of a gateway that it starts it prints the configuration.
+    pub fn set(flags: &HostFlags, connections: usize) -> Result<Self, RunError> {
+        let allowed = machine::allowed_cpus();
+        let generator_cpu = flags.cpu.or(allowed.first().copied());
+        let server_cpu = flags.server_cpu.or(allowed.last().copied());
+        if let Some(cpu) = server_cpu {
+            machine::allow(cpu, &allowed)?;
+        }
+        if let Some(cpu) = generator_cpu {
+            machine::pin(cpu)?;
+        }
+        let cluster = match (&flags.brokers, &flags.url) {
+            (Some(brokers), _) => Some(Cluster::at(brokers)?),
+            (None, None) => Some(Cluster::host(BROKERS)?),
+            // Whoever runs the server publishes too.
+            (None, Some(_)) => None,
+        };
+        if let Some(target) = &flags.url {
+            let server = Server {
+                name: "server".to_owned(),
+                target: target.clone(),
+                dialect: Dialect::Gateway,
+                pid: flags.pid,
+                metrics_url: Some(format!("http://{}/metrics", target.authority)),
+            };
+            let machine = MachineReport::read(allowed.len(), generator_cpu, None);
+            let configuration = format!("a server that ran: ws://{}{}", target.authority, target.path);
+            return Ok(Self { server, machine, configuration, gateway: None, cluster });
+        }
+        let cluster = cluster.expect("there is one unless a URL was given");
+        let plan = GatewayPlan {
+            path: flags.gateway.clone(),
+            connections,
+            environment: flags.environment.clone(),
+            cpu: server_cpu,
+        };
+        let gateway = Gateway::start(&plan, &cluster)?;
+        eprintln!("The gateway's configuration:\n{}", gateway.configuration());
+        std::thread::sleep(SETTLE);
+        Ok(Self {
+            server: gateway.server(),
+            machine: MachineReport::read(allowed.len(), generator_cpu, server_cpu),
+            configuration: gateway.configuration().to_owned(),
+            gateway: Some(gateway),
+            cluster: Some(cluster),
+        })
+    }
+
+    /// Where to produce to; `None` when somebody else does.
+    pub fn bootstrap(&self) -> Option<&str> {
+        self.cluster.as_ref().map(Cluster::bootstrap)
+    }
+
+    /// Stops what was started; says so when the gateway did not end well or ended before.
+    pub fn strike(self) -> Result<(), RunError> {
+        let Some(mut gateway) = self.gateway else { return Ok(()) };
+        gateway.check()?;
+        let log = gateway.log().to_owned();
+        if !gateway.stop() {
+            eprintln!("odin-bench: the gateway did not end in order; its log is {}", log.display());
+        }
+        Ok(())
+    }
+}
