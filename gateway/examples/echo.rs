@@ -3,7 +3,7 @@
 //! `cargo run --release -p gateway --example echo -- 127.0.0.1:9001`
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use gateway::metrics::Counters;
@@ -11,7 +11,8 @@ use gateway::session::{Flow, Inbound, Message, Outcome, Progress, framing};
 use gateway::shard::egress::Egress;
 use gateway::shard::frames::Frames;
 use gateway::shard::outbox::OutboxLimits;
-use gateway::shard::sessions::{Session, Sessions, Stage};
+use gateway::shard::sessions::{Session, Sessions, Stage, Turn};
+use gateway::shard::window::Window;
 use wire::{Driver, DriverOptions, Event, SocketId, SocketOptions};
 
 /// What the test suites send at most.
@@ -37,7 +38,7 @@ fn main() -> anyhow::Result<()> {
     let mut echo = Echo {
         sessions: Sessions::default(),
         frames: Frames::default(),
-        egress: Egress::default(),
+        egress: Egress::new(Window::new(Duration::ZERO, Duration::ZERO), Instant::now()),
         counters: Counters::default(),
         replies: Vec::new(),
     };
@@ -50,7 +51,8 @@ impl Echo {
     fn turn(&mut self, driver: &mut Driver) -> anyhow::Result<()> {
         let now = Instant::now();
         let mut broken = Vec::new();
-        self.egress.slice(driver, &mut self.sessions, &mut self.frames, &mut self.counters, &mut broken);
+        let Self { sessions, frames, counters, .. } = self;
+        self.egress.slice(driver, sessions, frames, counters, &mut broken, now);
         broken.into_iter().for_each(|socket| driver.abort(socket));
         driver.begin_turn(now)?;
         while let Some(event) = driver.next_event(now)? {
@@ -59,7 +61,7 @@ impl Echo {
                 Event::Received { socket, bytes } => self.receive(socket, bytes),
                 Event::Writable(socket) => {
                     let Some(session) = self.sessions.find(socket) else { continue };
-                    session.is_full = false;
+                    session.turn = Turn::None;
                     self.egress.enqueue(session);
                 }
                 Event::PeerFinished(socket) => self.finish(socket, Vec::new()),
@@ -69,7 +71,7 @@ impl Echo {
                 Event::Connected(_) => {}
             }
         }
-        if !self.egress.has_work() && driver.may_sleep()? {
+        if !self.egress.has_work(now) && driver.may_sleep()? {
             let mut ready =
                 [rustix::event::PollFd::from_borrowed_fd(driver.wake_fd(), rustix::event::PollFlags::IN)];
             let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -80,13 +82,13 @@ impl Echo {
 
     fn receive(&mut self, socket: SocketId, bytes: &[u8]) {
         let Some(session) = self.sessions.find(socket) else { return };
-        match &mut session.stage {
+        match &mut session.cold.stage {
             Stage::Open(_) => self.echo(socket, bytes),
             Stage::Finishing => {}
             Stage::Handshake(handshake) => match handshake.feed(&as_ws(bytes)) {
                 Progress::Incomplete => {}
                 Progress::Upgrade { response, .. } => {
-                    session.stage = Stage::Open(Inbound::new(MESSAGE_BYTES_MAX));
+                    session.cold.stage = Stage::Open(Inbound::new(MESSAGE_BYTES_MAX));
                     session
                         .outbox
                         .push_control(&LIMITS, |out| out.extend_from_slice(&response))
@@ -103,7 +105,7 @@ impl Echo {
 
     fn echo(&mut self, socket: SocketId, bytes: &[u8]) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &mut session.stage else { return };
+        let Stage::Open(inbound) = &mut session.cold.stage else { return };
         self.replies.clear();
         let outcome = inbound.feed(bytes, &mut self.replies, |message, replies| {
             match message {
@@ -131,7 +133,7 @@ impl Echo {
     fn finish(&mut self, socket: SocketId, farewell: Vec<u8>) {
         let Some(session) = self.sessions.find(socket) else { return };
         session.outbox.finish(farewell);
-        session.stage = Stage::Finishing;
+        session.cold.stage = Stage::Finishing;
         self.egress.enqueue(session);
     }
 }

@@ -69,7 +69,7 @@ pub const SENDS_PER_BATCH: usize = 256;
 /// Bytes of answers that may wait while the socket still takes bytes: egress has just not had its turn.
 pub const CONTROL_BURST_BYTES: usize = 64 * KIB;
 /// Sockets beyond WS_MAX_CONNECTIONS, so that those refused are told why and /health answers at the limit.
-pub const SOCKETS_SPARE: usize = 1024;
+pub const SOCKETS_SPARE: usize = 512;
 /// Descriptors of a shard that are no client's socket: librdkafka's connections, the rings, logs.
 pub const DESCRIPTORS_SPARE: usize = 256;
 /// Receive buffers of a shard. Bytes wait in the kernel while all are taken.
@@ -113,6 +113,10 @@ pub const SHOWN_VALUE_CHARACTERS: usize = 120;
 pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// TCP_LISTEN_BACKLOG; the kernel lowers it to net.core.somaxconn.
 pub const LISTEN_BACKLOG_MAX: u32 = 65_535;
+/// WS_MAX_BROADCAST_RATE: a shorter window than a millisecond is none.
+pub const BROADCAST_RATE_MAX: u32 = 1000;
+/// WS_FLUSH_WINDOW_MAX: who waits longer polls.
+pub const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
 /// WS_OUTBOX_FRAMES.
 pub const OUTBOX_FRAMES_MAX: usize = 65_536;
 /// WS_OUTBOX_BYTES, at least: an outbox of less would close a session for one burst.
@@ -167,6 +171,7 @@ const _: () = assert!(
     KAFKA_CALL_TIMEOUT.as_secs() < KAFKA_METADATA_INTERVAL.as_secs(),
     "a call ends before the next of its kind is due"
 );
+const _: () = assert!(OUTBOX_BYTES_MAX < u32::MAX as usize, "an outbox counts its bytes in 32 bits");
 const _: () = assert!(HANDSHAKES_PER_TURN < COMPLETIONS_PER_TURN, "handshakes arrive as completions");
 const _: () =
     assert!(CONTROL_BYTES > 2 * 125 + 20, "a pong and a close (125 bytes of payload each) always fit");

@@ -188,11 +188,11 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts a value into the buckets of `bounds`.
-    pub fn observe(&mut self, bounds: &[f64; 16], value: f64) {
+    /// Counts a value, that many times, into the buckets of `bounds`.
+    pub fn observe(&mut self, bounds: &[f64; 16], value: f64, times: u64) {
         let bucket = bounds.partition_point(|&bound| bound < value);
-        self.counts[bucket] += 1;
-        self.sum += value;
+        self.counts[bucket] += times;
+        self.sum += value * times as f64;
     }
 
     /// How many values.
@@ -254,6 +254,8 @@ pub struct Counters {
     pub frames_per_send: Histogram,
     /// One egress slice, seconds.
     pub slices: Histogram,
+    /// The flush window in force, seconds.
+    pub flush_window_s: f64,
     /// Turns of the loop.
     pub turns: u64,
     /// Sleeps of the loop.
@@ -292,7 +294,7 @@ mod tests {
     fn a_value_falls_into_the_first_bucket_whose_bound_it_does_not_exceed() {
         let mut histogram = Histogram::default();
         for value in [0.000_1, 0.000_11, 10.0, 11.0] {
-            histogram.observe(&DURATION_BUCKETS, value);
+            histogram.observe(&DURATION_BUCKETS, value, 1);
         }
         assert_eq!((histogram.counts[0], histogram.counts[1]), (1, 1));
         assert_eq!((histogram.counts[15], histogram.counts[16]), (1, 1));

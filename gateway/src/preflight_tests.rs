@@ -115,7 +115,7 @@ fn a_low_limit_of_locked_memory_is_named_with_the_commands_that_raise_it() {
 #[test]
 fn a_low_limit_of_open_files_is_named_with_the_commands_that_raise_it() {
     let text = said_under_limit("ulimit -n 2000");
-    assert_names(&text, &["13280 files", "the limit is 2000", "ulimit -n 13280"]);
+    assert_names(&text, &["12768 files", "the limit is 2000", "ulimit -n 12768"]);
 }
 
 #[test]

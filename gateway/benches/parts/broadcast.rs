@@ -10,7 +10,8 @@ use gateway::shard::broadcast::{self, Audience};
 use gateway::shard::channels::Channels;
 use gateway::shard::egress::Egress;
 use gateway::shard::frames::Frames;
-use gateway::shard::sessions::{Session, Sessions, Stage};
+use gateway::shard::sessions::{Session, Sessions, Stage, Turn};
+use gateway::shard::window::Window;
 use wire::{Driver, DriverOptions, SocketId};
 
 use super::{LIMITS, trade, value};
@@ -36,7 +37,7 @@ struct Shard {
     sessions: Sessions,
     frames: Frames,
     counters: Counters,
-    number: u64,
+    number: u32,
 }
 
 impl Shard {
@@ -44,7 +45,7 @@ impl Shard {
         let mut shard = Self::default();
         for &socket in sockets {
             let mut session = Session::new(socket, None, Instant::now());
-            session.stage = Stage::Open(Inbound::new(4096));
+            session.cold.stage = Stage::Open(Inbound::new(4096));
             shard.sessions.insert(session);
             shard.channels.subscribe(socket.slot(), "BTC.trade");
         }
@@ -55,7 +56,7 @@ impl Shard {
     fn broadcast(&mut self, value: &[u8], sockets: &[SocketId]) -> Duration {
         self.number += 1;
         let frame = trade(value);
-        let mut egress = Egress::default();
+        let mut egress = Egress::new(Window::new(Duration::ZERO, Duration::ZERO), Instant::now());
         let mut overflowed = Vec::new();
         let mut audience = Audience {
             channels: &mut self.channels,
@@ -69,11 +70,13 @@ impl Shard {
         let started_at = Instant::now();
         broadcast::event(frame, 7, None, &mut audience, &mut overflowed);
         let elapsed = started_at.elapsed();
-        assert!(overflowed.is_empty() && self.counters.frames_queued == self.number * SESSIONS as u64);
+        assert!(
+            overflowed.is_empty() && self.counters.frames_queued == u64::from(self.number) * SESSIONS as u64
+        );
         for socket in sockets {
             let session = self.sessions.at(socket.slot()).expect("a session for each socket");
             session.outbox.clear(&mut self.frames);
-            session.is_ready = false;
+            session.turn = Turn::None;
         }
         elapsed
     }

@@ -46,6 +46,8 @@ pub struct Config {
     pub shards: Shards,
     /// What the process may use: as set, else as measured. Nothing where neither is known.
     pub allocation: Allocation,
+    /// How long events may wait to be sent together.
+    pub flush: Flush,
     /// What may wait for one session.
     pub outbox: Outbox,
     /// What one session may send, ask for and be sent.
@@ -86,6 +88,15 @@ pub struct Shards {
     pub count: usize,
     /// Whether a shard stays on one CPU.
     pub pinning: bool,
+}
+
+/// The least time between two event sends to one session. Under load it lies between the two, otherwise it is the least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flush {
+    /// From WS_MAX_BROADCAST_RATE; it holds even above `window_max`.
+    pub window_min: Duration,
+    /// What load may raise it to.
+    pub window_max: Duration,
 }
 
 /// What may wait for one session. A session over either bound is closed.

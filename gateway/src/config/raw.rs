@@ -23,6 +23,7 @@ macro_rules! raw {
 raw! {
     ws_addr, ws_max_connections, tcp_listen_backlog, ws_socket_send_bytes,
     ws_shards, ws_pinning, ws_cpu_limit, ws_memory_limit,
+    ws_max_broadcast_rate, ws_flush_window_max,
     ws_outbox_bytes, ws_outbox_frames, ws_slow_consumer,
     ws_max_message_bytes, ws_max_record_bytes, ws_max_channels, ws_console,
     kafka_brokers, kafka_group_id, kafka_consumer_group, kafka_topics, kafka_start,

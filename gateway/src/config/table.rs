@@ -32,6 +32,8 @@ variables! {
     WS_PINNING = "on", "on or off: whether a shard stays on one CPU";
     WS_CPU_LIMIT = "the cgroup's, else the machine's", "cores that the process may use, for example 1.5";
     WS_MEMORY_LIMIT = "the cgroup's, else the machine's", "memory that the process may use; shown by /health";
+    WS_MAX_BROADCAST_RATE = "0", "event sends/s to one session at most, 0 is no bound; nothing is lost by it, a send carries more events";
+    WS_FLUSH_WINDOW_MAX = "200ms", "how long events may wait for others under load, so that one send carries several";
     WS_OUTBOX_BYTES = "1MiB", "what may wait for one session; a session that falls further behind is closed";
     WS_OUTBOX_FRAMES = "4096", "the same bound in frames";
     WS_SLOW_CONSUMER = "disconnect", "what happens to a session over its outbox; this version disconnects";

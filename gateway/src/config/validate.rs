@@ -9,7 +9,7 @@ use super::error::{ConfigError, Fault};
 use super::raw::{self, Raw};
 use super::reading::Reading;
 use super::table::{self, Variable};
-use super::{Config, Listen, Log, LogFormat, Outbox, Session, Shards, kafka, notices, units};
+use super::{Config, Flush, Listen, Log, LogFormat, Outbox, Session, Shards, kafka, notices, units};
 use crate::allocation::Allocation;
 use crate::limits;
 
@@ -27,6 +27,7 @@ pub(super) fn validate(
     let listen = listen(&mut reading, &raw);
     let shards = shards(&mut reading, &raw);
     let allocation = allocation(&mut reading, &raw, measured);
+    let flush = flush(&mut reading, &raw);
     let outbox = outbox(&mut reading, &raw);
     let session = session(&mut reading, &raw);
     check_that_a_frame_fits(&mut reading, &outbox, &session);
@@ -50,6 +51,7 @@ pub(super) fn validate(
         listen,
         shards,
         allocation,
+        flush,
         outbox,
         session,
         kafka,
@@ -146,6 +148,23 @@ fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocat
         |bytes| units::show_bytes(*bytes),
     );
     Allocation { cpu_cores, memory_bytes }
+}
+
+fn flush(reading: &mut Reading, raw: &Raw) -> Flush {
+    let rate = reading.value(
+        &table::WS_MAX_BROADCAST_RATE,
+        raw.ws_max_broadcast_rate.as_deref(),
+        |text| units::number(text, &(0..=limits::BROADCAST_RATE_MAX)),
+        u32::to_string,
+    );
+    let window_max = reading.value(
+        &table::WS_FLUSH_WINDOW_MAX,
+        raw.ws_flush_window_max.as_deref(),
+        |text| units::duration(text, &(Duration::ZERO..=limits::FLUSH_WINDOW_MAX)),
+        |duration| units::show_duration(*duration),
+    );
+    let window_min = if rate == 0 { Duration::ZERO } else { Duration::from_secs(1) / rate };
+    Flush { window_min, window_max }
 }
 
 fn outbox(reading: &mut Reading, raw: &Raw) -> Outbox {

@@ -171,6 +171,8 @@ fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
     page.histograms("ws_frames_per_send", "Frames of one send", None, &FRAMES_BUCKETS, |it| {
         [([], &it.frames_per_send)]
     })?;
+    let help = "The least time between two event sends to one session";
+    page.shard_gauge_in("ws_flush_window", help, Some(&Unit::Seconds), |it| it.flush_window_s)?;
     let help = "One egress slice: sends to sessions until the slice's bound of sends or of time";
     page.histograms("ws_pass", help, Some(&Unit::Seconds), &DURATION_BUCKETS, |it| [([], &it.slices)])
 }
@@ -225,7 +227,17 @@ impl Page<'_> {
 
     /// Of each shard.
     fn shard_gauge(&mut self, name: &str, help: &str, of: impl Fn(&Counters) -> u64) -> Result<(), Error> {
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.shard_gauge_in(name, help, None, of)
+    }
+
+    fn shard_gauge_in<V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        of: impl Fn(&Counters) -> V,
+    ) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (shard, counters) in &self.shards {
             metric.encode_family(&[("shard", shard)])?.encode_gauge(&of(counters))?;
         }

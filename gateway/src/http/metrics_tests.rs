@@ -76,6 +76,7 @@ fn distinct() -> Counters {
         latency_from_record: histogram(2200),
         frames_per_send: histogram(2300),
         slices: histogram(2400),
+        flush_window_s: 1023.0,
         turns: 1017,
         sleeps: 1018,
         buffers_exhausted: 1019,
@@ -201,7 +202,7 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = 1001..=1022;
+    let plain = 1001..=1023;
     let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];

@@ -9,7 +9,7 @@ use super::channels::Channels;
 use super::egress::Egress;
 use super::frames::Frames;
 use super::outbox::OutboxLimits;
-use super::sessions::{Sessions, Stage};
+use super::sessions::Sessions;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::{Frame, gap_frame};
 use crate::metrics::{Counters, GapCause};
@@ -28,8 +28,8 @@ pub struct Audience<'a> {
     pub counters: &'a mut Counters,
     /// Bounds of each outbox.
     pub limits: &'a OutboxLimits,
-    /// The number of this broadcast: a session that matches twice gets the frame once.
-    pub number: u64,
+    /// The number of this broadcast, not 0: a session that matches twice gets the frame once.
+    pub number: u32,
 }
 
 /// Queues an event (or the gap in its place) for every session that takes its channel, once each. Appends the sessions
@@ -48,7 +48,7 @@ pub fn event(
     let reference = frames.insert(Arc::clone(&frame));
     channels.subscribers(Channel { token, kind }, partition, |slot| {
         let Some(session) = sessions.at(slot) else { return };
-        if session.broadcast == *number || !matches!(session.stage, Stage::Open(_)) {
+        if session.broadcast == *number {
             return;
         }
         session.broadcast = *number;
@@ -60,7 +60,7 @@ pub fn event(
         if let Some(cause) = gap {
             counters.gaps.add(cause);
         }
-        egress.enqueue(session);
+        egress.enqueue_events(session);
     });
     frames.settle(reference);
 }
@@ -83,7 +83,7 @@ pub fn gap(
             }
             counters.frames_queued += 1;
             counters.gaps.add(GapCause::from(moved.reason));
-            egress.enqueue(session);
+            egress.enqueue_events(session);
         }
         frames.settle(reference);
     }

@@ -18,8 +18,9 @@ use super::egress::Egress;
 use super::endings;
 use super::frames::Frames;
 use super::outbox::OutboxLimits;
-use super::sessions::{Session, Sessions, Stage, Unfinished};
+use super::sessions::{Session, Sessions, Stage, Turn, Unfinished};
 use super::timers::Wheel;
+use super::window::Window;
 use crate::config::Config;
 use crate::http::Http;
 use crate::ingest::consumer::Moved;
@@ -48,7 +49,7 @@ pub struct Connections {
     message_bytes_max: usize,
     /// Of messages that have begun, over all sessions.
     pub(super) inbound_bytes: usize,
-    broadcasts: u64,
+    broadcasts: u32,
     pub(super) is_shutting_down: bool,
     replies: Vec<u8>,
     pub(super) overflowed: Vec<SocketId>,
@@ -61,7 +62,7 @@ impl Connections {
     pub fn new(config: &Config, http: Http, now: Instant) -> Self {
         Self {
             counters: Counters::default(),
-            egress: Egress::default(),
+            egress: Egress::new(Window::new(config.flush.window_min, config.flush.window_max), now),
             handshakes_left: 0,
             sessions: Sessions::default(),
             channels: Channels::default(),
@@ -115,9 +116,9 @@ impl Connections {
     /// Bytes came from a client.
     pub fn receive(&mut self, socket: SocketId, bytes: &[u8], now: Instant, cut: impl Fn() -> Cut) {
         let Some(session) = self.sessions.find(socket) else { return };
-        session.heard_at = now;
+        session.cold.heard_at = now;
         self.counters.bytes_received += bytes.len() as u64;
-        match &mut session.stage {
+        match &mut session.cold.stage {
             Stage::Open(_) => self.receive_messages(socket, bytes, now, cut),
             Stage::Handshake(handshake) => match handshake.feed(bytes) {
                 Progress::Incomplete => {}
@@ -146,7 +147,7 @@ impl Connections {
     /// A full socket takes bytes again.
     pub fn writable(&mut self, socket: SocketId) {
         if let Some(session) = self.sessions.find(socket) {
-            session.is_full = false;
+            session.turn = Turn::None;
             self.egress.enqueue(session);
         }
     }
@@ -176,7 +177,8 @@ impl Connections {
     /// One slice of egress.
     pub fn send(&mut self, driver: &mut Driver, now: Instant) {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
-        egress.slice(driver, sessions, frames, counters, broken);
+        egress.adjust(counters, now);
+        egress.slice(driver, sessions, frames, counters, broken, now);
         while let Some(socket) = self.broken.pop() {
             self.connection_lost(socket, now);
         }
@@ -188,10 +190,10 @@ impl Connections {
             let Some(entry) = self.wheel.pop_due(now) else { return };
             let Some(session) = self.sessions.find(entry.session) else { continue };
             // Another entry, of an earlier deadline, has taken this one's place.
-            if session.timer_tick != entry.tick {
+            if session.cold.timer_tick != entry.tick {
                 continue;
             }
-            session.timer_tick = u64::MAX;
+            session.cold.timer_tick = u64::MAX;
             self.on_deadline(entry.session, now);
             if let Some(session) = self.sessions.find(entry.session) {
                 schedule(&mut self.wheel, session);
@@ -205,6 +207,7 @@ impl Connections {
         counters.connections = self.sessions.len() as u64;
         counters.channels = self.channels.len() as u64;
         counters.frames_held = self.frames.len() as u64;
+        counters.flush_window_s = self.egress.window().as_secs_f64();
         counters.buffers_exhausted = readings.buffers_exhausted;
         counters.buffers_free = readings.buffers_free as u64;
         counters.no_slot = readings.accepts_refused;
@@ -212,7 +215,10 @@ impl Connections {
     }
 
     fn audience(&mut self) -> (Audience<'_>, &mut Vec<SocketId>) {
-        self.broadcasts += 1;
+        self.broadcasts = self.broadcasts.checked_add(1).unwrap_or_else(|| {
+            self.sessions.forget_broadcasts();
+            1
+        });
         let audience = Audience {
             channels: &mut self.channels,
             sessions: &mut self.sessions,
@@ -234,9 +240,9 @@ impl Connections {
             return self.refuse(socket, Refusal::MaxConnections, endings::full(self.connections_max), now);
         }
         let Some(session) = self.sessions.find(socket) else { return };
-        session.stage = Stage::Open(Inbound::new(self.message_bytes_max));
-        session.stage_since = now;
-        session.pinged_at = now;
+        session.cold.stage = Stage::Open(Inbound::new(self.message_bytes_max));
+        session.cold.stage_since = now;
+        session.cold.pinged_at = now;
         session
             .outbox
             .push_control(&self.outbox_limits, |out| out.extend_from_slice(response))
@@ -248,7 +254,8 @@ impl Connections {
 
     fn receive_messages(&mut self, socket: SocketId, bytes: &[u8], now: Instant, cut: impl Fn() -> Cut) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Session { stage: Stage::Open(inbound), outbox, .. } = session else { return };
+        let Session { outbox, cold, turn, .. } = session;
+        let Stage::Open(inbound) = &mut cold.stage else { return };
         let bytes_before = inbound.message_bytes();
         self.replies.clear();
         let mut dialogue = Dialogue {
@@ -263,7 +270,8 @@ impl Connections {
         let outcome =
             inbound.feed(bytes, &mut self.replies, |message, replies| dialogue.on_message(message, replies));
         self.inbound_bytes = self.inbound_bytes - bytes_before + inbound.message_bytes();
-        let control_bytes = if session.is_full { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
+        let control_bytes =
+            if *turn == Turn::Full { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
         let room = OutboxLimits { control_bytes, ..self.outbox_limits };
         let queued = self.replies.is_empty()
             || session.outbox.push_control(&room, |out| out.extend_from_slice(&self.replies)).is_ok();
@@ -277,14 +285,14 @@ impl Connections {
     /// Starts or stops the clock of a message that is not complete.
     fn watch_unfinished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &session.stage else { return };
+        let Stage::Open(inbound) = &session.cold.stage else { return };
         if !inbound.message_in_progress() {
-            session.unfinished = None;
+            session.cold.unfinished = None;
             return;
         }
         let number = inbound.message_number();
-        if session.unfinished.is_none_or(|message| message.number != number) {
-            session.unfinished = Some(Unfinished { number, since: now });
+        if session.cold.unfinished.is_none_or(|message| message.number != number) {
+            session.cold.unfinished = Some(Unfinished { number, since: now });
             schedule(&mut self.wheel, session);
         }
     }
@@ -292,9 +300,9 @@ impl Connections {
 
 /// Puts a session into the wheel, if its next deadline is earlier than where it stands.
 pub(super) fn schedule(wheel: &mut Wheel<SocketId>, session: &mut Session) {
-    let tick = wheel.tick_of(session.next_deadline());
-    if tick < session.timer_tick {
-        session.timer_tick = tick;
+    let tick = wheel.tick_of(session.cold.next_deadline());
+    if tick < session.cold.timer_tick {
+        session.cold.timer_tick = tick;
         wheel.insert(session.socket, tick);
     }
 }

@@ -1,56 +1,86 @@
 //! Outboxes -> sockets: passes over the sessions that have something to send, in slices.
 //!
-//! Each session gets one send for all that it has; the queue is its own rotation, so nobody is first twice in a row. A
-//! socket that is full leaves the queue until the driver says that it takes bytes again. This is the only place that sends
+//! Each session gets one send for all that it has; the queue is its own rotation, so nobody is first twice in a row. With a
+//! flush window (`window`) a session that was sent events rests until the window is over, and what comes in the meantime goes
+//! out with one send then; control messages do not wait. A socket that is full leaves the queue until the driver says that it
+//! takes bytes again. What a batch sends and how it is accounted for stands in `batch`; this is the only place that sends
 //! and closes.
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use wire::{Driver, Outgoing, SendOutcome, SocketId};
+use wire::{Driver, SendOutcome, SocketId};
 
-use super::frames::{FrameRef, Frames};
-use super::sessions::{Session, Sessions, Stage};
+use super::batch::{Batch, Clock};
+use super::frames::Frames;
+use super::sessions::{Session, Sessions, Turn};
+use super::window::{READING_INTERVAL, Reading, Window};
 use crate::limits;
-use crate::metrics::{Counters, DURATION_BUCKETS, FRAMES_BUCKETS};
+use crate::metrics::{Counters, DURATION_BUCKETS};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Egress {
-    /// Sessions with something to send, or to be closed; each at most once (`Session::is_ready`).
+    /// Sessions with something to send, or to be closed; each at most once (`Turn::Ready`).
     ready: VecDeque<SocketId>,
+    /// Sessions that were sent events, the longest ago first; each at most once (`Session::is_resting`).
+    resting: VecDeque<Resting>,
     /// Connections to be reset: nothing more can be said to them.
     lost: Vec<SocketId>,
-    plans: Vec<Plan>,
+    batch: Batch,
     outcomes: Vec<SendOutcome>,
-    /// The bytes of this batch that had to be gathered.
-    scratch: Vec<u8>,
-    /// The events of the gather that the next session may share, and where they lie in `scratch`.
-    shared: Vec<FrameRef>,
-    shared_range: Range<usize>,
+    window: Window,
+    meter: Meter,
 }
 
-/// One send of a batch.
 #[derive(Debug)]
-struct Plan {
+struct Resting {
     socket: SocketId,
-    piece: Piece,
+    since: Instant,
 }
 
+/// What the window is calculated from, since the reading before.
 #[derive(Debug)]
-enum Piece {
-    /// A frame's own bytes.
-    Frame(FrameRef),
-    /// A part of the scratch.
-    Gathered(Range<usize>),
+struct Meter {
+    read_at: Instant,
+    sending: Duration,
+    slept: Duration,
+    sends_before: u64,
+    frames_before: u64,
+    /// An epoch is a reading's interval or a window, whichever is longer: the time in which a session that wants events is
+    /// sent some.
+    epoch: u8,
+    epoch_began: Instant,
+    /// Sessions that were sent events in this epoch, and in the one before.
+    sessions: u64,
+    sessions_before: u64,
 }
 
 impl Egress {
+    /// Nothing to send.
+    pub fn new(window: Window, now: Instant) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            resting: VecDeque::new(),
+            lost: Vec::new(),
+            batch: Batch::default(),
+            outcomes: Vec::new(),
+            window,
+            meter: Meter::new(now),
+        }
+    }
+
+    /// Puts a session with events into the queue, unless it rests.
+    pub fn enqueue_events(&mut self, session: &mut Session) {
+        if !session.is_resting {
+            self.enqueue(session);
+        }
+    }
+
     /// Puts a session into the queue, unless it stands there or its socket is full.
     pub fn enqueue(&mut self, session: &mut Session) {
-        if !session.is_ready && !session.is_full {
-            session.is_ready = true;
+        if session.turn == Turn::None {
+            session.turn = Turn::Ready;
             self.ready.push_back(session.socket);
         }
     }
@@ -61,8 +91,31 @@ impl Egress {
     }
 
     /// Whether a slice would have something to do.
-    pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.lost.is_empty()
+    pub fn has_work(&self, now: Instant) -> bool {
+        !self.ready.is_empty() || !self.lost.is_empty() || self.next_due().is_some_and(|due| due <= now)
+    }
+
+    /// When the first rest is over.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.resting.front().map(|resting| resting.since + self.window.current())
+    }
+
+    /// The flush window in force.
+    pub fn window(&self) -> Duration {
+        self.window.current()
+    }
+
+    /// The shard did nothing for so long.
+    pub fn note_sleep(&mut self, slept: Duration) {
+        self.meter.slept += slept;
+    }
+
+    /// Calculates the window anew when that is due.
+    pub fn adjust(&mut self, counters: &Counters, now: Instant) {
+        if now.saturating_duration_since(self.meter.read_at) >= READING_INTERVAL {
+            let reading = self.meter.read(counters, self.window.current(), now);
+            self.window.update(&reading);
+        }
     }
 
     /// Sends, until the slice's bound of sends or time. Sessions whose connection proved to be broken are appended to
@@ -74,8 +127,10 @@ impl Egress {
         frames: &mut Frames,
         counters: &mut Counters,
         broken: &mut Vec<SocketId>,
+        now: Instant,
     ) {
         self.lost.drain(..).for_each(|socket| driver.abort(socket));
+        self.rouse(sessions, now);
         if self.ready.is_empty() {
             return;
         }
@@ -87,70 +142,47 @@ impl Egress {
             && now - started_at < limits::SLICE_DURATION
         {
             self.plan(driver, sessions, frames, now);
-            self.send(driver, frames);
+            self.batch.send(driver, frames, &mut self.outcomes);
             sends += limits::SENDS_PER_BATCH;
             now = Instant::now();
             self.settle(driver, sessions, frames, counters, broken, now);
         }
-        counters.slices.observe(&DURATION_BUCKETS, (now - started_at).as_secs_f64());
+        let lasted = now - started_at;
+        self.meter.sending += lasted;
+        counters.slices.observe(&DURATION_BUCKETS, lasted.as_secs_f64(), 1);
+    }
+
+    /// Ends the rests that are over, as many as a slice can send to.
+    fn rouse(&mut self, sessions: &mut Sessions, now: Instant) {
+        for _ in 0..limits::SENDS_PER_SLICE {
+            if self.next_due().is_none_or(|due| due > now) {
+                return;
+            }
+            let Some(Resting { socket, .. }) = self.resting.pop_front() else { return };
+            let Some(session) = sessions.find(socket) else { continue };
+            session.is_resting = false;
+            if !session.outbox.is_empty() {
+                self.enqueue(session);
+            }
+        }
     }
 
     /// Takes sessions from the queue and decides what each is sent.
     fn plan(&mut self, driver: &mut Driver, sessions: &mut Sessions, frames: &Frames, now: Instant) {
-        self.plans.clear();
-        self.scratch.clear();
-        self.shared.clear();
-        while self.plans.len() < limits::SENDS_PER_BATCH && self.scratch.len() < limits::GATHER_BYTES {
+        self.batch.clear();
+        while self.batch.has_room() {
             let Some(socket) = self.ready.pop_front() else { return };
             let Some(session) = sessions.find(socket) else { continue };
-            session.is_ready = false;
-            if session.outbox.is_empty() {
-                if session.outbox.is_finished() {
-                    driver.close(socket, now);
-                }
-                continue;
+            session.turn = Turn::None;
+            if !session.outbox.is_empty() {
+                self.batch.add(session, frames);
+            } else if session.outbox.is_finished() {
+                driver.close(socket, now);
             }
-            let piece = self.piece(session, frames);
-            self.plans.push(Plan { socket, piece });
         }
     }
 
-    fn piece(&mut self, session: &Session, frames: &Frames) -> Piece {
-        let Some(events) = session.outbox.only_events() else {
-            return Piece::Gathered(self.gather(session, frames));
-        };
-        if let (1, Some(&frame)) = (events.len(), events.front()) {
-            return Piece::Frame(frame);
-        }
-        if self.shared.len() != events.len() || !self.shared.iter().eq(events) {
-            let range = self.gather(session, frames);
-            self.shared.clear();
-            self.shared.extend(events);
-            self.shared_range = range;
-        }
-        Piece::Gathered(self.shared_range.clone())
-    }
-
-    fn gather(&mut self, session: &Session, frames: &Frames) -> Range<usize> {
-        let start = self.scratch.len();
-        session.outbox.gather(frames, &mut self.scratch, limits::GATHER_BYTES_PER_SESSION);
-        start..self.scratch.len()
-    }
-
-    fn send(&mut self, driver: &mut Driver, frames: &Frames) {
-        let bytes_of = |piece: &Piece| match piece {
-            Piece::Frame(frame) => &*frames.frame(*frame).bytes,
-            Piece::Gathered(range) => &self.scratch[range.clone()],
-        };
-        let outgoing: Vec<_> = self
-            .plans
-            .iter()
-            .map(|plan| Outgoing { socket: plan.socket, bytes: bytes_of(&plan.piece) })
-            .collect();
-        driver.send_batch(&outgoing, &mut self.outcomes);
-    }
-
-    /// Takes from each outbox what its socket took.
+    /// Takes from each outbox what its socket took, and decides how the session goes on.
     fn settle(
         &mut self,
         driver: &mut Driver,
@@ -160,68 +192,85 @@ impl Egress {
         broken: &mut Vec<SocketId>,
         now: Instant,
     ) {
-        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-        for (plan, outcome) in self.plans.drain(..).zip(&self.outcomes) {
-            let Some(session) = sessions.find(plan.socket) else { continue };
-            let length = match &plan.piece {
-                Piece::Frame(frame) => frames.frame(*frame).bytes.len(),
-                Piece::Gathered(range) => range.len(),
-            };
-            let accepted = match *outcome {
-                SendOutcome::Sent => length,
-                SendOutcome::Full { accepted } => accepted,
+        let clock = Clock::at(now);
+        for (index, outcome) in self.outcomes.iter().enumerate() {
+            let socket = self.batch.socket(index);
+            let Some(session) = sessions.find(socket) else { continue };
+            let has_sent_events = match *outcome {
+                SendOutcome::Sent => self.batch.take_all(index, session, frames, counters, &clock),
+                SendOutcome::Full { accepted } => {
+                    counters.sends_full += 1;
+                    session.turn = Turn::Full;
+                    driver.wait_writable(socket);
+                    self.batch.take(accepted, session, frames, counters, &clock)
+                }
                 SendOutcome::Failed(_) => {
-                    broken.push(plan.socket);
+                    broken.push(socket);
                     continue;
                 }
                 // Closing already: `Closed` follows.
                 SendOutcome::Gone => continue,
             };
-            take(session, frames, counters, accepted, now, wall_ms);
-            if matches!(outcome, SendOutcome::Full { .. }) {
-                counters.sends_full += 1;
-                session.is_full = true;
-                driver.wait_writable(plan.socket);
-            } else if !session.outbox.is_empty() {
-                session.is_ready = true;
-                self.ready.push_back(plan.socket);
-            } else if session.outbox.is_finished() {
-                driver.close(plan.socket, now);
+            if has_sent_events {
+                self.meter.count(session);
+                if !self.window.current().is_zero() && !session.is_resting {
+                    session.is_resting = true;
+                    self.resting.push_back(Resting { socket, since: now });
+                }
+            }
+            if session.turn == Turn::None {
+                if !session.outbox.is_empty() {
+                    session.turn = Turn::Ready;
+                    self.ready.push_back(socket);
+                } else if session.outbox.is_finished() {
+                    driver.close(socket, now);
+                }
             }
         }
+        self.batch.account(frames, counters, &clock);
     }
 }
 
-/// Takes `accepted` bytes from an outbox and counts them.
-fn take(
-    session: &mut Session,
-    frames: &mut Frames,
-    counters: &mut Counters,
-    accepted: usize,
-    now: Instant,
-    wall_ms: i64,
-) {
-    if accepted == 0 {
-        return;
-    }
-    let mut events = 0_u32;
-    session.outbox.consume(accepted, frames, |frame| {
-        events += 1;
-        let waited = now.saturating_duration_since(frame.polled_at);
-        counters.latency_from_poll.observe(&DURATION_BUCKETS, waited.as_secs_f64());
-        if frame.timestamp_ms > 0 {
-            let age_ms = (wall_ms - frame.timestamp_ms).max(0);
-            counters.latency_from_record.observe(&DURATION_BUCKETS, age_ms as f64 / 1000.0);
+impl Meter {
+    fn new(now: Instant) -> Self {
+        Self {
+            read_at: now,
+            sending: Duration::ZERO,
+            slept: Duration::ZERO,
+            sends_before: 0,
+            frames_before: 0,
+            epoch: 1,
+            epoch_began: now,
+            sessions: 0,
+            sessions_before: 0,
         }
-    });
-    if events > 0 {
-        counters.frames_per_send.observe(&FRAMES_BUCKETS, f64::from(events));
     }
-    counters.frames_sent += u64::from(events);
-    counters.sends += 1;
-    counters.bytes_sent += accepted as u64;
-    debug_assert!(
-        !matches!(session.stage, Stage::Handshake(_)),
-        "nothing is sent before the request is answered"
-    );
+
+    /// A session was sent events.
+    fn count(&mut self, session: &mut Session) {
+        self.sessions += u64::from(session.epoch != self.epoch);
+        session.epoch = self.epoch;
+    }
+
+    fn read(&mut self, counters: &Counters, window: Duration, now: Instant) -> Reading {
+        let elapsed = now - self.read_at;
+        let reading = Reading {
+            elapsed,
+            sending: self.sending,
+            other_work: elapsed.saturating_sub(self.sending + self.slept),
+            sends: counters.sends - self.sends_before,
+            frames: counters.frames_queued - self.frames_before,
+            sessions: self.sessions.max(self.sessions_before),
+        };
+        self.read_at = now;
+        (self.sending, self.slept) = (Duration::ZERO, Duration::ZERO);
+        (self.sends_before, self.frames_before) = (counters.sends, counters.frames_queued);
+        if now - self.epoch_began >= window.max(READING_INTERVAL) {
+            self.epoch_began = now;
+            // It comes round again after 256 epochs: a session that slept so long may be missed once, in a number that is an estimate.
+            self.epoch = self.epoch.wrapping_add(1);
+            self.sessions_before = std::mem::take(&mut self.sessions);
+        }
+        reading
+    }
 }

@@ -26,7 +26,7 @@ impl Connections {
     /// The peer sends no more.
     pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        match session.stage {
+        match session.cold.stage {
             Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
             Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
             // Its request was answered: the answer is still worth sending.
@@ -37,7 +37,7 @@ impl Connections {
     /// The connection broke.
     pub fn connection_lost(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        match session.stage {
+        match session.cold.stage {
             Stage::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
             Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
             Stage::Finishing => {}
@@ -55,7 +55,7 @@ impl Connections {
         let sockets: Vec<_> = self.sessions.sockets().collect();
         for socket in sockets {
             let Some(session) = self.sessions.find(socket) else { continue };
-            match session.stage {
+            match session.cold.stage {
                 Stage::Open(_) => {
                     let farewell =
                         close_frame(close_code::GOING_AWAY, "the gateway is shutting down: connect again");
@@ -108,30 +108,30 @@ impl Connections {
     pub(super) fn on_deadline(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         let overdue = |since: Instant, patience: Duration| now >= since + patience;
-        match session.stage {
-            Stage::Handshake(_) if overdue(session.stage_since, limits::HANDSHAKE_TIMEOUT) => {
+        match session.cold.stage {
+            Stage::Handshake(_) if overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT) => {
                 let text = "the request was not complete in 5 s: send it at once after connecting";
                 let response = refusal_response(408, "handshake_timeout", text, &[]);
                 self.refuse(socket, Refusal::HandshakeTimeout, response, now);
             }
             // The peer does not take our last words.
-            Stage::Finishing if overdue(session.stage_since, limits::CLOSE_LINGER) => {
-                session.stage_since = now;
+            Stage::Finishing if overdue(session.cold.stage_since, limits::CLOSE_LINGER) => {
+                session.cold.stage_since = now;
                 self.egress.abandon(socket);
             }
             Stage::Handshake(_) | Stage::Finishing => {}
-            Stage::Open(_) if overdue(session.heard_at, limits::IDLE_TIMEOUT) => {
+            Stage::Open(_) if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT) => {
                 let reason = "idle: no frame, not even a pong, for 60 s";
                 self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
             }
             Stage::Open(_)
-                if session.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT)) =>
+                if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT)) =>
             {
                 let reason = "a message was not complete in 10 s";
                 self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
             }
-            Stage::Open(_) if overdue(session.pinged_at, limits::PING_INTERVAL) => {
-                session.pinged_at = now;
+            Stage::Open(_) if overdue(session.cold.pinged_at, limits::PING_INTERVAL) => {
+                session.cold.pinged_at = now;
                 // A client that leaves no room for a ping has much to read, or is idle and will be closed for it.
                 if session.outbox.push_control(&self.outbox_limits, framing::ping).is_ok() {
                     self.egress.enqueue(session);
@@ -144,8 +144,8 @@ impl Connections {
     /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
     fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &session.stage else { return };
-        debug!(reason = reason.text(), peer = ?session.peer, "session ended");
+        let Stage::Open(inbound) = &session.cold.stage else { return };
+        debug!(reason = reason.text(), peer = ?session.cold.peer, "session ended");
         self.inbound_bytes -= inbound.message_bytes();
         self.channels.remove_session(socket.slot());
         self.counters.sessions -= 1;
@@ -163,9 +163,9 @@ impl Connections {
     pub(super) fn finish(&mut self, socket: SocketId, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         session.outbox.finish(farewell);
-        session.stage = Stage::Finishing;
-        session.stage_since = now;
-        session.unfinished = None;
+        session.cold.stage = Stage::Finishing;
+        session.cold.stage_since = now;
+        session.cold.unfinished = None;
         schedule(&mut self.wheel, session);
         self.egress.enqueue(session);
     }

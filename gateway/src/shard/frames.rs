@@ -50,10 +50,9 @@ impl Frames {
         self.entries[reference.0 as usize].holders += 1;
     }
 
-    /// One outbox less holds it; the last one frees it.
-    pub fn release(&mut self, reference: FrameRef) {
-        let entry = &mut self.entries[reference.0 as usize];
-        entry.holders -= 1;
+    /// So many outboxes less hold it; the last one frees it.
+    pub fn release(&mut self, reference: FrameRef, holders: u32) {
+        self.entries[reference.0 as usize].holders -= holders;
         self.settle(reference);
     }
 

@@ -1,13 +1,15 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
 //! This file is the loop. What it drives: `connections` and `endings` (what happens to a connection), `dialogue` (what its client asks),
-//! `channels` (who subscribed to what), `broadcast` (frame x channel -> outboxes), `egress` (outboxes -> sockets), `timers`.
-//! Of these only `egress` touches the wire, and only `sleep` and this file know the executor; the rest is plain state,
+//! `channels` (who subscribed to what), `broadcast` (frame x channel -> outboxes), `egress` (outboxes -> sockets) with its `batch`
+//! and its `window`, `timers`.
+//! Of these only `egress` and `batch` touch the wire, and only `sleep` and this file know the executor; the rest is plain state,
 //! tested without either.
 //!
 //! Everything here lives on the shard's thread and is shared with nobody: what enters and leaves are messages, a snapshot of
 //! the counters each second, and the flag to stop.
 
+mod batch;
 pub mod broadcast;
 pub mod channels;
 pub mod connections;
@@ -19,6 +21,7 @@ pub mod outbox;
 pub mod sessions;
 mod sleep;
 pub mod timers;
+pub mod window;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -144,7 +147,9 @@ impl Shard {
             }
             if harvested && drained && self.may_sleep(now)? {
                 self.connections.counters.sleeps += 1;
+                let began = Instant::now();
                 sleep::sleep_until(self.wake_by(now), &self.driver).await?;
+                self.connections.egress.note_sleep(began.elapsed());
             } else {
                 glommio::yield_if_needed().await;
             }
@@ -215,13 +220,14 @@ impl Shard {
     fn may_sleep(&mut self, now: Instant) -> anyhow::Result<bool> {
         Ok(self.driver.may_sleep()?
             && self.drain(now)
-            && !self.connections.egress.has_work()
+            && !self.connections.egress.has_work(now)
             && self.shared.stop.load(Ordering::Acquire) == self.stop_by.is_some())
     }
 
     fn wake_by(&self, now: Instant) -> Instant {
         let latest = now + limits::SLEEP_MAX;
-        self.driver.next_deadline().map_or(latest, |deadline| deadline.min(latest))
+        let due = [self.driver.next_deadline(), self.connections.egress.next_due()];
+        due.into_iter().flatten().fold(latest, Instant::min)
     }
 
     fn take_snapshot(&mut self, now: Instant) {

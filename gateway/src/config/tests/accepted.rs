@@ -14,6 +14,7 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     assert_eq!(config.listen.backlog, 4096);
     assert_eq!(config.listen.socket_send_bytes, 128 << 10);
     assert_eq!(config.shards, Shards { count: 1, pinning: true });
+    assert_eq!(config.flush, Flush { window_min: Duration::ZERO, window_max: Duration::from_millis(200) });
     assert_eq!(config.outbox, Outbox { bytes_max: 1 << 20, frames_max: 4096 });
     assert_eq!(config.session.message_bytes_max, 64 << 10);
     assert_eq!(config.session.channels_max, 256);
@@ -95,6 +96,8 @@ fn every_variable_that_can_have_another_value_takes_it() {
             ("KAFKA_BROKERS", " one:9092, [::1]:19092,10.0.0.1:9092, "),
             ("KAFKA_CONSUMER_GROUP", "ws-server-local"),
             ("KAFKA_TOPICS", "odin.trades,orders.eu.fills"),
+            ("WS_MAX_BROADCAST_RATE", "25"),
+            ("WS_FLUSH_WINDOW_MAX", "80ms"),
             ("KAFKA_START", "5m"),
             ("METRICS_INTERVAL", "1s"),
             ("LOG_LEVEL", "DEBUG"),
@@ -113,6 +116,8 @@ fn every_variable_that_can_have_another_value_takes_it() {
         (config.allocation.cpu_cores, config.allocation.memory_bytes),
         (Some(1.5), Some(15_569_256_448))
     );
+    let (window_min, window_max) = (Duration::from_millis(40), Duration::from_millis(80));
+    assert_eq!(config.flush, Flush { window_min, window_max });
     assert_eq!(config.outbox, Outbox { bytes_max: 4 << 20, frames_max: 100 });
     assert_eq!(
         config.session,
