@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod machine;
 pub mod measure;
 pub mod pacing;
+pub mod peers;
 pub mod progress;
 pub mod report;
 pub mod run;

@@ -9,7 +9,7 @@ use bench::args::{Arguments, LaunchArguments, OutputFlags, Scenario};
 use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
 use bench::run::RunError;
-use bench::scenarios::{capacity, fanout, filtered, sustained};
+use bench::scenarios::{capacity, compare, fanout, filtered, sustained};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -60,6 +60,16 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
             write(arguments.output.json.as_deref(), |path| write_json(path, &climb))?;
             write(arguments.output.html.as_deref(), |path| write_html(path, &climb.page()))?;
             Ok(climb.passed())
+        }
+        Scenario::Compare(arguments) => {
+            let Some(comparison) = compare::run(arguments, stop)? else {
+                eprintln!("odin-bench: interrupted before the end of the first round");
+                return Ok(false);
+            };
+            print!("{}", comparison.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &comparison))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &comparison.page()))?;
+            Ok(comparison.passed())
         }
         Scenario::Launch(_) => unreachable!("main launches it"),
     }

@@ -217,7 +217,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.01..=RATE_MAX).contains(&rate) => Ok(rate),
         _ => Err(format!("write events per second, from 0.01 to {RATE_MAX}")),
@@ -244,7 +244,7 @@ fn measured_duration(text: &str) -> Result<Duration, String> {
     if allowed.contains(&duration) { Ok(duration) } else { Err("write 1s to 1h".to_owned()) }
 }
 
-fn tokens(text: &str) -> Result<usize, String> {
+pub(super) fn tokens(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(tokens @ 1..=TOKENS_MAX) => Ok(tokens),
         _ => Err(format!("write a whole number from 1 to {TOKENS_MAX}")),

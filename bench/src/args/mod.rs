@@ -1,5 +1,6 @@
 //! The command line and the environment, validated. The only reader of both; a flag wins over its variable.
 
+mod compare;
 mod measured;
 mod sustained;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+pub use compare::{CompareArguments, ComparedScenario};
 pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
     OutputFlags, TOKEN,
@@ -41,6 +43,10 @@ pub enum Scenario {
     Filtered(FilteredArguments),
     /// Climbs until a limit breaks, and tells the knee.
     Capacity(CapacityArguments),
+    /// Measures the gateway and another server in turn on the same work.
+    ///
+    /// Exit code 1 when the gateway's audit is not clean; what the other loses is only reported.
+    Compare(CompareArguments),
     /// Becomes a program on one CPU.
     #[command(name = crate::host::child::LAUNCH, hide = true)]
     Launch(LaunchArguments),
@@ -54,6 +60,7 @@ impl Arguments {
             Scenario::Fanout(arguments) => arguments.check(),
             Scenario::Filtered(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
+            Scenario::Compare(arguments) => arguments.check(),
             Scenario::Launch(_) => Ok(()),
         }
     }

@@ -15,10 +15,12 @@ use protocol::envelope::write_event;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::HostError;
+use super::cluster::PARTITIONS;
 use crate::machine::clock_ms;
 use crate::pacing::Pace;
 
@@ -30,6 +32,9 @@ pub const KIND: &str = "trade";
 const SLEEP_MAX: Duration = Duration::from_millis(20);
 /// The shortest: a wake-up for each of 10,000 records a second would cost more than the records.
 const SLEEP_MIN: Duration = Duration::from_micros(500);
+/// How long records wait to share a request: 2,000 requests a second at most, whatever the rate and the number of tokens. More of them
+/// would make the generator, or the broker beside it, the busy side.
+const LINGER_MS_PER_PARTITION: f64 = 0.5;
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// A position as it is amid a run, for the length of an envelope.
@@ -42,6 +47,8 @@ pub struct ProducerPlan {
     pub rate_per_s: f64,
     /// The keys, in turn; each is a channel `TOKEN.trade`.
     pub tokens: Vec<String>,
+    /// The header that names a record's channel, for a server that needs one.
+    pub channel_header: Option<&'static str>,
     /// Length of a value. Shorter than what has to be in it, the value is as short as can be.
     pub value_bytes: usize,
 }
@@ -99,7 +106,7 @@ impl Producer {
     /// Connects and begins at once.
     pub fn start(bootstrap: &str, plan: ProducerPlan) -> Result<Self, HostError> {
         let shared = Arc::new(Shared::default());
-        let config = client_config(bootstrap);
+        let config = client_config(bootstrap, plan.tokens.len());
         let client = ThreadedProducer::from_config_and_context(&config, Fates(Arc::clone(&shared)));
         let client = client
             .map_err(|error| HostError::Kafka { what: format!("cannot produce to {bootstrap}"), error })?;
@@ -151,7 +158,9 @@ impl Drop for Producer {
     }
 }
 
-fn client_config(bootstrap: &str) -> ClientConfig {
+fn client_config(bootstrap: &str, tokens: usize) -> ClientConfig {
+    // librdkafka makes a request of each partition that has something to send.
+    let linger_ms = LINGER_MS_PER_PARTITION * tokens.min(PARTITIONS as usize) as f64;
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
@@ -159,8 +168,7 @@ fn client_config(bootstrap: &str) -> ClientConfig {
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("partitioner", "murmur2_random")
-        // What is due now and here is one request; nothing waits for more.
-        .set("linger.ms", "0.5")
+        .set("linger.ms", linger_ms.to_string())
         .set("socket.nagle.disable", "true")
         .set("message.timeout.ms", "30000");
     config
@@ -260,6 +268,10 @@ impl Pacer {
             .key(token.as_str())
             .payload(self.value.as_slice())
             .timestamp(i64::try_from(due_ms).unwrap_or(i64::MAX));
+        if let Some(key) = self.plan.channel_header {
+            let channel = format!("{token}.{KIND}");
+            record = record.headers(OwnedHeaders::new().insert(Header { key, value: Some(&channel) }));
+        }
         while let Err((error, returned)) = self.client.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 self.shared.failed.fetch_add(1, Relaxed);
@@ -283,6 +295,7 @@ mod tests {
     use crate::host::cluster::Cluster;
     use rdkafka::Message;
     use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::Headers as _;
     use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
     #[test]
@@ -328,6 +341,9 @@ mod tests {
             let key = String::from_utf8(message.key().expect("a key").to_vec()).expect("UTF-8");
             let value: serde_json::Value =
                 serde_json::from_slice(message.payload().expect("a value")).expect("JSON");
+            let header = message.headers().expect("one header").get(0);
+            let channel = format!("{key}.{KIND}");
+            assert_eq!((header.key, header.value), ("channel", Some(channel.as_bytes())));
             let number = |name: &str| value[name].as_u64().expect("a number");
             records.push((key, number("seq"), number("timestamp")));
         }
@@ -335,10 +351,11 @@ mod tests {
     }
 
     #[test]
-    fn records_are_paced_by_their_due_instants_and_counted_per_token() {
+    fn records_are_paced_by_their_due_instants_counted_per_token_and_name_their_channel() {
         let cluster = Cluster::host(1).expect("a mock cluster");
         let tokens = vec!["A".to_owned(), "B".to_owned()];
-        let plan = ProducerPlan { rate_per_s: 400.0, tokens, value_bytes: 128 };
+        let plan =
+            ProducerPlan { rate_per_s: 400.0, tokens, channel_header: Some("channel"), value_bytes: 128 };
         let producer = Producer::start(cluster.bootstrap(), plan).expect("a producer");
         while producer.produced().acknowledged < 100 {
             thread::sleep(Duration::from_millis(5));

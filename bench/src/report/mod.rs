@@ -1,6 +1,7 @@
 //! What a run comes to: the verdict with its reasons, as a table for people and as JSON for programs.
 
 mod audited;
+pub mod comparison;
 pub mod measurement;
 
 use std::fmt::Write as _;

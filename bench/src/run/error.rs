@@ -7,6 +7,7 @@ use wire::SetupError;
 
 use crate::host::HostError;
 use crate::machine::MachineError;
+use crate::peers::PeerError;
 
 /// Why there is no result. Told once, by `main`.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum RunError {
     /// The cluster, the producer or the server.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The server to compare with.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// The process that is to be watched.
     #[error("cannot read the process {pid} of the server: {error}: give --pid of a process on this machine")]
     Process {
@@ -66,6 +70,7 @@ impl RunError {
             Self::Machine(_)
                 | Self::Process { .. }
                 | Self::NothingToClimb
+                | Self::Peer(_)
                 | Self::Host(Machine(_) | Missing { .. } | Configuration { .. })
         )
     }

@@ -38,6 +38,7 @@ pub fn workload(load: &LoadFlags, rate: f64, server: &Server) -> Workload {
         producer: Some(ProducerPlan {
             rate_per_s: rate,
             tokens: vec![TOKEN.to_owned()],
+            channel_header: None,
             value_bytes: gateway_value_bytes(load.payload, TOKEN),
         }),
         duration: load.duration,

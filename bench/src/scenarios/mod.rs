@@ -1,6 +1,7 @@
 //! What can be run, one file each.
 
 pub mod capacity;
+pub mod compare;
 pub mod fanout;
 pub mod filtered;
 pub mod sustained;

@@ -1,0 +1,224 @@
+//! The servers that the gateway is compared with: finds or builds their programs, starts them as the gateway is started, and
+//! tells what sessions have to speak.
+//!
+//! They are pinned, have no environment but what is said here, and end with this program. `bench/peers/README.md` tells
+//! how each is set up.
+
+mod centrifugo;
+mod program;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+pub use program::{PeerError, find_or_build};
+
+use crate::client::dialect::Dialect;
+use crate::client::target::Target;
+use crate::host::HostError;
+use crate::host::child::{Program, RunningProgram, free_port, log_path};
+use crate::host::cluster::{Cluster, FETCH_WAIT_MS};
+use crate::machine;
+use crate::server::Server;
+
+const READY_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// librdkafka's own default, in milliseconds.
+const FETCH_WAIT_MS_DEFAULT: u32 = 500;
+
+/// A server to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PeerName {
+    /// A broadcaster on tokio-tungstenite.
+    TokioTungstenite,
+    /// A broadcaster on fastwebsockets.
+    Fastwebsockets,
+    /// Centrifugo v6, its JSON protocol.
+    Centrifugo,
+    /// The gateway's socket driver with no logic around it; fan-out only.
+    Ceiling,
+}
+
+/// How one is to be started.
+#[derive(Clone, Debug)]
+pub struct PeerPlan {
+    /// Which.
+    pub name: PeerName,
+    /// Its program.
+    pub path: PathBuf,
+    /// Sessions that it has to take.
+    pub connections: usize,
+    /// Events per second, for the one that makes its own.
+    pub rate: f64,
+    /// Length of a message, for the one that makes its own.
+    pub payload: usize,
+    /// Its CPU.
+    pub cpu: Option<usize>,
+}
+
+/// A peer that is ready; dropped, it is stopped.
+#[derive(Debug)]
+pub struct Peer {
+    server: Server,
+    configuration: String,
+    program: RunningProgram,
+    // Removed after the program's end.
+    _files: Vec<tempfile::TempPath>,
+}
+
+impl PeerName {
+    /// As on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TokioTungstenite => "tokio-tungstenite",
+            Self::Fastwebsockets => "fastwebsockets",
+            Self::Centrifugo => "centrifugo",
+            Self::Ceiling => "ceiling",
+        }
+    }
+
+    /// What its sessions speak.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Centrifugo => Dialect::Centrifugo,
+            Self::TokioTungstenite | Self::Fastwebsockets | Self::Ceiling => Dialect::Gateway,
+        }
+    }
+
+    /// Whether it reads Kafka; if not, it makes the events itself.
+    pub fn reads_kafka(self) -> bool {
+        self != Self::Ceiling
+    }
+
+    /// The header that names a record's channel, for the one that cannot tell it from topic and key.
+    pub fn channel_header(self) -> Option<&'static str> {
+        (self == Self::Centrifugo).then_some(centrifugo::CHANNEL_HEADER)
+    }
+
+    /// The length of a value that its envelope makes a message of `payload_bytes` from.
+    pub fn value_bytes(self, payload_bytes: usize, token: &str) -> usize {
+        match self.dialect() {
+            Dialect::Gateway => crate::host::producer::gateway_value_bytes(payload_bytes, token),
+            Dialect::Centrifugo => centrifugo::value_bytes(payload_bytes, token),
+        }
+    }
+}
+
+impl Peer {
+    /// Starts it against the cluster and waits until it is ready. The calling thread has to outlive it.
+    pub fn start(plan: &PeerPlan, cluster: &Cluster) -> Result<Self, HostError> {
+        // It inherits the limit.
+        machine::allow_descriptors(plan.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+        let port = free_port()?;
+        let listen = format!("127.0.0.1:{port}");
+        let fetch_wait_ms = if cluster.is_mock() { FETCH_WAIT_MS } else { FETCH_WAIT_MS_DEFAULT };
+        let mut environment = Vec::new();
+        let mut files = Vec::new();
+        let arguments = match plan.name {
+            PeerName::TokioTungstenite | PeerName::Fastwebsockets => {
+                rust_arguments(&listen, cluster, fetch_wait_ms)
+            }
+            PeerName::Ceiling => ceiling_arguments(plan, &listen),
+            PeerName::Centrifugo => {
+                let file = centrifugo::write_configuration(port, cluster.bootstrap(), fetch_wait_ms)?;
+                let arguments = vec![OsString::from("--config"), file.as_os_str().to_owned()];
+                files.push(file);
+                environment.push(("GOMAXPROCS".to_owned(), "1".to_owned()));
+                arguments
+            }
+        };
+        let configuration = configuration(plan, &arguments, &environment, &files)?;
+        let log = log_path(&format!("{}-{port}", plan.name.as_str()));
+        let program = Program { path: plan.path.clone(), arguments, environment, cpu: plan.cpu, log };
+        let mut program = program.start()?;
+        program.wait_ready(&format!("http://{listen}/health"), READY_PATIENCE)?;
+        let path = if plan.name == PeerName::Centrifugo { centrifugo::PATH } else { "/ws" };
+        let server = Server {
+            name: plan.name.as_str().to_owned(),
+            target: Target::parse(&format!("ws://{listen}{path}")).expect("an address is a URL's authority"),
+            dialect: plan.name.dialect(),
+            pid: Some(program.pid()),
+            metrics_url: None,
+        };
+        Ok(Self { server, configuration, program, _files: files })
+    }
+
+    /// What is measured.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// How it was started.
+    pub fn configuration(&self) -> &str {
+        &self.configuration
+    }
+
+    /// The error to tell when it ended amid the run.
+    pub fn check(&mut self) -> Result<(), HostError> {
+        match self.program.exited() {
+            Some(status) => Err(self.program.not_ready(format!("ended during the run ({status})"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops it.
+    pub fn stop(self) {
+        let name = self.server.name;
+        let log = self.program.log().to_owned();
+        if !self.program.stop(STOP_PATIENCE).is_some_and(|status| status.success()) {
+            eprintln!("odin-bench: {name} did not end in order; its log is {}", log.display());
+        }
+    }
+}
+
+fn rust_arguments(listen: &str, cluster: &Cluster, fetch_wait_ms: u32) -> Vec<OsString> {
+    let wait = format!("fetch.wait.max.ms={fetch_wait_ms}");
+    ["--listen", listen, "--brokers", cluster.bootstrap(), "--kafka-property", &wait].map(Into::into).into()
+}
+
+fn ceiling_arguments(plan: &PeerPlan, listen: &str) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = ["--listen", listen].map(Into::into).into();
+    let numbers = [
+        ("--connections", Some(plan.connections)),
+        // The command line allows whole ones only.
+        ("--rate", Some(plan.rate as usize)),
+        ("--payload", Some(plan.payload)),
+        ("--cpu", plan.cpu),
+    ];
+    for (name, number) in numbers {
+        arguments.extend(number.into_iter().flat_map(|number| [name.into(), number.to_string().into()]));
+    }
+    arguments
+}
+
+fn configuration(
+    plan: &PeerPlan,
+    arguments: &[OsString],
+    environment: &[(String, String)],
+    files: &[tempfile::TempPath],
+) -> std::io::Result<String> {
+    let words = arguments.iter().map(|word| word.to_string_lossy().into_owned());
+    let variables = environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let program = plan.path.display().to_string();
+    let mut text = variables.chain([program]).chain(words).collect::<Vec<_>>().join(" ");
+    for file in files {
+        text.push('\n');
+        text.push_str(&std::fs::read_to_string(file)?);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_has_one_name_on_the_command_line_and_in_results() {
+        for peer in PeerName::value_variants() {
+            let value = peer.to_possible_value().expect("none is hidden");
+            assert_eq!(value.get_name(), peer.as_str());
+        }
+    }
+}

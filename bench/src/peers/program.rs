@@ -1,0 +1,196 @@
+//! Where a peer's program is: given, built from this program's own sources when they are here, or beside this program.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
+
+use super::PeerName;
+
+/// Why there is no program.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// It was given, and is not there.
+    #[error("there is no program at {}: give --peer-program another path", .0.display())]
+    NotThere(PathBuf),
+    /// Neither sources nor program.
+    #[error("{peer} was not found at {}: {remedy}, or give --peer-program PATH", path.display())]
+    Missing {
+        /// Which.
+        peer: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The command that makes it.
+        remedy: &'static str,
+    },
+    /// The command failed.
+    #[error(
+        "{peer} cannot be built: `{command}` failed:\n{said}\nGive --peer-program PATH if there is one elsewhere"
+    )]
+    Build {
+        /// Which.
+        peer: &'static str,
+        /// What was tried.
+        command: String,
+        /// Its standard error.
+        said: String,
+    },
+    /// The command cannot be run at all.
+    #[error("{peer} cannot be built: `{command}` cannot be run: {error}: {remedy}")]
+    Tool {
+        /// Which.
+        peer: &'static str,
+        /// What was tried.
+        command: String,
+        /// Why not.
+        error: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// One line of `cargo build --message-format json`.
+#[derive(Deserialize)]
+struct Artifact {
+    executable: Option<PathBuf>,
+    target: Option<ArtifactTarget>,
+}
+
+#[derive(Deserialize)]
+struct ArtifactTarget {
+    name: String,
+}
+
+/// How a peer comes into being.
+struct Recipe {
+    /// cargo's words, or those of the script.
+    command: &'static [&'static str],
+    /// cargo's name of the program; `None`: the command prints its path.
+    target: Option<&'static str>,
+    /// Where it is, seen from this program's folder.
+    beside: &'static str,
+    remedy: &'static str,
+}
+
+/// The program of a peer. Builds it anew when the sources are here, so that what is measured is what they say.
+pub fn find_or_build(peer: PeerName, given: Option<&Path>) -> Result<PathBuf, PeerError> {
+    if let Some(path) = given {
+        return if path.is_file() { Ok(path.to_owned()) } else { Err(PeerError::NotThere(path.to_owned())) };
+    }
+    let recipe = recipe(peer);
+    let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if sources.join("bench/peers/Cargo.toml").is_file() {
+        return build(peer, &recipe, sources);
+    }
+    let path = std::env::current_exe().unwrap_or_default().with_file_name(recipe.beside);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(PeerError::Missing { peer: peer.as_str(), path, remedy: recipe.remedy })
+}
+
+fn recipe(peer: PeerName) -> Recipe {
+    let cargo = |command, target, beside, remedy| Recipe { command, target: Some(target), beside, remedy };
+    match peer {
+        PeerName::TokioTungstenite => cargo(
+            &["cargo", "build", "--release", "--package", "peers", "--bin", "peer-tokio-tungstenite"],
+            "peer-tokio-tungstenite",
+            "peer-tokio-tungstenite",
+            "build it with `cargo build --release -p peers`",
+        ),
+        PeerName::Fastwebsockets => cargo(
+            &["cargo", "build", "--release", "--package", "peers", "--bin", "peer-fastwebsockets"],
+            "peer-fastwebsockets",
+            "peer-fastwebsockets",
+            "build it with `cargo build --release -p peers`",
+        ),
+        PeerName::Ceiling => cargo(
+            &["cargo", "build", "--release", "--package", "wire", "--example", "ceiling"],
+            "ceiling",
+            "examples/ceiling",
+            "build it with `cargo build --release -p wire --example ceiling`",
+        ),
+        PeerName::Centrifugo => Recipe {
+            command: &["bench/peers/centrifugo.sh", "fetch"],
+            target: None,
+            beside: "centrifugo",
+            remedy: "fetch it with `bench/peers/centrifugo.sh fetch`",
+        },
+    }
+}
+
+fn build(peer: PeerName, recipe: &Recipe, sources: &Path) -> Result<PathBuf, PeerError> {
+    let [program, words @ ..] = recipe.command else { unreachable!("a recipe has a program") };
+    let command = recipe.command.join(" ");
+    eprintln!("{command}");
+    // A script's path is one in the sources.
+    let program = if program.contains('/') { sources.join(program) } else { PathBuf::from(program) };
+    let mut build = Command::new(program);
+    build.args(words).current_dir(sources).stdin(Stdio::null());
+    if recipe.target.is_some() {
+        build.args(["--message-format", "json-render-diagnostics"]);
+    }
+    let name = peer.as_str();
+    let output = build.output().map_err(|error| PeerError::Tool {
+        peer: name,
+        command: command.clone(),
+        error,
+        remedy: recipe.remedy,
+    })?;
+    let said = || String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+    let path = if output.status.success() { built(recipe, &output) } else { None };
+    path.ok_or_else(|| PeerError::Build { peer: name, command, said: said() })
+}
+
+fn built(recipe: &Recipe, output: &Output) -> Option<PathBuf> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    match recipe.target {
+        None => Some(PathBuf::from(text.trim_end())).filter(|path| path.is_file()),
+        Some(target) => text.lines().find_map(|line| {
+            let artifact: Artifact = serde_json::from_str(line).ok()?;
+            artifact.executable.filter(|_| artifact.target.is_some_and(|found| found.name == target))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_program_that_is_not_there_is_an_error_with_the_flag() {
+        let error =
+            find_or_build(PeerName::Ceiling, Some(Path::new("/nowhere/ceiling"))).expect_err("nothing");
+        assert!(error.to_string().contains("--peer-program"), "{error}");
+    }
+
+    #[test]
+    fn the_program_is_the_one_that_cargo_names() {
+        let lines = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"wire"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/x/other"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"ceiling"},"executable":"/x/examples/ceiling"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#
+        );
+        let output =
+            Output { status: Default::default(), stdout: lines.as_bytes().to_vec(), stderr: Vec::new() };
+        let path = built(&recipe(PeerName::Ceiling), &output);
+        assert_eq!(path, Some(PathBuf::from("/x/examples/ceiling")));
+    }
+
+    #[test]
+    fn a_failed_build_shows_what_the_tool_said() {
+        let recipe = Recipe {
+            command: &["sh", "-c", "echo no such crate >&2; exit 1"],
+            target: None,
+            beside: "x",
+            remedy: "none",
+        };
+        let error = build(PeerName::Centrifugo, &recipe, Path::new("/")).expect_err("it failed").to_string();
+        assert!(error.contains("no such crate") && error.contains("centrifugo cannot be built"), "{error}");
+    }
+}
