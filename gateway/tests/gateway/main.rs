@@ -15,3 +15,4 @@ mod leaks;
 mod lifecycle;
 mod limits;
 mod tidy;
+mod window;
