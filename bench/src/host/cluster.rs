@@ -18,7 +18,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::HostError;
 
 /// Partitions of each topic, as in production.
-const PARTITIONS: i32 = 12;
+pub const PARTITIONS: i32 = 12;
 /// How long a consumer of the mock waits between two fetches that find nothing.
 pub const FETCH_WAIT_MS: u32 = 5;
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
