@@ -88,8 +88,8 @@ pub struct MachineReport {
     pub cpu_model: String,
     /// CPUs that this program may use.
     pub cpus: usize,
-    /// The CPU of the sessions, the producer and the mock cluster.
-    pub generator_cpu: Option<usize>,
+    /// The CPUs of the sessions; the producer and the mock cluster are on the first.
+    pub generator_cpus: Vec<usize>,
     /// The CPU of the server, when this program started it.
     pub server_cpu: Option<usize>,
     /// On whose CPU the kernel does a receiver's TCP work, when both are on this machine.
@@ -98,7 +98,7 @@ pub struct MachineReport {
 
 impl MachineReport {
     /// Of this machine. `cpus` counts those allowed before this program pinned itself.
-    pub fn read(cpus: usize, generator_cpu: Option<usize>, server_cpu: Option<usize>) -> Self {
+    pub fn read(cpus: usize, generator_cpus: Vec<usize>, server_cpu: Option<usize>) -> Self {
         let first_line = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpu_info = first_line("/proc/cpuinfo");
         let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
@@ -106,7 +106,7 @@ impl MachineReport {
             kernel: first_line("/proc/sys/kernel/osrelease").trim().to_owned(),
             cpu_model: model.map_or("unknown", |(_, model)| model.trim()).to_owned(),
             cpus,
-            generator_cpu,
+            generator_cpus,
             server_cpu,
             receiver_billed_to: receiver_billed_to(&first_line("/sys/class/net/lo/queues/rx-0/rps_cpus")),
         }

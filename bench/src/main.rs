@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use bench::args::{Arguments, LaunchArguments, OutputFlags, Scenario};
 use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
-use bench::run::RunError;
+use bench::run::{RunError, worker};
 use bench::scenarios::{capacity, compare, fanout, filtered, sustained};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -71,6 +71,7 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
             write(arguments.output.html.as_deref(), |path| write_html(path, &comparison.page()))?;
             Ok(comparison.passed())
         }
+        Scenario::Worker => worker::work().map(|()| true),
         Scenario::Launch(_) => unreachable!("main launches it"),
     }
 }

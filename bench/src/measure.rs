@@ -3,13 +3,13 @@
 //! Memory is read before the first connection and at the end of the window. The producer begins when all sessions are live and goes on until
 //! they have what the window owes them, so that no session waits for an event that nobody follows up.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::host::producer::{Producer, ProducerPlan};
 use crate::machine::{self, MachineReport};
 use crate::report::measurement::{Findings, Measurement};
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::run::{Crowd, Plan, RunError, Watch};
 use crate::server::process::{self, Memory};
 use crate::server::{Server, ServerPoll};
 use crate::stage::Stage;
@@ -25,6 +25,8 @@ pub struct Workload {
     pub scenario: String,
     /// The sessions. Their target is that of the server.
     pub plan: Plan,
+    /// Processes that share the sessions. More than one only where sessions take the channels in turn.
+    pub processes: usize,
     /// What is produced meanwhile.
     pub producer: Option<ProducerPlan>,
     /// How long.
@@ -65,36 +67,37 @@ pub fn measure(
     stop: &AtomicBool,
 ) -> Result<Measurement, RunError> {
     let Surroundings { server, bootstrap, configuration, machine } = surroundings;
-    machine::allow_descriptors(workload.plan.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let here = if workload.processes > 1 { 0 } else { workload.plan.connections };
+    machine::allow_descriptors(here, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let memory_before = memory(server)?;
-    let poll = ServerPoll::start(server)?;
+    let watch = Watch::Server { poll: ServerPoll::start(server)?, pid: server.pid };
     let plan = Plan { target: server.target.clone(), ..workload.plan.clone() };
-    let mut run = Run::new(plan, Watch::Server { poll, pid: server.pid }, stop)?;
-    run.ramp()?;
-    let ramp = run.mark().since(run.window.began());
+    let mut crowd =
+        Crowd::new(plan, server.dialect, workload.processes, &machine.generator_cpus, watch, stop)?;
+    let ramp = crowd.ramp()?;
     let producer = match (bootstrap, &workload.producer) {
         (Some(bootstrap), Some(plan)) => Some(Producer::start(bootstrap, plan.clone())?),
         _ => None,
     };
-    run.warm_up(WARM_UP)?;
-    run.hold(workload.duration)?;
+    crowd.warm_up(WARM_UP)?;
+    crowd.hold(workload.duration)?;
     let memory_now = memory(server)?;
-    run.grace(GRACE_MAX)?;
+    crowd.grace(GRACE_MAX)?;
     let produced = producer.map(Producer::stop);
     let measurement = Measurement::of(Findings {
         scenario: workload.scenario.clone(),
         server_name: server.name.clone(),
         asked_per_s: workload.asked_per_s,
-        harvest: run.harvest(),
+        harvest: crowd.harvest()?,
         ramp,
-        window: run.window.difference(),
+        window: crowd.window().difference(),
         memory: memory_before.zip(memory_now),
         produced,
         configuration: configuration.to_owned(),
         machine: machine.clone(),
-        interrupted: run.is_stopped(),
+        interrupted: stop.load(Ordering::Relaxed),
     });
-    run.close()?;
+    crowd.close()?;
     Ok(measurement)
 }
 

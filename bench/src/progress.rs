@@ -5,15 +5,17 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
 
 use crate::latency::Percentiles;
 use crate::report::grouped;
+use crate::run::worker::Answer;
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// How far the phase is, and of how much.
     pub done: u64,
@@ -62,11 +64,20 @@ impl Phase {
     }
 }
 
+/// Whom the progress is shown to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    Terminal,
+    Log,
+    /// The process that started this one.
+    Parent,
+}
+
 /// The progress of one run.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<(Phase, ProgressBar)>,
-    is_terminal: bool,
+    audience: Audience,
     shown_at: Instant,
     delivered_then: u64,
 }
@@ -74,12 +85,26 @@ pub struct Progress {
 impl Progress {
     /// Begins at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { bar: None, is_terminal: std::io::stderr().is_terminal(), shown_at: now, delivered_then: 0 }
+        let is_terminal = std::io::stderr().is_terminal();
+        Self::shown_to(if is_terminal { Audience::Terminal } else { Audience::Log }, now)
+    }
+
+    /// Begins at `now`, for the process that started this one.
+    pub fn to_parent(now: Instant) -> Self {
+        Self::shown_to(Audience::Parent, now)
+    }
+
+    fn shown_to(audience: Audience, now: Instant) -> Self {
+        Self { bar: None, audience, shown_at: now, delivered_then: 0 }
     }
 
     /// When `show` is due next.
     pub fn due_at(&self) -> Instant {
-        self.shown_at + if self.is_terminal { TERMINAL_INTERVAL } else { PLAIN_INTERVAL }
+        self.shown_at
+            + match self.audience {
+                Audience::Terminal | Audience::Parent => TERMINAL_INTERVAL,
+                Audience::Log => PLAIN_INTERVAL,
+            }
     }
 
     /// Shows where the run stands.
@@ -90,9 +115,17 @@ impl Progress {
         self.shown_at = now;
         self.delivered_then = snapshot.delivered;
         let text = describe(snapshot, deliveries_per_s);
-        if !self.is_terminal {
-            eprintln!("{} {}/{} {text}", phase.name(), snapshot.done, snapshot.total);
-            return;
+        match self.audience {
+            Audience::Terminal => {}
+            Audience::Log => {
+                eprintln!("{} {}/{} {text}", phase.name(), snapshot.done, snapshot.total);
+                return;
+            }
+            Audience::Parent => {
+                // A parent that is gone is noticed by its orders.
+                let _ = Answer::Progress(snapshot.clone()).say();
+                return;
+            }
         }
         let bar = self.bar(phase);
         bar.set_length(snapshot.total);

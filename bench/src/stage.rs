@@ -32,13 +32,13 @@ impl Stage {
     /// Pins this thread, then starts what is not there yet. Of a gateway that it starts it prints the configuration.
     pub fn set(flags: &HostFlags, connections: usize) -> Result<Self, RunError> {
         let allowed = machine::allowed_cpus();
-        let generator_cpu = flags.cpu.or(allowed.first().copied());
         let server_cpu = flags.server_cpu.or(allowed.last().copied());
         if let Some(cpu) = server_cpu {
             machine::allow(cpu, &allowed)?;
         }
-        if let Some(cpu) = generator_cpu {
-            machine::pin(cpu)?;
+        let generator_cpus = generator_cpus(&allowed, flags, server_cpu);
+        if let Some(cpu) = generator_cpus.first() {
+            machine::pin(*cpu)?;
         }
         let cluster = match (&flags.brokers, &flags.url) {
             (Some(brokers), _) => Some(Cluster::at(brokers)?),
@@ -54,7 +54,7 @@ impl Stage {
                 pid: flags.pid,
                 metrics_url: Some(format!("http://{}/metrics", target.authority)),
             };
-            let machine = MachineReport::read(allowed.len(), generator_cpu, None);
+            let machine = MachineReport::read(allowed.len(), generator_cpus, None);
             let configuration = format!("a server that ran: ws://{}{}", target.authority, target.path);
             return Ok(Self { server, machine, configuration, gateway: None, cluster });
         }
@@ -70,7 +70,7 @@ impl Stage {
         std::thread::sleep(SETTLE);
         Ok(Self {
             server: gateway.server(),
-            machine: MachineReport::read(allowed.len(), generator_cpu, server_cpu),
+            machine: MachineReport::read(allowed.len(), generator_cpus, server_cpu),
             configuration: gateway.configuration().to_owned(),
             gateway: Some(gateway),
             cluster: Some(cluster),
@@ -92,4 +92,10 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// The one that was asked for, or all but the server's; the first is that of this process.
+fn generator_cpus(allowed: &[usize], flags: &HostFlags, server_cpu: Option<usize>) -> Vec<usize> {
+    let others = allowed.iter().copied().filter(|cpu| allowed.len() == 1 || Some(*cpu) != server_cpu);
+    flags.cpu.map_or_else(|| others.collect(), |cpu| vec![cpu])
 }

@@ -50,6 +50,9 @@ pub enum Scenario {
     /// Becomes a program on one CPU.
     #[command(name = crate::host::child::LAUNCH, hide = true)]
     Launch(LaunchArguments),
+    /// Holds a share of the sessions for the process that started it.
+    #[command(name = crate::run::WORKER, hide = true)]
+    Worker,
 }
 
 impl Arguments {
@@ -61,7 +64,7 @@ impl Arguments {
             Scenario::Filtered(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
             Scenario::Compare(arguments) => arguments.check(),
-            Scenario::Launch(_) => Ok(()),
+            Scenario::Launch(_) | Scenario::Worker => Ok(()),
         }
     }
 }

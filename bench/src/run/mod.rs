@@ -10,9 +10,12 @@
 //!
 //! One thread. It sleeps whenever there is nothing to do, and starts nothing: who publishes, and to which server, is the scenario's affair.
 
+mod crowd;
 mod error;
 mod harvest;
 mod window;
+pub mod worker;
+mod workers;
 
 use std::io;
 use std::net::IpAddr;
@@ -22,9 +25,11 @@ use std::time::{Duration, Instant};
 
 use protocol::PatternName;
 
+pub use crowd::Crowd;
 pub use error::RunError;
 pub use harvest::Harvest;
 pub use window::{Difference, Mark, Watch, Window};
+pub use workers::{WORKER, Workers};
 
 use crate::client::sessions::Sessions;
 use crate::client::target::Target;
@@ -205,6 +210,11 @@ impl<'r> Run<'r> {
     /// The figures of this instant.
     pub fn mark(&self) -> Mark {
         Mark::take(&self.watch, self.delivered())
+    }
+
+    /// Shows progress to the process that started this one, not to people.
+    fn report_to_parent(&mut self) {
+        self.progress = Progress::to_parent(Instant::now());
     }
 
     /// Whether the run was interrupted.

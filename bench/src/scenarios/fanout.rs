@@ -35,6 +35,7 @@ pub fn workload(load: &LoadFlags, rate: f64, server: &Server) -> Workload {
             subscriptions: subscriptions::in_turn(server.dialect, &channels, load.connections),
             channels,
         },
+        processes: load.processes,
         producer: Some(ProducerPlan {
             rate_per_s: rate,
             tokens: vec![TOKEN.to_owned()],

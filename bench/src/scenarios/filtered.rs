@@ -37,6 +37,7 @@ pub fn workload(arguments: &FilteredArguments, server: &Server) -> Workload {
             subscriptions: subscriptions::in_turn(server.dialect, &channels, load.connections),
             channels,
         },
+        processes: load.processes,
         producer: Some(ProducerPlan {
             rate_per_s: rate * tokens.len() as f64,
             channel_header: None,

@@ -1,0 +1,157 @@
+//! One process of several that share a run's sessions: does what its parent says, a line at a time.
+//!
+//! Orders come on standard input and answers go to standard output, both as JSON. Between two orders it goes on taking what arrives.
+//! It ends when its input does, so it never outlives its parent.
+
+use std::io::{self, BufRead, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use protocol::PatternName;
+use serde::{Deserialize, Serialize};
+
+use super::{Harvest, Plan, Run, RunError, Watch};
+use crate::client::dialect::Dialect;
+use crate::client::target::Target;
+use crate::machine;
+use crate::progress::Snapshot;
+use crate::subscriptions;
+
+/// An order is noticed within this.
+const ORDER_TICK: Duration = Duration::from_millis(1);
+
+/// The share of one process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Share {
+    pub(super) url: String,
+    pub(super) dialect: Dialect,
+    pub(super) connections: usize,
+    pub(super) ramp_rate: f64,
+    pub(super) timeout: Duration,
+    pub(super) sources: Vec<IpAddr>,
+    /// Sessions take them in turn.
+    pub(super) channels: Vec<String>,
+    pub(super) cpu: Option<usize>,
+}
+
+/// What a parent says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    Ramp,
+    WarmUp(Duration),
+    Hold(Duration),
+    Grace(Duration),
+    Harvest,
+    Close,
+    /// At once, amid another order.
+    Stop,
+}
+
+/// What a child says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The order is carried out.
+    Done,
+    /// Where it stands; now and then.
+    Progress(Snapshot),
+    /// The last word.
+    Harvest(Box<Harvest>),
+    /// It cannot go on.
+    Failed(String),
+}
+
+impl Answer {
+    /// Writes it as a line to standard output.
+    pub(crate) fn say(&self) -> io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        let mut out = io::stdout().lock();
+        out.write_all(&line)?;
+        out.flush()
+    }
+}
+
+/// Runs until the parent closes the input or orders the end.
+pub fn work() -> Result<(), RunError> {
+    let outcome = serve();
+    if let Err(error) = &outcome {
+        Answer::Failed(error.to_string()).say()?;
+    }
+    outcome
+}
+
+fn serve() -> Result<(), RunError> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    let share: Share = serde_json::from_str(&line).map_err(io::Error::from)?;
+    if let Some(cpu) = share.cpu {
+        machine::bind(cpu)?;
+    }
+    machine::allow_descriptors(share.connections, machine::DESCRIPTORS_BESIDES)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let orders = listen(Arc::clone(&stop))?;
+    let mut run = Run::new(plan(share)?, Watch::Elsewhere, &stop)?;
+    run.report_to_parent();
+    Answer::Done.say()?;
+    loop {
+        match orders.try_recv() {
+            Ok(Order::Ramp) => run.ramp()?,
+            Ok(Order::WarmUp(duration)) => run.warm_up(duration)?,
+            Ok(Order::Hold(duration)) => run.hold(duration)?,
+            Ok(Order::Grace(patience)) => run.grace(patience)?,
+            Ok(Order::Harvest) => {
+                Answer::Harvest(Box::new(run.harvest())).say()?;
+                continue;
+            }
+            Ok(Order::Close) => {
+                run.close()?;
+                return Ok(Answer::Done.say()?);
+            }
+            Ok(Order::Stop) => continue,
+            Err(TryRecvError::Empty) => {
+                run.turn(Instant::now() + ORDER_TICK)?;
+                continue;
+            }
+            Err(TryRecvError::Disconnected) => return Ok(()),
+        }
+        Answer::Done.say()?;
+    }
+}
+
+fn plan(share: Share) -> Result<Plan, RunError> {
+    let wrong = |error: String| RunError::Worker(error);
+    let target = Target::parse(&share.url).map_err(|error| wrong(error.to_string()))?;
+    let names = share.channels.into_iter().map(|name| PatternName::parse(name.into()));
+    let channels: Vec<_> = names.collect::<Result<_, _>>().map_err(|(_, error)| wrong(error.to_string()))?;
+    Ok(Plan {
+        target,
+        connections: share.connections,
+        ramp_rate: share.ramp_rate,
+        timeout: share.timeout,
+        sources: share.sources,
+        subscriptions: subscriptions::in_turn(share.dialect, &channels, share.connections),
+        channels,
+    })
+}
+
+/// Reads orders on a thread of its own; `Stop` takes effect at once.
+fn listen(stop: Arc<AtomicBool>) -> io::Result<Receiver<Order>> {
+    let (send, orders) = channel();
+    thread::Builder::new().name("orders".to_owned()).spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Some(order) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+            if matches!(order, Order::Stop) {
+                stop.store(true, Ordering::Relaxed);
+            } else if send.send(order).is_err() {
+                return;
+            }
+        }
+        // The parent is gone: whatever goes on ends, and the loop of orders finds nobody.
+        stop.store(true, Ordering::Relaxed);
+    })?;
+    Ok(orders)
+}
