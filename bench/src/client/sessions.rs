@@ -26,6 +26,9 @@ const EVENTS_PER_TURN: usize = 4_096;
 /// Events between two looks at the clock. A look for each would cost more than its share of a frame; one for a whole
 /// harvest would make its last frames look younger than they are.
 const EVENTS_PER_CLOCK: usize = 16;
+/// While events come, they are taken once in this time. On loopback the sender pays for waking the receiver (an interrupt of the other
+/// CPU, a fifth of a delivery), which over a network it does not; and latencies are known to a millisecond anyway.
+const NAP: Duration = Duration::from_millis(1);
 /// A server that does not read this much is not reading.
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
@@ -45,6 +48,8 @@ pub struct Sessions {
     sources: Vec<IpAddr>,
     connections: usize,
     timeout: Duration,
+    /// When a harvest last brought something.
+    heard_at: Instant,
     crowd: Crowd,
 }
 
@@ -89,7 +94,7 @@ impl Sessions {
             heartbeat_slot: 0,
             random: Rng::new(),
         };
-        Ok(Self { driver, server, sources, connections, timeout, crowd })
+        Ok(Self { driver, server, sources, connections, timeout, heard_at: Instant::now(), crowd })
     }
 
     /// Begins to open session `number`. A connect that cannot even begin is a failed session.
@@ -127,6 +132,9 @@ impl Sessions {
             events += 1;
             self.crowd.on_event(event, self.server, ledger);
         }
+        if events > 0 {
+            self.heard_at = now;
+        }
         self.crowd.give_up_overdue(now, self.timeout, ledger);
         self.flush(now, ledger);
         Ok(events)
@@ -147,6 +155,11 @@ impl Sessions {
         self.driver.readings().sockets
     }
 
+    /// Drops the live sessions from number `first` on, at once and without a goodbye.
+    pub fn drop_from(&mut self, first: usize, ledger: &mut Ledger) {
+        self.crowd.drop_from(first, ledger);
+    }
+
     /// Begins an orderly close of every live session; those that are not live yet are dropped.
     pub fn close_all(&mut self) {
         self.crowd.close_all();
@@ -159,14 +172,19 @@ impl Sessions {
         }
     }
 
-    /// Sleeps until something arrives or until then; a signal ends it early.
+    /// Sleeps until something arrives or until then; a signal ends it early. While events come it only naps.
     pub fn sleep_until(&mut self, wake_at: Instant) -> io::Result<()> {
         if !self.driver.may_sleep()? {
             return Ok(());
         }
         let wake_at = self.driver.next_deadline().map_or(wake_at, |deadline| deadline.min(wake_at));
         let wake_at = self.crowd.deadlines.front().map_or(wake_at, |(deadline, _)| (*deadline).min(wake_at));
-        let sleep = wake_at.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let sleep = wake_at.saturating_duration_since(now);
+        if now < self.heard_at + 2 * NAP {
+            std::thread::sleep(sleep.min(NAP));
+            return Ok(());
+        }
         let timeout = Timespec::try_from(sleep).map_err(io::Error::other)?;
         match poll(&mut [PollFd::from_borrowed_fd(self.driver.wake_fd(), PollFlags::IN)], Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -319,6 +337,15 @@ impl Crowd {
             let end = session.heartbeat(&mut self.random);
             self.send_later(socket, ledger);
             self.end(socket, end, Leave::Abruptly, ledger);
+        }
+    }
+
+    fn drop_from(&mut self, first: usize, ledger: &mut Ledger) {
+        let dropped = |session: &Session| session.is_live() && session.number >= first;
+        let sockets: Vec<_> =
+            self.table.iter().flatten().filter(|session| dropped(session)).map(|session| session.socket).collect();
+        for socket in sockets {
+            self.end(socket, Some(End::Complete), Leave::Abruptly, ledger);
         }
     }
 
