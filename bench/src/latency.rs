@@ -79,6 +79,12 @@ impl Latency {
         percentiles
     }
 
+    /// Those of another window as well.
+    pub fn add(&mut self, other: &Self) {
+        self.settled.add(other.histogram()).expect("both have the same bounds");
+        self.in_the_future += other.in_the_future;
+    }
+
     /// Of the current second; `None` before its first delivery.
     pub fn current(&self) -> Option<Percentiles> {
         percentiles(&self.current)
@@ -163,6 +169,9 @@ mod tests {
         (1..=100).for_each(|_| latency.record(1_000, 1_050));
         assert_eq!(latency.current().map(|second| (second.p50, second.max)), Some((50, 50)));
         assert_eq!(latency.percentiles().map(|all| (all.p50, all.max)), Some((5, 50)));
+        let mut both = latency.clone();
+        both.add(&latency);
+        assert_eq!((both.histogram().len(), both.percentiles()), (400, latency.percentiles()));
         let points = distribution(&latency.histogram());
         assert!(points.windows(2).all(|pair| pair[0].quantile <= pair[1].quantile));
         assert_eq!(points.last().map(|point| (point.quantile, point.latency_ms)), Some((1.0, 50.0)));

@@ -46,6 +46,8 @@ pub struct Tally {
     pub failed: u64,
     /// Live sessions that the server or the network ended.
     pub closed_by_server: u64,
+    /// Pings of the server that were answered.
+    pub pings_answered: u64,
     /// Announced losses.
     pub gaps: u64,
     /// `error` messages to live sessions.

@@ -42,6 +42,8 @@ pub enum Phase {
     WarmUp,
     /// Sessions are held.
     Hold,
+    /// Sessions drop and come back.
+    Storm,
     /// What is under way arrives.
     Grace,
 }
@@ -52,13 +54,14 @@ impl Phase {
             Self::Ramp => "ramp",
             Self::WarmUp => "warm-up",
             Self::Hold => "hold",
+            Self::Storm => "storm",
             Self::Grace => "grace",
         }
     }
 
     fn template(self) -> &'static str {
         match self {
-            Self::Ramp => "{prefix} {wide_bar} {pos}/{len} sessions  {msg}",
+            Self::Ramp | Self::Storm => "{prefix} {wide_bar} {pos}/{len} sessions  {msg}",
             Self::WarmUp | Self::Hold | Self::Grace => "{prefix} {wide_bar} {pos}/{len} s  {msg}",
         }
     }
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for phase in [Phase::Ramp, Phase::WarmUp, Phase::Hold, Phase::Grace] {
+        for phase in [Phase::Ramp, Phase::WarmUp, Phase::Hold, Phase::Storm, Phase::Grace] {
             assert!(ProgressStyle::with_template(phase.template()).is_ok(), "{phase:?}");
         }
     }

@@ -86,8 +86,17 @@ impl Audit {
     }
 
     /// The session's subscription was acknowledged: from now on it owes what these patterns select.
+    ///
+    /// One that ended before comes back with new books. Of a channel that was published in the window before, it owes what follows the first
+    /// event that it sees; of all others, what any session owes.
     pub fn subscribe(&mut self, session: usize, patterns: Rc<[PatternId]>) {
-        self.sessions[session].subscribe(patterns);
+        if !self.sessions[session].has_ended() {
+            return self.sessions[session].subscribe(patterns);
+        }
+        self.counts.lost += self.heads(&self.sessions[session]);
+        let published = |channel: &ChannelId| self.channels.owed_from(*channel).is_some();
+        let half_heard = self.channels.selected_by(&patterns).filter(published).collect();
+        self.sessions[session].come_back(patterns, half_heard);
     }
 
     /// The session is over. What it missed before counts; what comes after is not owed.
@@ -154,7 +163,7 @@ impl Audit {
         self.sessions.iter().filter(|session| session.is_live()).map(|session| self.tail(session)).sum()
     }
 
-    /// Delivered, duplicated, reordered and the like so far; `lost` is 0: only the end tells. Cheap.
+    /// Delivered, duplicated, reordered and the like so far; of what is lost only the end tells. Cheap.
     pub fn counts_so_far(&self) -> AuditCounts {
         self.counts
     }
@@ -166,18 +175,21 @@ impl Audit {
 
     /// The verdict. Walks all sessions and channels; call it after `end_window` and a time of grace.
     pub fn counts(&self) -> AuditCounts {
-        let lost = self.sessions.iter().map(|session| self.lost(session)).sum();
-        AuditCounts { lost, ..self.counts }
+        let lost: u64 = self.sessions.iter().map(|session| self.lost(session)).sum();
+        AuditCounts { lost: self.counts.lost + lost, ..self.counts }
     }
 
     fn lost(&self, session: &SessionAudit) -> u64 {
-        let heads = session
-            .spans()
-            .filter_map(|(channel, first, _)| {
-                Some(u64::from(first.saturating_sub(self.channels.owed_from(channel)?)))
-            })
-            .sum::<u64>();
-        session.missing() + heads + if session.is_live() { self.tail(session) } else { 0 }
+        session.missing() + self.heads(session) + if session.is_live() { self.tail(session) } else { 0 }
+    }
+
+    /// What the window owed before the first event that this session saw, channel by channel.
+    fn heads(&self, session: &SessionAudit) -> u64 {
+        let owed = session.spans().filter(|(channel, ..)| session.owes_beginning_of(*channel));
+        let before_first = owed.filter_map(|(channel, first, _)| {
+            Some(u64::from(first.saturating_sub(self.channels.owed_from(channel)?)))
+        });
+        before_first.sum()
     }
 
     /// What was seen by others after the last event that this session saw, channel by channel.
@@ -185,7 +197,10 @@ impl Audit {
         let after_last = |(channel, _, last): (ChannelId, u32, u32)| {
             self.channels.newest(channel).map_or(0, |newest| u64::from(newest.saturating_sub(last)))
         };
-        let unseen = self.channels.selected_by(session.patterns()).filter(|id| !session.has_seen(*id));
+        let unseen = self
+            .channels
+            .selected_by(session.patterns())
+            .filter(|id| !session.has_seen(*id) && session.owes_beginning_of(*id));
         let all =
             |channel: ChannelId| match self.channels.newest(channel).zip(self.channels.owed_from(channel)) {
                 Some((newest, from)) if newest >= from => u64::from(newest - from) + 1,

@@ -40,6 +40,8 @@ const NO_OFFSET: i64 = -1;
 pub(super) struct SessionAudit {
     patterns: Option<Rc<[PatternId]>>,
     live: bool,
+    /// Of a session that came back: channels of which it owes no beginning.
+    half_heard: Vec<ChannelId>,
     /// Of the channels seen, by their number: a session that hears one of 10,000 keeps one.
     spans: Vec<Span>,
     offsets: Vec<i64>,
@@ -51,6 +53,22 @@ impl SessionAudit {
     pub(super) fn subscribe(&mut self, patterns: Rc<[PatternId]>) {
         self.patterns = Some(patterns);
         self.live = true;
+    }
+
+    /// What it missed before is settled; between its end and this subscription it owes nothing.
+    pub(super) fn come_back(&mut self, patterns: Rc<[PatternId]>, half_heard: Vec<ChannelId>) {
+        let settled = self.missing();
+        *self = Self { settled, half_heard, ..Self::default() };
+        self.subscribe(patterns);
+    }
+
+    /// Whether it has been live and is no longer.
+    pub(super) fn has_ended(&self) -> bool {
+        self.patterns.is_some() && !self.live
+    }
+
+    pub(super) fn owes_beginning_of(&self, channel: ChannelId) -> bool {
+        !self.half_heard.contains(&channel)
     }
 
     pub(super) fn end(&mut self) {

@@ -228,3 +228,46 @@ fn more_holes_than_are_kept_are_still_counted_as_lost() {
     let odd: Vec<_> = events.iter().step_by(2).copied().collect();
     assert_eq!(run(&events, &odd).lost, 10_000);
 }
+
+#[test]
+fn a_session_that_comes_back_owes_nothing_of_the_time_between() {
+    let mut audit = audit_of(2);
+    audit.begin_window(WINDOW_BEGIN_MS);
+    let event = |seq: u64| Sent { channel: 0, seq, offset: seq as i64 };
+    let at_ms = WINDOW_BEGIN_MS + CLOCK_SKEW_MS + 1;
+    for seq in 1..=30 {
+        deliver(&mut audit, 0, &event(seq), at_ms);
+    }
+    // Misses 3, ends after 5, comes back between 14 and 15, misses 17.
+    for seq in [1, 2, 4, 5] {
+        deliver(&mut audit, 1, &event(seq), at_ms);
+    }
+    audit.end_session(1);
+    audit.subscribe(1, Rc::from([0]));
+    for seq in (15..=30).filter(|seq| *seq != 17) {
+        deliver(&mut audit, 1, &event(seq), at_ms);
+    }
+    audit.end_window();
+    let counts = audit.counts();
+    assert_eq!((counts.lost, counts.duplicated, counts.reordered), (2, 0, 0));
+}
+
+#[test]
+fn a_session_that_came_back_to_a_silent_channel_owes_it_all_that_is_published_then() {
+    let mut audit = audit_of(3);
+    audit.end_session(1);
+    audit.end_session(2);
+    audit.subscribe(1, Rc::from([0]));
+    audit.subscribe(2, Rc::from([0]));
+    audit.begin_window(WINDOW_BEGIN_MS);
+    for seq in 1..=5 {
+        let event = Sent { channel: 0, seq, offset: seq as i64 };
+        deliver(&mut audit, 0, &event, WINDOW_BEGIN_MS + CLOCK_SKEW_MS + 1);
+        // One misses the beginning, the other all.
+        if seq > 2 {
+            deliver(&mut audit, 1, &event, WINDOW_BEGIN_MS + CLOCK_SKEW_MS + 1);
+        }
+    }
+    audit.end_window();
+    assert_eq!(audit.counts().lost, 2 + 5);
+}

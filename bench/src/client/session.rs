@@ -221,6 +221,7 @@ impl Conversation<'_> {
                 None
             }
             Message::Ping(payload) => {
+                self.ledger.tally.pings_answered += 1;
                 write_masked(self.outbox, Opcode::Pong, payload, self.random.u32(..).to_ne_bytes());
                 None
             }
@@ -238,6 +239,7 @@ impl Conversation<'_> {
 
     fn on_object(&mut self, text: &[u8]) -> Option<End> {
         if self.subscription.dialect == Dialect::Centrifugo && text == CENTRIFUGO_PING {
+            self.ledger.tally.pings_answered += 1;
             self.write_text(CENTRIFUGO_PING);
             return None;
         }

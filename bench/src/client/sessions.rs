@@ -341,9 +341,9 @@ impl Crowd {
     }
 
     fn drop_from(&mut self, first: usize, ledger: &mut Ledger) {
-        let dropped = |session: &Session| session.is_live() && session.number >= first;
+        let dropped = |session: &&Session| session.is_live() && session.number >= first;
         let sockets: Vec<_> =
-            self.table.iter().flatten().filter(|session| dropped(session)).map(|session| session.socket).collect();
+            self.table.iter().flatten().filter(dropped).map(|session| session.socket).collect();
         for socket in sockets {
             self.end(socket, Some(End::Complete), Leave::Abruptly, ledger);
         }

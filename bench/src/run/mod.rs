@@ -13,6 +13,7 @@
 mod crowd;
 mod error;
 mod harvest;
+mod storm;
 mod window;
 pub mod worker;
 mod workers;
@@ -85,6 +86,7 @@ pub struct Run<'r> {
     phase_lasts: Duration,
     began: Instant,
     opened: u64,
+    has_heartbeats: bool,
     heartbeats_sent: u64,
 }
 
@@ -110,8 +112,15 @@ impl<'r> Run<'r> {
             phase_lasts: Duration::ZERO,
             began,
             opened: 0,
+            has_heartbeats: true,
             heartbeats_sent: 0,
         })
+    }
+
+    /// Sessions say nothing of their own accord, as those of idle browser tabs. A server that dies silently is then noticed by nobody.
+    pub fn without_heartbeats(mut self) -> Self {
+        self.has_heartbeats = false;
+        self
     }
 
     /// Opens the sessions.
@@ -162,14 +171,24 @@ impl<'r> Run<'r> {
     pub fn hold(&mut self, duration: Duration) -> io::Result<()> {
         self.enter(Phase::Hold, duration);
         if !self.is_stopped() && self.ledger.tally.active > 0 {
-            self.ledger.set_clock(Instant::now(), clock_ms());
-            self.ledger.begin_window();
-            self.window = Window::begin(self.mark());
+            self.begin_window();
             self.turn_for(duration)?;
         }
+        self.end_window();
+        Ok(())
+    }
+
+    /// What is measured begins now.
+    pub fn begin_window(&mut self) {
+        self.ledger.set_clock(Instant::now(), clock_ms());
+        self.ledger.begin_window();
+        self.window = Window::begin(self.mark());
+    }
+
+    /// What is measured ends now.
+    pub fn end_window(&mut self) {
         let end = self.mark();
         self.window.end(end, &mut self.ledger.latency);
-        Ok(())
     }
 
     /// Waits for what is under way, until `stop` is set or for so long at most.
@@ -241,7 +260,9 @@ impl<'r> Run<'r> {
     /// One turn of everything; sleeps until `wake_at` at the latest when nothing happened.
     pub fn turn(&mut self, wake_at: Instant) -> io::Result<()> {
         let now = Instant::now();
-        self.send_heartbeats(now);
+        if self.has_heartbeats {
+            self.send_heartbeats(now);
+        }
         let events = self.sessions.turn(now, &mut self.ledger)?;
         if now >= self.window.sample_due_at() {
             let mark = self.mark();
@@ -254,7 +275,8 @@ impl<'r> Run<'r> {
         if events > 0 {
             return Ok(());
         }
-        let tick = if self.ledger.tally.active > 0 { HEARTBEAT_TICK } else { SLEEP_MAX };
+        let has_heartbeats = self.has_heartbeats && self.ledger.tally.active > 0;
+        let tick = if has_heartbeats { HEARTBEAT_TICK } else { SLEEP_MAX };
         self.sessions.sleep_until(wake_at.min(now + tick))
     }
 
@@ -280,6 +302,7 @@ impl<'r> Run<'r> {
         let Tally { established, active, refused, failed, closed_by_server, .. } = self.ledger.tally;
         let (done, total) = match self.phase {
             Phase::Ramp => (established, self.plan.connections as u64),
+            Phase::Storm => (active, self.plan.connections as u64),
             Phase::WarmUp | Phase::Hold | Phase::Grace => {
                 let total = self.phase_lasts.as_secs();
                 (now.duration_since(self.phase_began).as_secs().min(total), total)

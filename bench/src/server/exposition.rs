@@ -15,6 +15,8 @@ pub struct Exposition {
     pub latency_from_record: Buckets,
     /// Handshakes completed.
     pub sessions_opened: u64,
+    /// Sessions now; `None` of a server that does not tell.
+    pub sessions_active: Option<u64>,
 }
 
 /// A histogram: how many values were at most each bound.
@@ -37,6 +39,9 @@ impl Exposition {
                     found.flush_window_s = Some(found.flush_window_s.unwrap_or(0.0).max(value));
                 }
                 "ws_connections_total" => found.sessions_opened += value as u64,
+                "ws_connections_active" => {
+                    found.sessions_active = Some(found.sessions_active.unwrap_or(0) + value as u64);
+                }
                 _ => found.take_histogram(name, labels, value),
             }
         }
@@ -145,6 +150,8 @@ ws_delivery_latency_seconds_bucket{le="+Inf",shard="0",from="record"} 7
 ws_flush_window_seconds{shard="0"} 0.04
 ws_flush_window_seconds{shard="1"} 0.08
 ws_connections_total{shard="0"} 12
+ws_connections_active{shard="0"} 4
+ws_connections_active{shard="1"} 5
 ws_uptime_seconds 3.5
 nonsense
 # EOF
@@ -155,6 +162,7 @@ nonsense
         let found = Exposition::parse(PAGE);
         assert_eq!(found.frames_per_send.mean(), Some(2.0));
         assert_eq!((found.flush_window_s, found.sessions_opened), (Some(0.08), 12));
+        assert_eq!(found.sessions_active, Some(9));
         assert_eq!(
             found.latency_from_poll.cumulative,
             [(0.001, 50.0), (0.005, 100.0), (f64::INFINITY, 100.0)]

@@ -1,0 +1,65 @@
+//! Sessions of a run that drop all at once and come straight back, while the others stay.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::{CLOSE_MAX, OPENS_PER_TURN, Run, SLEEP_MAX};
+use crate::pacing::Pace;
+use crate::progress::Phase;
+
+/// Between two looks at what the server counts.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Run<'_> {
+    /// Resets the connections of the sessions from number `first` on, and waits until they are gone on this side.
+    pub fn drop_from(&mut self, first: usize) -> io::Result<()> {
+        self.enter(Phase::Storm, Duration::ZERO);
+        self.sessions.drop_from(first, &mut self.ledger);
+        let end = Instant::now() + CLOSE_MAX;
+        while self.sessions.sockets() as u64 > self.ledger.tally.active && Instant::now() < end {
+            self.turn(end)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the sessions from number `first` on once more, at so many a second or as fast as this thread can, whether or not the server
+    /// keeps up. Ends when each is live or has ended.
+    pub fn return_from(&mut self, first: usize, rate_per_s: Option<f64>) -> io::Result<()> {
+        self.enter(Phase::Storm, Duration::ZERO);
+        let returning = self.plan.connections - first;
+        let pace = rate_per_s.map(Pace::new);
+        let began = Instant::now();
+        let mut opened = 0;
+        while (opened < returning || self.sessions.pending() > 0) && !self.is_stopped() {
+            let now = Instant::now();
+            let due = pace.map_or(returning, |pace| returning.min(pace.due(now - began) as usize));
+            for number in first + opened..first + due.min(opened + OPENS_PER_TURN as usize) {
+                self.sessions.open(number, &self.plan.subscriptions[number], now, &mut self.ledger);
+                opened += 1;
+            }
+            let next = match pace {
+                _ if opened == returning => now + SLEEP_MAX,
+                Some(pace) => began + pace.due_at(opened as u64),
+                None => now,
+            };
+            self.turn(next)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the server says that it has as many sessions as are live here; `false` when it does not say so in time.
+    pub fn await_agreement(&mut self, patience: Duration) -> io::Result<bool> {
+        let end = Instant::now() + patience;
+        while Instant::now() < end && !self.is_stopped() {
+            let exposition = self.watch.reading().and_then(|reading| reading.exposition);
+            if exposition.and_then(|found| found.sessions_active) == Some(self.ledger.tally.active) {
+                return Ok(true);
+            }
+            let next_look = Instant::now() + LOOK_INTERVAL;
+            while Instant::now() < next_look {
+                self.turn(next_look)?;
+            }
+        }
+        Ok(false)
+    }
+}
