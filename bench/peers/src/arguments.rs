@@ -16,9 +16,20 @@ pub struct Arguments {
     /// What is read, all partitions, from its end on.
     #[arg(long, default_value = "odin.trades")]
     pub topic: String,
+    /// Events that a channel keeps for its slowest session, which is closed beyond; a power of two. 4096 is what the gateway
+    /// keeps for a session; with thousands of channels choose less, because each takes its memory at once.
+    #[arg(long, value_name = "EVENTS", default_value = "4096", value_parser = queue_events)]
+    pub queue_events: usize,
     /// A property of librdkafka; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
     pub kafka_property: Vec<(String, String)>,
+}
+
+fn queue_events(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(events) if events.is_power_of_two() && (16..=65_536).contains(&events) => Ok(events),
+        _ => Err("write a power of two from 16 to 65536".to_owned()),
+    }
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
@@ -29,6 +40,15 @@ fn property(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_a_power_of_two() {
+        let parse = |events| Arguments::try_parse_from(["peer", "--brokers", "b", "--queue-events", events]);
+        assert_eq!(parse("64").expect("allowed").queue_events, 64);
+        for events in ["0", "100", "131072", "x"] {
+            assert!(parse(events).expect_err(events).to_string().contains("power of two"));
+        }
+    }
 
     #[test]
     fn a_property_without_value_is_refused_with_an_example() {

@@ -1,7 +1,8 @@
 //! Who gets what: a broadcast queue per channel, and what one session is subscribed to.
 //!
-//! An event is encoded once; a queue and its receivers share those bytes. A receiver that is [`QUEUE_EVENTS_MAX`] behind has
-//! lost its place: its session is to be closed, not quietly short of events.
+//! An event is encoded once; a queue and its receivers share those bytes. A receiver that is a whole queue behind has lost
+//! its place: its session is to be closed, not quietly short of events. tokio makes a queue's memory at once, so that its
+//! length is chosen by the number of channels.
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
@@ -11,23 +12,22 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// As many as the gateway keeps for a session by default.
-const QUEUE_EVENTS_MAX: usize = 4096;
 /// Channels of the process; each keeps its queue.
 const CHANNELS_MAX: usize = 100_000;
 /// Channels of one session, as for the gateway by default.
 const SESSION_CHANNELS_MAX: usize = 256;
 
 /// The channels that somebody has asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Channels {
+    queue_events: usize,
     // Never contended: all its users are on one thread. It is what `tokio::spawn` asks for.
     senders: Mutex<HashMap<String, Sender<Utf8Bytes>>>,
 }
 
 /// The session did not keep up; it is to be closed with 1008.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too slow: more than {QUEUE_EVENTS_MAX} events behind")]
+#[error("too slow: more than a queue of events behind")]
 pub struct Lagged;
 
 /// Why a channel is not subscribed.
@@ -42,6 +42,11 @@ pub enum SubscribeError {
 }
 
 impl Channels {
+    /// None yet; each will have a queue of so many events, a power of two.
+    pub fn new(queue_events: usize) -> Self {
+        Self { queue_events, senders: Mutex::default() }
+    }
+
     /// Hands an event to all that are subscribed. `encode` is called only if there is one.
     pub fn publish<E>(&self, channel: &str, encode: impl FnOnce() -> Result<Utf8Bytes, E>) -> Result<(), E> {
         let senders = self.senders();
@@ -60,7 +65,7 @@ impl Channels {
         if senders.len() == CHANNELS_MAX {
             return Err(SubscribeError::Process);
         }
-        let (sender, receiver) = channel(QUEUE_EVENTS_MAX);
+        let (sender, receiver) = channel(self.queue_events);
         senders.insert(name.to_owned(), sender);
         Ok(receiver)
     }
@@ -143,6 +148,8 @@ impl Subscriptions {
 mod tests {
     use super::*;
 
+    const QUEUE_EVENTS: usize = 64;
+
     fn publish(channels: &Channels, channel: &str, text: &'static str) {
         channels
             .publish(channel, || Ok::<_, std::convert::Infallible>(Utf8Bytes::from_static(text)))
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn each_session_gets_what_it_subscribed_to_in_order() {
-        let channels = Arc::new(Channels::default());
+        let channels = Arc::new(Channels::new(QUEUE_EVENTS));
         let mut one = Subscriptions::new(Arc::clone(&channels));
         let mut both = Subscriptions::new(Arc::clone(&channels));
         one.add("A.trade").expect("room");
@@ -180,10 +187,10 @@ mod tests {
 
     #[test]
     fn a_session_too_far_behind_is_told_and_one_at_the_bound_is_not() {
-        let channels = Arc::new(Channels::default());
+        let channels = Arc::new(Channels::new(QUEUE_EVENTS));
         let mut slow = Subscriptions::new(Arc::clone(&channels));
         slow.add("A.trade").expect("room");
-        (0..QUEUE_EVENTS_MAX).for_each(|_| publish(&channels, "A.trade", "x"));
+        (0..QUEUE_EVENTS).for_each(|_| publish(&channels, "A.trade", "x"));
         assert!(slow.next_ready().expect("at the bound").is_some());
         (0..2).for_each(|_| publish(&channels, "A.trade", "x"));
         assert_eq!(slow.next_ready(), Err(Lagged));
@@ -191,13 +198,13 @@ mod tests {
 
     #[test]
     fn an_event_that_nobody_asked_for_is_not_encoded() {
-        let channels = Channels::default();
+        let channels = Channels::new(QUEUE_EVENTS);
         channels.publish("A.trade", || -> Result<_, ()> { panic!("encoded") }).expect("not encoded");
     }
 
     #[test]
     fn a_session_is_bounded_in_channels() {
-        let mut session = Subscriptions::new(Arc::default());
+        let mut session = Subscriptions::new(Arc::new(Channels::new(QUEUE_EVENTS)));
         for number in 0..SESSION_CHANNELS_MAX {
             session.add(&format!("T{number}.trade")).expect("room");
         }

@@ -64,10 +64,11 @@ mod tests {
     use protocol::ServerMessage;
 
     use super::*;
+    use crate::channels::Channels;
 
     #[test]
     fn good_channels_are_acknowledged_and_wildcards_rejected() {
-        let mut subscriptions = Subscriptions::new(Arc::default());
+        let mut subscriptions = Subscriptions::new(Arc::new(Channels::new(64)));
         let text = r#"{"type":"subscribe","data":{"channels":["A.trade","*","B.trade"]}}"#;
         let answer = answer(text, &mut subscriptions);
         let Ok(ServerMessage::SubscriptionAck(ack)) = ServerMessage::parse(&answer) else {
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn every_other_message_has_the_gateway_s_answer() {
-        let mut subscriptions = Subscriptions::new(Arc::default());
+        let mut subscriptions = Subscriptions::new(Arc::new(Channels::new(64)));
         answer(r#"{"type":"subscribe","data":{"channels":["A.trade"]}}"#, &mut subscriptions);
         let gone = answer(r#"{"type":"unsubscribe","data":{"channels":["A.trade"]}}"#, &mut subscriptions);
         assert!(

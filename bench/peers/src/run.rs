@@ -35,7 +35,7 @@ where
         let listener = listen(arguments.listen).with_context(|| {
             format!("cannot listen on {}: choose another with --listen", arguments.listen)
         })?;
-        let channels = Arc::new(Channels::default());
+        let channels = Arc::new(Channels::new(arguments.queue_events));
         let feed = feed::run(consumer, &channels);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

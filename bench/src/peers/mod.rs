@@ -25,6 +25,10 @@ use crate::server::Server;
 
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// What the gateway keeps for a session.
+const QUEUE_EVENTS: u32 = 4096;
+/// With many channels, each of which has few events: their queues' memory is made at once.
+const QUEUE_EVENTS_OF_MANY: u32 = 64;
 /// librdkafka's own default, in milliseconds.
 const FETCH_WAIT_MS_DEFAULT: u32 = 500;
 
@@ -54,6 +58,8 @@ pub struct PeerPlan {
     pub rate: f64,
     /// Length of a message, for the one that makes its own.
     pub payload: usize,
+    /// Channels that are subscribed to.
+    pub channels: usize,
     /// Its CPU.
     pub cpu: Option<usize>,
 }
@@ -118,7 +124,7 @@ impl Peer {
         let mut files = Vec::new();
         let arguments = match plan.name {
             PeerName::TokioTungstenite | PeerName::Fastwebsockets => {
-                rust_arguments(&listen, cluster, fetch_wait_ms)
+                rust_arguments(plan, &listen, cluster, fetch_wait_ms)
             }
             PeerName::Ceiling => ceiling_arguments(plan, &listen),
             PeerName::Centrifugo => {
@@ -173,9 +179,15 @@ impl Peer {
     }
 }
 
-fn rust_arguments(listen: &str, cluster: &Cluster, fetch_wait_ms: u32) -> Vec<OsString> {
-    let wait = format!("fetch.wait.max.ms={fetch_wait_ms}");
-    ["--listen", listen, "--brokers", cluster.bootstrap(), "--kafka-property", &wait].map(Into::into).into()
+fn rust_arguments(plan: &PeerPlan, listen: &str, cluster: &Cluster, fetch_wait_ms: u32) -> Vec<OsString> {
+    let queue_events = if plan.channels == 1 { QUEUE_EVENTS } else { QUEUE_EVENTS_OF_MANY };
+    let (queue_events, wait) = (queue_events.to_string(), format!("fetch.wait.max.ms={fetch_wait_ms}"));
+    let words = ["--listen", listen, "--brokers", cluster.bootstrap()];
+    words
+        .into_iter()
+        .chain(["--kafka-property", &wait, "--queue-events", &queue_events])
+        .map(Into::into)
+        .collect()
 }
 
 fn ceiling_arguments(plan: &PeerPlan, listen: &str) -> Vec<OsString> {

@@ -188,3 +188,93 @@ fn typical(rounds: &[Round]) -> Option<usize> {
     order.sort_by(|one, other| cpu(one).total_cmp(&cpu(other)));
     order.get(order.len().checked_sub(1)? / 2).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(server: &str, cpu_us: Option<f64>, p99: u64, lost: u64) -> Measurement {
+        let machine = serde_json::json!({
+            "kernel": "6", "cpu_model": "a CPU", "cpus": 2, "generator_cpus": [0], "server_cpu": 1,
+            "receiver_billed_to": "the sender's CPU"
+        });
+        let mut measurement: Measurement = serde_json::from_value(serde_json::json!({
+            "scenario": "fanout", "server_name": server, "connections": 1, "established": 1, "expected": 1_000,
+            "delivered": 1_000 - lost, "lost": lost, "duplicated": 0, "reordered": 0, "gaps": 0, "refused": 0,
+            "failed": 0, "closed_by_server": 0, "unrequested": 0, "unreadable": 0, "errors": 0, "unsequenced": 0,
+            "held_s": 1.0, "asked_per_s": 1_000.0, "deliveries_per_s": 1_000.0,
+            "latency_ms": {"p50": 1, "p90": 1, "p99": p99, "p999": p99, "max": p99},
+            "timestamps_in_the_future": 0,
+            "server": {
+                "cpu_cores": cpu_us.map(|cpu| cpu / 1_000.0), "cpu_us_per_delivery": cpu_us,
+                "rss_bytes": 1_000, "private_bytes": 1_000, "bytes_per_session": 1.0
+            },
+            "frames_per_send": null, "flush_window_ms_max": null, "poll_to_socket_ms": null, "handshakes_per_s": 1.0,
+            "cpu_us_per_handshake": null, "generator": {"cpu_cores": 0.0001}, "produced": null, "interrupted": false,
+            "passed": false, "reasons": [], "notes": [], "causes": [], "command": "", "configuration": "",
+            "machine": machine, "series": [], "latency_distribution": []
+        }))
+        .expect("every field");
+        measurement.judge();
+        measurement
+    }
+
+    fn round(gateway: (f64, u64, u64), peer: (f64, u64, u64)) -> Round {
+        Round {
+            gateway: measurement("gateway", Some(gateway.0), gateway.1, gateway.2),
+            peer: measurement("peer", Some(peer.0), peer.1, peer.2),
+        }
+    }
+
+    #[test]
+    fn ratios_are_of_neighbouring_rounds_and_the_typical_one_is_in_the_middle() {
+        // The machine was three times as slow in the second round, for both.
+        let rounds = vec![
+            round((4.0, 10, 0), (8.0, 20, 0)),
+            round((12.0, 30, 0), (20.0, 30, 0)),
+            round((3.0, 0, 0), (10.0, 9, 0)),
+        ];
+        let comparison = Comparison::of("peer", rounds).expect("rounds");
+        let Ratios { cpu_us_per_delivery, latency_p99, rss } = comparison.ratio;
+        assert_eq!(cpu_us_per_delivery, Some(Spread { min: 0.3, median: 0.5, max: 0.6 }));
+        assert_eq!(
+            latency_p99,
+            Some(Spread { min: 0.5, median: 0.75, max: 1.0 }),
+            "a p99 of zero has no ratio"
+        );
+        assert_eq!(rss, Some(Spread { min: 1.0, median: 1.0, max: 1.0 }));
+        assert_eq!(comparison.typical_round, 0);
+        assert!(comparison.summary().contains("250,000"), "1,000 deliveries/s on 0.004 cores");
+    }
+
+    #[test]
+    fn what_the_peer_loses_is_told_and_fails_nothing() {
+        let comparison = Comparison::of("peer", vec![round((4.0, 1, 0), (4.0, 1, 7))]).expect("a round");
+        assert!(comparison.passed());
+        let summary = comparison.summary();
+        assert!(summary.contains("Round 1, peer: events lost: 7") && summary.contains("PASSED"), "{summary}");
+    }
+
+    #[test]
+    fn one_round_in_which_the_gateway_lost_an_event_fails_all() {
+        let rounds = vec![round((4.0, 1, 0), (4.0, 1, 0)), round((5.0, 1, 1), (4.0, 1, 0))];
+        let comparison = Comparison::of("peer", rounds).expect("rounds");
+        assert!(!comparison.passed());
+        assert_eq!(comparison.gateway.reasons, ["Round 2, gateway: events lost: 1"]);
+        let json = serde_json::to_value(&comparison).expect("JSON");
+        assert_eq!(
+            (&json["scenario"], &json["passed"], &json["peer"]),
+            (&"compare".into(), &false.into(), &"peer".into())
+        );
+        assert_eq!(json["ratio"]["cpu_us_per_delivery"]["min"], 1.0);
+    }
+
+    #[test]
+    fn a_side_without_a_process_has_no_ratio_of_cpu() {
+        let gateway = measurement("gateway", None, 1, 0);
+        let comparison =
+            Comparison::of("peer", vec![Round { gateway: gateway.clone(), peer: gateway }]).expect("a round");
+        assert_eq!(comparison.ratio.cpu_us_per_delivery, None);
+        assert!(Comparison::of("peer", Vec::new()).is_none());
+    }
+}

@@ -46,6 +46,7 @@ pub fn run(arguments: &CompareArguments, stop: &AtomicBool) -> Result<Option<Com
             connections: arguments.load.connections,
             rate: arguments.rate(),
             payload: arguments.load.payload,
+            channels: workload.plan.channels.len(),
             cpu: arguments.host.server_cpu.or(machine::allowed_cpus().last().copied()),
         };
         let peer = measure_peer(arguments, &plan, &machine, stop)?;
