@@ -9,7 +9,7 @@ use bench::args::{Arguments, LaunchArguments, OutputFlags, Scenario};
 use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
 use bench::run::{RunError, worker};
-use bench::scenarios::{capacity, compare, fanout, filtered, sustained};
+use bench::scenarios::{capacity, compare, fanout, filtered, idle, storm, sustained};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -54,6 +54,20 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
         }
         Scenario::Fanout(arguments) => show(&fanout::run(arguments, stop)?, &arguments.output),
         Scenario::Filtered(arguments) => show(&filtered::run(arguments, stop)?, &arguments.output),
+        Scenario::Idle(arguments) => {
+            let idleness = idle::run(arguments, stop)?;
+            print!("{}", idleness.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &idleness))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &idleness.page()))?;
+            Ok(idleness.passed())
+        }
+        Scenario::Storm(arguments) => {
+            let weather = storm::run(arguments, stop)?;
+            print!("{}", weather.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &weather))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &weather.page()))?;
+            Ok(weather.passed())
+        }
         Scenario::Capacity(arguments) => {
             let climb = capacity::run(arguments, stop)?;
             print!("{}", climb.summary());

@@ -161,13 +161,7 @@ pub struct LaunchArguments {
 impl LoadFlags {
     /// `token` is the longest of the run.
     pub fn check(&self, token: &str) -> Result<(), String> {
-        let payload_min = payload_bytes_min(token);
-        if self.payload < payload_min {
-            let payload = self.payload;
-            return Err(format!(
-                "--payload is {payload}, but an envelope, a timestamp and a count are {payload_min} bytes: give at least {payload_min}"
-            ));
-        }
+        check_payload(self.payload, token)?;
         if self.processes > self.connections {
             return Err(format!("--processes is {}: more than there are sessions", self.processes));
         }
@@ -210,6 +204,17 @@ impl CapacityArguments {
     }
 }
 
+/// `token` is the longest of the run.
+pub(super) fn check_payload(payload: usize, token: &str) -> Result<(), String> {
+    let payload_min = payload_bytes_min(token);
+    if payload >= payload_min {
+        return Ok(());
+    }
+    Err(format!(
+        "--payload is {payload}, but an envelope, a timestamp and a count are {payload_min} bytes: give at least {payload_min}"
+    ))
+}
+
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -231,14 +236,14 @@ fn factor(text: &str) -> Result<f64, String> {
     }
 }
 
-fn payload(text: &str) -> Result<usize, String> {
+pub(super) fn payload(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(bytes) if bytes <= PAYLOAD_BYTES_MAX => Ok(bytes),
         _ => Err(format!("write bytes, at most {PAYLOAD_BYTES_MAX}")),
     }
 }
 
-fn measured_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn measured_duration(text: &str) -> Result<Duration, String> {
     let allowed = Duration::from_secs(1)..=DURATION_MAX;
     let duration = duration(text)?;
     if allowed.contains(&duration) { Ok(duration) } else { Err("write 1s to 1h".to_owned()) }

@@ -1,7 +1,9 @@
 //! The command line and the environment, validated. The only reader of both; a flag wins over its variable.
 
 mod compare;
+mod idle;
 mod measured;
+mod storm;
 mod sustained;
 
 use std::time::Duration;
@@ -9,10 +11,12 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 pub use compare::{CompareArguments, ComparedScenario};
+pub use idle::IdleArguments;
 pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
     OutputFlags, TOKEN,
 };
+pub use storm::StormArguments;
 pub use sustained::{SubscriptionMode, SustainedArguments};
 
 const CONNECTIONS_MAX: u64 = 1 << 20;
@@ -41,6 +45,10 @@ pub enum Scenario {
     Fanout(FanoutArguments),
     /// Measures many tokens, each session on one of them.
     Filtered(FilteredArguments),
+    /// Measures the memory and the CPU of sessions that hear nothing and say nothing.
+    Idle(IdleArguments),
+    /// Measures what it takes when most sessions drop and come back at once, and what those feel that stay.
+    Storm(StormArguments),
     /// Climbs until a limit breaks, and tells the knee.
     Capacity(CapacityArguments),
     /// Measures the gateway and another server in turn on the same work.
@@ -62,6 +70,8 @@ impl Arguments {
             Scenario::Sustained(arguments) => arguments.check(),
             Scenario::Fanout(arguments) => arguments.check(),
             Scenario::Filtered(arguments) => arguments.check(),
+            Scenario::Idle(_) => Ok(()),
+            Scenario::Storm(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
             Scenario::Compare(arguments) => arguments.check(),
             Scenario::Launch(_) | Scenario::Worker => Ok(()),

@@ -102,6 +102,17 @@ impl ProducerContext for Fates {
     }
 }
 
+impl Produced {
+    /// Of two producers.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            acknowledged: self.acknowledged + other.acknowledged,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
 impl Producer {
     /// Connects and begins at once.
     pub fn start(bootstrap: &str, plan: ProducerPlan) -> Result<Self, HostError> {

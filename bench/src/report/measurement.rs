@@ -164,7 +164,8 @@ impl Measurement {
                 grouped(asked.round() as u64)
             ));
         }
-        if let Some(server) = self.server.cpu_cores.filter(|server| *server < self.generator.cpu_cores) {
+        let is_busier = |server: &f64| self.asked_per_s.is_some() && *server < self.generator.cpu_cores;
+        if let Some(server) = self.server.cpu_cores.filter(is_busier) {
             self.notes.push(format!(
                 "The generator was busier ({:.3} cores) than the server ({server:.3}): this is no ceiling of the server.",
                 self.generator.cpu_cores

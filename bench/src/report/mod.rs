@@ -3,6 +3,7 @@
 mod audited;
 pub mod comparison;
 pub mod measurement;
+pub mod storm;
 
 use std::fmt::Write as _;
 use std::io;

@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// USER_HZ: the unit of the times in /proc/PID/stat, 1/100 s on every architecture of Linux that io_uring runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Memory of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// All that is resident.
     pub rss_bytes: u64,

@@ -1,0 +1,99 @@
+//! The flags of `storm`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::measured::{HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate};
+use super::{connections, duration, ramp_rate};
+
+/// The flags of `storm`.
+#[derive(Args, Clone, Debug)]
+pub struct StormArguments {
+    /// Sessions.
+    #[arg(long, default_value = "12000", value_parser = connections)]
+    pub connections: usize,
+    /// Of these, those that stay and receive all the time; the others drop and come back.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = connections)]
+    pub staying: usize,
+    /// Events per second of those that stay; each goes to all of them.
+    #[arg(long, default_value = "5", value_parser = rate)]
+    pub rate: f64,
+    /// How often the others drop and come back.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub storms: u32,
+    /// Connections per second of those that come back [default: as fast as the generator can].
+    #[arg(long, value_name = "RATE", value_parser = ramp_rate)]
+    pub storm_rate: Option<f64>,
+    /// Length of a message as a client gets it, in bytes.
+    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
+    pub payload: usize,
+    /// How long the calm before the storms is measured: seconds, or 90s, 5m.
+    #[arg(long, default_value = "20", value_parser = measured_duration)]
+    pub duration: Duration,
+    /// Connections per second while the sessions are opened at first.
+    #[arg(long, default_value = "2000", value_parser = ramp_rate)]
+    pub ramp_rate: f64,
+    /// The longest that a session may take from its connect to its subscription_ack.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub connection_timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: HostFlags,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputFlags,
+}
+
+impl StormArguments {
+    /// What no flag can be checked for alone.
+    pub fn check(&self) -> Result<(), String> {
+        if self.staying >= self.connections {
+            let Self { staying, connections, .. } = self;
+            return Err(format!(
+                "--staying is {staying}: give less than --connections ({connections}), so that there are some to come back"
+            ));
+        }
+        check_payload(self.payload, TOKEN)
+    }
+
+    /// How many drop and come back in each storm.
+    pub fn returning(&self) -> usize {
+        self.connections - self.staying
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::args::{Arguments, Scenario};
+    use clap::Parser;
+
+    fn parse(line: &str) -> Result<Arguments, String> {
+        let words = ["odin-bench"].into_iter().chain(line.split_whitespace());
+        let arguments = Arguments::try_parse_from(words).map_err(|error| error.to_string())?;
+        arguments.check()?;
+        Ok(arguments)
+    }
+
+    #[test]
+    fn the_documented_command_is_taken() {
+        let line = "storm --connections 12000 --staying 1000 --rate 5 --storm-rate 5000 --json out.json";
+        let Ok(Arguments { scenario: Scenario::Storm(arguments) }) = parse(line) else { panic!("{line}") };
+        assert_eq!((arguments.returning(), arguments.rate, arguments.storms), (11_000, 5.0, 3));
+        assert_eq!(arguments.storm_rate, Some(5_000.0));
+    }
+
+    #[test]
+    fn wrong_use_names_the_flag_and_what_is_allowed() {
+        for (line, says) in [
+            ("storm --connections 10 --staying 10", "less than --connections (10)"),
+            ("storm --staying 0", "1 to"),
+            ("storm --storms 0", "1..=100"),
+            ("storm --storm-rate 0", "connections per second"),
+            ("storm --payload 20", "give at least"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+}

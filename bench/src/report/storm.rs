@@ -1,0 +1,222 @@
+//! What `storm` comes to: the cost of a handshake and of a close, and what those felt that stayed.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::grouped;
+use super::measurement::Measurement;
+use crate::html::{self, Figure, HtmlInput};
+use crate::latency::{self, Latency, Percentiles};
+use crate::run::{Difference, Window};
+use crate::series::{LatencyDistribution, Sample};
+
+/// All are connected, and nobody comes or goes.
+#[derive(Clone, Debug)]
+pub struct Calm {
+    /// When it began.
+    pub began_at: Instant,
+    latency_ms: Option<Percentiles>,
+    latency_distribution: LatencyDistribution,
+    server_cpu_cores: Option<f64>,
+    samples: Vec<Sample>,
+}
+
+/// One time that sessions dropped and came back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Storm {
+    pub dropped: u64,
+    pub returned: u64,
+    pub lasted_s: f64,
+    pub close_cpu_s: Option<f64>,
+    pub handshake_cpu_s: Option<f64>,
+    pub is_close_apart: bool,
+    pub latency_ms: Option<Percentiles>,
+}
+
+/// The result: the storms together, beside the calm. Its fields are the keys of the JSON.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Storms {
+    #[serde(flatten)]
+    pub measurement: Measurement,
+    pub staying: u64,
+    pub returned: u64,
+    pub cpu_us_per_close: Option<f64>,
+    pub calm_latency_ms: Option<Percentiles>,
+    pub latency_p99_ratio: Option<f64>,
+    pub calm_server_cpu_cores: Option<f64>,
+    pub storms: Vec<Storm>,
+    #[serde(skip)]
+    calm: Calm,
+}
+
+impl Calm {
+    /// Of the window that has just ended.
+    pub fn of(window: &Window, latency: &Latency) -> Self {
+        let difference = window.difference();
+        Self {
+            began_at: window.began().at,
+            latency_ms: latency.percentiles(),
+            latency_distribution: latency::distribution(&latency.histogram()),
+            server_cpu_cores: difference.server_cpu.map(|cpu| difference.per_second(cpu.as_secs_f64())),
+            samples: window.samples().to_vec(),
+        }
+    }
+
+    /// Seconds of the server's CPU beyond what it would have used in a calm of that length.
+    pub fn beyond(&self, of: &Difference) -> Option<f64> {
+        let calm = self.server_cpu_cores? * of.lasted.as_secs_f64();
+        // The kernel counts CPU in steps of 10 ms: a short time may seem to have cost less than a calm.
+        Some((of.server_cpu?.as_secs_f64() - calm).max(0.0))
+    }
+}
+
+impl Storms {
+    /// With its verdict. The measurement is of the storms together.
+    pub fn of(mut measurement: Measurement, staying: u64, calm: Calm, storms: Vec<Storm>) -> Self {
+        let (returned, lasted_s) = storms.iter().fold((0, 0.0), |(returned, lasted_s), storm| {
+            (returned + storm.returned, lasted_s + storm.lasted_s)
+        });
+        let dropped: u64 = storms.iter().map(|storm| storm.dropped).sum();
+        let sum = |cpu: fn(&Storm) -> Option<f64>| storms.iter().map(cpu).sum::<Option<f64>>();
+        let us_each = |cpu_s: Option<f64>, count: u64| {
+            cpu_s.filter(|_| count > 0).map(|cpu_s| cpu_s * 1e6 / count as f64)
+        };
+        measurement.handshakes_per_s = if lasted_s > 0.0 { returned as f64 / lasted_s } else { 0.0 };
+        measurement.cpu_us_per_handshake = us_each(sum(|storm| storm.handshake_cpu_s), returned);
+        // Handshakes are most of it.
+        measurement.server.cpu_us_per_delivery = None;
+        let p99s = measurement.latency_ms.zip(calm.latency_ms);
+        let mut storms = Self {
+            staying,
+            returned,
+            cpu_us_per_close: us_each(sum(|storm| storm.close_cpu_s), dropped),
+            calm_latency_ms: calm.latency_ms,
+            // Latencies are known to a millisecond.
+            latency_p99_ratio: p99s.map(|(storm, calm)| storm.p99 as f64 / calm.p99.max(1) as f64),
+            calm_server_cpu_cores: calm.server_cpu_cores,
+            measurement,
+            storms,
+            calm,
+        };
+        storms.judge();
+        storms
+    }
+
+    fn judge(&mut self) {
+        let Measurement { audited, reasons, notes, server, generator, .. } = &mut self.measurement;
+        if self.storms.is_empty() {
+            reasons.push("no storm was seen to its end".to_owned());
+        }
+        if audited.delivered == 0 && audited.established > 0 {
+            reasons.push("nothing was delivered to those that stayed".to_owned());
+        }
+        let missing =
+            self.storms.iter().map(|storm| storm.dropped.saturating_sub(storm.returned)).sum::<u64>();
+        if missing > 0 {
+            reasons.push(format!("sessions that dropped and did not come back: {}", grouped(missing)));
+        }
+        if self.storms.iter().any(|storm| !storm.is_close_apart) {
+            notes.push(
+                "The server did not say that it had closed what dropped: closes may be in the cost of a handshake."
+                    .to_owned(),
+            );
+        }
+        if let Some(cores) = server.cpu_cores.filter(|cores| *cores < generator.cpu_cores) {
+            notes.push(format!(
+                "The generator was busier ({:.3} cores) than the server ({cores:.3}): the server could take more handshakes/s.",
+                generator.cpu_cores
+            ));
+        }
+        self.measurement.passed = self.measurement.reasons.is_empty();
+    }
+
+    /// Whether those that stayed got everything, and all others came back.
+    pub fn passed(&self) -> bool {
+        self.measurement.passed
+    }
+
+    /// The storms one by one, what they come to, and the measurement.
+    pub fn summary(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(vec!["storm", "came back", "seconds", "CPU us/close", "CPU us/handshake", "p99 ms"]);
+        for (number, storm) in self.storms.iter().enumerate() {
+            table.add_row([vec![(number + 1).to_string()], storm.cells()].concat());
+        }
+        let mut text = format!("{table}\n");
+        for (name, value) in self.rows() {
+            let _ = writeln!(text, "{name}: {value}");
+        }
+        text.push_str(&self.measurement.summary());
+        text
+    }
+
+    /// The page: calm and storms plotted together, on one time axis.
+    pub fn page(&self) -> HtmlInput {
+        let mut page = self.measurement.page();
+        let figure = |name: String, value: String| Figure { name, values: vec![value] };
+        let rows = self.rows().into_iter().map(|(name, value)| figure(name.to_owned(), value));
+        page.figures.splice(0..0, rows);
+        page.figures.extend(self.storms.iter().enumerate().map(|(number, storm)| {
+            let [returned, seconds, close, handshake, p99] = &storm.cells()[..] else {
+                unreachable!("a storm has five cells")
+            };
+            figure(
+                format!("storm {}", number + 1),
+                format!(
+                    "{returned} came back in {seconds} s, CPU us per close {close}, per handshake {handshake}, p99 {p99} ms"
+                ),
+            )
+        }));
+        for run in &mut page.runs {
+            run.name = "storms".to_owned();
+        }
+        page.runs.insert(
+            0,
+            html::Run {
+                name: "calm".to_owned(),
+                series: self.calm.samples.clone(),
+                latency: self.calm.latency_distribution.clone(),
+            },
+        );
+        page
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let p99 = |latency: Option<Percentiles>| optional(latency.map(|latency| latency.p99.to_string()));
+        let us = |value: Option<f64>| optional(value.map(|us| format!("{us:.1}")));
+        let ratio = self.latency_p99_ratio.map(|ratio| format!("{ratio:.2}"));
+        let Measurement { latency_ms, cpu_us_per_handshake, handshakes_per_s, .. } = &self.measurement;
+        vec![
+            ("sessions that came back, all storms", grouped(self.returned)),
+            ("handshakes/s in a storm", grouped(handshakes_per_s.round() as u64)),
+            ("CPU us per handshake: accept, upgrade, subscribe", us(*cpu_us_per_handshake)),
+            ("CPU us per close", us(self.cpu_us_per_close)),
+            ("p99 ms of those that stayed, in the calm", p99(self.calm_latency_ms)),
+            ("p99 ms of those that stayed, in the storms", p99(*latency_ms)),
+            ("storms over calm", optional(ratio)),
+        ]
+    }
+}
+
+impl Storm {
+    fn cells(&self) -> Vec<String> {
+        let us_each = |cpu_s: Option<f64>, count: u64| match cpu_s.filter(|_| count > 0) {
+            Some(cpu_s) => format!("{:.1}", cpu_s * 1e6 / count as f64),
+            None => "-".to_owned(),
+        };
+        vec![
+            grouped(self.returned),
+            format!("{:.2}", self.lasted_s),
+            us_each(self.close_cpu_s, self.dropped),
+            us_each(self.handshake_cpu_s, self.returned),
+            self.latency_ms.map_or("-".to_owned(), |latency| latency.p99.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,201 @@
+//! Most sessions drop at once and come straight back, several times; the others stay and receive all the while.
+//!
+//! - Calm: all are connected, those that will drop on a silent channel. Its latency and its CPU are what a storm is compared with.
+//! - Drop: their connections are reset; then it is waited for until the server counts only the others. So what its closes cost is known
+//!   apart, and is not in the cost of a handshake.
+//! - Return: an open loop, as fast as this thread can, from the connect to the acknowledgement of the subscription. What is measured runs
+//!   from the first connect to the last acknowledgement; latencies alone a little longer, so that an event that was due by then counts.
+//! - Proof: at last the silent channel speaks, and every session that came back has to hear it.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crate::args::{StormArguments, TOKEN};
+use crate::host::producer::{Produced, Producer, ProducerPlan, gateway_value_bytes};
+use crate::latency::Latency;
+use crate::machine::{self, clock_ms};
+use crate::measure::memory;
+use crate::report::measurement::{Findings, Measurement};
+use crate::report::storm::{Calm, Storm, Storms};
+use crate::run::{Difference, Plan, Run, RunError, Watch};
+use crate::scenarios::{SILENT_TOKEN, channel};
+use crate::series::Sample;
+use crate::server::{Server, ServerPoll};
+use crate::stage::Stage;
+use crate::subscriptions;
+
+const WARM_UP: Duration = Duration::from_secs(2);
+/// The server's own picture may be a second old, and so may ours of it.
+const AGREEMENT_MAX: Duration = Duration::from_secs(5);
+/// Latencies are recorded for so long after the last acknowledgement.
+const AFTERMATH: Duration = Duration::from_millis(250);
+/// Events per second of the silent channel when it speaks, and how long; the audit's allowance for clocks included.
+const PROOF_RATE: f64 = 2.0;
+const PROOF: Duration = Duration::from_secs(3);
+const GRACE_MAX: Duration = Duration::from_secs(15);
+
+/// What is measured of all storms together.
+#[derive(Default)]
+struct Measured {
+    storms: Vec<Storm>,
+    windows: Vec<Difference>,
+    latency: Latency,
+    samples: Vec<Sample>,
+}
+
+/// Runs it until its end or until `stop`.
+pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunError> {
+    machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let stage = Stage::set(&arguments.host, arguments.connections)?;
+    let memory_before = memory(&stage.server)?;
+    let watch = Watch::Server { poll: ServerPoll::start(&stage.server)?, pid: stage.server.pid };
+    let mut run = Run::new(plan(arguments, &stage.server), watch, stop)?;
+    run.ramp()?;
+    let ramp = run.mark().since(run.window.began());
+    let producer = produce(arguments, &stage, TOKEN, arguments.rate)?;
+    run.warm_up(WARM_UP)?;
+    run.hold(arguments.duration)?;
+    let calm = Calm::of(&run.window, &run.ledger.latency);
+    let Measured { storms, windows, latency, samples } = weather(arguments, &calm, &mut run)?;
+    let proof = prove(arguments, &stage, &mut run)?;
+    let memory_now = memory(&stage.server)?;
+    run.grace(GRACE_MAX)?;
+    let produced = [producer, proof].into_iter().flatten().map(Producer::stop).reduce(Produced::plus);
+    run.ledger.latency = latency;
+    let mut harvest = run.harvest();
+    let window = together(&windows);
+    (harvest.lasted, harvest.delivered) = (window.lasted, window.delivered);
+    (harvest.generator_cpu, harvest.samples) = (window.generator_cpu, samples);
+    // A session that came back is still the same session.
+    harvest.audited.established -= storms.iter().map(|storm| storm.returned).sum::<u64>();
+    let measurement = Measurement::of(Findings {
+        scenario: "storm".to_owned(),
+        server_name: stage.server.name.clone(),
+        // A storm is too short for deliveries per second: the audit tells whether all came.
+        asked_per_s: None,
+        harvest,
+        ramp,
+        window,
+        memory: memory_before.zip(memory_now),
+        produced,
+        configuration: stage.configuration.clone(),
+        machine: stage.machine.clone(),
+        interrupted: run.is_stopped(),
+    });
+    run.close()?;
+    stage.strike()?;
+    Ok(Storms::of(measurement, arguments.staying as u64, calm, storms))
+}
+
+/// The first sessions stay.
+fn plan(arguments: &StormArguments, server: &Server) -> Plan {
+    let channels = vec![channel(TOKEN), channel(SILENT_TOKEN)];
+    let each = subscriptions::in_turn(server.dialect, &channels, channels.len());
+    let of = |number: usize| &each[usize::from(number >= arguments.staying)];
+    Plan {
+        target: server.target.clone(),
+        connections: arguments.connections,
+        ramp_rate: arguments.ramp_rate,
+        timeout: arguments.connection_timeout,
+        sources: Vec::new(),
+        subscriptions: (0..arguments.connections).map(|number| of(number).clone()).collect(),
+        channels,
+    }
+}
+
+/// `None` when somebody else publishes.
+fn produce(
+    arguments: &StormArguments,
+    stage: &Stage,
+    token: &str,
+    rate_per_s: f64,
+) -> Result<Option<Producer>, RunError> {
+    let Some(bootstrap) = stage.bootstrap() else { return Ok(None) };
+    let plan = ProducerPlan {
+        rate_per_s,
+        tokens: vec![token.to_owned()],
+        channel_header: None,
+        value_bytes: gateway_value_bytes(arguments.payload, token),
+    };
+    Ok(Some(Producer::start(bootstrap, plan)?))
+}
+
+/// All storms, or those until the end of the run.
+fn weather(arguments: &StormArguments, calm: &Calm, run: &mut Run<'_>) -> Result<Measured, RunError> {
+    let mut measured = Measured::default();
+    for _ in 0..arguments.storms {
+        run.await_agreement(AGREEMENT_MAX)?;
+        if run.is_stopped() || run.ledger.tally.active == 0 {
+            break;
+        }
+        let (storm, window) = storm(arguments, calm, run)?;
+        // One that was cut short tells nothing.
+        if run.is_stopped() {
+            break;
+        }
+        let latency = std::mem::take(&mut run.ledger.latency);
+        measured.latency.add(&latency);
+        measured.storms.push(Storm { latency_ms: latency.percentiles(), ..storm });
+        measured.windows.push(window);
+        let began_s = (run.window.began().at - calm.began_at).as_secs_f64();
+        let shifted =
+            run.window.samples().iter().map(|sample| Sample { at_s: began_s + sample.at_s, ..*sample });
+        measured.samples.extend(shifted);
+    }
+    Ok(measured)
+}
+
+/// One storm, but for its latencies, and what was while they came back.
+fn storm(
+    arguments: &StormArguments,
+    calm: &Calm,
+    run: &mut Run<'_>,
+) -> Result<(Storm, Difference), RunError> {
+    let (before, active) = (run.mark(), run.ledger.tally.active);
+    run.drop_from(arguments.staying)?;
+    let dropped = active - run.ledger.tally.active;
+    let is_close_apart = run.await_agreement(AGREEMENT_MAX)?;
+    let closed = run.mark();
+    let established = run.ledger.tally.established;
+    run.begin_window();
+    let began = Instant::now();
+    run.return_from(arguments.staying, arguments.storm_rate)?;
+    let window = run.mark().since(run.window.began());
+    let ended = run.ledger.established_last.map_or(began, |last| last.max(began));
+    run.turn_for(AFTERMATH)?;
+    run.end_window();
+    let storm = Storm {
+        dropped,
+        returned: run.ledger.tally.established - established,
+        lasted_s: (ended - began).as_secs_f64(),
+        close_cpu_s: calm.beyond(&closed.since(&before)),
+        handshake_cpu_s: calm.beyond(&window),
+        is_close_apart,
+        latency_ms: None,
+    };
+    Ok((storm, window))
+}
+
+/// Lets the silent channel speak, when we publish.
+fn prove(arguments: &StormArguments, stage: &Stage, run: &mut Run<'_>) -> Result<Option<Producer>, RunError> {
+    if run.is_stopped() {
+        return Ok(None);
+    }
+    // Its first event is owed by all, because they are live by now.
+    run.ledger.audit.begin_window(clock_ms());
+    let producer = produce(arguments, stage, SILENT_TOKEN, PROOF_RATE)?;
+    if producer.is_some() {
+        run.turn_for(PROOF)?;
+    }
+    Ok(producer)
+}
+
+fn together(windows: &[Difference]) -> Difference {
+    Difference {
+        lasted: windows.iter().map(|window| window.lasted).sum(),
+        generator_cpu: windows.iter().map(|window| window.generator_cpu).sum(),
+        server_cpu: windows.iter().map(|window| window.server_cpu).sum(),
+        delivered: windows.iter().map(|window| window.delivered).sum(),
+        exposition: None,
+    }
+}
