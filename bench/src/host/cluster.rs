@@ -51,7 +51,18 @@ impl Cluster {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap).set("client.id", "odin-bench");
         let admin: AdminClient<DefaultClientContext> = config.create().map_err(because)?;
-        let topics = TOPICS.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)));
+        let metadata =
+            admin.inner().fetch_metadata(None, ADMIN_TIMEOUT).map_err(|error| HostError::Kafka {
+                what: format!("{bootstrap} does not answer: give --brokers of a cluster that runs"),
+                error,
+            })?;
+        let is_missing = |name: &&str| metadata.topics().iter().all(|topic| topic.name() != *name);
+        let topics: Vec<_> = TOPICS.into_iter().filter(is_missing).collect();
+        let topics: Vec<_> =
+            topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))).collect();
+        if topics.is_empty() {
+            return Ok(Self { bootstrap: bootstrap.to_owned(), mock: None });
+        }
         let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
         for outcome in block_on(admin.create_topics(&topics, &options)).map_err(because)? {
             match outcome {
@@ -73,5 +84,18 @@ impl Cluster {
     /// Whether it is the mock, whose consumers have to ask often.
     pub fn is_mock(&self) -> bool {
         self.mock.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mock cannot create topics: asked to, it does not answer.
+    #[test]
+    fn a_cluster_that_has_the_topics_is_not_asked_to_create_any() {
+        let hosted = Cluster::host(1).expect("a mock cluster");
+        let found = Cluster::at(hosted.bootstrap()).expect("the same cluster");
+        assert_eq!((found.bootstrap(), found.is_mock()), (hosted.bootstrap(), false));
     }
 }

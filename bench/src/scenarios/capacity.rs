@@ -257,6 +257,10 @@ impl Climb {
     fn verdict(&self) -> String {
         let (p99, cpu) = (self.p99_ms_max, self.cpu_cores_max);
         match self.knee_per_s {
+            Some(knee) if self.steps.iter().all(|step| step.broke.is_none()) => format!(
+                "No limit broke: the knee is above {} deliveries/s (limits: p99 {p99} ms, {cpu} cores, no loss).",
+                grouped(knee.round() as u64)
+            ),
             Some(knee) => format!(
                 "The knee: {} deliveries/s (limits: p99 {p99} ms, {cpu} cores, no loss).",
                 grouped(knee.round() as u64)
