@@ -22,8 +22,8 @@ pub const SENDS_PER_SLICE: usize = 512;
 pub const SLICE_DURATION: Duration = Duration::from_millis(1);
 /// Handshakes answered in a turn. One costs about 35 us, so a storm of them takes a millisecond of each turn, not all of it.
 pub const HANDSHAKES_PER_TURN: usize = 32;
-/// Records taken from Kafka in a turn.
-pub const RECORDS_PER_TURN: usize = 256;
+/// Records taken from Kafka in a turn. Few, so that the first of a burst are in their sockets before the last are framed.
+pub const RECORDS_PER_TURN: usize = 32;
 /// Timers that fire in a turn: after a pause of the machine everyone's ping is due at once.
 pub const TIMERS_PER_TURN: usize = 512;
 /// The longest sleep of an idle shard: what a missed wake-up costs at most.
