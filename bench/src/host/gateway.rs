@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::HostError;
 use super::child::{Program, RunningProgram, free_port, log_path};
 use super::cluster::{Cluster, FETCH_WAIT_MS};
+use super::producer::TOPIC;
 use crate::client::dialect::Dialect;
 use crate::client::target::Target;
 use crate::server::Server;
@@ -120,6 +121,8 @@ fn environment(plan: &GatewayPlan, cluster: &Cluster, port: u16) -> Vec<(String,
         variables.push(("WS_MAX_CONNECTIONS", plan.connections.to_string()));
     }
     if cluster.is_mock() {
+        // The scenarios publish to one topic, and so much is what a peer reads, too.
+        variables.push(("KAFKA_TOPICS", TOPIC.to_owned()));
         variables.push(("KAFKA_PROPERTIES", format!("fetch.wait.max.ms={FETCH_WAIT_MS}")));
     }
     let asked = |name: &str| plan.environment.iter().any(|(asked, _)| asked == name);
@@ -165,8 +168,9 @@ mod tests {
                 .collect()
         };
         let brokers = format!("KAFKA_BROKERS={}", cluster.bootstrap());
-        let wait = "KAFKA_PROPERTIES=fetch.wait.max.ms=5";
-        assert_eq!(names(&plan(100, &[])), [brokers.as_str(), "WS_ADDR=127.0.0.1:7", "WS_CPU_LIMIT=1", wait]);
+        let fixed = ["WS_ADDR=127.0.0.1:7", "WS_CPU_LIMIT=1", "KAFKA_TOPICS=odin.trades"];
+        let wait = "KAFKA_PROPERTIES=fetch.wait.max.ms=20";
+        assert_eq!(names(&plan(100, &[])), [&[brokers.as_str()], &fixed[..], &[wait]].concat());
         let asked = plan(19_000, &[("WS_CPU_LIMIT", "2"), ("LOG_LEVEL", "debug")]);
         let variables = names(&asked);
         assert!(variables.contains(&"WS_MAX_CONNECTIONS=19000".to_owned()), "{variables:?}");
