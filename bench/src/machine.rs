@@ -123,6 +123,19 @@ fn receiver_billed_to(rps_cpus: &str) -> String {
     }
 }
 
+/// How often a connect of this machine found a queue of accept(2) full, since the machine started (ListenOverflows of netstat(8)).
+pub fn accept_queue_overflows() -> Option<u64> {
+    tcp_counter(&std::fs::read_to_string("/proc/net/netstat").ok()?, "ListenOverflows")
+}
+
+/// A line of names, then one of values, both with the same first word.
+fn tcp_counter(netstat: &str, name: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_ascii_whitespace().zip(values.split_ascii_whitespace());
+    pairs.find(|(found, _)| *found == name)?.1.parse().ok()
+}
+
 /// CPU time of this process so far, all threads.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -148,6 +161,14 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_there_is_refused() {
         assert!(pin(100_000).expect_err("no such CPU").to_string().contains("CPU 100000"));
+    }
+
+    #[test]
+    fn a_counter_of_tcp_is_found_by_its_name() {
+        let netstat = "IpExt: InNoRoutes\nIpExt: 7\nTcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 42 43\n";
+        assert_eq!(tcp_counter(netstat, "ListenOverflows"), Some(42));
+        assert_eq!((tcp_counter(netstat, "InNoRoutes"), tcp_counter("", "ListenOverflows")), (None, None));
+        assert!(accept_queue_overflows().is_some());
     }
 
     #[test]

@@ -157,6 +157,12 @@ impl Audit {
         self.channels.end_window();
     }
 
+    /// Live sessions from number `first` on that have seen nothing since they subscribed.
+    pub fn deaf_from(&self, first: usize) -> u64 {
+        let sessions = self.sessions[first..].iter();
+        sessions.filter(|session| session.is_live() && session.spans().next().is_none()).count() as u64
+    }
+
     /// How many events of the window are still owed to sessions that live: they are under way, or lost. After
     /// `end_window` it only falls. Walks all sessions and channels.
     pub fn outstanding(&self) -> u64 {

@@ -270,4 +270,5 @@ fn a_session_that_came_back_to_a_silent_channel_owes_it_all_that_is_published_th
     }
     audit.end_window();
     assert_eq!(audit.counts().lost, 2 + 5);
+    assert_eq!([0, 1, 2, 3].map(|first| audit.deaf_from(first)), [1, 1, 1, 0]);
 }

@@ -286,3 +286,35 @@ impl Conversation<'_> {
 fn write_close(out: &mut Vec<u8>, code: u16, random: &mut Rng) {
     write_masked(out, Opcode::Close, &code.to_be_bytes(), random.u32(..).to_ne_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::dialect::Dialect;
+    use crate::subscriptions;
+    use protocol::PatternName;
+
+    #[test]
+    fn a_ping_is_answered_and_counted_in_each_dialect() {
+        let channels = vec![PatternName::parse("BTC.trade".into()).expect("a channel")];
+        for dialect in [Dialect::Gateway, Dialect::Centrifugo] {
+            let subscription = &subscriptions::in_turn(dialect, &channels, 1)[0];
+            let (mut outbox, mut ledger) = (Vec::new(), Ledger::new(1, channels.clone()));
+            let (stage, random) = (&mut Stage::Live, &mut Rng::with_seed(1));
+            let mut conversation = Conversation {
+                number: 0,
+                stage,
+                outbox: &mut outbox,
+                subscription,
+                ledger: &mut ledger,
+                random,
+            };
+            let ping = match dialect {
+                Dialect::Gateway => Message::Ping(b"?"),
+                Dialect::Centrifugo => Message::Text(CENTRIFUGO_PING),
+            };
+            assert_eq!(conversation.on_message(ping), None);
+            assert_eq!((outbox.is_empty(), ledger.tally.pings_answered), (false, 1), "{dialect:?}");
+        }
+    }
+}

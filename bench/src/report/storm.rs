@@ -34,6 +34,7 @@ pub struct Storm {
     pub close_cpu_s: Option<f64>,
     pub handshake_cpu_s: Option<f64>,
     pub is_close_apart: bool,
+    pub accept_queue_overflows: Option<u64>,
     pub latency_ms: Option<Percentiles>,
 }
 
@@ -76,8 +77,14 @@ impl Calm {
 }
 
 impl Storms {
-    /// With its verdict. The measurement is of the storms together.
-    pub fn of(mut measurement: Measurement, staying: u64, calm: Calm, storms: Vec<Storm>) -> Self {
+    /// With its verdict. The measurement is of the storms together; `deaf` came back and did not hear the proof, if there was one.
+    pub fn of(
+        mut measurement: Measurement,
+        staying: u64,
+        calm: Calm,
+        storms: Vec<Storm>,
+        deaf: Option<u64>,
+    ) -> Self {
         let (returned, lasted_s) = storms.iter().fold((0, 0.0), |(returned, lasted_s), storm| {
             (returned + storm.returned, lasted_s + storm.lasted_s)
         });
@@ -103,11 +110,11 @@ impl Storms {
             storms,
             calm,
         };
-        storms.judge();
+        storms.judge(deaf);
         storms
     }
 
-    fn judge(&mut self) {
+    fn judge(&mut self, deaf: Option<u64>) {
         let Measurement { audited, reasons, notes, server, generator, .. } = &mut self.measurement;
         if self.storms.is_empty() {
             reasons.push("no storm was seen to its end".to_owned());
@@ -120,11 +127,28 @@ impl Storms {
         if missing > 0 {
             reasons.push(format!("sessions that dropped and did not come back: {}", grouped(missing)));
         }
+        match deaf {
+            Some(0) => {}
+            Some(deaf) => {
+                reasons.push(format!("sessions that came back and then heard nothing: {}", grouped(deaf)));
+            }
+            None => notes.push(
+                "Nothing was published to those that came back: that they are subscribed is known from their acknowledgements alone."
+                    .to_owned(),
+            ),
+        }
         if self.storms.iter().any(|storm| !storm.is_close_apart) {
             notes.push(
                 "The server did not say that it had closed what dropped: closes may be in the cost of a handshake."
                     .to_owned(),
             );
+        }
+        let overflows = self.storms.iter().filter_map(|storm| storm.accept_queue_overflows).sum::<u64>();
+        if overflows > 0 {
+            notes.push(format!(
+                "Connects that found the server's accept queue full and came again a second later: {}. --storm-rate paces them; TCP_LISTEN_BACKLOG and net.core.somaxconn bound the queue.",
+                grouped(overflows)
+            ));
         }
         if let Some(cores) = server.cpu_cores.filter(|cores| *cores < generator.cpu_cores) {
             notes.push(format!(

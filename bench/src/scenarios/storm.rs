@@ -49,7 +49,8 @@ pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunE
     let stage = Stage::set(&arguments.host, arguments.connections)?;
     let memory_before = memory(&stage.server)?;
     let watch = Watch::Server { poll: ServerPoll::start(&stage.server)?, pid: stage.server.pid };
-    let mut run = Run::new(plan(arguments, &stage.server), watch, stop)?;
+    // Heartbeats of those that drop would make the calm dearer than what is left of it in a storm.
+    let mut run = Run::new(plan(arguments, &stage.server), watch, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
     let producer = produce(arguments, &stage, TOKEN, arguments.rate)?;
@@ -60,6 +61,8 @@ pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunE
     let proof = prove(arguments, &stage, &mut run)?;
     let memory_now = memory(&stage.server)?;
     run.grace(GRACE_MAX)?;
+    // Nothing is proven when somebody else publishes.
+    let deaf = proof.as_ref().map(|_| run.ledger.audit.deaf_from(arguments.staying));
     let produced = [producer, proof].into_iter().flatten().map(Producer::stop).reduce(Produced::plus);
     run.ledger.latency = latency;
     let mut harvest = run.harvest();
@@ -84,7 +87,7 @@ pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunE
     });
     run.close()?;
     stage.strike()?;
-    Ok(Storms::of(measurement, arguments.staying as u64, calm, storms))
+    Ok(Storms::of(measurement, arguments.staying as u64, calm, storms, deaf))
 }
 
 /// The first sessions stay.
@@ -156,7 +159,7 @@ fn storm(
     let dropped = active - run.ledger.tally.active;
     let is_close_apart = run.await_agreement(AGREEMENT_MAX)?;
     let closed = run.mark();
-    let established = run.ledger.tally.established;
+    let (established, overflows) = (run.ledger.tally.established, machine::accept_queue_overflows());
     run.begin_window();
     let began = Instant::now();
     run.return_from(arguments.staying, arguments.storm_rate)?;
@@ -171,6 +174,9 @@ fn storm(
         close_cpu_s: calm.beyond(&closed.since(&before)),
         handshake_cpu_s: calm.beyond(&window),
         is_close_apart,
+        accept_queue_overflows: machine::accept_queue_overflows()
+            .zip(overflows)
+            .map(|(now, then)| now - then),
         latency_ms: None,
     };
     Ok((storm, window))
