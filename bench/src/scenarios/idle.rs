@@ -16,15 +16,15 @@ use crate::measure::memory;
 use crate::report::grouped;
 use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Plan, Run, RunError, Watch};
-use crate::scenarios::{SILENT_TOKEN, channel};
+use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
 use crate::server::process::Memory;
 use crate::server::{Server, ServerPoll};
 use crate::stage::Stage;
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// What the gateway's consumer waits for records: librdkafka's default. The mock does not wake it when one comes, but none comes.
-const KAFKA_PROPERTIES: &str = "fetch.wait.max.ms=500";
+/// librdkafka's default. The mock does not wake who waits when a record comes, but none comes.
+const FETCH_WAIT_MS: u32 = 500;
 /// The window should bill each session at least so many pings.
 const PINGS_PER_SESSION_MIN: u64 = 2;
 
@@ -43,7 +43,7 @@ pub struct Idleness {
 /// Runs it until its end or until `stop`.
 pub fn run(arguments: &IdleArguments, stop: &AtomicBool) -> Result<Idleness, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let stage = Stage::set(&host(&arguments.host, arguments.connections), arguments.connections)?;
+    let stage = Stage::set(&host(arguments), arguments.connections)?;
     let memory_before = memory(&stage.server)?;
     let unasked = Server { metrics_url: None, ..stage.server.clone() };
     let watch = Watch::Server { poll: ServerPoll::start(&unasked)?, pid: unasked.pid };
@@ -75,21 +75,9 @@ pub fn run(arguments: &IdleArguments, stop: &AtomicBool) -> Result<Idleness, Run
 }
 
 /// What the sessions are not to be billed for, unless it was asked for.
-fn host(flags: &HostFlags, connections: usize) -> HostFlags {
-    let mut flags = flags.clone();
-    if flags.url.is_some() {
-        return flags;
-    }
-    let mut variables = vec![("WS_MAX_CONNECTIONS", connections.to_string())];
-    if flags.brokers.is_none() {
-        variables.push(("KAFKA_PROPERTIES", KAFKA_PROPERTIES.to_owned()));
-    }
-    for (name, value) in variables {
-        if !flags.environment.iter().any(|(asked, _)| asked == name) {
-            flags.environment.push((name.to_owned(), value));
-        }
-    }
-    flags
+fn host(arguments: &IdleArguments) -> HostFlags {
+    let room = [("WS_MAX_CONNECTIONS", arguments.connections.to_string())];
+    with_environment(&arguments.host, FETCH_WAIT_MS, &room)
 }
 
 fn plan(arguments: &IdleArguments, server: &Server) -> Plan {
@@ -178,7 +166,7 @@ mod tests {
         let words = ["odin-bench", "idle"].into_iter().chain(line.split_whitespace());
         let arguments = Arguments::try_parse_from(words).expect(line);
         let Scenario::Idle(arguments) = arguments.scenario else { panic!("asked for idle") };
-        let flags = host(&arguments.host, arguments.connections);
+        let flags = host(&arguments);
         flags.environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
