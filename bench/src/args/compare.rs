@@ -129,7 +129,7 @@ mod tests {
     fn wrong_use_names_the_flag_and_what_is_allowed() {
         for (line, says) in [
             ("compare", "--peer"),
-            ("compare --peer nginx", "tokio-tungstenite, fastwebsockets, centrifugo, ceiling"),
+            ("compare --peer nginx", "tokio-tungstenite, fastwebsockets, gorilla, centrifugo, ceiling"),
             ("compare --peer ceiling --scenario filtered", "--scenario fanout"),
             ("compare --peer ceiling --rate 2.5", "whole number"),
             ("compare --peer centrifugo --rounds 0", "1..=20"),

@@ -29,6 +29,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 const QUEUE_EVENTS: u32 = 4096;
 /// With many channels, each of which has few events: their queues' memory is made at once.
 const QUEUE_EVENTS_OF_MANY: u32 = 64;
+/// What the Go server kept that the gateway replaces: in Go each session's queue takes its memory at once.
+const QUEUE_EVENTS_GORILLA: u32 = 1024;
 /// librdkafka's own default, in milliseconds.
 const FETCH_WAIT_MS_DEFAULT: u32 = 500;
 
@@ -39,6 +41,8 @@ pub enum PeerName {
     TokioTungstenite,
     /// A broadcaster on fastwebsockets.
     Fastwebsockets,
+    /// A broadcaster on gorilla/websocket (Go): a lower bound of Centrifugo, which writes through a fork of it.
+    Gorilla,
     /// Centrifugo v6, its JSON protocol.
     Centrifugo,
     /// The gateway's socket driver with no logic around it; fan-out only.
@@ -80,6 +84,7 @@ impl PeerName {
         match self {
             Self::TokioTungstenite => "tokio-tungstenite",
             Self::Fastwebsockets => "fastwebsockets",
+            Self::Gorilla => "gorilla",
             Self::Centrifugo => "centrifugo",
             Self::Ceiling => "ceiling",
         }
@@ -89,7 +94,7 @@ impl PeerName {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Centrifugo => Dialect::Centrifugo,
-            Self::TokioTungstenite | Self::Fastwebsockets | Self::Ceiling => Dialect::Gateway,
+            Self::TokioTungstenite | Self::Fastwebsockets | Self::Gorilla | Self::Ceiling => Dialect::Gateway,
         }
     }
 
@@ -124,14 +129,18 @@ impl Peer {
         let mut files = Vec::new();
         let arguments = match plan.name {
             PeerName::TokioTungstenite | PeerName::Fastwebsockets => {
-                rust_arguments(plan, &listen, cluster, fetch_wait_ms)
+                broadcaster_arguments(plan, &listen, cluster, fetch_wait_ms)
+            }
+            PeerName::Gorilla => {
+                environment.push(one_thread_of_go());
+                broadcaster_arguments(plan, &listen, cluster, fetch_wait_ms)
             }
             PeerName::Ceiling => ceiling_arguments(plan, &listen),
             PeerName::Centrifugo => {
                 let file = centrifugo::write_configuration(port, cluster.bootstrap(), fetch_wait_ms)?;
                 let arguments = vec![OsString::from("--config"), file.as_os_str().to_owned()];
                 files.push(file);
-                environment.push(("GOMAXPROCS".to_owned(), "1".to_owned()));
+                environment.push(one_thread_of_go());
                 arguments
             }
         };
@@ -179,8 +188,23 @@ impl Peer {
     }
 }
 
-fn rust_arguments(plan: &PeerPlan, listen: &str, cluster: &Cluster, fetch_wait_ms: u32) -> Vec<OsString> {
-    let queue_events = if plan.channels == 1 { QUEUE_EVENTS } else { QUEUE_EVENTS_OF_MANY };
+/// Go's scheduler for one core, as the program is pinned to one.
+fn one_thread_of_go() -> (String, String) {
+    ("GOMAXPROCS".to_owned(), "1".to_owned())
+}
+
+/// Of the peers whose sources are here; they have the same command line.
+fn broadcaster_arguments(
+    plan: &PeerPlan,
+    listen: &str,
+    cluster: &Cluster,
+    fetch_wait_ms: u32,
+) -> Vec<OsString> {
+    let queue_events = match (plan.channels, plan.name) {
+        (1, PeerName::Gorilla) => QUEUE_EVENTS_GORILLA,
+        (1, _) => QUEUE_EVENTS,
+        _ => QUEUE_EVENTS_OF_MANY,
+    };
     let (queue_events, wait) = (queue_events.to_string(), format!("fetch.wait.max.ms={fetch_wait_ms}"));
     let words = ["--listen", listen, "--brokers", cluster.bootstrap()];
     words

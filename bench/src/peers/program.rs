@@ -64,13 +64,23 @@ struct ArtifactTarget {
 
 /// How a peer comes into being.
 struct Recipe {
-    /// cargo's words, or those of the script.
+    /// The words of cargo, go or the script.
     command: &'static [&'static str],
-    /// cargo's name of the program; `None`: the command prints its path.
-    target: Option<&'static str>,
+    product: Product,
     /// Where it is, seen from this program's folder.
     beside: &'static str,
     remedy: &'static str,
+}
+
+/// How a command tells where the program is.
+#[derive(Clone, Copy)]
+enum Product {
+    /// cargo reports it, under this name.
+    Cargo(&'static str),
+    /// It is all that the command prints.
+    Printed,
+    /// It is always there, seen from the sources.
+    At(&'static str),
 }
 
 /// The program of a peer. Builds it anew when the sources are here, so that what is measured is what they say.
@@ -91,7 +101,8 @@ pub fn find_or_build(peer: PeerName, given: Option<&Path>) -> Result<PathBuf, Pe
 }
 
 fn recipe(peer: PeerName) -> Recipe {
-    let cargo = |command, target, beside, remedy| Recipe { command, target: Some(target), beside, remedy };
+    let cargo =
+        |command, target, beside, remedy| Recipe { command, product: Product::Cargo(target), beside, remedy };
     match peer {
         PeerName::TokioTungstenite => cargo(
             &["cargo", "build", "--release", "--package", "peers", "--bin", "peer-tokio-tungstenite"],
@@ -111,9 +122,25 @@ fn recipe(peer: PeerName) -> Recipe {
             "examples/ceiling",
             "build it with `cargo build --release -p wire --example ceiling`",
         ),
+        PeerName::Gorilla => Recipe {
+            command: &[
+                "go",
+                "build",
+                "-C",
+                "bench/peers/gorilla",
+                "-buildvcs=false",
+                "-o",
+                "../../../target/peers/peer-gorilla",
+                ".",
+            ],
+            product: Product::At("target/peers/peer-gorilla"),
+            beside: "peer-gorilla",
+            remedy: "install Go 1.26 or newer (https://go.dev/dl) and build it with \
+                     `go build -C bench/peers/gorilla -o ../../../target/peers/peer-gorilla .`",
+        },
         PeerName::Centrifugo => Recipe {
             command: &["bench/peers/centrifugo.sh", "fetch"],
-            target: None,
+            product: Product::Printed,
             beside: "centrifugo",
             remedy: "fetch it with `bench/peers/centrifugo.sh fetch`",
         },
@@ -128,7 +155,7 @@ fn build(peer: PeerName, recipe: &Recipe, sources: &Path) -> Result<PathBuf, Pee
     let program = if program.contains('/') { sources.join(program) } else { PathBuf::from(program) };
     let mut build = Command::new(program);
     build.args(words).current_dir(sources).stdin(Stdio::null());
-    if recipe.target.is_some() {
+    if matches!(recipe.product, Product::Cargo(_)) {
         build.args(["--message-format", "json-render-diagnostics"]);
     }
     let name = peer.as_str();
@@ -139,15 +166,16 @@ fn build(peer: PeerName, recipe: &Recipe, sources: &Path) -> Result<PathBuf, Pee
         remedy: recipe.remedy,
     })?;
     let said = || String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-    let path = if output.status.success() { built(recipe, &output) } else { None };
+    let path = if output.status.success() { built(recipe.product, &output, sources) } else { None };
     path.ok_or_else(|| PeerError::Build { peer: name, command, said: said() })
 }
 
-fn built(recipe: &Recipe, output: &Output) -> Option<PathBuf> {
+fn built(product: Product, output: &Output, sources: &Path) -> Option<PathBuf> {
     let text = String::from_utf8_lossy(&output.stdout);
-    match recipe.target {
-        None => Some(PathBuf::from(text.trim_end())).filter(|path| path.is_file()),
-        Some(target) => text.lines().find_map(|line| {
+    match product {
+        Product::At(path) => Some(sources.join(path)).filter(|path| path.is_file()),
+        Product::Printed => Some(PathBuf::from(text.trim_end())).filter(|path| path.is_file()),
+        Product::Cargo(target) => text.lines().find_map(|line| {
             let artifact: Artifact = serde_json::from_str(line).ok()?;
             artifact.executable.filter(|_| artifact.target.is_some_and(|found| found.name == target))
         }),
@@ -178,7 +206,7 @@ mod tests {
         );
         let output =
             Output { status: Default::default(), stdout: lines.as_bytes().to_vec(), stderr: Vec::new() };
-        let path = built(&recipe(PeerName::Ceiling), &output);
+        let path = built(recipe(PeerName::Ceiling).product, &output, Path::new("/"));
         assert_eq!(path, Some(PathBuf::from("/x/examples/ceiling")));
     }
 
@@ -186,11 +214,20 @@ mod tests {
     fn a_failed_build_shows_what_the_tool_said() {
         let recipe = Recipe {
             command: &["sh", "-c", "echo no such crate >&2; exit 1"],
-            target: None,
+            product: Product::Printed,
             beside: "x",
             remedy: "none",
         };
         let error = build(PeerName::Centrifugo, &recipe, Path::new("/")).expect_err("it failed").to_string();
         assert!(error.contains("no such crate") && error.contains("centrifugo cannot be built"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_tool_is_named_with_the_command_and_the_remedy() {
+        let recipe = Recipe { command: &["no-such-tool-at-all", "build"], ..recipe(PeerName::Gorilla) };
+        let error = build(PeerName::Gorilla, &recipe, Path::new("/")).expect_err("no tool").to_string();
+        for says in ["gorilla cannot be built", "`no-such-tool-at-all build`", "install Go", "go build -C"] {
+            assert!(error.contains(says), "{error}");
+        }
     }
 }
