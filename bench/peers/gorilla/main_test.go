@@ -143,6 +143,38 @@ func TestEachSessionGetsWhatItSubscribedToInOrderHoweverManyWait(t *testing.T) {
 	}
 }
 
+// countingConnection takes everything and counts the writes.
+type countingConnection struct {
+	net.Conn
+	writes  int
+	written strings.Builder
+}
+
+func (connection *countingConnection) Write(frame []byte) (int, error) {
+	connection.writes++
+	return connection.written.Write(frame)
+}
+
+func TestWhatWaitsLeavesInOneWriteAndWhatDoesNotAtOnce(t *testing.T) {
+	counting := &countingConnection{}
+	socket := &gatheringConnection{Conn: counting}
+	socket.Write([]byte("a"))
+	if counting.writes != 1 {
+		t.Fatal("held back without a gather")
+	}
+	socket.begin()
+	for _, frame := range []string{"b", "c", "d"} {
+		socket.Write([]byte(frame))
+	}
+	if err := socket.flush(); err != nil {
+		t.Fatal(err)
+	}
+	socket.Write([]byte("e"))
+	if counting.writes != 3 || counting.written.String() != "abcde" {
+		t.Fatal(counting.writes, counting.written.String())
+	}
+}
+
 func TestAnEventThatNobodyAskedForIsNotEncoded(t *testing.T) {
 	err := newHub(16).publish([]byte("A.trade"), func() []byte { panic("encoded") })
 	if err != nil {
