@@ -34,32 +34,29 @@ run() {
   cat "$out/$name.txt"
 }
 
-size="--connections 12000 --payload 256"
-# shellcheck disable=SC2086 # several words are meant
-{
-  run fanout-25 fanout $size --rate 25 --duration 20
-  run fanout-250 fanout $size --rate 250 --duration 20
-  run capacity capacity $size --duration 8
-  run idle idle --connections 19000 --duration 60
-  run storm storm --connections 12000 --staying 1000 --rate 5 --storms 5
-  for peer in tokio-tungstenite fastwebsockets gorilla centrifugo; do
-    run "compare-$peer-5" compare --peer $peer $size --rate 5 --duration 10
-    run "compare-$peer-25" compare --peer $peer $size --rate 25 --duration 10
-    run "compare-$peer-filtered" compare --peer $peer --scenario filtered $size --rate 1 --duration 10 --rounds 1
-    run "compare-$peer-idle" compare --peer $peer --scenario idle --connections 12000 --duration 30 --rounds 1
-    run "compare-$peer-storm" compare --peer $peer --scenario storm --connections 12000 --rounds 1
-  done
-}
-
-# On a real Kafka: what comes from the hosted broker's polling is gone.
-if brokers=$(taskset -c 0 scripts/kafka.sh up --port "$kafka_port" --dir target/measure-kafka | sed -n 's/^KAFKA_BROKERS=//p') && [ -n "$brokers" ]; then
+# A real Kafka where it can be had: what comes from the hosted broker's polling is gone, and every peer gets on with it.
+kafka=()
+if brokers=$(taskset -c 0 scripts/kafka.sh up --port "$kafka_port" --dir target/measure-kafka | sed -n 's/^KAFKA_BROKERS=//p') &&
+  [ -n "$brokers" ]; then
   trap 'scripts/kafka.sh down --dir target/measure-kafka' EXIT
-  # shellcheck disable=SC2086
-  {
-    run filtered filtered $size --rate 1 --duration 20 --brokers "$brokers"
-    run compare-ceiling-5 compare --peer ceiling $size --rate 5 --duration 10 --rounds 5 --brokers "$brokers" --env WS_FLUSH_WINDOW_MAX=0ms
-  }
+  kafka=(--brokers "$brokers")
 else
-  echo "no real Kafka here: filtered and the comparison with the ceiling are left out"
+  echo "no real Kafka here: everything runs on the hosted one"
 fi
+
+size=(--connections 12000 --payload 256)
+run fanout-25 fanout "${size[@]}" --rate 25 --duration 20
+run fanout-250 fanout "${size[@]}" --rate 250 --duration 20
+run capacity capacity "${size[@]}" --duration 8
+run filtered filtered "${size[@]}" --rate 1 --duration 20 "${kafka[@]}"
+run idle idle --connections 19000 --duration 60
+run storm storm --connections 12000 --staying 1000 --rate 5 --storms 5
+run compare-ceiling-5 compare --peer ceiling "${size[@]}" --rate 5 --duration 10 --rounds 5 --env WS_FLUSH_WINDOW_MAX=0ms "${kafka[@]}"
+for peer in tokio-tungstenite fastwebsockets gorilla centrifugo; do
+  run "compare-$peer-5" compare --peer "$peer" "${size[@]}" --rate 5 --duration 10 "${kafka[@]}"
+  run "compare-$peer-25" compare --peer "$peer" "${size[@]}" --rate 25 --duration 10 "${kafka[@]}"
+  run "compare-$peer-filtered" compare --peer "$peer" --scenario filtered "${size[@]}" --rate 1 --duration 10 --rounds 1 "${kafka[@]}"
+  run "compare-$peer-idle" compare --peer "$peer" --scenario idle --connections 12000 --duration 30 --rounds 1
+  run "compare-$peer-storm" compare --peer "$peer" --scenario storm --connections 12000 --rounds 1
+done
 printf '\nIn %s. Add a README.md that says what the machine was doing.\n' "$out"

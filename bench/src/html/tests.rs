@@ -1,3 +1,5 @@
+//! A page holds what it is given, and nothing of what it is given can break it.
+
 use super::*;
 use crate::latency::Percentiles;
 use crate::series::LatencyPoint;
