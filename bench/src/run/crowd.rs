@@ -1,4 +1,5 @@
-//! The sessions of a measurement, in this process or in several: the same phases either way.
+//! The sessions of a measurement, in this process or in several: the same phases either way. They send no heartbeats, as browsers that only
+//! listen: each would be a receive and an answer that are billed to the deliveries.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl<'r> Crowd<'r> {
         stop: &'r AtomicBool,
     ) -> Result<Self, RunError> {
         if processes <= 1 {
-            return Ok(Self::Here(Run::new(plan, watch, stop)?));
+            return Ok(Self::Here(Run::new(plan, watch, stop)?.without_heartbeats()));
         }
         Ok(Self::Processes(Workers::start(&plan, dialect, processes, cpus, watch, stop)?))
     }

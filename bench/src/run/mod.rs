@@ -117,7 +117,7 @@ impl<'r> Run<'r> {
         })
     }
 
-    /// Sessions say nothing of their own accord, as those of idle browser tabs. A server that dies silently is then noticed by nobody.
+    /// Sessions say nothing of their own accord, as those of browsers that only listen; pings are answered. A server that dies silently is then noticed by nobody.
     pub fn without_heartbeats(mut self) -> Self {
         self.has_heartbeats = false;
         self

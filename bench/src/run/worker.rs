@@ -1,7 +1,7 @@
 //! One process of several that share a run's sessions: does what its parent says, a line at a time.
 //!
 //! Orders come on standard input and answers go to standard output, both as JSON. Between two orders it goes on taking what arrives.
-//! It ends when its input does, so it never outlives its parent.
+//! It ends when its input does, so it never outlives its parent. Its sessions send no heartbeats, as those of a measurement in one process.
 
 use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
@@ -94,7 +94,7 @@ fn serve() -> Result<(), RunError> {
     machine::allow_descriptors(share.connections, machine::DESCRIPTORS_BESIDES)?;
     let stop = Arc::new(AtomicBool::new(false));
     let orders = listen(Arc::clone(&stop))?;
-    let mut run = Run::new(plan(share)?, Watch::Elsewhere, &stop)?;
+    let mut run = Run::new(plan(share)?, Watch::Elsewhere, &stop)?.without_heartbeats();
     run.report_to_parent();
     Answer::Done.say()?;
     loop {

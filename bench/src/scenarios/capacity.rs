@@ -72,7 +72,7 @@ pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<Climb, Ru
     let workload = fanout::workload(&arguments.load, arguments.rate, &stage.server);
     let memory_before = memory(&stage.server)?;
     let watch = Watch::Server { poll: ServerPoll::start(&stage.server)?, pid: stage.server.pid };
-    let mut run = Run::new(workload.plan, watch, stop)?;
+    let mut run = Run::new(workload.plan, watch, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
     let producer = match (stage.bootstrap(), workload.producer) {
