@@ -6,8 +6,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::args::TOKEN;
 use crate::host::producer::{Producer, ProducerPlan};
 use crate::machine::{self, MachineReport};
+use crate::peers::PeerName;
 use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Crowd, Plan, RunError, Watch};
 use crate::server::process::{self, Memory};
@@ -27,8 +29,10 @@ pub struct Workload {
     pub plan: Plan,
     /// Processes that share the sessions. More than one only where sessions take the channels in turn.
     pub processes: usize,
-    /// What is produced meanwhile.
+    /// What is produced meanwhile, as the gateway needs it.
     pub producer: Option<ProducerPlan>,
+    /// Length of a message as a client gets it.
+    pub payload_bytes: usize,
     /// How long.
     pub duration: Duration,
     /// Deliveries per second that all this asks for; `None` when it is not known, or none are due.
@@ -40,6 +44,8 @@ pub struct Workload {
 pub struct Surroundings<'s> {
     /// The server.
     pub server: &'s Server,
+    /// Which, when it is not the gateway.
+    pub peer: Option<PeerName>,
     /// Where to produce to; `None` when somebody else does.
     pub bootstrap: Option<&'s str>,
     /// For the result: all that is in force in the server.
@@ -53,10 +59,27 @@ impl<'s> Surroundings<'s> {
     pub fn of(stage: &'s Stage) -> Self {
         Self {
             server: &stage.server,
+            peer: None,
             bootstrap: stage.bootstrap(),
             configuration: &stage.configuration,
             machine: &stage.machine,
         }
+    }
+
+    /// Begins to produce what the gateway would need for messages of such a length, in the shape that this server needs for them: the same
+    /// messages, whatever it puts around a value. `None` when somebody else publishes, or the server makes its events itself.
+    pub fn produce(&self, plan: &ProducerPlan, payload_bytes: usize) -> Result<Option<Producer>, RunError> {
+        let Some(bootstrap) = self.bootstrap else { return Ok(None) };
+        let mut plan = plan.clone();
+        if let Some(peer) = self.peer {
+            if !peer.reads_kafka() {
+                return Ok(None);
+            }
+            let token = plan.tokens.last().map_or(TOKEN, String::as_str);
+            plan.value_bytes = peer.value_bytes(payload_bytes, token);
+            plan.channel_header = peer.channel_header();
+        }
+        Ok(Some(Producer::start(bootstrap, plan)?))
     }
 }
 
@@ -66,7 +89,7 @@ pub fn measure(
     surroundings: Surroundings<'_>,
     stop: &AtomicBool,
 ) -> Result<Measurement, RunError> {
-    let Surroundings { server, bootstrap, configuration, machine } = surroundings;
+    let Surroundings { server, configuration, machine, .. } = surroundings;
     let here = if workload.processes > 1 { 0 } else { workload.plan.connections };
     machine::allow_descriptors(here, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let memory_before = memory(server)?;
@@ -75,9 +98,9 @@ pub fn measure(
     let mut crowd =
         Crowd::new(plan, server.dialect, workload.processes, &machine.generator_cpus, watch, stop)?;
     let ramp = crowd.ramp()?;
-    let producer = match (bootstrap, &workload.producer) {
-        (Some(bootstrap), Some(plan)) => Some(Producer::start(bootstrap, plan.clone())?),
-        _ => None,
+    let producer = match &workload.producer {
+        Some(plan) => surroundings.produce(plan, workload.payload_bytes)?,
+        None => None,
     };
     crowd.warm_up(WARM_UP)?;
     crowd.hold(workload.duration)?;

@@ -4,10 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::idle::IdleArguments;
 use super::measured::{FanoutArguments, FilteredArguments, HostFlags, LoadFlags, OutputFlags, rate, tokens};
+use super::storm::StormArguments;
+use super::{connections, ramp_rate};
 use crate::peers::PeerName;
 
 const ROUNDS_MAX: u32 = 20;
+const STORMS: u32 = 3;
+/// One session of so many stays in a storm: 1,000 of 12,000.
+const STAYING_ONE_OF: usize = 12;
 
 /// What both servers are given to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,6 +22,10 @@ pub enum ComparedScenario {
     Fanout,
     /// Many tokens, each session on one of them.
     Filtered,
+    /// Sessions that hear nothing and say nothing.
+    Idle,
+    /// Most sessions drop and come back at once, the others stay.
+    Storm,
 }
 
 /// The flags of `compare`.
@@ -39,6 +49,15 @@ pub struct CompareArguments {
     /// Tokens of `filtered`; sessions take them in turn.
     #[arg(long, default_value = "10000", value_parser = tokens)]
     pub tokens: usize,
+    /// Sessions of `storm` that stay; the others drop and come back [default: one of 12].
+    #[arg(long, value_name = "N", value_parser = connections)]
+    pub staying: Option<usize>,
+    /// How often the others of `storm` drop and come back [default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub storms: Option<u32>,
+    /// Connections per second of those that come back [default: as fast as the generator can].
+    #[arg(long, value_name = "RATE", value_parser = ramp_rate)]
+    pub storm_rate: Option<f64>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub load: LoadFlags,
@@ -69,10 +88,29 @@ impl CompareArguments {
                 ));
             }
         }
+        self.check_flags_of_others()?;
         match self.scenario {
             ComparedScenario::Fanout => self.fanout().check(),
             ComparedScenario::Filtered => self.filtered().check(),
+            ComparedScenario::Idle => Ok(()),
+            ComparedScenario::Storm => self.storm().check(),
         }
+    }
+
+    /// A flag that would change nothing is a misunderstanding.
+    fn check_flags_of_others(&self) -> Result<(), String> {
+        let is_of_storm = self.staying.is_some() || self.storms.is_some() || self.storm_rate.is_some();
+        if is_of_storm && self.scenario != ComparedScenario::Storm {
+            return Err("--staying, --storms and --storm-rate are for --scenario storm".to_owned());
+        }
+        if self.rate.is_some() && self.scenario == ComparedScenario::Idle {
+            return Err("--rate: sessions of --scenario idle hear nothing, so leave it out".to_owned());
+        }
+        let is_of_one = matches!(self.scenario, ComparedScenario::Idle | ComparedScenario::Storm);
+        if is_of_one && self.load.processes > 1 {
+            return Err("--processes: idle and storm run in one process".to_owned());
+        }
+        Ok(())
     }
 
     /// Events per second.
@@ -80,6 +118,8 @@ impl CompareArguments {
         self.rate.unwrap_or(match self.scenario {
             ComparedScenario::Fanout => 25.0,
             ComparedScenario::Filtered => 1.0,
+            ComparedScenario::Idle => 0.0,
+            ComparedScenario::Storm => 5.0,
         })
     }
 
@@ -99,6 +139,36 @@ impl CompareArguments {
             rate: self.rate(),
             tokens: self.tokens,
             load: self.load.clone(),
+            host: self.host.clone(),
+            output: self.output.clone(),
+        }
+    }
+
+    /// As flags of that scenario.
+    pub fn idle(&self) -> IdleArguments {
+        IdleArguments {
+            connections: self.load.connections,
+            duration: self.load.duration,
+            ramp_rate: self.load.ramp_rate,
+            connection_timeout: self.load.connection_timeout,
+            host: self.host.clone(),
+            output: self.output.clone(),
+        }
+    }
+
+    /// As flags of that scenario.
+    pub fn storm(&self) -> StormArguments {
+        let connections = self.load.connections;
+        StormArguments {
+            connections,
+            staying: self.staying.unwrap_or((connections / STAYING_ONE_OF).max(1)),
+            rate: self.rate(),
+            storms: self.storms.unwrap_or(STORMS),
+            storm_rate: self.storm_rate,
+            payload: self.load.payload,
+            duration: self.load.duration,
+            ramp_rate: self.load.ramp_rate,
+            connection_timeout: self.load.connection_timeout,
             host: self.host.clone(),
             output: self.output.clone(),
         }
@@ -126,11 +196,45 @@ mod tests {
     }
 
     #[test]
+    fn a_storm_keeps_one_session_of_twelve_unless_told() {
+        for (line, staying) in [("--connections 12000", 1_000), ("--connections 5", 1), ("--staying 7", 7)] {
+            let line = format!("compare --peer fastwebsockets --scenario storm {line}");
+            let Ok(Arguments { scenario: Scenario::Compare(arguments) }) = parse(&line) else {
+                panic!("{line}")
+            };
+            let storm = arguments.storm();
+            assert_eq!((storm.staying, storm.rate, storm.storms), (staying, 5.0, 3), "{line}");
+        }
+    }
+
+    #[test]
+    fn idle_sessions_are_measured_for_two_rounds_of_pings_unless_told() {
+        for (line, seconds) in
+            [("--scenario idle", 60), ("--scenario idle --duration 5", 5), ("--scenario storm", 20)]
+        {
+            let line = format!("compare --peer fastwebsockets {line}");
+            let Ok(Arguments { scenario: Scenario::Compare(arguments) }) = parse(&line) else {
+                panic!("{line}")
+            };
+            assert_eq!(arguments.idle().duration.as_secs(), seconds, "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_use_names_the_flag_and_what_is_allowed() {
         for (line, says) in [
             ("compare", "--peer"),
             ("compare --peer nginx", "tokio-tungstenite, fastwebsockets, gorilla, centrifugo, ceiling"),
             ("compare --peer ceiling --scenario filtered", "--scenario fanout"),
+            ("compare --peer ceiling --scenario idle", "--scenario fanout"),
+            ("compare --peer ceiling --scenario storm", "--scenario fanout"),
+            ("compare --peer gorilla --scenario idle --rate 5", "leave it out"),
+            ("compare --peer gorilla --scenario idle --processes 2", "one process"),
+            ("compare --peer gorilla --staying 5", "--scenario storm"),
+            (
+                "compare --peer gorilla --scenario storm --connections 5 --staying 5",
+                "less than --connections",
+            ),
             ("compare --peer ceiling --rate 2.5", "whole number"),
             ("compare --peer centrifugo --rounds 0", "1..=20"),
             ("compare --peer centrifugo --url ws://h:1/ws", "starts both"),

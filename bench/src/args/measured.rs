@@ -56,8 +56,9 @@ pub struct LoadFlags {
     /// Length of a message as a client gets it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
     pub payload: usize,
-    /// How long it is measured: seconds, or 90s, 5m.
-    #[arg(long, default_value = "20", value_parser = measured_duration)]
+    /// How long it is measured: seconds, or 90s, 5m; 60 by default where sessions are idle.
+    // Of `compare`; the others have no such flag.
+    #[arg(long, default_value = "20", default_value_if("scenario", "idle", "60"), value_parser = measured_duration)]
     pub duration: Duration,
     /// Connections per second while the sessions are opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]

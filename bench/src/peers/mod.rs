@@ -19,7 +19,7 @@ use crate::client::dialect::Dialect;
 use crate::client::target::Target;
 use crate::host::HostError;
 use crate::host::child::{Program, RunningProgram, free_port, log_path};
-use crate::host::cluster::{Cluster, FETCH_WAIT_MS};
+use crate::host::cluster::Cluster;
 use crate::machine;
 use crate::server::Server;
 
@@ -27,10 +27,14 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// What the gateway keeps for a session.
 const QUEUE_EVENTS: u32 = 4096;
+/// More are many: a storm has two, one that those that stay hear, and one that the others wait at.
+const CHANNELS_FEW_MAX: usize = 2;
 /// With many channels, each of which has few events: their queues' memory is made at once.
 const QUEUE_EVENTS_OF_MANY: u32 = 64;
 /// What the Go server kept that the gateway replaces: in Go each session's queue takes its memory at once.
 const QUEUE_EVENTS_GORILLA: u32 = 1024;
+/// The least that the Kafka library of those in Go takes.
+const FETCH_WAIT_MS_MIN_OF_GO: u32 = 10;
 /// librdkafka's own default, in milliseconds.
 const FETCH_WAIT_MS_DEFAULT: u32 = 500;
 
@@ -64,6 +68,8 @@ pub struct PeerPlan {
     pub payload: usize,
     /// Channels that are subscribed to.
     pub channels: usize,
+    /// How long its consumer waits for a record, when the cluster is the mock.
+    pub mock_fetch_wait_ms: u32,
     /// Its CPU.
     pub cpu: Option<usize>,
 }
@@ -103,6 +109,14 @@ impl PeerName {
         self != Self::Ceiling
     }
 
+    /// The least that its consumer can be told to wait for a record.
+    pub fn fetch_wait_ms_min(self) -> u32 {
+        match self {
+            Self::Gorilla | Self::Centrifugo => FETCH_WAIT_MS_MIN_OF_GO,
+            Self::TokioTungstenite | Self::Fastwebsockets | Self::Ceiling => 1,
+        }
+    }
+
     /// The header that names a record's channel, for the one that cannot tell it from topic and key.
     pub fn channel_header(self) -> Option<&'static str> {
         (self == Self::Centrifugo).then_some(centrifugo::CHANNEL_HEADER)
@@ -124,7 +138,7 @@ impl Peer {
         machine::allow_descriptors(plan.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
-        let fetch_wait_ms = if cluster.is_mock() { FETCH_WAIT_MS } else { FETCH_WAIT_MS_DEFAULT };
+        let fetch_wait_ms = if cluster.is_mock() { plan.mock_fetch_wait_ms } else { FETCH_WAIT_MS_DEFAULT };
         let mut environment = Vec::new();
         let mut files = Vec::new();
         let arguments = match plan.name {
@@ -201,8 +215,8 @@ fn broadcaster_arguments(
     fetch_wait_ms: u32,
 ) -> Vec<OsString> {
     let queue_events = match (plan.channels, plan.name) {
-        (1, PeerName::Gorilla) => QUEUE_EVENTS_GORILLA,
-        (1, _) => QUEUE_EVENTS,
+        (1..=CHANNELS_FEW_MAX, PeerName::Gorilla) => QUEUE_EVENTS_GORILLA,
+        (1..=CHANNELS_FEW_MAX, _) => QUEUE_EVENTS,
         _ => QUEUE_EVENTS_OF_MANY,
     };
     let (queue_events, wait) = (queue_events.to_string(), format!("fetch.wait.max.ms={fetch_wait_ms}"));

@@ -5,42 +5,16 @@ use std::fmt::Write as _;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::grouped;
 use super::measurement::Measurement;
+use super::round::{Ratios, Round, Side, Spread, ratio};
 use crate::html::{self, Figure, HtmlInput};
-
-/// The gateway and the peer, one after the other on the same work.
-#[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs)] // the keys are explained in README.md
-pub struct Round {
-    pub gateway: Measurement,
-    pub peer: Measurement,
-}
-
-/// One ratio over all rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct Spread {
-    pub min: f64,
-    pub median: f64,
-    pub max: f64,
-}
-
-/// The gateway over the peer, round by round; `None` where one side cannot be read or is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct Ratios {
-    pub cpu_us_per_delivery: Option<Spread>,
-    pub latency_p99: Option<Spread>,
-    pub rss: Option<Spread>,
-}
 
 /// The result. Its fields are the keys of the JSON, beside those of the gateway's measurement in the typical round.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct Comparison {
     #[serde(flatten)]
-    pub gateway: Measurement,
+    pub gateway: Side,
     pub compared_scenario: String,
     pub peer: String,
     pub ratio: Ratios,
@@ -52,25 +26,22 @@ pub struct Comparison {
 impl Comparison {
     /// `None` without a round.
     pub fn of(peer: &str, rounds: Vec<Round>) -> Option<Self> {
-        let ratio = Ratios {
-            cpu_us_per_delivery: spread(&rounds, |of| of.server.cpu_us_per_delivery),
-            latency_p99: spread(&rounds, |of| of.latency_ms.map(|latency| latency.p99 as f64)),
-            rss: spread(&rounds, |of| of.server.rss_bytes.map(|bytes| bytes as f64)),
-        };
+        let ratio = Ratios::of(&rounds);
         let typical_round = typical(&rounds)?;
         let mut gateway = rounds[typical_round].gateway.clone();
-        let compared_scenario = std::mem::replace(&mut gateway.scenario, "compare".to_owned());
-        gateway.passed = rounds.iter().all(|round| round.gateway.passed);
-        gateway.reasons = told(&rounds, |round| (&round.gateway, &round.gateway.reasons));
-        gateway.notes = told(&rounds, |round| (&round.gateway, &round.gateway.notes));
-        gateway.notes.extend(told(&rounds, |round| (&round.peer, &round.peer.reasons)));
-        gateway.notes.extend(told(&rounds, |round| (&round.peer, &round.peer.notes)));
+        let measurement = gateway.measurement_mut();
+        let compared_scenario = std::mem::replace(&mut measurement.scenario, "compare".to_owned());
+        measurement.passed = rounds.iter().all(|round| round.gateway.measurement().passed);
+        measurement.reasons = told(&rounds, |round| &round.gateway, |of| &of.reasons);
+        measurement.notes = told(&rounds, |round| &round.gateway, |of| &of.notes);
+        measurement.notes.extend(told(&rounds, |round| &round.peer, |of| &of.reasons));
+        measurement.notes.extend(told(&rounds, |round| &round.peer, |of| &of.notes));
         Some(Self { gateway, compared_scenario, peer: peer.to_owned(), ratio, rounds, typical_round })
     }
 
     /// Whether the gateway's audit was clean in every round.
     pub fn passed(&self) -> bool {
-        self.gateway.passed
+        self.gateway.measurement().passed
     }
 
     /// The table, the ratios, the notes and the verdict.
@@ -85,15 +56,16 @@ impl Comparison {
         for (name, value) in self.ratio_rows() {
             let _ = writeln!(text, "{name}: {value}");
         }
-        let billed = &self.gateway.machine.receiver_billed_to;
+        let gateway = self.gateway.measurement();
+        let billed = &gateway.machine.receiver_billed_to;
         let _ = writeln!(text, "The receiver's TCP work is billed to {billed}.");
-        for note in &self.gateway.notes {
+        for note in &gateway.notes {
             let _ = writeln!(text, "{note}");
         }
         match self.passed() {
             true => text.push_str("PASSED: the gateway lost, duplicated and reordered nothing.\n"),
             false => {
-                let _ = writeln!(text, "FAILED: {}.", self.gateway.reasons.join("; "));
+                let _ = writeln!(text, "FAILED: {}.", gateway.reasons.join("; "));
             }
         }
         text
@@ -101,10 +73,12 @@ impl Comparison {
 
     /// The page: the typical round of both, plotted together.
     pub fn page(&self) -> HtmlInput {
-        let round = &self.rounds[self.typical_round];
+        let Round { gateway, peer } = &self.rounds[self.typical_round];
+        let (gateway, peer) = (gateway.measurement(), peer.measurement());
+        let all = self.gateway.measurement();
         let mut notes: Vec<_> =
             self.ratio_rows().into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        notes.extend(self.gateway.machine_notes());
+        notes.extend(all.machine_notes());
         let run = |of: &Measurement, name: &str| html::Run {
             name: name.to_owned(),
             series: of.series.clone(),
@@ -112,14 +86,14 @@ impl Comparison {
         };
         HtmlInput {
             title: format!("odin-bench compare: {}, gateway and {}", self.compared_scenario, self.peer),
-            command_line: self.gateway.command.clone(),
+            command_line: all.command.clone(),
             passed: self.passed(),
-            reasons: self.gateway.reasons.clone(),
+            reasons: all.reasons.clone(),
             notes,
             columns: vec!["gateway".to_owned(), self.peer.clone()],
             figures: self.figures(),
-            runs: vec![run(&round.gateway, "gateway"), run(&round.peer, &self.peer)],
-            configuration: format!("{}\n\n{}", round.gateway.configuration, round.peer.configuration),
+            runs: vec![run(gateway, "gateway"), run(peer, &self.peer)],
+            configuration: format!("{}\n\n{}", gateway.configuration, peer.configuration),
         }
     }
 
@@ -127,63 +101,40 @@ impl Comparison {
     fn figures(&self) -> Vec<Figure> {
         let Round { gateway, peer } = &self.rounds[self.typical_round];
         let both = gateway.rows().into_iter().zip(peer.rows());
-        let mut figures: Vec<_> = both
-            .map(|((name, gateway), (_, peer))| Figure { name: name.to_owned(), values: vec![gateway, peer] })
-            .collect();
-        figures.push(Figure {
-            name: "deliveries per CPU second".to_owned(),
-            values: [gateway, peer].map(per_cpu_second).into(),
-        });
-        figures
+        both.map(|((name, gateway), (_, peer))| Figure { name: name.to_owned(), values: vec![gateway, peer] })
+            .collect()
     }
 
-    fn ratio_rows(&self) -> [(String, String); 3] {
-        let Ratios { cpu_us_per_delivery, latency_p99, rss } = self.ratio;
+    fn ratio_rows(&self) -> Vec<(String, String)> {
         let rounds = self.rounds.len();
-        let ratios = [("CPU per delivery", cpu_us_per_delivery), ("latency p99", latency_p99), ("RSS", rss)];
-        ratios.map(|(name, spread)| {
-            let value = spread.map_or("-".to_owned(), |Spread { min, median, max }| {
-                format!("{median:.3} (from {min:.3} to {max:.3} in {rounds} rounds)")
-            });
-            (format!("gateway over {}, {name}", self.peer), value)
-        })
+        let row = |(name, Spread { min, median, max })| {
+            (
+                format!("gateway over {}, {name}", self.peer),
+                format!("{median:.3} (from {min:.3} to {max:.3} in {rounds} rounds)"),
+            )
+        };
+        self.ratio.named().map(row).collect()
     }
-}
-
-fn per_cpu_second(of: &Measurement) -> String {
-    let cores = of.server.cpu_cores.filter(|cores| *cores > 0.0);
-    cores.map_or("-".to_owned(), |cores| grouped((of.deliveries_per_s / cores).round() as u64))
 }
 
 /// What was said of a side, each sentence once with the rounds it was said of.
-fn told<'r>(
-    rounds: &'r [Round],
-    side: impl Fn(&'r Round) -> (&'r Measurement, &'r Vec<String>),
+fn told(
+    rounds: &[Round],
+    side: fn(&Round) -> &Side,
+    sentences: fn(&Measurement) -> &Vec<String>,
 ) -> Vec<String> {
     let mut told = Vec::new();
     for (index, round) in rounds.iter().enumerate() {
-        let (of, sentences) = side(round);
-        told.extend(sentences.iter().map(|said| format!("Round {}, {}: {said}", index + 1, of.server_name)));
+        let of = side(round).measurement();
+        let number = index + 1;
+        told.extend(sentences(of).iter().map(|said| format!("Round {number}, {}: {said}", of.server_name)));
     }
     told
 }
 
-fn ratio(round: &Round, figure: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {
-    let (gateway, peer) = (figure(&round.gateway)?, figure(&round.peer)?);
-    (gateway > 0.0 && peer > 0.0).then(|| gateway / peer)
-}
-
-fn spread(rounds: &[Round], figure: impl Fn(&Measurement) -> Option<f64>) -> Option<Spread> {
-    let mut ratios: Vec<f64> = rounds.iter().filter_map(|round| ratio(round, &figure)).collect();
-    ratios.sort_by(f64::total_cmp);
-    let (min, max) = (*ratios.first()?, *ratios.last()?);
-    let median = (ratios[(ratios.len() - 1) / 2] + ratios[ratios.len() / 2]) / 2.0;
-    Some(Spread { min, median, max })
-}
-
 /// The one in the middle by the ratio of CPU, the lower of two.
 fn typical(rounds: &[Round]) -> Option<usize> {
-    let cpu = |index: &usize| ratio(&rounds[*index], |of| of.server.cpu_us_per_delivery).unwrap_or(f64::MAX);
+    let cpu = |index: &usize| ratio(&rounds[*index], Side::cpu_us).unwrap_or(f64::MAX);
     let mut order: Vec<usize> = (0..rounds.len()).collect();
     order.sort_by(|one, other| cpu(one).total_cmp(&cpu(other)));
     order.get(order.len().checked_sub(1)? / 2).copied()
@@ -191,7 +142,14 @@ fn typical(rounds: &[Round]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::latency::Latency;
+    use crate::report::idle::Idleness;
+    use crate::report::storm::{Calm, Storm, Storms};
+    use crate::run::{Mark, Window};
+    use crate::server::process::Memory;
 
     fn measurement(server: &str, cpu_us: Option<f64>, p99: u64, lost: u64) -> Measurement {
         let machine = serde_json::json!({
@@ -221,8 +179,8 @@ mod tests {
 
     fn round(gateway: (f64, u64, u64), peer: (f64, u64, u64)) -> Round {
         Round {
-            gateway: measurement("gateway", Some(gateway.0), gateway.1, gateway.2),
-            peer: measurement("peer", Some(peer.0), peer.1, peer.2),
+            gateway: Side::Delivering(measurement("gateway", Some(gateway.0), gateway.1, gateway.2)),
+            peer: Side::Delivering(measurement("peer", Some(peer.0), peer.1, peer.2)),
         }
     }
 
@@ -235,7 +193,7 @@ mod tests {
             round((3.0, 0, 0), (10.0, 9, 0)),
         ];
         let comparison = Comparison::of("peer", rounds).expect("rounds");
-        let Ratios { cpu_us_per_delivery, latency_p99, rss } = comparison.ratio;
+        let Ratios { cpu_us_per_delivery, latency_p99, rss, .. } = comparison.ratio;
         assert_eq!(cpu_us_per_delivery, Some(Spread { min: 0.3, median: 0.5, max: 0.6 }));
         assert_eq!(
             latency_p99,
@@ -260,7 +218,7 @@ mod tests {
         let rounds = vec![round((4.0, 1, 0), (4.0, 1, 0)), round((5.0, 1, 1), (4.0, 1, 0))];
         let comparison = Comparison::of("peer", rounds).expect("rounds");
         assert!(!comparison.passed());
-        assert_eq!(comparison.gateway.reasons, ["Round 2, gateway: events lost: 1"]);
+        assert_eq!(comparison.gateway.measurement().reasons, ["Round 2, gateway: events lost: 1"]);
         let json = serde_json::to_value(&comparison).expect("JSON");
         assert_eq!(
             (&json["scenario"], &json["passed"], &json["peer"]),
@@ -269,9 +227,79 @@ mod tests {
         assert_eq!(json["ratio"]["cpu_us_per_delivery"]["min"], 1.0);
     }
 
+    /// One storm, of 10 sessions in a second.
+    fn storm(server: &str, cpu_us_per_handshake: f64, p99: u64) -> Side {
+        let mut measurement = measurement(server, Some(4.0), p99, 0);
+        measurement.scenario = "storm".to_owned();
+        let began = Instant::now();
+        let mark = |seconds| Mark {
+            at: began + Duration::from_secs(seconds),
+            generator_cpu: Duration::ZERO,
+            server_cpu: Some(Duration::ZERO),
+            delivered: 0,
+            exposition: None,
+        };
+        let mut window = Window::begin(mark(0));
+        let mut latency = Latency::default();
+        latency.record(0, 2);
+        window.end(mark(1), &mut latency);
+        let storm = Storm {
+            dropped: 10,
+            returned: 10,
+            lasted_s: 1.0,
+            close_cpu_s: Some(0.0),
+            handshake_cpu_s: Some(cpu_us_per_handshake * 10.0 / 1e6),
+            is_close_apart: true,
+            accept_queue_overflows: Some(0),
+            latency_ms: None,
+        };
+        Side::Storm(Storms::of(measurement, 1, Calm::of(&window, &latency), vec![storm], Some(0)))
+    }
+
+    fn close_to(spread: Option<Spread>, expected: f64) -> bool {
+        spread.is_some_and(|spread| (spread.median - expected).abs() < 1e-9)
+    }
+
+    #[test]
+    fn a_storm_is_compared_by_its_handshakes_and_by_what_those_felt_that_stayed() {
+        let round = |us| Round { gateway: storm("gateway", us, 10), peer: storm("peer", 80.0, 40) };
+        let rounds = vec![round(60.0), round(20.0), round(40.0)];
+        let comparison = Comparison::of("peer", rounds).expect("rounds");
+        assert_eq!((comparison.compared_scenario.as_str(), comparison.typical_round), ("storm", 2));
+        assert!(close_to(comparison.ratio.cpu_us_per_handshake, 0.5), "{:?}", comparison.ratio);
+        assert!(close_to(comparison.ratio.latency_p99, 0.25), "{:?}", comparison.ratio);
+        assert!(close_to(comparison.ratio.calm_latency_p99, 1.0), "{:?}", comparison.ratio);
+        assert_eq!(comparison.ratio.cpu_us_per_delivery, None, "handshakes are most of it");
+        let json = serde_json::to_value(&comparison).expect("JSON");
+        assert_eq!((&json["scenario"], &json["returned"]), (&"compare".into(), &10.into()));
+        assert_eq!(json["rounds"][2]["peer"]["storms"][0]["returned"], 10);
+        assert!(json["ratio"].get("bytes_per_session").is_none(), "{}", json["ratio"]);
+        let summary = comparison.summary();
+        assert!(summary.contains("p99 ms of those that stayed, in the calm"), "{summary}");
+        assert!(summary.contains("CPU per handshake: 0.500 (from 0.250 to 0.750 in 3 rounds)"), "{summary}");
+    }
+
+    #[test]
+    fn idle_servers_are_compared_by_what_a_session_costs() {
+        let idle = |server: &str, cpu_us: f64, private_bytes: u64| {
+            let mut measurement = measurement(server, Some(cpu_us), 1, 0);
+            measurement.server.private_bytes = Some(private_bytes);
+            let before = Memory { rss_bytes: 0, private_bytes: 1_000 };
+            Side::Idle(Idleness::of(measurement, 2, Some(before)))
+        };
+        let round = Round { gateway: idle("gateway", 1.0, 2_000), peer: idle("peer", 4.0, 11_000) };
+        let comparison = Comparison::of("peer", vec![round]).expect("a round");
+        assert!(close_to(comparison.ratio.private_bytes_per_session, 0.1), "{:?}", comparison.ratio);
+        assert!(close_to(comparison.ratio.cpu_us_per_session_second, 0.25), "{:?}", comparison.ratio);
+        let json = serde_json::to_value(&comparison).expect("JSON");
+        assert_eq!(json["private_bytes_per_session"], 1_000.0);
+        assert_eq!(json["ratio"]["private_bytes_per_session"]["max"], 0.1);
+        assert!(comparison.summary().contains("bytes, private"), "{}", comparison.summary());
+    }
+
     #[test]
     fn a_side_without_a_process_has_no_ratio_of_cpu() {
-        let gateway = measurement("gateway", None, 1, 0);
+        let gateway = Side::Delivering(measurement("gateway", None, 1, 0));
         let comparison =
             Comparison::of("peer", vec![Round { gateway: gateway.clone(), peer: gateway }]).expect("a round");
         assert_eq!(comparison.ratio.cpu_us_per_delivery, None);

@@ -2,7 +2,9 @@
 
 mod audited;
 pub mod comparison;
+pub mod idle;
 pub mod measurement;
+pub mod round;
 pub mod storm;
 
 use std::fmt::Write as _;

@@ -139,7 +139,7 @@ impl Storms {
         }
         if self.storms.iter().any(|storm| !storm.is_close_apart) {
             notes.push(
-                "The server did not say that it had closed what dropped: closes may be in the cost of a handshake."
+                "It was not to be seen that the server had closed what dropped: closes may be in the cost of a handshake."
                     .to_owned(),
             );
         }
@@ -211,7 +211,8 @@ impl Storms {
         page
     }
 
-    fn rows(&self) -> Vec<(&'static str, String)> {
+    /// Names and values for tables.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
         let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let p99 = |latency: Option<Percentiles>| optional(latency.map(|latency| latency.p99.to_string()));
         let us = |value: Option<f64>| optional(value.map(|us| format!("{us:.1}")));

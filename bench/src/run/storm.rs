@@ -3,11 +3,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{CLOSE_MAX, OPENS_PER_TURN, Run, SLEEP_MAX};
+use super::{CLOSE_MAX, OPENS_PER_TURN, Run, SLEEP_MAX, Watch};
 use crate::pacing::Pace;
 use crate::progress::Phase;
+use crate::server::process;
 
-/// Between two looks at what the server counts.
+/// Between two looks at how many sessions the server has.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Run<'_> {
@@ -47,12 +48,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until the server says that it has as many sessions as are live here; `false` when it does not say so in time.
-    pub fn await_agreement(&mut self, patience: Duration) -> io::Result<bool> {
+    /// Descriptors of the server besides those of its sessions, while all that are live here are so there; `None` when its process is not
+    /// known. It is how [`Self::await_agreement`] counts the sessions of a server that does not tell their number.
+    pub fn descriptors_besides(&self) -> Option<u64> {
+        self.server_descriptors()?.checked_sub(self.ledger.tally.active)
+    }
+
+    /// Waits until the server has no more sessions than are live here: it says so, or has let go of their descriptors. `false` when neither
+    /// is so in time.
+    pub fn await_agreement(
+        &mut self,
+        descriptors_besides: Option<u64>,
+        patience: Duration,
+    ) -> io::Result<bool> {
         let end = Instant::now() + patience;
         while Instant::now() < end && !self.is_stopped() {
-            let exposition = self.watch.reading().and_then(|reading| reading.exposition);
-            if exposition.and_then(|found| found.sessions_active) == Some(self.ledger.tally.active) {
+            if self.agrees(descriptors_besides) {
                 return Ok(true);
             }
             let next_look = Instant::now() + LOOK_INTERVAL;
@@ -61,5 +72,20 @@ impl Run<'_> {
             }
         }
         Ok(false)
+    }
+
+    fn agrees(&self, descriptors_besides: Option<u64>) -> bool {
+        let active = self.ledger.tally.active;
+        let exposition = self.watch.reading().and_then(|reading| reading.exposition);
+        if let Some(told) = exposition.and_then(|found| found.sessions_active) {
+            return told == active;
+        }
+        let descriptors = self.server_descriptors().zip(descriptors_besides);
+        descriptors.is_some_and(|(now, besides)| now <= besides + active)
+    }
+
+    fn server_descriptors(&self) -> Option<u64> {
+        let Watch::Server { pid: Some(pid), .. } = self.watch else { return None };
+        process::descriptors(pid).ok()
     }
 }

@@ -8,16 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::args::{CompareArguments, ComparedScenario, TOKEN};
-use crate::host::cluster::Cluster;
+use crate::args::{CompareArguments, ComparedScenario};
+use crate::host::cluster::{Cluster, FETCH_WAIT_MS};
 use crate::machine::{self, MachineReport};
-use crate::measure::{Surroundings, Workload, measure};
-use crate::peers::{Peer, PeerName, PeerPlan, find_or_build};
-use crate::report::comparison::{Comparison, Round};
-use crate::report::measurement::Measurement;
+use crate::measure::{Surroundings, measure};
+use crate::peers::{Peer, PeerPlan, find_or_build};
+use crate::report::comparison::Comparison;
+use crate::report::round::{Round, Side};
 use crate::run::RunError;
-use crate::scenarios::{fanout, filtered};
-use crate::server::Server;
+use crate::scenarios::{fanout, filtered, idle, storm};
 use crate::stage::Stage;
 
 const BROKERS: i32 = 1;
@@ -28,27 +27,28 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub fn run(arguments: &CompareArguments, stop: &AtomicBool) -> Result<Option<Comparison>, RunError> {
     // Before this thread is pinned: a build takes all CPUs.
     let program = find_or_build(arguments.peer, arguments.peer_program.as_deref())?;
+    let (channels, mock_fetch_wait_ms) = what_peers_are_told(arguments);
+    let plan = PeerPlan {
+        name: arguments.peer,
+        path: program,
+        connections: arguments.load.connections,
+        rate: arguments.rate(),
+        payload: arguments.load.payload,
+        channels,
+        mock_fetch_wait_ms,
+        cpu: arguments.host.server_cpu.or(machine::allowed_cpus().last().copied()),
+    };
     let mut rounds = Vec::new();
     for number in 1..=arguments.rounds {
         eprintln!("Round {number} of {}: the gateway", arguments.rounds);
-        let stage = Stage::set(&arguments.host, arguments.load.connections)?;
-        let workload = workload(arguments, &stage.server);
-        let gateway = measure(&workload, Surroundings::of(&stage), stop)?;
+        let stage = set_stage(arguments, mock_fetch_wait_ms)?;
+        let gateway = measure_side(arguments, Surroundings::of(&stage), stop)?;
         let machine = stage.machine.clone();
         stage.strike()?;
         if stop.load(Ordering::Relaxed) {
             break;
         }
         eprintln!("Round {number} of {}: {}", arguments.rounds, arguments.peer.as_str());
-        let plan = PeerPlan {
-            name: arguments.peer,
-            path: program.clone(),
-            connections: arguments.load.connections,
-            rate: arguments.rate(),
-            payload: arguments.load.payload,
-            channels: workload.plan.channels.len(),
-            cpu: arguments.host.server_cpu.or(machine::allowed_cpus().last().copied()),
-        };
         let peer = measure_peer(arguments, &plan, &machine, stop)?;
         rounds.push(Round { gateway, peer });
         if stop.load(Ordering::Relaxed) {
@@ -63,41 +63,65 @@ fn measure_peer(
     plan: &PeerPlan,
     machine: &MachineReport,
     stop: &AtomicBool,
-) -> Result<Measurement, RunError> {
+) -> Result<Side, RunError> {
     let cluster = match &arguments.host.brokers {
         Some(brokers) => Cluster::at(brokers)?,
         None => Cluster::host(BROKERS)?,
     };
     let mut peer = Peer::start(plan, &cluster)?;
     thread::sleep(SETTLE);
-    let workload = for_peer(workload(arguments, peer.server()), arguments, plan.name);
     let surroundings = Surroundings {
         server: peer.server(),
+        peer: Some(plan.name),
         bootstrap: Some(cluster.bootstrap()),
         configuration: peer.configuration(),
         machine,
     };
-    let measured = measure(&workload, surroundings, stop);
+    let measured = measure_side(arguments, surroundings, stop);
     // A peer that ended explains whatever else went wrong.
     peer.check()?;
     peer.stop();
     measured
 }
 
-fn workload(arguments: &CompareArguments, server: &Server) -> Workload {
+/// Of the gateway, as the scenario alone would set it.
+fn set_stage(arguments: &CompareArguments, mock_fetch_wait_ms: u32) -> Result<Stage, RunError> {
     match arguments.scenario {
-        ComparedScenario::Fanout => fanout::workload(&arguments.load, arguments.rate(), server),
-        ComparedScenario::Filtered => filtered::workload(&arguments.filtered(), server),
+        ComparedScenario::Fanout | ComparedScenario::Filtered => {
+            Stage::set(&arguments.host, arguments.load.connections)
+        }
+        ComparedScenario::Idle => idle::set_stage(&arguments.idle()),
+        ComparedScenario::Storm => storm::set_stage(&arguments.storm(), mock_fetch_wait_ms),
     }
 }
 
-/// The same messages per second of the same length, whatever the peer puts around a value.
-fn for_peer(workload: Workload, arguments: &CompareArguments, peer: PeerName) -> Workload {
-    let mut producer = workload.producer.filter(|_| peer.reads_kafka());
-    if let Some(plan) = &mut producer {
-        let token = plan.tokens.last().map_or(TOKEN, String::as_str);
-        plan.value_bytes = peer.value_bytes(arguments.load.payload, token);
-        plan.channel_header = peer.channel_header();
+/// The channels of the scenario, and how long a consumer of the mock waits, the gateway's too.
+fn what_peers_are_told(arguments: &CompareArguments) -> (usize, u32) {
+    match arguments.scenario {
+        ComparedScenario::Fanout => (1, FETCH_WAIT_MS),
+        ComparedScenario::Filtered => (arguments.tokens, FETCH_WAIT_MS),
+        ComparedScenario::Idle => (1, idle::FETCH_WAIT_MS),
+        ComparedScenario::Storm => (2, storm::FETCH_WAIT_MS.max(arguments.peer.fetch_wait_ms_min())),
     }
-    Workload { producer, ..workload }
+}
+
+/// The same for both.
+fn measure_side(
+    arguments: &CompareArguments,
+    surroundings: Surroundings<'_>,
+    stop: &AtomicBool,
+) -> Result<Side, RunError> {
+    let server = surroundings.server;
+    Ok(match arguments.scenario {
+        ComparedScenario::Fanout => {
+            let workload = fanout::workload(&arguments.load, arguments.rate(), server);
+            Side::Delivering(measure(&workload, surroundings, stop)?)
+        }
+        ComparedScenario::Filtered => {
+            let workload = filtered::workload(&arguments.filtered(), server);
+            Side::Delivering(measure(&workload, surroundings, stop)?)
+        }
+        ComparedScenario::Idle => Side::Idle(idle::measure(&arguments.idle(), surroundings, stop)?),
+        ComparedScenario::Storm => Side::Storm(storm::measure(&arguments.storm(), surroundings, stop)?),
+    })
 }

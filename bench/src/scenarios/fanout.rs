@@ -42,6 +42,7 @@ pub fn workload(load: &LoadFlags, rate: f64, server: &Server) -> Workload {
             channel_header: None,
             value_bytes: gateway_value_bytes(load.payload, TOKEN),
         }),
+        payload_bytes: load.payload,
         duration: load.duration,
         asked_per_s: Some(rate * load.connections as f64),
     }

@@ -44,6 +44,7 @@ pub fn workload(arguments: &FilteredArguments, server: &Server) -> Workload {
             value_bytes: gateway_value_bytes(load.payload, &tokens[tokens.len() - 1]),
             tokens,
         }),
+        payload_bytes: load.payload,
         duration: load.duration,
         asked_per_s: Some(rate * load.connections as f64),
     }

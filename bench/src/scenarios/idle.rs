@@ -6,71 +6,68 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use comfy_table::{Table, presets};
-use serde::Serialize;
-
 use crate::args::{HostFlags, IdleArguments};
-use crate::html::{Figure, HtmlInput};
 use crate::machine;
-use crate::measure::memory;
-use crate::report::grouped;
+use crate::measure::{Surroundings, memory};
+use crate::report::idle::Idleness;
 use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
-use crate::server::process::Memory;
 use crate::server::{Server, ServerPoll};
 use crate::stage::Stage;
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// librdkafka's default. The mock does not wake who waits when a record comes, but none comes.
-const FETCH_WAIT_MS: u32 = 500;
-/// The window should bill each session at least so many pings.
-const PINGS_PER_SESSION_MIN: u64 = 2;
-
-/// The result. Its fields are the keys of the JSON, beside those of every measurement.
-#[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs)] // the keys are explained in README.md
-pub struct Idleness {
-    #[serde(flatten)]
-    pub measurement: Measurement,
-    pub pings_answered: u64,
-    pub cpu_us_per_session_second: Option<f64>,
-    pub memory_before: Option<Memory>,
-    pub private_bytes_per_session: Option<f64>,
-}
+pub const FETCH_WAIT_MS: u32 = 500;
 
 /// Runs it until its end or until `stop`.
 pub fn run(arguments: &IdleArguments, stop: &AtomicBool) -> Result<Idleness, RunError> {
+    let stage = set_stage(arguments)?;
+    let idleness = measure(arguments, Surroundings::of(&stage), stop)?;
+    stage.strike()?;
+    Ok(idleness)
+}
+
+/// With a gateway that is not billed for the mock.
+pub fn set_stage(arguments: &IdleArguments) -> Result<Stage, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let stage = Stage::set(&host(arguments), arguments.connections)?;
-    let memory_before = memory(&stage.server)?;
-    let unasked = Server { metrics_url: None, ..stage.server.clone() };
+    Stage::set(&host(arguments), arguments.connections)
+}
+
+/// Measures a server, whichever.
+pub fn measure(
+    arguments: &IdleArguments,
+    surroundings: Surroundings<'_>,
+    stop: &AtomicBool,
+) -> Result<Idleness, RunError> {
+    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let memory_before = memory(server)?;
+    let unasked = Server { metrics_url: None, ..server.clone() };
     let watch = Watch::Server { poll: ServerPoll::start(&unasked)?, pid: unasked.pid };
-    let mut run = Run::new(plan(arguments, &stage.server), watch, stop)?.without_heartbeats();
+    let mut run = Run::new(plan(arguments, server), watch, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
     run.warm_up(WARM_UP)?;
     let answered_before = run.ledger.tally.pings_answered;
     run.hold(arguments.duration)?;
     let pings_answered = run.ledger.tally.pings_answered - answered_before;
-    let memory_now = memory(&stage.server)?;
+    let memory_now = memory(server)?;
     run.grace(Duration::ZERO)?;
     let measurement = Measurement::of(Findings {
         scenario: "idle".to_owned(),
-        server_name: stage.server.name.clone(),
+        server_name: server.name.clone(),
         asked_per_s: None,
         harvest: run.harvest(),
         ramp,
         window: run.window.difference(),
         memory: memory_before.zip(memory_now),
         produced: None,
-        configuration: stage.configuration.clone(),
-        machine: stage.machine.clone(),
+        configuration: configuration.to_owned(),
+        machine: machine.clone(),
         interrupted: run.is_stopped(),
     });
     run.close()?;
-    stage.strike()?;
     Ok(Idleness::of(measurement, pings_answered, memory_before))
 }
 
@@ -90,69 +87,6 @@ fn plan(arguments: &IdleArguments, server: &Server) -> Plan {
         sources: Vec::new(),
         subscriptions: subscriptions::in_turn(server.dialect, &channels, arguments.connections),
         channels,
-    }
-}
-
-impl Idleness {
-    fn of(mut measurement: Measurement, pings_answered: u64, memory_before: Option<Memory>) -> Self {
-        let established = measurement.audited.established;
-        let per_session = |amount: f64| (established > 0).then(|| amount / established as f64);
-        let grown = memory_before.zip(measurement.server.private_bytes);
-        let grown = grown.map(|(before, now)| now as f64 - before.private_bytes as f64);
-        if pings_answered < PINGS_PER_SESSION_MIN * established {
-            measurement.notes.push(format!(
-                "The window was too short for {PINGS_PER_SESSION_MIN} pings of each session: {} were answered. The gateway pings each every 27 s.",
-                grouped(pings_answered)
-            ));
-        }
-        Self {
-            cpu_us_per_session_second: measurement
-                .server
-                .cpu_cores
-                .and_then(|cores| per_session(cores * 1e6)),
-            private_bytes_per_session: grown.and_then(per_session),
-            measurement,
-            pings_answered,
-            memory_before,
-        }
-    }
-
-    /// Whether a client would have noticed nothing.
-    pub fn passed(&self) -> bool {
-        self.measurement.passed
-    }
-
-    /// What an idle session costs, and the measurement.
-    pub fn summary(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(vec!["an idle session costs", ""]);
-        for (name, value) in self.rows() {
-            table.add_row(vec![name.to_owned(), value]);
-        }
-        format!("{table}\n{}", self.measurement.summary())
-    }
-
-    /// The page, the costs first.
-    pub fn page(&self) -> HtmlInput {
-        let mut page = self.measurement.page();
-        let rows = self.rows().into_iter();
-        let figures = rows.map(|(name, value)| Figure { name: name.to_owned(), values: vec![value] });
-        page.figures.splice(0..0, figures);
-        page
-    }
-
-    fn rows(&self) -> Vec<(&'static str, String)> {
-        let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-        let bytes = |value: Option<f64>| optional(value.map(|bytes| format!("{bytes:.0}")));
-        let cpu = self.measurement.server.cpu_cores;
-        vec![
-            ("bytes, resident", bytes(self.measurement.server.bytes_per_session)),
-            ("bytes, private", bytes(self.private_bytes_per_session)),
-            ("CPU us a second", optional(self.cpu_us_per_session_second.map(|cpu| format!("{cpu:.3}")))),
-            ("CPU of a core, all sessions", optional(cpu.map(|cores| format!("{:.2}%", 100.0 * cores)))),
-            ("pings answered, all sessions", grouped(self.pings_answered)),
-        ]
     }
 }
 

@@ -1,7 +1,7 @@
 //! Most sessions drop at once and come straight back, several times; the others stay and receive all the while.
 //!
 //! - Calm: all are connected, those that will drop on a silent channel. Its latency and its CPU are what a storm is compared with.
-//! - Drop: their connections are reset; then it is waited for until the server counts only the others. So what its closes cost is known
+//! - Drop: their connections are reset; then it is waited for until the server has only the others: by its own count, or by its descriptors. So what its closes cost is known
 //!   apart, and is not in the cost of a handshake.
 //! - Return: an open loop, as fast as this thread can, from the connect to the acknowledgement of the subscription. What is measured runs
 //!   from the first connect to the last acknowledgement; latencies alone a little longer, so that an event that was due by then counts.
@@ -14,7 +14,7 @@ use crate::args::{StormArguments, TOKEN};
 use crate::host::producer::{Produced, Producer, ProducerPlan, gateway_value_bytes};
 use crate::latency::Latency;
 use crate::machine::{self, clock_ms};
-use crate::measure::memory;
+use crate::measure::{Surroundings, memory};
 use crate::report::measurement::{Findings, Measurement};
 use crate::report::storm::{Calm, Storm, Storms};
 use crate::run::{Difference, Plan, Run, RunError, Watch};
@@ -27,7 +27,7 @@ use crate::subscriptions;
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Less than elsewhere: the wait for the mock is part of a calm's latency too, and a long one would hide what a storm adds. What it costs
 /// is subtracted with the calm.
-const FETCH_WAIT_MS: u32 = 5;
+pub const FETCH_WAIT_MS: u32 = 5;
 /// The server's own picture may be a second old, and so may ours of it.
 const AGREEMENT_MAX: Duration = Duration::from_secs(5);
 /// Latencies are recorded for so long after the last acknowledgement.
@@ -48,22 +48,38 @@ struct Measured {
 
 /// Runs it until its end or until `stop`.
 pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunError> {
+    let stage = set_stage(arguments, FETCH_WAIT_MS)?;
+    let storms = measure(arguments, Surroundings::of(&stage), stop)?;
+    stage.strike()?;
+    Ok(storms)
+}
+
+/// With a gateway that waits so long for records of the mock.
+pub fn set_stage(arguments: &StormArguments, fetch_wait_ms: u32) -> Result<Stage, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let host = with_environment(&arguments.host, FETCH_WAIT_MS, &[]);
-    let stage = Stage::set(&host, arguments.connections)?;
-    let memory_before = memory(&stage.server)?;
-    let watch = Watch::Server { poll: ServerPoll::start(&stage.server)?, pid: stage.server.pid };
+    Stage::set(&with_environment(&arguments.host, fetch_wait_ms, &[]), arguments.connections)
+}
+
+/// Measures a server, whichever.
+pub fn measure(
+    arguments: &StormArguments,
+    surroundings: Surroundings<'_>,
+    stop: &AtomicBool,
+) -> Result<Storms, RunError> {
+    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let memory_before = memory(server)?;
+    let watch = Watch::Server { poll: ServerPoll::start(server)?, pid: server.pid };
     // Heartbeats of those that drop would make the calm dearer than what is left of it in a storm.
-    let mut run = Run::new(plan(arguments, &stage.server), watch, stop)?.without_heartbeats();
+    let mut run = Run::new(plan(arguments, server), watch, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
-    let producer = produce(arguments, &stage, TOKEN, arguments.rate)?;
+    let producer = produce(arguments, surroundings, TOKEN, arguments.rate)?;
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
     let calm = Calm::of(&run.window, &run.ledger.latency);
     let Measured { storms, windows, latency, samples } = weather(arguments, &calm, &mut run)?;
-    let proof = prove(arguments, &stage, &mut run)?;
-    let memory_now = memory(&stage.server)?;
+    let proof = prove(arguments, surroundings, &mut run)?;
+    let memory_now = memory(server)?;
     run.grace(GRACE_MAX)?;
     // Nothing is proven when somebody else publishes.
     let deaf = proof.as_ref().map(|_| run.ledger.audit.deaf_from(arguments.staying));
@@ -77,7 +93,7 @@ pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunE
     harvest.audited.established -= storms.iter().map(|storm| storm.returned).sum::<u64>();
     let measurement = Measurement::of(Findings {
         scenario: "storm".to_owned(),
-        server_name: stage.server.name.clone(),
+        server_name: server.name.clone(),
         // A storm is too short for deliveries per second: the audit tells whether all came.
         asked_per_s: None,
         harvest,
@@ -85,12 +101,11 @@ pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunE
         window,
         memory: memory_before.zip(memory_now),
         produced,
-        configuration: stage.configuration.clone(),
-        machine: stage.machine.clone(),
+        configuration: configuration.to_owned(),
+        machine: machine.clone(),
         interrupted: run.is_stopped(),
     });
     run.close()?;
-    stage.strike()?;
     Ok(Storms::of(measurement, arguments.staying as u64, calm, storms, deaf))
 }
 
@@ -113,29 +128,29 @@ fn plan(arguments: &StormArguments, server: &Server) -> Plan {
 /// `None` when somebody else publishes.
 fn produce(
     arguments: &StormArguments,
-    stage: &Stage,
+    surroundings: Surroundings<'_>,
     token: &str,
     rate_per_s: f64,
 ) -> Result<Option<Producer>, RunError> {
-    let Some(bootstrap) = stage.bootstrap() else { return Ok(None) };
     let plan = ProducerPlan {
         rate_per_s,
         tokens: vec![token.to_owned()],
         channel_header: None,
         value_bytes: gateway_value_bytes(arguments.payload, token),
     };
-    Ok(Some(Producer::start(bootstrap, plan)?))
+    surroundings.produce(&plan, arguments.payload)
 }
 
 /// All storms, or those until the end of the run.
 fn weather(arguments: &StormArguments, calm: &Calm, run: &mut Run<'_>) -> Result<Measured, RunError> {
     let mut measured = Measured::default();
+    let besides = run.descriptors_besides();
     for _ in 0..arguments.storms {
-        run.await_agreement(AGREEMENT_MAX)?;
+        run.await_agreement(besides, AGREEMENT_MAX)?;
         if run.is_stopped() || run.ledger.tally.active == 0 {
             break;
         }
-        let (storm, window) = storm(arguments, calm, run)?;
+        let (storm, window) = storm(arguments, calm, besides, run)?;
         // One that was cut short tells nothing.
         if run.is_stopped() {
             break;
@@ -156,12 +171,13 @@ fn weather(arguments: &StormArguments, calm: &Calm, run: &mut Run<'_>) -> Result
 fn storm(
     arguments: &StormArguments,
     calm: &Calm,
+    descriptors_besides: Option<u64>,
     run: &mut Run<'_>,
 ) -> Result<(Storm, Difference), RunError> {
     let (before, active) = (run.mark(), run.ledger.tally.active);
     run.drop_from(arguments.staying)?;
     let dropped = active - run.ledger.tally.active;
-    let is_close_apart = run.await_agreement(AGREEMENT_MAX)?;
+    let is_close_apart = run.await_agreement(descriptors_besides, AGREEMENT_MAX)?;
     let closed = run.mark();
     let (established, overflows) = (run.ledger.tally.established, machine::accept_queue_overflows());
     run.begin_window();
@@ -187,13 +203,17 @@ fn storm(
 }
 
 /// Lets the silent channel speak, when we publish.
-fn prove(arguments: &StormArguments, stage: &Stage, run: &mut Run<'_>) -> Result<Option<Producer>, RunError> {
+fn prove(
+    arguments: &StormArguments,
+    surroundings: Surroundings<'_>,
+    run: &mut Run<'_>,
+) -> Result<Option<Producer>, RunError> {
     if run.is_stopped() {
         return Ok(None);
     }
     // Its first event is owed by all, because they are live by now.
     run.ledger.audit.begin_window(clock_ms());
-    let producer = produce(arguments, stage, SILENT_TOKEN, PROOF_RATE)?;
+    let producer = produce(arguments, surroundings, SILENT_TOKEN, PROOF_RATE)?;
     if producer.is_some() {
         run.turn_for(PROOF)?;
     }

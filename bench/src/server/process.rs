@@ -36,6 +36,11 @@ pub fn memory(pid: u32) -> io::Result<Memory> {
     parse_rollup(&rollup).ok_or_else(|| unreadable("smaps_rollup"))
 }
 
+/// Descriptors that it has open now. The kernel walks them, so not while something is measured.
+pub fn descriptors(pid: u32) -> io::Result<u64> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
+}
+
 fn unreadable(file: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{file} is not as proc(5) has it"))
 }
@@ -64,6 +69,9 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -79,6 +87,26 @@ mod tests {
         let rollup = "5581 [rollup]\nRss:    100 kB\nPss:  50 kB\nShared_Clean: 30 kB\nPrivate_Clean:  20 kB\nPrivate_Dirty:  40 kB\n";
         assert_eq!(parse_rollup(rollup), Some(Memory { rss_bytes: 102_400, private_bytes: 61_440 }));
         assert_eq!(parse_rollup("Rss: 1 kB"), None);
+    }
+
+    #[test]
+    fn each_open_descriptor_is_counted() {
+        // Whatever else it inherits, these three are its own.
+        let opens =
+            "exec 7<&- 8<&- 9<&-; echo; read x; exec 7</dev/null 8</dev/null 9</dev/null; echo; read x";
+        let mut command = Command::new("sh");
+        command.args(["-c", opens]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("sh is everywhere");
+        let (mut says, mut hears) = (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
+        let mut count_when_ready = || {
+            says.read_exact(&mut [0]).expect("it is ready");
+            descriptors(child.id()).expect("our own child")
+        };
+        let before = count_when_ready();
+        hears.write_all(b"\n").expect("it reads");
+        assert_eq!(count_when_ready(), before + 3);
+        drop(hears);
+        child.wait().expect("it ends with its input");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The scenarios that measure, end to end: against a server that runs, and against a gateway that they start.
 
+mod compare;
 mod server;
 mod storm;
 
@@ -107,6 +108,18 @@ fn sessions_that_are_shared_by_processes_are_audited_as_one_run() {
     assert!(outcome.json["series"][0]["deliveries_per_s"].is_f64(), "{}", outcome.json);
     let outcome = run_against(&Server::start(true), &flags);
     assert_eq!((outcome.code, number(&outcome, "lost")), (Some(1), 1), "{}", outcome.text);
+}
+
+#[test]
+fn sessions_that_receive_send_nothing_of_their_own_accord() {
+    // So many that some heartbeats would be due in these seconds.
+    let flags = ["--connections", "60", "--rate", "20"];
+    for scenario in [&["fanout"][..], &["fanout", "--processes", "2"], &["capacity", "--steps", "1"]] {
+        let server = Server::start(false);
+        let outcome = run_against(&server, &[scenario, &flags].concat());
+        assert_clean(&outcome, 60);
+        assert_eq!(server.texts(), 0, "{scenario:?}");
+    }
 }
 
 #[test]

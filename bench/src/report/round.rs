@@ -1,0 +1,157 @@
+//! One round of a comparison: the gateway and the peer, one after the other on the same work; and the ratios over all rounds.
+
+use serde::Serialize;
+
+use super::grouped;
+use super::idle::Idleness;
+use super::measurement::Measurement;
+use super::storm::Storms;
+use crate::latency::Percentiles;
+
+/// What one server came to, in the shape of the scenario.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+// A comparison has a few of them.
+#[allow(clippy::large_enum_variant)]
+pub enum Side {
+    /// Events for everybody.
+    Delivering(Measurement),
+    /// None for anybody.
+    Idle(Idleness),
+    /// Events for some, while the others come back.
+    Storm(Storms),
+}
+
+/// The gateway and the peer, one after the other on the same work.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Round {
+    pub gateway: Side,
+    pub peer: Side,
+}
+
+/// One ratio over all rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
+
+/// The gateway over the peer, round by round; `None` where one side cannot be read or is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Ratios {
+    pub cpu_us_per_delivery: Option<Spread>,
+    pub latency_p99: Option<Spread>,
+    pub rss: Option<Spread>,
+    pub cpu_us_per_handshake: Option<Spread>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calm_latency_p99: Option<Spread>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_us_per_session_second: Option<Spread>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_session: Option<Spread>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_bytes_per_session: Option<Spread>,
+}
+
+impl Side {
+    /// What every scenario has.
+    pub fn measurement(&self) -> &Measurement {
+        match self {
+            Self::Delivering(measurement) => measurement,
+            Self::Idle(idleness) => &idleness.measurement,
+            Self::Storm(storms) => &storms.measurement,
+        }
+    }
+
+    pub(super) fn measurement_mut(&mut self) -> &mut Measurement {
+        match self {
+            Self::Delivering(measurement) => measurement,
+            Self::Idle(idleness) => &mut idleness.measurement,
+            Self::Storm(storms) => &mut storms.measurement,
+        }
+    }
+
+    /// The cost that the scenario is about.
+    pub(super) fn cpu_us(&self) -> Option<f64> {
+        match self {
+            Self::Delivering(measurement) => measurement.server.cpu_us_per_delivery,
+            Self::Idle(idleness) => idleness.cpu_us_per_session_second,
+            Self::Storm(storms) => storms.measurement.cpu_us_per_handshake,
+        }
+    }
+
+    /// Names and values for tables, those of the scenario first.
+    pub(super) fn rows(&self) -> Vec<(&'static str, String)> {
+        let measurement = self.measurement().rows();
+        match self {
+            Self::Delivering(of) => {
+                [measurement, vec![("deliveries per CPU second", per_cpu_second(of))]].concat()
+            }
+            Self::Idle(idleness) => [idleness.rows(), measurement].concat(),
+            Self::Storm(storms) => [storms.rows(), measurement].concat(),
+        }
+    }
+}
+
+impl Ratios {
+    /// Of each round's pair.
+    pub fn of(rounds: &[Round]) -> Self {
+        let idle = |figure: fn(&Idleness) -> Option<f64>| {
+            spread(rounds, |side| if let Side::Idle(idleness) = side { figure(idleness) } else { None })
+        };
+        let p99 = |latency: Option<Percentiles>| latency.map(|latency| latency.p99 as f64);
+        Self {
+            cpu_us_per_delivery: spread(rounds, |side| side.measurement().server.cpu_us_per_delivery),
+            latency_p99: spread(rounds, |side| p99(side.measurement().latency_ms)),
+            rss: spread(rounds, |side| side.measurement().server.rss_bytes.map(|bytes| bytes as f64)),
+            cpu_us_per_handshake: spread(rounds, |side| side.measurement().cpu_us_per_handshake),
+            calm_latency_p99: spread(rounds, |side| match side {
+                Side::Storm(storms) => p99(storms.calm_latency_ms),
+                Side::Delivering(_) | Side::Idle(_) => None,
+            }),
+            cpu_us_per_session_second: idle(|idleness| idleness.cpu_us_per_session_second),
+            bytes_per_session: idle(|idleness| idleness.measurement.server.bytes_per_session),
+            private_bytes_per_session: idle(|idleness| idleness.private_bytes_per_session),
+        }
+    }
+
+    /// Those that there are, in words.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, Spread)> {
+        [
+            ("CPU per delivery", self.cpu_us_per_delivery),
+            ("CPU per session and second", self.cpu_us_per_session_second),
+            ("CPU per handshake", self.cpu_us_per_handshake),
+            ("latency p99", self.latency_p99),
+            ("latency p99 in the calm", self.calm_latency_p99),
+            ("RSS", self.rss),
+            ("resident bytes per session", self.bytes_per_session),
+            ("private bytes per session", self.private_bytes_per_session),
+        ]
+        .into_iter()
+        .filter_map(|(name, spread)| Some((name, spread?)))
+    }
+}
+
+/// The gateway's figure over the peer's.
+pub(super) fn ratio(round: &Round, figure: impl Fn(&Side) -> Option<f64>) -> Option<f64> {
+    let (gateway, peer) = (figure(&round.gateway)?, figure(&round.peer)?);
+    (gateway > 0.0 && peer > 0.0).then(|| gateway / peer)
+}
+
+fn spread(rounds: &[Round], figure: impl Fn(&Side) -> Option<f64>) -> Option<Spread> {
+    let mut ratios: Vec<f64> = rounds.iter().filter_map(|round| ratio(round, &figure)).collect();
+    ratios.sort_by(f64::total_cmp);
+    let (min, max) = (*ratios.first()?, *ratios.last()?);
+    let median = (ratios[(ratios.len() - 1) / 2] + ratios[ratios.len() / 2]) / 2.0;
+    Some(Spread { min, median, max })
+}
+
+fn per_cpu_second(of: &Measurement) -> String {
+    let cores = of.server.cpu_cores.filter(|cores| *cores > 0.0);
+    cores.map_or("-".to_owned(), |cores| grouped((of.deliveries_per_s / cores).round() as u64))
+}
