@@ -54,7 +54,7 @@ run storm storm --connections 12000 --staying 1000 --rate 5 --storms 5
 run compare-ceiling-5 compare --peer ceiling "${size[@]}" --rate 5 --duration 10 --rounds 5 --env WS_FLUSH_WINDOW_MAX=0ms "${kafka[@]}"
 for peer in tokio-tungstenite fastwebsockets gorilla centrifugo; do
   run "compare-$peer-5" compare --peer "$peer" "${size[@]}" --rate 5 --duration 10 "${kafka[@]}"
-  run "compare-$peer-25" compare --peer "$peer" "${size[@]}" --rate 25 --duration 10 "${kafka[@]}"
+  run "compare-$peer-25" compare --peer "$peer" "${size[@]}" --rate 25 --duration 10 --rounds 2 "${kafka[@]}"
   run "compare-$peer-filtered" compare --peer "$peer" --scenario filtered "${size[@]}" --rate 1 --duration 10 --rounds 1 "${kafka[@]}"
   run "compare-$peer-idle" compare --peer "$peer" --scenario idle --connections 12000 --duration 30 --rounds 1
   run "compare-$peer-storm" compare --peer "$peer" --scenario storm --connections 12000 --rounds 1
