@@ -12,8 +12,8 @@ use crate::machine::{self, MachineReport};
 use crate::peers::PeerName;
 use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Crowd, Plan, RunError, Watch};
+use crate::server::Server;
 use crate::server::process::{self, Memory};
-use crate::server::{Server, ServerPoll};
 use crate::stage::Stage;
 
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -93,7 +93,7 @@ pub fn measure(
     let here = if workload.processes > 1 { 0 } else { workload.plan.connections };
     machine::allow_descriptors(here, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let memory_before = memory(server)?;
-    let watch = Watch::Server { poll: ServerPoll::start(server)?, pid: server.pid };
+    let watch = Watch::server(server)?;
     let plan = Plan { target: server.target.clone(), ..workload.plan.clone() };
     let mut crowd =
         Crowd::new(plan, server.dialect, workload.processes, &machine.generator_cpus, watch, stop)?;

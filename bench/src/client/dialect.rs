@@ -8,8 +8,8 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// The protocol of a session.

@@ -236,6 +236,7 @@ mod tests {
             at: began + Duration::from_secs(seconds),
             generator_cpu: Duration::ZERO,
             server_cpu: Some(Duration::ZERO),
+            deferred_cpu: None,
             delivered: 0,
             exposition: None,
         };

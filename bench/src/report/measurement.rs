@@ -25,6 +25,8 @@ const KEEPS_UP_SHARE: f64 = 0.98;
 pub struct ServerCost {
     pub cpu_cores: Option<f64>,
     pub cpu_us_per_delivery: Option<f64>,
+    pub ksoftirqd_cores: Option<f64>,
+    pub cpu_us_per_delivery_with_ksoftirqd: Option<f64>,
     pub rss_bytes: Option<u64>,
     pub private_bytes: Option<u64>,
     pub bytes_per_session: Option<f64>,
@@ -205,6 +207,10 @@ impl Measurement {
                 "server CPU us per delivery",
                 optional(self.server.cpu_us_per_delivery.map(|cpu| format!("{cpu:.2}"))),
             ),
+            (
+                "ksoftirqd of its CPU: cores",
+                optional(self.server.ksoftirqd_cores.map(|cores| format!("{cores:.3}"))),
+            ),
             ("frames per send", optional(self.frames_per_send.map(|frames| format!("{frames:.2}")))),
             ("flush window ms, most", optional(self.flush_window_ms_max.map(|ms| format!("{ms:.1}")))),
             (
@@ -285,11 +291,17 @@ impl Measurement {
 impl ServerCost {
     fn of(window: &Difference, delivered: u64, memory: Option<(Memory, Memory)>, established: u64) -> Self {
         let cpu = window.server_cpu.map(|cpu| cpu.as_secs_f64());
+        let deferred = window.deferred_cpu.map(|cpu| cpu.as_secs_f64());
+        let per_delivery = |cpu: f64| (delivered > 0).then(|| cpu * 1e6 / delivered as f64);
         let now = memory.map(|(_, now)| now);
         let grown = memory.map(|(before, now)| now.rss_bytes as f64 - before.rss_bytes as f64);
         Self {
             cpu_cores: cpu.map(|cpu| window.per_second(cpu)),
-            cpu_us_per_delivery: cpu.filter(|_| delivered > 0).map(|cpu| cpu * 1e6 / delivered as f64),
+            cpu_us_per_delivery: cpu.and_then(per_delivery),
+            ksoftirqd_cores: deferred.map(|cpu| window.per_second(cpu)),
+            cpu_us_per_delivery_with_ksoftirqd: cpu
+                .zip(deferred)
+                .and_then(|(own, kernel)| per_delivery(own + kernel)),
             rss_bytes: now.map(|memory| memory.rss_bytes),
             private_bytes: now.map(|memory| memory.private_bytes),
             bytes_per_session: grown.filter(|_| established > 0).map(|grown| grown / established as f64),

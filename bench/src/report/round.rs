@@ -45,6 +45,7 @@ pub struct Spread {
 #[allow(missing_docs)]
 pub struct Ratios {
     pub cpu_us_per_delivery: Option<Spread>,
+    pub cpu_us_per_delivery_with_ksoftirqd: Option<Spread>,
     pub latency_p99: Option<Spread>,
     pub rss: Option<Spread>,
     pub cpu_us_per_handshake: Option<Spread>,
@@ -107,6 +108,9 @@ impl Ratios {
         let p99 = |latency: Option<Percentiles>| latency.map(|latency| latency.p99 as f64);
         Self {
             cpu_us_per_delivery: spread(rounds, |side| side.measurement().server.cpu_us_per_delivery),
+            cpu_us_per_delivery_with_ksoftirqd: spread(rounds, |side| {
+                side.measurement().server.cpu_us_per_delivery_with_ksoftirqd
+            }),
             latency_p99: spread(rounds, |side| p99(side.measurement().latency_ms)),
             rss: spread(rounds, |side| side.measurement().server.rss_bytes.map(|bytes| bytes as f64)),
             cpu_us_per_handshake: spread(rounds, |side| side.measurement().cpu_us_per_handshake),
@@ -124,6 +128,7 @@ impl Ratios {
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, Spread)> {
         [
             ("CPU per delivery", self.cpu_us_per_delivery),
+            ("CPU per delivery with ksoftirqd", self.cpu_us_per_delivery_with_ksoftirqd),
             ("CPU per session and second", self.cpu_us_per_session_second),
             ("CPU per handshake", self.cpu_us_per_handshake),
             ("latency p99", self.latency_p99),

@@ -10,7 +10,7 @@ use crate::latency::Latency;
 use crate::machine::cpu_time;
 use crate::series::Sample;
 use crate::server::exposition::Exposition;
-use crate::server::{Reading, ServerPoll, process};
+use crate::server::{Reading, Server, ServerPoll, process};
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// An hour; a longer window keeps its first samples.
@@ -27,12 +27,20 @@ pub enum Watch {
         poll: ServerPoll,
         /// Its process, when it is on this machine.
         pid: Option<u32>,
+        /// The kernel's thread for the work that the server's CPU put off.
+        deferring: Option<u32>,
     },
     /// Another process does it.
     Elsewhere,
 }
 
 impl Watch {
+    /// Of a server that tells its metrics, or is a process of this machine.
+    pub fn server(server: &Server) -> std::io::Result<Self> {
+        let deferring = server.pid.and_then(process::deferring_thread);
+        Ok(Self::Server { poll: ServerPoll::start(server)?, pid: server.pid, deferring })
+    }
+
     /// The newest reading.
     pub fn reading(&self) -> Option<Reading> {
         match self {
@@ -44,6 +52,13 @@ impl Watch {
     fn cpu(&self) -> Option<Duration> {
         match self {
             Self::Server { pid, .. } => process::cpu_time((*pid)?).ok(),
+            Self::Health(_) | Self::Elsewhere => None,
+        }
+    }
+
+    fn deferred_cpu(&self) -> Option<Duration> {
+        match self {
+            Self::Server { deferring, .. } => process::cpu_time((*deferring)?).ok(),
             Self::Health(_) | Self::Elsewhere => None,
         }
     }
@@ -71,6 +86,8 @@ pub struct Mark {
     pub generator_cpu: Duration,
     /// CPU of the server so far.
     pub server_cpu: Option<Duration>,
+    /// CPU so far of the kernel's thread for what the server's CPU put off.
+    pub deferred_cpu: Option<Duration>,
     /// Deliveries so far.
     pub delivered: u64,
     /// What the server counted so far.
@@ -84,6 +101,7 @@ impl Mark {
             at: Instant::now(),
             generator_cpu: cpu_time(),
             server_cpu: watch.cpu(),
+            deferred_cpu: watch.deferred_cpu(),
             delivered,
             exposition: watch.reading().and_then(|reading| reading.exposition),
         }
@@ -91,11 +109,12 @@ impl Mark {
 
     /// What happened since an earlier mark.
     pub fn since(&self, before: &Self) -> Difference {
-        let server_cpu = self.server_cpu.zip(before.server_cpu);
+        let grown = |now: Option<Duration>, then: Option<Duration>| Some(now?.saturating_sub(then?));
         Difference {
             lasted: self.at.duration_since(before.at),
             generator_cpu: self.generator_cpu.saturating_sub(before.generator_cpu),
-            server_cpu: server_cpu.map(|(now, then)| now.saturating_sub(then)),
+            server_cpu: grown(self.server_cpu, before.server_cpu),
+            deferred_cpu: grown(self.deferred_cpu, before.deferred_cpu),
             delivered: self.delivered - before.delivered,
             exposition: self.exposition.as_ref().zip(before.exposition.as_ref()).map(|(now, then)| {
                 Exposition {
@@ -120,6 +139,8 @@ pub struct Difference {
     pub generator_cpu: Duration,
     /// CPU that the server used.
     pub server_cpu: Option<Duration>,
+    /// CPU that the kernel used for what the server's CPU had put off.
+    pub deferred_cpu: Option<Duration>,
     /// Deliveries.
     pub delivered: u64,
     /// What the server counted.
@@ -218,6 +239,7 @@ mod tests {
             at: at + Duration::from_secs(seconds),
             generator_cpu: Duration::from_millis(250 * seconds),
             server_cpu: Some(Duration::from_millis(500 * seconds)),
+            deferred_cpu: None,
             delivered: 100 * seconds,
             exposition: None,
         }

@@ -20,7 +20,6 @@ use crate::report::grouped;
 use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Difference, Harvest, Run, RunError, Watch};
 use crate::series::Sample;
-use crate::server::ServerPoll;
 use crate::server::process::Memory;
 use crate::stage::Stage;
 
@@ -71,7 +70,7 @@ pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<Climb, Ru
     let stage = Stage::set(&arguments.host, connections)?;
     let workload = fanout::workload(&arguments.load, arguments.rate, &stage.server);
     let memory_before = memory(&stage.server)?;
-    let watch = Watch::Server { poll: ServerPoll::start(&stage.server)?, pid: stage.server.pid };
+    let watch = Watch::server(&stage.server)?;
     let mut run = Run::new(workload.plan, watch, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());

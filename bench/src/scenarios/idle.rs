@@ -13,7 +13,7 @@ use crate::report::idle::Idleness;
 use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
-use crate::server::{Server, ServerPoll};
+use crate::server::Server;
 use crate::stage::Stage;
 use crate::subscriptions;
 
@@ -44,7 +44,7 @@ pub fn measure(
     let Surroundings { server, configuration, machine, .. } = surroundings;
     let memory_before = memory(server)?;
     let unasked = Server { metrics_url: None, ..server.clone() };
-    let watch = Watch::Server { poll: ServerPoll::start(&unasked)?, pid: unasked.pid };
+    let watch = Watch::server(&unasked)?;
     let mut run = Run::new(plan(arguments, server), watch, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());

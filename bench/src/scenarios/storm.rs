@@ -20,7 +20,7 @@ use crate::report::storm::{Calm, Storm, Storms};
 use crate::run::{Difference, Plan, Run, RunError, Watch};
 use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
 use crate::series::Sample;
-use crate::server::{Server, ServerPoll};
+use crate::server::Server;
 use crate::stage::Stage;
 use crate::subscriptions;
 
@@ -68,7 +68,7 @@ pub fn measure(
 ) -> Result<Storms, RunError> {
     let Surroundings { server, configuration, machine, .. } = surroundings;
     let memory_before = memory(server)?;
-    let watch = Watch::Server { poll: ServerPoll::start(server)?, pid: server.pid };
+    let watch = Watch::server(server)?;
     // Heartbeats of those that drop would make the calm dearer than what is left of it in a storm.
     let mut run = Run::new(plan(arguments, server), watch, stop)?.without_heartbeats();
     run.ramp()?;
@@ -225,6 +225,7 @@ fn together(windows: &[Difference]) -> Difference {
         lasted: windows.iter().map(|window| window.lasted).sum(),
         generator_cpu: windows.iter().map(|window| window.generator_cpu).sum(),
         server_cpu: windows.iter().map(|window| window.server_cpu).sum(),
+        deferred_cpu: windows.iter().map(|window| window.deferred_cpu).sum(),
         delivered: windows.iter().map(|window| window.delivered).sum(),
         exposition: None,
     }
