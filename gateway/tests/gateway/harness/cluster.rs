@@ -69,6 +69,9 @@ impl Cluster {
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
+            // The mock's sockets are inherited by every program that a test starts, so a broker that hangs up may not be heard.
+            .set("request.timeout.ms", "1000")
+            .set("socket.timeout.ms", "2000")
             .set("message.max.bytes", "4000000")
             .create_with_context(Acks::default())
             .unwrap();
