@@ -251,7 +251,8 @@ fn configuration(
 ) -> std::io::Result<String> {
     let words = arguments.iter().map(|word| word.to_string_lossy().into_owned());
     let variables = environment.iter().map(|(name, value)| format!("{name}={value}"));
-    let program = plan.path.display().to_string();
+    // Its name: where it lies is of this machine, and results are shown to others.
+    let program = plan.path.file_name().unwrap_or(plan.path.as_os_str()).to_string_lossy().into_owned();
     let mut text = variables.chain([program]).chain(words).collect::<Vec<_>>().join(" ");
     for file in files {
         text.push('\n');
