@@ -2,7 +2,7 @@
 //!
 //! A send costs the same for one frame as for several, so under load fewer sends is the only large lever, and waiting a
 //! little makes a send carry several frames. How long is calculated forward from what was measured, not found by trial: with
-//! a window `w` each of `n` sessions is sent to once per `w`, which costs `n * cost of a send / w`. Below [`SHARE_AT_EASE`]
+//! a window `w` each of `n` sessions is sent to once per `w`, which costs `n * cost of a send / w`. Below 60% of the core
 //! nothing waits (or as long as WS_MAX_BROADCAST_RATE asks): latency first.
 //!
 //! Pure: time and readings are told. The window is never below its floor nor above its maximum, grows at once, and falls by at most half
