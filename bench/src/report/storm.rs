@@ -97,6 +97,7 @@ impl Storms {
         measurement.cpu_us_per_handshake = us_each(sum(|storm| storm.handshake_cpu_s), returned);
         // Handshakes are most of it.
         measurement.server.cpu_us_per_delivery = None;
+        measurement.server.cpu_us_per_delivery_with_ksoftirqd = None;
         let p99s = measurement.latency_ms.zip(calm.latency_ms);
         let mut storms = Self {
             staying,
