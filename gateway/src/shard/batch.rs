@@ -91,9 +91,8 @@ impl Batch {
     }
 
     fn events_piece(&mut self, events: &[FrameRef], session: &Session, frames: &Frames) -> Piece {
-        let newest = self.lists.len().wrapping_sub(1);
         if self.lists.last().is_some_and(|list| self.events[list.events.clone()] == *events) {
-            return Piece::Events(newest);
+            return Piece::Events(self.lists.len() - 1);
         }
         let mut gathered = 0..0;
         if events.len() > 1 {
@@ -105,7 +104,7 @@ impl Batch {
         let start = self.events.len();
         self.events.extend_from_slice(events);
         self.lists.push(List { events: start..self.events.len(), gathered, sent: 0 });
-        Piece::Events(newest.wrapping_add(1))
+        Piece::Events(self.lists.len() - 1)
     }
 
     fn gather(&mut self, session: &Session, frames: &Frames) -> Range<usize> {
