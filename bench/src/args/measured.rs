@@ -266,15 +266,7 @@ fn processes(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::args::{Arguments, Scenario};
-    use clap::Parser;
-
-    fn parse(line: &str) -> Result<Arguments, String> {
-        let words = ["odin-bench"].into_iter().chain(line.split_whitespace());
-        let arguments = Arguments::try_parse_from(words).map_err(|error| error.to_string())?;
-        arguments.check()?;
-        Ok(arguments)
-    }
+    use crate::args::{Arguments, Scenario, parse};
 
     #[test]
     fn the_documented_command_is_taken() {

@@ -103,3 +103,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     let allowed = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3600);
     if allowed.contains(&duration) { Ok(duration) } else { Err("write 1ms to 30 days".to_owned()) }
 }
+
+/// As the program reads a command line.
+#[cfg(test)]
+fn parse(line: &str) -> Result<Arguments, String> {
+    let words = ["odin-bench"].into_iter().chain(line.split_whitespace());
+    let arguments = Arguments::try_parse_from(words).map_err(|error| error.to_string())?;
+    arguments.check()?;
+    Ok(arguments)
+}
