@@ -81,6 +81,11 @@ pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a shard copies its counters for /metrics and /health.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Bytes of frames in one chunk of a resume; a larger frame is a chunk of its own.
+pub const CHUNK_BYTES: usize = 64 * KIB;
+/// Frames that are looked at for one chunk: a session that wants one channel of many must not hold the shard.
+pub const FRAMES_PER_PULL: usize = 4096;
+
 // Kafka.
 
 /// Between two looks at the cluster's topics and partitions: how soon a new partition is read.

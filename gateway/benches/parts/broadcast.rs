@@ -68,7 +68,7 @@ impl Shard {
             number: self.number,
         };
         let started_at = Instant::now();
-        broadcast::event(frame, 7, None, &mut audience, &mut overflowed);
+        broadcast::event(frame, &mut audience, &mut overflowed);
         let elapsed = started_at.elapsed();
         assert!(
             overflowed.is_empty() && self.counters.frames_queued == u64::from(self.number) * SESSIONS as u64

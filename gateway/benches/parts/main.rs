@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use criterion::Criterion;
 use gateway::ingest::frame::{Frame, Framer, Record};
+use gateway::ingest::partition::Partition;
 use gateway::shard::outbox::OutboxLimits;
-use protocol::Position;
 
 /// Longest record, as configured by default.
 const RECORD_BYTES_MAX: usize = 256 * 1024;
@@ -47,6 +47,13 @@ fn trade(value: &[u8]) -> Frame {
 }
 
 fn record(value: &[u8]) -> Record<'_> {
-    let position = Position { partition: 7, offset: 123_456 };
-    Record { token: "BTC", kind: "trade", position, timestamp_ms: 1_700_000_000_000, value: Some(value) }
+    let partition = Partition { topic: 0, number: 7 };
+    Record {
+        token: "BTC",
+        kind: "trade",
+        partition,
+        offset: 123_456,
+        timestamp_ms: 1_700_000_000_000,
+        value: Some(value),
+    }
 }

@@ -17,8 +17,9 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tracing::warn;
 use wire::Waker;
 
-use super::control::{Context, Note, Owned, Partition, Request, Stopped};
+use super::control::{Context, Note, Request, Stopped};
 use super::frame::{Frame, Framer, Record, Skipped};
+use super::partition::{Owned, Partition};
 use crate::config::Topic;
 use crate::throttle::Throttle;
 
@@ -28,14 +29,18 @@ pub type NativeConsumer = BaseConsumer<Context>;
 /// What one poll found.
 #[derive(Debug)]
 pub enum Polled {
-    /// An event for its channel, and its partition.
-    Event(Frame, i32),
+    /// An event for its channel.
+    Event(Frame),
     /// A record with a usable key that cannot be framed: the frame is the gap that says so.
-    Skipped(Frame, i32, Skipped),
-    /// A record for nobody.
-    Ignored(Ignored),
+    Skipped(Frame, Skipped),
+    /// A record for nobody; where its partition goes on, unless it was there before.
+    Ignored(Ignored, Option<Owned>),
+    /// A partition is the shard's from now on.
+    Began(Began),
     /// Reading one partition went on elsewhere; the records in between will not come.
     Moved(Moved),
+    /// The answer to [`Consumer::ask_end`].
+    End(Partition, Option<i64>),
     /// Nothing for now.
     Nothing,
 }
@@ -51,17 +56,28 @@ pub enum Ignored {
     Duplicate,
 }
 
+/// Where the reading of a partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Began {
+    /// Which, and the first offset that is read.
+    pub owned: Owned,
+    /// The first offset that is delivered: what is before it is for the history.
+    pub live_from: i64,
+}
+
 /// Records of one partition that will not come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// The kind of the partition's topic.
-    pub kind: Arc<str>,
-    /// The first position lost.
-    pub from: Position,
+    /// The partition.
+    pub partition: Partition,
+    /// The first offset lost.
+    pub from: i64,
     /// The last one.
-    pub to: Position,
+    pub to: i64,
     /// Why.
     pub reason: GapReason,
+    /// The next offset that is read: lower, when the topic was made anew.
+    pub next: i64,
 }
 
 /// See the module.
@@ -71,7 +87,8 @@ pub struct Consumer {
     native: Option<Arc<NativeConsumer>>,
     notes: Receiver<Note>,
     requests: Sender<Request>,
-    moved: VecDeque<Moved>,
+    /// What is to be told before the next record.
+    news: VecDeque<Polled>,
     framer: Framer,
     record_bytes_max: usize,
     nothings: u32,
@@ -118,7 +135,7 @@ impl Consumer {
             native: None,
             notes,
             requests,
-            moved: VecDeque::new(),
+            news: VecDeque::new(),
             framer: Framer::default(),
             record_bytes_max,
             nothings: 0,
@@ -143,7 +160,11 @@ impl Consumer {
                     }
                     self.owned()
                 }
-                Note::Begin(owned) => owned,
+                Note::Begin(owned) => {
+                    let began = owned.iter().map(|&owned| Began { owned, live_from: owned.next });
+                    self.news.extend(began.map(Polled::Began));
+                    owned
+                }
                 Note::Stopped(stopped) => stopped.iter().map(|stopped| self.go_on(stopped)).collect(),
             };
             owned.iter().for_each(|owned| self.set_next(owned));
@@ -167,15 +188,15 @@ impl Consumer {
             ?reason,
             "records are lost: the brokers do not hold the position"
         );
-        let at = |offset| Position { partition: number, offset };
-        self.moved.push_back(Moved { kind: Arc::clone(&topic.kind), from: at(next), to: at(to), reason });
+        let Stopped { partition, first, .. } = *stopped;
+        self.news.push_back(Polled::Moved(Moved { partition, from: next, to, reason, next: first }));
         Owned { partition: stopped.partition, next: stopped.first }
     }
 
     /// One record, if there is one. `Nothing` ends the drain.
     pub fn poll(&mut self, now: Instant) -> Polled {
-        if let Some(moved) = self.moved.pop_front() {
-            return Polled::Moved(moved);
+        if let Some(news) = self.news.pop_front() {
+            return news;
         }
         if self.check_at.is_some_and(|at| now >= at) {
             self.ask_for_a_check();
@@ -206,39 +227,43 @@ impl Consumer {
     }
 
     fn read(&mut self, message: &BorrowedMessage<'_>, now: Instant) -> Polled {
-        let position = Position { partition: message.partition(), offset: message.offset() };
         let Some(index) = self.topics.iter().position(|topic| topic.name == message.topic()) else {
-            return Polled::Ignored(Ignored::Duplicate);
+            return Polled::Ignored(Ignored::Duplicate, None);
         };
+        let partition = Partition { topic: index, number: message.partition() };
+        let offset = message.offset();
+        let position = partition.position(offset);
         let topic = &mut self.topics[index];
         if !advance(&mut topic.next, position) {
-            return Polled::Ignored(Ignored::Duplicate);
+            return Polled::Ignored(Ignored::Duplicate, None);
         }
+        let next = Owned { partition, next: offset + 1 };
         let Some(key) = message.key().filter(|key| !key.is_empty()) else {
             self.complaints
                 .say(now, || warn!(topic = topic.name, %position, "a record without key was skipped"));
-            return Polled::Ignored(Ignored::NoKey);
+            return Polled::Ignored(Ignored::NoKey, Some(next));
         };
         let Some(token) = std::str::from_utf8(key).ok().filter(|_| token_is_valid(key)) else {
             self.complaints.say(now, || {
                 warn!(topic = topic.name, %position, "a record whose key is no token was skipped");
             });
-            return Polled::Ignored(Ignored::BadKey);
+            return Polled::Ignored(Ignored::BadKey, Some(next));
         };
         let record = Record {
             token,
             kind: &topic.kind,
-            position,
+            partition,
+            offset,
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0).max(0),
             value: message.payload(),
         };
         match self.framer.event(&record, self.record_bytes_max, now) {
-            Ok(frame) => Polled::Event(frame, position.partition),
+            Ok(frame) => Polled::Event(frame),
             Err(skipped) => {
                 self.complaints.say(now, || {
                     warn!(topic = topic.name, %position, reason = %skipped, "a record became a gap");
                 });
-                Polled::Skipped(self.framer.gap(&record, now), position.partition, skipped)
+                Polled::Skipped(self.framer.gap(&record, now), skipped)
             }
         }
     }

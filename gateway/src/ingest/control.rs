@@ -35,6 +35,7 @@ pub use self::context::Context;
 use self::context::ErrorLog;
 use self::seat::Seat;
 use super::consumer::NativeConsumer;
+use super::partition::{Owned, Partition};
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::limits;
@@ -90,24 +91,6 @@ pub enum Note {
     Begin(Vec<Owned>),
     /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.
     Stopped(Vec<Stopped>),
-}
-
-/// A partition of a configured topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Partition {
-    /// Index into the configured topics.
-    pub topic: usize,
-    /// Kafka's number.
-    pub number: i32,
-}
-
-/// A partition of a shard, and the next offset that it expects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owned {
-    /// Which.
-    pub partition: Partition,
-    /// The next offset.
-    pub next: i64,
 }
 
 /// A partition that is not being read, and what the brokers hold of it.

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use protocol::envelope::{self, NotFramed};
-use protocol::{Channel, GapReason, Position};
+use protocol::{Channel, GapReason};
+use serde::Serialize;
 
+use super::partition::Partition;
 use crate::limits;
 use crate::session::framing::{self, Opcode};
 
@@ -13,27 +15,69 @@ use crate::session::framing::{self, Opcode};
 pub struct Frame {
     /// Header and payload.
     pub bytes: Box<[u8]>,
-    /// The channel whose event it is, so that an unsubscribe can find its queued frames. `None` for a frame that stays.
-    pub channel: Option<FrameChannel>,
+    /// What it tells of.
+    pub subject: Subject,
     /// When the record was polled: where delivery latency is counted from.
     pub polled_at: Instant,
     /// The record's timestamp, milliseconds since 1970; 0 when it has none.
     pub timestamp_ms: i64,
 }
 
-/// The channel of a frame.
+/// What a frame tells of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameChannel {
+pub enum Subject {
+    /// One record: its event, or the gap in its place.
+    Record(Source),
+    /// Offsets of a partition that will not come.
+    Gap(Range),
+    /// Anything else that is said in the order of the events.
+    Notice,
+}
+
+/// The record of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
     /// The event's token.
     pub token: Box<str>,
     /// The event's kind.
     pub kind: Box<str>,
+    /// Where it stands.
+    pub partition: Partition,
+    /// Where in the partition.
+    pub offset: i64,
+    /// It could not be framed: the frame is the gap that says so.
+    pub is_gap: bool,
 }
 
-impl FrameChannel {
-    /// The same, borrowed.
-    pub fn as_channel(&self) -> Channel<'_> {
+impl Source {
+    /// The channel whose event it is.
+    pub fn channel(&self) -> Channel<'_> {
         Channel { token: &self.token, kind: &self.kind }
+    }
+}
+
+/// Offsets of a partition, of one channel or wildcard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The channel or wildcard.
+    pub name: Box<str>,
+    /// Where.
+    pub partition: Partition,
+    /// The first.
+    pub from: i64,
+    /// The last.
+    pub to: i64,
+    /// Why they will not come.
+    pub reason: GapReason,
+}
+
+impl Frame {
+    /// The record that it tells of, if it tells of one.
+    pub fn source(&self) -> Option<&Source> {
+        match &self.subject {
+            Subject::Record(source) => Some(source),
+            Subject::Gap(_) | Subject::Notice => None,
+        }
     }
 }
 
@@ -50,8 +94,10 @@ pub struct Record<'a> {
     pub token: &'a str,
     /// The kind of the record's topic.
     pub kind: &'a str,
-    /// Where it stands in its topic.
-    pub position: Position,
+    /// Where it stands.
+    pub partition: Partition,
+    /// Where in the partition.
+    pub offset: i64,
     /// Milliseconds since 1970; 0 when it has none.
     pub timestamp_ms: i64,
     /// `None` is a tombstone.
@@ -80,33 +126,42 @@ impl Framer {
         record_bytes_max: usize,
         polled_at: Instant,
     ) -> Result<Frame, Skipped> {
-        let Record { token, kind, position, timestamp_ms, value } = *record;
+        let Record { token, kind, partition, offset, timestamp_ms, value } = *record;
         if value.is_some_and(|value| value.len() > record_bytes_max) {
             return Err(Skipped::TooLong);
         }
         self.payload.clear();
-        envelope::write_event(&mut self.payload, position, timestamp_ms, token, kind, value)
-            .map_err(|NotFramed::NotUtf8| Skipped::NotUtf8)?;
+        envelope::write_event(
+            &mut self.payload,
+            partition.position(offset),
+            timestamp_ms,
+            token,
+            kind,
+            value,
+        )
+        .map_err(|NotFramed::NotUtf8| Skipped::NotUtf8)?;
         // A value that is not JSON grows when it is quoted.
         if self.payload.len() > record_bytes_max + envelope::ENVELOPE_BYTES_MAX {
             return Err(Skipped::TooLong);
         }
-        Ok(self.frame(record, polled_at))
+        Ok(self.frame(record, false, polled_at))
     }
 
     /// The announcement that one record of a channel will not come.
     pub fn gap(&mut self, record: &Record<'_>, polled_at: Instant) -> Frame {
         let name = format!("{}.{}", record.token, record.kind);
         self.payload.clear();
-        envelope::write_gap(&mut self.payload, &name, record.position, record.position, GapReason::Skipped);
-        self.frame(record, polled_at)
+        let position = record.partition.position(record.offset);
+        envelope::write_gap(&mut self.payload, &name, position, position, GapReason::Skipped);
+        self.frame(record, true, polled_at)
     }
 
-    fn frame(&mut self, record: &Record<'_>, polled_at: Instant) -> Frame {
-        let channel = FrameChannel { token: record.token.into(), kind: record.kind.into() };
+    fn frame(&mut self, record: &Record<'_>, is_gap: bool, polled_at: Instant) -> Frame {
+        let Record { token, kind, partition, offset, .. } = *record;
+        let source = Source { token: token.into(), kind: kind.into(), partition, offset, is_gap };
         let frame = Frame {
             bytes: frame_bytes(&self.payload),
-            channel: Some(channel),
+            subject: Subject::Record(source),
             polled_at,
             timestamp_ms: record.timestamp_ms,
         };
@@ -117,10 +172,18 @@ impl Framer {
 }
 
 /// The announcement, to the subscribers of a channel or wildcard, that a range of a partition will not come.
-pub fn gap_frame(name: &str, from: Position, to: Position, reason: GapReason, now: Instant) -> Frame {
+pub fn gap_frame(range: Range, now: Instant) -> Frame {
+    let Range { name, partition, from, to, reason } = &range;
     let mut payload = Vec::new();
-    envelope::write_gap(&mut payload, name, from, to, reason);
-    Frame { bytes: frame_bytes(&payload), channel: None, polled_at: now, timestamp_ms: 0 }
+    envelope::write_gap(&mut payload, name, partition.position(*from), partition.position(*to), *reason);
+    Frame { bytes: frame_bytes(&payload), subject: Subject::Gap(range), polled_at: now, timestamp_ms: 0 }
+}
+
+/// Any other message that has its place among the events.
+pub fn notice_frame(message: &impl Serialize, now: Instant) -> Frame {
+    let mut payload = Vec::new();
+    envelope::write_json(&mut payload, message);
+    Frame { bytes: frame_bytes(&payload), subject: Subject::Notice, polled_at: now, timestamp_ms: 0 }
 }
 
 fn frame_bytes(payload: &[u8]) -> Box<[u8]> {
@@ -135,8 +198,8 @@ mod tests {
     use super::*;
 
     fn record<'a>(value: Option<&'a [u8]>) -> Record<'a> {
-        let position = Position { partition: 7, offset: 12 };
-        Record { token: "BTC", kind: "trade", position, timestamp_ms: 1_700_000_000_000, value }
+        let partition = Partition { topic: 0, number: 7 };
+        Record { token: "BTC", kind: "trade", partition, offset: 12, timestamp_ms: 1_700_000_000_000, value }
     }
 
     fn event(value: &[u8], record_bytes_max: usize) -> Result<Frame, Skipped> {

@@ -11,4 +11,6 @@
 pub mod consumer;
 pub mod control;
 pub mod frame;
+pub mod partition;
+pub mod pull;
 pub mod status;

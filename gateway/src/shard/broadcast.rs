@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use protocol::Channel;
 use wire::SocketId;
 
 use super::channels::Channels;
@@ -11,7 +10,7 @@ use super::frames::Frames;
 use super::outbox::OutboxLimits;
 use super::sessions::Sessions;
 use crate::ingest::consumer::Moved;
-use crate::ingest::frame::{Frame, gap_frame};
+use crate::ingest::frame::{Frame, Range, gap_frame};
 use crate::metrics::{Counters, GapCause};
 
 /// What a broadcast writes to.
@@ -34,19 +33,12 @@ pub struct Audience<'a> {
 
 /// Queues an event (or the gap in its place) for every session that takes its channel, once each. Appends the sessions
 /// whose outbox had no room to `overflowed`: they have not got it.
-pub fn event(
-    frame: Frame,
-    partition: i32,
-    gap: Option<GapCause>,
-    audience: &mut Audience<'_>,
-    overflowed: &mut Vec<SocketId>,
-) {
+pub fn event(frame: Frame, audience: &mut Audience<'_>, overflowed: &mut Vec<SocketId>) {
     let frame = Arc::new(frame);
-    let Some(channel) = &frame.channel else { return };
-    let Channel { token, kind } = channel.as_channel();
+    let Some(source) = frame.source() else { return };
     let Audience { channels, sessions, frames, egress, counters, limits, number } = audience;
     let reference = frames.insert(Arc::clone(&frame));
-    channels.subscribers(Channel { token, kind }, partition, |slot| {
+    channels.subscribers(source.channel(), source.partition.number, |slot| {
         let Some(session) = sessions.at(slot) else { return };
         if session.broadcast == *number {
             return;
@@ -57,8 +49,8 @@ pub fn event(
             return;
         }
         counters.frames_queued += 1;
-        if let Some(cause) = gap {
-            counters.gaps.add(cause);
+        if source.is_gap {
+            counters.gaps.add(GapCause::Skipped);
         }
         egress.enqueue_events(session);
     });
@@ -68,13 +60,16 @@ pub fn event(
 /// Queues the announcement of a partition's gap for everyone whom it may concern, once for each of their channels.
 pub fn gap(
     moved: &Moved,
+    kind: &str,
     audience: &mut Audience<'_>,
     overflowed: &mut Vec<SocketId>,
     now: std::time::Instant,
 ) {
     let Audience { channels, sessions, frames, egress, counters, limits, .. } = audience;
-    for (name, slots) in channels.concerned(&moved.kind, moved.from.partition) {
-        let reference = frames.insert(Arc::new(gap_frame(name, moved.from, moved.to, moved.reason, now)));
+    let Moved { partition, from, to, reason, .. } = *moved;
+    for (name, slots) in channels.concerned(kind, partition.number) {
+        let range = Range { name: name.into(), partition, from, to, reason };
+        let reference = frames.insert(Arc::new(gap_frame(range, now)));
         for slot in slots {
             let Some(session) = sessions.at(slot) else { continue };
             if session.outbox.push_event(reference, frames, limits).is_err() {
@@ -82,7 +77,7 @@ pub fn gap(
                 continue;
             }
             counters.frames_queued += 1;
-            counters.gaps.add(GapCause::from(moved.reason));
+            counters.gaps.add(GapCause::from(reason));
             egress.enqueue_events(session);
         }
         frames.settle(reference);

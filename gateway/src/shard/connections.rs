@@ -26,7 +26,7 @@ use crate::http::Http;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
 use crate::limits;
-use crate::metrics::{Counters, GapCause, HttpRoute, Refusal};
+use crate::metrics::{Counters, HttpRoute, Refusal};
 use crate::session::{Inbound, Progress};
 use crate::throttle::Throttle;
 
@@ -161,16 +161,16 @@ impl Connections {
     }
 
     /// Queues an event, or the gap in its place, for everyone who takes its channel.
-    pub fn broadcast(&mut self, frame: Frame, partition: i32, gap: Option<GapCause>, now: Instant) {
+    pub fn broadcast(&mut self, frame: Frame, now: Instant) {
         let (mut audience, overflowed) = self.audience();
-        broadcast::event(frame, partition, gap, &mut audience, overflowed);
+        broadcast::event(frame, &mut audience, overflowed);
         self.close_overflowed(now);
     }
 
     /// Queues the announcement of a partition's gap.
-    pub fn announce(&mut self, moved: &Moved, now: Instant) {
+    pub fn announce(&mut self, moved: &Moved, kind: &str, now: Instant) {
         let (mut audience, overflowed) = self.audience();
-        broadcast::gap(moved, &mut audience, overflowed, now);
+        broadcast::gap(moved, kind, &mut audience, overflowed, now);
         self.close_overflowed(now);
     }
 

@@ -74,7 +74,7 @@ impl<C: Fn() -> Cut> Dialogue<'_, C> {
         if has_left {
             let Self { slot, channels, .. } = self;
             let discarded = self.outbox.discard_events_where(self.frames, |frame| {
-                frame.channel.as_ref().is_some_and(|channel| !channels.covers(*slot, channel.as_channel()))
+                frame.source().is_some_and(|source| !channels.covers(*slot, source.channel()))
             });
             self.counters.frames_discarded += discarded as u64;
         }

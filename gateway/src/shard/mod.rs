@@ -44,7 +44,7 @@ use crate::ingest::consumer::{Consumer, Ignored, Polled};
 use crate::ingest::control::Request;
 use crate::ingest::frame::Skipped;
 use crate::limits;
-use crate::metrics::{GapCause, RecordSkipped};
+use crate::metrics::RecordSkipped;
 use crate::shared::Shared;
 
 /// The cut of an acked subscription: of each kind, the next position of each partition.
@@ -103,8 +103,9 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
     );
     let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
     let connections = Connections::new(&config, http, Instant::now());
-    let mut shard =
-        Shard { shard, driver, consumer, connections, shared, stop_by: None, snapshot_at: Instant::now() };
+    let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
+    let snapshot_at = Instant::now();
+    let mut shard = Shard { shard, driver, consumer, connections, shared, stop_by: None, snapshot_at, kinds };
     info!(shard = shard.shard, "accepting");
     shard.run().await
 }
@@ -130,6 +131,8 @@ struct Shard {
     /// Once the process is told to stop: when the shard ends even if connections are left.
     stop_by: Option<Instant>,
     snapshot_at: Instant,
+    /// By topic.
+    kinds: Vec<Box<str>>,
 }
 
 impl Shard {
@@ -190,19 +193,19 @@ impl Shard {
             let connections = &mut self.connections;
             match self.consumer.poll(now) {
                 Polled::Nothing => return true,
-                Polled::Event(frame, partition) => {
+                Polled::Event(frame) => {
                     connections.counters.records += 1;
-                    connections.broadcast(frame, partition, None, now);
+                    connections.broadcast(frame, now);
                 }
-                Polled::Skipped(gap, partition, skipped) => {
+                Polled::Skipped(gap, skipped) => {
                     connections.counters.records += 1;
                     connections.counters.records_skipped.add(match skipped {
                         Skipped::TooLong => RecordSkipped::TooLong,
                         Skipped::NotUtf8 => RecordSkipped::NotUtf8,
                     });
-                    connections.broadcast(gap, partition, Some(GapCause::Skipped), now);
+                    connections.broadcast(gap, now);
                 }
-                Polled::Ignored(ignored) => {
+                Polled::Ignored(ignored, _) => {
                     connections.counters.records += 1;
                     connections.counters.records_skipped.add(match ignored {
                         Ignored::NoKey => RecordSkipped::NoKey,
@@ -210,7 +213,11 @@ impl Shard {
                         Ignored::Duplicate => RecordSkipped::Duplicate,
                     });
                 }
-                Polled::Moved(moved) => connections.announce(&moved, now),
+                Polled::Moved(moved) => {
+                    let kind = &self.kinds[moved.partition.topic];
+                    connections.announce(&moved, kind, now);
+                }
+                Polled::Began(_) | Polled::End(..) => {}
             }
         }
         false

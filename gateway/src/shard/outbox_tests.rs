@@ -4,11 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::*;
+use crate::ingest::frame::Subject;
 
 const LIMITS: OutboxLimits = OutboxLimits { frames: 8, bytes: 100, control_bytes: 16 };
 
 fn frame(bytes: &[u8]) -> Arc<Frame> {
-    Arc::new(Frame { bytes: bytes.into(), channel: None, polled_at: Instant::now(), timestamp_ms: 0 })
+    Arc::new(Frame {
+        bytes: bytes.into(),
+        subject: Subject::Notice,
+        polled_at: Instant::now(),
+        timestamp_ms: 0,
+    })
 }
 
 fn push(outbox: &mut Outbox, frames: &mut Frames, bytes: &[u8]) -> Result<(), OutboxFull> {

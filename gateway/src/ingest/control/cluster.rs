@@ -11,9 +11,9 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Owned, Partition};
 use crate::config::{Kafka, Start};
 use crate::ingest::consumer::NativeConsumer;
+use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
 
 /// The configured topics as the brokers describe them.
@@ -73,7 +73,7 @@ impl Layout {
             .counts
             .iter()
             .flat_map(|(&topic, &count)| (0..count).map(move |number| Partition { topic, number }));
-        partitions.filter(move |partition| partition.number as usize % shards == shard)
+        partitions.filter(move |partition| partition.owner(shards) == shard)
     }
 }
 

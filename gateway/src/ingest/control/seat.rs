@@ -15,9 +15,10 @@ use wire::Waker;
 
 use super::cluster::{Cluster, Layout, Wanted, with_offsets, without_offsets};
 use super::stall::{Offsets, StallWatch};
-use super::{Note, Owned, Partition, Stopped};
+use super::{Note, Stopped};
 use crate::config::Kafka;
 use crate::ingest::consumer::NativeConsumer;
+use crate::ingest::partition::{Owned, Partition};
 
 /// See the module.
 pub(super) struct Seat {

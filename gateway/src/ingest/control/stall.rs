@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::Partition;
 use crate::config::Kafka;
+use crate::ingest::partition::Partition;
 
 /// By partition, an offset.
 pub(super) type Offsets = BTreeMap<Partition, i64>;

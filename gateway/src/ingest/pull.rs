@@ -1,0 +1,62 @@
+//! How a session is brought what it missed: it pulls, chunk by chunk, and whoever holds the records answers.
+//!
+//! The shard that owns the partition answers from its history; what is older the replay thread reads from Kafka again.
+//! Plain data that passes between threads.
+
+use std::sync::Arc;
+
+use protocol::GapReason;
+use wire::SocketId;
+
+use super::frame::Frame;
+use super::partition::Partition;
+
+/// Names one pull of one session, so that its answer finds the way back; of a session that is gone it finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Whose.
+    pub socket: SocketId,
+    /// Which cursor of the session; a number is never used twice in a session.
+    pub cursor: u32,
+}
+
+/// "What comes next in this partition?"
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// Whose.
+    pub ticket: Ticket,
+    /// The channel or wildcard whose events are wanted.
+    pub pattern: Arc<str>,
+    /// Where.
+    pub partition: Partition,
+    /// The first offset that is wanted.
+    pub from: i64,
+}
+
+/// The answer to a pull.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The offset that was asked for.
+    pub from: i64,
+    /// Offsets before the first frame that are nowhere to be had: the last of them, and why.
+    pub lost: Option<(i64, GapReason)>,
+    /// The pattern's frames, by rising offset, at most `limits::CHUNK_BYTES` of them or one.
+    pub frames: Vec<Arc<Frame>>,
+    /// The next offset that is not looked at yet.
+    pub next: i64,
+    /// How it goes on.
+    pub then: Then,
+}
+
+/// How a pull goes on after its chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Pull again.
+    More,
+    /// The owner has no more: what it says after this answer is what follows, and there is nothing to pull.
+    Live,
+    /// The owner has not come so far itself: pull again a little later.
+    Wait,
+    /// History begins at this offset, above the one asked for: what is before it the replay thread has.
+    Older(i64),
+}
