@@ -176,6 +176,42 @@ impl<'a> Pattern<'a> {
             Self::All => true,
         }
     }
+
+    /// Whether there is a channel that both select.
+    pub fn overlaps(&self, other: Pattern<'_>) -> bool {
+        let agree =
+            |ours: Option<&str>, theirs: Option<&str>| ours.is_none() || theirs.is_none() || ours == theirs;
+        agree(self.token(), other.token()) && agree(self.kind(), other.kind())
+    }
+
+    /// What is left of it within one kind: of `*` and `trade` it is `*.trade`, of `BTC.*` it is `BTC.trade`; none where it
+    /// selects another kind only.
+    pub fn of_kind<'b>(&self, kind: &'b str) -> Option<Pattern<'b>>
+    where
+        'a: 'b,
+    {
+        match *self {
+            Self::Exact { kind: other, .. } | Self::Kind(other) if other != kind => None,
+            Self::Exact { token, .. } | Self::Token(token) => Some(Pattern::Exact { token, kind }),
+            Self::Kind(_) | Self::All => Some(Pattern::Kind(kind)),
+        }
+    }
+
+    /// The one token that it selects.
+    fn token(&self) -> Option<&'a str> {
+        match *self {
+            Self::Exact { token, .. } | Self::Token(token) => Some(token),
+            Self::Kind(_) | Self::All => None,
+        }
+    }
+
+    /// The one kind that it selects.
+    fn kind(&self) -> Option<&'a str> {
+        match *self {
+            Self::Exact { kind, .. } | Self::Kind(kind) => Some(kind),
+            Self::Token(_) | Self::All => None,
+        }
+    }
 }
 
 impl fmt::Display for Pattern<'_> {
@@ -211,6 +247,11 @@ impl<'a> PatternName<'a> {
     /// The text, without a copy where it is borrowed.
     pub fn into_text(self) -> Cow<'a, str> {
         self.0
+    }
+
+    /// The same, free of the text that it was read from.
+    pub fn into_owned(self) -> PatternName<'static> {
+        PatternName(Cow::Owned(self.0.into_owned()))
     }
 }
 

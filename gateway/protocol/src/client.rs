@@ -12,6 +12,8 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::code;
+use crate::since::Entries;
+pub use crate::since::{Since, read_since};
 
 /// The most of a client's input that an answer repeats.
 pub const ECHO_BYTES_MAX: usize = 64;
@@ -39,7 +41,7 @@ pub struct Subscribe<'a> {
     pub snapshot: bool,
     /// Whether the acknowledgement is to carry positions.
     pub positions: bool,
-    /// For each channel that resumes, after what; the values are not yet read.
+    /// For each channel that resumes, after what: the values are not yet read, [`read_since`] does.
     pub since: BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
@@ -75,8 +77,8 @@ struct Data<'a> {
 }
 
 /// Borrows where the text has no escapes; a bare `Cow` in a list would always copy.
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+#[derive(Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 impl<'a> ClientMessage<'a> {
     /// Reads one text frame.
@@ -126,13 +128,13 @@ pub fn cut(text: &str, bytes_max: usize) -> &str {
 
 fn read_subscribe<'a>(data: Option<&'a RawValue>) -> Result<Subscribe<'a>, ClientError> {
     let data = read_data(data)?;
-    let since: BTreeMap<Text<'a>, &'a RawValue> =
-        read_optional(data.since, "data.since", "an object of channels and positions")?;
+    let Entries(since) =
+        read_optional(data.since, "data.since", "an object of channels, each once, and positions")?;
     Ok(Subscribe {
         channels: read_channels(&data)?,
         snapshot: read_optional(data.snapshot, "data.snapshot", "true or false")?,
         positions: read_optional(data.positions, "data.positions", "true or false")?,
-        since: since.into_iter().map(|(Text(name), after)| (name, after)).collect(),
+        since,
     })
 }
 
@@ -275,6 +277,7 @@ mod tests {
             (r#"{"type":"subscribe","data":{"channels":[],"snapshot":1}}"#, "\"data.snapshot\""),
             (r#"{"type":"subscribe","data":{"channels":[],"positions":"yes"}}"#, "\"data.positions\""),
             (r#"{"type":"subscribe","data":{"channels":[],"since":"7:1"}}"#, "\"data.since\""),
+            (r#"{"type":"subscribe","data":{"channels":[],"since":{"A.x":"0:1","A.x":"0:2"}}}"#, "each once"),
             (r#"{"type":"subscribe","data":{"channels":["\ud800"]}}"#, "\"data.channels\""),
         ] {
             let error = error_of(text);

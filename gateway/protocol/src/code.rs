@@ -1,4 +1,4 @@
-//! The codes that a client may meet in an `error` message or in a `rejected` entry.
+//! The codes that a client may meet in an `error` message, or in an entry of `rejected` or `not_resumed`.
 //!
 //! A code is a constant that a program may compare with; the sentence beside it is for people and may change.
 
@@ -10,8 +10,14 @@ pub const BAD_SHAPE: &str = "bad_shape";
 pub const UNKNOWN_TYPE: &str = "unknown_type";
 /// More channels than a session may have.
 pub const TOO_MANY_CHANNELS: &str = "too_many_channels";
-/// The channel was asked for with an option that this version does not have.
-pub const UNSUPPORTED: &str = "unsupported";
+/// The channel was to begin in the past, but the session has events of it already.
+pub const ALREADY_LIVE: &str = "already_live";
+/// What is to be resumed after is no position, or not of the shape that the channel takes.
+pub const BAD_POSITION: &str = "bad_position";
+/// The position is in the future, or of a partition or a kind that is not there.
+pub const UNKNOWN_POSITION: &str = "unknown_position";
+/// The last events of the channel's tokens are more than a session's queue may hold.
+pub const SNAPSHOT_TOO_LARGE: &str = "snapshot_too_large";
 /// The channel's name is empty.
 pub const EMPTY_NAME: &str = "empty_name";
 /// The channel's name has no dot between token and kind.
@@ -30,12 +36,15 @@ pub const BAD_CHARACTER: &str = "bad_character";
 pub const DOUBLE_WILDCARD: &str = "double_wildcard";
 
 /// Every code, for whoever documents or counts them.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 16] = [
     NOT_JSON,
     BAD_SHAPE,
     UNKNOWN_TYPE,
     TOO_MANY_CHANNELS,
-    UNSUPPORTED,
+    ALREADY_LIVE,
+    BAD_POSITION,
+    UNKNOWN_POSITION,
+    SNAPSHOT_TOO_LARGE,
     EMPTY_NAME,
     NO_DOT,
     EMPTY_TOKEN,

@@ -13,6 +13,7 @@ pub mod code;
 pub mod envelope;
 pub mod position;
 pub mod server;
+mod since;
 
 pub use channel::{
     Channel, ChannelError, Pattern, PatternName, kind_is_valid, kind_of_topic, token_is_valid,
@@ -21,6 +22,6 @@ pub use client::{ClientError, ClientMessage};
 pub use envelope::{NotFramed, write_event, write_gap};
 pub use position::{Position, PositionError};
 pub use server::{
-    ErrorMessage, EventHead, Gap, GapReason, Pong, Rejected, ServerMessage, ServerMessageError,
+    ErrorMessage, EventHead, Gap, GapReason, Pong, Rejected, Resumed, ServerMessage, ServerMessageError,
     SubscriptionAck, UnsubscriptionAck,
 };

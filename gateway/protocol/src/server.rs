@@ -1,4 +1,4 @@
-//! What the gateway says, but for the event's envelope: acknowledgements, errors, pongs and gaps.
+//! What the gateway says, but for the event's envelope: acknowledgements, errors, pongs, gaps and ends of a resume.
 //!
 //! One type per message serves both directions: the gateway writes it (`write_json`), a client reads it back
 //! ([`ServerMessage::parse`]). Reading borrows from the text and passes over an event's data without parsing it.
@@ -22,6 +22,9 @@ pub struct SubscriptionAck<'a> {
     /// The channels of the message that it did not get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected<'a>>,
+    /// The channels that it got live, though they were to begin in the past, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_resumed: Vec<Rejected<'a>>,
     /// For each kind, the next position of every partition, when the message asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<BTreeMap<Cow<'a, str>, Vec<Position>>>,
@@ -40,7 +43,7 @@ pub struct UnsubscriptionAck<'a> {
     pub rejected: Vec<Rejected<'a>>,
 }
 
-/// A channel that was not taken, and why.
+/// A channel that was not taken, or not as it was asked for, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected<'a> {
     /// The name as it was sent, shortened when it is long.
@@ -49,6 +52,17 @@ pub struct Rejected<'a> {
     pub code: Cow<'a, str>,
     /// What to do about it.
     pub message: Cow<'a, str>,
+}
+
+impl Rejected<'_> {
+    /// The same, free of the text that it was read from.
+    pub fn into_owned(self) -> Rejected<'static> {
+        Rejected {
+            channel: self.channel.into_owned().into(),
+            code: self.code.into_owned().into(),
+            message: self.message.into_owned().into(),
+        }
+    }
 }
 
 /// The answer to `heartbeat`.
@@ -73,7 +87,8 @@ pub struct ErrorMessage<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "gap")]
 pub struct Gap<'a> {
-    /// The channel or pattern that they belong to.
+    /// What is missing of them: one channel (`BTC.trade`) or every token's of one kind (`*.trade`). Never `BTC.*` nor `*`,
+    /// since a position means nothing without its kind.
     pub channel: Cow<'a, str>,
     /// The first of them.
     pub from: Position,
@@ -81,6 +96,16 @@ pub struct Gap<'a> {
     pub to: Position,
     /// Why.
     pub reason: GapReason,
+}
+
+/// A channel that was resumed is live from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "resumed")]
+pub struct Resumed<'a> {
+    /// The channel or pattern, as it was subscribed to.
+    pub channel: Cow<'a, str>,
+    /// How many of its events were sent again.
+    pub replayed: u64,
 }
 
 /// Why positions are not delivered.
@@ -149,6 +174,8 @@ pub enum ServerMessage<'a> {
     Error(ErrorMessage<'a>),
     /// Positions that were not delivered.
     Gap(Gap<'a>),
+    /// A resumed channel is live.
+    Resumed(Resumed<'a>),
 }
 
 /// Why a text is no message of the gateway.
@@ -200,6 +227,7 @@ impl<'a> ServerMessage<'a> {
             "pong" => Self::Pong(Pong { ts: fields.ts.ok_or(ServerMessageError::Missing("ts"))? }),
             "error" => Self::Error(serde_json::from_str(text)?),
             "gap" => Self::Gap(serde_json::from_str(text)?),
+            "resumed" => Self::Resumed(serde_json::from_str(text)?),
             _ => return Err(ServerMessageError::UnknownType),
         })
     }
@@ -222,10 +250,15 @@ mod tests {
         assert_eq!(json_of(&ack), r#"{"type":"subscription_ack","subscribed":["BTC.trade"],"count":1}"#);
         let rejected = vec![Rejected { channel: "x".into(), code: "no_dot".into(), message: "m".into() }];
         let positions = BTreeMap::from([("trade".into(), vec![Position { partition: 0, offset: 51 }])]);
+        let not_resumed =
+            vec![Rejected { channel: "y".into(), code: "bad_position".into(), message: "m".into() }];
+        let ack = SubscriptionAck { rejected, not_resumed, positions: Some(positions), ..Default::default() };
         assert_eq!(
-            json_of(&SubscriptionAck { rejected, positions: Some(positions), ..Default::default() }),
-            r#"{"type":"subscription_ack","subscribed":[],"count":0,"rejected":[{"channel":"x","code":"no_dot","message":"m"}],"positions":{"trade":["0:51"]}}"#
+            json_of(&ack),
+            r#"{"type":"subscription_ack","subscribed":[],"count":0,"rejected":[{"channel":"x","code":"no_dot","message":"m"}],"not_resumed":[{"channel":"y","code":"bad_position","message":"m"}],"positions":{"trade":["0:51"]}}"#
         );
+        let resumed = Resumed { channel: "BTC.trade".into(), replayed: 7 };
+        assert_eq!(json_of(&resumed), r#"{"type":"resumed","channel":"BTC.trade","replayed":7}"#);
         let ack = UnsubscriptionAck { unsubscribed: vec!["*".into()], ..Default::default() };
         assert_eq!(json_of(&ack), r#"{"type":"unsubscription_ack","unsubscribed":["*"],"count":0}"#);
         assert_eq!(json_of(&Pong { ts: 17 }), r#"{"type":"pong","ts":17}"#);
@@ -238,7 +271,9 @@ mod tests {
         let rejected =
             vec![Rejected { channel: "\u{1}\"".into(), code: "no_dot".into(), message: "m".into() }];
         let positions = Some(BTreeMap::from([("trade".into(), vec![Position { partition: 0, offset: 51 }])]));
-        let ack = SubscriptionAck { subscribed: vec!["*".into()], count: 1, rejected, positions };
+        let not_resumed = rejected.clone();
+        let ack =
+            SubscriptionAck { subscribed: vec!["*".into()], count: 1, rejected, not_resumed, positions };
         let text = json_of(&ack);
         assert!(
             matches!(ServerMessage::parse(&text), Ok(ServerMessage::SubscriptionAck(read)) if read == ack)
@@ -253,6 +288,9 @@ mod tests {
         let error = ErrorMessage { code: "c".into(), message: "\n".into() };
         let text = json_of(&error);
         assert!(matches!(ServerMessage::parse(&text), Ok(ServerMessage::Error(read)) if read == error));
+        let resumed = Resumed { channel: "*.trade".into(), replayed: u64::MAX };
+        let text = json_of(&resumed);
+        assert!(matches!(ServerMessage::parse(&text), Ok(ServerMessage::Resumed(read)) if read == resumed));
         for reason in GapReason::ALL {
             let position = Position { partition: 1, offset: 2 };
             let gap = Gap { channel: "*.trade".into(), from: position, to: position, reason };
@@ -277,9 +315,15 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_an_error() {
-        for text in
-            ["", "[]", "{}", r#"{"type":"new"}"#, r#"{"type":"pong"}"#, r#"{"type":"price:update","seq":1}"#]
-        {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"type":"new"}"#,
+            r#"{"type":"pong"}"#,
+            r#"{"type":"resumed"}"#,
+            r#"{"type":"price:update","seq":1}"#,
+        ] {
             assert!(ServerMessage::parse(text).is_err(), "{text}");
         }
     }

@@ -1,7 +1,7 @@
 //! The client's manual, `docs/PROTOCOL.md`, says what this crate does: its examples parse and its tables are complete.
 
 use protocol::server::GapReason;
-use protocol::{ClientMessage, ServerMessage, channel, code};
+use protocol::{ClientMessage, Pattern, ServerMessage, channel, client, code};
 
 const MANUAL: &str = include_str!("../../../docs/PROTOCOL.md");
 
@@ -21,8 +21,28 @@ fn every_client_example_is_a_client_message() {
 }
 
 #[test]
+fn every_since_of_an_example_can_be_read() {
+    let mut patterns = Vec::new();
+    for example in blocks("json client") {
+        let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(example) else { continue };
+        for (name, value) in &subscribe.since {
+            assert!(subscribe.channels.contains(name), "{example}: {name}");
+            let pattern = Pattern::parse(name).expect(name);
+            let kinds =
+                client::read_since(pattern, value).unwrap_or_else(|error| panic!("{example}: {error}"));
+            assert!(!kinds.is_empty(), "{example}: {name}");
+            let others = subscribe.channels.iter().filter(|other| *other != name);
+            let mut others = others.map(|other| Pattern::parse(other).expect(other));
+            assert!(!others.any(|other| other.overlaps(pattern)), "{example}: {name} would be rejected");
+            patterns.push(name.clone());
+        }
+    }
+    assert_eq!(patterns, ["BTC.trade", "*.trade", "BTC.*", "ETH.trade"]);
+}
+
+#[test]
 fn every_server_example_is_a_server_message_and_all_types_are_shown() {
-    let mut shown = [false; 6];
+    let mut shown = [false; 7];
     for example in blocks("json server") {
         let message = ServerMessage::parse(example).unwrap_or_else(|error| panic!("{example}: {error}"));
         shown[match message {
@@ -32,9 +52,10 @@ fn every_server_example_is_a_server_message_and_all_types_are_shown() {
             ServerMessage::Pong(_) => 3,
             ServerMessage::Error(_) => 4,
             ServerMessage::Gap(_) => 5,
+            ServerMessage::Resumed(_) => 6,
         }] = true;
     }
-    assert_eq!(shown, [true; 6]);
+    assert_eq!(shown, [true; 7]);
 }
 
 #[test]

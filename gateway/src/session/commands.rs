@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use protocol::client::shorten;
+use protocol::client::{Since, read_since, shorten};
 use protocol::{
     ClientMessage, Pattern, PatternName, Position, Rejected, SubscriptionAck, UnsubscriptionAck, client, code,
 };
+use serde_json::value::RawValue;
 
 /// What a message asks the gateway to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +30,37 @@ pub enum Action<'a> {
     },
 }
 
-/// The channels of a `subscribe`: each name once, valid ones and others apart.
+/// The channels of a `subscribe`: each name once, valid ones and others apart. It is also the draft of the acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe<'a> {
     /// To be subscribed to. The session may have some of them already.
-    pub channels: Vec<PatternName<'a>>,
+    pub channels: Vec<Wanted<'a>>,
     /// Not to be had, and why.
     pub rejected: Vec<Rejected<'a>>,
+    /// To be had only live, though they were to begin in the past, and why.
+    pub not_resumed: Vec<Rejected<'a>>,
     /// Whether the acknowledgement is to carry positions.
     pub positions: bool,
+}
+
+/// A channel and where its events begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: PatternName<'a>,
+    /// Where it begins.
+    pub start: Start<'a>,
+}
+
+/// Where a channel's events begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// With the next one.
+    Live,
+    /// With the last one of each channel that the pattern selects.
+    Snapshot,
+    /// For these kinds in the past, for others with the next one. No kind at all is still a resume, of nothing.
+    Since(Vec<(Cow<'a, str>, Since)>),
 }
 
 /// The channels of an `unsubscribe`: each name once, valid ones and others apart.
@@ -54,8 +77,10 @@ impl<'a> Action<'a> {
     pub fn of_text(text: &'a str, channels_max: usize) -> Self {
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Heartbeat) => Self::Heartbeat,
-            Ok(ClientMessage::Subscribe(message)) if message.channels.len() > channels_max => {
-                too_many_channels(message.channels.len(), channels_max)
+            Ok(ClientMessage::Subscribe(message))
+                if message.channels.len().max(message.since.len()) > channels_max =>
+            {
+                too_many_channels(message.channels.len().max(message.since.len()), channels_max)
             }
             Ok(ClientMessage::Subscribe(message)) => Self::Subscribe(subscribe(message)),
             Ok(ClientMessage::Unsubscribe { channels }) if channels.len() > channels_max => {
@@ -80,19 +105,53 @@ impl<'a> Subscribe<'a> {
     /// Rejects the channels that the session has no room for. It has `held` channels, of which `is_held` tells.
     pub fn keep_within(&mut self, channels_max: usize, held: usize, is_held: impl Fn(Pattern<'_>) -> bool) {
         let mut room = channels_max.saturating_sub(held);
-        for name in std::mem::take(&mut self.channels) {
-            if is_held(name.pattern()) {
-                self.channels.push(name);
+        for wanted in std::mem::take(&mut self.channels) {
+            if is_held(wanted.name.pattern()) {
+                self.channels.push(wanted);
             } else if room > 0 {
                 room -= 1;
-                self.channels.push(name);
+                self.channels.push(wanted);
             } else {
                 let message = format!(
                     "a session may have {channels_max} channels: unsubscribe some, use a wildcard or open another session"
                 );
-                self.rejected.push(reject(name.into_text(), code::TOO_MANY_CHANNELS, message));
+                self.reject(wanted.name, code::TOO_MANY_CHANNELS, message);
             }
         }
+    }
+
+    /// Rejects the channels that begin in the past and of which the session has events already: of one that it has
+    /// (`overlaps` tells), or of one that the message names before. Past and live events of a channel would be out of order.
+    /// Channels that are live from the start stay.
+    pub fn reject_live(&mut self, overlaps: impl Fn(Pattern<'_>) -> bool) {
+        let mut kept: Vec<Pattern<'_>> = Vec::with_capacity(self.channels.len());
+        let is_kept: Vec<bool> = self
+            .channels
+            .iter()
+            .map(|wanted| {
+                let pattern = wanted.name.pattern();
+                let has_events = || overlaps(pattern) || kept.iter().any(|other| other.overlaps(pattern));
+                let is_kept = wanted.start == Start::Live || !has_events();
+                kept.extend(is_kept.then_some(pattern));
+                is_kept
+            })
+            .collect();
+        for (wanted, is_kept) in std::mem::take(&mut self.channels).into_iter().zip(is_kept) {
+            if is_kept {
+                self.channels.push(wanted);
+            } else {
+                let option = if wanted.start == Start::Snapshot { "snapshot" } else { "since" };
+                let message = format!(
+                    "the session has events of it already: unsubscribe those channels first, or subscribe without {option}"
+                );
+                self.reject(wanted.name, code::ALREADY_LIVE, message);
+            }
+        }
+    }
+
+    /// Tells that a channel is subscribed to, but live.
+    pub fn not_resume(&mut self, channel: Cow<'a, str>, code: &'static str, message: String) {
+        self.not_resumed.push(entry(channel, code, message));
     }
 
     /// The acknowledgement, once the channels are subscribed to and the session has `count` in all.
@@ -101,8 +160,38 @@ impl<'a> Subscribe<'a> {
         count: usize,
         positions: Option<BTreeMap<Cow<'a, str>, Vec<Position>>>,
     ) -> SubscriptionAck<'a> {
-        let subscribed = self.channels.into_iter().map(PatternName::into_text).collect();
-        SubscriptionAck { subscribed, count, rejected: self.rejected, positions }
+        let Self { channels, rejected, not_resumed, positions: _ } = self;
+        let subscribed = channels.into_iter().map(|wanted| wanted.name.into_text()).collect();
+        SubscriptionAck { subscribed, count, rejected, not_resumed, positions }
+    }
+
+    /// The same, free of the message's text: an acknowledgement may have to wait for the answers of other shards.
+    pub fn into_owned(self) -> Subscribe<'static> {
+        Subscribe {
+            channels: self.channels.into_iter().map(Wanted::into_owned).collect(),
+            rejected: self.rejected.into_iter().map(Rejected::into_owned).collect(),
+            not_resumed: self.not_resumed.into_iter().map(Rejected::into_owned).collect(),
+            positions: self.positions,
+        }
+    }
+
+    /// What is not had is not told to be live either.
+    fn reject(&mut self, name: PatternName<'a>, code: &'static str, message: String) {
+        self.not_resumed.retain(|entry| entry.channel != name.as_str());
+        self.rejected.push(entry(name.into_text(), code, message));
+    }
+}
+
+impl Wanted<'_> {
+    fn into_owned(self) -> Wanted<'static> {
+        let start = match self.start {
+            Start::Live => Start::Live,
+            Start::Snapshot => Start::Snapshot,
+            Start::Since(kinds) => Start::Since(
+                kinds.into_iter().map(|(kind, since)| (kind.into_owned().into(), since)).collect(),
+            ),
+        };
+        Wanted { name: self.name.into_owned(), start }
     }
 }
 
@@ -115,18 +204,42 @@ impl<'a> Unsubscribe<'a> {
 }
 
 fn subscribe(message: client::Subscribe<'_>) -> Subscribe<'_> {
-    let client::Subscribe { channels, snapshot, positions, since } = message;
-    let (channels, mut rejected) = sort_out(channels);
-    let (unsupported, channels): (Vec<_>, Vec<_>) =
-        channels.into_iter().partition(|name| snapshot || since.contains_key(name.as_str()));
-    rejected.extend(unsupported.into_iter().map(|name| {
-        let option = if snapshot { "snapshot" } else { "since" };
-        let message = format!(
-            "this version has no {option}: subscribe without it, delivery begins with the next event"
-        );
-        reject(name.into_text(), code::UNSUPPORTED, message)
-    }));
-    Subscribe { channels, rejected, positions }
+    let client::Subscribe { channels, snapshot, positions, mut since } = message;
+    let mut not_resumed = not_named(&channels, &since);
+    let (names, rejected) = sort_out(channels);
+    let otherwise = if snapshot { Start::Snapshot } else { Start::Live };
+    let channels = names
+        .into_iter()
+        .map(|name| {
+            let start = match since.remove(name.as_str()).map(|value| read_since(name.pattern(), value)) {
+                None => otherwise.clone(),
+                Some(Ok(kinds)) => Start::Since(kinds),
+                Some(Err(message)) => {
+                    let shown = name.as_str().to_owned().into();
+                    not_resumed.push(entry(shown, code::BAD_POSITION, message));
+                    Start::Live
+                }
+            };
+            Wanted { name, start }
+        })
+        .collect();
+    Subscribe { channels, rejected, not_resumed, positions }
+}
+
+/// The names in `since` that are not among the channels.
+fn not_named<'a>(channels: &[Cow<'_, str>], since: &BTreeMap<Cow<'_, str>, &RawValue>) -> Vec<Rejected<'a>> {
+    if since.is_empty() {
+        return Vec::new();
+    }
+    let named: HashSet<&str> = channels.iter().map(Cow::as_ref).collect();
+    let others = since.keys().filter(|name| !named.contains(name.as_ref()));
+    others
+        .map(|name| {
+            let message =
+                "since resumes only channels of the same message: name it in channels too".to_owned();
+            entry(shorten(name).into_owned().into(), code::BAD_POSITION, message)
+        })
+        .collect()
 }
 
 /// Names that are patterns and names that are not, each once and in the order of the message.
@@ -140,14 +253,14 @@ fn sort_out(names: Vec<Cow<'_, str>>) -> (Vec<PatternName<'_>>, Vec<Rejected<'_>
             Ok(name) => channels.push(name),
             Err((name, error)) => {
                 let shown = shorten(&name).into_owned().into();
-                rejected.push(reject(shown, error.code(), error.to_string()));
+                rejected.push(entry(shown, error.code(), error.to_string()));
             }
         }
     }
     (channels, rejected)
 }
 
-fn reject<'a>(channel: Cow<'a, str>, code: &'static str, message: String) -> Rejected<'a> {
+fn entry<'a>(channel: Cow<'a, str>, code: &'static str, message: String) -> Rejected<'a> {
     Rejected { channel, code: code.into(), message: message.into() }
 }
 
@@ -160,125 +273,5 @@ fn too_many_channels(named: usize, channels_max: usize) -> Action<'static> {
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::envelope::write_json;
-
-    use super::*;
-
-    fn subscribe_to(channels: &str) -> String {
-        format!(r#"{{"type":"subscribe","data":{{"channels":{channels}}}}}"#)
-    }
-
-    fn subscription(text: &str) -> Subscribe<'_> {
-        match Action::of_text(text, 256) {
-            Action::Subscribe(subscribe) => subscribe,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn names<'a>(channels: &'a [PatternName<'_>]) -> Vec<&'a str> {
-        channels.iter().map(PatternName::as_str).collect()
-    }
-
-    #[test]
-    fn valid_and_invalid_names_are_told_apart_and_duplicates_folded() {
-        let text =
-            subscribe_to(r#"["BTC.trade","*","nodot","BTC.trade","BTC\u002etrade","nodot","*.*","ETH.*"]"#);
-        let subscribe = subscription(&text);
-        assert_eq!(names(&subscribe.channels), ["BTC.trade", "*", "ETH.*"]);
-        let rejected: Vec<_> =
-            subscribe.rejected.iter().map(|entry| (&*entry.channel, &*entry.code)).collect();
-        assert_eq!(rejected, [("nodot", "no_dot"), ("*.*", "double_wildcard")]);
-    }
-
-    #[test]
-    fn more_channels_than_the_limit_in_one_message_change_nothing() {
-        let list = |count: usize| format!("[{}]", vec![r#""A.b""#; count].join(","));
-        assert!(matches!(Action::of_text(&subscribe_to(&list(256)), 256), Action::Subscribe(_)));
-        for kind in ["subscribe", "unsubscribe"] {
-            let text = subscribe_to(&list(257)).replace("subscribe", kind);
-            let Action::Error { code, message } = Action::of_text(&text, 256) else { panic!("an error") };
-            assert_eq!(code, "too_many_channels");
-            assert!(message.contains("257") && message.contains("256"), "{message}");
-        }
-    }
-
-    #[test]
-    fn the_session_s_limit_counts_only_channels_it_does_not_have() {
-        let text = subscribe_to(r#"["A.new","B.held","C.new","D.new"]"#);
-        let mut subscribe = subscription(&text);
-        subscribe.keep_within(4, 2, |pattern| pattern == Pattern::Exact { token: "B", kind: "held" });
-        assert_eq!(names(&subscribe.channels), ["A.new", "B.held", "C.new"]);
-        assert_eq!(
-            (&*subscribe.rejected[0].channel, &*subscribe.rejected[0].code),
-            ("D.new", "too_many_channels")
-        );
-        let mut subscribe = subscription(&text);
-        subscribe.keep_within(4, 9, |_| false);
-        assert!(subscribe.channels.is_empty(), "a limit that was lowered below what is held");
-    }
-
-    #[test]
-    fn snapshot_and_since_reject_their_channels_and_no_others() {
-        let text =
-            r#"{"type":"subscribe","data":{"channels":["A.x","B.x"],"since":{"A.x":"0:1","Z.x":"0:1"}}}"#;
-        let subscribe = subscription(text);
-        assert_eq!(names(&subscribe.channels), ["B.x"]);
-        assert_eq!((&*subscribe.rejected[0].channel, &*subscribe.rejected[0].code), ("A.x", "unsupported"));
-        assert!(subscribe.rejected[0].message.contains("since"));
-        let text = r#"{"type":"subscribe","data":{"channels":["A.x","B.x"],"snapshot":true}}"#;
-        let subscribe = subscription(text);
-        assert!(subscribe.channels.is_empty() && subscribe.rejected.len() == 2);
-        assert!(subscribe.rejected[0].message.contains("snapshot"));
-        let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"snapshot":false,"since":{},"positions":true}}"#;
-        let subscribe = subscription(text);
-        assert!(subscribe.positions && subscribe.rejected.is_empty());
-    }
-
-    #[test]
-    fn unsubscribe_heartbeat_and_errors_are_actions() {
-        let text = r#"{"type":"unsubscribe","data":{"channels":["A.x","A.x","bad"]}}"#;
-        let Action::Unsubscribe(unsubscribe) = Action::of_text(text, 256) else { panic!("unsubscribe") };
-        assert_eq!(names(&unsubscribe.channels), ["A.x"]);
-        assert_eq!(unsubscribe.rejected.len(), 1);
-        assert_eq!(unsubscribe.acknowledge(3).count, 3);
-        assert_eq!(Action::of_text(r#"{"type":"heartbeat"}"#, 256), Action::Heartbeat);
-        for (text, expected) in [("x", "not_json"), ("{}", "bad_shape"), (r#"{"type":"x"}"#, "unknown_type")]
-        {
-            assert!(
-                matches!(Action::of_text(text, 256), Action::Error { code, .. } if code == expected),
-                "{text}"
-            );
-        }
-        assert!(
-            matches!(Action::of_binary(), Action::Error { code: "bad_shape", message } if message.contains("text"))
-        );
-    }
-
-    #[test]
-    fn an_acknowledgement_lists_what_the_session_has_and_what_it_was_refused() {
-        let text = subscribe_to(r#"["BTC.trade","bad"]"#);
-        let mut out = Vec::new();
-        write_json(&mut out, &subscription(&text).acknowledge(7, None));
-        let ack: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
-        assert_eq!(
-            (&ack["subscribed"], &ack["count"]),
-            (&serde_json::json!(["BTC.trade"]), &serde_json::json!(7))
-        );
-        assert_eq!(ack["rejected"][0]["code"], "no_dot");
-        assert!(ack.get("positions").is_none());
-    }
-
-    #[test]
-    fn the_largest_acknowledgement_is_bounded() {
-        let name = format!("{}\\u0001\u{1F600}", "\\\"".repeat(5_000));
-        let list: Vec<_> = (0..256).map(|number| format!("\"{number}{name}\"")).collect();
-        let text = subscribe_to(&format!("[{}]", list.join(",")));
-        let mut out = Vec::new();
-        write_json(&mut out, &subscription(&text).acknowledge(0, None));
-        assert!(out.len() <= 256 * 512, "{} bytes", out.len());
-        let ack: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
-        let shown = ack["rejected"][0]["channel"].as_str().expect("a name");
-        assert!(shown.len() <= 64 && shown.starts_with("0\""), "{shown}");
-    }
-}
+#[path = "commands_tests.rs"]
+mod tests;

@@ -57,8 +57,8 @@ impl<C: Fn() -> Cut> Dialogue<'_, C> {
         subscribe.keep_within(self.channels_max, held, |pattern| {
             self.channels.is_subscribed(self.slot, &pattern.to_string())
         });
-        for name in &subscribe.channels {
-            self.channels.subscribe(self.slot, name.as_str());
+        for wanted in &subscribe.channels {
+            self.channels.subscribe(self.slot, wanted.name.as_str());
         }
         let positions = subscribe.positions.then(self.cut);
         let count = self.channels.count(self.slot);

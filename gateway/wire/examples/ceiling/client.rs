@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use protocol::{ClientMessage, ErrorMessage, Pong, Rejected, SubscriptionAck, code, envelope::write_json};
+use protocol::{ClientMessage, ErrorMessage, Pong, Rejected, SubscriptionAck, envelope::write_json};
 use tungstenite::handshake::derive_accept_key;
 
 /// An unfinished request or frame; clients of a load generator send far less.
@@ -12,6 +12,9 @@ const INBOUND_BYTES_MAX: usize = 16 * 1024;
 const HEALTH: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{\"status\":\"healthy\"}";
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// The code of what a real gateway has and the ceiling has not.
+const UNSUPPORTED: &str = "unsupported";
 
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
@@ -115,7 +118,7 @@ impl Conversation {
             Ok(ClientMessage::Heartbeat) => return write_json(out, &Pong { ts: clock_ms() as i64 }),
             Ok(ClientMessage::Unsubscribe { .. }) => {
                 let message = Cow::Borrowed("the ceiling knows subscribe and heartbeat only");
-                return write_json(out, &ErrorMessage { code: code::UNSUPPORTED.into(), message });
+                return write_json(out, &ErrorMessage { code: UNSUPPORTED.into(), message });
             }
             Err(error) => {
                 let message = error.message.into();
@@ -130,7 +133,7 @@ impl Conversation {
                 self.stage = Stage::Live;
             } else {
                 let message = format!("only {broadcast} is broadcast, if it is a channel").into();
-                ack.rejected.push(Rejected { channel: name, code: code::UNSUPPORTED.into(), message });
+                ack.rejected.push(Rejected { channel: name, code: UNSUPPORTED.into(), message });
             }
         }
         ack.count = usize::from(self.stage == Stage::Live);
