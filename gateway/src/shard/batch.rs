@@ -9,9 +9,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wire::{Driver, Outgoing, SendOutcome, SocketId};
 
-use super::frames::{FrameRef, Frames};
+use super::frames::{Delivered, FrameRef, Frames};
 use super::sessions::{Session, Stage};
-use crate::ingest::frame::Frame;
 use crate::limits;
 use crate::metrics::{Counters, DURATION_BUCKETS, FRAMES_BUCKETS};
 
@@ -168,9 +167,9 @@ impl Batch {
             return false;
         }
         let mut events = 0;
-        session.outbox.consume(accepted, frames, |frame| {
+        session.outbox.consume(accepted, frames, |delivered| {
             events += 1;
-            measure(frame, 1, counters, clock);
+            measure(delivered, 1, counters, clock);
         });
         counters.sends += 1;
         counters.bytes_sent += accepted as u64;
@@ -185,7 +184,7 @@ impl Batch {
     pub(super) fn account(&self, frames: &mut Frames, counters: &mut Counters, clock: &Clock) {
         for List { events, sent, .. } in self.lists.iter().filter(|list| list.sent > 0) {
             for &event in &self.events[events.clone()] {
-                measure(frames.frame(event), *sent, counters, clock);
+                measure(frames.delivered(event), *sent, counters, clock);
                 frames.release(event, *sent);
             }
             counters.frames_sent += events.len() as u64 * u64::from(*sent);
@@ -194,7 +193,11 @@ impl Batch {
     }
 }
 
-fn measure(frame: &Frame, sent: u32, counters: &mut Counters, clock: &Clock) {
+fn measure(delivered: Delivered<'_>, sent: u32, counters: &mut Counters, clock: &Clock) {
+    let Delivered { frame, is_replayed } = delivered;
+    if is_replayed {
+        return;
+    }
     let waited = clock.now.saturating_duration_since(frame.polled_at);
     counters.latency_from_poll.observe(&DURATION_BUCKETS, waited.as_secs_f64(), sent.into());
     if frame.timestamp_ms > 0 {

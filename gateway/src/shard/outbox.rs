@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::frames::{FrameRef, Frames};
+use super::frames::{Delivered, FrameRef, Frames};
 use crate::ingest::frame::Frame;
 
 /// Bounds of an outbox.
@@ -157,6 +157,20 @@ impl Outbox {
         before - self.events.len()
     }
 
+    /// The queued events, without the one that was begun.
+    pub(super) fn events(&self) -> &[FrameRef] {
+        &self.events
+    }
+
+    /// Puts others in their place, some of which may be the same.
+    pub(super) fn replace_events(&mut self, events: &[FrameRef], frames: &mut Frames) {
+        // First held, then released: what stays is never without a holder.
+        events.iter().for_each(|&reference| frames.hold(reference));
+        self.discard_events(frames);
+        self.event_bytes = events.iter().map(|&it| frames.frame(it).bytes.len() as u32).sum();
+        self.events = SmallVec::from_slice(events);
+    }
+
     /// Drops everything. How many events that were, one that was begun included: it will never be whole in the socket.
     pub fn clear(&mut self, frames: &mut Frames) -> usize {
         let mut discarded = self.discard_events(frames);
@@ -204,7 +218,7 @@ impl Outbox {
     }
 
     /// Forgets the first `accepted` bytes: the kernel has them. `on_sent` hears of each event that is whole in the socket.
-    pub fn consume(&mut self, accepted: usize, frames: &mut Frames, mut on_sent: impl FnMut(&Frame)) {
+    pub fn consume(&mut self, accepted: usize, frames: &mut Frames, mut on_sent: impl FnMut(Delivered<'_>)) {
         let mut left = accepted;
         if let Some(rare) = &mut self.rare
             && !rare.consume_rest(&mut left, frames, &mut on_sent)
@@ -225,7 +239,7 @@ impl Outbox {
                 break;
             }
             left -= length;
-            on_sent(frames.frame(reference));
+            on_sent(frames.delivered(reference));
             frames.release(reference, 1);
         }
         self.events.drain(..sent);
@@ -258,7 +272,7 @@ impl Rare {
         &mut self,
         left: &mut usize,
         frames: &mut Frames,
-        on_sent: &mut impl FnMut(&Frame),
+        on_sent: &mut impl FnMut(Delivered<'_>),
     ) -> bool {
         let (length, begun) = match &self.rest {
             Rest::Nothing => (0, 0),
@@ -272,7 +286,7 @@ impl Rare {
         }
         *left -= length - begun;
         if let Rest::Frame { frame, .. } = std::mem::take(&mut self.rest) {
-            on_sent(frames.frame(frame));
+            on_sent(frames.delivered(frame));
             frames.release(frame, 1);
         }
         if self.control.is_empty() {

@@ -97,6 +97,44 @@ fn discarding_keeps_the_frame_that_was_begun() {
 }
 
 #[test]
+fn what_is_sent_says_whether_it_was_replayed_and_what_waits_is_counted_per_outbox() {
+    let mut frames = Frames::default();
+    let mut outboxes = [Outbox::default(), Outbox::default()];
+    let live = frames.insert(frame(b"[live]"));
+    let replayed = frames.insert_replayed(frame(b"[replayed]"));
+    for outbox in &mut outboxes {
+        outbox.push_event(live, &mut frames, &LIMITS).expect("room");
+    }
+    outboxes[0].push_event(replayed, &mut frames, &LIMITS).expect("room");
+    assert_eq!((frames.held(), frames.len()), (3, 2));
+    let mut seen = Vec::new();
+    // Cut in the middle of the second, so that both ways through `consume` are taken.
+    for accepted in [8, 8] {
+        outboxes[0].consume(accepted, &mut frames, |it| seen.push((it.frame.bytes[1], it.is_replayed)));
+    }
+    assert_eq!(seen, [(b'l', false), (b'r', true)]);
+    assert_eq!(frames.held(), 1);
+    outboxes[1].clear(&mut frames);
+    assert_eq!(frames.held(), 0);
+    let reused = frames.insert(frame(b"[next]"));
+    assert!(!frames.delivered(reused).is_replayed, "an entry that is used again forgets what it was");
+}
+
+#[test]
+fn events_that_are_replaced_keep_those_that_stay() {
+    let mut frames = Frames::default();
+    let mut outbox = Outbox::default();
+    for bytes in [b"[one]", b"[two]", b"[six]"] {
+        push(&mut outbox, &mut frames, bytes).expect("room");
+    }
+    let stays = outbox.events()[1];
+    let new = frames.insert(frame(b"[new]"));
+    outbox.replace_events(&[new, stays], &mut frames);
+    assert_eq!(pending(&outbox, &frames), b"[new][two]");
+    assert_eq!((outbox.frames(), outbox.event_bytes(), frames.len(), frames.held()), (2, 10, 2, 2));
+}
+
+#[test]
 fn clearing_counts_the_frame_that_was_begun() {
     let mut frames = Frames::default();
     let mut outbox = Outbox::default();
@@ -161,6 +199,7 @@ fn a_random_life_of_an_outbox_leaks_no_frame_and_keeps_order() {
             }
         }
         assert!(frames.len() <= LIMITS.frames + 1, "seed {seed}");
+        assert_eq!(frames.held(), frames.len() as u64, "one outbox, seed {seed}");
     }
     sent.extend(pending(&outbox, &frames));
     assert!(sent == expected, "seed {seed}");
