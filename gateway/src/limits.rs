@@ -116,6 +116,8 @@ pub const SHOWN_VALUE_CHARACTERS: usize = 120;
 
 /// WS_MAX_CONNECTIONS: a million idle sessions are about 1 GiB of the process and 4 GiB of the kernel.
 pub const CONNECTIONS_MAX: usize = 1_000_000;
+/// WS_SHARDS: the queues between shards grow with its square.
+pub const SHARDS_MAX: usize = 64;
 /// TCP_LISTEN_BACKLOG; the kernel lowers it to net.core.somaxconn.
 pub const LISTEN_BACKLOG_MAX: u32 = 65_535;
 /// WS_MAX_BROADCAST_RATE: a shorter window than a millisecond is none.
@@ -142,6 +144,18 @@ pub const RECORD_BYTES_MIN: usize = KIB;
 pub const RECORD_BYTES_MAX: usize = 64 * MIB;
 /// WS_MAX_CHANNELS.
 pub const CHANNELS_PER_SESSION_MAX: usize = 10_000;
+/// WS_HISTORY_BYTES, at least: who catches up with a chunk finds what follows it.
+pub const HISTORY_BYTES_MIN: usize = CHUNK_BYTES;
+/// WS_HISTORY_BYTES, at most.
+pub const HISTORY_BYTES_MAX: usize = 64 * GIB;
+/// WS_HISTORY_WARMUP: a gateway that is not ready for longer is taken for broken by whatever waits for it.
+pub const HISTORY_WARMUP_MAX: Duration = Duration::from_secs(60 * 60);
+/// WS_LAST_VALUES: at 256 bytes each about 4 GiB with their places in the table.
+pub const LAST_VALUES_MAX: usize = 10_000_000;
+/// WS_MAX_LAG, at least: the ends of partitions are looked up every second, so that a shorter lag is not seen.
+pub const LAG_MAX_LEAST: Duration = Duration::from_secs(2);
+/// WS_MAX_LAG, at most: who waits longer waits for ever.
+pub const LAG_MAX_MOST: Duration = Duration::from_secs(24 * 60 * 60);
 /// WS_CPU_LIMIT, cores.
 pub const CPU_CORES_MIN: f64 = 0.01;
 /// WS_CPU_LIMIT, cores: more than Linux supports in one machine on any architecture but a few.

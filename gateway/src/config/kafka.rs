@@ -12,7 +12,9 @@ use super::raw::Raw;
 use super::reading::Reading;
 use super::security::{self, Security};
 use super::{table, units};
-use crate::limits::{BROKERS_MAX, PROPERTIES_MAX, START_AGO_MAX, TOPIC_NAME_BYTES, TOPICS_MAX};
+use crate::limits::{
+    BROKERS_MAX, LAG_MAX_LEAST, LAG_MAX_MOST, PROPERTIES_MAX, START_AGO_MAX, TOPIC_NAME_BYTES, TOPICS_MAX,
+};
 
 /// What the gateway reads, from where.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,8 @@ pub struct Kafka {
     pub topics: Vec<Topic>,
     /// Where reading starts.
     pub start: Start,
+    /// A partition that lags longer goes on at its end; `None`: never.
+    pub lag_max: Option<Duration>,
     /// How the gateway is let in.
     pub security: Security,
     /// Further properties of librdkafka, to be set last: none of them contradicts the gateway.
@@ -105,7 +109,7 @@ const RESERVED: [(&str, &str); 13] = [
     ("enable.partition.eof", "the gateway asks for watermarks itself"),
 ];
 
-/// Every variable that begins with KAFKA_, in the table's order.
+/// Every variable that is about Kafka, in the table's order.
 pub(super) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
     let brokers =
         reading.optional(&table::KAFKA_BROKERS, raw.kafka_brokers.as_deref(), None, brokers, |list| {
@@ -127,13 +131,16 @@ pub(super) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
             "the embedded broker of --dev cannot look up a time: allowed with it is latest or earliest";
         reading.fault(Fault::of(table::KAFKA_START.name, &units::show_duration(ago), reason));
     }
+    let lag_max = reading.value(&table::WS_MAX_LAG, raw.ws_max_lag.as_deref(), lag_max, |lag| {
+        units::show_duration(lag.unwrap_or_default())
+    });
     let security = security::read(reading, raw);
     let properties = reading
         .optional(&table::KAFKA_PROPERTIES, raw.kafka_properties.as_deref(), None, properties, |list| {
             list.iter().map(Property::to_string).collect::<Vec<_>>().join(",")
         })
         .unwrap_or_default();
-    Kafka { brokers: brokers.unwrap_or_default(), group_id, topics, start, security, properties }
+    Kafka { brokers: brokers.unwrap_or_default(), group_id, topics, start, lag_max, security, properties }
 }
 
 fn group_id(reading: &mut Reading, raw: &Raw) -> String {
@@ -242,6 +249,16 @@ fn show_start(start: &Start) -> String {
         Start::Earliest => "earliest".to_owned(),
         Start::Ago(ago) => units::show_duration(*ago),
     }
+}
+
+/// Zero is never.
+fn lag_max(text: &str) -> Result<Option<Duration>, String> {
+    if units::duration(text, &(Duration::ZERO..=Duration::ZERO)).is_ok() {
+        return Ok(None);
+    }
+    units::duration(text, &(LAG_MAX_LEAST..=LAG_MAX_MOST))
+        .map(Some)
+        .map_err(|reason| format!("{reason}; 0 is never"))
 }
 
 /// `name=value, ...`. A part without `=` belongs to the value before it: librdkafka has lists with commas (`debug`).

@@ -17,6 +17,7 @@ use crate::allocation::Allocation;
 
 mod error;
 mod kafka;
+mod machine;
 mod notices;
 mod raw;
 mod reading;
@@ -52,6 +53,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// What one session may send, ask for and be sent.
     pub session: Session,
+    /// What is kept of the events that were sent.
+    pub history: History,
     /// The Kafka side.
     pub kafka: Kafka,
     /// Whether `GET /` is the console page.
@@ -84,7 +87,7 @@ pub struct Listen {
 /// How many shards, and whether they are pinned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shards {
-    /// At least 1.
+    /// At least 1, at most one for each connection.
     pub count: usize,
     /// Whether a shard stays on one CPU.
     pub pinning: bool,
@@ -99,13 +102,35 @@ pub struct Flush {
     pub window_max: Duration,
 }
 
-/// What may wait for one session. A session over either bound is closed.
+/// What may wait for one session, and what happens to a session over either bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outbox {
     /// At least one frame of [`Session::record_bytes_max`] fits.
     pub bytes_max: usize,
     /// Frames.
     pub frames_max: usize,
+    /// What happens beyond.
+    pub slow_consumer: SlowConsumer,
+}
+
+/// What happens to a session that is over its outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// It is closed, and may resume.
+    Disconnect,
+    /// It stays: of each channel the newest frame is kept, and gaps say what is missing.
+    Conflate,
+}
+
+/// What the process keeps of the events that were sent, all shards together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Of frames from which clients resume.
+    pub bytes_max: usize,
+    /// How much of it is read from Kafka at the start; zero is none.
+    pub warmup: Duration,
+    /// Channels whose last frame is kept for snapshots.
+    pub last_values_max: usize,
 }
 
 /// What one session may send, ask for and be sent.

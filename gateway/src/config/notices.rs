@@ -5,6 +5,7 @@ use super::security::Security;
 use super::table::{
     KAFKA_SASL_PASSWORD, KAFKA_SASL_USERNAME, OF_THE_GO_SERVER, PREFIXES, VARIABLES, variable,
 };
+use super::units;
 
 /// As many mistakes as a typo makes.
 const TYPO_DISTANCE_MAX: usize = 2;
@@ -31,6 +32,17 @@ pub(super) fn of_unused_credentials(settings: &[Setting], security: &Security) -
         .collect();
     (security.sasl().is_none() && !names.is_empty())
         .then(|| format!("without effect unless KAFKA_SECURITY_PROTOCOL says SASL: {}", names.join(", ")))
+}
+
+/// The rest of the process (outboxes, buffers, librdkafka's queues) needs the other half.
+pub(super) fn of_a_large_history(history_bytes: u64, memory_bytes: Option<u64>) -> Option<String> {
+    let memory_bytes = memory_bytes.filter(|memory_bytes| history_bytes > memory_bytes / 2)?;
+    Some(format!(
+        "WS_HISTORY_BYTES={} is more than half of the memory that the process may use ({}): lower it to {} or less",
+        units::show_bytes(history_bytes),
+        units::show_bytes(memory_bytes),
+        units::show_bytes(memory_bytes / 2),
+    ))
 }
 
 fn is_unknown(name: &str) -> bool {
@@ -79,6 +91,18 @@ mod tests {
         ] {
             assert_eq!(of_names([name].into_iter()), [expected]);
         }
+    }
+
+    #[test]
+    fn a_history_of_more_than_half_the_memory_is_told_with_what_fits() {
+        let notice = of_a_large_history(256 << 20, Some(384 << 20)).expect("too large");
+        assert_eq!(
+            notice,
+            "WS_HISTORY_BYTES=256MiB is more than half of the memory that the process may use (384MiB): lower it to 192MiB \
+             or less"
+        );
+        assert_eq!(of_a_large_history(256 << 20, Some(512 << 20)), None);
+        assert_eq!(of_a_large_history(256 << 20, None), None);
     }
 
     #[test]

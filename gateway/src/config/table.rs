@@ -28,18 +28,21 @@ variables! {
     WS_MAX_CONNECTIONS = "12000", "connections held at once; the next one is refused";
     TCP_LISTEN_BACKLOG = "4096", "connections that wait for their accept; 0 is as many as the kernel allows";
     WS_SOCKET_SEND_BYTES = "128KiB", "what the kernel takes of one session before its outbox fills";
-    WS_SHARDS = "1", "shards; this version runs one";
-    WS_PINNING = "on", "on or off: whether a shard stays on one CPU";
     WS_CPU_LIMIT = "the cgroup's, else the machine's", "cores that the process may use, for example 1.5";
     WS_MEMORY_LIMIT = "the cgroup's, else the machine's", "memory that the process may use; shown by /health";
+    WS_SHARDS = "one for each whole core of WS_CPU_LIMIT", "shards, which share connections and partitions";
+    WS_PINNING = "on", "on or off: whether each shard has a CPU of its own";
     WS_MAX_BROADCAST_RATE = "0", "event sends/s to one session at most, 0 is no bound; nothing is lost by it, a send carries more events";
     WS_FLUSH_WINDOW_MAX = "200ms", "how long events may wait for others under load, so that one send carries several";
-    WS_OUTBOX_BYTES = "1MiB", "what may wait for one session; a session that falls further behind is closed";
+    WS_OUTBOX_BYTES = "1MiB", "what may wait for one session; WS_SLOW_CONSUMER says what happens beyond it";
     WS_OUTBOX_FRAMES = "4096", "the same bound in frames";
-    WS_SLOW_CONSUMER = "disconnect", "what happens to a session over its outbox; this version disconnects";
+    WS_SLOW_CONSUMER = "disconnect", "disconnect or conflate: whether a session over its outbox is closed, or keeps each channel's newest event";
     WS_MAX_MESSAGE_BYTES = "64KiB", "the largest message from a client";
     WS_MAX_RECORD_BYTES = "1048064", "the largest value of a record as it stands in its frame; a larger one is announced as a gap";
     WS_MAX_CHANNELS = "256", "channels and wildcards of one session";
+    WS_HISTORY_BYTES = "256MiB", "the newest events of all partitions, from which clients resume";
+    WS_HISTORY_WARMUP = "60s", "how much of it is read from Kafka at the start, before the gateway is ready; 0 is none";
+    WS_LAST_VALUES = "100000", "channels whose last event is kept for snapshots";
     WS_CONSOLE = "off", "on or off: the console page at GET /; on with --dev";
     KAFKA_BROKERS = "required unless --dev", "comma list of host:port";
     KAFKA_GROUP_ID = "ws-server", "the name that brokers see; partitions are assigned by hand, not by the group";
@@ -47,6 +50,7 @@ variables! {
     KAFKA_TOPICS = "odin.trades,odin.liquidity,odin.balances,odin.metadata,odin.social,odin.community,odin.creation,odin.analytics",
         "comma list of topics; each gives its channels their kind";
     KAFKA_START = "latest", "where reading starts: latest, earliest, or that long ago (5m)";
+    WS_MAX_LAG = "0", "a partition whose oldest undelivered record waits longer goes on at its end, with a gap; 0 is never";
     KAFKA_SECURITY_PROTOCOL = "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL";
     KAFKA_SASL_MECHANISM = "PLAIN", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
     KAFKA_SASL_USERNAME = "none", "required with SASL_PLAINTEXT and SASL_SSL";

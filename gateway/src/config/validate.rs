@@ -9,7 +9,10 @@ use super::error::{ConfigError, Fault};
 use super::raw::{self, Raw};
 use super::reading::Reading;
 use super::table::{self, Variable};
-use super::{Config, Flush, Listen, Log, LogFormat, Outbox, Session, Shards, kafka, notices, units};
+use super::{
+    Config, Flush, History, Listen, Log, LogFormat, Outbox, Session, SlowConsumer, kafka, machine, notices,
+    units,
+};
 use crate::allocation::Allocation;
 use crate::limits;
 
@@ -25,12 +28,13 @@ pub(super) fn validate(
     let mut raw = raw::from_pairs(pairs);
     let mut reading = Reading::with_faults(faults);
     let listen = listen(&mut reading, &raw);
-    let shards = shards(&mut reading, &raw);
-    let allocation = allocation(&mut reading, &raw, measured);
+    let allocation = machine::allocation(&mut reading, &raw, measured);
+    let shards = machine::shards(&mut reading, &raw, &[allocation, measured], listen.connections_max);
     let flush = flush(&mut reading, &raw);
     let outbox = outbox(&mut reading, &raw);
     let session = session(&mut reading, &raw);
     check_that_a_frame_fits(&mut reading, &outbox, &session);
+    let history = history(&mut reading, &raw);
     let console = switch(&mut reading, &in_mode(table::WS_CONSOLE, dev, "on"), raw.ws_console.as_deref());
     let kafka = kafka::read(&mut reading, &mut raw, dev);
     let metrics_interval = metrics_interval(&mut reading, &raw);
@@ -45,6 +49,7 @@ pub(super) fn validate(
     );
     let settings = reading.finish()?;
     warnings.extend(notices::of_unused_credentials(&settings, &kafka.security));
+    warnings.extend(notices::of_a_large_history(history.bytes_max as u64, allocation.memory_bytes));
     Ok(Config {
         dev,
         environment,
@@ -54,6 +59,7 @@ pub(super) fn validate(
         flush,
         outbox,
         session,
+        history,
         kafka,
         console,
         metrics_interval,
@@ -118,38 +124,6 @@ fn listen(reading: &mut Reading, raw: &Raw) -> Listen {
     Listen { address, backlog, connections_max, socket_send_bytes }
 }
 
-fn shards(reading: &mut Reading, raw: &Raw) -> Shards {
-    let count = reading.value(
-        &table::WS_SHARDS,
-        raw.ws_shards.as_deref(),
-        |text| match text {
-            "1" => Ok(1),
-            _ => Err("allowed is 1: this version runs one shard".to_owned()),
-        },
-        usize::to_string,
-    );
-    let pinning = switch(reading, &table::WS_PINNING, raw.ws_pinning.as_deref());
-    Shards { count, pinning }
-}
-
-fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocation {
-    let cpu_cores = reading.optional(
-        &table::WS_CPU_LIMIT,
-        raw.ws_cpu_limit.as_deref(),
-        measured.cpu_cores,
-        |text| units::decimal(text, &(limits::CPU_CORES_MIN..=limits::CPU_CORES_MAX)),
-        f64::to_string,
-    );
-    let memory_bytes = reading.optional(
-        &table::WS_MEMORY_LIMIT,
-        raw.ws_memory_limit.as_deref(),
-        measured.memory_bytes,
-        |text| units::bytes(text, &(limits::MEMORY_BYTES_MIN..=limits::MEMORY_BYTES_MAX)),
-        |bytes| units::show_bytes(*bytes),
-    );
-    Allocation { cpu_cores, memory_bytes }
-}
-
 fn flush(reading: &mut Reading, raw: &Raw) -> Flush {
     let rate = reading.value(
         &table::WS_MAX_BROADCAST_RATE,
@@ -182,17 +156,18 @@ fn outbox(reading: &mut Reading, raw: &Raw) -> Outbox {
         1,
         limits::OUTBOX_FRAMES_MAX,
     );
-    // A choice of one: checked here so that an env file with `conflate` fails loudly instead of disconnecting people.
-    reading.value(
+    const POLICIES: [(&str, SlowConsumer); 2] =
+        [("disconnect", SlowConsumer::Disconnect), ("conflate", SlowConsumer::Conflate)];
+    let slow_consumer = reading.value(
         &table::WS_SLOW_CONSUMER,
         raw.ws_slow_consumer.as_deref(),
-        |text| {
-            units::word(text, &[("disconnect", ())])
-                .map_err(|allowed| format!("{allowed}: this version has no other policy"))
+        |text| units::word(text, &POLICIES),
+        |policy| match policy {
+            SlowConsumer::Disconnect => "disconnect".to_owned(),
+            SlowConsumer::Conflate => "conflate".to_owned(),
         },
-        |()| "disconnect".to_owned(),
     );
-    Outbox { bytes_max, frames_max }
+    Outbox { bytes_max, frames_max, slow_consumer }
 }
 
 fn session(reading: &mut Reading, raw: &Raw) -> Session {
@@ -233,6 +208,25 @@ fn check_that_a_frame_fits(reading: &mut Reading, outbox: &Outbox, session: &Ses
     );
     let value = units::show_bytes(outbox.bytes_max as u64);
     reading.fault(Fault::of(table::WS_OUTBOX_BYTES.name, &value, reason));
+}
+
+fn history(reading: &mut Reading, raw: &Raw) -> History {
+    let bytes_max = bytes(
+        reading,
+        &table::WS_HISTORY_BYTES,
+        raw.ws_history_bytes.as_deref(),
+        limits::HISTORY_BYTES_MIN,
+        limits::HISTORY_BYTES_MAX,
+    );
+    let warmup = reading.value(
+        &table::WS_HISTORY_WARMUP,
+        raw.ws_history_warmup.as_deref(),
+        |text| units::duration(text, &(Duration::ZERO..=limits::HISTORY_WARMUP_MAX)),
+        |duration| units::show_duration(*duration),
+    );
+    let last_values_max =
+        count(reading, &table::WS_LAST_VALUES, raw.ws_last_values.as_deref(), 1, limits::LAST_VALUES_MAX);
+    History { bytes_max, warmup, last_values_max }
 }
 
 fn metrics_interval(reading: &mut Reading, raw: &Raw) -> Duration {
@@ -308,6 +302,6 @@ fn bytes(
     )
 }
 
-fn switch(reading: &mut Reading, variable: &Variable, given: Option<&str>) -> bool {
+pub(super) fn switch(reading: &mut Reading, variable: &Variable, given: Option<&str>) -> bool {
     reading.value(variable, given, units::switch, |on| units::show_switch(*on))
 }

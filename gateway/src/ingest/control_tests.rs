@@ -37,6 +37,7 @@ fn kafka(brokers: &str, start: Start) -> Kafka {
         group_id: "test".to_owned(),
         topics: vec![Topic { name: TOPIC.to_owned(), kind: "trade".to_owned() }],
         start,
+        lag_max: None,
         security: Security::Plaintext,
         properties: vec![wait],
     }

@@ -80,8 +80,8 @@ fn a_taken_port_is_told_with_its_remedy() {
 fn every_variable_that_cannot_be_used_is_named_at_once() {
     let ended = Launch::with_brokers("127.0.0.1:1").env("WS_MAX_CONNECTIONS", "abc").end();
     assert_ended(&ended, 64, &["WS_MAX_CONNECTIONS=abc", "allowed is a whole number from 1"]);
-    let ended = Launch::with_brokers("127.0.0.1:1").env("WS_SHARDS", "2").end();
-    assert_ended(&ended, 64, &["WS_SHARDS=2"]);
+    let ended = Launch::with_brokers("127.0.0.1:1").env("WS_SHARDS", "65").end();
+    assert_ended(&ended, 64, &["WS_SHARDS=65", "from 1 to 64"]);
     let ended = Launch::with_brokers("no port")
         .env("WS_ADDR", "everywhere")
         .env("WS_OUTBOX_BYTES", "64K")
@@ -94,6 +94,17 @@ fn every_variable_that_cannot_be_used_is_named_at_once() {
     );
     let ended = Launch::of(program()).end();
     assert_ended(&ended, 64, &["KAFKA_BROKERS is not set", "--dev"]);
+}
+
+#[test]
+fn more_pinned_shards_than_cpus_are_told_with_their_remedies() {
+    let cpus = thread::available_parallelism().unwrap().get();
+    if cpus >= 64 {
+        return;
+    }
+    let shards = (cpus + 1).to_string();
+    let ended = Launch::with_brokers("127.0.0.1:1").env("WS_PINNING", "on").env("WS_SHARDS", &shards).end();
+    assert_ended(&ended, 1, &[&format!("{shards} shards need"), "WS_SHARDS", "WS_PINNING=off"]);
 }
 
 #[test]

@@ -15,9 +15,15 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     assert_eq!(config.listen.socket_send_bytes, 128 << 10);
     assert_eq!(config.shards, Shards { count: 1, pinning: true });
     assert_eq!(config.flush, Flush { window_min: Duration::ZERO, window_max: Duration::from_millis(200) });
-    assert_eq!(config.outbox, Outbox { bytes_max: 1 << 20, frames_max: 4096 });
+    assert_eq!(
+        config.outbox,
+        Outbox { bytes_max: 1 << 20, frames_max: 4096, slow_consumer: SlowConsumer::Disconnect }
+    );
     assert_eq!(config.session.message_bytes_max, 64 << 10);
     assert_eq!(config.session.channels_max, 256);
+    let history = History { bytes_max: 256 << 20, warmup: Duration::from_secs(60), last_values_max: 100_000 };
+    assert_eq!(config.history, history);
+    assert_eq!(config.kafka.lag_max, None);
     assert!(!config.console && !config.dev);
     assert_eq!(config.kafka.brokers, ["broker:9092"]);
     assert_eq!(config.kafka.group_id, "ws-server");
@@ -83,12 +89,17 @@ fn every_variable_that_can_have_another_value_takes_it() {
             ("WS_MAX_CONNECTIONS", "18000"),
             ("TCP_LISTEN_BACKLOG", "0"),
             ("WS_SOCKET_SEND_BYTES", "64KiB"),
+            ("WS_SHARDS", "7"),
             ("WS_PINNING", "off"),
             ("WS_CPU_LIMIT", "1.5"),
             ("WS_MEMORY_LIMIT", "15569256448"),
             ("WS_OUTBOX_BYTES", "4MiB"),
             ("WS_OUTBOX_FRAMES", "100"),
-            ("WS_SLOW_CONSUMER", "Disconnect"),
+            ("WS_SLOW_CONSUMER", "Conflate"),
+            ("WS_HISTORY_BYTES", "64KiB"),
+            ("WS_HISTORY_WARMUP", "0"),
+            ("WS_LAST_VALUES", "1"),
+            ("WS_MAX_LAG", "10s"),
             ("WS_MAX_MESSAGE_BYTES", "4096"),
             ("WS_MAX_RECORD_BYTES", "2MiB"),
             ("WS_MAX_CHANNELS", "10"),
@@ -111,18 +122,24 @@ fn every_variable_that_can_have_another_value_takes_it() {
     assert_eq!(config.listen.connections_max, 18_000);
     assert_eq!(config.listen.backlog, limits::LISTEN_BACKLOG_MAX);
     assert_eq!(config.listen.socket_send_bytes, 64 << 10);
-    assert!(!config.shards.pinning);
+    assert_eq!(config.shards, Shards { count: 7, pinning: false });
     assert_eq!(
         (config.allocation.cpu_cores, config.allocation.memory_bytes),
         (Some(1.5), Some(15_569_256_448))
     );
     let (window_min, window_max) = (Duration::from_millis(40), Duration::from_millis(80));
     assert_eq!(config.flush, Flush { window_min, window_max });
-    assert_eq!(config.outbox, Outbox { bytes_max: 4 << 20, frames_max: 100 });
+    assert_eq!(
+        config.outbox,
+        Outbox { bytes_max: 4 << 20, frames_max: 100, slow_consumer: SlowConsumer::Conflate }
+    );
     assert_eq!(
         config.session,
         Session { message_bytes_max: 4096, record_bytes_max: 2 << 20, channels_max: 10 }
     );
+    let history = History { bytes_max: 64 << 10, warmup: Duration::ZERO, last_values_max: 1 };
+    assert_eq!(config.history, history);
+    assert_eq!(config.kafka.lag_max, Some(Duration::from_secs(10)));
     assert!(config.console);
     assert_eq!(config.kafka.brokers, ["one:9092", "[::1]:19092", "10.0.0.1:9092"]);
     assert_eq!(config.kafka.group_id, "ws-server-local");
@@ -178,15 +195,42 @@ fn properties_are_handed_through_and_lists_keep_their_commas() {
 #[test]
 fn the_machines_allocation_stands_in_where_nothing_is_set() {
     let measured = crate::allocation::Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
-    let read = |pairs: &[(&str, &str)]| {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        validate::validate(pairs, Vec::new(), false, measured).unwrap()
-    };
+    let read = |pairs: &[(&str, &str)]| on(measured, pairs);
     let config = read(&[BROKERS]);
     assert_eq!(config.allocation, measured);
-    assert!(printed(&config).contains("WS_CPU_LIMIT=2  # default\nWS_MEMORY_LIMIT=1GiB  # default\n"));
+    assert!(
+        printed(&config)
+            .contains("WS_CPU_LIMIT=2  # default\nWS_MEMORY_LIMIT=1GiB  # default\nWS_SHARDS=2  # default\n")
+    );
     let config = read(&[BROKERS, ("WS_CPU_LIMIT", "1")]);
     assert_eq!((config.allocation.cpu_cores, config.allocation.memory_bytes), (Some(1.0), Some(1 << 30)));
+}
+
+#[test]
+fn there_is_a_shard_for_each_whole_core_that_the_process_has_unless_the_number_is_set() {
+    for (measured, pairs, expected) in [
+        (None, &[] as &[(&str, &str)], 1),
+        (None, &[("WS_CPU_LIMIT", "3.9")], 3),
+        (Some(4.0), &[], 4),
+        (Some(0.5), &[], 1),
+        (Some(2.5), &[("WS_CPU_LIMIT", "1.9")], 1),
+        // What is not there cannot be used.
+        (Some(2.0), &[("WS_CPU_LIMIT", "8")], 2),
+        (Some(512.0), &[], limits::SHARDS_MAX),
+        (Some(4.0), &[("WS_MAX_CONNECTIONS", "3")], 3),
+        (Some(1.0), &[("WS_SHARDS", "8")], 8),
+        (Some(8.0), &[("WS_SHARDS", "1"), ("WS_PINNING", "off")], 1),
+    ] {
+        let measured = crate::allocation::Allocation { cpu_cores: measured, memory_bytes: None };
+        let pairs: Vec<_> = [BROKERS].iter().chain(pairs).copied().collect();
+        assert_eq!(on(measured, &pairs).shards.count, expected, "{measured:?} {pairs:?}");
+    }
+}
+
+/// As on a machine that grants so much.
+fn on(measured: crate::allocation::Allocation, pairs: &[(&str, &str)]) -> Config {
+    let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    validate::validate(pairs, Vec::new(), false, measured).unwrap()
 }
 
 #[test]

@@ -31,11 +31,18 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("WS_MAX_CONNECTIONS", "0", "from 1 to 1000000"),
         ("WS_MAX_CONNECTIONS", "-5", "from 1 to 1000000"),
         ("TCP_LISTEN_BACKLOG", "65536", "from 0 to 65535"),
-        ("WS_SHARDS", "2", "allowed is 1: this version runs one shard"),
+        ("WS_SHARDS", "0", "from 1 to 64"),
+        ("WS_SHARDS", "65", "from 1 to 64"),
+        ("WS_SHARDS", "1.5", "from 1 to 64"),
         ("WS_PINNING", "yes", "on or off"),
         ("WS_CPU_LIMIT", "0", "from 0.01"),
         ("WS_CPU_LIMIT", "inf", "from 0.01"),
-        ("WS_SLOW_CONSUMER", "conflate", "allowed is disconnect: this version has no other policy"),
+        ("WS_SLOW_CONSUMER", "drop", "allowed is disconnect or conflate"),
+        ("WS_HISTORY_BYTES", "0", "64KiB to 64GiB"),
+        ("WS_HISTORY_WARMUP", "2h", "0s to 1h"),
+        ("WS_LAST_VALUES", "0", "from 1 to 10000000"),
+        ("WS_MAX_LAG", "1s", "2s to 1day"),
+        ("WS_MAX_LAG", "never", "0 is never"),
         ("KAFKA_BROKERS", "broker", "broker is no host:port"),
         ("KAFKA_BROKERS", "one:9092,two:0", "two:0 is no host:port"),
         ("KAFKA_BROKERS", "http://one:9092", "is no host:port"),
@@ -74,6 +81,16 @@ fn an_outbox_that_cannot_hold_the_largest_frame_is_refused_with_both_remedies() 
     refusal(&[("WS_OUTBOX_BYTES", "64KiB"), ("WS_MAX_RECORD_BYTES", "65025")]);
     // A faulty value is compared with nothing.
     refusal(&[("WS_OUTBOX_BYTES", "64KiB"), ("WS_MAX_RECORD_BYTES", "many")]);
+}
+
+#[test]
+fn more_shards_than_connections_are_refused_with_both_remedies() {
+    let text = refusal(&[("WS_SHARDS", "4"), ("WS_MAX_CONNECTIONS", "3")]);
+    assert!(text.starts_with("WS_SHARDS=4: a shard needs a connection"), "{text}");
+    assert!(text.contains("to 3 or less") && text.contains("WS_MAX_CONNECTIONS to 4 or more"), "{text}");
+    config(&[("WS_SHARDS", "3"), ("WS_MAX_CONNECTIONS", "3")]);
+    // A faulty value is compared with nothing.
+    refusal(&[("WS_SHARDS", "64"), ("WS_MAX_CONNECTIONS", "0")]);
 }
 
 #[test]

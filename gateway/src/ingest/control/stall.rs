@@ -128,6 +128,7 @@ mod tests {
             group_id: "test".to_owned(),
             topics,
             start: Start::Latest,
+            lag_max: None,
             security: Security::Plaintext,
             properties: Vec::new(),
         };

@@ -1,0 +1,65 @@
+//! What the process may use of the machine, and how many shards share that.
+//!
+//! Pure: what the machine grants comes in measured. Which CPU a shard runs on is for [`crate::placement`].
+
+use super::error::Fault;
+use super::raw::Raw;
+use super::reading::Reading;
+use super::validate::switch;
+use super::{Shards, table, units};
+use crate::allocation::Allocation;
+use crate::limits;
+
+/// As set, else as measured.
+pub(super) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocation {
+    let cpu_cores = reading.optional(
+        &table::WS_CPU_LIMIT,
+        raw.ws_cpu_limit.as_deref(),
+        measured.cpu_cores,
+        |text| units::decimal(text, &(limits::CPU_CORES_MIN..=limits::CPU_CORES_MAX)),
+        f64::to_string,
+    );
+    let memory_bytes = reading.optional(
+        &table::WS_MEMORY_LIMIT,
+        raw.ws_memory_limit.as_deref(),
+        measured.memory_bytes,
+        |text| units::bytes(text, &(limits::MEMORY_BYTES_MIN..=limits::MEMORY_BYTES_MAX)),
+        |bytes| units::show_bytes(*bytes),
+    );
+    Allocation { cpu_cores, memory_bytes }
+}
+
+/// The least of the allocations bounds the default: more shards than what is set is used, or than there are CPUs, only get
+/// in each other's way.
+pub(super) fn shards(
+    reading: &mut Reading,
+    raw: &Raw,
+    allocations: &[Allocation],
+    connections_max: usize,
+) -> Shards {
+    let cpu_cores = allocations.iter().filter_map(|allocation| allocation.cpu_cores).reduce(f64::min);
+    let count = reading.optional(
+        &table::WS_SHARDS,
+        raw.ws_shards.as_deref(),
+        Some(count_for(cpu_cores, connections_max)),
+        |text| units::number(text, &(1..=limits::SHARDS_MAX)),
+        usize::to_string,
+    );
+    let count = count.expect("there is a fallback");
+    let compared = [&table::WS_SHARDS, &table::WS_MAX_CONNECTIONS];
+    if count > connections_max && reading.all_sound(&compared) {
+        let reason = format!(
+            "a shard needs a connection of its own; set it to {connections_max} or less, or WS_MAX_CONNECTIONS to {count} \
+             or more"
+        );
+        reading.fault(Fault::of(table::WS_SHARDS.name, &count.to_string(), reason));
+    }
+    let pinning = switch(reading, &table::WS_PINNING, raw.ws_pinning.as_deref());
+    Shards { count, pinning }
+}
+
+/// One shard for each whole core; one where nobody knows the machine.
+fn count_for(cpu_cores: Option<f64>, connections_max: usize) -> usize {
+    let most = limits::SHARDS_MAX.min(connections_max);
+    (cpu_cores.unwrap_or(1.0) as usize).clamp(1, most)
+}
