@@ -85,6 +85,8 @@ pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 pub const CHUNK_BYTES: usize = 64 * KIB;
 /// Frames that are looked at for one chunk: a session that wants one channel of many must not hold the shard.
 pub const FRAMES_PER_PULL: usize = 4096;
+/// Memory for the newest frames of channels, a channel of WS_LAST_VALUES on average: an event of common size and its place.
+pub const LAST_VALUE_BYTES: usize = KIB;
 
 // Kafka.
 

@@ -11,6 +11,8 @@
 pub mod consumer;
 pub mod control;
 pub mod frame;
+pub mod history;
+pub mod last_values;
 pub mod partition;
 pub mod pull;
 pub mod status;
