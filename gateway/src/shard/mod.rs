@@ -12,6 +12,7 @@
 mod batch;
 pub mod broadcast;
 pub mod channels;
+pub mod conflate;
 pub mod connections;
 pub mod dialogue;
 pub mod egress;
