@@ -40,7 +40,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     let mut dev = if config.dev { Some(Dev::start(&mut config)?) } else { None };
     let shared = Arc::new(Shared::new(config.shards.count, dev.as_ref().map(Dev::brokers)));
     let config = Arc::new(config);
-    let control = Control::start(config.kafka.clone(), Arc::clone(&shared.kafka))?;
+    let control = Control::start(config.kafka.clone(), config.history.warmup, Arc::clone(&shared.kafka))?;
     let (shard, waker) = start_shard(&config, &shared, listener, cpus.first().copied(), &control)?;
     if let Some(dev) = &mut dev {
         dev.simulate(config.dev_event_rate)?;

@@ -316,15 +316,17 @@ impl Readiness {
     }
 }
 
-/// Whether new clients may be sent here. Once every partition had an offset the gateway stays ready until it ends: a topic
-/// that is missing, or brokers that are gone for a while, are no better elsewhere, and its sessions would lose their place.
+/// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for, the
+/// gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better elsewhere, and its sessions would lose their place.
 pub(super) fn readiness(status: &Status, is_shutting_down: bool) -> Readiness {
     let reason = if is_shutting_down {
         Some("the gateway is shutting down".to_owned())
-    } else if status.assigned {
-        None
-    } else {
+    } else if !status.assigned {
         obstacle(status)
+    } else if !status.warm {
+        Some("the history is being read from Kafka (WS_HISTORY_WARMUP)".to_owned())
+    } else {
+        None
     };
     Readiness { status: if reason.is_none() { "ready" } else { "not_ready" }, reason }
 }

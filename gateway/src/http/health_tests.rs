@@ -14,7 +14,7 @@ fn config() -> Config {
 }
 
 fn running() -> Status {
-    Status { partitions: 96, assigned: true, connected: true, ..Status::default() }
+    Status { partitions: 96, assigned: true, warm: true, connected: true, ..Status::default() }
 }
 
 fn shard(sessions: u64) -> Counters {
@@ -179,7 +179,7 @@ fn a_shard_that_has_not_turned_is_an_error() {
 }
 
 #[test]
-fn ready_once_every_partition_had_an_offset_and_until_the_end() {
+fn ready_once_every_partition_had_an_offset_and_the_history_is_warm_and_until_the_end() {
     let ready = |status: &Status, is_shutting_down| readiness(status, is_shutting_down).status_code();
     assert_eq!(ready(&Status::default(), false), 503);
     assert_eq!(ready(&Status { connected: true, ..Status::default() }, false), 503);
@@ -187,6 +187,10 @@ fn ready_once_every_partition_had_an_offset_and_until_the_end() {
     assert_eq!(ready(&Status { connected: false, ..running() }, false), 200);
     assert_eq!(ready(&Status { topics_missing: vec!["odin.social".to_owned()], ..running() }, false), 200);
     assert_eq!(ready(&running(), true), 503);
+    let warming = Status { warm: false, ..running() };
+    assert_eq!((ready(&warming, false), warming.word()), (503, "warming"));
+    let reason = readiness(&warming, false).reason.unwrap();
+    assert!(reason.contains("WS_HISTORY_WARMUP"), "{reason}");
     let reason = readiness(&Status::default(), false).reason.unwrap();
     assert!(reason.contains("KAFKA_BROKERS"), "{reason}");
 }

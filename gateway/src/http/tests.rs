@@ -15,6 +15,7 @@ fn http(variables: &[(&str, &str)], dev: bool) -> (Http, Arc<Shared>) {
 fn running(shared: &Shared) {
     shared.kafka.update(|status| {
         status.assigned = true;
+        status.warm = true;
         status.connected = true;
     });
     shared.snapshots[0].store(&crate::metrics::Counters { turns: 1, ..Default::default() });

@@ -160,10 +160,9 @@ impl Consumer {
                     }
                     self.owned()
                 }
-                Note::Begin(owned) => {
-                    let began = owned.iter().map(|&owned| Began { owned, live_from: owned.next });
-                    self.news.extend(began.map(Polled::Began));
-                    owned
+                Note::Begin(began) => {
+                    self.news.extend(began.iter().copied().map(Polled::Began));
+                    began.into_iter().map(|began| began.owned).collect()
                 }
                 Note::Stopped(stopped) => stopped.iter().map(|stopped| self.go_on(stopped)).collect(),
             };
@@ -214,6 +213,12 @@ impl Consumer {
             }
         }
         Polled::Nothing
+    }
+
+    /// Says that what was to be read before the shard is ready has been read: each partition has come to its
+    /// [`Began::live_from`], or nothing more of it comes. Once is enough; where nothing lay before, not even that.
+    pub fn say_warm(&self) {
+        let _ = self.requests.send(Request::Warm { shard: self.shard });
     }
 
     /// The next offset of each partition of a kind, partition 0 first: the cut of an acked subscription.
@@ -303,13 +308,11 @@ impl Consumer {
 
 /// Of a partition whose next offset was `next`: the last offset that will not come, and the reason. `None`: nothing is lost.
 fn lost(next: i64, stopped: &Stopped) -> Option<(i64, GapReason)> {
-    if stopped.is_new {
+    match stopped.reason {
         // What the new log holds was never read; how much of the old one was lost nobody knows.
-        Some((next, GapReason::Reset))
-    } else if next < stopped.first {
-        Some((stopped.first - 1, GapReason::Retention))
-    } else {
-        None
+        GapReason::Reset => Some((next, GapReason::Reset)),
+        reason if next < stopped.first => Some((stopped.first - 1, reason)),
+        _ => None,
     }
 }
 
@@ -341,24 +344,24 @@ mod tests {
         assert!(!advance(&mut next, at(7, 0)), "a partition nobody announced");
     }
 
-    fn stopped(first: i64, is_new: bool) -> Stopped {
-        Stopped { partition: Partition { topic: 0, number: 0 }, first, is_new }
+    fn stopped(first: i64, reason: GapReason) -> Stopped {
+        Stopped { partition: Partition { topic: 0, number: 0 }, first, reason }
     }
 
     #[test]
     fn a_position_inside_the_log_loses_nothing() {
         for next in 5..=9 {
-            assert_eq!(lost(next, &stopped(5, false)), None);
+            assert_eq!(lost(next, &stopped(5, GapReason::Retention)), None);
         }
     }
 
     #[test]
     fn a_position_below_the_log_is_a_retention_gap_up_to_its_first_record() {
-        assert_eq!(lost(3, &stopped(5, false)), Some((4, GapReason::Retention)));
+        assert_eq!(lost(3, &stopped(5, GapReason::Retention)), Some((4, GapReason::Retention)));
     }
 
     #[test]
     fn a_position_above_the_log_is_a_reset() {
-        assert_eq!(lost(12, &stopped(0, true)), Some((12, GapReason::Reset)));
+        assert_eq!(lost(12, &stopped(0, GapReason::Reset)), Some((12, GapReason::Reset)));
     }
 }

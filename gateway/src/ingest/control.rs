@@ -16,6 +16,9 @@
 mod client;
 mod cluster;
 mod context;
+mod messages;
+#[cfg(test)]
+mod rig;
 mod seat;
 mod stall;
 
@@ -33,76 +36,12 @@ pub use self::client::check_config;
 use self::cluster::{Cluster, Layout};
 pub use self::context::Context;
 use self::context::ErrorLog;
+pub use self::messages::{Note, Request, Stopped};
 use self::seat::Seat;
 use super::consumer::NativeConsumer;
-use super::partition::{Owned, Partition};
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::limits;
-
-/// What a shard asks of the control thread.
-pub enum Request {
-    /// Make a consumer for this shard.
-    Join {
-        /// Below `shards`: partition p belongs to shard `p % shards`.
-        shard: usize,
-        /// How many shards there are.
-        shards: usize,
-        /// Wakes the shard when its consumer has something.
-        waker: Waker,
-        /// Where the shard reads its notes.
-        notes: Sender<Note>,
-    },
-    /// The answer to a note: read these, from these offsets on.
-    Read {
-        /// Whose answer.
-        shard: usize,
-        /// All partitions of the note.
-        owned: Vec<Owned>,
-    },
-    /// librdkafka gave up a partition, because the broker does not hold the position that was asked for.
-    Check {
-        /// Who asks.
-        shard: usize,
-        /// The next offset that the shard expects of each partition it owns.
-        positions: Vec<Owned>,
-    },
-    /// The shard has taken its new consumer; this one is not polled any more, and closing it may take a while.
-    Retired(Arc<NativeConsumer>),
-    /// What librdkafka tells of a shard's consumer, now and then.
-    Statistics {
-        /// Whose.
-        shard: usize,
-        /// As librdkafka wrote it.
-        json: Box<[u8]>,
-    },
-    /// The last connection to a broker was lost.
-    Disconnected,
-    /// Close the consumers and end.
-    Stop,
-}
-
-/// What the control thread tells a shard.
-pub enum Note {
-    /// The shard's consumer, ready to be polled; to be answered with [`Request::Read`] and the partitions that the shard
-    /// owns. One that it had before goes back with [`Request::Retired`].
-    Consumer(Arc<NativeConsumer>),
-    /// These partitions are the shard's, from these offsets on; to be answered with [`Request::Read`].
-    Begin(Vec<Owned>),
-    /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.
-    Stopped(Vec<Stopped>),
-}
-
-/// A partition that is not being read, and what the brokers hold of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped {
-    /// Which.
-    pub partition: Partition,
-    /// The first offset that the brokers hold.
-    pub first: i64,
-    /// Its end is before the shard's position: the topic was made anew, and offsets began again.
-    pub is_new: bool,
-}
 
 /// The control thread, as its starter sees it.
 pub struct Control {
@@ -111,17 +50,19 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts the thread; it does nothing until a shard joins.
+    /// Starts the thread; it does nothing until a shard joins. Of partitions that are delivered from their end, what is
+    /// younger than `warmup` is read too.
     ///
     /// # Errors
     /// librdkafka does not take the configuration, or no thread can be made.
-    pub fn start(config: Kafka, status: Arc<SharedStatus>) -> std::io::Result<Self> {
+    pub fn start(config: Kafka, warmup: Duration, status: Arc<SharedStatus>) -> std::io::Result<Self> {
         check_config(&config).map_err(|error| {
             std::io::Error::other(format!("librdkafka does not take KAFKA_PROPERTIES: {error}"))
         })?;
         let (requests, inbox) = channel();
         let work = Work {
             config,
+            warmup,
             status,
             requests: requests.clone(),
             log: Arc::default(),
@@ -153,6 +94,7 @@ impl Control {
 
 struct Work {
     config: Kafka,
+    warmup: Duration,
     status: Arc<SharedStatus>,
     /// For librdkafka's callbacks.
     requests: Sender<Request>,
@@ -186,6 +128,10 @@ impl Work {
                 Ok(Request::Check { shard, positions }) => {
                     self.of_shard(shard, |seat| seat.suspect(&positions));
                     next_round = Instant::now();
+                }
+                Ok(Request::Warm { shard }) => {
+                    self.of_shard(shard, Seat::said_warm);
+                    self.tell_warmth();
                 }
                 Ok(Request::Retired(consumer)) => drop(consumer),
                 Ok(Request::Statistics { shard, json }) => {
@@ -257,8 +203,13 @@ impl Work {
             self.counts_at_start.entry(topic).or_insert(count);
         }
         let mut trouble = layout.trouble.clone();
-        let cluster =
-            Cluster { asker, config: &self.config, layout: &layout, counts_at_start: &self.counts_at_start };
+        let cluster = Cluster {
+            asker,
+            config: &self.config,
+            warmup: self.warmup,
+            layout: &layout,
+            counts_at_start: &self.counts_at_start,
+        };
         let mut stalled = Vec::new();
         for (index, seat) in self.seats.iter_mut().enumerate() {
             if let Err(error) = seat.advance(&cluster) {
@@ -276,7 +227,7 @@ impl Work {
 
     /// Whether all is well.
     fn report(&self, layout: &Layout, trouble: Option<String>) -> bool {
-        let complete = self.seats.iter().all(|seat| seat.is_complete(layout));
+        let complete = self.all_joined() && self.seats.iter().all(|seat| seat.is_complete(layout));
         let partitions = self.seats.iter().map(Seat::reading).sum();
         let missing: Vec<_> = self.missing_topics(layout);
         let all_is_well = complete && missing.is_empty() && trouble.is_none();
@@ -293,7 +244,18 @@ impl Work {
                 status.error = trouble;
             }
         });
+        self.tell_warmth();
         all_is_well
+    }
+
+    /// Like `assigned`, for good: partitions that appear later have no past that anyone could ask for.
+    fn tell_warmth(&self) {
+        let all_are_warm = self.all_joined() && self.seats.iter().all(Seat::is_warm);
+        self.status.update(|status| status.warm |= status.assigned && all_are_warm);
+    }
+
+    fn all_joined(&self) -> bool {
+        self.seats.first().is_some_and(|seat| self.seats.len() == seat.shards)
     }
 
     fn missing_topics(&self, layout: &Layout) -> Vec<String> {

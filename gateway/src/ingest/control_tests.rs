@@ -1,124 +1,20 @@
 //! A shard's consumer and the control thread together, against librdkafka's mock cluster, which can be told to misbehave.
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use protocol::{GapReason, Position};
-use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use wire::{Driver, DriverOptions, Waker};
 
-use super::{Control, check_config};
-use crate::config::{Kafka, Property, Security, Start, Topic};
-use crate::ingest::consumer::{Consumer, Moved, Polled};
-use crate::ingest::status::SharedStatus;
-
-const TOPIC: &str = "odin.trades";
-/// What is waited for comes within milliseconds; only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Rig {
-    cluster: MockCluster<'static, DefaultProducerContext>,
-    producer: BaseProducer,
-    consumer: Consumer,
-    status: Arc<SharedStatus>,
-    control: Option<Control>,
-    waker: Waker,
-    config: Kafka,
-}
-
-fn kafka(brokers: &str, start: Start) -> Kafka {
-    // The mock does not wake a waiting fetch when a record is produced.
-    let wait = Property { name: "fetch.wait.max.ms".into(), value: "5".into() };
-    Kafka {
-        brokers: vec![brokers.to_owned()],
-        group_id: "test".to_owned(),
-        topics: vec![Topic { name: TOPIC.to_owned(), kind: "trade".to_owned() }],
-        start,
-        lag_max: None,
-        security: Security::Plaintext,
-        properties: vec![wait],
-    }
-}
-
-impl Rig {
-    /// One broker, one topic of so many partitions, read from its end; returns once it is being read.
-    fn start(partitions: i32) -> Self {
-        let mut rig = Self::join(partitions, Start::Latest);
-        rig.until("every partition is read", |_, status| status.read().assigned.then_some(()));
-        rig
-    }
-
-    fn join(partitions: i32, start: Start) -> Self {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic(TOPIC, partitions, 1).unwrap();
-        let brokers = cluster.bootstrap_servers();
-        let producer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
-        let config = kafka(&brokers, start);
-        let status: Arc<SharedStatus> = Arc::default();
-        let control = Control::start(config.clone(), Arc::clone(&status)).unwrap();
-        let waker = Driver::new(&DriverOptions { sockets: 16, ..DriverOptions::default() }).unwrap().waker();
-        let consumer = Consumer::join(0, 1, &config.topics, 1 << 20, waker.clone(), control.requests());
-        Self { cluster, producer, consumer, status, control: Some(control), waker, config }
-    }
-
-    fn produce(&self, partition: i32, values: impl IntoIterator<Item = String>) {
-        for value in values {
-            let record = BaseRecord::to(TOPIC).partition(partition).key("BTC").payload(&value);
-            self.producer.send(record).map_err(|(error, _)| error).unwrap();
-        }
-        self.producer.flush(PATIENCE).unwrap();
-    }
-
-    /// Polls until `wanted` finds something.
-    fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Polled, &SharedStatus) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let now = Instant::now();
-            assert!(now < deadline, "it never came that {what}: {:?}", self.status.read());
-            self.consumer.begin_drain();
-            loop {
-                let polled = self.consumer.poll(now);
-                if let Some(found) = wanted(&polled, &self.status) {
-                    return found;
-                }
-                if matches!(polled, Polled::Nothing) {
-                    break;
-                }
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// The position of the next event; nothing else may come before it.
-    fn next_event(&mut self) -> Position {
-        self.until("an event arrives", |polled, _| match polled {
-            Polled::Event(frame) => Some(position(&frame.bytes)),
-            Polled::Nothing | Polled::Began(_) => None,
-            other => panic!("{other:?}"),
-        })
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        if let Some(control) = self.control.take() {
-            control.stop(Duration::from_secs(1));
-        }
-    }
-}
-
-fn position(frame: &[u8]) -> Position {
-    let text = String::from_utf8_lossy(frame);
-    let (_, rest) = text.split_once(r#""pos":""#).unwrap();
-    rest.split_once('"').unwrap().0.parse().unwrap()
-}
-
-fn numbers(range: std::ops::Range<u64>) -> impl Iterator<Item = String> {
-    range.map(|number| number.to_string())
-}
+use super::client::client_config;
+use super::context::Context;
+use super::rig::{PATIENCE, Rig, TOPIC, WARMUP, kafka, numbers, position, waker};
+use super::seat::Seat;
+use super::{Control, Note, Request, check_config};
+use crate::config::Property;
+use crate::ingest::consumer::{Began, Consumer, Moved, Polled};
+use crate::ingest::partition::{Owned, Partition};
 
 #[test]
 fn a_partition_refused_at_a_position_that_exists_is_read_on_without_loss() {
@@ -179,7 +75,7 @@ fn what_the_broker_dropped_is_one_gap_and_every_other_record_an_event() {
 #[test]
 #[ignore = "librdkafka 2.3 crashes on a topic's metadata with an error and partitions at once, which only its mock answers"]
 fn a_topic_of_which_the_brokers_cannot_tell_at_first_is_read_from_where_kafka_start_says() {
-    let mut rig = Rig::join(1, Start::Latest);
+    let mut rig = Rig::join(&[(TOPIC, 1)], 1, |_| ());
     let unclear = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     if let Some(control) = rig.control.take() {
         control.stop(PATIENCE);
@@ -187,8 +83,8 @@ fn a_topic_of_which_the_brokers_cannot_tell_at_first_is_read_from_where_kafka_st
     rig.produce(0, numbers(0..10));
     rig.cluster.topic_error(TOPIC, unclear).unwrap();
     rig.status = Arc::default();
-    let control = Control::start(rig.config.clone(), Arc::clone(&rig.status)).unwrap();
-    rig.consumer = Consumer::join(0, 1, &rig.config.topics, 1 << 20, rig.waker.clone(), control.requests());
+    let control = Control::start(rig.config.clone(), WARMUP, Arc::clone(&rig.status)).unwrap();
+    rig.consumers = vec![Consumer::join(0, 1, &rig.config.topics, 1 << 20, waker(), control.requests())];
     rig.control = Some(control);
     rig.until("the refusal is told", |_, status| status.read().error.filter(|error| error.contains(TOPIC)));
     assert!(!rig.status.read().assigned);
@@ -200,9 +96,56 @@ fn a_topic_of_which_the_brokers_cannot_tell_at_first_is_read_from_where_kafka_st
 
 #[test]
 fn properties_that_librdkafka_does_not_take_end_the_start() {
-    let mut config = kafka("127.0.0.1:1", Start::Latest);
+    let mut config = kafka("127.0.0.1:1");
     config.properties.push(Property { name: "fetch.wait.max.mss".into(), value: "5".into() });
     assert!(check_config(&config).is_err());
-    let error = Control::start(config, Arc::default()).err().expect("an error").to_string();
+    let error = Control::start(config, WARMUP, Arc::default()).err().expect("an error").to_string();
     assert!(error.contains("KAFKA_PROPERTIES") && error.contains("fetch.wait.max.mss"), "{error}");
+}
+
+/// What lies before, and where delivery begins.
+const PAST: Began =
+    Began { owned: Owned { partition: Partition { topic: 0, number: 0 }, next: 3 }, live_from: 5 };
+
+#[test]
+fn a_gateway_with_nothing_to_read_before_it_is_ready_is_warm_without_a_word_of_its_shard() {
+    let mut rig = Rig::start(2);
+    rig.until("it is warm", |_, status| status.read().warm.then_some(()));
+}
+
+#[test]
+fn a_shard_with_a_past_to_read_is_warm_when_it_says_so_and_for_good() {
+    let (requests, inbox) = channel();
+    let config = kafka("127.0.0.1:1");
+    let context = Context::new(None, Arc::default(), requests.clone(), Arc::default());
+    let native = Arc::new(client_config(&config).create_with_context(context).unwrap());
+    let (notes, noted) = channel();
+    let mut seat = Seat::new(0, 1, native, notes, waker());
+    seat.begin(vec![Began { live_from: 3, ..PAST }]);
+    assert!(seat.is_warm(), "nothing is before its start");
+    seat.begin(vec![PAST]);
+    assert!(!seat.is_warm());
+    let consumer = Consumer::join(0, 1, &config.topics, 1 << 20, waker(), requests);
+    consumer.say_warm();
+    assert!(inbox.try_iter().any(|request| matches!(request, Request::Warm { shard: 0 })));
+    seat.said_warm();
+    assert!(seat.is_warm());
+    seat.begin(vec![PAST]);
+    assert!(seat.is_warm(), "a partition whose leader was late keeps nobody waiting again");
+    assert_eq!(noted.try_iter().filter(|note| matches!(note, Note::Begin(_))).count(), 3);
+}
+
+#[test]
+fn a_shard_learns_where_reading_and_where_delivery_begin_and_asks_for_the_first() {
+    let (requests, inbox) = channel();
+    let mut consumer = Consumer::join(0, 1, &kafka("127.0.0.1:1").topics, 1 << 20, waker(), requests);
+    let Ok(Request::Join { notes, .. }) = inbox.try_recv() else { panic!("it joins first") };
+    notes.send(Note::Begin(vec![PAST])).unwrap();
+    consumer.begin_drain();
+    let Polled::Began(began) = consumer.poll(Instant::now()) else { panic!("no news") };
+    assert_eq!(began, PAST);
+    let Ok(Request::Read { owned, .. }) = inbox.try_recv() else { panic!("no answer") };
+    assert_eq!(owned, [PAST.owned]);
+    let (_, mut cut) = consumer.positions().next().unwrap();
+    assert_eq!(cut.next(), Some(Position { partition: 0, offset: 3 }));
 }

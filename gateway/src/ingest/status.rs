@@ -13,6 +13,8 @@ pub struct Status {
     pub partitions: usize,
     /// Every partition of every topic that exists has been assigned.
     pub assigned: bool,
+    /// Once `assigned`: what is read before the gateway is ready (WS_HISTORY_WARMUP) has been read.
+    pub warm: bool,
     /// The brokers answered the newest question.
     pub connected: bool,
     /// The newest error, in librdkafka's words; `None` while all is well.
@@ -28,6 +30,7 @@ impl Status {
     /// One word for people.
     pub fn word(&self) -> &'static str {
         match (self.connected, self.assigned) {
+            (true, true) if !self.warm => "warming",
             (true, true) => "running",
             (true, false) => "starting",
             (false, true) => "reconnecting",

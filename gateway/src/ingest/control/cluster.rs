@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -12,7 +12,7 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::{Kafka, Start};
-use crate::ingest::consumer::NativeConsumer;
+use crate::ingest::consumer::{Began, NativeConsumer};
 use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
 
@@ -81,6 +81,8 @@ impl Layout {
 pub(super) struct Cluster<'a> {
     pub(super) asker: &'a NativeConsumer,
     pub(super) config: &'a Kafka,
+    /// What is younger is read though it is not delivered.
+    pub(super) warmup: Duration,
     pub(super) layout: &'a Layout,
     /// Partitions of each topic when the brokers first told.
     pub(super) counts_at_start: &'a BTreeMap<usize, i32>,
@@ -98,6 +100,51 @@ impl Cluster<'_> {
         exists && !self.layout.leaderless.contains(partition)
     }
 
+    /// Where partitions that were there at the start begin, in their order.
+    ///
+    /// # Errors
+    /// Some partition's leader did not answer, or not with an offset.
+    pub(super) fn look_up_start(&self, partitions: &[Partition]) -> KafkaResult<Vec<Began>> {
+        let same = |offset| (offset, offset);
+        let offsets: Vec<_> = match self.config.start {
+            Start::Latest if !self.warmup.is_zero() => self.look_up_since(partitions, self.warmup)?,
+            Start::Latest => self.look_up(partitions, Wanted::End)?.into_iter().map(same).collect(),
+            Start::Earliest => self.look_up(partitions, Wanted::First)?.into_iter().map(same).collect(),
+            Start::Ago(ago) => {
+                let offsets = self.look_up_since(partitions, ago)?;
+                offsets.into_iter().map(|(since, _)| same(since)).collect()
+            }
+        };
+        let began = partitions
+            .iter()
+            .zip(offsets)
+            .map(|(&partition, (next, live_from))| Began { owned: Owned { partition, next }, live_from });
+        Ok(began.collect())
+    }
+
+    /// The same of partitions that appeared later: they are read from their first record.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn look_up_first(&self, partitions: &[Partition]) -> KafkaResult<Vec<Began>> {
+        let firsts = self.look_up(partitions, Wanted::First)?;
+        let began = partitions
+            .iter()
+            .zip(firsts)
+            .map(|(&partition, next)| Began { owned: Owned { partition, next }, live_from: next });
+        Ok(began.collect())
+    }
+
+    /// Of each partition, in their order: its first record that is not older than `ago`, and its end.
+    fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> KafkaResult<Vec<(i64, i64)>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_ms = now.saturating_sub(ago).as_millis() as i64;
+        // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
+        let ends = self.look_up(partitions, Wanted::End)?;
+        let found = self.list_offsets(partitions, Offset::Offset(since_ms))?;
+        Ok(found.into_iter().zip(ends).map(|(found, end)| (since(found, end), end)).collect())
+    }
+
     /// The offset of each partition, in their order.
     ///
     /// # Errors
@@ -107,13 +154,6 @@ impl Cluster<'_> {
         let found = match wanted {
             Wanted::First => self.list_offsets(partitions, Offset::Beginning)?,
             Wanted::End => self.list_offsets(partitions, Offset::End)?,
-            Wanted::Since(timestamp_ms) => {
-                // Before the question: a record that arrives between the two answers is young enough, and must not be
-                // skipped.
-                let ends = self.list_offsets(partitions, Offset::End)?;
-                let found = self.list_offsets(partitions, Offset::Offset(timestamp_ms))?;
-                found.into_iter().zip(ends).map(|(found, end)| found.or(end)).collect()
-            }
         };
         found.into_iter().map(|offset| offset.ok_or(NO_OFFSET)).collect()
     }
@@ -147,21 +187,12 @@ const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset
 pub(super) enum Wanted {
     First,
     End,
-    /// The first record at or after this time, milliseconds since 1970; the end when there is none.
-    Since(i64),
 }
 
-impl From<&Start> for Wanted {
-    fn from(start: &Start) -> Self {
-        match start {
-            Start::Latest => Self::End,
-            Start::Earliest => Self::First,
-            Start::Ago(ago) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Self::Since(now.saturating_sub(*ago).as_millis() as i64)
-            }
-        }
-    }
+/// Where a partition is read from whose first record since some time is `found`, if there is one, and whose end was looked up
+/// before. A record that arrived in between may be found first though the one before it has an older time.
+fn since(found: Option<i64>, end: i64) -> i64 {
+    found.map_or(end, |found| found.min(end))
 }
 
 /// librdkafka's list of these partitions, to be read from these offsets.
@@ -181,4 +212,17 @@ pub(super) fn without_offsets(config: &Kafka, partitions: &[Partition]) -> Topic
         list.add_partition(&config.topics[partition.topic].name, partition.number);
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_since_a_time_begins_no_later_than_at_the_end_that_was_there_before() {
+        assert_eq!(since(Some(3), 9), 3);
+        assert_eq!(since(None, 9), 9, "nothing is young enough");
+        assert_eq!(since(Some(9), 9), 9);
+        assert_eq!(since(Some(11), 9), 9, "10 is older, by its time, and arrived in between");
+    }
 }

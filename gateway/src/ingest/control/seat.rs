@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use protocol::GapReason;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use tracing::{info, warn};
@@ -17,17 +18,21 @@ use super::cluster::{Cluster, Layout, Wanted, with_offsets, without_offsets};
 use super::stall::{Offsets, StallWatch};
 use super::{Note, Stopped};
 use crate::config::Kafka;
-use crate::ingest::consumer::NativeConsumer;
+use crate::ingest::consumer::{Began, NativeConsumer};
 use crate::ingest::partition::{Owned, Partition};
 
 /// See the module.
 pub(super) struct Seat {
     pub(super) shard: usize,
-    shards: usize,
+    pub(super) shards: usize,
     consumer: Arc<NativeConsumer>,
     notes: Sender<Note>,
     waker: Waker,
     partitions: BTreeMap<Partition, Stage>,
+    /// Some partition is read from before where it is delivered.
+    has_past: bool,
+    /// What the shard says of that.
+    said_warm: bool,
     /// The newest statistics, until a round has looked at them.
     pub(super) next_fetches: Option<Offsets>,
     stalls: StallWatch,
@@ -62,6 +67,8 @@ impl Seat {
             notes,
             waker,
             partitions: BTreeMap::new(),
+            has_past: false,
+            said_warm: false,
             next_fetches: None,
             stalls: StallWatch::default(),
         };
@@ -82,6 +89,16 @@ impl Seat {
                 *stage = Stage::Due(*next);
             }
         }
+    }
+
+    /// The shard has read what it was to read before it is ready.
+    pub(super) fn said_warm(&mut self) {
+        self.said_warm = true;
+    }
+
+    /// Whether nothing keeps the shard from being ready that it has to read before.
+    pub(super) fn is_warm(&self) -> bool {
+        self.said_warm || !self.has_past
     }
 
     /// librdkafka has given up one of the partitions; these are the shard's next offsets.
@@ -144,29 +161,21 @@ impl Seat {
             partitions.filter(is_new).partition::<Vec<_>, _>(|partition| cluster.is_at_start(partition));
         let results = [
             self.read_due(cluster.config),
-            self.begin(cluster, at_start, Wanted::from(&cluster.config.start)),
-            self.begin(cluster, later, Wanted::First),
+            cluster.look_up_start(&at_start).map(|began| self.begin(began)),
+            cluster.look_up_first(&later).map(|began| self.begin(began)),
             self.check_suspects(cluster),
         ];
         results.into_iter().collect()
     }
 
-    /// Finds where partitions begin, and tells the shard.
-    fn begin(
-        &mut self,
-        cluster: &Cluster<'_>,
-        partitions: Vec<Partition>,
-        wanted: Wanted,
-    ) -> KafkaResult<()> {
-        if partitions.is_empty() {
-            return Ok(());
+    /// Tells the shard where partitions begin.
+    pub(super) fn begin(&mut self, began: Vec<Began>) {
+        if began.is_empty() {
+            return;
         }
-        let offsets = cluster.look_up(&partitions, wanted)?;
-        let owned: Vec<_> =
-            partitions.into_iter().zip(offsets).map(|(partition, next)| Owned { partition, next }).collect();
-        self.partitions.extend(owned.iter().map(|owned| (owned.partition, Stage::Told)));
-        self.tell(Note::Begin(owned));
-        Ok(())
+        self.has_past |= began.iter().any(|began| began.owned.next < began.live_from);
+        self.partitions.extend(began.iter().map(|began| (began.owned.partition, Stage::Told)));
+        self.tell(Note::Begin(began));
     }
 
     fn read_due(&mut self, config: &Kafka) -> KafkaResult<()> {
@@ -207,7 +216,7 @@ impl Seat {
                 partition: owned.partition,
                 first,
                 // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
-                is_new: owned.next > end,
+                reason: if owned.next > end { GapReason::Reset } else { GapReason::Retention },
             });
         self.tell(Note::Stopped(stopped.collect()));
         Ok(())

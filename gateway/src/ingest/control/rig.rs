@@ -1,0 +1,155 @@
+//! What the tests of the control thread stand on: librdkafka's mock cluster, a producer, and shards' consumers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocol::Position;
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use wire::{Driver, DriverOptions, Waker};
+
+use super::Control;
+use crate::config::{Kafka, Property, Security, Start, Topic};
+use crate::ingest::consumer::{Consumer, Polled};
+use crate::ingest::status::SharedStatus;
+
+pub(super) const TOPIC: &str = "odin.trades";
+/// What is waited for comes within milliseconds; only a failing test waits this long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// The mock cannot look a time up, so that what is younger is nothing.
+pub(super) const WARMUP: Duration = Duration::from_secs(60);
+
+pub(super) struct Rig {
+    pub(super) cluster: MockCluster<'static, DefaultProducerContext>,
+    pub(super) producer: BaseProducer,
+    /// By shard.
+    pub(super) consumers: Vec<Consumer>,
+    pub(super) status: Arc<SharedStatus>,
+    pub(super) control: Option<Control>,
+    pub(super) config: Kafka,
+}
+
+/// One topic, read from its end.
+pub(super) fn kafka(brokers: &str) -> Kafka {
+    // The mock does not wake a waiting fetch when a record is produced.
+    let wait = Property { name: "fetch.wait.max.ms".into(), value: "5".into() };
+    Kafka {
+        brokers: vec![brokers.to_owned()],
+        group_id: "test".to_owned(),
+        topics: vec![topic(TOPIC)],
+        start: Start::Latest,
+        lag_max: None,
+        security: Security::Plaintext,
+        properties: vec![wait],
+    }
+}
+
+pub(super) fn topic(name: &str) -> Topic {
+    Topic { name: name.to_owned(), kind: protocol::kind_of_topic(name).to_owned() }
+}
+
+pub(super) fn waker() -> Waker {
+    Driver::new(&DriverOptions { sockets: 16, ..DriverOptions::default() }).unwrap().waker()
+}
+
+impl Rig {
+    /// One broker, one topic of so many partitions, one shard; returns once it is being read.
+    pub(super) fn start(partitions: i32) -> Self {
+        let mut rig = Self::join(&[(TOPIC, partitions)], 1, |_| ());
+        rig.until("every partition is read", |_, status| status.read().assigned.then_some(()));
+        rig
+    }
+
+    /// One broker with these topics, so many shards, and the configuration with a change.
+    pub(super) fn join(topics: &[(&str, i32)], shards: usize, change: impl FnOnce(&mut Kafka)) -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        for (topic, partitions) in topics {
+            cluster.create_topic(topic, *partitions, 1).unwrap();
+        }
+        let brokers = cluster.bootstrap_servers();
+        let producer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+        let mut config = kafka(&brokers);
+        change(&mut config);
+        let status: Arc<SharedStatus> = Arc::default();
+        let control = Control::start(config.clone(), WARMUP, Arc::clone(&status)).unwrap();
+        let join =
+            |shard| Consumer::join(shard, shards, &config.topics, 1 << 20, waker(), control.requests());
+        let consumers = (0..shards).map(join).collect();
+        Self { cluster, producer, consumers, status, control: Some(control), config }
+    }
+
+    pub(super) fn produce(&self, partition: i32, values: impl IntoIterator<Item = String>) {
+        self.produce_to(TOPIC, partition, values);
+    }
+
+    pub(super) fn produce_to(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = String>) {
+        for value in values {
+            let record = BaseRecord::to(topic).partition(partition).key("BTC").payload(&value);
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        self.producer.flush(PATIENCE).unwrap();
+    }
+
+    /// Polls until `wanted` finds something.
+    pub(super) fn until<T>(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(&Polled, &SharedStatus) -> Option<T>,
+    ) -> T {
+        self.until_some_shard(what, |_, polled, status| wanted(polled, status))
+    }
+
+    /// Polls every shard until `wanted` finds something at one of them.
+    pub(super) fn until_some_shard<T>(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(usize, &Polled, &SharedStatus) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = Instant::now();
+            assert!(now < deadline, "it never came that {what}: {:?}", self.status.read());
+            for (shard, consumer) in self.consumers.iter_mut().enumerate() {
+                consumer.begin_drain();
+                loop {
+                    let polled = consumer.poll(now);
+                    if let Some(found) = wanted(shard, &polled, &self.status) {
+                        return found;
+                    }
+                    if matches!(polled, Polled::Nothing) {
+                        break;
+                    }
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The position of the next event; nothing else may come before it.
+    pub(super) fn next_event(&mut self) -> Position {
+        self.until("an event arrives", |polled, _| match polled {
+            Polled::Event(frame) => Some(position(&frame.bytes)),
+            Polled::Nothing | Polled::Began(_) => None,
+            other => panic!("{other:?}"),
+        })
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.stop(Duration::from_secs(1));
+        }
+    }
+}
+
+pub(super) fn position(frame: &[u8]) -> Position {
+    let text = String::from_utf8_lossy(frame);
+    let (_, rest) = text.split_once(r#""pos":""#).unwrap();
+    rest.split_once('"').unwrap().0.parse().unwrap()
+}
+
+pub(super) fn numbers(range: std::ops::Range<u64>) -> impl Iterator<Item = String> {
+    range.map(|number| number.to_string())
+}
