@@ -107,6 +107,35 @@ pub const TOPIC_NAME_BYTES: usize = 249;
 /// How far back KAFKA_START reaches.
 pub const START_AGO_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+// Replay: partitions that are read from Kafka again, for sessions that come back after long.
+
+/// Scans at a time, each a thread with a consumer of its own. What they read is old: more of them would take CPU and the
+/// brokers' disks from what is new.
+pub const REPLAY_SCANS: usize = 2;
+/// Cursors that one scan serves. With a chunk each it holds 64 MiB, and that only if no frame is shared.
+pub const REPLAY_CURSORS_PER_SCAN: usize = 1024;
+/// From a chunk's first frame to its answer, when it does not fill: a resume is under way before it is complete.
+pub const REPLAY_CHUNK_DELAY: Duration = Duration::from_millis(50);
+/// Records that a scan reads for a cursor before it answers, though it wanted none of them: about half a second.
+pub const REPLAY_RECORDS_PER_ANSWER: u64 = 32_768;
+/// Records between two looks at the clock, at the board and at chunks that are due: about five milliseconds.
+pub const REPLAY_RECORDS_PER_LOOK: usize = 256;
+/// How long a scan keeps the place of a cursor that was answered and has not pulled again.
+pub const REPLAY_REJOIN: Duration = Duration::from_millis(200);
+/// How long a scan stands still for one of them whose next chunk is full, while others could go on. A client that drains a
+/// chunk more slowly (below 10 Mbit/s) is left behind, for the next pass.
+pub const REPLAY_PAUSE: Duration = Duration::from_millis(50);
+/// How long a pass lasts at least before it ends for those that it does not serve.
+pub const REPLAY_TURN: Duration = Duration::from_secs(2);
+/// A cursor that waited longer is where its partition's next pass begins, however many are below it.
+pub const REPLAY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a partition that cannot be read is tried before its cursors are told that the records are lost.
+pub const REPLAY_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries.
+pub const REPLAY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// A scan without a record for this long, below the end of the log, is a try that failed.
+pub const REPLAY_SILENCE_MAX: Duration = Duration::from_secs(5);
+
 // The process.
 
 /// From a signal to the end of the process, when closing the sessions takes longer.
@@ -191,6 +220,21 @@ const _: () =
 const _: () = assert!(
     KAFKA_CALL_TIMEOUT.as_secs() < KAFKA_METADATA_INTERVAL.as_secs(),
     "a call ends before the next of its kind is due"
+);
+const _: () = assert!(
+    REPLAY_CHUNK_DELAY.as_millis() < REPLAY_REJOIN.as_millis(),
+    "an answer comes before its place goes"
+);
+const _: () =
+    assert!(REPLAY_PAUSE.as_millis() < REPLAY_REJOIN.as_millis(), "a place outlasts the pause for it");
+const _: () = assert!(
+    REPLAY_TURN.as_secs() < REPLAY_WAIT_MAX.as_secs()
+        && REPLAY_WAIT_MAX.as_secs() < REPLAY_PATIENCE.as_secs(),
+    "a cursor has had its turn before it is given up"
+);
+const _: () = assert!(
+    REPLAY_SILENCE_MAX.as_secs() + KAFKA_CALL_TIMEOUT.as_secs() < REPLAY_PATIENCE.as_secs(),
+    "more than one try before records count as lost"
 );
 const _: () = assert!(OUTBOX_BYTES_MAX < u32::MAX as usize, "an outbox counts its bytes in 32 bits");
 const _: () = assert!(HANDSHAKES_PER_TURN < COMPLETIONS_PER_TURN, "handshakes arrive as completions");

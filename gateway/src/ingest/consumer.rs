@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use protocol::{GapReason, Position, token_is_valid};
+use protocol::{GapReason, Position};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -18,8 +18,9 @@ use tracing::warn;
 use wire::Waker;
 
 use super::control::{Context, Note, Request, Stopped};
-use super::frame::{Frame, Framer, Record, Skipped};
+use super::frame::{Frame, Framer, Skipped};
 use super::partition::{Owned, Partition};
+use super::reading;
 use crate::config::Topic;
 use crate::throttle::Throttle;
 
@@ -46,13 +47,16 @@ pub enum Polled {
 }
 
 /// Why a record is for nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
     /// It has no key: no token, no channel.
+    #[error("a record without key")]
     NoKey,
     /// Its key is no token.
+    #[error("a record whose key is no token")]
     BadKey,
     /// Its offset was delivered before.
+    #[error("a record that was delivered before")]
     Duplicate,
 }
 
@@ -243,32 +247,22 @@ impl Consumer {
             return Polled::Ignored(Ignored::Duplicate, None);
         }
         let next = Owned { partition, next: offset + 1 };
-        let Some(key) = message.key().filter(|key| !key.is_empty()) else {
-            self.complaints
-                .say(now, || warn!(topic = topic.name, %position, "a record without key was skipped"));
-            return Polled::Ignored(Ignored::NoKey, Some(next));
+        let record = match reading::record(message, &topic.kind, partition) {
+            Ok(record) => record,
+            Err(ignored) => {
+                self.complaints.say(now, || {
+                    warn!(topic = topic.name, %position, "{ignored} was skipped");
+                });
+                return Polled::Ignored(ignored, Some(next));
+            }
         };
-        let Some(token) = std::str::from_utf8(key).ok().filter(|_| token_is_valid(key)) else {
-            self.complaints.say(now, || {
-                warn!(topic = topic.name, %position, "a record whose key is no token was skipped");
-            });
-            return Polled::Ignored(Ignored::BadKey, Some(next));
-        };
-        let record = Record {
-            token,
-            kind: &topic.kind,
-            partition,
-            offset,
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(0).max(0),
-            value: message.payload(),
-        };
-        match self.framer.event(&record, self.record_bytes_max, now) {
-            Ok(frame) => Polled::Event(frame),
-            Err(skipped) => {
+        match reading::frame(&mut self.framer, &record, self.record_bytes_max, now) {
+            (frame, None) => Polled::Event(frame),
+            (frame, Some(skipped)) => {
                 self.complaints.say(now, || {
                     warn!(topic = topic.name, %position, reason = %skipped, "a record became a gap");
                 });
-                Polled::Skipped(self.framer.gap(&record, now), skipped)
+                Polled::Skipped(frame, skipped)
             }
         }
     }

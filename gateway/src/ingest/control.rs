@@ -33,6 +33,7 @@ use tracing::warn;
 use wire::Waker;
 
 pub use self::client::check_config;
+pub(crate) use self::client::replay_config;
 use self::cluster::{Cluster, Layout};
 pub use self::context::Context;
 use self::context::ErrorLog;

@@ -1,4 +1,4 @@
-//! How librdkafka is configured.
+//! How librdkafka is configured: for what is new, and for what is read again.
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
@@ -7,8 +7,31 @@ use rdkafka::error::KafkaError;
 use crate::config::Kafka;
 use crate::limits;
 
-/// librdkafka's configuration. Each value that is not its default has its reason here.
+/// For a shard's consumer: latency first.
 pub(super) fn client_config(config: &Kafka) -> ClientConfig {
+    with_properties(base_config(config), config)
+}
+
+/// For a consumer that reads one partition again: throughput first, and the end of the log is told. Bounds on one answer of
+/// a broker stay as they are, so that properties which suit the others suit this one.
+pub(crate) fn replay_config(config: &Kafka) -> ClientConfig {
+    let mut client = base_config(config);
+    client
+        .set("client.id", "odin-gateway-replay")
+        .set("enable.partition.eof", "true")
+        // A question waits behind a fetch at the end of the log.
+        .set("fetch.wait.max.ms", "50")
+        // Ahead of the scan as far as memory allows; the only partition may fill an answer.
+        .set("queued.min.messages", "100000")
+        .set("queued.max.messages.kbytes", "8192")
+        .set("max.partition.fetch.bytes", "1048576")
+        // Silence is seen by the scan itself.
+        .set("statistics.interval.ms", "0");
+    with_properties(client, config)
+}
+
+/// Each value that is not librdkafka's default has its reason here.
+fn base_config(config: &Kafka) -> ClientConfig {
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", config.brokers.join(","))
@@ -41,7 +64,11 @@ pub(super) fn client_config(config: &Kafka) -> ClientConfig {
             .set("sasl.username", &sasl.username)
             .set("sasl.password", sasl.password.reveal());
     }
-    // Last: whoever sets a property by name means it.
+    client
+}
+
+/// Last: whoever sets a property by name means it.
+fn with_properties(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
     for property in &config.properties {
         client.set(&property.name, &property.value);
     }

@@ -1,0 +1,141 @@
+//! A consumer that reads one partition at a time, from a given offset.
+//!
+//! A replay thread's own; every call may block. It keeps its connections from one pass to the next.
+
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::debug;
+
+use super::waiting::Extent;
+use crate::config::Kafka;
+use crate::ingest::consumer::Ignored;
+use crate::ingest::control::replay_config;
+use crate::ingest::frame::Record;
+use crate::ingest::partition::Partition;
+use crate::ingest::reading;
+use crate::limits;
+
+/// See the module.
+pub(super) struct Reader {
+    native: BaseConsumer<Quiet>,
+}
+
+/// What one call found.
+pub(super) enum Read<'a> {
+    /// A record of the partition.
+    Record(Fetched<'a>),
+    /// The log has no more for now.
+    End,
+    /// The brokers do not hold the offset that is next.
+    Refused,
+    /// Nothing in time.
+    Nothing,
+}
+
+/// Why a partition is not read, for now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReadError {
+    /// A call failed, in librdkafka's words.
+    #[error("{0}")]
+    Call(String),
+    /// The brokers do not hold the offset that is next.
+    #[error("the brokers do not hold the next offset any more")]
+    Refused,
+    /// The log has more, but nothing comes.
+    #[error("nothing comes, though the log has more")]
+    Silence,
+}
+
+impl From<KafkaError> for ReadError {
+    fn from(error: KafkaError) -> Self {
+        Self::Call(error.to_string())
+    }
+}
+
+/// A record, in librdkafka's memory.
+pub(super) struct Fetched<'a>(BorrowedMessage<'a>);
+
+impl Reader {
+    /// Connects to nobody yet.
+    pub(super) fn new(config: &Kafka) -> Result<Self, ReadError> {
+        Ok(Self { native: replay_config(config).create_with_context(Quiet)? })
+    }
+
+    /// What the partition's leader holds.
+    pub(super) fn extent(&self, topic: &str, number: i32) -> Result<Extent, ReadError> {
+        let (low, high) = self.native.fetch_watermarks(topic, number, limits::KAFKA_CALL_TIMEOUT)?;
+        Ok(Extent { low, high })
+    }
+
+    /// Reads this partition, and no other, from this offset on.
+    pub(super) fn begin(&self, topic: &str, number: i32, offset: i64) -> Result<(), ReadError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, number, Offset::Offset(offset))?;
+        self.native.unassign()?;
+        Ok(self.native.assign(&list)?)
+    }
+
+    /// Reads nothing any more.
+    pub(super) fn end(&self) {
+        if let Err(error) = self.native.unassign() {
+            debug!(%error, "replay: a partition is not let go; the next assignment replaces it");
+        }
+    }
+
+    /// What comes next.
+    pub(super) fn read(&self, timeout: Duration) -> Read<'_> {
+        match self.native.poll(timeout) {
+            Some(Ok(message)) => Read::Record(Fetched(message)),
+            Some(Err(KafkaError::PartitionEOF(_))) => Read::End,
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => Read::Refused,
+            // librdkafka tries again; if it does so in vain, the scan sees that nothing comes.
+            Some(Err(error)) => {
+                debug!(%error, "replay");
+                Read::Nothing
+            }
+            None => Read::Nothing,
+        }
+    }
+}
+
+impl Fetched<'_> {
+    /// Where it stands.
+    pub(super) fn offset(&self) -> i64 {
+        self.0.offset()
+    }
+
+    /// What it says.
+    pub(super) fn record<'a>(&'a self, kind: &'a str, partition: Partition) -> Result<Record<'a>, Ignored> {
+        reading::record(&self.0, kind, partition)
+    }
+
+    /// Whether it is of this partition.
+    pub(super) fn is_of(&self, topic: &str, number: i32) -> bool {
+        self.0.partition() == number && self.0.topic() == topic
+    }
+}
+
+/// The shards' consumers tell the operator of brokers in trouble; the same words from here would only repeat them.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(facility, message, "librdkafka, replay");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "Kafka, replay");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

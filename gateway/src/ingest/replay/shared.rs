@@ -1,0 +1,177 @@
+//! What shards and replay threads share: the board under its lock, the ways back to the shards, and readings.
+//!
+//! A lock is held for moments: to put a cursor on the board, or to take what is there. No call of Kafka is made under one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use wire::Waker;
+
+use super::ReplayReadings;
+use super::board::{Board, Claim, Concerned, Outcome};
+use super::waiting::{Answer, Waiting};
+use crate::ingest::partition::Partition;
+use crate::ingest::pull::{Chunk, Ticket};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    board: Mutex<Board>,
+    /// Threads without a scan sleep here.
+    idle: Condvar,
+    /// Scans that wait for a cursor sleep here.
+    paused: Condvar,
+    homes: Mutex<Vec<Option<Home>>>,
+    pub(super) readings: ReplayReadings,
+}
+
+/// The way back to a shard.
+#[derive(Debug)]
+struct Home {
+    answers: Sender<(Ticket, Chunk)>,
+    waker: Waker,
+}
+
+impl Shared {
+    pub(super) fn new(shards: usize) -> Self {
+        let homes = std::iter::repeat_with(|| None).take(shards).collect();
+        Self {
+            board: Mutex::default(),
+            idle: Condvar::new(),
+            paused: Condvar::new(),
+            homes: Mutex::new(homes),
+            readings: ReplayReadings::default(),
+        }
+    }
+
+    // For shards.
+
+    pub(super) fn connect(&self, shard: usize, waker: Waker) -> Receiver<(Ticket, Chunk)> {
+        let (answers, receiver) = channel();
+        lock(&self.homes)[shard] = Some(Home { answers, waker });
+        receiver
+    }
+
+    pub(super) fn add(&self, waiting: Waiting) {
+        add(&self.readings.cursors, 1);
+        if waiting.pull.from >= waiting.until {
+            return self.send(vec![waiting.turn_back()]);
+        }
+        // Notifying is a system call, so nobody is who is not asleep.
+        match lock(&self.board).add(waiting) {
+            Concerned::Nobody => {}
+            Concerned::Idle => self.idle.notify_one(),
+            Concerned::Paused => self.paused.notify_all(),
+        }
+    }
+
+    // For replay threads.
+
+    /// Sleeps until there is a partition to be read. `None`: the process ends.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let mut board = lock(&self.board);
+        loop {
+            if board.is_stopped {
+                return None;
+            }
+            let now = Instant::now();
+            if let Some(claim) = board.claim(now) {
+                add(&self.readings.scans, 1);
+                return Some(claim);
+            }
+            let retry_at = board.next_retry();
+            board.idle += 1;
+            board = match retry_at {
+                Some(at) => {
+                    let timeout = at.saturating_duration_since(now);
+                    self.idle.wait_timeout(board, timeout).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.idle.wait(board).unwrap_or_else(PoisonError::into_inner),
+            };
+            board.idle -= 1;
+        }
+    }
+
+    pub(super) fn release(&self, partition: Partition, left: Vec<Waiting>, outcome: Outcome) {
+        subtract(&self.readings.scans, 1);
+        let mut board = lock(&self.board);
+        board.leave(partition, left);
+        if board.release(partition, outcome, Instant::now()) {
+            self.idle.notify_one();
+        }
+    }
+
+    pub(super) fn arrivals(&self, partition: Partition) -> Vec<Waiting> {
+        lock(&self.board).arrivals(partition)
+    }
+
+    pub(super) fn leave(&self, partition: Partition, left: Vec<Waiting>) {
+        lock(&self.board).leave(partition, left);
+    }
+
+    pub(super) fn others_wait(&self, partition: Partition, now: Instant) -> bool {
+        lock(&self.board).others_wait(partition, now)
+    }
+
+    /// Sleeps until a cursor of this partition comes, the process ends, or it is `until`.
+    pub(super) fn pause(&self, partition: Partition, until: Instant) {
+        let mut board = lock(&self.board);
+        board.set_pausing(partition, true);
+        while !board.is_stopped && !board.has_arrivals(partition) {
+            let timeout = until.saturating_duration_since(Instant::now());
+            if timeout.is_zero() {
+                break;
+            }
+            board = self.paused.wait_timeout(board, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        board.set_pausing(partition, false);
+    }
+
+    /// Brings shards their answers. One of a shard that never connected, or is gone, finds nobody.
+    pub(super) fn send(&self, answers: Vec<Answer>) {
+        if answers.is_empty() {
+            return;
+        }
+        let homes = lock(&self.homes);
+        let mut is_to_be_woken = vec![false; homes.len()];
+        for Answer { shard, ticket, chunk } in answers {
+            subtract(&self.readings.cursors, 1);
+            add(&self.readings.frames, chunk.frames.len() as u64);
+            add(&self.readings.bytes, chunk.frames.iter().map(|frame| frame.bytes.len() as u64).sum());
+            if let Some(home) = &homes[shard] {
+                is_to_be_woken[shard] |= home.answers.send((ticket, chunk)).is_ok();
+            }
+        }
+        let woken = homes.iter().zip(is_to_be_woken).filter(|(_, is_to_be_woken)| *is_to_be_woken);
+        woken.filter_map(|(home, _)| home.as_ref()).for_each(|home| home.waker.wake());
+    }
+
+    pub(super) fn count_records(&self, records: u64) {
+        add(&self.readings.records, records);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        lock(&self.board).is_stopped
+    }
+
+    pub(super) fn stop(&self) {
+        lock(&self.board).is_stopped = true;
+        self.idle.notify_all();
+        self.paused.notify_all();
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+fn subtract(counter: &AtomicU64, count: u64) {
+    counter.fetch_sub(count, Ordering::Relaxed);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A replay thread that panics takes its partition along; what it left under a lock is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

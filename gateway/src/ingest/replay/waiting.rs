@@ -1,0 +1,114 @@
+//! A cursor that waits for the replay threads, and its answer. Plain data.
+
+use std::time::Instant;
+
+use protocol::GapReason;
+
+use crate::ingest::pull::{Chunk, Pull, Then, Ticket};
+
+/// A pull that is not answered yet.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// Whose.
+    pub(super) shard: usize,
+    /// What is wanted.
+    pub(super) pull: Pull,
+    /// Where the owner's history begins: offsets from here on are not wanted.
+    pub(super) until: i64,
+    /// When it came.
+    pub(super) since: Instant,
+}
+
+/// What a shard is answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Whose.
+    pub(super) shard: usize,
+    /// Which pull.
+    pub(super) ticket: Ticket,
+    /// With what.
+    pub(super) chunk: Chunk,
+}
+
+/// The offsets that the brokers hold of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// The first.
+    pub(super) low: i64,
+    /// The one that the next record gets.
+    pub(super) high: i64,
+}
+
+impl Waiting {
+    /// Whether the log reaches as far as this cursor's. It does, unless its topic was made anew or lost its end: then what
+    /// stands at the cursor's offsets, if anything, are other records.
+    pub(super) fn is_of(&self, extent: Extent) -> bool {
+        self.until <= extent.high
+    }
+
+    /// The first offset to be read, where the log begins at `low`.
+    pub(super) fn start(&self, low: i64) -> i64 {
+        self.pull.from.max(low)
+    }
+
+    /// The answer that nothing below `until` is to be had.
+    pub(super) fn give_up(self) -> Answer {
+        let lost = Some((self.until - 1, GapReason::Replay));
+        let next = self.until;
+        self.answer(lost, next)
+    }
+
+    /// The answer that there is nothing to read: history begins where the cursor stands.
+    pub(super) fn turn_back(self) -> Answer {
+        let next = self.pull.from;
+        self.answer(None, next)
+    }
+
+    fn answer(self, lost: Option<(i64, GapReason)>, next: i64) -> Answer {
+        let chunk = Chunk { from: self.pull.from, lost, frames: Vec::new(), next, then: Then::More };
+        Answer { shard: self.shard, ticket: self.pull.ticket, chunk }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::TcpListener;
+    use std::sync::OnceLock;
+
+    use wire::{Driver, DriverOptions, SocketId};
+
+    use super::*;
+    use crate::ingest::partition::Partition;
+
+    /// A driver of its own; its first socket is always named alike.
+    pub(crate) fn socket() -> SocketId {
+        static SOCKET: OnceLock<SocketId> = OnceLock::new();
+        *SOCKET.get_or_init(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let options = DriverOptions { sockets: 16, ..DriverOptions::default() };
+            let mut driver = Driver::new(&options).expect("a ring");
+            driver.connect(listener.local_addr().expect("bound"), None).expect("a socket")
+        })
+    }
+
+    /// The pull of a cursor, in partition 0 of topic 0.
+    pub(crate) fn pull(cursor: u32, pattern: &str, from: i64) -> Pull {
+        let ticket = Ticket { socket: socket(), cursor };
+        Pull { ticket, pattern: pattern.into(), partition: Partition { topic: 0, number: 0 }, from }
+    }
+
+    pub(crate) fn waiting(cursor: u32, pattern: &str, from: i64, until: i64, since: Instant) -> Waiting {
+        Waiting { shard: 0, pull: pull(cursor, pattern, from), until, since }
+    }
+
+    #[test]
+    fn a_cursor_is_of_a_log_that_reaches_its_end_and_of_no_shorter_one() {
+        let cursor = waiting(0, "A.x", 5, 9, Instant::now());
+        assert!(cursor.is_of(Extent { low: 0, high: 9 }));
+        assert!(cursor.is_of(Extent { low: 100, high: 100 }), "all of it deleted, which is told as such");
+        assert!(!cursor.is_of(Extent { low: 0, high: 8 }));
+        let chunk = cursor.give_up().chunk;
+        assert_eq!((chunk.from, chunk.lost, chunk.next), (5, Some((8, GapReason::Replay)), 9));
+        assert_eq!(chunk.then, Then::More);
+    }
+}
