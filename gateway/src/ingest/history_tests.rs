@@ -142,22 +142,23 @@ fn a_random_life_agrees_with_a_list_of_everything() {
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     const TOKENS: [&str; 3] = ["A", "B", "C.D"];
+    let (mut pulled, mut evicted) = (0, 0);
     for _ in 0..20 {
         let bytes_max = random.usize(10_000..2_000_000);
         let mut history = History::new(bytes_max);
         let mut model: BTreeMap<Partition, Model> = BTreeMap::new();
         let mut pushed = 0;
         for _ in 0..3_000 {
-            let partition = Partition { topic: random.usize(..2), number: random.i32(..3) };
+            let partition = Partition { topic: random.usize(..2), number: random.i32(0..3) };
             match random.u8(..100) {
                 0 => {
-                    let next = random.i64(..1000);
+                    let next = random.i64(0..1000);
                     history.begin(partition, next);
                     model.insert(partition, Model { frames: Vec::new(), next });
                 }
                 1..80 => {
                     let Some(known) = model.get_mut(&partition) else { continue };
-                    let offset = known.next + random.i64(..3);
+                    let offset = known.next + random.i64(0..3);
                     let token = TOKENS[random.usize(..3)];
                     let bytes =
                         if random.u8(..50) == 0 { random.usize(..70_000) } else { random.usize(..900) };
@@ -168,7 +169,7 @@ fn a_random_life_agrees_with_a_list_of_everything() {
                 }
                 80..85 => {
                     let Some(known) = model.get_mut(&partition) else { continue };
-                    known.next += random.i64(..5);
+                    known.next += random.i64(0..5);
                     history.advance(partition, known.next);
                 }
                 _ => {
@@ -187,6 +188,7 @@ fn a_random_life_agrees_with_a_list_of_everything() {
                         offset >= from && pattern.selects(protocol::Channel { token, kind })
                     });
                     let expected: Vec<_> = wanted.map(|&(offset, _)| offset).collect();
+                    pulled += expected.len();
                     assert_eq!(pull_all(&history, partition, pattern, from).0, expected, "seed {seed}");
                     let before = history.pull(partition, pattern, first - 1);
                     assert_eq!((before.then, before.frames.len()), (Then::Older(first), 0), "seed {seed}");
@@ -195,7 +197,10 @@ fn a_random_life_agrees_with_a_list_of_everything() {
             check_accounting(&history, seed);
             assert!(history.frames() as u64 + history.evicted() <= pushed, "seed {seed}");
         }
+        evicted += history.evicted();
     }
+    println!("{pulled} frames pulled, {evicted} evicted");
+    assert!(pulled > 1_000 && evicted > 1_000, "too little happened to show anything, seed {seed}");
 }
 
 /// What is counted is what is there, within the bound.
