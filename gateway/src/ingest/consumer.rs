@@ -158,6 +158,10 @@ impl Consumer {
     fn read_notes(&mut self) {
         while let Ok(note) = self.notes.try_recv() {
             let owned = match note {
+                Note::Ends(ends) => {
+                    self.news.extend(ends.into_iter().map(|(partition, end)| Polled::End(partition, end)));
+                    continue;
+                }
                 Note::Consumer(native) => {
                     if let Some(retired) = self.native.replace(native) {
                         let _ = self.requests.send(Request::Retired(retired));
@@ -217,6 +221,12 @@ impl Consumer {
             }
         }
         Polled::Nothing
+    }
+
+    /// Asks the brokers where a partition ends. Each question has one [`Polled::End`], in the order of the questions, of an end
+    /// that was looked up after it was asked; `None` while nobody can tell. The caller bounds how many wait.
+    pub fn ask_end(&self, partition: Partition) {
+        let _ = self.requests.send(Request::LookUpEnd { shard: self.shard, partition });
     }
 
     /// Says that what was to be read before the shard is ready has been read: each partition has come to its

@@ -22,7 +22,7 @@ mod rig;
 mod seat;
 mod stall;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -34,12 +34,13 @@ use wire::Waker;
 
 pub use self::client::check_config;
 pub(crate) use self::client::replay_config;
-use self::cluster::{Cluster, Layout};
+use self::cluster::Cluster;
 pub use self::context::Context;
 use self::context::ErrorLog;
 pub use self::messages::{Note, Request, Stopped};
 use self::seat::Seat;
 use super::consumer::NativeConsumer;
+use super::partition::Partition;
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::limits;
@@ -67,9 +68,10 @@ impl Control {
             status,
             requests: requests.clone(),
             log: Arc::default(),
-            asker: None,
+            cluster: None,
             seats: Vec::new(),
-            counts_at_start: BTreeMap::new(),
+            ends_asked: Vec::new(),
+            next_round: Instant::now(),
         };
         let thread =
             std::thread::Builder::new().name("kafka-control".into()).spawn(move || work.run(&inbox))?;
@@ -100,11 +102,12 @@ struct Work {
     /// For librdkafka's callbacks.
     requests: Sender<Request>,
     log: Arc<ErrorLog>,
-    /// Reads no partition; made with the first shard's consumer.
-    asker: Option<NativeConsumer>,
+    /// Made with the first shard's consumer.
+    cluster: Option<Cluster>,
     seats: Vec<Seat>,
-    /// Partitions of each topic when the brokers first told: KAFKA_START is for these.
-    counts_at_start: BTreeMap<usize, i32>,
+    /// Questions of shards that wait for the inbox to be empty: one call answers them all.
+    ends_asked: Vec<(usize, Partition)>,
+    next_round: Instant,
 }
 
 /// How soon a round that left something to do is repeated.
@@ -112,41 +115,57 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Work {
     fn run(mut self, inbox: &Receiver<Request>) {
-        let mut next_round = Instant::now();
         loop {
-            match inbox.recv_timeout(next_round.saturating_duration_since(Instant::now())) {
-                Ok(Request::Join { shard, shards, waker, notes }) => {
-                    if let Err(error) = self.join(shard, shards, waker, notes) {
-                        warn!(%error, "no Kafka consumer could be made");
-                        self.status.update(|status| status.error = Some(error.to_string()));
-                    }
-                    next_round = Instant::now();
-                }
-                Ok(Request::Read { shard, owned }) => {
-                    self.of_shard(shard, |seat| seat.answered(&owned));
-                    next_round = Instant::now();
-                }
-                Ok(Request::Check { shard, positions }) => {
-                    self.of_shard(shard, |seat| seat.suspect(&positions));
-                    next_round = Instant::now();
-                }
-                Ok(Request::Warm { shard }) => {
-                    self.of_shard(shard, Seat::said_warm);
-                    self.tell_warmth();
-                }
-                Ok(Request::Retired(consumer)) => drop(consumer),
-                Ok(Request::Statistics { shard, json }) => {
-                    let next_fetches = stall::next_fetches(&self.config, &json);
-                    self.of_shard(shard, |seat| seat.next_fetches = next_fetches);
-                }
-                Ok(Request::Disconnected) => next_round = next_round.min(Instant::now() + RETRY_INTERVAL),
+            let patience = if self.ends_asked.is_empty() { self.until_next_round() } else { Duration::ZERO };
+            match inbox.recv_timeout(patience) {
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(request) => self.take(request),
+                Err(RecvTimeoutError::Timeout) if !self.ends_asked.is_empty() => self.answer_ends(),
                 Err(RecvTimeoutError::Timeout) => {
                     let complete = self.round();
                     let interval = if complete { limits::KAFKA_METADATA_INTERVAL } else { RETRY_INTERVAL };
-                    next_round = Instant::now() + interval;
+                    self.next_round = Instant::now() + interval;
                 }
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn until_next_round(&self) -> Duration {
+        self.next_round.saturating_duration_since(Instant::now())
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Join { shard, shards, waker, notes } => {
+                if let Err(error) = self.join(shard, shards, waker, notes) {
+                    warn!(%error, "no Kafka consumer could be made");
+                    self.status.update(|status| status.error = Some(error.to_string()));
+                }
+                self.next_round = Instant::now();
+            }
+            Request::Read { shard, owned } => {
+                self.of_shard(shard, |seat| seat.answered(&owned));
+                self.next_round = Instant::now();
+            }
+            Request::Check { shard, positions } => {
+                self.of_shard(shard, |seat| seat.suspect(&positions));
+                self.next_round = Instant::now();
+            }
+            Request::LookUpEnd { shard, partition } => self.ends_asked.push((shard, partition)),
+            Request::Warm { shard } => {
+                self.of_shard(shard, Seat::said_warm);
+                self.tell_warmth();
+            }
+            Request::Retired(consumer) => drop(consumer),
+            Request::Statistics { shard, json } => {
+                let next_fetches = stall::next_fetches(&self.config, &json);
+                self.of_shard(shard, |seat| seat.next_fetches = next_fetches);
+            }
+            Request::Disconnected => {
+                self.next_round = self.next_round.min(Instant::now() + RETRY_INTERVAL);
+            }
+            // The thread ends with it.
+            Request::Stop => {}
         }
     }
 
@@ -157,8 +176,8 @@ impl Work {
     }
 
     fn join(&mut self, shard: usize, shards: usize, waker: Waker, notes: Sender<Note>) -> KafkaResult<()> {
-        if self.asker.is_none() {
-            self.asker = Some(self.client(None)?);
+        if self.cluster.is_none() {
+            self.cluster = Some(Cluster::new(self.client(None)?, self.config.clone(), self.warmup));
         }
         let consumer = self.consumer(shard, &waker)?;
         self.seats.push(Seat::new(shard, shards, consumer, notes, waker));
@@ -189,48 +208,32 @@ impl Work {
 
     /// Looks at the cluster and does what can be done. Whether that was all.
     fn round(&mut self) -> bool {
-        let Some(asker) = &self.asker else { return true };
-        // It has no records; its errors go to its context, and would pile up otherwise.
-        while asker.poll(Duration::ZERO).is_some() {}
-        let layout = match Layout::ask(asker, &self.config) {
-            Ok(layout) => layout,
-            Err(error) => {
-                self.note_error(&error);
-                self.status.update(|status| status.connected = false);
-                return false;
-            }
-        };
-        for (&topic, &count) in &layout.counts {
-            self.counts_at_start.entry(topic).or_insert(count);
+        let Some(cluster) = &mut self.cluster else { return true };
+        if let Err(error) = cluster.look() {
+            self.note_error(&error);
+            self.status.update(|status| status.connected = false);
+            return false;
         }
-        let mut trouble = layout.trouble.clone();
-        let cluster = Cluster {
-            asker,
-            config: &self.config,
-            warmup: self.warmup,
-            layout: &layout,
-            counts_at_start: &self.counts_at_start,
-        };
+        let mut trouble = cluster.layout.trouble.clone();
         let mut stalled = Vec::new();
         for (index, seat) in self.seats.iter_mut().enumerate() {
-            if let Err(error) = seat.advance(&cluster) {
+            if let Err(error) = seat.advance(cluster) {
                 warn!(%error, shard = seat.shard, "partitions cannot be read yet; trying again");
                 trouble.get_or_insert_with(|| error.to_string());
             }
-            if let Some(text) = seat.look_for_stalls(&cluster) {
+            if let Some(text) = seat.look_for_stalls(cluster) {
                 trouble.get_or_insert(text);
                 stalled.push(index);
             }
         }
+        let (complete, missing) = (all_complete(&self.seats, cluster), cluster.missing_topics());
         stalled.into_iter().for_each(|index| self.replace_consumer(index));
-        self.report(&layout, trouble)
+        self.report(complete, missing, trouble)
     }
 
-    /// Whether all is well.
-    fn report(&self, layout: &Layout, trouble: Option<String>) -> bool {
-        let complete = self.all_joined() && self.seats.iter().all(|seat| seat.is_complete(layout));
+    /// Tells what a round came to. Whether all is well.
+    fn report(&self, complete: bool, missing: Vec<String>, trouble: Option<String>) -> bool {
         let partitions = self.seats.iter().map(Seat::reading).sum();
-        let missing: Vec<_> = self.missing_topics(layout);
         let all_is_well = complete && missing.is_empty() && trouble.is_none();
         self.status.update(|status| {
             if !missing.is_empty() && status.topics_missing != missing {
@@ -249,22 +252,23 @@ impl Work {
         all_is_well
     }
 
+    /// One question for all that shards have asked since the last.
+    fn answer_ends(&mut self) {
+        let asked = std::mem::take(&mut self.ends_asked);
+        let partitions: BTreeSet<_> = asked.iter().map(|&(_, partition)| partition).collect();
+        let ends = self.cluster.as_ref().map(|cluster| cluster.ends_of(partitions)).unwrap_or_default();
+        for seat in &self.seats {
+            let of_seat = asked.iter().filter(|(shard, _)| *shard == seat.shard);
+            seat.answer_ends(
+                of_seat.map(|(_, partition)| (*partition, ends.get(partition).copied())).collect(),
+            );
+        }
+    }
+
     /// Like `assigned`, for good: partitions that appear later have no past that anyone could ask for.
     fn tell_warmth(&self) {
-        let all_are_warm = self.all_joined() && self.seats.iter().all(Seat::is_warm);
+        let all_are_warm = all_joined(&self.seats) && self.seats.iter().all(Seat::is_warm);
         self.status.update(|status| status.warm |= status.assigned && all_are_warm);
-    }
-
-    fn all_joined(&self) -> bool {
-        self.seats.first().is_some_and(|seat| self.seats.len() == seat.shards)
-    }
-
-    fn missing_topics(&self, layout: &Layout) -> Vec<String> {
-        let topics = self.config.topics.iter().enumerate();
-        topics
-            .filter(|(index, _)| layout.counts.get(index) == Some(&0))
-            .map(|(_, topic)| topic.name.clone())
-            .collect()
     }
 
     fn note_error(&self, error: &KafkaError) {
@@ -278,6 +282,15 @@ impl Work {
             });
         }
     }
+}
+
+fn all_joined(seats: &[Seat]) -> bool {
+    seats.first().is_some_and(|seat| seats.len() == seat.shards)
+}
+
+/// Whether every partition that the brokers have is being read.
+fn all_complete(seats: &[Seat], cluster: &Cluster) -> bool {
+    all_joined(seats) && seats.iter().all(|seat| seat.is_complete(&cluster.layout))
 }
 
 #[cfg(test)]

@@ -149,3 +149,39 @@ fn a_shard_learns_where_reading_and_where_delivery_begin_and_asks_for_the_first(
     let (_, mut cut) = consumer.positions().next().unwrap();
     assert_eq!(cut.next(), Some(Position { partition: 0, offset: 3 }));
 }
+
+#[test]
+fn each_question_for_an_end_is_answered_in_its_order() {
+    let mut rig = Rig::start(2);
+    rig.produce(1, numbers(0..7));
+    let at = |number| Partition { topic: 0, number };
+    // The last is no partition of the topic.
+    for number in [1, 0, 1, 5] {
+        rig.consumers[0].ask_end(at(number));
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 4 {
+        answers.push(rig.until("an end is told", |polled, _| match polled {
+            Polled::End(partition, end) => Some((*partition, *end)),
+            _ => None,
+        }));
+    }
+    assert_eq!(answers, [(at(1), Some(7)), (at(0), Some(0)), (at(1), Some(7)), (at(5), None)]);
+}
+
+#[test]
+fn a_question_for_an_end_that_no_broker_answers_says_that_nobody_can_tell() {
+    let mut rig = Rig::start(1);
+    let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    rig.cluster.request_errors(RDKafkaApiKey::ListOffsets, &[unknown; 20]);
+    let partition = Partition { topic: 0, number: 0 };
+    rig.consumers[0].ask_end(partition);
+    let end = |polled: &Polled| match polled {
+        Polled::End(of, end) => {
+            assert_eq!(*of, partition);
+            Some(*end)
+        }
+        _ => None,
+    };
+    assert_eq!(rig.until("there is an answer", |polled, _| end(polled)), None);
+}

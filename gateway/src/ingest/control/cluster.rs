@@ -1,6 +1,6 @@
 //! What the brokers say: which partitions there are, whether each can be asked, and which offsets they hold.
 //!
-//! Blocking calls, each no longer than `limits::KAFKA_CALL_TIMEOUT`; the control thread's. Keeps nothing.
+//! Blocking calls, each no longer than `limits::KAFKA_CALL_TIMEOUT`; the control thread's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::stall::Offsets;
 use crate::config::{Kafka, Start};
 use crate::ingest::consumer::{Began, NativeConsumer};
 use crate::ingest::partition::{Owned, Partition};
@@ -77,18 +78,48 @@ impl Layout {
     }
 }
 
-/// What a round knows, and whom it can ask.
-pub(super) struct Cluster<'a> {
-    pub(super) asker: &'a NativeConsumer,
-    pub(super) config: &'a Kafka,
+/// What is known of the brokers, and whom to ask.
+pub(super) struct Cluster {
+    /// Reads no partition.
+    asker: NativeConsumer,
+    pub(super) config: Kafka,
     /// What is younger is read though it is not delivered.
-    pub(super) warmup: Duration,
-    pub(super) layout: &'a Layout,
-    /// Partitions of each topic when the brokers first told.
-    pub(super) counts_at_start: &'a BTreeMap<usize, i32>,
+    warmup: Duration,
+    /// As the newest look saw it.
+    pub(super) layout: Layout,
+    /// Partitions of each topic when the brokers first told: KAFKA_START is for these.
+    counts_at_start: BTreeMap<usize, i32>,
 }
 
-impl Cluster<'_> {
+impl Cluster {
+    /// Nothing is known before the first look.
+    pub(super) fn new(asker: NativeConsumer, config: Kafka, warmup: Duration) -> Self {
+        Self { asker, config, warmup, layout: Layout::default(), counts_at_start: BTreeMap::new() }
+    }
+
+    /// Asks for the topics and their partitions.
+    ///
+    /// # Errors
+    /// No broker answered.
+    pub(super) fn look(&mut self) -> KafkaResult<()> {
+        // The asker has no records; its errors go to its context, and would pile up otherwise.
+        while self.asker.poll(Duration::ZERO).is_some() {}
+        self.layout = Layout::ask(&self.asker, &self.config)?;
+        for (&topic, &count) in &self.layout.counts {
+            self.counts_at_start.entry(topic).or_insert(count);
+        }
+        Ok(())
+    }
+
+    /// Configured topics that the brokers do not have.
+    pub(super) fn missing_topics(&self) -> Vec<String> {
+        let topics = self.config.topics.iter().enumerate();
+        topics
+            .filter(|(index, _)| self.layout.counts.get(index) == Some(&0))
+            .map(|(_, topic)| topic.name.clone())
+            .collect()
+    }
+
     /// Whether KAFKA_START is for this partition. Whatever appears later is read from its first record.
     pub(super) fn is_at_start(&self, partition: &Partition) -> bool {
         self.counts_at_start.get(&partition.topic).is_some_and(|&count| partition.number < count)
@@ -156,6 +187,14 @@ impl Cluster<'_> {
             Wanted::End => self.list_offsets(partitions, Offset::End)?,
         };
         found.into_iter().map(|offset| offset.ok_or(NO_OFFSET)).collect()
+    }
+
+    /// The ends of these partitions, where somebody can tell.
+    pub(super) fn ends_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
+        let partitions: Vec<_> =
+            partitions.into_iter().filter(|partition| self.can_tell_of(partition)).collect();
+        let ends = self.list_offsets(&partitions, Offset::End).unwrap_or_default();
+        partitions.into_iter().zip(ends).filter_map(|(partition, end)| Some((partition, end?))).collect()
     }
 
     /// One ListOffsets question per broker, for all partitions at once. `None` where there is no such offset.

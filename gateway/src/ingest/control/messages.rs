@@ -36,6 +36,13 @@ pub enum Request {
         /// The next offset that the shard expects of each partition it owns.
         positions: Vec<Owned>,
     },
+    /// Where does this partition end now? Some client asks for what is behind the shard's own position.
+    LookUpEnd {
+        /// Who asks.
+        shard: usize,
+        /// Which.
+        partition: Partition,
+    },
     /// The shard's history holds what was to be read before it is ready.
     Warm {
         /// Whose.
@@ -65,6 +72,8 @@ pub enum Note {
     Begin(Vec<Began>),
     /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.
     Stopped(Vec<Stopped>),
+    /// The ends that were asked for with [`Request::LookUpEnd`], in the order of the questions. `None`: nobody can tell now.
+    Ends(Vec<(Partition, Option<i64>)>),
 }
 
 /// A partition that is not being read, and where it may go on.

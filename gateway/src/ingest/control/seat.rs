@@ -111,15 +111,12 @@ impl Seat {
     }
 
     /// A sentence about partitions that stand still elsewhere than at their end.
-    pub(super) fn look_for_stalls(&mut self, cluster: &Cluster<'_>) -> Option<String> {
+    pub(super) fn look_for_stalls(&mut self, cluster: &Cluster) -> Option<String> {
         let next_fetches = self.next_fetches.take()?;
-        let is_read = |partition: &&Partition| {
-            self.partitions.get(partition) == Some(&Stage::Reading) && cluster.can_tell_of(partition)
-        };
-        let partitions: Vec<_> = next_fetches.keys().filter(is_read).copied().collect();
+        let is_read = |partition: &&Partition| self.partitions.get(partition) == Some(&Stage::Reading);
         // Without ends nothing is found to stand still: there is no telling now.
-        let ends = cluster.look_up(&partitions, Wanted::End).unwrap_or_default();
-        let stalled = self.stalls.observe(next_fetches, partitions.into_iter().zip(ends).collect());
+        let ends = cluster.ends_of(next_fetches.keys().filter(is_read).copied());
+        let stalled = self.stalls.observe(next_fetches, ends);
         let (partition, offset) = stalled.first_key_value()?;
         let name = &cluster.config.topics[partition.topic].name;
         let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
@@ -151,8 +148,15 @@ impl Seat {
         partitions.all(|partition| self.partitions.get(&partition) == Some(&Stage::Reading))
     }
 
+    /// What the shard asked for.
+    pub(super) fn answer_ends(&self, ends: Vec<(Partition, Option<i64>)>) {
+        if !ends.is_empty() {
+            self.tell(Note::Ends(ends));
+        }
+    }
+
     /// Does what can be done. What fails stays as it is and is tried with the next round; it does not keep the rest waiting.
-    pub(super) fn advance(&mut self, cluster: &Cluster<'_>) -> KafkaResult<()> {
+    pub(super) fn advance(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         let partitions = cluster.layout.of_shard(self.shard, self.shards);
         let is_new = |partition: &Partition| {
             !self.partitions.contains_key(partition) && cluster.can_tell_of(partition)
@@ -160,7 +164,7 @@ impl Seat {
         let (at_start, later) =
             partitions.filter(is_new).partition::<Vec<_>, _>(|partition| cluster.is_at_start(partition));
         let results = [
-            self.read_due(cluster.config),
+            self.read_due(&cluster.config),
             cluster.look_up_start(&at_start).map(|began| self.begin(began)),
             cluster.look_up_first(&later).map(|began| self.begin(began)),
             self.check_suspects(cluster),
@@ -195,7 +199,7 @@ impl Seat {
 
     /// Compares positions with what the brokers hold, and has all of these partitions started again: which of them
     /// librdkafka has given up it does not say.
-    fn check_suspects(&mut self, cluster: &Cluster<'_>) -> KafkaResult<()> {
+    fn check_suspects(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         let suspects = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
             Stage::Suspect(next) => Some(Owned { partition, next }),
             _ => None,
@@ -209,7 +213,7 @@ impl Seat {
         let firsts = cluster.look_up(&partitions, Wanted::First)?;
         let ends = cluster.look_up(&partitions, Wanted::End)?;
         // From here until the shard's answer nothing of them arrives: what was fetched is thrown away, and fetched again.
-        self.consumer.incremental_unassign(&without_offsets(cluster.config, &partitions))?;
+        self.consumer.incremental_unassign(&without_offsets(&cluster.config, &partitions))?;
         self.partitions.extend(partitions.into_iter().map(|partition| (partition, Stage::Told)));
         let stopped =
             suspects.into_iter().zip(firsts.into_iter().zip(ends)).map(|(owned, (first, end))| Stopped {
