@@ -100,8 +100,9 @@ impl Scan {
         if let Some(slot) = self.awaited(&waiting) {
             let position = self.position;
             let cursor = self.cursor(slot);
-            let until = waiting.until.max(cursor.waiting.until);
-            cursor.waiting = Waiting { until, ..waiting };
+            // What it stood for so far ended at the `until` of before.
+            cursor.stop_at_until(position);
+            cursor.waiting = waiting;
             cursor.answered_at = None;
             cursor.go_on(position);
             self.look_at(slot, now);
@@ -133,14 +134,19 @@ impl Scan {
         Ok(())
     }
 
-    /// A cursor that was answered and goes on exactly here. Any of the kind will do: what it gathered is what is wanted.
+    /// A cursor that was answered and goes on exactly here. It need not be the same: what was gathered is what is wanted, if
+    /// nothing of it is at or above the `until` of this one, which only ever rises.
     fn awaited(&self, waiting: &Waiting) -> Option<usize> {
+        let Waiting { pull, until, .. } = waiting;
         let is_it = |cursor: &Cursor| {
             cursor.answered_at.is_some()
-                && cursor.waiting.pull.from == waiting.pull.from
-                && cursor.waiting.pull.pattern == waiting.pull.pattern
+                && cursor.waiting.pull.from == pull.from
+                && cursor.waiting.until <= *until
+                && cursor.waiting.pull.pattern == pull.pattern
         };
-        self.slots.iter().position(|slot| slot.as_ref().is_some_and(is_it))
+        let slots = self.slots.iter().enumerate().filter_map(|(slot, cursor)| Some((slot, cursor.as_ref()?)));
+        let awaited = slots.filter(|(_, cursor)| is_it(cursor));
+        awaited.max_by_key(|(_, cursor)| cursor.waiting.until).map(|(slot, _)| slot)
     }
 
     /// The next record; `frame` is called if somebody wants it.
@@ -192,9 +198,7 @@ impl Scan {
         for slot in 0..self.slots.len() {
             let position = self.position;
             let Some(cursor) = &mut self.slots[slot] else { continue };
-            if position >= cursor.waiting.until {
-                cursor.stopped_at.get_or_insert(cursor.waiting.until);
-            }
+            cursor.stop_at_until(position);
             if cursor.answered_at.is_some_and(|at| now >= at + limits::REPLAY_REJOIN) {
                 self.remove(slot);
             } else {
@@ -315,6 +319,13 @@ impl Cursor {
         self.bytes += frame.bytes.len();
         self.frames.push_back(frame);
         self.begun_at.get_or_insert(now);
+    }
+
+    /// Has all that it wants.
+    fn stop_at_until(&mut self, position: i64) {
+        if position >= self.waiting.until {
+            self.stopped_at.get_or_insert(self.waiting.until);
+        }
     }
 
     /// Takes records again, if it was not left behind meanwhile and has room.

@@ -49,6 +49,7 @@ fn feed(scan: &mut Scan, line: &Line, now: Instant) -> bool {
 struct Homes {
     log: Vec<Line>,
     low: i64,
+    high: i64,
     cursors: BTreeMap<u32, Home>,
     delay_ms_max: u32,
 }
@@ -93,6 +94,10 @@ impl Homes {
         assert!(bytes <= limits::CHUNK_BYTES || frames.len() == 1);
         home.from = *next;
         home.pulls_at = Some(now + random.u32(0..=self.delay_ms_max) * MILLISECOND);
+        if random.u8(..4) == 0 {
+            // History moves on meanwhile.
+            home.until = (home.until + random.i64(0..30)).min(self.high);
+        }
         if home.from == home.until {
             self.cursors.remove(&answer.ticket.cursor);
         }
@@ -117,7 +122,7 @@ fn random_log(random: &mut fastrand::Rng, low: i64) -> Vec<Line> {
 }
 
 /// Serves everybody, pass after pass; how many records were read, and how many passes there were.
-fn serve(homes: &mut Homes, high: i64, ends_at_random: bool, random: &mut fastrand::Rng) -> (u64, u32) {
+fn serve(homes: &mut Homes, ends_at_random: bool, random: &mut fastrand::Rng) -> (u64, u32) {
     let mut now = Instant::now();
     let mut left: Vec<Waiting> = Vec::new();
     let (mut records, mut passes) = (0, 0);
@@ -138,7 +143,7 @@ fn serve(homes: &mut Homes, high: i64, ends_at_random: bool, random: &mut fastra
             scan.take_answers().iter().for_each(|answer| homes.take(answer, now, random));
             match scan.go(now) {
                 Go::Read if ends_at_random && random.u8(..100) == 0 => break,
-                Go::Read => read_some(&mut scan, &homes.log, high, now, random),
+                Go::Read => read_some(&mut scan, &homes.log, homes.high, now, random),
                 // Until a pull comes, as the replay thread does.
                 Go::Pause(until) => {
                     let next = homes.cursors.values().filter_map(|home| home.pulls_at).min();
@@ -186,9 +191,9 @@ fn every_cursor_gets_its_records_once_and_in_order_or_is_told_what_is_lost() {
         let count = random.u32(1..30);
         let cursors = (0..count).map(|id| (id, cursor(&mut random))).collect();
         let delay_ms_max = [1, 40, 400][random.usize(..3)];
-        let mut homes = Homes { log, low, cursors, delay_ms_max };
+        let mut homes = Homes { log, low, high, cursors, delay_ms_max };
         let ends_at_random = random.bool();
-        serve(&mut homes, high, ends_at_random, &mut random);
+        serve(&mut homes, ends_at_random, &mut random);
     }
 }
 
@@ -205,8 +210,8 @@ fn a_thousand_cursors_that_pull_soon_are_served_by_one_pass() {
         Home { pattern, from: 0, until: 2000, pulls_at: Some(now) }
     };
     let cursors = (0..1000).map(|id| (id, home(id))).collect();
-    let mut homes = Homes { log, low: 0, cursors, delay_ms_max: 20 };
-    assert_eq!(serve(&mut homes, 2000, false, &mut random), (2000, 1));
+    let mut homes = Homes { log, low: 0, high: 2000, cursors, delay_ms_max: 20 };
+    assert_eq!(serve(&mut homes, false, &mut random), (2000, 1));
 }
 
 /// A scan with these cursors, from 0 to 1000 each.
