@@ -92,6 +92,10 @@ pub const LAST_VALUE_BYTES: usize = KIB;
 
 /// Between two looks at the cluster's topics and partitions: how soon a new partition is read.
 pub const KAFKA_METADATA_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks at the ends of partitions with WS_MAX_LAG: how exact it is.
+pub const LAG_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Ends of one partition that are remembered to tell how long its oldest undelivered record waits: a minute's looks.
+pub const LAG_ENDS_MAX: usize = 64;
 /// One blocking call to the brokers (metadata, watermarks); after it the call counts as failed and is tried again.
 pub const KAFKA_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two log lines about skipped records, so that a poisoned topic cannot fill a disk.
@@ -235,6 +239,12 @@ const _: () = assert!(
 const _: () = assert!(
     REPLAY_SILENCE_MAX.as_secs() + KAFKA_CALL_TIMEOUT.as_secs() < REPLAY_PATIENCE.as_secs(),
     "more than one try before records count as lost"
+);
+const _: () =
+    assert!(LAG_LOOK_INTERVAL.as_secs() < LAG_MAX_LEAST.as_secs(), "a lag is seen before it is over");
+const _: () = assert!(
+    LAG_LOOK_INTERVAL.as_secs() < KAFKA_METADATA_INTERVAL.as_secs(),
+    "a watched lag is looked at more often than the rest"
 );
 const _: () = assert!(OUTBOX_BYTES_MAX < u32::MAX as usize, "an outbox counts its bytes in 32 bits");
 const _: () = assert!(HANDSHAKES_PER_TURN < COMPLETIONS_PER_TURN, "handshakes arrive as completions");

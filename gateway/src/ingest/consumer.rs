@@ -158,6 +158,11 @@ impl Consumer {
     fn read_notes(&mut self) {
         while let Ok(note) = self.notes.try_recv() {
             let owned = match note {
+                Note::Positions => {
+                    let positions = self.owned();
+                    let _ = self.requests.send(Request::Positions { shard: self.shard, positions });
+                    continue;
+                }
                 Note::Ends(ends) => {
                     self.news.extend(ends.into_iter().map(|(partition, end)| Polled::End(partition, end)));
                     continue;
@@ -187,14 +192,11 @@ impl Consumer {
         let Some((to, reason)) = lost(next, stopped) else {
             return Owned { partition: stopped.partition, next };
         };
-        warn!(
-            topic = topic.name,
-            partition = number,
-            from = next,
-            to,
-            ?reason,
-            "records are lost: the brokers do not hold the position"
-        );
+        let why = match reason {
+            GapReason::Lag => "they waited longer than WS_MAX_LAG",
+            _ => "the brokers do not hold the position",
+        };
+        warn!(topic = topic.name, partition = number, from = next, to, ?reason, "records are lost: {why}");
         let Stopped { partition, first, .. } = *stopped;
         self.news.push_back(Polled::Moved(Moved { partition, from: next, to, reason, next: first }));
         Owned { partition: stopped.partition, next: stopped.first }
@@ -362,6 +364,12 @@ mod tests {
     #[test]
     fn a_position_below_the_log_is_a_retention_gap_up_to_its_first_record() {
         assert_eq!(lost(3, &stopped(5, GapReason::Retention)), Some((4, GapReason::Retention)));
+    }
+
+    #[test]
+    fn a_lagging_partition_loses_what_is_between_its_position_and_the_end() {
+        assert_eq!(lost(3, &stopped(9, GapReason::Lag)), Some((8, GapReason::Lag)));
+        assert_eq!(lost(9, &stopped(9, GapReason::Lag)), None, "it caught up meanwhile");
     }
 
     #[test]

@@ -16,6 +16,9 @@
 mod client;
 mod cluster;
 mod context;
+mod lag;
+#[cfg(test)]
+mod lag_tests;
 mod messages;
 #[cfg(test)]
 mod rig;
@@ -72,6 +75,7 @@ impl Control {
             seats: Vec::new(),
             ends_asked: Vec::new(),
             next_round: Instant::now(),
+            next_look: Instant::now(),
         };
         let thread =
             std::thread::Builder::new().name("kafka-control".into()).spawn(move || work.run(&inbox))?;
@@ -108,6 +112,8 @@ struct Work {
     /// Questions of shards that wait for the inbox to be empty: one call answers them all.
     ends_asked: Vec<(usize, Partition)>,
     next_round: Instant,
+    /// When it is next looked how late the reading is.
+    next_look: Instant,
 }
 
 /// How soon a round that left something to do is repeated.
@@ -116,22 +122,34 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 impl Work {
     fn run(mut self, inbox: &Receiver<Request>) {
         loop {
-            let patience = if self.ends_asked.is_empty() { self.until_next_round() } else { Duration::ZERO };
+            let patience = if self.ends_asked.is_empty() { self.until_due() } else { Duration::ZERO };
             match inbox.recv_timeout(patience) {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(request) => self.take(request),
                 Err(RecvTimeoutError::Timeout) if !self.ends_asked.is_empty() => self.answer_ends(),
-                Err(RecvTimeoutError::Timeout) => {
-                    let complete = self.round();
-                    let interval = if complete { limits::KAFKA_METADATA_INTERVAL } else { RETRY_INTERVAL };
-                    self.next_round = Instant::now() + interval;
-                }
+                Err(RecvTimeoutError::Timeout) => self.do_what_is_due(),
             }
         }
     }
 
-    fn until_next_round(&self) -> Duration {
-        self.next_round.saturating_duration_since(Instant::now())
+    fn until_due(&self) -> Duration {
+        self.next_round.min(self.next_look).saturating_duration_since(Instant::now())
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_round {
+            let complete = self.round();
+            let interval = if complete { limits::KAFKA_METADATA_INTERVAL } else { RETRY_INTERVAL };
+            self.next_round = Instant::now() + interval;
+        }
+        if now >= self.next_look {
+            let answered = self.look_for_lag();
+            // A broker that does not answer costs a call's whole timeout.
+            let interval =
+                if answered { client::look_interval(&self.config) } else { limits::KAFKA_METADATA_INTERVAL };
+            self.next_look = Instant::now() + interval;
+        }
     }
 
     fn take(&mut self, request: Request) {
@@ -151,6 +169,10 @@ impl Work {
                 self.of_shard(shard, |seat| seat.suspect(&positions));
                 self.next_round = Instant::now();
             }
+            Request::Positions { shard, positions } => {
+                self.of_shard(shard, |seat| seat.saw_positions(&positions));
+                self.skip_lagging(shard);
+            }
             Request::LookUpEnd { shard, partition } => self.ends_asked.push((shard, partition)),
             Request::Warm { shard } => {
                 self.of_shard(shard, Seat::said_warm);
@@ -158,8 +180,9 @@ impl Work {
             }
             Request::Retired(consumer) => drop(consumer),
             Request::Statistics { shard, json } => {
-                let next_fetches = stall::next_fetches(&self.config, &json);
-                self.of_shard(shard, |seat| seat.next_fetches = next_fetches);
+                if let Some(next_fetches) = stall::next_fetches(&self.config, &json) {
+                    self.of_shard(shard, |seat| seat.saw_next_fetches(next_fetches, Instant::now()));
+                }
             }
             Request::Disconnected => {
                 self.next_round = self.next_round.min(Instant::now() + RETRY_INTERVAL);
@@ -263,6 +286,39 @@ impl Work {
                 of_seat.map(|(_, partition)| (*partition, ends.get(partition).copied())).collect(),
             );
         }
+    }
+
+    /// Looks up the ends of all partitions that are read, with one question. Whether it was answered.
+    fn look_for_lag(&mut self) -> bool {
+        // What is read before that is nobody's yet.
+        let (Some(cluster), true) = (&self.cluster, self.status.read().warm) else { return true };
+        let partitions: Vec<_> = self.seats.iter().flat_map(Seat::read_partitions).collect();
+        let asked = !partitions.is_empty();
+        let ends = cluster.ends_of(partitions);
+        let answered = !asked || !ends.is_empty();
+        let now = Instant::now();
+        if answered {
+            self.seats.iter_mut().for_each(|seat| seat.saw_ends(&ends, now));
+        }
+        self.tell_lag(now);
+        answered
+    }
+
+    /// After a shard has told its positions.
+    fn skip_lagging(&mut self, shard: usize) {
+        let now = Instant::now();
+        if let Some(lag_max) = self.config.lag_max {
+            let seat = self.seats.iter_mut().find(|seat| seat.shard == shard);
+            if let Some(Err(error)) = seat.map(|seat| seat.skip_lagging(&self.config, lag_max, now)) {
+                warn!(%error, shard, "late partitions cannot be stopped yet; trying again");
+            }
+        }
+        self.tell_lag(now);
+    }
+
+    fn tell_lag(&self, now: Instant) {
+        let lag = self.seats.iter().map(|seat| seat.lag(now)).max().unwrap_or_default();
+        self.status.update(|status| status.lag_s = lag.as_secs_f64());
     }
 
     /// Like `assigned`, for good: partitions that appear later have no past that anyone could ask for.

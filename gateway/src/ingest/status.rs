@@ -17,6 +17,9 @@ pub struct Status {
     pub warm: bool,
     /// The brokers answered the newest question.
     pub connected: bool,
+    /// How long the oldest undelivered record of any partition has waited, by our clock, since it was first seen to be there;
+    /// looked at every second with WS_MAX_LAG, every ten seconds without.
+    pub lag_s: f64,
     /// The newest error, in librdkafka's words; `None` while all is well.
     pub error: Option<String>,
 }

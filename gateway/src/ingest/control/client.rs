@@ -1,5 +1,7 @@
 //! How librdkafka is configured: for what is new, and for what is read again.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
@@ -49,8 +51,8 @@ fn base_config(config: &Kafka) -> ClientConfig {
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.nagle.disable", "true")
-        // For the watch over partitions that are no longer fetched, see `stall`.
-        .set("statistics.interval.ms", limits::KAFKA_METADATA_INTERVAL.as_millis().to_string())
+        // For the watches over partitions that are no longer fetched (`stall`), or late (`lag`).
+        .set("statistics.interval.ms", look_interval(config).as_millis().to_string())
         // Memory: what may wait in librdkafka, and in one answer. A larger record still comes through (KIP-74).
         .set("queued.min.messages", "10000")
         .set("queued.max.messages.kbytes", "4096")
@@ -73,6 +75,11 @@ fn with_properties(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
         client.set(&property.name, &property.value);
     }
     client
+}
+
+/// How often is looked how far the reading has come.
+pub(super) fn look_interval(config: &Kafka) -> Duration {
+    if config.lag_max.is_some() { limits::LAG_LOOK_INTERVAL } else { limits::KAFKA_METADATA_INTERVAL }
 }
 
 /// A consumer that never polls, for checking that librdkafka takes the configuration.

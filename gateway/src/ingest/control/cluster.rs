@@ -104,11 +104,15 @@ impl Cluster {
     pub(super) fn look(&mut self) -> KafkaResult<()> {
         // The asker has no records; its errors go to its context, and would pile up otherwise.
         while self.asker.poll(Duration::ZERO).is_some() {}
-        self.layout = Layout::ask(&self.asker, &self.config)?;
+        self.saw(Layout::ask(&self.asker, &self.config)?);
+        Ok(())
+    }
+
+    fn saw(&mut self, layout: Layout) {
+        self.layout = layout;
         for (&topic, &count) in &self.layout.counts {
             self.counts_at_start.entry(topic).or_insert(count);
         }
-        Ok(())
     }
 
     /// Configured topics that the brokers do not have.
@@ -255,7 +259,33 @@ pub(super) fn without_offsets(config: &Kafka, partitions: &[Partition]) -> Topic
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use super::super::client::client_config;
+    use super::super::context::Context;
+    use super::super::rig::kafka;
     use super::*;
+
+    #[test]
+    fn partitions_added_later_have_one_owner_each_and_are_read_from_their_first_record() {
+        let config = kafka("127.0.0.1:1");
+        let context = Context::new(None, Arc::default(), channel().0, Arc::default());
+        let asker = client_config(&config).create_with_context(context).expect("a client");
+        let mut cluster = Cluster::new(asker, config, Duration::ZERO);
+        let see = |cluster: &mut Cluster, count| {
+            cluster.saw(Layout { counts: BTreeMap::from([(0, count)]), ..Layout::default() });
+            (0..3).map(|shard| cluster.layout.of_shard(shard, 3).collect()).collect::<Vec<Vec<_>>>()
+        };
+        let at = |numbers: &[i32]| -> Vec<_> {
+            numbers.iter().map(|&number| Partition { topic: 0, number }).collect()
+        };
+        assert_eq!(see(&mut cluster, 4), [at(&[0, 3]), at(&[1]), at(&[2])]);
+        assert_eq!(see(&mut cluster, 8), [at(&[0, 3, 6]), at(&[1, 4, 7]), at(&[2, 5])]);
+        for number in 0..8 {
+            assert_eq!(cluster.is_at_start(&Partition { topic: 0, number }), number < 4, "{number}");
+        }
+    }
 
     #[test]
     fn what_is_read_since_a_time_begins_no_later_than_at_the_end_that_was_there_before() {

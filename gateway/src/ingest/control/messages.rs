@@ -36,6 +36,13 @@ pub enum Request {
         /// The next offset that the shard expects of each partition it owns.
         positions: Vec<Owned>,
     },
+    /// The answer to [`Note::Positions`].
+    Positions {
+        /// Whose.
+        shard: usize,
+        /// The next offset that the shard expects of each partition it owns.
+        positions: Vec<Owned>,
+    },
     /// Where does this partition end now? Some client asks for what is behind the shard's own position.
     LookUpEnd {
         /// Who asks.
@@ -72,6 +79,8 @@ pub enum Note {
     Begin(Vec<Began>),
     /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.
     Stopped(Vec<Stopped>),
+    /// To be answered with [`Request::Positions`].
+    Positions,
     /// The ends that were asked for with [`Request::LookUpEnd`], in the order of the questions. `None`: nobody can tell now.
     Ends(Vec<(Partition, Option<i64>)>),
 }
@@ -84,6 +93,6 @@ pub struct Stopped {
     /// The first offset that can be read.
     pub first: i64,
     /// Why what is before it will not come: `Retention`, the brokers do not hold it any more; `Reset`, the topic was made anew
-    /// and offsets began again.
+    /// and offsets began again; `Lag`, they waited too long.
     pub reason: GapReason,
 }

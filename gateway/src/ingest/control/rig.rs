@@ -22,7 +22,7 @@ pub(super) const WARMUP: Duration = Duration::from_secs(60);
 
 pub(super) struct Rig {
     pub(super) cluster: MockCluster<'static, DefaultProducerContext>,
-    pub(super) producer: BaseProducer,
+    producer: BaseProducer,
     /// By shard.
     pub(super) consumers: Vec<Consumer>,
     pub(super) status: Arc<SharedStatus>,
@@ -85,9 +85,19 @@ impl Rig {
 
     pub(super) fn produce_to(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = String>) {
         for value in values {
-            let record = BaseRecord::to(topic).partition(partition).key("BTC").payload(&value);
-            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+            self.send(topic, partition, &value);
         }
+        self.flush();
+    }
+
+    /// Hands a record to the producer.
+    pub(super) fn send(&self, topic: &str, partition: i32, value: &str) {
+        let record = BaseRecord::to(topic).partition(partition).key("BTC").payload(value);
+        self.producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+
+    /// Waits until the broker has all that was sent.
+    pub(super) fn flush(&self) {
         self.producer.flush(PATIENCE).unwrap();
     }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use protocol::GapReason;
 use rdkafka::consumer::Consumer as _;
@@ -15,11 +16,13 @@ use tracing::{info, warn};
 use wire::Waker;
 
 use super::cluster::{Cluster, Layout, Wanted, with_offsets, without_offsets};
+use super::lag::LagWatch;
 use super::stall::{Offsets, StallWatch};
 use super::{Note, Stopped};
 use crate::config::Kafka;
 use crate::ingest::consumer::{Began, NativeConsumer};
 use crate::ingest::partition::{Owned, Partition};
+use crate::limits;
 
 /// See the module.
 pub(super) struct Seat {
@@ -33,9 +36,14 @@ pub(super) struct Seat {
     has_past: bool,
     /// What the shard says of that.
     said_warm: bool,
-    /// The newest statistics, until a round has looked at them.
-    pub(super) next_fetches: Option<Offsets>,
+    /// Of the statistics, until a round has looked for stalls with it.
+    next_fetches: Option<Offsets>,
+    /// When statistics are next taken for that.
+    stalls_at: Instant,
     stalls: StallWatch,
+    lags: LagWatch,
+    /// The shard was asked for its positions and did not answer yet.
+    positions_asked: bool,
 }
 
 /// How far the reading of a partition has come.
@@ -50,6 +58,9 @@ enum Stage {
     /// librdkafka reads it, or has given it up; this was the shard's next offset.
     Suspect(i64),
 }
+
+/// Between two looks for stalls: a little less than between two statistics, that each of them is taken.
+const STALL_INTERVAL: Duration = limits::KAFKA_METADATA_INTERVAL.saturating_sub(limits::LAG_LOOK_INTERVAL);
 
 impl Seat {
     /// A shard that has its consumer and no partition yet.
@@ -70,7 +81,10 @@ impl Seat {
             has_past: false,
             said_warm: false,
             next_fetches: None,
+            stalls_at: Instant::now(),
             stalls: StallWatch::default(),
+            lags: LagWatch::default(),
+            positions_asked: false,
         };
         seat.tell(Note::Consumer(Arc::clone(&seat.consumer)));
         seat
@@ -110,6 +124,53 @@ impl Seat {
         }
     }
 
+    /// Where the next fetches begin, by librdkafka's statistics.
+    pub(super) fn saw_next_fetches(&mut self, next_fetches: Offsets, now: Instant) {
+        self.lags.fetched(&next_fetches);
+        if now >= self.stalls_at {
+            self.stalls_at = now + STALL_INTERVAL;
+            self.next_fetches = Some(next_fetches);
+        }
+    }
+
+    /// Partitions that are being read.
+    pub(super) fn read_partitions(&self) -> impl Iterator<Item = Partition> {
+        self.partitions.iter().filter(|(_, stage)| **stage == Stage::Reading).map(|(&partition, _)| partition)
+    }
+
+    /// Ends as they are now. The shard is asked how far it has come: after the ends, so that what it delivered meanwhile is no
+    /// lag.
+    pub(super) fn saw_ends(&mut self, ends: &Offsets, now: Instant) {
+        self.lags.saw_ends(ends, now);
+        if !std::mem::replace(&mut self.positions_asked, true) {
+            self.tell(Note::Positions);
+        }
+    }
+
+    /// The shard has answered with its next offsets.
+    pub(super) fn saw_positions(&mut self, positions: &[Owned]) {
+        self.positions_asked = false;
+        for Owned { partition, next } in positions {
+            if self.partitions.get(partition) == Some(&Stage::Reading) {
+                self.lags.delivered(*partition, *next);
+            }
+        }
+    }
+
+    /// The greatest lag of the shard's partitions.
+    pub(super) fn lag(&self, now: Instant) -> Duration {
+        self.lags.greatest(now)
+    }
+
+    /// Has partitions that lag longer than `bound` go on at their newest end.
+    pub(super) fn skip_lagging(&mut self, config: &Kafka, bound: Duration, now: Instant) -> KafkaResult<()> {
+        let mut ends = self.lags.beyond(bound, now);
+        ends.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
+        let stopped =
+            ends.into_iter().map(|(partition, first)| Stopped { partition, first, reason: GapReason::Lag });
+        self.stop(config, stopped.collect())
+    }
+
     /// A sentence about partitions that stand still elsewhere than at their end.
     pub(super) fn look_for_stalls(&mut self, cluster: &Cluster) -> Option<String> {
         let next_fetches = self.next_fetches.take()?;
@@ -128,6 +189,7 @@ impl Seat {
     pub(super) fn replace_consumer(&mut self, consumer: Arc<NativeConsumer>) {
         self.next_fetches = None;
         self.stalls = StallWatch::default();
+        self.lags = LagWatch::default();
         self.consumer = consumer;
         self.partitions.values_mut().for_each(|stage| *stage = Stage::Told);
         self.tell(Note::Consumer(Arc::clone(&self.consumer)));
@@ -137,9 +199,9 @@ impl Seat {
         &self.waker
     }
 
-    /// Partitions that are being read.
+    /// How many partitions are being read.
     pub(super) fn reading(&self) -> usize {
-        self.partitions.values().filter(|&&stage| stage == Stage::Reading).count()
+        self.read_partitions().count()
     }
 
     /// Whether every partition that the brokers have for this shard is being read.
@@ -212,9 +274,6 @@ impl Seat {
         let partitions: Vec<_> = suspects.iter().map(|owned| owned.partition).collect();
         let firsts = cluster.look_up(&partitions, Wanted::First)?;
         let ends = cluster.look_up(&partitions, Wanted::End)?;
-        // From here until the shard's answer nothing of them arrives: what was fetched is thrown away, and fetched again.
-        self.consumer.incremental_unassign(&without_offsets(&cluster.config, &partitions))?;
-        self.partitions.extend(partitions.into_iter().map(|partition| (partition, Stage::Told)));
         let stopped =
             suspects.into_iter().zip(firsts.into_iter().zip(ends)).map(|(owned, (first, end))| Stopped {
                 partition: owned.partition,
@@ -222,7 +281,22 @@ impl Seat {
                 // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
                 reason: if owned.next > end { GapReason::Reset } else { GapReason::Retention },
             });
-        self.tell(Note::Stopped(stopped.collect()));
+        self.stop(&cluster.config, stopped.collect())
+    }
+
+    /// Stops reading partitions, and tells the shard where each may go on.
+    fn stop(&mut self, config: &Kafka, stopped: Vec<Stopped>) -> KafkaResult<()> {
+        if stopped.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<_> = stopped.iter().map(|stopped| stopped.partition).collect();
+        // From here until the shard's answer nothing of them arrives: what was fetched is thrown away, and fetched again.
+        self.consumer.incremental_unassign(&without_offsets(config, &partitions))?;
+        for partition in partitions {
+            self.partitions.insert(partition, Stage::Told);
+            self.lags.forget(partition);
+        }
+        self.tell(Note::Stopped(stopped));
         Ok(())
     }
 }
