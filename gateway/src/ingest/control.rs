@@ -23,6 +23,8 @@ mod messages;
 #[cfg(test)]
 mod rig;
 mod seat;
+#[cfg(test)]
+mod shards_tests;
 mod stall;
 
 use std::collections::BTreeSet;
