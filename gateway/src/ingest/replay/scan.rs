@@ -35,6 +35,7 @@ pub(super) struct Scan {
     /// Scratch: the slots that want a record.
     wanting: Vec<usize>,
     answers: Vec<Answer>,
+    wants_a_look: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +80,7 @@ impl Scan {
             channels: Channels::default(),
             wanting: Vec::new(),
             answers: Vec::new(),
+            wants_a_look: false,
         }
     }
 
@@ -168,11 +170,13 @@ impl Scan {
         }
         let frame = Arc::new(frame());
         let wanting = std::mem::take(&mut self.wanting);
+        let mut is_any_full = false;
         for &slot in &wanting {
             let position = self.position;
             let cursor = self.cursor(slot);
             cursor.push(Arc::clone(&frame), now);
             if cursor.is_full() {
+                is_any_full = true;
                 match cursor.answered_at {
                     Some(_) => cursor.stopped_at = Some(position),
                     None => self.answer(slot, now),
@@ -180,6 +184,7 @@ impl Scan {
             }
         }
         self.wanting = wanting;
+        self.wants_a_look |= is_any_full;
     }
 
     /// A record for nobody.
@@ -195,6 +200,7 @@ impl Scan {
 
     /// Completes the chunks that are due, and lets those go that did not come again.
     pub(super) fn look(&mut self, now: Instant) {
+        self.wants_a_look = false;
         for slot in 0..self.slots.len() {
             let position = self.position;
             let Some(cursor) = &mut self.slots[slot] else { continue };
@@ -245,9 +251,9 @@ impl Scan {
         std::mem::take(&mut self.answers)
     }
 
-    /// Whether there is something to be sent.
-    pub(super) fn has_answers(&self) -> bool {
-        !self.answers.is_empty()
+    /// Whether a record just read changed what is to be done: there is an answer, or a cursor is full.
+    pub(super) fn wants_a_look(&self) -> bool {
+        self.wants_a_look
     }
 
     /// What is to be done now.

@@ -163,7 +163,7 @@ fn read_some(scan: &mut Scan, log: &[Line], high: i64, now: Instant, random: &mu
     let first = log.partition_point(|line| line.offset < scan.position());
     for line in log[first..].iter().take(random.usize(1..60)) {
         feed(scan, line, now);
-        if scan.has_answers() {
+        if scan.wants_a_look() {
             return;
         }
     }
@@ -198,7 +198,7 @@ fn every_cursor_gets_its_records_once_and_in_order_or_is_told_what_is_lost() {
 }
 
 #[test]
-fn a_thousand_cursors_that_pull_soon_are_served_by_one_pass() {
+fn cursors_that_pull_soon_are_served_by_one_pass_however_many() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -209,9 +209,12 @@ fn a_thousand_cursors_that_pull_soon_are_served_by_one_pass() {
         let pattern = PATTERNS[id as usize % PATTERNS.len()];
         Home { pattern, from: 0, until: 2000, pulls_at: Some(now) }
     };
-    let cursors = (0..1000).map(|id| (id, home(id))).collect();
-    let mut homes = Homes { log, low: 0, high: 2000, cursors, delay_ms_max: 20 };
-    assert_eq!(serve(&mut homes, false, &mut random), (2000, 1));
+    for count in [1000, 1] {
+        let cursors = (0..count).map(|id| (id, home(id))).collect();
+        let log = log.clone();
+        let mut homes = Homes { log, low: 0, high: 2000, cursors, delay_ms_max: 20 };
+        assert_eq!(serve(&mut homes, false, &mut random), (2000, 1), "{count} cursors");
+    }
 }
 
 /// A scan with these cursors, from 0 to 1000 each.

@@ -158,7 +158,11 @@ impl Worker {
             match pass.scan.go(now) {
                 Go::Read => {
                     if self.read_some(reader, pass, now)? && self.has_ended(reader, pass)? {
-                        return Ok(());
+                        // Those that want more than there was see what the log holds in the next pass.
+                        pass.scan.look(now);
+                        if pass.scan.go(now) == Go::Read {
+                            return Ok(());
+                        }
                     }
                 }
                 Go::Pause(until) => {
@@ -193,7 +197,7 @@ impl Worker {
                 Read::Record(fetched) => {
                     self.hand_out(&fetched, pass, now);
                     pass.silent_since = now;
-                    if pass.scan.has_answers() {
+                    if pass.scan.wants_a_look() {
                         break;
                     }
                     continue;
