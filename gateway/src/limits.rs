@@ -81,6 +81,30 @@ pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a shard copies its counters for /metrics and /health.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Shards of a process: a set of them is one word.
+pub const SHARDS_MAX: usize = 64;
+/// News that wait in a queue of the mesh. A peer takes a quarter of it in a turn.
+pub const MESH_NEWS: usize = 1024;
+/// Requests that wait in a queue of the mesh.
+pub const MESH_REQUESTS: usize = 1024;
+/// Requests without room at which a shard stops to read clients: as many again can come of what one of them has sent.
+pub const MESH_BACKLOG: usize = 4096;
+/// How long a shard sleeps at most while a queue of the mesh is full: nobody tells it when there is room.
+pub const MESH_FULL_NAP: Duration = Duration::from_millis(1);
+/// News of the peers taken in a turn.
+pub const NEWS_PER_TURN: usize = 256;
+/// Requests of the peers answered in a turn.
+pub const REQUESTS_PER_TURN: usize = 256;
+/// Pulls answered, and pulls made, in a turn: one looks at up to `FRAMES_PER_PULL` frames, some 40 us.
+pub const PULLS_PER_TURN: usize = 16;
+/// How long a session that resumes waits when it has no room, or its owner nothing yet.
+pub const PULL_PAUSE: Duration = Duration::from_millis(5);
+/// Answers that one client may wait for: a client that pipelines more than that does not read them.
+pub const ANSWERS_PENDING: usize = 1024;
+/// How often a shard that starts looks whether its partitions have begun.
+pub const READY_INTERVAL: Duration = Duration::from_millis(20);
+/// A history that gets no record for this long while it is being filled is full.
+pub const WARMUP_QUIET: Duration = Duration::from_secs(2);
 /// Bytes of frames in one chunk of a resume; a larger frame is a chunk of its own.
 pub const CHUNK_BYTES: usize = 64 * KIB;
 /// Frames that are looked at for one chunk: a session that wants one channel of many must not hold the shard.
@@ -151,8 +175,6 @@ pub const SHOWN_VALUE_CHARACTERS: usize = 120;
 
 /// WS_MAX_CONNECTIONS: a million idle sessions are about 1 GiB of the process and 4 GiB of the kernel.
 pub const CONNECTIONS_MAX: usize = 1_000_000;
-/// WS_SHARDS: the queues between shards grow with its square.
-pub const SHARDS_MAX: usize = 64;
 /// TCP_LISTEN_BACKLOG; the kernel lowers it to net.core.somaxconn.
 pub const LISTEN_BACKLOG_MAX: u32 = 65_535;
 /// WS_MAX_BROADCAST_RATE: a shorter window than a millisecond is none.

@@ -230,6 +230,8 @@ pub struct Counters {
     pub client_errors: u64,
     /// Records polled.
     pub records: u64,
+    /// Records that became an event.
+    pub records_framed: u64,
     /// Records that became no event.
     pub records_skipped: ByLabel<5>,
     /// Gaps announced, one for each session and channel.
@@ -240,6 +242,30 @@ pub struct Counters {
     pub frames_sent: u64,
     /// Of these: dropped, because the session ended or unsubscribed.
     pub frames_discarded: u64,
+    /// Of these: dropped for newer ones of their channels, and named by a gap.
+    pub frames_conflated: u64,
+    /// Outboxes in which newer frames took the place of older ones.
+    pub conflations: u64,
+    /// Of these: in an outbox, now.
+    pub frames_waiting: u64,
+    /// Of those queued: from history or from Kafka again, for sessions that resume.
+    pub frames_replayed: u64,
+    /// Frames handed to other shards.
+    pub mesh_frames: u64,
+    /// Turns in which no record was taken because a peer's queue was full.
+    pub mesh_full: u64,
+    /// Subscriptions that began in the past.
+    pub resumes: u64,
+    /// Frames in the history, now.
+    pub history_frames: u64,
+    /// Bytes of the history, now.
+    pub history_bytes: u64,
+    /// Frames that the history had no more room for.
+    pub history_evicted: u64,
+    /// Channels whose last frame is kept, now.
+    pub last_values: u64,
+    /// Channels whose last frame had to go.
+    pub last_values_evicted: u64,
     /// Bytes that the kernel took, of everything.
     pub bytes_sent: u64,
     /// Sends that the kernel took something of.

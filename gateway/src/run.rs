@@ -3,9 +3,9 @@
 //! Lives on the main thread, which afterwards only waits for signals and samples the process's CPU and memory.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use wire::{SocketOptions, Waker};
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::ingest::control::Control;
+use crate::ingest::replay::Replay;
+use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
 use crate::shared::Shared;
 use crate::{limits, placement};
@@ -35,19 +37,22 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     // Before any other thread, so that none of them takes the signals.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let cpus = place(&config)?;
-    let listener = listen(&config)?;
-    let address = listener.local_addr()?;
+    let listeners = listen(&config)?;
+    let address = listeners[0].local_addr()?;
     let mut dev = if config.dev { Some(Dev::start(&mut config)?) } else { None };
     let shared = Arc::new(Shared::new(config.shards.count, dev.as_ref().map(Dev::brokers)));
     let config = Arc::new(config);
     let control = Control::start(config.kafka.clone(), config.history.warmup, Arc::clone(&shared.kafka))?;
-    let (shard, waker) = start_shard(&config, &shared, listener, cpus.first().copied(), &control)?;
+    let replay = Replay::start(config.kafka.clone(), config.session.record_bytes_max, config.shards.count)?;
+    shared.replay.set(replay.sender()).expect("it is started once");
+    let shards = start_shards(&config, &shared, listeners, &cpus, &control, &replay)?;
     if let Some(dev) = &mut dev {
         dev.simulate(config.dev_event_rate)?;
         banner(&config, address, &dev.brokers());
     }
-    info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
-    let result = watch(&mut signals, &shared, shard, &waker, config.metrics_interval);
+    info!(version = env!("CARGO_PKG_VERSION"), %address, shards = config.shards.count, "serving");
+    let result = watch(&mut signals, &shared, shards, config.metrics_interval);
+    replay.stop(limits::CONTROL_STOP_TIMEOUT);
     control.stop(limits::CONTROL_STOP_TIMEOUT);
     drop(dev);
     if result.is_ok() {
@@ -69,10 +74,26 @@ fn place(config: &Config) -> anyhow::Result<Vec<usize>> {
     Ok(cpus)
 }
 
-fn listen(config: &Config) -> anyhow::Result<TcpListener> {
-    let options =
-        SocketOptions { send_buffer_bytes: config.listen.socket_send_bytes, ..SocketOptions::default() };
-    let address = config.listen.address;
+/// A listener for each shard, all at one address: the kernel spreads the connections by a hash of the peer's address.
+fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+    let mut address = config.listen.address;
+    let reuse_port = config.shards.count > 1;
+    if reuse_port {
+        // Who shares a port shares it with any process of the same user: another gateway there has to be found before.
+        listen_at(config, address, false)?;
+    }
+    let mut listeners = Vec::new();
+    for _ in 0..config.shards.count {
+        let listener = listen_at(config, address, reuse_port)?;
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn listen_at(config: &Config, address: SocketAddr, reuse_port: bool) -> anyhow::Result<TcpListener> {
+    let send_buffer_bytes = config.listen.socket_send_bytes;
+    let options = SocketOptions { send_buffer_bytes, reuse_port, ..SocketOptions::default() };
     let listened = match wire::listen(address, config.listen.backlog, &options) {
         // `[::]` is "every interface"; where IPv6 is switched off, that is IPv4's.
         Err(error) if address.ip().is_unspecified() && error.raw_os_error() == Some(EAFNOSUPPORT) => {
@@ -99,42 +120,55 @@ const EAFNOSUPPORT: i32 = 97;
 
 type ShardThread = JoinHandle<anyhow::Result<()>>;
 
-fn start_shard(
+/// Starts all of them, and waits until all have started.
+fn start_shards(
     config: &Arc<Config>,
     shared: &Arc<Shared>,
-    listener: TcpListener,
-    cpu: Option<usize>,
+    listeners: Vec<TcpListener>,
+    cpus: &[usize],
     control: &Control,
-) -> anyhow::Result<(ShardThread, Waker)> {
-    let (wakers, woken) = channel();
-    let thread = shard::start(Setup {
-        config: Arc::clone(config),
-        shard: 0,
-        cpu,
-        shared: Arc::clone(shared),
-        listener,
-        control: control.requests(),
-        wakers,
-    })?;
-    match woken.recv_timeout(SHARD_START_TIMEOUT) {
-        Ok(waker) => Ok((thread, waker)),
-        Err(_) if thread.is_finished() => {
-            Err(ended(thread).err().unwrap_or_else(|| anyhow!("the shard ended at once")))
-        }
-        Err(_) => bail!("the shard did not start within {} s", SHARD_START_TIMEOUT.as_secs()),
+    replay: &Replay,
+) -> anyhow::Result<Vec<ShardThread>> {
+    let (started, starts) = channel();
+    let meshes = Mesh::connect(config.shards.count, limits::MESH_NEWS, limits::MESH_REQUESTS);
+    let mut threads = Vec::new();
+    for (shard, (listener, mesh)) in listeners.into_iter().zip(meshes).enumerate() {
+        threads.push(shard::start(Setup {
+            config: Arc::clone(config),
+            shard,
+            cpu: cpus.get(shard).copied(),
+            shared: Arc::clone(shared),
+            listener,
+            mesh,
+            control: control.requests(),
+            replay: replay.sender(),
+            started: started.clone(),
+        })?);
     }
+    let deadline = Instant::now() + SHARD_START_TIMEOUT;
+    for _ in 0..threads.len() {
+        while starts.recv_timeout(WATCH_INTERVAL).is_err() {
+            if let Some(shard) = threads.iter().position(JoinHandle::is_finished) {
+                ended(shard, threads.swap_remove(shard))?;
+                bail!("shard {shard} ended at once");
+            }
+            if Instant::now() >= deadline {
+                bail!("the shards did not start within {} s", SHARD_START_TIMEOUT.as_secs());
+            }
+        }
+    }
+    Ok(threads)
 }
 
-/// Waits for a signal, then for the shard to end.
+/// Waits for a signal, then for the shards to end.
 fn watch(
     signals: &mut Signals,
     shared: &Shared,
-    shard: ShardThread,
-    waker: &Waker,
+    mut shards: Vec<ShardThread>,
     metrics_interval: Duration,
 ) -> anyhow::Result<()> {
     let mut sample_at = Instant::now();
-    while !shard.is_finished() {
+    while !shards.iter().all(JoinHandle::is_finished) {
         for signal in signals.pending() {
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
             if shared.stop.swap(true, Ordering::AcqRel) {
@@ -142,7 +176,14 @@ fn watch(
                 std::process::exit(1);
             }
             info!(signal = name, "stopping");
-            waker.wake();
+            shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+        }
+        if !shared.stop.load(Ordering::Acquire)
+            && let Some(shard) = shards.iter().position(JoinHandle::is_finished)
+        {
+            // Nobody told it to end, and there is no half-alive gateway.
+            ended(shard, shards.swap_remove(shard))?;
+            bail!("shard {shard} ended while the gateway was serving");
         }
         if Instant::now() >= sample_at {
             sample_at = Instant::now() + metrics_interval.min(limits::SNAPSHOT_INTERVAL);
@@ -150,15 +191,16 @@ fn watch(
         }
         std::thread::sleep(WATCH_INTERVAL);
     }
-    let ended = ended(shard);
-    if let Err(error) = &ended {
-        error!(%error, "the shard failed");
-    }
-    ended.context("a shard failed, and there is no half-alive gateway")
+    shards.into_iter().enumerate().try_for_each(|(shard, thread)| ended(shard, thread))
 }
 
-fn ended(shard: ShardThread) -> anyhow::Result<()> {
-    shard.join().unwrap_or_else(|_| Err(anyhow!("a shard panicked")))
+/// How a shard ended. (A panic has ended the process by itself, see `main`.)
+fn ended(shard: usize, thread: ShardThread) -> anyhow::Result<()> {
+    let result = thread.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
+    result.map_err(|error| {
+        error!(shard, %error, "the shard failed");
+        error.context(format!("shard {shard} failed, and there is no half-alive gateway"))
+    })
 }
 
 fn banner(config: &Config, address: SocketAddr, brokers: &str) {

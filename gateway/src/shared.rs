@@ -1,9 +1,12 @@
 //! What the threads of the process share: nothing that is on the way of an event.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use wire::Waker;
+
+use crate::ingest::replay::ReplaySender;
 use crate::ingest::status::SharedStatus;
 use crate::metrics::Snapshot;
 use crate::vitals::SharedVitals;
@@ -15,6 +18,13 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Each shard's counters, at most a second old.
     pub snapshots: Vec<Snapshot>,
+    /// How each shard is woken, once it has started.
+    pub wakers: Vec<OnceLock<Waker>>,
+    /// Sessions of all shards: WS_MAX_CONNECTIONS is of the process, and the kernel spreads connections as it likes. Touched by
+    /// the beginning and the end of a session only.
+    pub sessions: AtomicUsize,
+    /// The threads that read Kafka again, once they run.
+    pub replay: OnceLock<ReplaySender>,
     /// The connection to Kafka.
     pub kafka: Arc<SharedStatus>,
     /// The process's CPU and memory.
@@ -31,6 +41,9 @@ impl Shared {
         Self {
             stop: AtomicBool::new(false),
             snapshots: std::iter::repeat_with(Snapshot::default).take(shards).collect(),
+            wakers: std::iter::repeat_with(OnceLock::new).take(shards).collect(),
+            sessions: AtomicUsize::new(0),
+            replay: OnceLock::new(),
             kafka: Arc::default(),
             vitals: SharedVitals::default(),
             started_at: Instant::now(),

@@ -1,9 +1,11 @@
 //! One event of a channel with 12,000 sessions: from the frame to the outboxes and egress's queue.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use gateway::config::SlowConsumer;
 use gateway::metrics::Counters;
 use gateway::session::Inbound;
 use gateway::shard::broadcast::{self, Audience};
@@ -55,7 +57,7 @@ impl Shard {
     /// How long a broadcast took. Then every outbox is emptied, as egress would.
     fn broadcast(&mut self, value: &[u8], sockets: &[SocketId]) -> Duration {
         self.number += 1;
-        let frame = trade(value);
+        let frame = Arc::new(trade(value));
         let mut egress = Egress::new(Window::new(Duration::ZERO, Duration::ZERO), Instant::now());
         let mut overflowed = Vec::new();
         let mut audience = Audience {
@@ -66,9 +68,11 @@ impl Shard {
             counters: &mut self.counters,
             limits: &LIMITS,
             number: self.number,
+            shards: 1,
+            slow_consumer: SlowConsumer::Disconnect,
         };
         let started_at = Instant::now();
-        broadcast::event(frame, &mut audience, &mut overflowed);
+        broadcast::event(&frame, &mut audience, &mut overflowed);
         let elapsed = started_at.elapsed();
         assert!(
             overflowed.is_empty() && self.counters.frames_queued == u64::from(self.number) * SESSIONS as u64

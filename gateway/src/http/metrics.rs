@@ -7,6 +7,7 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -17,6 +18,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Unit;
 
 use crate::config::Config;
+use crate::ingest::replay::ReplayReadings;
 use crate::metrics::{
     ByLabel, Counters, DURATION_BUCKETS, Disconnect, FRAMES_BUCKETS, GapCause, Histogram, HttpRoute, Label,
     RecordSkipped, Refusal, Snapshot,
@@ -46,6 +48,7 @@ impl Collector for Metrics {
         clients(&mut page)?;
         kafka(&mut page, &self.config, &self.shared)?;
         delivery(&mut page)?;
+        resumes(&mut page, &self.shared)?;
         turns(&mut page)
     }
 }
@@ -130,9 +133,10 @@ fn clients(page: &mut Page<'_>) -> Result<(), Error> {
 
 fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_kafka_messages_received", "Records polled", |it| it.records)?;
+    page.counter("ws_kafka_records_framed", "Of these, those that became an event", |it| it.records_framed)?;
     page.counters_by::<RecordSkipped, _>(
         "ws_kafka_records_skipped",
-        "Records that became no event",
+        "Of these, those that became no event",
         "reason",
         |it| &it.records_skipped,
     )?;
@@ -154,6 +158,17 @@ fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
         "Of these, those dropped by the end of a session or an unsubscribe",
         |it| it.frames_discarded,
     )?;
+    page.counter(
+        "ws_frames_conflated",
+        "Of these, those dropped for newer ones and named by a gap (WS_SLOW_CONSUMER=conflate)",
+        |it| it.frames_conflated,
+    )?;
+    page.shard_gauge("ws_frames_waiting", "Of these, those that are in an outbox now", |it| {
+        it.frames_waiting
+    })?;
+    page.counter("ws_conflations", "Outboxes in which newer frames took the place of older ones", |it| {
+        it.conflations
+    })?;
     page.shard_gauge("ws_frames_held", "Different frames that some outbox holds", |it| it.frames_held)?;
     page.counters_by::<GapCause, _>(
         "ws_gaps",
@@ -175,6 +190,34 @@ fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
     page.shard_gauge_in("ws_flush_window", help, Some(&Unit::Seconds), |it| it.flush_window_s)?;
     let help = "One egress slice: sends to sessions until the slice's bound of sends or of time";
     page.histograms("ws_pass", help, Some(&Unit::Seconds), &DURATION_BUCKETS, |it| [([], &it.slices)])
+}
+
+fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
+    page.counter("ws_resumes", "Subscriptions with since or snapshot", |it| it.resumes)?;
+    page.counter(
+        "ws_frames_replayed",
+        "Of the frames queued, those brought to sessions that resumed",
+        |it| it.frames_replayed,
+    )?;
+    page.shard_gauge("ws_history_frames", "Frames from which sessions can resume", |it| it.history_frames)?;
+    page.shard_gauge_in("ws_history", "Their memory", Some(&Unit::Bytes), |it| it.history_bytes)?;
+    page.counter("ws_history_evicted", "Frames that history had no more room for", |it| it.history_evicted)?;
+    page.shard_gauge("ws_last_values", "Channels whose last event is kept", |it| it.last_values)?;
+    page.counter("ws_last_values_evicted", "Channels whose last event had to go", |it| {
+        it.last_values_evicted
+    })?;
+    page.counter("ws_mesh_frames", "Frames handed to another shard", |it| it.mesh_frames)?;
+    page.counter("ws_mesh_full", "Turns without records, because another shard's queue was full", |it| {
+        it.mesh_full
+    })?;
+    let Some(replay) = shared.replay.get() else { return Ok(()) };
+    let ReplayReadings { scans, cursors, records, frames, bytes } = replay.readings();
+    let value = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+    page.gauge("ws_replay_scans", "Partitions that are read from Kafka again", None, value(scans))?;
+    page.gauge("ws_replay_cursors", "Sessions that wait for it", None, value(cursors))?;
+    page.process_counter("ws_replay_records", "Records read again", value(records))?;
+    page.process_counter("ws_replay_frames", "Frames handed out by it", value(frames))?;
+    page.process_counter("ws_replay_bytes", "Their bytes", value(bytes))
 }
 
 fn turns(page: &mut Page<'_>) -> Result<(), Error> {
@@ -242,6 +285,13 @@ impl Page<'_> {
             metric.encode_family(&[("shard", shard)])?.encode_gauge(&of(counters))?;
         }
         Ok(())
+    }
+
+    /// Of the process.
+    fn process_counter(&mut self, name: &str, help: &str, count: u64) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let no_exemplar: Option<&Exemplar<NoLabelSet, f64>> = None;
+        metric.encode_counter(&count, no_exemplar)
     }
 
     fn counter(&mut self, name: &str, help: &str, of: impl Fn(&Counters) -> u64) -> Result<(), Error> {

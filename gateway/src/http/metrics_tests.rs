@@ -83,6 +83,19 @@ fn distinct() -> Counters {
         no_slot: 1020,
         buffers_free: 1021,
         frames_held: 1022,
+        records_framed: 1024,
+        frames_conflated: 1025,
+        frames_waiting: 1026,
+        conflations: 1027,
+        frames_replayed: 1028,
+        mesh_frames: 1029,
+        mesh_full: 1030,
+        resumes: 1031,
+        history_frames: 1032,
+        history_bytes: 1033,
+        history_evicted: 1034,
+        last_values: 1035,
+        last_values_evicted: 1036,
     }
 }
 

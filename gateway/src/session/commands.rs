@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use protocol::client::{Since, read_since, shorten};
 use protocol::{
-    ClientMessage, Pattern, PatternName, Position, Rejected, SubscriptionAck, UnsubscriptionAck, client, code,
+    ClientMessage, Pattern, PatternName, Rejected, SubscriptionAck, UnsubscriptionAck, client, code,
 };
 use serde_json::value::RawValue;
 
@@ -149,20 +149,11 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// Tells that a channel is subscribed to, but live.
-    pub fn not_resume(&mut self, channel: Cow<'a, str>, code: &'static str, message: String) {
-        self.not_resumed.push(entry(channel, code, message));
-    }
-
-    /// The acknowledgement, once the channels are subscribed to and the session has `count` in all.
-    pub fn acknowledge(
-        self,
-        count: usize,
-        positions: Option<BTreeMap<Cow<'a, str>, Vec<Position>>>,
-    ) -> SubscriptionAck<'a> {
+    /// The acknowledgement, but for the positions, once the channels are subscribed to and the session has `count` in all.
+    pub fn acknowledge(self, count: usize) -> SubscriptionAck<'a> {
         let Self { channels, rejected, not_resumed, positions: _ } = self;
         let subscribed = channels.into_iter().map(|wanted| wanted.name.into_text()).collect();
-        SubscriptionAck { subscribed, count, rejected, not_resumed, positions }
+        SubscriptionAck { subscribed, count, rejected, not_resumed, positions: None }
     }
 
     /// The same, free of the message's text: an acknowledgement may have to wait for the answers of other shards.

@@ -1,14 +1,21 @@
 //! Frame x channel -> outboxes. Marks what is to be sent; sends nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use protocol::Channel;
 use wire::SocketId;
 
 use super::channels::Channels;
+use super::conflate::conflate;
 use super::egress::Egress;
-use super::frames::Frames;
+use super::frames::{FrameRef, Frames};
 use super::outbox::OutboxLimits;
+use super::resuming::narrowed;
 use super::sessions::Sessions;
+use super::shard_set::ShardSet;
+use crate::config::SlowConsumer;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::{Frame, Range, gap_frame};
 use crate::metrics::{Counters, GapCause};
@@ -27,23 +34,31 @@ pub struct Audience<'a> {
     pub counters: &'a mut Counters,
     /// Bounds of each outbox.
     pub limits: &'a OutboxLimits,
+    /// What happens to a session whose outbox has no room.
+    pub slow_consumer: SlowConsumer,
     /// The number of this broadcast, not 0: a session that matches twice gets the frame once.
     pub number: u32,
+    /// How many shards there are.
+    pub shards: usize,
 }
 
-/// Queues an event (or the gap in its place) for every session that takes its channel, once each. Appends the sessions
-/// whose outbox had no room to `overflowed`: they have not got it.
-pub fn event(frame: Frame, audience: &mut Audience<'_>, overflowed: &mut Vec<SocketId>) {
-    let frame = Arc::new(frame);
-    let Some(source) = frame.source() else { return };
-    let Audience { channels, sessions, frames, egress, counters, limits, number } = audience;
-    let reference = frames.insert(Arc::clone(&frame));
-    channels.subscribers(source.channel(), source.partition.number, |slot| {
+/// Queues an event (or the gap in its place) for every session that takes its channel, once each, and tells which peers have
+/// such. Appends the sessions whose outbox had no room to `overflowed`: they have not got it.
+pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut Vec<SocketId>) -> ShardSet {
+    let Some(source) = frame.source() else { return ShardSet::default() };
+    let Audience { channels, sessions, frames, egress, counters, limits, number, shards, .. } = audience;
+    let reference = frames.insert(Arc::clone(frame));
+    let peers = channels.subscribers(source.channel(), source.partition.number, |slot| {
         let Some(session) = sessions.at(slot) else { return };
         if session.broadcast == *number {
             return;
         }
         session.broadcast = *number;
+        if session.is_resuming
+            && session.cold.resume.as_ref().is_some_and(|resume| resume.withholds(source, *shards))
+        {
+            return;
+        }
         if session.outbox.push_event(reference, frames, limits).is_err() {
             overflowed.push(session.socket);
             return;
@@ -54,7 +69,61 @@ pub fn event(frame: Frame, audience: &mut Audience<'_>, overflowed: &mut Vec<Soc
         }
         egress.enqueue_events(session);
     });
-    frames.settle(reference);
+    audience.conflate(reference, source.is_gap.then_some(GapCause::Skipped), overflowed, frame.polled_at);
+    audience.frames.settle(reference);
+    peers
+}
+
+impl Audience<'_> {
+    /// Has sessions without room for a frame take it all the same, if that is the policy. Those that cannot even so stay in
+    /// `overflowed`.
+    pub fn conflate(
+        &mut self,
+        reference: FrameRef,
+        gap: Option<GapCause>,
+        overflowed: &mut Vec<SocketId>,
+        now: Instant,
+    ) {
+        if self.slow_consumer == SlowConsumer::Conflate {
+            overflowed.retain(|&socket| !self.make_room(socket, reference, gap, now));
+        }
+    }
+
+    fn make_room(
+        &mut self,
+        socket: SocketId,
+        reference: FrameRef,
+        gap: Option<GapCause>,
+        now: Instant,
+    ) -> bool {
+        let Self { channels, sessions, frames, egress, counters, limits, .. } = self;
+        let Some(session) = sessions.find(socket) else { return false };
+        let bytes = frames.frame(reference).bytes.len();
+        let resume = session.cold.resume.as_deref();
+        let covering = |channel: Channel<'_>| match resume {
+            // Brought by itself: its gaps are its own.
+            Some(resume) if resume.selects(channel) => None,
+            _ => channels.widest(socket.slot(), channel),
+        };
+        let Ok(conflated) = conflate(&mut session.outbox, frames, limits, bytes, covering, now) else {
+            return false;
+        };
+        counters.conflations += 1;
+        counters.frames_conflated += conflated.frames_dropped as u64;
+        counters.frames_queued += conflated.gaps as u64;
+        for _ in 0..conflated.gaps {
+            counters.gaps.add(GapCause::SlowConsumer);
+        }
+        if session.outbox.push_event(reference, frames, limits).is_err() {
+            return false;
+        }
+        counters.frames_queued += 1;
+        if let Some(cause) = gap {
+            counters.gaps.add(cause);
+        }
+        egress.enqueue_events(session);
+        true
+    }
 }
 
 /// Queues the announcement of a partition's gap for everyone whom it may concern, once for each of their channels.
@@ -63,13 +132,25 @@ pub fn gap(
     kind: &str,
     audience: &mut Audience<'_>,
     overflowed: &mut Vec<SocketId>,
-    now: std::time::Instant,
+    now: Instant,
 ) {
-    let Audience { channels, sessions, frames, egress, counters, limits, .. } = audience;
+    let Audience { channels, sessions, shards, .. } = audience;
     let Moved { partition, from, to, reason, .. } = *moved;
+    let mut slots_by_name: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
     for (name, slots) in channels.concerned(kind, partition.number) {
-        let range = Range { name: name.into(), partition, from, to, reason };
-        let reference = frames.insert(Arc::new(gap_frame(range, now)));
+        let told = slots.filter(|&slot| {
+            let resume = sessions.at(slot).and_then(|session| session.cold.resume.as_ref());
+            !resume.is_some_and(|resume| resume.withholds_range(name, partition, *shards))
+        });
+        slots_by_name.entry(narrowed(name, kind)).or_default().extend(told);
+    }
+    for (name, mut slots) in slots_by_name {
+        // Who has both `*` and `*.trade` is told once.
+        slots.sort_unstable();
+        slots.dedup();
+        let Audience { sessions, frames, egress, counters, limits, .. } = audience;
+        let reference = frames.insert(Arc::new(gap_frame(Range { name, partition, from, to, reason }, now)));
+        let before = overflowed.len();
         for slot in slots {
             let Some(session) = sessions.at(slot) else { continue };
             if session.outbox.push_event(reference, frames, limits).is_err() {
@@ -80,6 +161,9 @@ pub fn gap(
             counters.gaps.add(GapCause::from(reason));
             egress.enqueue_events(session);
         }
-        frames.settle(reference);
+        let mut full = overflowed.split_off(before);
+        audience.conflate(reference, Some(GapCause::from(reason)), &mut full, now);
+        overflowed.append(&mut full);
+        audience.frames.settle(reference);
     }
 }

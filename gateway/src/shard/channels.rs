@@ -3,9 +3,14 @@
 //! A channel or wildcard is one entry with its subscribers; a session is one list of its entries. Each side knows its place
 //! in the other, so that subscribing and leaving cost the same however many there are: no scan, no copy of a list. Pure;
 //! sessions are named by their slot.
+//!
+//! Other shards subscribe too, each as one: an entry has a bit for each peer that has a subscriber. What a peer has to know of
+//! this shard's own subscribers (the first came, the last left) is noted here, for the mesh to tell.
 
 use hashbrown::HashMap;
 use protocol::{Channel, Pattern};
+
+use super::shard_set::ShardSet;
 
 /// One end of a subscription, in the channel's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,22 +32,58 @@ struct Held {
 struct Entry {
     name: Box<str>,
     subscribers: Vec<Subscriber>,
+    /// The other shards that have subscribers.
+    peers: ShardSet,
     /// Of a single channel: the partition that its events come from, once one has come.
     partition: Option<i32>,
+}
+
+/// A channel or wildcard of which this shard has a first subscriber, or none any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// Its canonical name.
+    pub name: Box<str>,
+    /// Whether there is a subscriber.
+    pub is_wanted: bool,
 }
 
 /// The index of channels. Bounded by WS_MAX_CHANNELS times the sessions: an entry without subscribers is removed.
 #[derive(Debug, Default)]
 pub struct Channels {
+    /// What the peers do not know yet; kept only for those who have any.
+    changes: Option<Vec<Interest>>,
     by_name: HashMap<Box<str>, u32>,
     entries: Vec<Entry>,
     free: Vec<u32>,
+    /// Entries with a subscriber here.
+    subscribed: usize,
     sessions: Vec<Vec<Held>>,
     /// Scratch for names that are looked up.
     name: String,
 }
 
 impl Channels {
+    /// An empty index whose first and last subscribers are noted, see [`Channels::take_changes`].
+    pub fn with_peers() -> Self {
+        Self { changes: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// What the peers have to be told since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Interest> {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A peer has a first subscriber of this channel (or wildcard), or none any more.
+    pub fn set_interest(&mut self, peer: usize, interest: &Interest) {
+        if interest.is_wanted {
+            let index = self.entry(&interest.name);
+            self.entries[index as usize].peers.insert(peer);
+        } else if let Some(&index) = self.by_name.get(&interest.name) {
+            self.entries[index as usize].peers.remove(peer);
+            self.forget_unwanted(index);
+        }
+    }
+
     /// Whether the session was not yet subscribed to this channel (or wildcard), by its canonical name.
     pub fn subscribe(&mut self, session: usize, name: &str) -> bool {
         if self.is_subscribed(session, name) {
@@ -53,6 +94,11 @@ impl Channels {
         }
         let index = self.entry(name);
         let entry = &mut self.entries[index as usize];
+        if entry.subscribers.is_empty() {
+            self.subscribed += 1;
+            let interest = || Interest { name: entry.name.clone(), is_wanted: true };
+            self.changes.iter_mut().for_each(|changes| changes.push(interest()));
+        }
         let held = &mut self.sessions[session];
         held.push(Held { entry: index, subscribed_at: entry.subscribers.len() as u32 });
         entry.subscribers.push(Subscriber { session: session as u32, held_at: held.len() as u32 - 1 });
@@ -84,14 +130,14 @@ impl Channels {
         self.held(session).len()
     }
 
-    /// Entries that have a subscriber.
+    /// Entries that a session of this shard is subscribed to.
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.subscribed
     }
 
-    /// Whether nobody is subscribed to anything.
+    /// Whether no session of this shard is subscribed to anything.
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.subscribed == 0
     }
 
     /// Whether the session is subscribed to exactly this.
@@ -101,15 +147,37 @@ impl Channels {
 
     /// Whether some subscription of the session takes this channel's events.
     pub fn covers(&self, session: usize, channel: Channel<'_>) -> bool {
-        self.held(session).iter().any(|held| {
-            Pattern::parse(&self.entries[held.entry as usize].name)
-                .is_ok_and(|pattern| pattern.selects(channel))
-        })
+        self.patterns(session).any(|pattern| pattern.selects(channel))
     }
 
-    /// Calls `deliver` with each session that takes an event of this channel. A session that matches more than once is
-    /// named more than once: the caller tells, see `broadcast`.
-    pub fn subscribers(&mut self, channel: Channel<'_>, partition: i32, mut deliver: impl FnMut(usize)) {
+    /// Whether some subscription of the session takes some channel that this pattern selects.
+    pub fn overlaps(&self, session: usize, pattern: Pattern<'_>) -> bool {
+        self.patterns(session).any(|held| held.overlaps(pattern))
+    }
+
+    /// The subscription of the session that takes this channel's events: one of its whole kind before others.
+    pub fn widest(&self, session: usize, channel: Channel<'_>) -> Option<Pattern<'_>> {
+        let mut covering = self.patterns(session).filter(|pattern| pattern.selects(channel));
+        let first = covering.next();
+        let is_wide = |pattern: &Pattern<'_>| matches!(pattern, Pattern::Kind(_) | Pattern::All);
+        first.filter(is_wide).or_else(|| covering.find(is_wide)).or(first)
+    }
+
+    fn patterns(&self, session: usize) -> impl Iterator<Item = Pattern<'_>> {
+        self.held(session)
+            .iter()
+            .filter_map(|held| Pattern::parse(&self.entries[held.entry as usize].name).ok())
+    }
+
+    /// Calls `deliver` with each session that takes an event of this channel, and tells which peers have such. A session that
+    /// matches more than once is named more than once: the caller tells, see `broadcast`.
+    pub fn subscribers(
+        &mut self,
+        channel: Channel<'_>,
+        partition: i32,
+        mut deliver: impl FnMut(usize),
+    ) -> ShardSet {
+        let mut peers = ShardSet::default();
         let Channel { token, kind } = channel;
         for (part, (left, right)) in [(token, kind), (token, "*"), ("*", kind)].into_iter().enumerate() {
             self.name.clear();
@@ -121,15 +189,16 @@ impl Channels {
                 if part == 0 {
                     entry.partition = Some(partition);
                 }
+                peers = peers.union(entry.peers);
                 entry.subscribers.iter().for_each(|subscriber| deliver(subscriber.session as usize));
             }
         }
         if let Some(&index) = self.by_name.get("*") {
-            self.entries[index as usize]
-                .subscribers
-                .iter()
-                .for_each(|subscriber| deliver(subscriber.session as usize));
+            let entry = &self.entries[index as usize];
+            peers = peers.union(entry.peers);
+            entry.subscribers.iter().for_each(|subscriber| deliver(subscriber.session as usize));
         }
+        peers
     }
 
     /// Every channel and wildcard that may get events of this kind from this partition, with its sessions: whom a gap of the
@@ -162,7 +231,8 @@ impl Channels {
         if let Some(&index) = self.by_name.get(name) {
             return index;
         }
-        let entry = Entry { name: name.into(), subscribers: Vec::new(), partition: None };
+        let entry =
+            Entry { name: name.into(), subscribers: Vec::new(), peers: ShardSet::default(), partition: None };
         let index = match self.free.pop() {
             Some(index) => {
                 self.entries[index as usize] = entry;
@@ -190,108 +260,26 @@ impl Channels {
             self.sessions[moved.session as usize][moved.held_at as usize].subscribed_at =
                 removed.subscribed_at;
         }
-        let entry = &mut self.entries[removed.entry as usize];
+        let entry = &self.entries[removed.entry as usize];
         if entry.subscribers.is_empty() {
+            self.subscribed -= 1;
+            let interest = || Interest { name: entry.name.clone(), is_wanted: false };
+            self.changes.iter_mut().for_each(|changes| changes.push(interest()));
+        }
+        self.forget_unwanted(removed.entry);
+    }
+
+    /// Removes an entry that nobody wants any more.
+    fn forget_unwanted(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        if entry.subscribers.is_empty() && entry.peers.is_empty() {
             entry.subscribers = Vec::new();
             self.by_name.remove(&*std::mem::take(&mut entry.name));
-            self.free.push(removed.entry);
+            self.free.push(index);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::*;
-
-    fn sessions_of(channels: &mut Channels, token: &str, kind: &str) -> Vec<usize> {
-        let mut sessions = Vec::new();
-        channels.subscribers(Channel { token, kind }, 0, |session| sessions.push(session));
-        sessions
-    }
-
-    #[test]
-    fn an_event_reaches_exact_and_wildcard_subscribers_and_nobody_else() {
-        let mut channels = Channels::default();
-        for (session, name) in
-            ["BTC.trade", "BTC.*", "*.trade", "*", "ETH.trade", "*.social", "ETH.*"].iter().enumerate()
-        {
-            assert!(channels.subscribe(session, name));
-        }
-        assert_eq!(sessions_of(&mut channels, "BTC", "trade"), [0, 1, 2, 3]);
-        assert_eq!(sessions_of(&mut channels, "SOL", "social"), [5, 3]);
-        assert_eq!(sessions_of(&mut channels, "BTC.B", "trade"), [2, 3], "a token may contain dots");
-    }
-
-    #[test]
-    fn subscribing_twice_is_once_and_an_entry_without_subscribers_is_gone() {
-        let mut channels = Channels::default();
-        assert!(channels.subscribe(3, "BTC.trade"));
-        assert!(!channels.subscribe(3, "BTC.trade"));
-        assert_eq!((channels.count(3), channels.len()), (1, 1));
-        assert!(channels.unsubscribe(3, "BTC.trade"));
-        assert!(!channels.unsubscribe(3, "BTC.trade"));
-        assert!(channels.is_empty());
-    }
-
-    #[test]
-    fn a_gap_concerns_wildcards_and_those_channels_that_may_be_in_the_partition() {
-        let mut channels = Channels::default();
-        for (session, name) in
-            ["BTC.trade", "ETH.trade", "*.trade", "BTC.*", "*", "BTC.social"].iter().enumerate()
-        {
-            channels.subscribe(session, name);
-        }
-        channels.subscribers(Channel { token: "ETH", kind: "trade" }, 4, |_| {});
-        let concerned: BTreeSet<_> = channels.concerned("trade", 5).map(|(name, _)| name).collect();
-        assert_eq!(concerned, BTreeSet::from(["BTC.trade", "*.trade", "BTC.*", "*"]));
-    }
-
-    #[test]
-    fn a_random_life_agrees_with_a_plain_model() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
-        let names = ["A.x", "A.y", "B.x", "B.y", "A.*", "B.*", "*.x", "*.y", "*"];
-        let mut channels = Channels::default();
-        let mut model: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
-        for _ in 0..20_000 {
-            let (session, name) = (random.usize(..20), names[random.usize(..names.len())]);
-            match random.u8(..10) {
-                0..=5 => assert_eq!(
-                    channels.subscribe(session, name),
-                    model.entry(session).or_default().insert(name),
-                    "seed {seed}"
-                ),
-                6..=8 => assert_eq!(
-                    channels.unsubscribe(session, name),
-                    model.entry(session).or_default().remove(name),
-                    "seed {seed}"
-                ),
-                _ => {
-                    channels.remove_session(session);
-                    model.remove(&session);
-                }
-            }
-            let (token, kind) = (["A", "B"][random.usize(..2)], ["x", "y"][random.usize(..2)]);
-            let channel = Channel { token, kind };
-            let mut expected = Vec::new();
-            for (&session, held) in &model {
-                let matching = held
-                    .iter()
-                    .filter(|name| Pattern::parse(name).is_ok_and(|pattern| pattern.selects(channel)));
-                expected.extend(matching.map(|_| session));
-                assert_eq!(channels.count(session), held.len(), "seed {seed}");
-            }
-            let mut found = sessions_of(&mut channels, token, kind);
-            found.sort_unstable();
-            assert_eq!(found, expected, "seed {seed}");
-            assert_eq!(
-                channels.len(),
-                model.values().flatten().collect::<BTreeSet<_>>().len(),
-                "seed {seed}"
-            );
-        }
-    }
-}
+#[path = "channels_tests.rs"]
+mod tests;

@@ -3,31 +3,37 @@
 //! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. How a connection
 //! ends stands in `endings`; after the driver's `Closed` its slot is free.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tracing::{debug, warn};
 use wire::{Driver, Readings, SocketId};
 
-use super::Cut;
 use super::broadcast::{self, Audience};
 use super::channels::Channels;
 use super::dialogue::Dialogue;
 use super::egress::Egress;
 use super::endings;
 use super::frames::Frames;
+use super::mesh::Mesh;
 use super::outbox::OutboxLimits;
-use super::sessions::{Session, Sessions, Stage, Turn, Unfinished};
+use super::owner::Owner;
+use super::sessions::{Cold, Session, Sessions, Stage, Turn, Unfinished};
+use super::shard_set::ShardSet;
 use super::timers::Wheel;
 use super::window::Window;
-use crate::config::Config;
+use crate::config::{Config, SlowConsumer};
 use crate::http::Http;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
 use crate::limits;
 use crate::metrics::{Counters, HttpRoute, Refusal};
-use crate::session::{Inbound, Progress};
+use crate::session::{Inbound, Outcome, Progress};
+use crate::shared::Shared;
 use crate::throttle::Throttle;
 
 /// See the module.
@@ -43,9 +49,12 @@ pub struct Connections {
     pub(super) frames: Frames,
     pub(super) wheel: Wheel<SocketId>,
     http: Http,
+    pub(super) shared: Arc<Shared>,
+    shards: usize,
+    slow_consumer: SlowConsumer,
     pub(super) outbox_limits: OutboxLimits,
     connections_max: usize,
-    channels_max: usize,
+    pub(super) channels_max: usize,
     message_bytes_max: usize,
     /// Of messages that have begun, over all sessions.
     pub(super) inbound_bytes: usize,
@@ -54,27 +63,35 @@ pub struct Connections {
     replies: Vec<u8>,
     pub(super) overflowed: Vec<SocketId>,
     broken: Vec<SocketId>,
+    /// Sessions that have something to pull now, each at most once here or below (`Cold::is_pulling`).
+    pub(super) pulling: VecDeque<SocketId>,
+    /// Those that wait, the earliest first.
+    pub(super) paused: VecDeque<(Instant, SocketId)>,
     accept_complaints: Throttle,
 }
 
 impl Connections {
     /// A shard's connections: none.
-    pub fn new(config: &Config, http: Http, now: Instant) -> Self {
+    pub fn new(config: &Config, http: Http, shared: Arc<Shared>, now: Instant) -> Self {
+        let shards = config.shards.count;
         Self {
             counters: Counters::default(),
             egress: Egress::new(Window::new(config.flush.window_min, config.flush.window_max), now),
             handshakes_left: 0,
             sessions: Sessions::default(),
-            channels: Channels::default(),
+            channels: if shards > 1 { Channels::with_peers() } else { Channels::default() },
             frames: Frames::default(),
             wheel: Wheel::new(now),
             http,
+            shared,
+            shards,
+            slow_consumer: config.outbox.slow_consumer,
             outbox_limits: OutboxLimits {
                 frames: config.outbox.frames_max,
                 bytes: config.outbox.bytes_max,
                 control_bytes: limits::CONTROL_BYTES,
             },
-            connections_max: config.listen.connections_max / config.shards.count,
+            connections_max: config.listen.connections_max,
             channels_max: config.session.channels_max,
             message_bytes_max: config.session.message_bytes_max,
             inbound_bytes: 0,
@@ -83,6 +100,8 @@ impl Connections {
             replies: Vec::new(),
             overflowed: Vec::new(),
             broken: Vec::new(),
+            pulling: VecDeque::new(),
+            paused: VecDeque::new(),
             accept_complaints: Throttle::default(),
         }
     }
@@ -114,18 +133,25 @@ impl Connections {
     }
 
     /// Bytes came from a client.
-    pub fn receive(&mut self, socket: SocketId, bytes: &[u8], now: Instant, cut: impl Fn() -> Cut) {
+    pub fn receive(
+        &mut self,
+        socket: SocketId,
+        bytes: &[u8],
+        now: Instant,
+        owner: &mut Owner,
+        mesh: &mut Mesh,
+    ) {
         let Some(session) = self.sessions.find(socket) else { return };
         session.cold.heard_at = now;
         self.counters.bytes_received += bytes.len() as u64;
         match &mut session.cold.stage {
-            Stage::Open(_) => self.receive_messages(socket, bytes, now, cut),
+            Stage::Open(_) => self.receive_messages(socket, bytes, now, owner, mesh),
             Stage::Handshake(handshake) => match handshake.feed(bytes) {
                 Progress::Incomplete => {}
                 Progress::Upgrade { response, leftover } => {
                     self.upgrade(socket, &response, now);
                     if !leftover.is_empty() {
-                        self.receive_messages(socket, &bytes[leftover], now, cut);
+                        self.receive_messages(socket, &bytes[leftover], now, owner, mesh);
                     }
                 }
                 Progress::Http(request) => {
@@ -160,11 +186,12 @@ impl Connections {
         }
     }
 
-    /// Queues an event, or the gap in its place, for everyone who takes its channel.
-    pub fn broadcast(&mut self, frame: Frame, now: Instant) {
+    /// Queues an event, or the gap in its place, for everyone who takes its channel; and which other shards want it.
+    pub fn broadcast(&mut self, frame: &Arc<Frame>, now: Instant) -> ShardSet {
         let (mut audience, overflowed) = self.audience();
-        broadcast::event(frame, &mut audience, overflowed);
+        let peers = broadcast::event(frame, &mut audience, overflowed);
         self.close_overflowed(now);
+        peers
     }
 
     /// Queues the announcement of a partition's gap.
@@ -172,6 +199,9 @@ impl Connections {
         let (mut audience, overflowed) = self.audience();
         broadcast::gap(moved, kind, &mut audience, overflowed, now);
         self.close_overflowed(now);
+        if moved.next < moved.from {
+            self.reset_cursors(moved.partition, kind, moved.to, moved.next, now);
+        }
     }
 
     /// One slice of egress.
@@ -207,6 +237,7 @@ impl Connections {
         counters.connections = self.sessions.len() as u64;
         counters.channels = self.channels.len() as u64;
         counters.frames_held = self.frames.len() as u64;
+        counters.frames_waiting = self.frames.held();
         counters.flush_window_s = self.egress.window().as_secs_f64();
         counters.buffers_exhausted = readings.buffers_exhausted;
         counters.buffers_free = readings.buffers_free as u64;
@@ -214,7 +245,7 @@ impl Connections {
         counters
     }
 
-    fn audience(&mut self) -> (Audience<'_>, &mut Vec<SocketId>) {
+    pub(super) fn audience(&mut self) -> (Audience<'_>, &mut Vec<SocketId>) {
         self.broadcasts = self.broadcasts.checked_add(1).unwrap_or_else(|| {
             self.sessions.forget_broadcasts();
             1
@@ -226,7 +257,9 @@ impl Connections {
             egress: &mut self.egress,
             counters: &mut self.counters,
             limits: &self.outbox_limits,
+            slow_consumer: self.slow_consumer,
             number: self.broadcasts,
+            shards: self.shards,
         };
         (audience, &mut self.overflowed)
     }
@@ -236,7 +269,9 @@ impl Connections {
         if self.is_shutting_down {
             return self.refuse(socket, Refusal::Shutdown, endings::shutting_down(), now);
         }
-        if self.counters.sessions >= self.connections_max as u64 {
+        let others = self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        if others >= self.connections_max {
+            self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
             return self.refuse(socket, Refusal::MaxConnections, endings::full(self.connections_max), now);
         }
         let Some(session) = self.sessions.find(socket) else { return };
@@ -252,34 +287,65 @@ impl Connections {
         self.counters.sessions += 1;
     }
 
-    fn receive_messages(&mut self, socket: SocketId, bytes: &[u8], now: Instant, cut: impl Fn() -> Cut) {
+    fn receive_messages(
+        &mut self,
+        socket: SocketId,
+        bytes: &[u8],
+        now: Instant,
+        owner: &mut Owner,
+        mesh: &mut Mesh,
+    ) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Session { outbox, cold, turn, .. } = session;
-        let Stage::Open(inbound) = &mut cold.stage else { return };
+        let Session { outbox, cold, .. } = session;
+        let Cold { stage, acks, resume, .. } = &mut **cold;
+        let Stage::Open(inbound) = stage else { return };
         let bytes_before = inbound.message_bytes();
-        self.replies.clear();
+        let mut replies = std::mem::take(&mut self.replies);
+        replies.clear();
         let mut dialogue = Dialogue {
-            slot: socket.slot(),
+            socket,
             channels: &mut self.channels,
             outbox,
+            outbox_limits: &self.outbox_limits,
             frames: &mut self.frames,
+            acks,
+            resume,
             counters: &mut self.counters,
             channels_max: self.channels_max,
-            cut: &cut,
+            owner,
+            mesh,
+            is_flooded: false,
         };
         let outcome =
-            inbound.feed(bytes, &mut self.replies, |message, replies| dialogue.on_message(message, replies));
+            inbound.feed(bytes, &mut replies, |message, replies| dialogue.on_message(message, replies));
+        let is_flooded = dialogue.is_flooded;
         self.inbound_bytes = self.inbound_bytes - bytes_before + inbound.message_bytes();
+        let queued = self.queue_control(socket, &replies) && !is_flooded;
+        self.replies = replies;
+        self.conclude(socket, &outcome, queued, now);
+        self.watch_unfinished(socket, now);
+        self.pull_soon(socket);
+    }
+
+    /// Queues answers that came later than their questions.
+    pub(super) fn reply(&mut self, socket: SocketId, replies: &[u8], now: Instant) {
+        if !self.queue_control(socket, replies) {
+            self.conclude(socket, &Outcome::Open, false, now);
+        }
+    }
+
+    /// Whether there was room.
+    fn queue_control(&mut self, socket: SocketId, bytes: &[u8]) -> bool {
+        let Some(session) = self.sessions.find(socket) else { return true };
         let control_bytes =
-            if *turn == Turn::Full { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
+            if session.turn == Turn::Full { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
         let room = OutboxLimits { control_bytes, ..self.outbox_limits };
-        let queued = self.replies.is_empty()
-            || session.outbox.push_control(&room, |out| out.extend_from_slice(&self.replies)).is_ok();
+        let queued = bytes.is_empty()
+            || session.outbox.push_control(&room, |out| out.extend_from_slice(bytes)).is_ok();
         if !session.outbox.is_empty() {
             self.egress.enqueue(session);
         }
-        self.conclude(socket, &outcome, queued, now);
-        self.watch_unfinished(socket, now);
+        queued
     }
 
     /// Starts or stops the clock of a message that is not complete.

@@ -1,36 +1,58 @@
 //! What a client asks and what it is answered: its messages against the shard's channels.
+//!
+//! A `subscribe` takes effect here at once; its acknowledgement waits until every owner of partitions has said where it begins
+//! (`begin`), and what is asked meanwhile is answered after it (`acks`). On a gateway of one shard nothing waits, unless for the
+//! brokers.
+
+use std::sync::Arc;
 
 use protocol::envelope::write_json;
-use protocol::{ErrorMessage, Pong};
+use protocol::{ErrorMessage, Pattern, Pong};
+use wire::SocketId;
 
-use super::Cut;
+use super::acks::{Acks, Ready, Subscription};
+use super::begin::{Begin, Begun, Start, StartFrom};
 use super::channels::Channels;
 use super::frames::Frames;
-use super::outbox::Outbox;
+use super::mesh::{Mesh, Request};
+use super::outbox::{Outbox, OutboxLimits};
+use super::owner::{Owner, snapshot_too_large};
+use super::resume::Resume;
+use crate::ingest::pull::Ticket;
 use crate::metrics::Counters;
-use crate::session::commands::{Action, Subscribe, Unsubscribe};
+use crate::session::commands::{self, Action, Subscribe, Unsubscribe};
 use crate::session::{Flow, Message, framing};
 
 /// One session's turn to speak.
-pub struct Dialogue<'a, C: Fn() -> Cut> {
-    /// The session's slot.
-    pub slot: usize,
+pub struct Dialogue<'a> {
+    /// The session's socket.
+    pub socket: SocketId,
     /// Who subscribed to what.
     pub channels: &'a mut Channels,
     /// The session's outbox: what it has unsubscribed from is taken out.
     pub outbox: &'a mut Outbox,
+    /// Its bounds.
+    pub outbox_limits: &'a OutboxLimits,
     /// The frames in it.
     pub frames: &'a mut Frames,
+    /// What the session is still to be answered.
+    pub acks: &'a mut Acks,
+    /// What it is still to be brought.
+    pub resume: &'a mut Option<Box<Resume>>,
     /// What is counted.
     pub counters: &'a mut Counters,
     /// Channels and wildcards that the session may have.
     pub channels_max: usize,
-    /// The next positions, for acks that carry them.
-    pub cut: &'a C,
+    /// This shard's partitions.
+    pub owner: &'a mut Owner,
+    /// The others'.
+    pub mesh: &'a mut Mesh,
+    /// Whether more was asked than can wait.
+    pub is_flooded: bool,
 }
 
-impl<C: Fn() -> Cut> Dialogue<'_, C> {
-    /// Does what a message asks and appends the answer to `replies`.
+impl Dialogue<'_> {
+    /// Does what a message asks and appends what can be answered to `replies`.
     pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
         let action = match message {
             Message::Text(text) => Action::of_text(text, self.channels_max),
@@ -39,48 +61,156 @@ impl<C: Fn() -> Cut> Dialogue<'_, C> {
             Message::Ping(_) | Message::Pong(_) => return Flow::Continue,
         };
         self.counters.messages_received += 1;
-        framing::text_from(replies, |payload| match action {
-            Action::Subscribe(subscribe) => self.subscribe(subscribe, payload),
-            Action::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, payload),
-            Action::Heartbeat => write_json(payload, &Pong { ts: wall_clock_ms() }),
+        match action {
+            Action::Subscribe(subscribe) => self.subscribe(subscribe),
+            Action::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, replies),
+            Action::Heartbeat => {
+                framing::text_from(replies, |payload| write_json(payload, &Pong { ts: wall_clock_ms() }));
+            }
             Action::Error { code, message } => {
                 self.counters.client_errors += 1;
-                write_json(payload, &ErrorMessage { code: code.into(), message: message.into() });
+                let error = ErrorMessage { code: code.into(), message: message.into() };
+                framing::text_from(replies, |payload| write_json(payload, &error));
             }
-        });
-        Flow::Continue
+        }
+        self.answer(replies);
+        if self.is_flooded { Flow::Stop } else { Flow::Continue }
     }
 
-    /// From the answer on, every record polled is delivered: the cut is what the consumer reads next.
-    fn subscribe(&mut self, mut subscribe: Subscribe<'_>, payload: &mut Vec<u8>) {
-        let held = self.channels.count(self.slot);
-        subscribe.keep_within(self.channels_max, held, |pattern| {
-            self.channels.is_subscribed(self.slot, &pattern.to_string())
-        });
-        for wanted in &subscribe.channels {
-            self.channels.subscribe(self.slot, wanted.name.as_str());
+    /// Appends the answers that are complete.
+    pub fn answer(&mut self, replies: &mut Vec<u8>) {
+        while let Some(ready) = self.acks.pop() {
+            match ready {
+                Ready::Text(text) => replies.extend_from_slice(&text),
+                Ready::Subscription(mut subscription) => {
+                    self.bring_snapshot(&mut subscription);
+                    let kinds = self.owner.kinds();
+                    framing::text_from(replies, |payload| subscription.write(kinds, payload));
+                }
+            }
         }
-        let positions = subscribe.positions.then(self.cut);
-        let count = self.channels.count(self.slot);
-        write_json(payload, &subscribe.acknowledge(count, positions));
+    }
+
+    fn subscribe(&mut self, mut subscribe: Subscribe<'_>) {
+        let slot = self.socket.slot();
+        let held = self.channels.count(slot);
+        subscribe.keep_within(self.channels_max, held, |pattern| {
+            self.channels.is_subscribed(slot, &pattern.to_string())
+        });
+        subscribe.reject_live(|pattern| self.channels.overlaps(slot, pattern));
+        let everyone = self.mesh.everyone();
+        let number = self.acks.next_number();
+        let mut starts = Vec::new();
+        for wanted in &subscribe.channels {
+            self.channels.subscribe(slot, wanted.name.as_str());
+            if let Some(start) = start_of(wanted) {
+                let resume = self.resume.get_or_insert_default();
+                let is_since = matches!(start.from, StartFrom::Since(_));
+                resume.add(number, Arc::clone(&start.name), everyone, is_since);
+                starts.push(start);
+            }
+        }
+        self.counters.resumes += starts.len() as u64;
+        let wants_cut = subscribe.positions;
+        let starts: Arc<[Start]> = starts.into();
+        let subscription = Subscription {
+            ack: subscribe.into_owned().acknowledge(self.channels.count(slot)),
+            starts: Arc::clone(&starts),
+            unanswered: everyone,
+            cut: wants_cut.then(Vec::new),
+            snapshot: Vec::new(),
+        };
+        self.is_flooded |= self.acks.push_subscription(number, subscription).is_err();
+        self.begin(Begin { ticket: Ticket { socket: self.socket, cursor: number }, wants_cut, starts });
+    }
+
+    /// Asks every owner, this shard first.
+    fn begin(&mut self, begin: Begin) {
+        self.mesh.announce(self.channels.take_changes());
+        for peer in self.mesh.peers().iter() {
+            self.mesh.ask(peer, Request::Begin(begin.clone()));
+        }
+        let shard = self.mesh.shard();
+        if let Some(begun) = self.owner.begin(shard, begin) {
+            note_begun(self.acks, self.resume, shard, begun);
+        }
     }
 
     /// What is queued of these channels goes before the answer does, unless another subscription wants it.
-    fn unsubscribe(&mut self, unsubscribe: Unsubscribe<'_>, payload: &mut Vec<u8>) {
+    fn unsubscribe(&mut self, unsubscribe: Unsubscribe<'_>, replies: &mut Vec<u8>) {
+        let slot = self.socket.slot();
         let mut has_left = false;
         for name in &unsubscribe.channels {
-            has_left |= self.channels.unsubscribe(self.slot, name.as_str());
+            has_left |= self.channels.unsubscribe(slot, name.as_str());
         }
         if has_left {
-            let Self { slot, channels, .. } = self;
+            let Self { channels, .. } = self;
+            if let Some(resume) = self.resume {
+                for name in &unsubscribe.channels {
+                    resume.give_back(name.as_str(), |pattern: Pattern<'_>| channels.overlaps(slot, pattern));
+                }
+            }
             let discarded = self.outbox.discard_events_where(self.frames, |frame| {
-                frame.source().is_some_and(|source| !channels.covers(*slot, source.channel()))
+                frame.source().is_some_and(|source| !channels.covers(slot, source.channel()))
             });
             self.counters.frames_discarded += discarded as u64;
         }
-        let count = self.channels.count(self.slot);
-        write_json(payload, &unsubscribe.acknowledge(count));
+        let count = self.channels.count(slot);
+        let ack = unsubscribe.acknowledge(count);
+        if self.acks.is_empty() {
+            framing::text_from(replies, |payload| write_json(payload, &ack));
+        } else {
+            let mut text = Vec::new();
+            framing::text_from(&mut text, |payload| write_json(payload, &ack));
+            self.is_flooded |= self.acks.push_text(text).is_err();
+        }
     }
+
+    /// The last events come first among the events, if there is room for them all.
+    fn bring_snapshot(&mut self, subscription: &mut Subscription) {
+        let snapshot = std::mem::take(&mut subscription.snapshot);
+        if snapshot.is_empty() {
+            return;
+        }
+        let bytes = snapshot.iter().map(|(_, frame)| frame.bytes.len()).sum();
+        if !self.outbox.has_room(snapshot.len(), bytes, self.outbox_limits) {
+            let mut starts: Vec<_> = snapshot.iter().map(|(start, _)| *start).collect();
+            starts.dedup();
+            starts.into_iter().for_each(|start| subscription.refuse(start, snapshot_too_large()));
+            return;
+        }
+        for (_, frame) in snapshot {
+            let reference = self.frames.insert_replayed(frame);
+            self.outbox
+                .push_event(reference, self.frames, self.outbox_limits)
+                .expect("there is room for all of them");
+            self.counters.frames_queued += 1;
+            self.counters.frames_replayed += 1;
+        }
+    }
+}
+
+/// Takes an owner's answer in, for the acknowledgement and for the cursors.
+pub(super) fn note_begun(acks: &mut Acks, resume: &mut Option<Box<Resume>>, owner: usize, begun: Begun) {
+    let number = begun.ticket.cursor;
+    let starts = acks.starts(number);
+    if let (Some(resume), Some(starts)) = (resume, starts) {
+        for (start, begun) in starts.iter().zip(&begun.starts) {
+            resume.begun(number, &start.name, owner, &begun.cursors);
+        }
+    }
+    acks.begun(owner, begun);
+}
+
+fn start_of(wanted: &commands::Wanted<'_>) -> Option<Start> {
+    let from = match &wanted.start {
+        commands::Start::Live => return None,
+        commands::Start::Snapshot => StartFrom::Snapshot,
+        commands::Start::Since(kinds) => StartFrom::Since(
+            kinds.iter().map(|(kind, since)| (kind.as_ref().into(), since.clone())).collect(),
+        ),
+    };
+    Some(Start { name: wanted.name.as_str().into(), from })
 }
 
 fn wall_clock_ms() -> i64 {

@@ -3,11 +3,13 @@
 //! `end` is for sessions, `refuse` for connections that became none; both `finish`, which queues the last words and leaves
 //! sending and closing to egress. A connection that is broken has no last words and is abandoned.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::debug;
 use wire::SocketId;
 
+use super::acks::Acks;
 use super::connections::{Connections, schedule};
 use super::sessions::Stage;
 use crate::limits;
@@ -147,7 +149,11 @@ impl Connections {
         let Stage::Open(inbound) = &session.cold.stage else { return };
         debug!(reason = reason.text(), peer = ?session.cold.peer, "session ended");
         self.inbound_bytes -= inbound.message_bytes();
+        session.cold.acks = Acks::default();
+        session.cold.resume = None;
+        session.is_resuming = false;
         self.channels.remove_session(socket.slot());
+        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         self.counters.sessions -= 1;
         self.counters.disconnects.add(reason);
         self.finish(socket, farewell, now);

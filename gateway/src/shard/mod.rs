@@ -1,55 +1,61 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
-//! This file is the loop. What it drives: `connections` and `endings` (what happens to a connection), `dialogue` (what its client asks),
-//! `channels` (who subscribed to what), `broadcast` (frame x channel -> outboxes), `egress` (outboxes -> sockets) with its `batch`
-//! and its `window`, `timers`.
-//! Of these only `egress` and `batch` touch the wire, and only `sleep` and this file know the executor; the rest is plain state,
-//! tested without either.
+//! This file is the loop. What it drives is the `core`: `connections` and `endings` (what happens to a connection), `dialogue`
+//! (what its client asks) with `begin` and `acks`, `channels` (who subscribed to what), `owner` (what the shard's partitions have),
+//! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
+//! `egress` (outboxes -> sockets) with its `batch` and its `window`, `timers`.
+//! Of these only `egress` and `batch` touch the wire, and only `sleep` and this file know the executor (`mesh` takes its queues);
+//! the rest is plain state, tested without either.
 //!
 //! Everything here lives on the shard's thread and is shared with nobody: what enters and leaves are messages, a snapshot of
 //! the counters each second, and the flag to stop.
 
+pub mod acks;
 mod batch;
+pub mod begin;
 pub mod broadcast;
 pub mod channels;
 pub mod conflate;
 pub mod connections;
+pub mod core;
 pub mod dialogue;
 pub mod egress;
 mod endings;
 pub mod frames;
+pub mod mesh;
 pub mod outbox;
+pub mod owner;
+pub mod resume;
+mod resuming;
 pub mod sessions;
+pub mod shard_set;
 mod sleep;
 pub mod timers;
 pub mod window;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use glommio::{LocalExecutorBuilder, Placement};
-use protocol::Position;
-use tracing::{error, info};
-use wire::{Driver, DriverOptions, Event, Waker};
+use tracing::{error, info, warn};
+use wire::{Driver, DriverOptions, Event};
 
 use self::connections::Connections;
+use self::core::Core;
+use self::mesh::Mesh;
+use self::owner::{Keeping, Owner};
 use crate::config::Config;
 use crate::http::Http;
-use crate::ingest::consumer::{Consumer, Ignored, Polled};
+use crate::ingest::consumer::{Consumer, Polled};
 use crate::ingest::control::Request;
-use crate::ingest::frame::Skipped;
+use crate::ingest::pull::{Chunk, Ticket};
+use crate::ingest::replay::ReplaySender;
 use crate::limits;
-use crate::metrics::RecordSkipped;
 use crate::shared::Shared;
-
-/// The cut of an acked subscription: of each kind, the next position of each partition.
-pub type Cut = BTreeMap<Cow<'static, str>, Vec<Position>>;
 
 /// What a shard is started with.
 pub struct Setup {
@@ -63,17 +69,21 @@ pub struct Setup {
     pub shared: Arc<Shared>,
     /// Where its connections come from.
     pub listener: TcpListener,
+    /// Its ends of the queues to the other shards.
+    pub mesh: Mesh,
     /// The Kafka control thread.
     pub control: Sender<Request>,
-    /// Where the shard says how it is woken.
-    pub wakers: Sender<Waker>,
+    /// The threads that read Kafka again.
+    pub replay: ReplaySender,
+    /// Where the shard says that it has started.
+    pub started: Sender<usize>,
 }
 
 /// Starts a shard on a thread of its own. The thread ends when the process is told to stop; an error that it returns, or a
 /// panic, is the end of the process: there is no half-alive gateway.
 ///
 /// # Errors
-/// The executor cannot be made.
+/// No thread can be made.
 pub fn start(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let thread = std::thread::Builder::new().name(format!("shard-{}", setup.shard));
     Ok(thread.spawn(move || {
@@ -89,11 +99,10 @@ pub fn start(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
 }
 
 async fn run(setup: Setup) -> anyhow::Result<()> {
-    let Setup { config, shard, shared, listener, control, wakers, .. } = setup;
+    let Setup { config, shard, shared, listener, mesh, control, replay, started, .. } = setup;
     let mut driver = Driver::new(&driver_options(&config))?;
     driver.accept_from(listener);
-    // The process is ending if nobody listens.
-    let _ = wakers.send(driver.waker());
+    shared.wakers[shard].set(driver.waker()).expect("each shard starts once");
     let consumer = Consumer::join(
         shard,
         config.shards.count,
@@ -103,15 +112,30 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
         control,
     );
     let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
-    let connections = Connections::new(&config, http, Instant::now());
+    let connections = Connections::new(&config, http, Arc::clone(&shared), Instant::now());
     let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
-    let snapshot_at = Instant::now();
-    let mut shard = Shard { shard, driver, consumer, connections, shared, stop_by: None, snapshot_at, kinds };
+    let owner = Owner::new(shard, config.shards.count, kinds, &keeping(&config));
+    let replayed = replay.connect(shard, driver.waker());
+    let now = Instant::now();
+    let mut shard = Shard {
+        shard,
+        driver,
+        consumer,
+        core: Core::new(connections, owner, mesh),
+        shared,
+        replay,
+        replayed,
+        stop_by: None,
+        snapshot_at: now,
+        ready: Readiness { is_ready: false, look_at: now, polled_at: now },
+    };
+    // The process is ending if nobody listens.
+    let _ = started.send(shard.shard);
     info!(shard = shard.shard, "accepting");
     shard.run().await
 }
 
-/// Sizes of a shard's driver.
+/// Sizes of a shard's driver. Each has room for every session of the process: the kernel spreads them as it likes.
 pub fn driver_options(config: &Config) -> DriverOptions {
     DriverOptions {
         sockets: config.listen.connections_max + limits::SOCKETS_SPARE,
@@ -123,37 +147,59 @@ pub fn driver_options(config: &Config) -> DriverOptions {
     }
 }
 
+/// A shard's part of what the process keeps of its partitions.
+fn keeping(config: &Config) -> Keeping {
+    let shards = config.shards.count;
+    Keeping {
+        history_bytes_max: config.history.bytes_max / shards,
+        last_values_max: config.history.last_values_max.div_ceil(shards),
+        snapshot_frames_max: config.outbox.frames_max / 2,
+        snapshot_bytes_max: config.outbox.bytes_max / 2,
+    }
+}
+
 struct Shard {
     shard: usize,
     driver: Driver,
     consumer: Consumer,
-    connections: Connections,
+    core: Core,
     shared: Arc<Shared>,
+    replay: ReplaySender,
+    replayed: Receiver<(Ticket, Chunk)>,
     /// Once the process is told to stop: when the shard ends even if connections are left.
     stop_by: Option<Instant>,
     snapshot_at: Instant,
-    /// By topic.
-    kinds: Vec<Box<str>>,
+    ready: Readiness,
+}
+
+/// Whether the shard's partitions have come as far as they are waited for.
+struct Readiness {
+    is_ready: bool,
+    look_at: Instant,
+    polled_at: Instant,
 }
 
 impl Shard {
     async fn run(&mut self) -> anyhow::Result<()> {
         loop {
             let now = Instant::now();
-            self.connections.counters.turns += 1;
-            self.connections.send(&mut self.driver, now);
+            self.core.connections.counters.turns += 1;
+            self.core.connections.send(&mut self.driver, now);
             let harvested = self.harvest(now)?;
             let drained = self.drain(now);
-            self.connections.fire_timers(now);
+            let exchanged = self.exchange(now);
+            self.core.connections.fire_timers(now);
+            self.look_whether_ready(now);
+            self.wake_peers();
             self.take_snapshot(now);
             if self.is_over(now) {
                 return Ok(());
             }
-            if harvested && drained && self.may_sleep(now)? {
-                self.connections.counters.sleeps += 1;
+            if harvested && drained && exchanged && self.may_sleep(now)? {
+                self.core.connections.counters.sleeps += 1;
                 let began = Instant::now();
                 sleep::sleep_until(self.wake_by(now), &self.driver).await?;
-                self.connections.egress.note_sleep(began.elapsed());
+                self.core.connections.egress.note_sleep(began.elapsed());
             } else {
                 glommio::yield_if_needed().await;
             }
@@ -163,19 +209,18 @@ impl Shard {
     /// Takes what the ring has; whether that was all.
     fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
         self.driver.begin_turn(now)?;
-        self.connections.handshakes_left = limits::HANDSHAKES_PER_TURN;
+        self.core.connections.handshakes_left = limits::HANDSHAKES_PER_TURN;
         for _ in 0..limits::COMPLETIONS_PER_TURN {
-            if self.connections.handshakes_left == 0 {
+            // What clients ask the peers has to find room first.
+            if self.core.connections.handshakes_left == 0 || self.core.mesh.is_backed_up() {
                 return Ok(false);
             }
             let Some(event) = self.driver.next_event(now)? else { return Ok(true) };
-            let connections = &mut self.connections;
+            let connections = &mut self.core.connections;
             match event {
                 Event::Accepted { socket, peer } => connections.accept(socket, peer, now),
                 Event::AcceptFailed(error) => connections.accept_failed(&error, now),
-                Event::Received { socket, bytes } => {
-                    connections.receive(socket, bytes, now, || cut(&self.consumer));
-                }
+                Event::Received { socket, bytes } => self.core.receive(socket, bytes, now),
                 Event::PeerFinished(socket) => connections.peer_finished(socket, now),
                 Event::Failed { socket, .. } => connections.connection_lost(socket, now),
                 Event::Writable(socket) => connections.writable(socket),
@@ -187,55 +232,94 @@ impl Shard {
         Ok(false)
     }
 
-    /// Takes records from Kafka; whether there are no more.
+    /// Takes records from Kafka; whether there are no more, or none can be taken now.
     fn drain(&mut self, now: Instant) -> bool {
         self.consumer.begin_drain();
         for _ in 0..limits::RECORDS_PER_TURN {
-            let connections = &mut self.connections;
+            if !self.core.may_take() {
+                self.core.connections.counters.mesh_full += 1;
+                return true;
+            }
             match self.consumer.poll(now) {
                 Polled::Nothing => return true,
-                Polled::Event(frame) => {
-                    connections.counters.records += 1;
-                    connections.broadcast(frame, now);
+                polled => {
+                    self.ready.polled_at = now;
+                    self.core.take(polled, now);
                 }
-                Polled::Skipped(gap, skipped) => {
-                    connections.counters.records += 1;
-                    connections.counters.records_skipped.add(match skipped {
-                        Skipped::TooLong => RecordSkipped::TooLong,
-                        Skipped::NotUtf8 => RecordSkipped::NotUtf8,
-                    });
-                    connections.broadcast(gap, now);
-                }
-                Polled::Ignored(ignored, _) => {
-                    connections.counters.records += 1;
-                    connections.counters.records_skipped.add(match ignored {
-                        Ignored::NoKey => RecordSkipped::NoKey,
-                        Ignored::BadKey => RecordSkipped::BadKey,
-                        Ignored::Duplicate => RecordSkipped::Duplicate,
-                    });
-                }
-                Polled::Moved(moved) => {
-                    let kind = &self.kinds[moved.partition.topic];
-                    connections.announce(&moved, kind, now);
-                }
-                Polled::Began(_) | Polled::End(..) => {}
             }
         }
         false
     }
 
+    /// Hears the other shards, the replay threads and the brokers' answers; whether that was all.
+    fn exchange(&mut self, now: Instant) -> bool {
+        let mut is_done = self.core.exchange(now);
+        for _ in 0..limits::PULLS_PER_TURN {
+            let Ok((ticket, chunk)) = self.replayed.try_recv() else { break };
+            self.core.take_replayed(ticket, &chunk, now);
+            is_done = false;
+        }
+        for (pull, until) in self.core.take_replays_wanted() {
+            self.replay.pull(self.shard, pull, until);
+        }
+        for partition in self.core.take_ends_wanted() {
+            self.consumer.ask_end(partition);
+        }
+        is_done
+    }
+
+    fn wake_peers(&mut self) {
+        for peer in self.core.mesh.take_touched().iter() {
+            // One that has not started has not slept either.
+            if let Some(waker) = self.shared.wakers[peer].get() {
+                waker.wake();
+            }
+        }
+    }
+
     /// In this order: `may_sleep` resets the wake-up, then everything that could have caused one is looked at again.
     fn may_sleep(&mut self, now: Instant) -> anyhow::Result<bool> {
-        Ok(self.driver.may_sleep()?
-            && self.drain(now)
-            && !self.connections.egress.has_work(now)
+        if !self.driver.may_sleep()? || !self.drain(now) || !self.exchange(now) {
+            return Ok(false);
+        }
+        self.wake_peers();
+        Ok(true
+            && !self.core.connections.egress.has_work(now)
             && self.shared.stop.load(Ordering::Acquire) == self.stop_by.is_some())
     }
 
     fn wake_by(&self, now: Instant) -> Instant {
-        let latest = now + limits::SLEEP_MAX;
-        let due = [self.driver.next_deadline(), self.connections.egress.next_due()];
+        // Nobody tells when a queue that was full has room again.
+        let waits_for_room = !self.core.may_take() || self.core.mesh.has_backlog();
+        let latest = now + if waits_for_room { limits::MESH_FULL_NAP } else { limits::SLEEP_MAX };
+        let connections = &self.core.connections;
+        let due = [self.driver.next_deadline(), connections.egress.next_due(), connections.next_pull_due()];
         due.into_iter().flatten().fold(latest, Instant::min)
+    }
+
+    /// Resumes are answered, and the gateway says that it is ready, when every partition has been assigned and its history is
+    /// filled. A log may end in what is no record (a transaction's marker), so quiet counts as full.
+    fn look_whether_ready(&mut self, now: Instant) {
+        if self.ready.is_ready || now < self.ready.look_at {
+            return;
+        }
+        self.ready.look_at = now + limits::READY_INTERVAL;
+        if !self.shared.kafka.read().assigned {
+            self.ready.polled_at = now;
+            return;
+        }
+        let is_warm = self.core.owner.is_warm();
+        if is_warm || now >= self.ready.polled_at + limits::WARMUP_QUIET {
+            if !is_warm {
+                warn!(
+                    shard = self.shard,
+                    "some partition's history ends before its log: no more records come"
+                );
+            }
+            self.ready.is_ready = true;
+            self.core.set_ready(now);
+            self.consumer.say_warm();
+        }
     }
 
     fn take_snapshot(&mut self, now: Instant) {
@@ -244,24 +328,21 @@ impl Shard {
         }
         self.snapshot_at = now + limits::SNAPSHOT_INTERVAL;
         let readings = self.driver.readings();
-        self.shared.snapshots[self.shard].store(&self.connections.count(&readings));
+        self.shared.snapshots[self.shard].store(&self.core.count(&readings));
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
+        let connections = &mut self.core.connections;
         if self.stop_by.is_none() && self.shared.stop.load(Ordering::Acquire) {
             self.driver.stop_accepting();
-            self.connections.shut_down(now);
+            connections.shut_down(now);
             self.stop_by = Some(now + limits::SHUTDOWN_TIMEOUT);
         }
         let Some(stop_by) = self.stop_by else { return false };
-        if !self.connections.is_empty() && now >= stop_by {
-            error!(connections = self.connections.len(), "connections that did not close in time are cut");
+        if !connections.is_empty() && now >= stop_by {
+            error!(connections = connections.len(), "connections that did not close in time are cut");
             return true;
         }
-        self.connections.is_empty()
+        connections.is_empty()
     }
-}
-
-fn cut(consumer: &Consumer) -> Cut {
-    consumer.positions().map(|(kind, positions)| (Cow::Owned(kind.to_owned()), positions.collect())).collect()
 }

@@ -79,6 +79,13 @@ impl Outbox {
         self.events.len()
     }
 
+    /// Whether the bounds leave room for so many more frames, of so many bytes together.
+    pub fn has_room(&self, frames: usize, bytes: usize, limits: &OutboxLimits) -> bool {
+        !self.is_finished
+            && self.events.len() + frames <= limits.frames
+            && self.event_bytes as usize + bytes <= limits.bytes
+    }
+
     /// Appends an event's frame.
     ///
     /// # Errors
@@ -89,12 +96,12 @@ impl Outbox {
         frames: &mut Frames,
         limits: &OutboxLimits,
     ) -> Result<(), OutboxFull> {
-        let bytes = self.event_bytes as usize + frames.frame(reference).bytes.len();
-        if self.is_finished || self.events.len() >= limits.frames || bytes > limits.bytes {
+        let bytes = frames.frame(reference).bytes.len();
+        if !self.has_room(1, bytes, limits) {
             return Err(OutboxFull);
         }
         frames.hold(reference);
-        self.event_bytes = bytes as u32;
+        self.event_bytes += bytes as u32;
         self.events.push(reference);
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use wire::SocketId;
 
+use super::acks::Acks;
 use super::outbox::Outbox;
+use super::resume::Resume;
 use crate::limits;
 use crate::session::{Handshake, Inbound};
 
@@ -60,6 +62,8 @@ pub struct Session {
     pub is_resting: bool,
     /// When it was last sent events, see `Egress`; only ever compared with the current value.
     pub epoch: u8,
+    /// It has a `Cold::resume`: not every event is for it to be had live.
+    pub is_resuming: bool,
     /// The rest.
     pub cold: Box<Cold>,
 }
@@ -84,6 +88,12 @@ pub struct Cold {
     pub timer_tick: u64,
     /// A message on its way.
     pub unfinished: Option<Unfinished>,
+    /// What the client is still to be answered.
+    pub acks: Acks,
+    /// What it is still to be brought.
+    pub resume: Option<Box<Resume>>,
+    /// It stands in a queue of those that pull.
+    pub is_pulling: bool,
 }
 
 impl Session {
@@ -97,6 +107,9 @@ impl Session {
             pinged_at: now,
             timer_tick: u64::MAX,
             unfinished: None,
+            acks: Acks::default(),
+            resume: None,
+            is_pulling: false,
         };
         Self {
             socket,
@@ -105,6 +118,7 @@ impl Session {
             turn: Turn::None,
             is_resting: false,
             epoch: 0,
+            is_resuming: false,
             cold: Box::new(cold),
         }
     }
@@ -175,6 +189,11 @@ impl Sessions {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The sockets of those that are still to be brought something.
+    pub fn resuming(&self) -> impl Iterator<Item = SocketId> {
+        self.slots.iter().flatten().filter(|session| session.is_resuming).map(|session| session.socket)
     }
 
     /// The sockets of all connections.

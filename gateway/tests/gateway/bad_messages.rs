@@ -158,7 +158,7 @@ fn a_message_that_never_completes_closes_the_session_after_ten_seconds() {
 #[test]
 fn the_memory_of_unfinished_messages_is_bounded_over_all_sessions() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_MESSAGE_BYTES", "16MiB").start();
+    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_MAX_MESSAGE_BYTES", "16MiB").start();
     let mut bystander = Bystander::connect(&gateway);
     let message = frame(TEXT, true, &vec![b' '; 16 << 20]);
     // Each announces 16 MiB; four of them are what a shard takes.

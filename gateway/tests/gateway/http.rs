@@ -25,7 +25,7 @@ fn health_is_told_to_people_load_balancers_and_pages_of_any_site() {
     let checks = &report["checks"];
     assert_eq!(checks["kafka"]["partitions"], 96);
     assert_eq!(checks["capacity"]["max"], 1000);
-    assert_eq!(checks["shards"]["count"], 1);
+    assert_eq!(checks["shards"]["count"], 3);
     for check in ["kafka", "capacity", "memory", "cpu", "shards"] {
         assert_eq!(checks[check]["healthy"], true, "{check}: {report}");
     }

@@ -158,7 +158,11 @@ fn dev_needs_nothing_and_delivers_simulated_events() {
 #[test]
 fn a_pinned_gateway_on_every_interface_serves() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_PINNING", "on").env("WS_ADDR", ":0").start_listening();
+    let gateway = Launch::new(&cluster)
+        .env("WS_SHARDS", "1")
+        .env("WS_PINNING", "on")
+        .env("WS_ADDR", ":0")
+        .start_listening();
     let address = (std::net::Ipv4Addr::LOCALHOST, gateway.address.port());
     let mut client = Client::over(std::net::TcpStream::connect(address).unwrap());
     assert_eq!(client.ask(&json!({"type": "heartbeat"}))["type"], "pong");

@@ -9,7 +9,8 @@ fn a_broadcast_rate_bounds_the_sends_and_loses_nothing() {
     const RECORDS: u64 = 600;
     const RATE: u64 = 10;
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_BROADCAST_RATE", RATE.to_string()).start();
+    let gateway =
+        Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_MAX_BROADCAST_RATE", RATE.to_string()).start();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     let began = Instant::now();
     for number in 0..RECORDS {

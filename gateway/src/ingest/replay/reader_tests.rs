@@ -51,6 +51,7 @@ impl Rig {
             start: Start::Latest,
             security: Security::Plaintext,
             properties: Vec::new(),
+            lag_max: None,
         };
         let replay = Replay::start(config, 1 << 20, 1).unwrap();
         let sender = replay.sender();

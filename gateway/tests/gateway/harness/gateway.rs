@@ -43,7 +43,9 @@ impl Launch {
             .env("WS_MAX_CONNECTIONS", "1000")
             .env("LOG_FORMAT", "json")
             // Several gateways share the machine's few CPUs.
-            .env("WS_PINNING", "off");
+            .env("WS_PINNING", "off")
+            // Most partitions of a session are those of other shards.
+            .env("WS_SHARDS", "3");
         Self { command }
     }
 

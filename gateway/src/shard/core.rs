@@ -1,0 +1,228 @@
+//! A shard without its driver, its Kafka consumer and its executor: everything that it decides.
+//!
+//! What came in from the three goes to the rooms of the shard (`connections` for its sessions, `owner` for its partitions, `mesh`
+//! for the other shards), and what has to go out is kept until the loop takes it. Pure: tests drive several of these in one
+//! thread, through every interleaving that the queues allow.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wire::{Readings, SocketId};
+
+use super::begin::Begun;
+use super::connections::Connections;
+use super::mesh::{Mesh, News, Request};
+use super::owner::Owner;
+use super::resume::Ask;
+use crate::ingest::consumer::{Ignored, Moved, Polled};
+use crate::ingest::frame::{Frame, Skipped};
+use crate::ingest::partition::Partition;
+use crate::ingest::pull::{Chunk, Pull, Ticket};
+use crate::limits;
+use crate::metrics::{Counters, RecordSkipped};
+
+/// See the module.
+pub struct Core {
+    /// This shard's sessions.
+    pub connections: Connections,
+    /// This shard's partitions.
+    pub owner: Owner,
+    /// The way to the other shards.
+    pub mesh: Mesh,
+    /// For the replay thread: what is older than some owner's history, and where that begins.
+    replays_wanted: Vec<(Pull, i64)>,
+}
+
+impl Core {
+    /// Of these rooms.
+    pub fn new(connections: Connections, owner: Owner, mesh: Mesh) -> Self {
+        Self { connections, owner, mesh, replays_wanted: Vec::new() }
+    }
+
+    /// Bytes came from a client.
+    pub fn receive(&mut self, socket: SocketId, bytes: &[u8], now: Instant) {
+        self.connections.receive(socket, bytes, now, &mut self.owner, &mut self.mesh);
+        self.announce_interest();
+    }
+
+    /// Whether a record may be taken from Kafka: whoever wants it can be told.
+    pub fn may_take(&self) -> bool {
+        self.mesh.has_room()
+    }
+
+    /// Takes what was polled, for which [`Core::may_take`] has been asked.
+    pub fn take(&mut self, polled: Polled, now: Instant) {
+        let counters = &mut self.connections.counters;
+        match polled {
+            Polled::Event(frame) => {
+                counters.records += 1;
+                counters.records_framed += 1;
+                self.publish(Arc::new(frame), now);
+            }
+            Polled::Skipped(gap, skipped) => {
+                counters.records += 1;
+                counters.records_skipped.add(match skipped {
+                    Skipped::TooLong => RecordSkipped::TooLong,
+                    Skipped::NotUtf8 => RecordSkipped::NotUtf8,
+                });
+                self.publish(Arc::new(gap), now);
+            }
+            Polled::Ignored(ignored, owned) => {
+                counters.records += 1;
+                counters.records_skipped.add(match ignored {
+                    Ignored::NoKey => RecordSkipped::NoKey,
+                    Ignored::BadKey => RecordSkipped::BadKey,
+                    Ignored::Duplicate => RecordSkipped::Duplicate,
+                });
+                if let Some(owned) = owned {
+                    self.owner.pass(owned);
+                }
+            }
+            Polled::Began(began) => self.owner.began(&began),
+            Polled::Moved(moved) => {
+                self.owner.moved(&moved);
+                self.announce_moved(&moved, now);
+                for peer in self.mesh.peers().iter() {
+                    self.mesh.tell(peer, News::Moved(moved));
+                }
+            }
+            Polled::End(partition, end) => {
+                let answers = self.owner.end_found(partition, end);
+                self.answer(answers, now);
+            }
+            Polled::Nothing => {}
+        }
+    }
+
+    /// Every partition has begun and come as far as it is waited for: resumes are answered from now on.
+    pub fn set_ready(&mut self, now: Instant) {
+        let answers = self.owner.set_ready();
+        self.answer(answers, now);
+    }
+
+    /// Hears the other shards and answers them, and asks for what sessions are to be brought. Whether that was all.
+    pub fn exchange(&mut self, now: Instant) -> bool {
+        self.announce_interest();
+        self.mesh.flush();
+        let heard = self.hear(now);
+        let answered = self.answer_requests(now);
+        let pulled = self.pull(now);
+        heard && answered && pulled
+    }
+
+    /// The replay thread's answer to a pull.
+    pub fn take_replayed(&mut self, ticket: Ticket, chunk: &Chunk, now: Instant) {
+        self.connections.take_chunk(ticket, chunk, self.owner.kinds(), now);
+    }
+
+    /// What the replay thread is to be asked.
+    pub fn take_replays_wanted(&mut self) -> Vec<(Pull, i64)> {
+        std::mem::take(&mut self.replays_wanted)
+    }
+
+    /// Partitions of which the brokers are to be asked where they end.
+    pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
+        self.owner.take_ends_wanted()
+    }
+
+    /// The counters, with what there is now.
+    pub fn count(&mut self, readings: &Readings) -> Counters {
+        let mut counters = self.connections.count(readings);
+        let history = self.owner.history();
+        counters.history_frames = history.frames() as u64;
+        counters.history_bytes = history.bytes() as u64;
+        counters.history_evicted = history.evicted();
+        counters.last_values = self.owner.last_values().channels() as u64;
+        counters.last_values_evicted = self.owner.last_values().evicted();
+        counters
+    }
+
+    /// Tells the peers for whom this shard has subscribers, and for whom no longer.
+    pub fn announce_interest(&mut self) {
+        self.mesh.announce(self.connections.channels.take_changes());
+    }
+
+    fn publish(&mut self, frame: Arc<Frame>, now: Instant) {
+        if !self.owner.keep(&frame) {
+            return;
+        }
+        for peer in self.connections.broadcast(&frame, now).iter() {
+            self.connections.counters.mesh_frames += 1;
+            self.mesh.tell(peer, News::Event(Arc::clone(&frame)));
+        }
+    }
+
+    fn hear(&mut self, now: Instant) -> bool {
+        for _ in 0..limits::NEWS_PER_TURN {
+            let Some((peer, news)) = self.mesh.next_news() else { return true };
+            match news {
+                News::Event(frame) => _ = self.connections.broadcast(&frame, now),
+                News::Moved(moved) => self.announce_moved(&moved, now),
+                News::Begun(begun) => {
+                    self.connections.begun(peer, begun, &mut self.owner, &mut self.mesh, now);
+                }
+                News::Chunk(ticket, chunk) => {
+                    self.connections.take_chunk(ticket, &chunk, self.owner.kinds(), now);
+                }
+            }
+        }
+        false
+    }
+
+    fn answer_requests(&mut self, now: Instant) -> bool {
+        let mut pulls = 0;
+        for _ in 0..limits::REQUESTS_PER_TURN {
+            let Some((peer, request)) = self.mesh.next_request() else { return true };
+            match request {
+                Request::Interest(interest) => self.connections.channels.set_interest(peer, &interest),
+                Request::Begin(begin) => {
+                    let answer = self.owner.begin(peer, begin).map(|begun| (peer, begun));
+                    self.answer(answer, now);
+                }
+                Request::Pull(pull) => {
+                    let chunk = self.owner.pull(&pull);
+                    self.mesh.tell(peer, News::Chunk(pull.ticket, chunk));
+                    pulls += 1;
+                    if pulls == limits::PULLS_PER_TURN {
+                        return false;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Asks on behalf of sessions.
+    fn pull(&mut self, now: Instant) -> bool {
+        for _ in 0..limits::PULLS_PER_TURN {
+            let Some(ask) = self.connections.next_ask(now) else { return true };
+            match ask {
+                Ask::Replay(pull, until) => self.replays_wanted.push((pull, until)),
+                Ask::Owner(pull) => {
+                    let owner = pull.partition.owner(self.mesh.shards());
+                    if owner == self.mesh.shard() {
+                        let chunk = self.owner.pull(&pull);
+                        self.connections.take_chunk(pull.ticket, &chunk, self.owner.kinds(), now);
+                    } else {
+                        self.mesh.ask(owner, Request::Pull(pull));
+                    }
+                }
+            }
+        }
+        !self.connections.has_pulls()
+    }
+
+    fn answer(&mut self, answers: impl IntoIterator<Item = (usize, Begun)>, now: Instant) {
+        for (home, begun) in answers {
+            if home == self.mesh.shard() {
+                self.connections.begun(home, begun, &mut self.owner, &mut self.mesh, now);
+            } else {
+                self.mesh.tell(home, News::Begun(begun));
+            }
+        }
+    }
+
+    fn announce_moved(&mut self, moved: &Moved, now: Instant) {
+        self.connections.announce(moved, &self.owner.kinds()[moved.partition.topic], now);
+    }
+}

@@ -1,0 +1,341 @@
+//! A shard as the owner of partitions: how far each has come, what is kept of them, and the answers to those who ask.
+//!
+//! What is kept is the newest frames (`history`) and each channel's last one (`last_values`), for all sessions of all shards.
+//! Pure: records and questions go in, answers come out; who delivers them is `core`'s matter.
+//!
+//! A client may come from a gateway that is ahead of this one, so a position beyond our head is not wrong yet: the brokers are
+//! asked where the log ends (`take_ends_wanted`), and the answer waits for theirs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::client::Since;
+use protocol::{Pattern, code};
+
+use super::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
+use crate::ingest::consumer::{Began, Moved};
+use crate::ingest::frame::Frame;
+use crate::ingest::history::History;
+use crate::ingest::last_values::LastValues;
+use crate::ingest::partition::{Owned, Partition};
+use crate::ingest::pull::{Chunk, Pull, Then};
+use crate::limits;
+
+/// See the module.
+pub struct Owner {
+    shard: usize,
+    shards: usize,
+    /// By topic.
+    kinds: Vec<Arc<str>>,
+    heads: BTreeMap<Partition, Head>,
+    history: History,
+    last_values: LastValues,
+    /// What a snapshot may have: half an outbox.
+    snapshot_frames_max: usize,
+    snapshot_bytes_max: usize,
+    is_ready: bool,
+    deferred: Vec<Deferred>,
+    ends_wanted: Vec<Partition>,
+}
+
+/// How far a partition has come.
+#[derive(Debug, Default)]
+struct Head {
+    next: i64,
+    /// What is before it is only kept.
+    live_from: i64,
+    /// The log's end, as the brokers last told.
+    end: i64,
+    /// How often the brokers were asked for the end, and how often they have answered.
+    asked: u64,
+    answered: u64,
+}
+
+/// A question that waits.
+#[derive(Debug)]
+struct Deferred {
+    home: usize,
+    begin: Begin,
+    /// For these ends: for the answer of that number, which was asked for after the question came.
+    ends: Vec<(Partition, u64)>,
+}
+
+/// Bounds of what a shard keeps of its partitions.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// Of the history, bytes.
+    pub history_bytes_max: usize,
+    /// Channels whose last event is kept.
+    pub last_values_max: usize,
+    /// Frames of one snapshot.
+    pub snapshot_frames_max: usize,
+    /// Bytes of one snapshot.
+    pub snapshot_bytes_max: usize,
+}
+
+impl Owner {
+    /// Owns nothing yet.
+    pub fn new(shard: usize, shards: usize, kinds: Vec<Arc<str>>, keeping: &Keeping) -> Self {
+        Self {
+            shard,
+            shards,
+            heads: BTreeMap::new(),
+            history: History::new(keeping.history_bytes_max),
+            last_values: LastValues::new(
+                keeping.last_values_max,
+                keeping.last_values_max * limits::LAST_VALUE_BYTES,
+            ),
+            kinds,
+            snapshot_frames_max: keeping.snapshot_frames_max,
+            snapshot_bytes_max: keeping.snapshot_bytes_max,
+            is_ready: false,
+            deferred: Vec::new(),
+            ends_wanted: Vec::new(),
+        }
+    }
+
+    /// The kinds, by topic.
+    pub fn kinds(&self) -> &[Arc<str>] {
+        &self.kinds
+    }
+
+    /// What is kept, from which sessions resume.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What is kept for snapshots.
+    pub fn last_values(&self) -> &LastValues {
+        &self.last_values
+    }
+
+    /// A partition is this shard's.
+    pub fn began(&mut self, began: &Began) {
+        let Owned { partition, next } = began.owned;
+        self.history.begin(partition, next);
+        self.heads.insert(partition, Head { next, live_from: began.live_from, ..Head::default() });
+    }
+
+    /// Keeps a record's frame. Whether it is to be delivered.
+    pub fn keep(&mut self, frame: &Arc<Frame>) -> bool {
+        let Some(source) = frame.source() else { return false };
+        self.history.push(frame);
+        self.last_values.put(frame);
+        let Some(head) = self.heads.get_mut(&source.partition) else { return false };
+        head.next = source.offset + 1;
+        source.offset >= head.live_from
+    }
+
+    /// A record became no frame.
+    pub fn pass(&mut self, owned: Owned) {
+        self.history.advance(owned.partition, owned.next);
+        if let Some(head) = self.heads.get_mut(&owned.partition) {
+            head.next = owned.next;
+        }
+    }
+
+    /// A partition goes on elsewhere.
+    pub fn moved(&mut self, moved: &Moved) {
+        self.history.begin(moved.partition, moved.next);
+        let Some(head) = self.heads.get_mut(&moved.partition) else { return };
+        if moved.next < head.next {
+            // The topic was made anew: what was known of the old one is of no use.
+            self.last_values.forget(moved.partition);
+            head.live_from = moved.next;
+            head.end = moved.next;
+        }
+        head.next = moved.next;
+    }
+
+    /// Whether every partition has come to where its delivery begins. True of none, too.
+    pub fn is_warm(&self) -> bool {
+        self.heads.values().all(|head| head.next >= head.live_from)
+    }
+
+    /// Every partition has begun, and has come as far as it is waited for: from now on resumes are answered. The answers that
+    /// waited for it.
+    pub fn set_ready(&mut self) -> Vec<(usize, Begun)> {
+        self.is_ready = true;
+        let deferred = std::mem::take(&mut self.deferred);
+        let answers =
+            deferred.into_iter().map(|deferred| (deferred.home, self.begin(deferred.home, deferred.begin)));
+        answers.filter_map(|(home, begun)| begun.map(|begun| (home, begun))).collect()
+    }
+
+    /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::set_ready`] or [`Owner::end_found`].
+    pub fn begin(&mut self, home: usize, begin: Begin) -> Option<Begun> {
+        let ends = self.ends_needed(&begin);
+        if ends.is_empty() && (self.is_ready || begin.starts.is_empty()) {
+            return Some(self.answer(&begin));
+        }
+        self.deferred.push(Deferred { home, begin, ends });
+        None
+    }
+
+    /// The brokers told a log's end (or could not). The answers that waited for it.
+    pub fn end_found(&mut self, partition: Partition, end: Option<i64>) -> Vec<(usize, Begun)> {
+        let Some(head) = self.heads.get_mut(&partition) else { return Vec::new() };
+        head.answered += 1;
+        let answered = if let Some(end) = end {
+            head.end = end;
+            head.answered
+        } else {
+            // Asked again, until they can tell.
+            0
+        };
+        let mut ready = Vec::new();
+        let mut is_wanted_again = false;
+        for mut deferred in std::mem::take(&mut self.deferred) {
+            deferred.ends.retain(|&(of, number)| of != partition || number > answered);
+            is_wanted_again |= deferred.ends.iter().any(|(of, _)| *of == partition);
+            if deferred.ends.is_empty() && self.is_ready {
+                ready.push((deferred.home, self.answer(&deferred.begin)));
+            } else {
+                self.deferred.push(deferred);
+            }
+        }
+        if is_wanted_again {
+            self.want_end(partition);
+        }
+        ready
+    }
+
+    /// Partitions whose end the brokers are to be asked for.
+    pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
+        std::mem::take(&mut self.ends_wanted)
+    }
+
+    /// The next frames of a session.
+    pub fn pull(&self, pull: &Pull) -> Chunk {
+        let Pull { partition, from, .. } = *pull;
+        let wait = Chunk { from, lost: None, frames: Vec::new(), next: from, then: Then::Wait };
+        let Ok(pattern) = Pattern::parse(&pull.pattern) else { return wait };
+        let Some(head) = self.heads.get(&partition) else { return wait };
+        let mut chunk = self.history.pull(partition, pattern, from);
+        if chunk.then == Then::Live && head.next < head.live_from {
+            chunk.then = Then::Wait;
+        }
+        chunk
+    }
+
+    /// The next offset of each partition that is delivered.
+    pub fn cut(&self) -> Vec<Owned> {
+        let heads = self.heads.iter();
+        heads.map(|(&partition, head)| Owned { partition, next: head.next.max(head.live_from) }).collect()
+    }
+
+    fn answer(&self, begin: &Begin) -> Begun {
+        let starts = begin.starts.iter().map(|start| self.start(start)).collect();
+        let cut = if begin.wants_cut { self.cut() } else { Vec::new() };
+        Begun { ticket: begin.ticket, cut, starts }
+    }
+
+    fn start(&self, start: &Start) -> BegunStart {
+        match &start.from {
+            StartFrom::Snapshot => self.snapshot(&start.name),
+            StartFrom::Since(kinds) => self.resume(kinds),
+        }
+    }
+
+    /// The last events, and cursors from the cut on: so nothing that comes before the home has said so is ahead of them.
+    fn snapshot(&self, name: &str) -> BegunStart {
+        let Ok(pattern) = Pattern::parse(name) else { return BegunStart::default() };
+        let selected = |owned: &Owned| pattern.of_kind(&self.kinds[owned.partition.topic]).is_some();
+        let cursors = self.cut().into_iter().filter(selected).collect();
+        match self.last_values.select(pattern, self.snapshot_frames_max, self.snapshot_bytes_max) {
+            Some(snapshot) => BegunStart { cursors, snapshot, refusal: None },
+            None => BegunStart { cursors, snapshot: Vec::new(), refusal: Some(snapshot_too_large()) },
+        }
+    }
+
+    fn resume(&self, kinds: &[(Box<str>, Since)]) -> BegunStart {
+        let mut begun = BegunStart::default();
+        for (kind, since) in kinds {
+            for wanted in self.wanted(kind, since) {
+                let can_come = match self.heads.get(&wanted.partition) {
+                    Some(head) => wanted.next <= head.next.max(head.live_from).max(head.end),
+                    None => false,
+                };
+                if can_come {
+                    begun.cursors.push(wanted);
+                } else {
+                    let named = format!("{}:{}", wanted.partition.number, wanted.next);
+                    begun.refusal = Some(unknown_position(kind, &named));
+                }
+            }
+        }
+        begun
+    }
+
+    /// The cursors that a `since` asks this shard for, in partitions that there may not be.
+    fn wanted(&self, kind: &str, since: &Since) -> Vec<Owned> {
+        let Some(topic) = self.kinds.iter().position(|known| **known == *kind) else { return Vec::new() };
+        let owned = |number: i32, next: i64| Owned { partition: Partition { topic, number }, next };
+        let is_ours = |owned: &Owned| owned.partition.owner(self.shards) == self.shard;
+        match since {
+            Since::After(position) => {
+                let after = owned(position.partition, position.offset.saturating_add(1));
+                Some(after).into_iter().filter(is_ours).collect()
+            }
+            Since::From(positions) => {
+                let mut wanted: BTreeMap<i32, Owned> = self
+                    .heads
+                    .keys()
+                    .filter(|partition| partition.topic == topic)
+                    .map(|partition| (partition.number, owned(partition.number, 0)))
+                    .collect();
+                let named = positions.iter().map(|position| owned(position.partition, position.offset));
+                wanted.extend(named.filter(is_ours).map(|owned| (owned.partition.number, owned)));
+                wanted.into_values().collect()
+            }
+        }
+    }
+
+    /// The ends without which the question cannot be answered; they are asked for.
+    fn ends_needed(&mut self, begin: &Begin) -> Vec<(Partition, u64)> {
+        let mut needed = Vec::new();
+        for start in &*begin.starts {
+            let StartFrom::Since(kinds) = &start.from else { continue };
+            for wanted in kinds.iter().flat_map(|(kind, since)| self.wanted(kind, since)) {
+                let Some(head) = self.heads.get(&wanted.partition) else { continue };
+                if wanted.next > head.next.max(head.live_from).max(head.end) {
+                    needed.push((wanted.partition, head.asked + 1));
+                }
+            }
+        }
+        for &(partition, _) in &needed {
+            self.want_end(partition);
+        }
+        needed
+    }
+
+    /// One question at a time: those who come while it is on its way have it asked again.
+    fn want_end(&mut self, partition: Partition) {
+        if let Some(head) = self.heads.get_mut(&partition)
+            && head.asked == head.answered
+        {
+            head.asked += 1;
+            self.ends_wanted.push(partition);
+        }
+    }
+}
+
+/// A kind's `since` that names a position which is not there.
+fn unknown_position(kind: &str, position: &str) -> Refusal {
+    let message = format!(
+        "no {kind} event has the position {position} yet, or there is no such partition: delivery begins with the next \
+         event; send a pos that this gateway sent"
+    );
+    Refusal { code: code::UNKNOWN_POSITION, message }
+}
+
+/// The last events are more than a session may have waiting.
+pub(super) fn snapshot_too_large() -> Refusal {
+    let message = "the last events are more than half an outbox (WS_OUTBOX_BYTES, WS_OUTBOX_FRAMES): delivery begins with \
+                   the next event; subscribe to fewer channels at a time";
+    Refusal { code: code::SNAPSHOT_TOO_LARGE, message: message.to_owned() }
+}
+
+#[cfg(test)]
+#[path = "owner_tests.rs"]
+mod tests;

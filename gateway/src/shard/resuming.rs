@@ -1,0 +1,240 @@
+//! How a shard's sessions are brought what they missed: who pulls next, and what becomes of the answers.
+//!
+//! A session pulls while its outbox is under half, so what is replayed never counts against a client. One that has no room, or
+//! whose owner is not so far, waits [`limits::PULL_PAUSE`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocol::{GapReason, Pattern, Resumed};
+use wire::SocketId;
+
+use super::begin::Begun;
+use super::connections::Connections;
+use super::dialogue::{Dialogue, note_begun};
+use super::mesh::Mesh;
+use super::owner::Owner;
+use super::resume::Ask;
+use super::sessions::Stage;
+use crate::ingest::frame::{Range, gap_frame, notice_frame};
+use crate::ingest::partition::Partition;
+use crate::ingest::pull::{Chunk, Then, Ticket};
+use crate::limits;
+use crate::metrics::GapCause;
+
+impl Connections {
+    /// What the next session in turn wants to be asked for. `None`: nobody pulls now.
+    pub(super) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
+        while self.paused.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, socket)) = self.paused.pop_front() else { break };
+            self.pulling.push_back(socket);
+        }
+        while let Some(socket) = self.pulling.pop_front() {
+            let Some(session) = self.sessions.find(socket) else { continue };
+            session.cold.is_pulling = false;
+            let Some(resume) = &mut session.cold.resume else { continue };
+            let room = &self.outbox_limits;
+            let (frames, bytes) = (session.outbox.frames(), session.outbox.event_bytes());
+            if frames > room.frames / 2 || bytes > room.bytes / 2 {
+                self.pause(socket, now);
+                continue;
+            }
+            let ask = resume.next_pull(|cursor| Ticket { socket, cursor });
+            self.tell_resumed(socket, now);
+            if ask.is_some() {
+                return ask;
+            }
+        }
+        None
+    }
+
+    /// When somebody pulls again.
+    pub fn next_pull_due(&self) -> Option<Instant> {
+        self.paused.front().map(|(due, _)| *due)
+    }
+
+    /// Whether somebody pulls now.
+    pub fn has_pulls(&self) -> bool {
+        !self.pulling.is_empty()
+    }
+
+    /// The answer to a pull.
+    pub(super) fn take_chunk(&mut self, ticket: Ticket, chunk: &Chunk, kinds: &[Arc<str>], now: Instant) {
+        let Ticket { socket, cursor } = ticket;
+        let Some(session) = self.sessions.find(socket) else { return };
+        let slot = socket.slot();
+        let Some(resume) = &mut session.cold.resume else { return };
+        let Some((name, partition, is_orphan)) = resume.answered(cursor, chunk.from) else {
+            return self.pull_soon(socket);
+        };
+        let frames: Vec<_> = chunk
+            .frames
+            .iter()
+            .filter(|frame| {
+                let source = frame.source();
+                !is_orphan || source.is_some_and(|it| self.channels.covers(slot, it.channel()))
+            })
+            .collect();
+        let lost = chunk.lost.map(|(to, reason)| {
+            let name = narrowed(&name, &kinds[partition.topic]);
+            (gap_frame(Range { name, partition, from: chunk.from, to, reason }, now), reason)
+        });
+        let lost_bytes = lost.as_ref().map_or(0, |(gap, _)| gap.bytes.len());
+        let bytes = frames.iter().map(|frame| frame.bytes.len()).sum::<usize>() + lost_bytes;
+        if !session.outbox.has_room(frames.len() + 1, bytes, &self.outbox_limits) {
+            // It will be asked for again.
+            return self.pause(socket, now);
+        }
+        let replayed = frames.len() as u64;
+        let gap = lost.map(|(gap, reason)| {
+            self.counters.gaps.add(GapCause::from(reason));
+            Arc::new(gap)
+        });
+        for frame in gap.iter().chain(frames) {
+            let reference = self.frames.insert_replayed(Arc::clone(frame));
+            session
+                .outbox
+                .push_event(reference, &mut self.frames, &self.outbox_limits)
+                .expect("there is room for all of them");
+            self.counters.frames_queued += 1;
+            self.counters.frames_replayed += 1;
+            if frame.source().is_some_and(|source| source.is_gap) {
+                self.counters.gaps.add(GapCause::Skipped);
+            }
+        }
+        resume.take(cursor, chunk, replayed);
+        if !session.outbox.is_empty() {
+            self.egress.enqueue_events(session);
+        }
+        if chunk.then == Then::Wait {
+            self.pause(socket, now);
+        } else {
+            self.pull_soon(socket);
+        }
+        self.tell_resumed(socket, now);
+    }
+
+    /// An owner has said where a subscription begins.
+    pub(super) fn begun(
+        &mut self,
+        owner_shard: usize,
+        begun: Begun,
+        owner: &mut Owner,
+        mesh: &mut Mesh,
+        now: Instant,
+    ) {
+        let socket = begun.ticket.socket;
+        let Some(session) = self.sessions.find(socket) else { return };
+        if !matches!(session.cold.stage, Stage::Open(_)) {
+            return;
+        }
+        note_begun(&mut session.cold.acks, &mut session.cold.resume, owner_shard, begun);
+        let mut replies = Vec::new();
+        Dialogue {
+            socket,
+            channels: &mut self.channels,
+            outbox: &mut session.outbox,
+            outbox_limits: &self.outbox_limits,
+            frames: &mut self.frames,
+            acks: &mut session.cold.acks,
+            resume: &mut session.cold.resume,
+            counters: &mut self.counters,
+            channels_max: self.channels_max,
+            owner,
+            mesh,
+            is_flooded: false,
+        }
+        .answer(&mut replies);
+        self.reply(socket, &replies, now);
+        self.pull_soon(socket);
+    }
+
+    /// Puts a session that has something to pull into the queue.
+    pub(super) fn pull_soon(&mut self, socket: SocketId) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.is_resuming = session.cold.resume.is_some();
+        let has_work = session.cold.resume.as_ref().is_some_and(|resume| resume.has_work());
+        if has_work && !session.cold.is_pulling {
+            session.cold.is_pulling = true;
+            self.pulling.push_back(socket);
+        }
+    }
+
+    fn pause(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        if !session.cold.is_pulling {
+            session.cold.is_pulling = true;
+            self.paused.push_back((now + limits::PULL_PAUSE, socket));
+        }
+    }
+
+    /// Tells the client which of its subscriptions are live by now, and forgets them.
+    fn tell_resumed(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Some(resume) = &mut session.cold.resume else { return };
+        while let Some((name, replayed)) = resume.finished() {
+            let notice = notice_frame(&Resumed { channel: (&*name).into(), replayed }, now);
+            let reference = self.frames.insert_replayed(Arc::new(notice));
+            if session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_err() {
+                self.frames.settle(reference);
+                self.egress.enqueue_events(session);
+                return self.pause(socket, now);
+            }
+            self.counters.frames_queued += 1;
+            resume.told(&name);
+        }
+        if resume.forget_finished() {
+            session.cold.resume = None;
+            session.is_resuming = false;
+        }
+        if !session.outbox.is_empty() {
+            self.egress.enqueue_events(session);
+        }
+    }
+
+    /// Queues a gap for one session.
+    fn tell_gap(&mut self, socket: SocketId, range: Range, now: Instant) {
+        let cause = GapCause::from(range.reason);
+        let reference = self.frames.insert(Arc::new(gap_frame(range, now)));
+        let Some(session) = self.sessions.find(socket) else { return self.frames.settle(reference) };
+        if session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_ok() {
+            self.counters.frames_queued += 1;
+            self.counters.gaps.add(cause);
+            self.egress.enqueue_events(session);
+        } else {
+            let mut full = vec![socket];
+            self.audience().0.conflate(reference, Some(cause), &mut full, now);
+            self.overflowed.append(&mut full);
+        }
+        self.frames.settle(reference);
+    }
+
+    /// A topic was made anew: whoever is being brought what it held goes on with the new one, and is told what is lost.
+    pub(super) fn reset_cursors(
+        &mut self,
+        partition: Partition,
+        kind: &str,
+        to: i64,
+        next: i64,
+        now: Instant,
+    ) {
+        let resuming: Vec<_> = self.sessions.resuming().collect();
+        for socket in resuming {
+            let Some(session) = self.sessions.find(socket) else { continue };
+            let Some(resume) = &mut session.cold.resume else { continue };
+            for (name, from) in resume.reset(partition, next) {
+                let reason = GapReason::Reset;
+                let name = narrowed(&name, kind);
+                self.tell_gap(socket, Range { name, partition, from, to: to.max(from), reason }, now);
+            }
+            self.pull_soon(socket);
+        }
+        self.close_overflowed(now);
+    }
+}
+
+/// The name by which what is lost of one kind is told to the subscribers of a channel or wildcard.
+pub(super) fn narrowed(name: &str, kind: &str) -> Box<str> {
+    let narrowed = Pattern::parse(name).ok().and_then(|pattern| pattern.of_kind(kind));
+    narrowed.map_or_else(|| name.into(), |narrowed| narrowed.to_string().into())
+}
