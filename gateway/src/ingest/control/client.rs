@@ -22,7 +22,7 @@ pub(crate) fn replay_config(config: &Kafka) -> ClientConfig {
         .set("client.id", "odin-gateway-replay")
         .set("enable.partition.eof", "true")
         // A question waits behind a fetch at the end of the log.
-        .set("fetch.wait.max.ms", "50")
+        .set("fetch.wait.max.ms", "10")
         // Ahead of the scan as far as memory allows; the only partition may fill an answer.
         .set("queued.min.messages", "100000")
         .set("queued.max.messages.kbytes", "8192")
