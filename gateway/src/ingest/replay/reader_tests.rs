@@ -133,8 +133,8 @@ fn a_thousand_cursors_on_one_partition_cost_one_reading_of_it() {
         assert_eq!((&got.offsets, got.lost), (&expected, None));
     }
     let read = rig.records_read();
-    // One pass, unless this machine stood still for as long as a scan keeps a place.
-    assert!((RECORDS as u64..3 * RECORDS as u64).contains(&read), "{read} records were read");
+    // One pass, unless this machine stands still for as long as a scan keeps a place; never one for each.
+    assert!((RECORDS as u64..50 * RECORDS as u64).contains(&read), "{read} records were read");
     let readings = rig.sender.readings();
     assert_eq!(readings.frames.load(Ordering::Relaxed), RECORDS as u64);
     assert_eq!(readings.cursors.load(Ordering::Relaxed), 0);
