@@ -172,6 +172,6 @@ fn subtract(counter: &AtomicU64, count: u64) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A replay thread that panics takes its partition along; what it left under a lock is whole.
+    // A thread that panics ends the process; until then what it left under a lock is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
