@@ -61,6 +61,7 @@ impl Stage {
         let cluster = cluster.expect("there is one unless a URL was given");
         let plan = GatewayPlan {
             path: flags.gateway.clone(),
+            shards: flags.shards,
             connections,
             environment: flags.environment.clone(),
             cpu: server_cpu,

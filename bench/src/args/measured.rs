@@ -18,6 +18,7 @@ const PAYLOAD_BYTES_MAX: usize = 1_000_000;
 const DURATION_MAX: Duration = Duration::from_secs(3_600);
 const TOKENS_MAX: usize = 10_000;
 const PROCESSES_MAX: usize = 64;
+const SHARDS_MAX: i64 = 64;
 /// The token of a scenario that has one channel.
 pub const TOKEN: &str = "BTC";
 
@@ -27,11 +28,14 @@ pub struct HostFlags {
     /// The gateway's program [default: odin-gateway beside this program].
     #[arg(long, value_name = "PATH")]
     pub gateway: Option<PathBuf>,
+    /// Shards of the gateway; several share its one CPU.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX))]
+    pub shards: u16,
     /// A variable of the gateway's environment; may be repeated.
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     pub environment: Vec<(String, String)>,
     /// A server that runs, instead of starting one: ws://HOST:PORT/PATH.
-    #[arg(long, value_parser = Target::parse, conflicts_with_all = ["gateway", "environment", "server_cpu"])]
+    #[arg(long, value_parser = Target::parse, conflicts_with_all = ["gateway", "environment", "server_cpu", "shards"])]
     pub url: Option<Target>,
     /// A Kafka cluster that runs, instead of the hosted mock; missing topics are created.
     #[arg(long, value_name = "HOST:PORT,...")]
@@ -287,6 +291,8 @@ mod tests {
             ("fanout --payload 20", "give at least"),
             ("fanout --duration 2h", "1s to 1h"),
             ("fanout --env =x", "NAME=VALUE"),
+            ("fanout --shards 0", "1..=64"),
+            ("fanout --url ws://h:1/ws --shards 2", "cannot be used with"),
             ("fanout --pid 1", "--url"),
             ("fanout --url ws://h:1/ws --env A=b", "cannot be used with"),
             ("fanout --url http://h", "ws://HOST:PORT/PATH"),

@@ -24,6 +24,8 @@ const CONNECTIONS_DEFAULT: usize = 12_000;
 pub struct GatewayPlan {
     /// The program; `None` is the one beside this program.
     pub path: Option<PathBuf>,
+    /// Its shards; more than one share its CPU.
+    pub shards: u16,
     /// Sessions that it has to take.
     pub connections: usize,
     /// Variables that win over all others.
@@ -116,7 +118,12 @@ fn environment(plan: &GatewayPlan, cluster: &Cluster, port: u16) -> Vec<(String,
         ("KAFKA_BROKERS", cluster.bootstrap().to_owned()),
         ("WS_ADDR", format!("127.0.0.1:{port}")),
         ("WS_CPU_LIMIT", "1".to_owned()),
+        // Its own default is a shard for each CPU, and a measurement is of one.
+        ("WS_SHARDS", plan.shards.to_string()),
     ];
+    if plan.shards > 1 {
+        variables.push(("WS_PINNING", "off".to_owned()));
+    }
     if plan.connections > CONNECTIONS_DEFAULT {
         variables.push(("WS_MAX_CONNECTIONS", plan.connections.to_string()));
     }
@@ -155,7 +162,13 @@ mod tests {
 
     fn plan(connections: usize, environment: &[(&str, &str)]) -> GatewayPlan {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        GatewayPlan { path: None, connections, environment: environment.iter().map(own).collect(), cpu: None }
+        GatewayPlan {
+            path: None,
+            shards: 1,
+            connections,
+            environment: environment.iter().map(own).collect(),
+            cpu: None,
+        }
     }
 
     #[test]
@@ -168,7 +181,7 @@ mod tests {
                 .collect()
         };
         let brokers = format!("KAFKA_BROKERS={}", cluster.bootstrap());
-        let fixed = ["WS_ADDR=127.0.0.1:7", "WS_CPU_LIMIT=1", "KAFKA_TOPICS=odin.trades"];
+        let fixed = ["WS_ADDR=127.0.0.1:7", "WS_CPU_LIMIT=1", "WS_SHARDS=1", "KAFKA_TOPICS=odin.trades"];
         let wait = "KAFKA_PROPERTIES=fetch.wait.max.ms=20";
         assert_eq!(names(&plan(100, &[])), [&[brokers.as_str()], &fixed[..], &[wait]].concat());
         let asked = plan(19_000, &[("WS_CPU_LIMIT", "2"), ("LOG_LEVEL", "debug")]);
@@ -177,6 +190,9 @@ mod tests {
         assert!(variables.contains(&"WS_CPU_LIMIT=2".to_owned()), "{variables:?}");
         assert!(!variables.contains(&"WS_CPU_LIMIT=1".to_owned()), "{variables:?}");
         assert!(variables.contains(&"LOG_LEVEL=debug".to_owned()), "{variables:?}");
+        let variables = names(&GatewayPlan { shards: 4, ..plan(100, &[]) });
+        assert!(variables.contains(&"WS_SHARDS=4".to_owned()), "{variables:?}");
+        assert!(variables.contains(&"WS_PINNING=off".to_owned()), "{variables:?}");
     }
 
     #[test]
