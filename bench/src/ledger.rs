@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use protocol::{PatternName, Position, ServerMessage, ServerMessageError};
+use protocol::{Gap, PatternName, Position, ServerMessage, ServerMessageError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -15,6 +15,7 @@ use crate::client::dialect::{Dialect, Publication, Reply, read_publication, read
 use crate::client::heads::Heads;
 use crate::client::session::End;
 use crate::latency::Latency;
+use crate::resumes::{Resumes, not_resumed, replayed};
 use crate::subscriptions::Subscription;
 
 /// Distinct causes that are told apart; further ones are lumped together.
@@ -50,6 +51,8 @@ pub struct Tally {
     pub pings_answered: u64,
     /// Announced losses.
     pub gaps: u64,
+    /// Sessions that the server could not let go on where they asked to.
+    pub not_resumed: u64,
     /// `error` messages to live sessions.
     pub errors: u64,
     /// Messages that are none of the protocol's.
@@ -71,8 +74,10 @@ struct Value {
 }
 
 /// A text that is no event.
-enum NoEvent {
-    Gap,
+enum NoEvent<'t> {
+    Gap(Gap<'t>),
+    /// All that was missed has been sent: so many events.
+    Resumed(u64),
     Error(String),
     Other,
     Unreadable(String),
@@ -89,6 +94,12 @@ pub struct Ledger {
     pub tally: Tally,
     /// When the last session was acknowledged.
     pub established_last: Option<Instant>,
+    /// Live sessions that the server ended, in order, for a scenario that lets them come back.
+    pub closed: Vec<usize>,
+    /// Sessions from this number on do not count for the latencies.
+    pub timed_below: usize,
+    /// Those that went on where they had been.
+    pub resumes: Resumes,
     heads: Heads<Head>,
     /// What stands for the partition of a channel, in the dialect that has none.
     partitions: HashMap<String, i32>,
@@ -106,6 +117,9 @@ impl Ledger {
             latency: Latency::default(),
             tally: Tally::default(),
             established_last: None,
+            closed: Vec::new(),
+            timed_below: usize::MAX,
+            resumes: Resumes::default(),
             heads: Heads::default(),
             partitions: HashMap::new(),
             causes: BTreeMap::new(),
@@ -129,24 +143,38 @@ impl Ledger {
     /// A text for a live session.
     pub fn on_text(&mut self, session: usize, dialect: Dialect, text: &[u8]) {
         let (audit, partitions) = (&mut self.audit, &mut self.partitions);
-        let head = self.heads.head(text, |text| match dialect {
+        let head = self.heads.head(text, |_| match dialect {
             Dialect::Gateway => read_event(audit, text),
             Dialect::Centrifugo => read_published(audit, partitions, text),
         });
         match head {
             Ok(head) => {
                 self.audit.record(session, head.event);
-                if let Some(timestamp_ms) = head.timestamp_ms {
+                if let Some(timestamp_ms) = head.timestamp_ms.filter(|_| session < self.timed_below) {
                     self.latency.record(timestamp_ms, self.now_ms);
                 }
+                self.resumes.on_event(session, self.now);
             }
-            Err(NoEvent::Gap) => self.tally.gaps += 1,
+            Err(NoEvent::Gap(gap)) => {
+                self.tally.gaps += 1;
+                if !self.audit.announce(session, &gap.channel, gap.from, gap.to) {
+                    self.count_unreadable("a gap that is no range");
+                }
+            }
+            Err(NoEvent::Resumed(replayed)) => self.resumes.on_resumed(session, replayed, self.now),
             Err(NoEvent::Error(why)) => {
                 self.tally.errors += 1;
                 self.note(format!("error message: {why}"));
             }
             Err(NoEvent::Unreadable(why)) => self.count_unreadable(&why),
             Err(NoEvent::Other) => {}
+        }
+    }
+
+    /// A session sends its subscription.
+    pub fn on_asked(&mut self, session: usize, subscription: &Subscription) {
+        if subscription.resumes {
+            self.resumes.on_asked(session, self.now);
         }
     }
 
@@ -163,7 +191,10 @@ impl Ledger {
         }
         match ServerMessage::parse(text).ok() {
             Some(ServerMessage::SubscriptionAck(ack)) => match ack.rejected.first() {
-                None => self.on_subscribed(session, subscription),
+                None => {
+                    self.look_for_refused_resume(session, subscription, text);
+                    self.on_subscribed(session, subscription)
+                }
                 Some(rejected) => Said::Refused(format!(
                     "channel {} rejected: {}: {}",
                     rejected.channel, rejected.code, rejected.message
@@ -174,8 +205,20 @@ impl Ledger {
         }
     }
 
+    /// One that cannot go on where it was is live all the same: what it missed shows as lost.
+    fn look_for_refused_resume(&mut self, session: usize, subscription: &Subscription, ack: &str) {
+        if let Some(why) = not_resumed(ack).filter(|_| subscription.resumes) {
+            self.tally.not_resumed += 1;
+            self.resumes.forget(session);
+            self.note(format!("not resumed: {why}"));
+        }
+    }
+
     fn on_subscribed(&mut self, session: usize, subscription: &Subscription) -> Said {
-        self.audit.subscribe(session, subscription.patterns.clone());
+        match subscription.resumes {
+            true => self.audit.resume(session, subscription.patterns.clone()),
+            false => self.audit.subscribe(session, subscription.patterns.clone()),
+        }
         self.tally.established += 1;
         self.tally.active += 1;
         self.established_last = Some(self.now);
@@ -194,6 +237,7 @@ impl Ledger {
             self.tally.active -= 1;
             self.audit.end_session(session);
         }
+        self.resumes.on_end(session);
         match end {
             End::Complete => {}
             End::Refused(why) => {
@@ -206,6 +250,7 @@ impl Ledger {
             }
             End::ClosedByServer(why) => {
                 self.tally.closed_by_server += 1;
+                self.closed.push(session);
                 self.note(format!("closed by the server: {why}"));
             }
         }
@@ -223,14 +268,18 @@ impl Ledger {
     }
 }
 
-fn read_event(audit: &mut Audit, text: &[u8]) -> Result<Head, NoEvent> {
-    let event = match ServerMessage::parse(utf8(text)?) {
+fn read_event<'t>(audit: &mut Audit, text: &'t [u8]) -> Result<Head, NoEvent<'t>> {
+    let text = utf8(text)?;
+    let event = match ServerMessage::parse(text) {
         Ok(ServerMessage::Event(event)) => event,
-        Ok(ServerMessage::Gap(_)) => return Err(NoEvent::Gap),
+        Ok(ServerMessage::Gap(gap)) => return Err(NoEvent::Gap(gap)),
         Ok(ServerMessage::Error(error)) => {
             return Err(NoEvent::Error(format!("{}: {}", error.code, error.message)));
         }
-        Ok(_) | Err(ServerMessageError::UnknownType) => return Err(NoEvent::Other),
+        Err(ServerMessageError::UnknownType) => {
+            return Err(replayed(text).map_or(NoEvent::Other, NoEvent::Resumed));
+        }
+        Ok(_) => return Err(NoEvent::Other),
         Err(error) => return Err(NoEvent::Unreadable(error.to_string())),
     };
     let value = event.data.map(read_value).unwrap_or_default();
@@ -238,11 +287,11 @@ fn read_event(audit: &mut Audit, text: &[u8]) -> Result<Head, NoEvent> {
 }
 
 /// A publication has no position: `seq` stands for the offset, and each channel for a partition of its own.
-fn read_published(
+fn read_published<'t>(
     audit: &mut Audit,
     partitions: &mut HashMap<String, i32>,
-    text: &[u8],
-) -> Result<Head, NoEvent> {
+    text: &'t [u8],
+) -> Result<Head, NoEvent<'t>> {
     let Publication { channel, data } = read_publication(utf8(text)?)
         .map_err(|error| NoEvent::Unreadable(error.to_string()))?
         .ok_or(NoEvent::Other)?;
@@ -253,7 +302,7 @@ fn read_published(
     describe(audit, &channel, Position { partition, offset }, &value)
 }
 
-fn utf8(text: &[u8]) -> Result<&str, NoEvent> {
+fn utf8(text: &[u8]) -> Result<&str, NoEvent<'_>> {
     std::str::from_utf8(text).map_err(|_| NoEvent::Unreadable("a text that is not UTF-8".to_owned()))
 }
 
@@ -261,7 +310,12 @@ fn read_value(data: &RawValue) -> Value {
     serde_json::from_str(data.get()).unwrap_or_default()
 }
 
-fn describe(audit: &mut Audit, channel: &str, position: Position, value: &Value) -> Result<Head, NoEvent> {
+fn describe<'t>(
+    audit: &mut Audit,
+    channel: &str,
+    position: Position,
+    value: &Value,
+) -> Result<Head, NoEvent<'t>> {
     let event = audit
         .describe(channel, position, value.seq, value.timestamp)
         .map_err(|error| NoEvent::Unreadable(error.to_string()))?;

@@ -25,6 +25,7 @@ pub mod pacing;
 pub mod peers;
 pub mod progress;
 pub mod report;
+pub mod resumes;
 pub mod run;
 pub mod scenarios;
 pub mod series;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use fastrand::Rng;
-use protocol::PatternName;
+use protocol::{PatternName, Position};
 
 use crate::args::SubscriptionMode;
 use crate::audit::PatternId;
@@ -18,12 +18,23 @@ pub struct Subscription {
     pub dialect: Dialect,
     /// The payload of the text frame that subscribes.
     pub message: Vec<u8>,
+    /// Whether it goes on after an event that the session has.
+    pub resumes: bool,
 }
 
 impl Subscription {
     fn new(dialect: Dialect, channels: &[PatternName<'_>], chosen: Vec<PatternId>) -> Rc<Self> {
         let names: Vec<_> = chosen.iter().map(|id| channels[usize::from(*id)].as_str()).collect();
-        Rc::new(Self { dialect, message: dialect.subscribe(&names), patterns: chosen.into() })
+        let message = dialect.subscribe(&names);
+        Rc::new(Self { dialect, message, patterns: chosen.into(), resumes: false })
+    }
+
+    /// One channel of the gateway, after the event at this position.
+    pub fn after(channel: &PatternName<'_>, id: PatternId, position: Position) -> Rc<Self> {
+        let name = channel.as_str();
+        let data = serde_json::json!({"channels": [name], "since": {name: position}});
+        let message = serde_json::json!({"type": "subscribe", "data": data}).to_string().into_bytes();
+        Rc::new(Self { dialect: Dialect::Gateway, message, patterns: Rc::from([id]), resumes: true })
     }
 }
 
@@ -77,6 +88,18 @@ mod tests {
                 assert_eq!(read.channels.len(), subscription.patterns.len());
             }
         }
+    }
+
+    #[test]
+    fn a_session_resumes_after_the_last_event_it_has() {
+        let position = Position { partition: 7, offset: 12_345 };
+        let subscription = Subscription::after(&channels()[1], 1, position);
+        let text = std::str::from_utf8(&subscription.message).expect("JSON");
+        let Ok(protocol::ClientMessage::Subscribe(read)) = protocol::ClientMessage::parse(text) else {
+            panic!("{text}")
+        };
+        assert_eq!((&*read.channels[0], read.since["ETH.trade"].get()), ("ETH.trade", r#""7:12345""#));
+        assert!(subscription.resumes && *subscription.patterns == [1]);
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl Channels {
         id
     }
 
+    /// The channel of that name, once it was seen.
+    pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
+        self.ids.get(name).copied()
+    }
+
     /// The number of a partition of the channel's kind: offsets count up within it.
     pub(super) fn stream(&mut self, channel: &str, partition: i32) -> u32 {
         let kind = channel.rsplit_once('.').map_or(channel, |(_, kind)| kind);

@@ -13,6 +13,7 @@
 //! - An event without `seq` is audited by its offset only: order and repeats, not loss. It is counted as unsequenced.
 
 mod channels;
+mod places;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,10 @@ use std::rc::Rc;
 use protocol::{PatternName, Position};
 
 pub use channels::{ChannelId, PatternId};
+pub use places::GapCounts;
 
 use channels::Channels;
+use places::{Announced, Place, Places};
 use session::{SessionAudit, Verdict};
 
 /// Publishers on other machines have clocks of their own: an event counts as published within the window when its timestamp is this
@@ -72,6 +75,7 @@ pub struct Audit {
     sessions: Vec<SessionAudit>,
     counts: AuditCounts,
     window_begin_ms: Option<u64>,
+    places: Option<Places>,
 }
 
 impl Audit {
@@ -82,7 +86,13 @@ impl Audit {
             sessions: std::iter::repeat_with(SessionAudit::default).take(sessions).collect(),
             counts: AuditCounts::default(),
             window_begin_ms: None,
+            places: None,
         }
+    }
+
+    /// Remembers from now on where each event stands: what resuming and the judgement of gaps need.
+    pub fn keep_places(&mut self) {
+        self.places.get_or_insert_default();
     }
 
     /// The session's subscription was acknowledged: from now on it owes what these patterns select.
@@ -97,6 +107,40 @@ impl Audit {
         let published = |channel: &ChannelId| self.channels.owed_from(*channel).is_some();
         let half_heard = self.channels.selected_by(&patterns).filter(published).collect();
         self.sessions[session].come_back(patterns, half_heard);
+    }
+
+    /// The session resumes: it goes on with the books it has, and owes what follows the last event in them.
+    pub fn resume(&mut self, session: usize, patterns: Rc<[PatternId]>) {
+        self.sessions[session].subscribe(patterns);
+    }
+
+    /// Lets a session that has never subscribed have the event that is `back` events before the newest of the channel, so that it can resume after
+    /// it; where that stands. `None` when so many were not seen, or their places are not kept.
+    pub fn begin_after(&mut self, session: usize, channel: &str, back: u32) -> Option<Position> {
+        let channel = self.channels.find(channel)?;
+        let ordinal = self.channels.newest(channel)?.checked_sub(back)?;
+        let Place { stream, position } = self.places.as_ref()?.find(channel, ordinal)?;
+        let event = AuditedEvent { channel, stream, offset: position.offset, ordinal: Some(ordinal) };
+        self.sessions[session].begin_after(event);
+        Some(position)
+    }
+
+    /// Where the last event of the channel stands that the session has, when places are kept.
+    pub fn last_position(&self, session: usize, channel: &str) -> Option<Position> {
+        let channel = self.channels.find(channel)?;
+        let last = self.sessions[session].last(channel)?;
+        Some(self.places.as_ref()?.find(channel, last)?.position)
+    }
+
+    /// The server said that the session will not get these positions. `false` when they are no range.
+    pub fn announce(&mut self, session: usize, channel: &str, from: Position, to: Position) -> bool {
+        if from.partition != to.partition || from.offset > to.offset {
+            return false;
+        }
+        let stream = self.channels.stream(channel, from.partition);
+        let channel = (!channel.starts_with("*.")).then(|| self.channels.channel(channel));
+        self.sessions[session].announce(Announced { channel, stream, from: from.offset, to: to.offset });
+        true
     }
 
     /// The session is over. What it missed before counts; what comes after is not owed.
@@ -121,7 +165,11 @@ impl Audit {
                 .zip(timestamp_ms)
                 .is_some_and(|(begin, timestamp)| timestamp > begin + CLOCK_SKEW_MS);
             let ordinal = self.channels.note(id, seq, in_window);
-            event.ordinal = Some(ordinal.ok_or_else(|| SeqOutOfRange { seq, channel: channel.to_owned() })?);
+            let ordinal = ordinal.ok_or_else(|| SeqOutOfRange { seq, channel: channel.to_owned() })?;
+            event.ordinal = Some(ordinal);
+            if let Some(places) = &mut self.places {
+                places.note(id, ordinal, Place { stream, position });
+            }
         }
         Ok(event)
     }
@@ -183,6 +231,32 @@ impl Audit {
     pub fn counts(&self) -> AuditCounts {
         let lost: u64 = self.sessions.iter().map(|session| self.lost(session)).sum();
         AuditCounts { lost: self.counts.lost + lost, ..self.counts }
+    }
+
+    /// The gaps held against what is missing, when places are kept; `announced` and `unannounced` together are what is lost. Walks all
+    /// sessions and what each missed.
+    pub fn gap_counts(&self) -> GapCounts {
+        let mut counts = GapCounts { unannounced: self.counts.lost, ..GapCounts::default() };
+        let Some(places) = &self.places else {
+            return GapCounts { unannounced: self.counts().lost, ..counts };
+        };
+        for session in &self.sessions {
+            let lost = self.lost(session);
+            let behind_last = |(channel, _, last): (ChannelId, u32, u32)| {
+                let newest =
+                    self.channels.newest(channel).filter(|newest| session.is_live() && *newest > last);
+                (channel, last + 1, newest.unwrap_or(last) + 1)
+            };
+            let missing = session.holes().chain(session.spans().map(behind_last));
+            let announced = missing.map(|(channel, from, to)| {
+                (from..to).filter(|ordinal| places.is_announced(session, channel, *ordinal)).count() as u64
+            });
+            let announced = announced.sum::<u64>();
+            counts.announced += announced;
+            counts.unannounced += lost - announced;
+            counts.misannounced += places.misannounced(session);
+        }
+        counts
     }
 
     fn lost(&self, session: &SessionAudit) -> u64 {

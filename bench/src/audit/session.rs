@@ -5,10 +5,14 @@ use std::rc::Rc;
 
 use super::AuditedEvent;
 use super::channels::{ChannelId, PatternId};
+use super::places::Announced;
 
 /// Stretches of missing events that can still arrive late. Beyond it the oldest is settled as lost, and an event of it that
 /// arrives after all counts as a duplicate.
 const HOLES_MAX: usize = 1_024;
+
+/// Gaps kept of a session. What a further one names counts as unannounced: no excuse is better than a wrong one.
+const GAPS_MAX: usize = 4_096;
 
 /// What one delivery was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,7 @@ pub(super) struct SessionAudit {
     offsets: Vec<i64>,
     holes: Vec<Hole>,
     settled: u64,
+    gaps: Vec<Announced>,
 }
 
 impl SessionAudit {
@@ -60,6 +65,34 @@ impl SessionAudit {
         let settled = self.missing();
         *self = Self { settled, half_heard, ..Self::default() };
         self.subscribe(patterns);
+    }
+
+    /// It has this event already, and owes what follows it.
+    pub(super) fn begin_after(&mut self, event: AuditedEvent) {
+        self.record(event);
+        self.half_heard.push(event.channel);
+    }
+
+    /// What the server announced, in order.
+    pub(super) fn gaps(&self) -> &[Announced] {
+        &self.gaps
+    }
+
+    /// Keeps what the server announced.
+    pub(super) fn announce(&mut self, gap: Announced) {
+        if self.gaps.len() < GAPS_MAX {
+            self.gaps.push(gap);
+        }
+    }
+
+    /// Stretches of missing events: channel, first, and the one behind the last.
+    pub(super) fn holes(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
+        self.holes.iter().map(|hole| (hole.channel, hole.from, hole.to))
+    }
+
+    /// Whether the event is missing between others that arrived.
+    pub(super) fn misses(&self, channel: ChannelId, ordinal: u32) -> bool {
+        self.holes().any(|(of, from, to)| of == channel && (from..to).contains(&ordinal))
     }
 
     /// Whether it has been live and is no longer.

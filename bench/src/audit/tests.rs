@@ -272,3 +272,82 @@ fn a_session_that_came_back_to_a_silent_channel_owes_it_all_that_is_published_th
     assert_eq!(audit.counts().lost, 2 + 5);
     assert_eq!([0, 1, 2, 3].map(|first| audit.deaf_from(first)), [1, 1, 1, 0]);
 }
+
+/// Two sessions on `T0.trade`: the first sees all of `0..until`, the second what `has` says.
+fn two_sessions(until: u64, has: impl Fn(u64) -> bool) -> Audit {
+    let mut audit = audit_of(2);
+    audit.keep_places();
+    for seq in 0..until {
+        let sent = Sent { channel: 0, seq, offset: 10 * seq as i64 };
+        deliver(&mut audit, 0, &sent, WINDOW_BEGIN_MS);
+        if has(seq) {
+            deliver(&mut audit, 1, &sent, WINDOW_BEGIN_MS);
+        }
+    }
+    audit
+}
+
+fn at(offset: i64) -> Position {
+    Position { partition: 0, offset }
+}
+
+#[test]
+fn a_session_that_resumes_owes_exactly_what_follows_its_last_event() {
+    let mut audit = two_sessions(10, |seq| seq < 4);
+    audit.end_session(1);
+    assert_eq!(audit.last_position(1, "T0.trade"), Some(at(30)));
+    audit.resume(1, Rc::from([0]));
+    assert_eq!((audit.outstanding(), audit.counts().lost), (6, 6));
+    for seq in [4, 5, 7, 8, 9, 9] {
+        deliver(&mut audit, 1, &Sent { channel: 0, seq, offset: 10 * seq as i64 }, WINDOW_BEGIN_MS);
+    }
+    let counts = audit.counts();
+    assert_eq!((counts.lost, counts.duplicated, audit.outstanding()), (1, 1, 0));
+}
+
+#[test]
+fn a_session_that_begins_after_an_event_owes_all_behind_it_and_none_before() {
+    let mut audit = two_sessions(10, |_| false);
+    // Whatever was published in the window.
+    audit.begin_window(0);
+    let mut fresh = Audit::new(1, patterns(&["*"]));
+    assert_eq!(fresh.begin_after(0, "T0.trade", 3), None);
+    let mut other = two_sessions(10, |_| true);
+    other.end_session(1);
+    assert_eq!(other.begin_after(1, "T9.trade", 3), None, "never seen");
+    assert_eq!(other.begin_after(1, "T0.trade", 10), None, "not so many");
+    assert_eq!(audit.begin_after(1, "T0.trade", 3), Some(at(60)));
+    audit.resume(1, Rc::from([0]));
+    assert_eq!(audit.counts().lost, 3);
+    for seq in [7, 8, 9] {
+        deliver(&mut audit, 1, &Sent { channel: 0, seq, offset: 10 * seq as i64 }, WINDOW_BEGIN_MS);
+    }
+    assert_eq!(audit.counts().lost, 0);
+    // It has the one that it resumed after.
+    deliver(&mut audit, 1, &Sent { channel: 0, seq: 6, offset: 60 }, WINDOW_BEGIN_MS);
+    assert_eq!(audit.counts().duplicated, 1);
+}
+
+#[test]
+fn a_gap_excuses_exactly_the_positions_and_channels_that_it_names() {
+    // 3, 4, 5 and the end, 8 and 9, are missing.
+    let missing = [3, 4, 5, 8, 9];
+    let audit = || two_sessions(10, |seq| !missing.contains(&seq));
+    let judged = |gaps: &[(&str, i64, i64)]| {
+        let mut audit = audit();
+        for (channel, from, to) in gaps {
+            assert!(audit.announce(1, channel, at(*from), at(*to)));
+        }
+        let counts = audit.gap_counts();
+        assert_eq!(counts.announced + counts.unannounced, audit.counts().lost);
+        (counts.announced, counts.unannounced, counts.misannounced)
+    };
+    assert_eq!(judged(&[]), (0, 5, 0));
+    assert_eq!(judged(&[("T0.trade", 30, 50), ("*.trade", 80, 90)]), (5, 0, 0));
+    assert_eq!(judged(&[("T0.trade", 31, 49)]), (1, 4, 0));
+    assert_eq!(judged(&[("T1.trade", 30, 90), ("*.social", 30, 90)]), (0, 5, 0), "of others");
+    assert_eq!(judged(&[("T0.trade", 20, 90)]), (5, 0, 3), "2, 6 and 7 were delivered");
+    let mut audit = audit();
+    assert!(!audit.announce(1, "T0.trade", at(50), at(30)));
+    assert!(!audit.announce(1, "T0.trade", at(30), Position { partition: 1, offset: 50 }));
+}

@@ -124,6 +124,7 @@ impl Session {
                     let mask = random.u32(..).to_ne_bytes();
                     let Subscription { dialect, message, .. } = &*self.subscription;
                     write_masked(&mut self.outbox, Opcode::Text, dialect.greeting().unwrap_or(message), mask);
+                    ledger.on_asked(self.number, &self.subscription);
                     self.on_frames(&behind, ledger, random)
                 }
                 Progress::Refused(why) => Some(End::Refused(why)),

@@ -13,6 +13,8 @@
 mod crowd;
 mod error;
 mod harvest;
+mod resume;
+mod sockets;
 mod storm;
 mod window;
 pub mod worker;
@@ -32,13 +34,13 @@ pub use harvest::Harvest;
 pub use window::{Difference, Mark, Watch, Window};
 pub use workers::{WORKER, Workers};
 
-use crate::client::sessions::Sessions;
 use crate::client::target::Target;
 use crate::ledger::{Ledger, Tally};
 use crate::machine::clock_ms;
 use crate::pacing::Pace;
 use crate::progress::{Phase, Progress, Snapshot};
 use crate::subscriptions::Subscription;
+use sockets::{Reach, Sockets};
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
 /// Heartbeats are sent in small groups: a wake-up for each would cost more than the heartbeat.
@@ -70,6 +72,16 @@ pub struct Plan {
     pub subscriptions: Vec<Rc<Subscription>>,
 }
 
+impl Plan {
+    fn reach(&self) -> Result<Reach, RunError> {
+        let authority = || self.target.authority.clone();
+        let server =
+            self.target.resolve().map_err(|error| RunError::Resolve { authority: authority(), error })?;
+        let (target, sources) = (self.target.clone(), self.sources.clone());
+        Ok(Reach { target, server, sources, timeout: self.timeout })
+    }
+}
+
 /// A run under way.
 pub struct Run<'r> {
     /// The books.
@@ -78,7 +90,7 @@ pub struct Run<'r> {
     pub window: Window,
     plan: Plan,
     stop: &'r AtomicBool,
-    sessions: Sessions,
+    sessions: Sockets,
     watch: Watch,
     progress: Progress,
     phase: Phase,
@@ -93,13 +105,26 @@ pub struct Run<'r> {
 impl<'r> Run<'r> {
     /// Sets up the socket driver on this thread.
     pub fn new(plan: Plan, watch: Watch, stop: &'r AtomicBool) -> Result<Self, RunError> {
-        let authority = || plan.target.authority.clone();
-        let server =
-            plan.target.resolve().map_err(|error| RunError::Resolve { authority: authority(), error })?;
-        let target = plan.target.clone();
-        let sessions = Sessions::new(target, server, plan.sources.clone(), plan.connections, plan.timeout)?;
+        let sockets = Sockets::steady(plan.reach()?, plan.connections)?;
+        Ok(Self::on(sockets, plan, watch, stop))
+    }
+
+    /// The same, of sessions of which those from number `first` on can stop reading; latencies are those of the others.
+    pub fn stalling_from(
+        first: usize,
+        plan: Plan,
+        watch: Watch,
+        stop: &'r AtomicBool,
+    ) -> Result<Self, RunError> {
+        let sockets = Sockets::stalling_from(first, &plan.reach()?, plan.connections)?;
+        let mut run = Self::on(sockets, plan, watch, stop);
+        run.ledger.timed_below = first;
+        Ok(run)
+    }
+
+    fn on(sessions: Sockets, plan: Plan, watch: Watch, stop: &'r AtomicBool) -> Self {
         let began = Instant::now();
-        Ok(Self {
+        Self {
             ledger: Ledger::new(plan.connections, plan.channels.clone()),
             window: Window::begin(Mark::take(&watch, 0)),
             plan,
@@ -114,7 +139,7 @@ impl<'r> Run<'r> {
             opened: 0,
             has_heartbeats: true,
             heartbeats_sent: 0,
-        })
+        }
     }
 
     /// Sessions say nothing of their own accord, as those of browsers that only listen; pings are answered. A server that dies silently is then noticed by nobody.
@@ -125,7 +150,12 @@ impl<'r> Run<'r> {
 
     /// Opens the sessions.
     pub fn ramp(&mut self) -> io::Result<()> {
-        let connections = self.plan.connections as u64;
+        self.ramp_first(self.plan.connections)
+    }
+
+    /// Opens so many of the sessions, the first ones; the others are the scenario's to open.
+    pub fn ramp_first(&mut self, count: usize) -> io::Result<()> {
+        let connections = count as u64;
         let pace = Pace::new(self.plan.ramp_rate);
         self.began = Instant::now();
         self.window = Window::begin(self.mark());
@@ -208,9 +238,10 @@ impl<'r> Run<'r> {
     /// Ends the sessions.
     pub fn close(mut self) -> io::Result<()> {
         self.progress.finish();
+        self.sessions.set_stalled(false);
         self.sessions.close_all();
         let end = Instant::now() + CLOSE_MAX;
-        while self.sessions.sockets() > 0 && Instant::now() < end {
+        while self.sessions.count() > 0 && Instant::now() < end {
             self.turn(end)?;
         }
         self.sessions.abort_all();

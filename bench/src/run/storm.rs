@@ -17,7 +17,7 @@ impl Run<'_> {
         self.enter(Phase::Storm, Duration::ZERO);
         self.sessions.drop_from(first, &mut self.ledger);
         let end = Instant::now() + CLOSE_MAX;
-        while self.sessions.sockets() as u64 > self.ledger.tally.active && Instant::now() < end {
+        while self.sessions.count() as u64 > self.ledger.tally.active && Instant::now() < end {
             self.turn(end)?;
         }
         Ok(())

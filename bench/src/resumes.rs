@@ -1,0 +1,151 @@
+//! Sessions that go on after an event they have: how long each takes, from its subscribe to the first event and to `resumed`.
+//!
+//! A session resumes one channel at a time. Times are those of the ledger's clock, good to a millisecond.
+
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use serde::Deserialize;
+
+/// One session that resumes.
+#[derive(Clone, Copy, Debug)]
+pub struct Resume {
+    asked_at: Instant,
+    /// From the subscribe to the first event.
+    pub first_event_in: Option<Duration>,
+    /// From the subscribe to `resumed`.
+    pub resumed_in: Option<Duration>,
+    /// Events that `resumed` told.
+    pub replayed: u64,
+}
+
+/// The newest resume of each session.
+#[derive(Debug, Default)]
+pub struct Resumes {
+    by_session: HashMap<usize, Resume>,
+    /// Of these, those without an event so far: without any, an event costs no look-up.
+    without_event: usize,
+    without_end: usize,
+}
+
+impl Resumes {
+    /// The session sends its subscribe.
+    pub fn on_asked(&mut self, session: usize, now: Instant) {
+        self.forget(session);
+        let resume = Resume { asked_at: now, first_event_in: None, resumed_in: None, replayed: 0 };
+        self.by_session.insert(session, resume);
+        self.without_event += 1;
+        self.without_end += 1;
+    }
+
+    /// An event of whichever session.
+    pub fn on_event(&mut self, session: usize, now: Instant) {
+        if self.without_event == 0 {
+            return;
+        }
+        if let Some(resume) = self.by_session.get_mut(&session).filter(|it| it.first_event_in.is_none()) {
+            resume.first_event_in = Some(now - resume.asked_at);
+            self.without_event -= 1;
+        }
+    }
+
+    /// The server says that the session has all that it had missed.
+    pub fn on_resumed(&mut self, session: usize, replayed: u64, now: Instant) {
+        if let Some(resume) = self.by_session.get_mut(&session).filter(|it| it.resumed_in.is_none()) {
+            (resume.resumed_in, resume.replayed) = (Some(now - resume.asked_at), replayed);
+            self.without_end -= 1;
+        }
+    }
+
+    /// The session does not resume after all.
+    pub fn forget(&mut self, session: usize) {
+        if let Some(resume) = self.by_session.remove(&session) {
+            self.without_event -= usize::from(resume.first_event_in.is_none());
+            self.without_end -= usize::from(resume.resumed_in.is_none());
+        }
+    }
+
+    /// The session is over: what it waits for will not come.
+    pub fn on_end(&mut self, session: usize) {
+        if self.by_session.get(&session).is_some_and(|resume| resume.resumed_in.is_none()) {
+            self.forget(session);
+        }
+    }
+
+    /// Those that have asked and have not been told that they have all.
+    pub fn under_way(&self) -> usize {
+        self.without_end
+    }
+
+    /// Those of sessions from number `first` on, in no order.
+    pub fn from(&self, first: usize) -> impl Iterator<Item = &Resume> {
+        self.by_session.iter().filter(move |(session, _)| **session >= first).map(|(_, resume)| resume)
+    }
+}
+
+#[derive(Deserialize)]
+struct Ack<'a> {
+    #[serde(default, borrow)]
+    not_resumed: Vec<protocol::Rejected<'a>>,
+}
+
+/// Why the acknowledgement says that a channel does not go on where it was asked to.
+pub fn not_resumed(ack: &str) -> Option<String> {
+    let ack: Ack<'_> = serde_json::from_str(ack).ok()?;
+    let refused = ack.not_resumed.first()?;
+    Some(format!("{}: {}: {}", refused.channel, refused.code, refused.message))
+}
+
+#[derive(Deserialize)]
+struct Resumed<'a> {
+    #[serde(rename = "type")]
+    message_type: &'a str,
+    replayed: u64,
+}
+
+/// What a `resumed` tells; `None` of any other message.
+pub fn replayed(text: &str) -> Option<u64> {
+    let resumed: Resumed<'_> = serde_json::from_str(text).ok()?;
+    (resumed.message_type == "resumed").then_some(resumed.replayed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_run_from_the_subscribe_to_the_first_event_and_to_the_end() {
+        let (mut resumes, began) = (Resumes::default(), Instant::now());
+        let at = |milliseconds| began + Duration::from_millis(milliseconds);
+        resumes.on_asked(7, at(0));
+        resumes.on_asked(8, at(1));
+        resumes.on_event(3, at(1));
+        resumes.on_event(7, at(2));
+        resumes.on_event(7, at(3));
+        resumes.on_resumed(7, 2, at(5));
+        assert_eq!(resumes.under_way(), 1);
+        let [done] = resumes.from(0).filter(|it| it.resumed_in.is_some()).collect::<Vec<_>>()[..] else {
+            panic!("one has ended")
+        };
+        assert_eq!(done.first_event_in.map(|first| first.as_millis()), Some(2));
+        assert_eq!((done.resumed_in.map(|all| all.as_millis()), done.replayed), (Some(5), 2));
+        resumes.forget(8);
+        assert_eq!((resumes.under_way(), resumes.from(8).count()), (0, 0));
+        // It comes back once more, and is cut off.
+        resumes.on_end(7);
+        assert_eq!(resumes.from(7).count(), 1, "it had all");
+        resumes.on_asked(7, at(9));
+        assert_eq!((resumes.under_way(), resumes.from(7).count()), (1, 1));
+        resumes.on_end(7);
+        assert_eq!((resumes.under_way(), resumes.from(7).count()), (0, 0));
+    }
+
+    #[test]
+    fn what_the_server_says_of_a_resume_is_read() {
+        let ack = r#"{"type":"subscription_ack","subscribed":["A.trade"],"count":1,"not_resumed":[{"channel":"A.trade","code":"unknown_position","message":"m"}]}"#;
+        assert_eq!(not_resumed(ack).as_deref(), Some("A.trade: unknown_position: m"));
+        assert_eq!(not_resumed(r#"{"type":"subscription_ack","subscribed":[],"count":0}"#), None);
+        let resumed = r#"{"type":"resumed","channel":"A.trade","replayed":12}"#;
+        assert_eq!((replayed(resumed), replayed(r#"{"type":"other","replayed":1}"#)), (Some(12), None));
+    }
+}

@@ -1,0 +1,43 @@
+//! Sessions of a run that stop reading, and sessions that go on after an event they have.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use protocol::Position;
+
+use super::{Run, SLEEP_MAX};
+use crate::audit::PatternId;
+use crate::subscriptions::Subscription;
+
+impl Run<'_> {
+    /// Those that can stop reading do.
+    pub fn stall(&mut self) {
+        self.sessions.set_stalled(true);
+    }
+
+    /// They read on.
+    pub fn release(&mut self) {
+        self.sessions.set_stalled(false);
+    }
+
+    /// Opens session `number` once more, or for the first time, on one of the plan's channels, after the event at this position.
+    pub fn resume(&mut self, number: usize, id: PatternId, position: Position) {
+        let subscription = Subscription::after(&self.plan.channels[usize::from(id)], id, position);
+        self.plan.subscriptions[number] = Rc::clone(&subscription);
+        self.sessions.open(number, &subscription, Instant::now(), &mut self.ledger);
+    }
+
+    /// Waits until nobody is on the way to being live or waits for what it missed; `false` when that takes too long.
+    pub fn await_resumed(&mut self, patience: Duration) -> io::Result<bool> {
+        let end = Instant::now() + patience;
+        while (self.sessions.pending() > 0 || self.ledger.resumes.under_way() > 0) && !self.is_stopped() {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(false);
+            }
+            self.turn(end.min(now + SLEEP_MAX))?;
+        }
+        Ok(!self.is_stopped())
+    }
+}
