@@ -1,5 +1,6 @@
 //! What the run needs of the machine: descriptors, a CPU, clocks.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use core_affinity::CoreId;
@@ -71,12 +72,17 @@ pub fn bind(cpu: usize) -> Result<(), MachineError> {
     Err(MachineError::Cpu { cpu, allowed: allowed_cpus() })
 }
 
-/// The CPUs that this thread may use, ascending. Empty where the kernel does not say.
+/// The CPUs that this program may use, ascending; empty where the kernel does not say. Those of the first call: a thread that has pinned
+/// itself since is asked for none but its own, and the second round of a comparison would run on one CPU.
 pub fn allowed_cpus() -> Vec<usize> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let mut cpus: Vec<usize> = cores.into_iter().map(|core| core.id).collect();
-    cpus.sort_unstable();
-    cpus
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    let read = || {
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let mut cpus: Vec<usize> = cores.into_iter().map(|core| core.id).collect();
+        cpus.sort_unstable();
+        cpus
+    };
+    ALLOWED.get_or_init(read).clone()
 }
 
 /// What a figure has to be read with.
@@ -156,6 +162,15 @@ mod tests {
         let error = allow_descriptors(1 << 30, DESCRIPTORS_BESIDES).expect_err("more than any kernel has");
         assert!(error.to_string().contains("ulimit -n 1073741856"), "{error}");
         assert_eq!(allow_descriptors(1, DESCRIPTORS_BESIDES), Ok(()));
+    }
+
+    #[test]
+    fn what_is_allowed_stays_allowed_to_a_thread_that_has_pinned_itself() {
+        let allowed = allowed_cpus();
+        for cpu in &allowed {
+            pin(*cpu).expect("one of ours");
+            assert_eq!(allowed_cpus(), allowed);
+        }
     }
 
     #[test]
