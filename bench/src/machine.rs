@@ -13,6 +13,9 @@ pub const DESCRIPTORS_BESIDES: u64 = 32;
 /// The same where the cluster and the producer are hosted too.
 pub const DESCRIPTORS_BESIDES_HOSTED: u64 = 256;
 
+/// The unit of sockstat: a page of x86-64, and of most kernels for arm64.
+const PAGE_BYTES: u64 = 4_096;
+
 /// Why the machine is not fit for the run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
@@ -134,6 +137,18 @@ pub fn accept_queue_overflows() -> Option<u64> {
     tcp_counter(&std::fs::read_to_string("/proc/net/netstat").ok()?, "ListenOverflows")
 }
 
+/// What the kernel holds for all TCP sockets of this machine, both sides of a loopback connection among them (sockstat of proc(5)).
+pub fn tcp_memory_bytes() -> Option<u64> {
+    tcp_memory(&std::fs::read_to_string("/proc/net/sockstat").ok()?)
+}
+
+fn tcp_memory(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    let mut words = line.split_ascii_whitespace();
+    words.find(|word| *word == "mem")?;
+    Some(words.next()?.parse::<u64>().ok()? * PAGE_BYTES)
+}
+
 /// A line of names, then one of values, both with the same first word.
 fn tcp_counter(netstat: &str, name: &str) -> Option<u64> {
     let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
@@ -184,6 +199,13 @@ mod tests {
         assert_eq!(tcp_counter(netstat, "ListenOverflows"), Some(42));
         assert_eq!((tcp_counter(netstat, "InNoRoutes"), tcp_counter("", "ListenOverflows")), (None, None));
         assert!(accept_queue_overflows().is_some());
+    }
+
+    #[test]
+    fn the_memory_of_tcp_is_told_in_pages() {
+        let sockstat = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 8 mem 2\nUDP: inuse 1 mem 7\n";
+        assert_eq!((tcp_memory(sockstat), tcp_memory("UDP: mem 7")), (Some(2 * PAGE_BYTES), None));
+        assert!(tcp_memory_bytes().is_some());
     }
 
     #[test]

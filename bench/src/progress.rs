@@ -44,6 +44,10 @@ pub enum Phase {
     Hold,
     /// Sessions drop and come back.
     Storm,
+    /// Sessions do not read.
+    Stall,
+    /// Sessions go on where they had been.
+    Resume,
     /// What is under way arrives.
     Grace,
 }
@@ -55,14 +59,18 @@ impl Phase {
             Self::WarmUp => "warm-up",
             Self::Hold => "hold",
             Self::Storm => "storm",
+            Self::Stall => "stall",
+            Self::Resume => "resume",
             Self::Grace => "grace",
         }
     }
 
     fn template(self) -> &'static str {
         match self {
-            Self::Ramp | Self::Storm => "{prefix} {wide_bar} {pos}/{len} sessions  {msg}",
-            Self::WarmUp | Self::Hold | Self::Grace => "{prefix} {wide_bar} {pos}/{len} s  {msg}",
+            Self::Ramp | Self::Storm | Self::Resume => "{prefix} {wide_bar} {pos}/{len} sessions  {msg}",
+            Self::WarmUp | Self::Hold | Self::Stall | Self::Grace => {
+                "{prefix} {wide_bar} {pos}/{len} s  {msg}"
+            }
         }
     }
 }
@@ -178,7 +186,9 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for phase in [Phase::Ramp, Phase::WarmUp, Phase::Hold, Phase::Storm, Phase::Grace] {
+        for phase in
+            [Phase::Ramp, Phase::WarmUp, Phase::Hold, Phase::Storm, Phase::Stall, Phase::Resume, Phase::Grace]
+        {
             assert!(ProgressStyle::with_template(phase.template()).is_ok(), "{phase:?}");
         }
     }

@@ -3,6 +3,7 @@
 mod compare;
 mod idle;
 mod measured;
+mod stall;
 mod storm;
 mod sustained;
 
@@ -16,6 +17,7 @@ pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
     OutputFlags, TOKEN,
 };
+pub use stall::{SlowConsumer, StallArguments};
 pub use storm::StormArguments;
 pub use sustained::{SubscriptionMode, SustainedArguments};
 
@@ -49,6 +51,8 @@ pub enum Scenario {
     Idle(IdleArguments),
     /// Measures what it takes when most sessions drop and come back at once, and what those feel that stay.
     Storm(StormArguments),
+    /// Measures what others feel while some sessions do not read, and whether those lose anything.
+    Stall(StallArguments),
     /// Climbs until a limit breaks, and tells the knee.
     Capacity(CapacityArguments),
     /// Measures the gateway and another server in turn on the same work.
@@ -72,6 +76,7 @@ impl Arguments {
             Scenario::Filtered(arguments) => arguments.check(),
             Scenario::Idle(_) => Ok(()),
             Scenario::Storm(arguments) => arguments.check(),
+            Scenario::Stall(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
             Scenario::Compare(arguments) => arguments.check(),
             Scenario::Launch(_) | Scenario::Worker => Ok(()),

@@ -233,6 +233,11 @@ impl Audit {
         AuditCounts { lost: self.counts.lost + lost, ..self.counts }
     }
 
+    /// Sessions from number `first` on that a gap was announced to.
+    pub fn announced_to(&self, first: usize) -> u64 {
+        self.sessions[first..].iter().filter(|session| !session.gaps().is_empty()).count() as u64
+    }
+
     /// The gaps held against what is missing, when places are kept; `announced` and `unannounced` together are what is lost. Walks all
     /// sessions and what each missed.
     pub fn gap_counts(&self) -> GapCounts {

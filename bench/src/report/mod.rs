@@ -5,7 +5,9 @@ pub mod comparison;
 pub mod idle;
 pub mod measurement;
 pub mod round;
+pub mod stall;
 pub mod storm;
+pub mod stretch;
 
 use std::fmt::Write as _;
 use std::io;

@@ -149,11 +149,17 @@ pub(super) fn ratio(round: &Round, figure: impl Fn(&Side) -> Option<f64>) -> Opt
 }
 
 fn spread(rounds: &[Round], figure: impl Fn(&Side) -> Option<f64>) -> Option<Spread> {
-    let mut ratios: Vec<f64> = rounds.iter().filter_map(|round| ratio(round, &figure)).collect();
-    ratios.sort_by(f64::total_cmp);
-    let (min, max) = (*ratios.first()?, *ratios.last()?);
-    let median = (ratios[(ratios.len() - 1) / 2] + ratios[ratios.len() / 2]) / 2.0;
-    Some(Spread { min, median, max })
+    Spread::of(rounds.iter().filter_map(|round| ratio(round, &figure)).collect())
+}
+
+impl Spread {
+    /// `None` of nothing.
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let median = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
+        Some(Self { min, median, max })
+    }
 }
 
 fn per_cpu_second(of: &Measurement) -> String {

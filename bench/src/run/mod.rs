@@ -333,8 +333,8 @@ impl<'r> Run<'r> {
         let Tally { established, active, refused, failed, closed_by_server, .. } = self.ledger.tally;
         let (done, total) = match self.phase {
             Phase::Ramp => (established, self.plan.connections as u64),
-            Phase::Storm => (active, self.plan.connections as u64),
-            Phase::WarmUp | Phase::Hold | Phase::Grace => {
+            Phase::Storm | Phase::Resume => (active, self.plan.connections as u64),
+            Phase::WarmUp | Phase::Hold | Phase::Stall | Phase::Grace => {
                 let total = self.phase_lasts.as_secs();
                 (now.duration_since(self.phase_began).as_secs().min(total), total)
             }

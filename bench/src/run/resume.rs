@@ -8,17 +8,22 @@ use protocol::Position;
 
 use super::{Run, SLEEP_MAX};
 use crate::audit::PatternId;
+use crate::progress::Phase;
 use crate::subscriptions::Subscription;
 
 impl Run<'_> {
-    /// Those that can stop reading do.
-    pub fn stall(&mut self) {
+    /// Those that can stop reading do, for so long; what is measured begins anew.
+    pub fn stall(&mut self, lasts: Duration) {
+        self.enter(Phase::Stall, lasts);
         self.sessions.set_stalled(true);
+        self.begin_window();
     }
 
-    /// They read on.
+    /// They read on; what is measured begins anew.
     pub fn release(&mut self) {
+        self.enter(Phase::Resume, Duration::ZERO);
         self.sessions.set_stalled(false);
+        self.begin_window();
     }
 
     /// Opens session `number` once more, or for the first time, on one of the plan's channels, after the event at this position.

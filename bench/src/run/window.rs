@@ -124,6 +124,7 @@ impl Mark {
                     latency_from_record: now.latency_from_record.since(&then.latency_from_record),
                     sessions_opened: now.sessions_opened - then.sessions_opened,
                     sessions_active: now.sessions_active,
+                    counters: now.counters.since(&then.counters),
                 }
             }),
         }

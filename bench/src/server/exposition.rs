@@ -2,6 +2,8 @@
 //!
 //! Values of all shards are added up; the flush window is the widest. A page without them is no error.
 
+use serde::Serialize;
+
 /// What a server has counted since it started.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exposition {
@@ -17,6 +19,21 @@ pub struct Exposition {
     pub sessions_opened: u64,
     /// Sessions now; `None` of a server that does not tell.
     pub sessions_active: Option<u64>,
+    /// What it counted of slow sessions and of replays.
+    pub counters: Counters,
+}
+
+/// Counts of a server; those that it has not got are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Counters {
+    pub slow_clients_disconnected: u64,
+    pub slow_consumer_gaps: u64,
+    pub frames_queued: u64,
+    pub frames_sent: u64,
+    pub frames_discarded: u64,
+    pub frames_conflated: u64,
+    pub replay_records: u64,
 }
 
 /// A histogram: how many values were at most each bound.
@@ -42,6 +59,7 @@ impl Exposition {
                 "ws_connections_active" => {
                     found.sessions_active = Some(found.sessions_active.unwrap_or(0) + value as u64);
                 }
+                _ if found.counters.take(name, labels, value as u64) => {}
                 _ => found.take_histogram(name, labels, value),
             }
         }
@@ -64,6 +82,41 @@ impl Exposition {
                 buckets.add(bound, value);
             }
             _ => {}
+        }
+    }
+}
+
+impl Counters {
+    /// Whether it is one of these.
+    fn take(&mut self, name: &str, labels: &str, value: u64) -> bool {
+        let counter = match name {
+            "ws_slow_clients_disconnected_total" => &mut self.slow_clients_disconnected,
+            "ws_gaps_total" if label(labels, "reason") == Some("slow_consumer") => {
+                &mut self.slow_consumer_gaps
+            }
+            "ws_frames_queued_total" => &mut self.frames_queued,
+            "ws_frames_sent_total" => &mut self.frames_sent,
+            "ws_frames_discarded_total" => &mut self.frames_discarded,
+            "ws_frames_conflated_total" => &mut self.frames_conflated,
+            "ws_replay_records_total" => &mut self.replay_records,
+            _ => return false,
+        };
+        *counter += value;
+        true
+    }
+
+    /// What was counted since `before`, of the same server.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            slow_clients_disconnected: self
+                .slow_clients_disconnected
+                .saturating_sub(before.slow_clients_disconnected),
+            slow_consumer_gaps: self.slow_consumer_gaps.saturating_sub(before.slow_consumer_gaps),
+            frames_queued: self.frames_queued.saturating_sub(before.frames_queued),
+            frames_sent: self.frames_sent.saturating_sub(before.frames_sent),
+            frames_discarded: self.frames_discarded.saturating_sub(before.frames_discarded),
+            frames_conflated: self.frames_conflated.saturating_sub(before.frames_conflated),
+            replay_records: self.replay_records.saturating_sub(before.replay_records),
         }
     }
 }
@@ -152,6 +205,11 @@ ws_flush_window_seconds{shard="1"} 0.08
 ws_connections_total{shard="0"} 12
 ws_connections_active{shard="0"} 4
 ws_connections_active{shard="1"} 5
+ws_slow_clients_disconnected_total{shard="0"} 3
+ws_slow_clients_disconnected_total{shard="1"} 4
+ws_gaps_total{shard="0",reason="slow_consumer"} 5
+ws_gaps_total{shard="0",reason="lag"} 9
+ws_replay_records_total 1000
 ws_uptime_seconds 3.5
 nonsense
 # EOF
@@ -163,6 +221,9 @@ nonsense
         assert_eq!(found.frames_per_send.mean(), Some(2.0));
         assert_eq!((found.flush_window_s, found.sessions_opened), (Some(0.08), 12));
         assert_eq!(found.sessions_active, Some(9));
+        let Counters { slow_clients_disconnected, slow_consumer_gaps, replay_records, .. } = found.counters;
+        assert_eq!((slow_clients_disconnected, slow_consumer_gaps, replay_records), (7, 5, 1_000));
+        assert_eq!(found.counters.since(&found.counters), Counters::default());
         assert_eq!(
             found.latency_from_poll.cumulative,
             [(0.001, 50.0), (0.005, 100.0), (f64::INFINITY, 100.0)]

@@ -1,0 +1,116 @@
+//! The flags of `stall`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::measured::{HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate};
+use super::{connections, duration, ramp_rate};
+
+/// What the gateway does with a session that does not read: its WS_SLOW_CONSUMER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlowConsumer {
+    /// It is closed, and comes back.
+    Disconnect,
+    /// It keeps the newest event, and a gap names the others.
+    Conflate,
+}
+
+/// The flags of `stall`.
+#[derive(Args, Clone, Debug)]
+pub struct StallArguments {
+    /// Sessions, all on one channel.
+    #[arg(long, default_value = "5000", value_parser = connections)]
+    pub connections: usize,
+    /// Of 100 sessions, those that stop reading.
+    #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = clap::value_parser!(u8).range(1..=90))]
+    pub stalled: u8,
+    /// How long they do not read: seconds, or 90s, 5m.
+    #[arg(long, value_name = "DURATION", default_value = "20", value_parser = measured_duration)]
+    pub stall: Duration,
+    /// What the gateway does with them.
+    #[arg(long, value_enum, default_value = "disconnect")]
+    pub slow_consumer: SlowConsumer,
+    /// How often it is measured, each time with a gateway of its own.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub rounds: u32,
+    /// Events per second; each goes to every session.
+    #[arg(long, default_value = "25", value_parser = rate)]
+    pub rate: f64,
+    /// Length of a message as a client gets it, in bytes.
+    #[arg(long, value_name = "BYTES", default_value = "1024", value_parser = payload)]
+    pub payload: usize,
+    /// How long is measured before the stall, and again from its end on.
+    #[arg(long, default_value = "10", value_parser = measured_duration)]
+    pub duration: Duration,
+    /// Connections per second while the sessions are opened at first.
+    #[arg(long, default_value = "2000", value_parser = ramp_rate)]
+    pub ramp_rate: f64,
+    /// The longest that a session may take from its connect to its subscription_ack.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub connection_timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: HostFlags,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputFlags,
+}
+
+impl SlowConsumer {
+    /// As WS_SLOW_CONSUMER has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnect",
+            Self::Conflate => "conflate",
+        }
+    }
+}
+
+impl StallArguments {
+    /// What no flag can be checked for alone.
+    pub fn check(&self) -> Result<(), String> {
+        if self.stalling() == 0 {
+            return Err(format!(
+                "--stalled is {}% of {} --connections: give so many that one session stalls at least",
+                self.stalled, self.connections
+            ));
+        }
+        check_payload(self.payload, TOKEN)
+    }
+
+    /// How many stop reading.
+    pub fn stalling(&self) -> usize {
+        self.connections * usize::from(self.stalled) / 100
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Arguments, Scenario, parse};
+
+    #[test]
+    fn the_documented_command_is_taken() {
+        let line =
+            "stall --connections 5000 --rate 25 --stalled 10 --stall 20s --slow-consumer conflate --rounds 5";
+        let Ok(Arguments { scenario: Scenario::Stall(arguments) }) = parse(line) else { panic!("{line}") };
+        assert_eq!((arguments.stalling(), arguments.stall.as_secs(), arguments.rounds), (500, 20, 5));
+        assert_eq!(arguments.slow_consumer, SlowConsumer::Conflate);
+    }
+
+    #[test]
+    fn wrong_use_names_the_flag_and_what_is_allowed() {
+        for (line, says) in [
+            ("stall --connections 9 --stalled 10", "one session stalls at least"),
+            ("stall --stalled 0", "1..=90"),
+            ("stall --slow-consumer ignore", "disconnect, conflate"),
+            ("stall --rounds 0", "1..=20"),
+            ("stall --payload 20", "give at least"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What `stall` comes to: what the others felt, what the stalled ones cost, and what became of them.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::grouped;
+use super::measurement::Measurement;
+use super::round::Spread;
+use super::stretch::Stretch;
+use crate::args::SlowConsumer;
+use crate::audit::GapCounts;
+use crate::html::{Figure, HtmlInput};
+use crate::ledger::Ledger;
+use crate::server::exposition::Counters;
+
+/// The most that memory grew by while some did not read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grown {
+    /// Of the server, resident.
+    pub rss_bytes: Option<u64>,
+    /// Of the kernel, for all TCP sockets of the machine.
+    pub socket_bytes: Option<u64>,
+}
+
+/// What became of the sessions that stalled.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Fate {
+    pub returned: u64,
+    pub resumed: u64,
+    pub not_resumed: u64,
+    pub replayed: u64,
+    pub conflated: u64,
+    pub others_with_gaps: u64,
+    pub lost_announced: u64,
+    pub lost_unannounced: u64,
+    pub misannounced: u64,
+    #[serde(skip)]
+    pub established_again: u64,
+}
+
+/// One round. Its fields are the keys of the JSON.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Stall {
+    #[serde(flatten)]
+    pub measurement: Measurement,
+    pub slow_consumer: SlowConsumer,
+    pub stalled: u64,
+    pub before: Stretch,
+    pub during: Stretch,
+    pub after: Stretch,
+    pub latency_p99_ratio: Option<f64>,
+    pub latency_p99_ratio_after: Option<f64>,
+    pub rss_bytes_per_stalled: Option<f64>,
+    pub socket_bytes_per_stalled: Option<f64>,
+    #[serde(flatten)]
+    pub fate: Fate,
+    pub server_counted: Option<Counters>,
+}
+
+/// All rounds; the one in the middle stands for them. Its fields are the keys of the JSON.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Stalls {
+    #[serde(flatten)]
+    pub typical: Stall,
+    pub ratio: Option<Spread>,
+    pub rounds: Vec<Stall>,
+}
+
+impl Fate {
+    /// Of the sessions from number `first` on, at the end of the run; so many of them were closed and asked to come back, and so many sessions
+    /// had been established before.
+    pub fn of(ledger: &Ledger, first: usize, returned: u64, established_before: u64) -> Self {
+        let GapCounts { announced, unannounced, misannounced } = ledger.audit.gap_counts();
+        let resumes = || ledger.resumes.from(first);
+        let conflated = ledger.audit.announced_to(first);
+        Self {
+            returned,
+            resumed: resumes().filter(|resume| resume.resumed_in.is_some()).count() as u64,
+            not_resumed: ledger.tally.not_resumed,
+            replayed: resumes().map(|resume| resume.replayed).sum(),
+            conflated,
+            others_with_gaps: ledger.audit.announced_to(0) - conflated,
+            lost_announced: announced,
+            lost_unannounced: unannounced,
+            misannounced,
+            established_again: ledger.tally.established - established_before,
+        }
+    }
+}
+
+impl Stall {
+    /// With its verdict. The measurement is of the stall itself; the stretches are before, during and after it.
+    pub fn of(
+        measurement: Measurement,
+        slow_consumer: SlowConsumer,
+        stalled: u64,
+        [before, during, after]: [Stretch; 3],
+        grown: Grown,
+        fate: Fate,
+        server_counted: Option<Counters>,
+    ) -> Self {
+        let each = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / stalled as f64);
+        let mut stall = Self {
+            latency_p99_ratio: during.p99_over(&before),
+            latency_p99_ratio_after: after.p99_over(&before),
+            rss_bytes_per_stalled: each(grown.rss_bytes),
+            socket_bytes_per_stalled: each(grown.socket_bytes),
+            measurement,
+            slow_consumer,
+            stalled,
+            before,
+            during,
+            after,
+            fate,
+            server_counted,
+        };
+        stall.judge();
+        stall
+    }
+
+    fn judge(&mut self) {
+        let (fate, told) = (self.fate, self.measurement.audited);
+        // What was asked for is no fault: a close, when the session came back; a loss, when a gap names it.
+        match self.slow_consumer {
+            SlowConsumer::Disconnect => {
+                self.measurement.audited.closed_by_server =
+                    told.closed_by_server.saturating_sub(fate.returned);
+            }
+            SlowConsumer::Conflate => {
+                self.measurement.audited.lost = fate.lost_unannounced;
+                self.measurement.audited.gaps = 0;
+            }
+        }
+        self.measurement.judge();
+        self.measurement.audited = told;
+        let (met, how) = match self.slow_consumer {
+            SlowConsumer::Disconnect => (fate.returned, "closed"),
+            SlowConsumer::Conflate => (fate.conflated, "conflated"),
+        };
+        let Measurement { reasons, notes, interrupted, .. } = &mut self.measurement;
+        let faults = [
+            (
+                fate.returned - fate.returned.min(fate.resumed + fate.not_resumed),
+                "sessions that came back and were not told that they have all",
+            ),
+            (fate.not_resumed, "sessions that could not go on where they had been"),
+            (fate.misannounced, "events that a gap names and that were delivered"),
+            (fate.others_with_gaps, "sessions that read all the time and were told of a gap"),
+        ];
+        let faults = faults.into_iter().filter(|(count, _)| *count > 0);
+        reasons.extend(faults.map(|(count, what)| format!("{what}: {}", grouped(count))));
+        if *interrupted {
+            reasons.push("the stall was not seen to its end".to_owned());
+        } else if met == 0 {
+            reasons.push(format!(
+                "no stalled session was {how}: give a longer --stall, a larger --payload, or --env WS_OUTBOX_BYTES of less"
+            ));
+        } else if met < self.stalled {
+            notes.push(format!("Of {} stalled sessions {} were {how}.", grouped(self.stalled), grouped(met)));
+        }
+        self.measurement.passed = self.measurement.reasons.is_empty();
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let ratio = |value: Option<f64>| optional(value.map(|ratio| format!("{ratio:.2}")));
+        let bytes = |value: Option<f64>| optional(value.map(|bytes| grouped(bytes.round() as u64)));
+        let fate = &self.fate;
+        let several = |counts: &[u64]| counts.iter().copied().map(grouped).collect::<Vec<_>>().join(" / ");
+        vec![
+            ("sessions that stalled", grouped(self.stalled)),
+            ("others before: ms p50 / p99 / p99.9 / max", self.before.latency_text()),
+            ("others during the stall", self.during.latency_text()),
+            ("others after it", self.after.latency_text()),
+            ("p99 during over before", ratio(self.latency_p99_ratio)),
+            ("p99 after over before", ratio(self.latency_p99_ratio_after)),
+            ("server: resident bytes per stalled session", bytes(self.rss_bytes_per_stalled)),
+            ("kernel: TCP bytes per stalled session, both sides", bytes(self.socket_bytes_per_stalled)),
+            (
+                "closed and came back / resumed / events replayed",
+                several(&[fate.returned, fate.resumed, fate.replayed]),
+            ),
+            ("conflated / lost and announced", several(&[fate.conflated, fate.lost_announced])),
+            ("lost and not announced", grouped(fate.lost_unannounced)),
+            (
+                "server: slow clients closed / gaps / frames conflated",
+                optional(self.server_counted.map(|counted| {
+                    several(&[
+                        counted.slow_clients_disconnected,
+                        counted.slow_consumer_gaps,
+                        counted.frames_conflated,
+                    ])
+                })),
+            ),
+        ]
+    }
+}
+
+impl Stalls {
+    /// `None` without a round.
+    pub fn of(rounds: Vec<Stall>) -> Option<Self> {
+        let ratio_of = |round: &Stall| round.latency_p99_ratio.unwrap_or(f64::INFINITY);
+        let mut order: Vec<usize> = (0..rounds.len()).collect();
+        order.sort_by(|one, other| ratio_of(&rounds[*one]).total_cmp(&ratio_of(&rounds[*other])));
+        let mut typical = rounds.get(*order.get(order.len().saturating_sub(1) / 2)?)?.clone();
+        let ratio = Spread::of(rounds.iter().filter_map(|round| round.latency_p99_ratio).collect());
+        typical.measurement.reasons = Vec::new();
+        typical.measurement.notes = Vec::new();
+        for (number, round) in rounds.iter().enumerate() {
+            let named = |text: &String| match rounds.len() {
+                1 => text.clone(),
+                _ => format!("Round {}: {text}", number + 1),
+            };
+            typical.measurement.reasons.extend(round.measurement.reasons.iter().map(named));
+            typical.measurement.notes.extend(round.measurement.notes.iter().map(named));
+        }
+        typical.measurement.passed = typical.measurement.reasons.is_empty();
+        Some(Self { typical, ratio, rounds })
+    }
+
+    /// Whether every round passed.
+    pub fn passed(&self) -> bool {
+        self.typical.measurement.passed
+    }
+
+    /// The stall, the ratio of all rounds, and the measurement.
+    pub fn summary(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(vec!["stall", self.typical.slow_consumer.as_str()]);
+        for (name, value) in self.rows() {
+            table.add_row([name, value]);
+        }
+        let mut text = format!("{table}\n");
+        if let (Some(Spread { min, median, max }), true) = (self.ratio, self.rounds.len() > 1) {
+            let _ = writeln!(
+                text,
+                "p99 during over before: median {median:.2} ({min:.2} to {max:.2}) of {} rounds",
+                self.rounds.len()
+            );
+        }
+        text.push_str(&self.typical.measurement.summary());
+        text
+    }
+
+    /// The page: before, during and after on one time axis.
+    pub fn page(&self) -> HtmlInput {
+        let mut page = self.typical.measurement.page();
+        let figures = self.rows().into_iter().map(|(name, value)| Figure { name, values: vec![value] });
+        page.figures.splice(0..0, figures);
+        let Stall { before, during, after, .. } = &self.typical;
+        page.runs = vec![before.plotted("before"), during.plotted("stall"), after.plotted("after")];
+        page
+    }
+
+    fn rows(&self) -> Vec<(String, String)> {
+        let mut rows: Vec<_> =
+            self.typical.rows().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if self.rounds.len() > 1 {
+            rows.extend(self.rounds.iter().enumerate().map(|(number, round)| {
+                let ratio = round.latency_p99_ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+                (format!("p99 during over before, round {}", number + 1), ratio)
+            }));
+        }
+        rows
+    }
+}

@@ -1,0 +1,212 @@
+//! Some sessions of a fan-out stop reading for a while; the others must not feel it, and those must lose nothing without being told.
+//!
+//! - Before: all read. What the stall is compared with.
+//! - Stall: the last sessions get no turns, so that their receive buffers fill up, then the gateway's send buffers, then their outboxes.
+//! - After: they read on. A session that was closed meanwhile comes back at once, with the last position that it has as `since`; one that was
+//!   conflated stays. The audit goes on over the end and the return of a session.
+//!
+//! Latencies are of the others alone.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crate::args::{HostFlags, StallArguments, TOKEN};
+use crate::host::cluster::FETCH_WAIT_MS;
+use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
+use crate::machine::{self, tcp_memory_bytes};
+use crate::measure::{Surroundings, memory};
+use crate::report::measurement::{Findings, Measurement};
+use crate::report::stall::{Fate, Grown, Stall, Stalls};
+use crate::report::stretch::Stretch;
+use crate::run::{Plan, Run, RunError, Watch};
+use crate::scenarios::{channel, with_environment};
+use crate::server::Server;
+use crate::server::exposition::Counters;
+use crate::server::process;
+use crate::stage::Stage;
+use crate::subscriptions;
+
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Between two looks at the server's memory, and at who was closed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Those that come back have all that they missed within this, or never.
+const RETURN_MAX: Duration = Duration::from_secs(20);
+const GRACE_MAX: Duration = Duration::from_secs(15);
+/// What is counted by the server is seen after so long: its own picture, and ours of it.
+const COUNT_AGE_MAX: Duration = Duration::from_millis(2_500);
+/// Bounds that a stall of some seconds reaches: with the defaults a client would have to hang for minutes.
+const OUTBOX_BYTES: &str = "128KiB";
+const RECORD_BYTES_MAX: &str = "64KiB";
+
+/// Runs all rounds, or those until `stop`.
+pub fn run(arguments: &StallArguments, stop: &AtomicBool) -> Result<Stalls, RunError> {
+    // An old socket may still be closing when its session comes back.
+    let sockets = arguments.connections + arguments.stalling();
+    machine::allow_descriptors(sockets, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let mut rounds = Vec::new();
+    for number in 1..=arguments.rounds {
+        if arguments.rounds > 1 {
+            eprintln!("Round {number} of {}", arguments.rounds);
+        }
+        let stage = Stage::set(&host(arguments), sockets)?;
+        let round = measure(arguments, Surroundings::of(&stage), stop)?;
+        stage.strike()?;
+        let is_cut_short = round.measurement.interrupted;
+        // One that was cut short tells nothing beside whole ones.
+        if !is_cut_short || rounds.is_empty() {
+            rounds.push(round);
+        }
+        if is_cut_short {
+            break;
+        }
+    }
+    Ok(Stalls::of(rounds).expect("there is a round, even if it was cut short"))
+}
+
+fn host(arguments: &StallArguments) -> HostFlags {
+    let variables = [
+        ("WS_SLOW_CONSUMER", arguments.slow_consumer.as_str().to_owned()),
+        ("WS_OUTBOX_BYTES", OUTBOX_BYTES.to_owned()),
+        ("WS_MAX_RECORD_BYTES", RECORD_BYTES_MAX.to_owned()),
+    ];
+    with_environment(&arguments.host, FETCH_WAIT_MS, &variables)
+}
+
+fn measure(
+    arguments: &StallArguments,
+    surroundings: Surroundings<'_>,
+    stop: &AtomicBool,
+) -> Result<Stall, RunError> {
+    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let first = arguments.connections - arguments.stalling();
+    let memory_before = memory(server)?;
+    let watch = Watch::server(server)?;
+    let mut run = Run::stalling_from(first, plan(arguments, server), watch, stop)?.without_heartbeats();
+    run.ledger.audit.keep_places();
+    run.ramp()?;
+    let ramp = run.mark().since(run.window.began());
+    let producer = produce(arguments, surroundings)?;
+    run.warm_up(WARM_UP)?;
+    run.hold(arguments.duration)?;
+    let origin = run.window.began().at;
+    let before = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let counted_before = counters(&run);
+    let grown = stall(arguments, server, &mut run)?;
+    let during = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let (latency, window) = (run.ledger.latency.clone(), run.window.difference());
+    let samples = run.window.samples().to_vec();
+    let established = run.ledger.tally.established;
+    let returned = come_back(arguments, first, &mut run)?;
+    let after = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let memory_now = memory(server)?;
+    run.turn_for(COUNT_AGE_MAX)?;
+    let counted = counters(&run).zip(counted_before).map(|(now, then)| now.since(&then));
+    run.grace(GRACE_MAX)?;
+    let produced = producer.map(Producer::stop);
+    let fate = Fate::of(&run.ledger, first, returned, established);
+    run.ledger.latency = latency;
+    let mut harvest = run.harvest();
+    (harvest.lasted, harvest.delivered) = (window.lasted, window.delivered);
+    (harvest.generator_cpu, harvest.samples) = (window.generator_cpu, samples);
+    // A session that came back is still the same session.
+    harvest.audited.established -= fate.established_again;
+    let measurement = Measurement::of(Findings {
+        scenario: "stall".to_owned(),
+        server_name: server.name.clone(),
+        asked_per_s: Some(arguments.rate * first as f64),
+        harvest,
+        ramp,
+        window,
+        memory: memory_before.zip(memory_now),
+        produced,
+        configuration: configuration.to_owned(),
+        machine: machine.clone(),
+        interrupted: run.is_stopped(),
+    });
+    run.close()?;
+    let stalled = arguments.stalling() as u64;
+    Ok(Stall::of(
+        measurement,
+        arguments.slow_consumer,
+        stalled,
+        [before, during, after],
+        grown,
+        fate,
+        counted,
+    ))
+}
+
+fn plan(arguments: &StallArguments, server: &Server) -> Plan {
+    let channels = vec![channel(TOKEN)];
+    Plan {
+        target: server.target.clone(),
+        connections: arguments.connections,
+        ramp_rate: arguments.ramp_rate,
+        timeout: arguments.connection_timeout,
+        sources: Vec::new(),
+        subscriptions: subscriptions::in_turn(server.dialect, &channels, arguments.connections),
+        channels,
+    }
+}
+
+fn produce(arguments: &StallArguments, surroundings: Surroundings<'_>) -> Result<Option<Producer>, RunError> {
+    let plan = ProducerPlan {
+        rate_per_s: arguments.rate,
+        tokens: vec![TOKEN.to_owned()],
+        channel_header: None,
+        value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
+    };
+    surroundings.produce(&plan, arguments.payload)
+}
+
+/// The stall, and the most that the server's memory grew by meanwhile.
+fn stall(arguments: &StallArguments, server: &Server, run: &mut Run<'_>) -> Result<Grown, RunError> {
+    let rss = || server.pid.and_then(|pid| process::rss_bytes(pid).ok());
+    let (rss_before, tcp_before) = (rss(), tcp_memory_bytes());
+    let mut grown = Grown::default();
+    run.stall(arguments.stall);
+    let end = Instant::now() + arguments.stall;
+    while Instant::now() < end && !run.is_stopped() {
+        run.turn_for(LOOK_INTERVAL.min(end.saturating_duration_since(Instant::now())))?;
+        if run.ledger.tally.active == 0 {
+            break;
+        }
+        let above = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        grown.rss_bytes = grown.rss_bytes.max(above(rss(), rss_before));
+        grown.socket_bytes = grown.socket_bytes.max(above(tcp_memory_bytes(), tcp_before));
+    }
+    run.end_window();
+    Ok(grown)
+}
+
+/// Those that stalled read on, and each that was closed comes back, once; how many did.
+fn come_back(arguments: &StallArguments, first: usize, run: &mut Run<'_>) -> Result<u64, RunError> {
+    run.release();
+    let mut has_returned = vec![false; arguments.stalling()];
+    let end = Instant::now() + arguments.duration;
+    while Instant::now() < end && !run.is_stopped() {
+        let next_look = Instant::now() + LOOK_INTERVAL;
+        while Instant::now() < next_look {
+            run.turn(next_look)?;
+        }
+        for number in std::mem::take(&mut run.ledger.closed) {
+            // One of the others, or for the second time: a fault that the verdict tells.
+            if number < first || std::mem::replace(&mut has_returned[number - first], true) {
+                continue;
+            }
+            let name = channel(TOKEN);
+            match run.ledger.audit.last_position(number, name.as_str()) {
+                Some(position) => run.resume(number, 0, position),
+                // It never had an event: there is nothing to go on after.
+                None => has_returned[number - first] = false,
+            }
+        }
+    }
+    run.end_window();
+    run.await_resumed(RETURN_MAX)?;
+    Ok(has_returned.into_iter().filter(|has_returned| *has_returned).count() as u64)
+}
+
+fn counters(run: &Run<'_>) -> Option<Counters> {
+    run.watch().reading()?.exposition.map(|found| found.counters)
+}
