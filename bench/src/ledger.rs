@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use protocol::{Gap, PatternName, Position, ServerMessage, ServerMessageError};
+use protocol::{Gap, PatternName, Position, Rejected, ServerMessage, ServerMessageError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -15,7 +15,7 @@ use crate::client::dialect::{Dialect, Publication, Reply, read_publication, read
 use crate::client::heads::Heads;
 use crate::client::session::End;
 use crate::latency::Latency;
-use crate::resumes::{Resumes, not_resumed, replayed};
+use crate::resumes::Resumes;
 use crate::subscriptions::Subscription;
 
 /// Distinct causes that are told apart; further ones are lumped together.
@@ -192,7 +192,9 @@ impl Ledger {
         match ServerMessage::parse(text).ok() {
             Some(ServerMessage::SubscriptionAck(ack)) => match ack.rejected.first() {
                 None => {
-                    self.look_for_refused_resume(session, subscription, text);
+                    if let Some(refused) = ack.not_resumed.first() {
+                        self.on_not_resumed(session, refused);
+                    }
                     self.on_subscribed(session, subscription)
                 }
                 Some(rejected) => Said::Refused(format!(
@@ -205,13 +207,11 @@ impl Ledger {
         }
     }
 
-    /// One that cannot go on where it was is live all the same: what it missed shows as lost.
-    fn look_for_refused_resume(&mut self, session: usize, subscription: &Subscription, ack: &str) {
-        if let Some(why) = not_resumed(ack).filter(|_| subscription.resumes) {
-            self.tally.not_resumed += 1;
-            self.resumes.forget(session);
-            self.note(format!("not resumed: {why}"));
-        }
+    /// It is live all the same: what it missed shows as lost.
+    fn on_not_resumed(&mut self, session: usize, Rejected { channel, code, message }: &Rejected<'_>) {
+        self.tally.not_resumed += 1;
+        self.resumes.forget(session);
+        self.note(format!("not resumed: {channel}: {code}: {message}"));
     }
 
     fn on_subscribed(&mut self, session: usize, subscription: &Subscription) -> Said {
@@ -276,10 +276,8 @@ fn read_event<'t>(audit: &mut Audit, text: &'t [u8]) -> Result<Head, NoEvent<'t>
         Ok(ServerMessage::Error(error)) => {
             return Err(NoEvent::Error(format!("{}: {}", error.code, error.message)));
         }
-        Err(ServerMessageError::UnknownType) => {
-            return Err(replayed(text).map_or(NoEvent::Other, NoEvent::Resumed));
-        }
-        Ok(_) => return Err(NoEvent::Other),
+        Ok(ServerMessage::Resumed(resumed)) => return Err(NoEvent::Resumed(resumed.replayed)),
+        Ok(_) | Err(ServerMessageError::UnknownType) => return Err(NoEvent::Other),
         Err(error) => return Err(NoEvent::Unreadable(error.to_string())),
     };
     let value = event.data.map(read_value).unwrap_or_default();

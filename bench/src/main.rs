@@ -9,7 +9,7 @@ use bench::args::{Arguments, LaunchArguments, OutputFlags, Scenario};
 use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
 use bench::run::{RunError, worker};
-use bench::scenarios::{capacity, compare, fanout, filtered, idle, stall, storm, sustained};
+use bench::scenarios::{capacity, compare, fanout, filtered, idle, resume, stall, storm, sustained};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -74,6 +74,13 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
             write(arguments.output.json.as_deref(), |path| write_json(path, &stalls))?;
             write(arguments.output.html.as_deref(), |path| write_html(path, &stalls.page()))?;
             Ok(stalls.passed())
+        }
+        Scenario::Resume(arguments) => {
+            let resumption = resume::run(arguments, stop)?;
+            print!("{}", resumption.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &resumption))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &resumption.page()))?;
+            Ok(resumption.passed())
         }
         Scenario::Capacity(arguments) => {
             let climb = capacity::run(arguments, stop)?;

@@ -2,10 +2,10 @@
 //!
 //! A session resumes one channel at a time. Times are those of the ledger's clock, good to a millisecond.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use serde::Deserialize;
 
 /// One session that resumes.
 #[derive(Clone, Copy, Debug)]
@@ -77,36 +77,13 @@ impl Resumes {
         self.without_end
     }
 
-    /// Those of sessions from number `first` on, in no order.
-    pub fn from(&self, first: usize) -> impl Iterator<Item = &Resume> {
-        self.by_session.iter().filter(move |(session, _)| **session >= first).map(|(_, resume)| resume)
+    /// Those of these sessions, in no order.
+    pub fn of(&self, sessions: Range<usize>) -> impl Iterator<Item = &Resume> {
+        self.by_session
+            .iter()
+            .filter(move |(session, _)| sessions.contains(session))
+            .map(|(_, resume)| resume)
     }
-}
-
-#[derive(Deserialize)]
-struct Ack<'a> {
-    #[serde(default, borrow)]
-    not_resumed: Vec<protocol::Rejected<'a>>,
-}
-
-/// Why the acknowledgement says that a channel does not go on where it was asked to.
-pub fn not_resumed(ack: &str) -> Option<String> {
-    let ack: Ack<'_> = serde_json::from_str(ack).ok()?;
-    let refused = ack.not_resumed.first()?;
-    Some(format!("{}: {}: {}", refused.channel, refused.code, refused.message))
-}
-
-#[derive(Deserialize)]
-struct Resumed<'a> {
-    #[serde(rename = "type")]
-    message_type: &'a str,
-    replayed: u64,
-}
-
-/// What a `resumed` tells; `None` of any other message.
-pub fn replayed(text: &str) -> Option<u64> {
-    let resumed: Resumed<'_> = serde_json::from_str(text).ok()?;
-    (resumed.message_type == "resumed").then_some(resumed.replayed)
 }
 
 #[cfg(test)]
@@ -124,28 +101,19 @@ mod tests {
         resumes.on_event(7, at(3));
         resumes.on_resumed(7, 2, at(5));
         assert_eq!(resumes.under_way(), 1);
-        let [done] = resumes.from(0).filter(|it| it.resumed_in.is_some()).collect::<Vec<_>>()[..] else {
+        let [done] = resumes.of(0..9).filter(|it| it.resumed_in.is_some()).collect::<Vec<_>>()[..] else {
             panic!("one has ended")
         };
         assert_eq!(done.first_event_in.map(|first| first.as_millis()), Some(2));
         assert_eq!((done.resumed_in.map(|all| all.as_millis()), done.replayed), (Some(5), 2));
         resumes.forget(8);
-        assert_eq!((resumes.under_way(), resumes.from(8).count()), (0, 0));
+        assert_eq!((resumes.under_way(), resumes.of(8..9).count()), (0, 0));
         // It comes back once more, and is cut off.
         resumes.on_end(7);
-        assert_eq!(resumes.from(7).count(), 1, "it had all");
+        assert_eq!(resumes.of(7..9).count(), 1, "it had all");
         resumes.on_asked(7, at(9));
-        assert_eq!((resumes.under_way(), resumes.from(7).count()), (1, 1));
+        assert_eq!((resumes.under_way(), resumes.of(7..9).count()), (1, 1));
         resumes.on_end(7);
-        assert_eq!((resumes.under_way(), resumes.from(7).count()), (0, 0));
-    }
-
-    #[test]
-    fn what_the_server_says_of_a_resume_is_read() {
-        let ack = r#"{"type":"subscription_ack","subscribed":["A.trade"],"count":1,"not_resumed":[{"channel":"A.trade","code":"unknown_position","message":"m"}]}"#;
-        assert_eq!(not_resumed(ack).as_deref(), Some("A.trade: unknown_position: m"));
-        assert_eq!(not_resumed(r#"{"type":"subscription_ack","subscribed":[],"count":0}"#), None);
-        let resumed = r#"{"type":"resumed","channel":"A.trade","replayed":12}"#;
-        assert_eq!((replayed(resumed), replayed(r#"{"type":"other","replayed":1}"#)), (Some(12), None));
+        assert_eq!((resumes.under_way(), resumes.of(7..9).count()), (0, 0));
     }
 }

@@ -3,6 +3,7 @@
 mod compare;
 mod idle;
 mod measured;
+mod resume;
 mod stall;
 mod storm;
 mod sustained;
@@ -17,6 +18,7 @@ pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
     OutputFlags, TOKEN,
 };
+pub use resume::{ResumeArguments, ResumeFrom};
 pub use stall::{SlowConsumer, StallArguments};
 pub use storm::StormArguments;
 pub use sustained::{SubscriptionMode, SustainedArguments};
@@ -53,6 +55,8 @@ pub enum Scenario {
     Storm(StormArguments),
     /// Measures what others feel while some sessions do not read, and whether those lose anything.
     Stall(StallArguments),
+    /// Measures how fast those that come back have what they missed, and what others feel meanwhile.
+    Resume(ResumeArguments),
     /// Climbs until a limit breaks, and tells the knee.
     Capacity(CapacityArguments),
     /// Measures the gateway and another server in turn on the same work.
@@ -77,6 +81,7 @@ impl Arguments {
             Scenario::Idle(_) => Ok(()),
             Scenario::Storm(arguments) => arguments.check(),
             Scenario::Stall(arguments) => arguments.check(),
+            Scenario::Resume(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
             Scenario::Compare(arguments) => arguments.check(),
             Scenario::Launch(_) | Scenario::Worker => Ok(()),

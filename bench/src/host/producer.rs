@@ -49,6 +49,8 @@ pub struct ProducerPlan {
     pub tokens: Vec<String>,
     /// The header that names a record's channel, for a server that needs one.
     pub channel_header: Option<&'static str>,
+    /// Where all records go, whatever their key; `None` leaves it to the key.
+    pub partition: Option<i32>,
     /// Length of a value. Shorter than what has to be in it, the value is as short as can be.
     pub value_bytes: usize,
 }
@@ -279,6 +281,9 @@ impl Pacer {
             .key(token.as_str())
             .payload(self.value.as_slice())
             .timestamp(i64::try_from(due_ms).unwrap_or(i64::MAX));
+        if let Some(partition) = self.plan.partition {
+            record = record.partition(partition);
+        }
         if let Some(key) = self.plan.channel_header {
             let channel = format!("{token}.{KIND}");
             record = record.headers(OwnedHeaders::new().insert(Header { key, value: Some(&channel) }));
@@ -365,8 +370,13 @@ mod tests {
     fn records_are_paced_by_their_due_instants_counted_per_token_and_name_their_channel() {
         let cluster = Cluster::host(1).expect("a mock cluster");
         let tokens = vec!["A".to_owned(), "B".to_owned()];
-        let plan =
-            ProducerPlan { rate_per_s: 400.0, tokens, channel_header: Some("channel"), value_bytes: 128 };
+        let plan = ProducerPlan {
+            rate_per_s: 400.0,
+            tokens,
+            partition: None,
+            channel_header: Some("channel"),
+            value_bytes: 128,
+        };
         let producer = Producer::start(cluster.bootstrap(), plan).expect("a producer");
         while producer.produced().acknowledged < 100 {
             thread::sleep(Duration::from_millis(5));

@@ -4,6 +4,7 @@ mod audited;
 pub mod comparison;
 pub mod idle;
 pub mod measurement;
+pub mod resume;
 pub mod round;
 pub mod stall;
 pub mod storm;

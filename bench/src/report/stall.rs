@@ -76,7 +76,7 @@ impl Fate {
     /// had been established before.
     pub fn of(ledger: &Ledger, first: usize, returned: u64, established_before: u64) -> Self {
         let GapCounts { announced, unannounced, misannounced } = ledger.audit.gap_counts();
-        let resumes = || ledger.resumes.from(first);
+        let resumes = || ledger.resumes.of(first..usize::MAX);
         let conflated = ledger.audit.announced_to(first);
         Self {
             returned,

@@ -26,6 +26,12 @@ impl Run<'_> {
         self.begin_window();
     }
 
+    /// What is measured begins anew, while sessions come back.
+    pub fn begin_resumes(&mut self) {
+        self.enter(Phase::Resume, Duration::ZERO);
+        self.begin_window();
+    }
+
     /// Opens session `number` once more, or for the first time, on one of the plan's channels, after the event at this position.
     pub fn resume(&mut self, number: usize, id: PatternId, position: Position) {
         let subscription = Subscription::after(&self.plan.channels[usize::from(id)], id, position);

@@ -40,6 +40,7 @@ pub fn workload(load: &LoadFlags, rate: f64, server: &Server) -> Workload {
             rate_per_s: rate,
             tokens: vec![TOKEN.to_owned()],
             channel_header: None,
+            partition: None,
             value_bytes: gateway_value_bytes(load.payload, TOKEN),
         }),
         payload_bytes: load.payload,

@@ -41,6 +41,7 @@ pub fn workload(arguments: &FilteredArguments, server: &Server) -> Workload {
         producer: Some(ProducerPlan {
             rate_per_s: rate * tokens.len() as f64,
             channel_header: None,
+            partition: None,
             value_bytes: gateway_value_bytes(load.payload, &tokens[tokens.len() - 1]),
             tokens,
         }),

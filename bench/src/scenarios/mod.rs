@@ -5,6 +5,7 @@ pub mod compare;
 pub mod fanout;
 pub mod filtered;
 pub mod idle;
+pub mod resume;
 pub mod stall;
 pub mod storm;
 pub mod sustained;

@@ -154,6 +154,7 @@ fn produce(arguments: &StallArguments, surroundings: Surroundings<'_>) -> Result
         rate_per_s: arguments.rate,
         tokens: vec![TOKEN.to_owned()],
         channel_header: None,
+        partition: None,
         value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
     };
     surroundings.produce(&plan, arguments.payload)

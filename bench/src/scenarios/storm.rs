@@ -136,6 +136,7 @@ fn produce(
         rate_per_s,
         tokens: vec![token.to_owned()],
         channel_header: None,
+        partition: None,
         value_bytes: gateway_value_bytes(arguments.payload, token),
     };
     surroundings.produce(&plan, arguments.payload)

@@ -1,7 +1,9 @@
 //! The scenarios that measure, end to end: against a server that runs, and against a gateway that they start.
 
 mod compare;
+mod resume;
 mod server;
+mod stall;
 mod storm;
 
 use std::fs;

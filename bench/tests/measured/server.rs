@@ -22,7 +22,19 @@ use tungstenite::{Error, Message, WebSocket};
 /// Of each session's stream, this event is left out when the server is to lose something.
 const LOST_EVENT: usize = 5;
 
-type Subscribers = Arc<Mutex<HashMap<String, Vec<Sender<Arc<str>>>>>>;
+/// A write that takes longer ends the session of a server that closes slow ones.
+const WRITE_MAX: Duration = Duration::from_millis(300);
+/// Events that may wait for a session of a server that conflates.
+const BACKLOG_MAX: usize = 150;
+
+type Event = (Position, Arc<str>);
+type Channels = Arc<Mutex<HashMap<String, Channel>>>;
+
+#[derive(Default)]
+struct Channel {
+    history: Vec<Event>,
+    sessions: Vec<Sender<Event>>,
+}
 
 pub(crate) struct Server {
     pub(crate) url: String,
@@ -40,15 +52,34 @@ pub(crate) struct Faults {
     pub(crate) deaf_from: usize,
     /// Refuses those from this number on.
     pub(crate) refuses_from: usize,
+    /// Closes those that do not read.
+    pub(crate) closes_slow: bool,
+    /// Keeps the newest event for those that do not read, and names the others in a gap.
+    pub(crate) conflates: bool,
+    /// Names one less than it leaves out.
+    pub(crate) hides_one: bool,
+    /// Leaves out the first event of what a session missed.
+    pub(crate) resumes_short: bool,
+    /// Does not know where to go on.
+    pub(crate) forgets: bool,
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self { loses: false, deaf_from: usize::MAX, refuses_from: usize::MAX };
+    pub(crate) const NONE: Self = Self {
+        loses: false,
+        deaf_from: usize::MAX,
+        refuses_from: usize::MAX,
+        closes_slow: false,
+        conflates: false,
+        hides_one: false,
+        resumes_short: false,
+        forgets: false,
+    };
 }
 
 #[derive(Default)]
 struct Sessions {
-    subscribers: Subscribers,
+    channels: Channels,
     opened: AtomicUsize,
     live: AtomicUsize,
     /// Texts of sessions behind their subscription.
@@ -68,7 +99,7 @@ impl Server {
         let url = format!("ws://{}/ws", listener.local_addr().expect("it is bound"));
         let sessions = Arc::new(Sessions::default());
         let brokers = cluster.bootstrap().to_owned();
-        let (of_consumer, bootstrap) = (Arc::clone(&sessions.subscribers), brokers.clone());
+        let (of_consumer, bootstrap) = (Arc::clone(&sessions.channels), brokers.clone());
         thread::spawn(move || consume(&bootstrap, &of_consumer));
         let of_listener = Arc::clone(&sessions);
         thread::spawn(move || {
@@ -86,7 +117,7 @@ impl Server {
     }
 }
 
-fn consume(bootstrap: &str, subscribers: &Subscribers) {
+fn consume(bootstrap: &str, channels: &Channels) {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("group.id", "test").set("fetch.wait.max.ms", "5");
     let consumer: BaseConsumer = config.create().expect("a consumer");
@@ -103,9 +134,10 @@ fn consume(bootstrap: &str, subscribers: &Subscribers) {
         let mut text = Vec::new();
         write_event(&mut text, position, timestamp, token, KIND, record.payload()).expect("UTF-8");
         let text: Arc<str> = String::from_utf8(text).expect("UTF-8").into();
-        if let Some(sessions) = subscribers.lock().expect("no panic").get_mut(&format!("{token}.{KIND}")) {
-            sessions.retain(|session| session.send(Arc::clone(&text)).is_ok());
-        }
+        let mut channels = channels.lock().expect("no panic");
+        let channel = channels.entry(format!("{token}.{KIND}")).or_default();
+        channel.history.push((position, Arc::clone(&text)));
+        channel.sessions.retain(|session| session.send((position, Arc::clone(&text))).is_ok());
     }
 }
 
@@ -126,7 +158,7 @@ fn serve(mut stream: TcpStream, sessions: &Sessions, faults: Faults) -> Option<(
     let socket = tungstenite::accept(stream).ok()?;
     sessions.live.fetch_add(1, Ordering::SeqCst);
     let is_deaf = number >= faults.deaf_from;
-    let over = talk(socket, sessions, faults.loses && number == 0, is_deaf);
+    let over = talk(socket, sessions, &faults, faults.loses && number == 0, is_deaf);
     sessions.live.fetch_sub(1, Ordering::SeqCst);
     over
 }
@@ -137,12 +169,28 @@ fn show_metrics(stream: &mut TcpStream, live: usize) -> Option<()> {
     stream.write_all(format!("{head}: {}\r\n\r\n{page}", page.len()).as_bytes()).ok()
 }
 
-fn talk(mut socket: WebSocket<TcpStream>, sessions: &Sessions, loses: bool, is_deaf: bool) -> Option<()> {
-    let events = subscribe(&mut socket, &sessions.subscribers)?;
+fn talk(
+    mut socket: WebSocket<TcpStream>,
+    sessions: &Sessions,
+    faults: &Faults,
+    loses: bool,
+    is_deaf: bool,
+) -> Option<()> {
+    let events = subscribe(&mut socket, &sessions.channels, faults)?;
     socket.get_ref().set_read_timeout(Some(Duration::from_millis(2))).ok()?;
+    socket.get_ref().set_write_timeout(faults.closes_slow.then_some(WRITE_MAX)).ok()?;
     let mut sent = 0;
     loop {
-        while let Ok(event) = events.try_recv() {
+        let mut waiting: Vec<Event> = events.try_iter().collect();
+        if faults.conflates && waiting.len() > BACKLOG_MAX {
+            let newest = waiting.pop();
+            let named = waiting.len() - usize::from(faults.hides_one) - 1;
+            let (from, to) = (waiting[0].0, waiting[named].0);
+            let gap = json!({"type": "gap", "channel": "*.trade", "from": from, "to": to, "reason": "slow_consumer"});
+            socket.send(Message::text(gap.to_string())).ok()?;
+            waiting = newest.into_iter().collect();
+        }
+        for (_, event) in waiting {
             sent += 1;
             let is_lost = is_deaf || loses && sent == LOST_EVENT;
             if !is_lost {
@@ -165,16 +213,38 @@ fn talk(mut socket: WebSocket<TcpStream>, sessions: &Sessions, loses: bool, is_d
     }
 }
 
-fn subscribe(socket: &mut WebSocket<TcpStream>, subscribers: &Subscribers) -> Option<Receiver<Arc<str>>> {
+fn subscribe(
+    socket: &mut WebSocket<TcpStream>,
+    channels: &Channels,
+    faults: &Faults,
+) -> Option<Receiver<Event>> {
     let message: Value = serde_json::from_str(socket.read().ok()?.to_text().ok()?).expect("JSON");
-    let channels = message["data"]["channels"].as_array().expect("channels").clone();
+    let names = message["data"]["channels"].as_array().expect("channels").clone();
+    let since = &message["data"]["since"];
     let (send, events) = channel();
-    let ack = json!({"type": "subscription_ack", "subscribed": channels, "count": channels.len()});
+    let mut ack = json!({"type": "subscription_ack", "subscribed": names, "count": names.len()});
+    if faults.forgets && since.is_object() {
+        ack["not_resumed"] = json!([{"channel": names[0], "code": "unknown_position", "message": "gone"}]);
+    }
     socket.send(Message::text(ack.to_string())).ok()?;
-    let mut subscribers = subscribers.lock().expect("no panic");
-    for name in channels {
-        let name = name.as_str().expect("a name").to_owned();
-        subscribers.entry(name).or_default().push(send.clone());
+    for name in names {
+        let name = name.as_str().expect("a name");
+        let mut missed = Vec::new();
+        {
+            let mut channels = channels.lock().expect("no panic");
+            let channel = channels.entry(name.to_owned()).or_default();
+            if let Some(last) = since[name].as_str().and_then(|text| text.parse::<Position>().ok()) {
+                missed.extend(channel.history.iter().filter(|(position, _)| *position > last).cloned());
+            }
+            channel.sessions.push(send.clone());
+        }
+        if since.is_object() && !faults.forgets {
+            for (_, event) in missed.iter().skip(usize::from(faults.resumes_short)) {
+                socket.send(Message::text(&**event)).ok()?;
+            }
+            let resumed = json!({"type": "resumed", "channel": name, "replayed": missed.len()});
+            socket.send(Message::text(resumed.to_string())).ok()?;
+        }
     }
     Some(events)
 }

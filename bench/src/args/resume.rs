@@ -1,0 +1,130 @@
+//! The flags of `resume`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::measured::{
+    HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate, tokens,
+};
+use super::{connections, duration, ramp_rate};
+
+/// The hosted broker keeps 5 MB of a partition; records take a little more than their values.
+const HOSTED_BYTES_MAX: usize = 4_000_000;
+const EVENTS_MAX: u64 = 10_000_000;
+const SESSIONS_BACK_MAX: i64 = 10_000;
+
+/// Where the gateway has to take what was missed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResumeFrom {
+    /// Its own memory.
+    History,
+    /// Kafka, because its memory (WS_HISTORY_BYTES) is too small.
+    Kafka,
+}
+
+/// The flags of `resume`.
+#[derive(Args, Clone, Debug)]
+pub struct ResumeArguments {
+    /// Where the gateway has to take what was missed from.
+    #[arg(long, value_enum, default_value = "history")]
+    pub from: ResumeFrom,
+    /// Records of the partition behind the position that is resumed from, 100000 from kafka.
+    #[arg(long, value_name = "N", default_value = "10000", default_value_if("from", "kafka", "100000"), value_parser = clap::value_parser!(u64).range(1..=EVENTS_MAX))]
+    pub events: u64,
+    /// Tokens that these records have in turn, 100 from kafka; it is one of them that is resumed.
+    #[arg(long, value_name = "N", default_value = "1", default_value_if("from", "kafka", "100"), value_parser = tokens)]
+    pub tokens: usize,
+    /// Sessions that resume one after the other.
+    #[arg(long, value_name = "N", default_value = "20", default_value_if("from", "kafka", "5"), value_parser = clap::value_parser!(u32).range(1..=SESSIONS_BACK_MAX))]
+    pub repeats: u32,
+    /// Sessions that then resume all at once, 1000 from kafka.
+    #[arg(long, value_name = "N", default_value = "0", default_value_if("from", "kafka", "1000"), value_parser = clap::value_parser!(u32).range(0..=SESSIONS_BACK_MAX))]
+    pub cursors: u32,
+    /// Sessions that are live all the while, on a channel of their own.
+    #[arg(long, default_value = "1000", value_parser = connections)]
+    pub connections: usize,
+    /// Events per second of those that are live; each goes to all of them.
+    #[arg(long, default_value = "25", value_parser = rate)]
+    pub rate: f64,
+    /// Length of a message as a client gets it, in bytes.
+    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
+    pub payload: usize,
+    /// How long those that are live are measured before anybody resumes.
+    #[arg(long, default_value = "10", value_parser = measured_duration)]
+    pub duration: Duration,
+    /// Connections per second while the live sessions are opened.
+    #[arg(long, default_value = "2000", value_parser = ramp_rate)]
+    pub ramp_rate: f64,
+    /// The longest that a session may take from its connect to its subscription_ack.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub connection_timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: HostFlags,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputFlags,
+}
+
+impl ResumeArguments {
+    /// What no flag can be checked for alone.
+    pub fn check(&self) -> Result<(), String> {
+        if self.events < self.tokens as u64 {
+            let Self { events, tokens, .. } = self;
+            return Err(format!("--events is {events}: give one of each of the {tokens} --tokens at least"));
+        }
+        if self.host.brokers.is_none()
+            && self.events.saturating_mul(self.payload as u64) > HOSTED_BYTES_MAX as u64
+        {
+            return Err(format!(
+                "--events times --payload is more than the hosted broker keeps ({HOSTED_BYTES_MAX} bytes): give --brokers of a real Kafka (scripts/kafka.sh up), or fewer --events"
+            ));
+        }
+        check_payload(self.payload, TOKEN)
+    }
+
+    /// Events of the channel that is resumed.
+    pub fn missed(&self) -> u64 {
+        self.events / self.tokens as u64
+    }
+
+    /// The sessions that resume, one after the other and all at once.
+    pub fn resuming(&self) -> usize {
+        (self.repeats + self.cursors) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Arguments, Scenario, parse};
+
+    fn read(line: &str) -> ResumeArguments {
+        let Ok(Arguments { scenario: Scenario::Resume(arguments) }) = parse(line) else { panic!("{line}") };
+        arguments
+    }
+
+    #[test]
+    fn the_documented_commands_are_taken() {
+        let history = read("resume --events 10000");
+        assert_eq!((history.missed(), history.repeats, history.cursors), (10_000, 20, 0));
+        let kafka = read("resume --from kafka --cursors 1000 --brokers h:9092");
+        assert_eq!((kafka.events, kafka.missed(), kafka.resuming()), (100_000, 1_000, 1_005));
+    }
+
+    #[test]
+    fn wrong_use_names_the_flag_and_what_is_allowed() {
+        for (line, says) in [
+            ("resume --from kafka", "give --brokers of a real Kafka"),
+            ("resume --events 5 --tokens 6", "each of the 6 --tokens"),
+            ("resume --repeats 0", "1..=10000"),
+            ("resume --from disk", "history, kafka"),
+            ("resume --payload 20", "give at least"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+}
