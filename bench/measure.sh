@@ -3,7 +3,7 @@
 #
 #   bench/measure.sh [DIR]     default: bench/runs/<date>-<cpus>core-<vm or metal>
 #
-# Takes about half an hour on a machine where nothing else should run. Needs two CPUs (the servers get the last one, everything else
+# Takes about three quarters of an hour on a machine where nothing else should run. Needs two CPUs (the servers get the last one, everything else
 # the first), `ulimit -Hn` of 20,000, a JDK with Maven for the real Kafka (scripts/kafka.sh), Go for the peer gorilla. What this
 # machine has not got is left out, and said. ONLY=NAME runs the one run of that name.
 set -uo pipefail
@@ -51,6 +51,11 @@ run capacity capacity "${size[@]}" --duration 8
 run filtered filtered "${size[@]}" --rate 1 --duration 20 "${kafka[@]}"
 run idle idle --connections 19000 --duration 60
 run storm storm --connections 12000 --staying 1000 --rate 5 --storms 5
+run stall-disconnect stall --connections 5000 --rate 25 --stalled 10 --stall 20s --rounds 5
+run stall-conflate stall --connections 5000 --rate 25 --stalled 10 --stall 20s --rounds 5 --slow-consumer conflate
+run resume-history resume --events 10000 --repeats 50
+# The hosted broker keeps too little of a partition.
+if [ ${#kafka[@]} -gt 0 ]; then run resume-kafka resume --from kafka --cursors 1000 "${kafka[@]}"; fi
 run compare-ceiling-5 compare --peer ceiling "${size[@]}" --rate 5 --duration 10 --rounds 5 --env WS_FLUSH_WINDOW_MAX=0ms "${kafka[@]}"
 for peer in tokio-tungstenite fastwebsockets gorilla centrifugo; do
   run "compare-$peer-5" compare --peer "$peer" "${size[@]}" --rate 5 --duration 10 "${kafka[@]}"

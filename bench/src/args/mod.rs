@@ -18,7 +18,7 @@ pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
     OutputFlags, TOKEN,
 };
-pub use resume::{ResumeArguments, ResumeFrom};
+pub use resume::{MISSED_TOKEN, ResumeArguments, ResumeFrom};
 pub use stall::{SlowConsumer, StallArguments};
 pub use storm::StormArguments;
 pub use sustained::{SubscriptionMode, SustainedArguments};

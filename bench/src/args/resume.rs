@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::measured::{
-    HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate, tokens,
-};
+use super::measured::{HostFlags, OutputFlags, check_payload, measured_duration, payload, rate, tokens};
 use super::{connections, duration, ramp_rate};
 
+/// The token whose channel is resumed; those beside it have a number behind it.
+pub const MISSED_TOKEN: &str = "BACK";
 /// The hosted broker keeps 5 MB of a partition; records take a little more than their values.
 const HOSTED_BYTES_MAX: usize = 4_000_000;
 const EVENTS_MAX: u64 = 10_000_000;
@@ -82,7 +82,7 @@ impl ResumeArguments {
                 "--events times --payload is more than the hosted broker keeps ({HOSTED_BYTES_MAX} bytes): give --brokers of a real Kafka (scripts/kafka.sh up), or fewer --events"
             ));
         }
-        check_payload(self.payload, TOKEN)
+        check_payload(self.payload, &format!("{MISSED_TOKEN}{}", self.tokens))
     }
 
     /// Events of the channel that is resumed.

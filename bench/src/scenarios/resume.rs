@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::args::{HostFlags, ResumeArguments, ResumeFrom, TOKEN};
+use crate::args::{HostFlags, MISSED_TOKEN, ResumeArguments, ResumeFrom, TOKEN};
 use crate::host::cluster::FETCH_WAIT_MS;
 use crate::host::producer::{Produced, Producer, ProducerPlan, gateway_value_bytes};
 use crate::latency::Latency;
@@ -29,9 +29,7 @@ use crate::server::Server;
 use crate::stage::Stage;
 use crate::subscriptions;
 
-/// The channel that is resumed, and the partition of all that was missed.
-const MISSED_TOKEN: &str = "BACK";
-const MISSED_NAME: &str = "BACK.trade";
+/// The partition of all that was missed.
 const PARTITION: i32 = 0;
 /// Index of its channel in the plan; that of the live ones is 0.
 const MISSED_CHANNEL: u16 = 1;
@@ -192,11 +190,12 @@ fn resume(
     let counted = |run: &Run<'_>| Some(run.watch().reading()?.exposition?.counters.replay_records);
     let before = counted(run);
     let back = u32::try_from(arguments.missed()).unwrap_or(u32::MAX);
+    let missed = channel(MISSED_TOKEN);
     let all = ranges.first().map_or(0, |range| range.start)..ranges.last().map_or(0, |range| range.end);
     run.begin_resumes();
     for range in ranges {
         for number in range {
-            if let Some(position) = run.ledger.audit.begin_after(number, MISSED_NAME, back) {
+            if let Some(position) = run.ledger.audit.begin_after(number, missed.as_str(), back) {
                 run.resume(number, MISSED_CHANNEL, position);
             }
         }

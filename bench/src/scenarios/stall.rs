@@ -183,6 +183,7 @@ fn stall(arguments: &StallArguments, server: &Server, run: &mut Run<'_>) -> Resu
 /// Those that stalled read on, and each that was closed comes back, once; how many did.
 fn come_back(arguments: &StallArguments, first: usize, run: &mut Run<'_>) -> Result<u64, RunError> {
     run.release();
+    let name = channel(TOKEN);
     let mut has_returned = vec![false; arguments.stalling()];
     let end = Instant::now() + arguments.duration;
     while Instant::now() < end && !run.is_stopped() {
@@ -195,7 +196,6 @@ fn come_back(arguments: &StallArguments, first: usize, run: &mut Run<'_>) -> Res
             if number < first || std::mem::replace(&mut has_returned[number - first], true) {
                 continue;
             }
-            let name = channel(TOKEN);
             match run.ledger.audit.last_position(number, name.as_str()) {
                 Some(position) => run.resume(number, 0, position),
                 // It never had an event: there is nothing to go on after.
