@@ -105,7 +105,7 @@ pub struct Run<'r> {
 impl<'r> Run<'r> {
     /// Sets up the socket driver on this thread.
     pub fn new(plan: Plan, watch: Watch, stop: &'r AtomicBool) -> Result<Self, RunError> {
-        let sockets = Sockets::steady(plan.reach()?, plan.connections)?;
+        let sockets = Sockets::steady(&plan.reach()?, plan.connections)?;
         Ok(Self::on(sockets, plan, watch, stop))
     }
 

@@ -40,7 +40,7 @@ struct Stalling {
 
 impl Sockets {
     /// Of so many sessions, all of which read all the time.
-    pub(super) fn steady(reach: Reach, connections: usize) -> Result<Self, SetupError> {
+    pub(super) fn steady(reach: &Reach, connections: usize) -> Result<Self, SetupError> {
         Ok(Self { steady: reach.sessions(connections)?, stalling: None })
     }
 
