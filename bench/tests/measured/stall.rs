@@ -1,13 +1,19 @@
 //! Sessions that stop reading, and what becomes of them.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::{Value, json};
 
 use super::server::{Faults, Server};
 use super::{Outcome, number, run_against};
 
+/// Each moves some 50 MB/s: together they would take so long that no buffer fills up in the stall.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Five sessions of which one stalls, and so many bytes that no kernel takes them all for it.
 fn stall(faults: Faults, slow_consumer: &str) -> Outcome {
-    let flags = ["stall", "--connections", "5", "--stalled", "20", "--stall", "3", "--slow-consumer"];
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let flags = ["stall", "--connections", "5", "--stalled", "20", "--stall", "4", "--slow-consumer"];
     let load = ["--rate", "100", "--payload", "100000"];
     run_against(&Server::start_with(faults), &[&flags[..], &[slow_consumer], &load].concat())
 }
