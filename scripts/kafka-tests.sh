@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # The gateway's tests against a real Apache Kafka: brokers up, tests, brokers down, whatever happens. Minutes, two cores.
 #
-#   kafka-tests.sh [--port 21092] [NAME...]    with names, only the tests whose path contains one of them
+#   kafka-tests.sh [--port 21092] [--nodes 1|3] [NAME...]    with names, only the tests whose path contains one of them
 #
-# First one node, then three for the tests of leader changes; on ports of its own (the controllers, 10000 above, stay below those
-# that Linux hands out to clients), with data under target/kafka-tests.
+# First one node, then three for the tests that need them. With --nodes only one of the two; names are looked for among the
+# tests of one node unless --nodes says 3. On ports of its own (the controllers, 10000 above, stay below those that Linux
+# hands out to clients), with data under target/kafka-tests.
 # Exit codes: 0 passed, 1 failed, 64 wrong usage, 69 not possible on this machine: said in one line that begins with `skipped:`.
 set -euo pipefail
 
-readonly ONE_OF_THREE=recovery::one_of_three # needs three nodes
+readonly THREE_NODES=(recovery::one_of_three churn::on_three_nodes) # the tests that need them
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly scripts
@@ -17,10 +18,11 @@ readonly dir=$root/target/kafka-tests
 
 usage() { sed -n '/^#   kafka-tests.sh/s/^#   //p' "${BASH_SOURCE[0]}" >&2; }
 
-port=21092
+port=21092 nodes=''
 while [[ ${1:-} == -* ]]; do
   case $1 in
     --port) port=${2:?--port needs a number}; shift 2 ;;
+    --nodes) nodes=${2:?--nodes needs a number}; [[ $nodes == [13] ]] || { usage; exit 64; }; shift 2 ;;
     *) usage; [[ $1 == --help || $1 == -h ]] && exit 0; exit 64 ;;
   esac
 done
@@ -54,10 +56,13 @@ tests() {
 }
 
 down # what a run that was killed may have left
-up 1
-tests "${names[@]}" --skip "$ONE_OF_THREE"
-if ((${#names[@]} == 0)); then
+if [[ $nodes != 3 ]]; then
+  up 1
+  tests "${names[@]}" "${THREE_NODES[@]/#/--skip=}"
   down
+fi
+if [[ $nodes == 3 || -z $nodes && ${#names[@]} == 0 ]]; then
   up 3
-  tests "$ONE_OF_THREE"
+  ((${#names[@]} > 0)) || names=("${THREE_NODES[@]}")
+  tests "${names[@]}"
 fi

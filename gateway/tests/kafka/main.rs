@@ -7,6 +7,7 @@
 // Test code may give up on a broken premise.
 #![allow(clippy::unwrap_used)]
 
+mod churn;
 mod delivery;
 mod harness;
 mod loss;

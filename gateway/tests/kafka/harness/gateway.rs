@@ -97,6 +97,14 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// SIGKILL; returns once it has ended.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         // SIGKILL ends a stopped process too.

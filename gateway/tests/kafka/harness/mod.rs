@@ -3,14 +3,21 @@
 //!
 //! Nothing here measures time: [`PATIENCE`] only ends what would never come.
 
+pub(crate) mod answer;
+pub(crate) mod audit;
+mod audit_tests;
 mod brokers;
 mod gateway;
+pub(crate) mod history;
+pub(crate) mod lane;
 mod producer;
 mod session;
+pub(crate) mod socket;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use answer::Positions;
 pub(crate) use brokers::{Brokers, Topics};
 pub(crate) use gateway::{Gateway, Launch, Watch};
 pub(crate) use producer::{Producer, Record};
@@ -39,7 +46,12 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
 
 /// A random generator whose seed is in the test's output; ODIN_SEED repeats a run.
 pub(crate) fn random() -> fastrand::Rng {
-    let seed = std::env::var("ODIN_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("ODIN_SEED={seed}");
+    random_of("ODIN_SEED")
+}
+
+/// The same, by another variable.
+pub(crate) fn random_of(variable: &str) -> fastrand::Rng {
+    let seed = std::env::var(variable).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("{variable}={seed}");
     fastrand::Rng::with_seed(seed)
 }
