@@ -30,8 +30,9 @@ fn fence(producer: &Producer, topic: &str) {
     producer.send_all(&fences);
 }
 
-fn gateway_of(brokers: &Brokers, topic: &str) -> Gateway {
-    Launch::new(brokers).env("KAFKA_TOPICS", topic).env("WS_OUTBOX_FRAMES", "65536").start()
+fn gateway_of(brokers: &Brokers, topic: &str, shards: &str) -> Gateway {
+    let launch = Launch::new(brokers).env("KAFKA_TOPICS", topic).env("WS_SHARDS", shards);
+    launch.env("WS_OUTBOX_FRAMES", "65536").start()
 }
 
 /// Gaps that were announced to one channel or wildcard.
@@ -49,7 +50,7 @@ fn records_deleted_before_they_were_read_are_a_gap_that_names_them() {
     let topics = Topics::new(&brokers);
     let topic = topics.create("trade", PARTITIONS);
     let producer = Producer::new(&brokers, "none");
-    let gateway = gateway_of(&brokers, &topic);
+    let gateway = gateway_of(&brokers, &topic, "1");
     let all = Session::subscribe(&gateway, &["*"]);
     let one = Session::subscribe(&gateway, &["T0.trade", "T2.trade"]);
     let received = all.received();
@@ -99,27 +100,33 @@ fn records_deleted_before_they_were_read_are_a_gap_that_names_them() {
 #[test]
 #[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
 fn a_topic_made_anew_is_a_gap_and_read_from_its_first_record() {
-    make_anew(|_| {});
+    make_anew("1", |_| {});
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
+fn a_topic_made_anew_is_a_gap_whichever_shards_its_partitions_are_of() {
+    make_anew("4", |_| {});
 }
 
 #[test]
 #[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
 fn a_topic_made_anew_after_a_restart_of_its_broker_is_read_from_its_first_record() {
     // The restart raises the leader epoch, and the new topic's begins at 0 again.
-    make_anew(|brokers| {
+    make_anew("1", |brokers| {
         brokers.kill(1);
         brokers.start(1);
     });
 }
 
-fn make_anew(before: impl Fn(&Brokers)) {
+fn make_anew(shards: &str, before: impl Fn(&Brokers)) {
     const OLD: usize = 50;
     const NEW: usize = 20;
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let topic = topics.create("trade", PARTITIONS);
     let producer = Producer::new(&brokers, "none");
-    let gateway = gateway_of(&brokers, &topic);
+    let gateway = gateway_of(&brokers, &topic, shards);
     let session = Session::subscribe(&gateway, &["*"]);
     let received = session.received();
     let reader = session.read_to_fences(PARTITIONS as usize);

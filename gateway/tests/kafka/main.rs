@@ -12,4 +12,5 @@ mod delivery;
 mod harness;
 mod loss;
 mod recovery;
+mod resume;
 mod start;

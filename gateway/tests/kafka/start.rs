@@ -63,12 +63,23 @@ fn kafka_start_is_the_end_the_beginning_or_a_time() {
 #[test]
 #[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
 fn topics_and_partitions_that_appear_later_are_read_from_their_first_record() {
+    appear_later("1");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
+fn partitions_that_appear_later_are_read_from_their_first_record_by_the_shards_that_own_them() {
+    appear_later("4");
+}
+
+fn appear_later(shards: &str) {
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let known = topics.create("trade", PARTITIONS);
     let unknown = topics.name("social");
     let producer = Producer::new(&brokers, "none");
-    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &format!("{known},{unknown}")).start();
+    let topic_names = format!("{known},{unknown}");
+    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic_names).env("WS_SHARDS", shards).start();
     let health = gateway.health();
     assert_eq!((&health["status"], &health["healthy"]), (&json!("degraded"), &json!(true)), "{health}");
     assert_eq!(health["checks"]["kafka"]["topics_missing"], json!([unknown]));

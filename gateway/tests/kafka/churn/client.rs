@@ -3,15 +3,15 @@
 //! It has at most one request under way. What it has given back it forgets at once; what it had asked for when a connection
 //! broke, without an answer, it does not hold. All that it does and gets is in its history.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
 
+use super::scene::{Scene, Stage};
 use super::wants::{Profile, Want, is_covered};
 use crate::harness::Positions;
 use crate::harness::answer::Answer;
@@ -20,10 +20,6 @@ use crate::harness::history::{Entry, History, Hold};
 use crate::harness::lane::Selection;
 use crate::harness::socket::Socket;
 
-/// Of the time between two actions of a client; half of it is the mean.
-const PAUSE_MAX: Duration = Duration::from_secs(16);
-/// How long a client is away.
-const ABSENCE_MAX: Duration = Duration::from_secs(2);
 /// Between two looks whether all has come.
 const LOOK: Duration = Duration::from_millis(250);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -32,43 +28,6 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 const FORGETS_PERCENT: u8 = 10;
 /// Of all requests, those that the client does not wait to see answered.
 const DROPS_AFTER_REQUEST_PERCENT: u8 = 5;
-
-/// What the clients are to do.
-#[derive(Clone)]
-pub(super) enum Stage {
-    Churn,
-    /// Stay, until all of this has come.
-    Settle(Arc<Truth>),
-    Over,
-}
-
-/// What all clients did, in numbers.
-#[derive(Default, Debug)]
-pub(super) struct Tally {
-    pub(super) deliveries: u64,
-    pub(super) connections: u64,
-    pub(super) resumes: u64,
-    pub(super) replayed: u64,
-    pub(super) requests: u64,
-    /// Clients that have all.
-    pub(super) settled: usize,
-    /// Ends of connections and refused ones, by what was said.
-    pub(super) breaks: BTreeMap<String, u64>,
-}
-
-/// What the clients share.
-pub(super) struct Scene {
-    pub(super) started_at: Instant,
-    /// Of a gateway that is down, the last one.
-    pub(super) gateways: Mutex<[SocketAddr; 2]>,
-    pub(super) tally: Mutex<Tally>,
-}
-
-impl Scene {
-    fn tally(&self, count: impl FnOnce(&mut Tally)) {
-        count(&mut self.tally.lock().unwrap());
-    }
-}
 
 enum Request {
     /// What the client does not have yet.
@@ -136,7 +95,7 @@ impl Client {
                 Parting::Broken(error) => self.count_break(&error.to_string()),
             }
             self.part();
-            sleep(ABSENCE_MAX.mul_f64(self.random.f64())).await;
+            sleep(self.scene.pace.absence_max.mul_f64(self.random.f64())).await;
         }
     }
 
@@ -194,7 +153,7 @@ impl Client {
 
     fn pause(&mut self) -> Duration {
         match *self.stage.borrow() {
-            Stage::Churn => PAUSE_MAX.mul_f64(self.random.f64()),
+            Stage::Churn => self.scene.pace.pause_max.mul_f64(self.random.f64()),
             Stage::Settle(_) | Stage::Over => LOOK,
         }
     }
@@ -342,7 +301,7 @@ impl Client {
                 let mut since = serde_json::Map::new();
                 for want in self.wants.iter().filter(|want| holds.contains(&want.hold)) {
                     self.resuming.push(want.selection);
-                    since.insert(want.selection.to_string(), want.since(&mut self.random));
+                    since.insert(want.selection.to_string(), want.since(&self.wants, &mut self.random));
                 }
                 self.scene.tally(|tally| tally.resumes += holds.len() as u64);
                 json!({"type": "subscribe", "data": {"channels": self.names(holds), "since": since}})

@@ -58,18 +58,24 @@ impl Want {
         }
     }
 
-    /// The value of its name in `since`.
-    pub(super) fn since(&self, random: &mut fastrand::Rng) -> Value {
+    /// The value of its name in `since`, when it resumes alone what it covers among the client's wants.
+    pub(super) fn since(&self, wants: &[Self], random: &mut fastrand::Rng) -> Value {
         let Selection { token, kind } = self.selection;
         match (token, kind) {
             // Its last event where there is one: its token is in no other partition.
             (Some(_), Some(kind)) => self.last_or_list(kind),
-            (Some(_), None) => (0..TOPICS.len() as u8)
-                .map(|kind| {
-                    let after = if random.bool() { self.last_or_list(kind) } else { self.list(kind) };
+            (Some(_), None) => {
+                let known = (0..TOPICS.len() as u8).filter(|&kind| self.begins(kind).next().is_some());
+                let after = |kind: u8| {
+                    // A channel that the client took before the wildcard may be owed what is below the wildcard's cut.
+                    let channel = Selection { kind: Some(kind), ..self.selection };
+                    let older = wants.iter().find(|want| want.selection == channel && want.hold < self.hold);
+                    let oldest = older.unwrap_or(self);
+                    let after = if random.bool() { oldest.last_or_list(kind) } else { oldest.list(kind) };
                     (kind_name(kind).to_owned(), after)
-                })
-                .collect(),
+                };
+                known.map(after).collect()
+            }
             (None, Some(kind)) => json!({ kind_name(kind): self.list(kind) }),
             (None, None) => unreachable!("no client of this test takes everything"),
         }
@@ -80,8 +86,12 @@ impl Want {
     }
 
     fn list(&self, kind: u8) -> Value {
+        self.begins(kind).map(|begin| json!(begin)).collect()
+    }
+
+    fn begins(&self, kind: u8) -> impl Iterator<Item = Position> {
         let of_kind = self.next.range((kind, 0)..=(kind, i32::MAX));
-        of_kind.map(|(&(_, partition), &offset)| json!(Position { partition, offset })).collect()
+        of_kind.map(|(&(_, partition), &offset)| Position { partition, offset })
     }
 }
 

@@ -11,6 +11,7 @@ mod gateway;
 pub(crate) mod history;
 pub(crate) mod lane;
 mod producer;
+mod reader;
 mod session;
 pub(crate) mod socket;
 
@@ -21,6 +22,7 @@ pub(crate) use answer::Positions;
 pub(crate) use brokers::{Brokers, Topics};
 pub(crate) use gateway::{Gateway, Launch, Watch};
 pub(crate) use producer::{Producer, Record};
+pub(crate) use reader::{Offsets, Reader};
 pub(crate) use session::{Event, FENCES, Log, Session};
 
 /// Long enough for a broker to start on a busy machine; a test that waits this long has failed.
