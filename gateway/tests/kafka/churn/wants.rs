@@ -47,6 +47,9 @@ impl Want {
                 *next = offset.max(*next);
             }
         }
+        // What came below the cut does not say how far it is to the cut.
+        self.last
+            .retain(|&kind, last| cut.get(&(kind, last.partition)).is_none_or(|&cut| last.offset >= cut));
         cut
     }
 

@@ -3,7 +3,8 @@
 //!
 //! Pure: it knows no socket and no clock, so that it is tested with histories made by hand. What it asks for, per [`Lane`]:
 //! - Offsets rise strictly from the moment that a subscription selects the lane until none does any more.
-//! - Nothing comes that no subscription asks for, that is below the cuts of all that do, or that Kafka does not have.
+//! - Nothing comes that no subscription asks for, that is below the cuts of all that do (before its acknowledgement a
+//!   subscription has none), or that Kafka does not have.
 //! - Of a subscription that lasts, all from its cut on has come or is in a gap. Of one that was given back, all up to its
 //!   last event before that.
 //! - A gap names nothing that came.
@@ -28,7 +29,7 @@ pub(crate) enum Fault {
     OutOfOrder,
     /// It came without a subscription.
     Unasked,
-    /// It came although every subscription begins after it.
+    /// It came although every subscription had said that it begins later.
     BelowCut,
     /// Kafka does not have it.
     Unknown,
@@ -145,8 +146,11 @@ impl Account {
     fn take_event(&mut self, history: &History, open: &[usize], at: usize, lane: Lane, offset: i64) {
         self.lanes.entry(lane).or_default().events.push((at, offset));
         let selecting =
-            open.iter().map(|&hold| &history.holds[hold]).filter(|hold| hold.selection.selects(lane));
-        let fault = match selecting.map(|hold| hold.first(lane)).min() {
+            open.iter().filter(|&&hold| history.holds[hold].selection.selects(lane)).map(|&hold| {
+                // Before its acknowledgement nobody has said where it begins.
+                if self.lives[hold].has_begun { history.holds[hold].first(lane) } else { 0 }
+            });
+        let fault = match selecting.min() {
             None => Fault::Unasked,
             Some(first) if first > offset => Fault::BelowCut,
             Some(_) => return,

@@ -156,6 +156,12 @@ fn events_may_come_before_the_acknowledgement_that_promises_them() {
     story.got(&[14]);
     story.begin(hold, 14);
     assert_eq!(story.got(&[16, 18]).faults(), []);
+    // And before it says where it begins.
+    let mut story = Story::default();
+    let hold = story.ask("T5.trade");
+    story.got(&[12]);
+    story.begin(hold, 15);
+    assert_eq!(story.got(&[16, 18]).faults(), []);
 }
 
 #[test]
