@@ -184,6 +184,19 @@ impl<'a> Pattern<'a> {
         agree(self.token(), other.token()) && agree(self.kind(), other.kind())
     }
 
+    /// The pattern of the channels that both select, if there are any.
+    pub fn intersection(&self, other: Pattern<'a>) -> Option<Self> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        Some(match (self.token().or(other.token()), self.kind().or(other.kind())) {
+            (Some(token), Some(kind)) => Self::Exact { token, kind },
+            (Some(token), None) => Self::Token(token),
+            (None, Some(kind)) => Self::Kind(kind),
+            (None, None) => Self::All,
+        })
+    }
+
     /// What is left of it within one kind: of `*` and `trade` it is `*.trade`, of `BTC.*` it is `BTC.trade`; none where it
     /// selects another kind only.
     pub fn of_kind<'b>(&self, kind: &'b str) -> Option<Pattern<'b>>

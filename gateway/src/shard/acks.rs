@@ -41,6 +41,8 @@ enum Answer {
 /// An acknowledgement on its way.
 #[derive(Debug)]
 pub struct Subscription {
+    /// Which of the session's.
+    pub number: u32,
     /// The acknowledgement, but for what the owners say.
     pub ack: SubscriptionAck<'static>,
     /// What began elsewhere than with the next event.
@@ -74,7 +76,8 @@ impl Acks {
     ///
     /// # Errors
     /// The client asked for too much at a time.
-    pub fn push_subscription(&mut self, number: u32, subscription: Subscription) -> Result<(), TooManyAsked> {
+    pub fn push_subscription(&mut self, subscription: Subscription) -> Result<(), TooManyAsked> {
+        let number = subscription.number;
         let names = subscription.ack.subscribed.iter().map(|name| name.len() + 3);
         let rejected = &subscription.ack.rejected;
         let bytes = 64 + names.sum::<usize>() + rejected.len() * 256;

@@ -55,11 +55,20 @@ pub struct Begun {
 #[derive(Debug, Default)]
 pub struct BegunStart {
     /// Partitions that are to be pulled, and from where.
-    pub cursors: Vec<Owned>,
+    pub cursors: Vec<BegunCursor>,
     /// The last events, by position.
     pub snapshot: Vec<Arc<Frame>>,
     /// What cannot be had, if anything; the subscription is live without it.
     pub refusal: Option<Refusal>,
+}
+
+/// A partition that is to be pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BegunCursor {
+    /// Which, and from where.
+    pub owned: Owned,
+    /// The next offset of it when the owner answered: where it begins if another owner refuses.
+    pub cut: i64,
 }
 
 /// Why a subscription does not begin where it was to.

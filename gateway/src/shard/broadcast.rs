@@ -48,7 +48,7 @@ pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut V
     let Some(source) = frame.source() else { return ShardSet::default() };
     let Audience { channels, sessions, frames, egress, counters, limits, number, shards, .. } = audience;
     let reference = frames.insert(Arc::clone(frame));
-    let peers = channels.subscribers(source.channel(), source.partition.number, |slot| {
+    let peers = channels.subscribers(source.channel(), |slot| {
         let Some(session) = sessions.at(slot) else { return };
         if session.broadcast == *number {
             return;
@@ -137,7 +137,7 @@ pub fn gap(
     let Audience { channels, sessions, shards, .. } = audience;
     let Moved { partition, from, to, reason, .. } = *moved;
     let mut slots_by_name: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
-    for (name, slots) in channels.concerned(kind, partition.number) {
+    for (name, slots) in channels.concerned(kind) {
         let told = slots.filter(|&slot| {
             let resume = sessions.at(slot).and_then(|session| session.cold.resume.as_ref());
             !resume.is_some_and(|resume| resume.withholds_range(name, partition, *shards))

@@ -34,8 +34,6 @@ struct Entry {
     subscribers: Vec<Subscriber>,
     /// The other shards that have subscribers.
     peers: ShardSet,
-    /// Of a single channel: the partition that its events come from, once one has come.
-    partition: Option<i32>,
 }
 
 /// A channel or wildcard of which this shard has a first subscriber, or none any more.
@@ -155,6 +153,12 @@ impl Channels {
         self.patterns(session).any(|held| held.overlaps(pattern))
     }
 
+    /// The session's subscriptions that take some channel that this pattern selects.
+    pub fn overlapping(&self, session: usize, pattern: Pattern<'_>) -> Vec<Box<str>> {
+        let held = self.patterns(session).filter(|held| held.overlaps(pattern));
+        held.map(|held| held.to_string().into()).collect()
+    }
+
     /// The subscription of the session that takes this channel's events: one of its whole kind before others.
     pub fn widest(&self, session: usize, channel: Channel<'_>) -> Option<Pattern<'_>> {
         let mut covering = self.patterns(session).filter(|pattern| pattern.selects(channel));
@@ -171,24 +175,16 @@ impl Channels {
 
     /// Calls `deliver` with each session that takes an event of this channel, and tells which peers have such. A session that
     /// matches more than once is named more than once: the caller tells, see `broadcast`.
-    pub fn subscribers(
-        &mut self,
-        channel: Channel<'_>,
-        partition: i32,
-        mut deliver: impl FnMut(usize),
-    ) -> ShardSet {
+    pub fn subscribers(&mut self, channel: Channel<'_>, mut deliver: impl FnMut(usize)) -> ShardSet {
         let mut peers = ShardSet::default();
         let Channel { token, kind } = channel;
-        for (part, (left, right)) in [(token, kind), (token, "*"), ("*", kind)].into_iter().enumerate() {
+        for (left, right) in [(token, kind), (token, "*"), ("*", kind)] {
             self.name.clear();
             self.name.push_str(left);
             self.name.push('.');
             self.name.push_str(right);
             if let Some(&index) = self.by_name.get(self.name.as_str()) {
-                let entry = &mut self.entries[index as usize];
-                if part == 0 {
-                    entry.partition = Some(partition);
-                }
+                let entry = &self.entries[index as usize];
                 peers = peers.union(entry.peers);
                 entry.subscribers.iter().for_each(|subscriber| deliver(subscriber.session as usize));
             }
@@ -201,21 +197,11 @@ impl Channels {
         peers
     }
 
-    /// Every channel and wildcard that may get events of this kind from this partition, with its sessions: whom a gap of the
-    /// partition concerns. A single channel is left out once its events are known to come from another partition.
-    pub fn concerned(
-        &self,
-        kind: &str,
-        partition: i32,
-    ) -> impl Iterator<Item = (&str, impl Iterator<Item = usize>)> {
-        let named = self.by_name.iter().filter(move |(name, index)| match Pattern::parse(name) {
-            Ok(Pattern::Exact { kind: of, .. }) => {
-                let known = self.entries[**index as usize].partition;
-                of == kind && known.is_none_or(|known| known == partition)
-            }
-            Ok(Pattern::Kind(of)) => of == kind,
-            Ok(Pattern::Token(_) | Pattern::All) => true,
-            Err(_) => false,
+    /// Every channel and wildcard that gets events of this kind, with its sessions: whom a gap of one of its partitions concerns.
+    /// All of them: which partitions a token's records go to is the producers' matter, and may change.
+    pub fn concerned(&self, kind: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = usize>)> {
+        let named = self.by_name.iter().filter(move |(name, _)| {
+            Pattern::parse(name).is_ok_and(|pattern| pattern.of_kind(kind).is_some())
         });
         named.map(|(name, index)| {
             let subscribers = self.entries[*index as usize].subscribers.iter();
@@ -231,8 +217,7 @@ impl Channels {
         if let Some(&index) = self.by_name.get(name) {
             return index;
         }
-        let entry =
-            Entry { name: name.into(), subscribers: Vec::new(), peers: ShardSet::default(), partition: None };
+        let entry = Entry { name: name.into(), subscribers: Vec::new(), peers: ShardSet::default() };
         let index = match self.free.pop() {
             Some(index) => {
                 self.entries[index as usize] = entry;

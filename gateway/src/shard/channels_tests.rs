@@ -6,7 +6,7 @@ use super::*;
 
 fn sessions_of(channels: &mut Channels, token: &str, kind: &str) -> Vec<usize> {
     let mut sessions = Vec::new();
-    channels.subscribers(Channel { token, kind }, 0, |session| sessions.push(session));
+    channels.subscribers(Channel { token, kind }, |session| sessions.push(session));
     sessions
 }
 
@@ -35,16 +35,15 @@ fn subscribing_twice_is_once_and_an_entry_without_subscribers_is_gone() {
 }
 
 #[test]
-fn a_gap_concerns_wildcards_and_those_channels_that_may_be_in_the_partition() {
+fn a_gap_concerns_every_channel_and_wildcard_of_its_kind() {
     let mut channels = Channels::default();
     for (session, name) in
         ["BTC.trade", "ETH.trade", "*.trade", "BTC.*", "*", "BTC.social"].iter().enumerate()
     {
         channels.subscribe(session, name);
     }
-    channels.subscribers(Channel { token: "ETH", kind: "trade" }, 4, |_| {});
-    let concerned: BTreeSet<_> = channels.concerned("trade", 5).map(|(name, _)| name).collect();
-    assert_eq!(concerned, BTreeSet::from(["BTC.trade", "*.trade", "BTC.*", "*"]));
+    let concerned: BTreeSet<_> = channels.concerned("trade").map(|(name, _)| name).collect();
+    assert_eq!(concerned, BTreeSet::from(["BTC.trade", "ETH.trade", "*.trade", "BTC.*", "*"]));
 }
 
 #[test]
@@ -123,5 +122,5 @@ fn an_event_goes_to_the_peers_that_want_it_and_an_entry_stays_for_them() {
 }
 
 fn peers_of(channels: &mut Channels, token: &str, kind: &str) -> Vec<usize> {
-    channels.subscribers(Channel { token, kind }, 0, |_| {}).iter().collect()
+    channels.subscribers(Channel { token, kind }, |_| {}).iter().collect()
 }

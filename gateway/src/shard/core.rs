@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// The replay thread's answer to a pull.
-    pub fn take_replayed(&mut self, ticket: Ticket, chunk: &Chunk, now: Instant) {
+    pub fn take_replayed(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
         self.connections.take_chunk(ticket, chunk, self.owner.kinds(), now);
     }
 
@@ -162,7 +162,7 @@ impl Core {
                     self.connections.begun(peer, begun, &mut self.owner, &mut self.mesh, now);
                 }
                 News::Chunk(ticket, chunk) => {
-                    self.connections.take_chunk(ticket, &chunk, self.owner.kinds(), now);
+                    self.connections.take_chunk(ticket, chunk, self.owner.kinds(), now);
                 }
             }
         }
@@ -202,7 +202,7 @@ impl Core {
                     let owner = pull.partition.owner(self.mesh.shards());
                     if owner == self.mesh.shard() {
                         let chunk = self.owner.pull(&pull);
-                        self.connections.take_chunk(pull.ticket, &chunk, self.owner.kinds(), now);
+                        self.connections.take_chunk(pull.ticket, chunk, self.owner.kinds(), now);
                     } else {
                         self.mesh.ask(owner, Request::Pull(pull));
                     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use protocol::envelope::write_json;
 use protocol::{ErrorMessage, Pattern, Pong};
+use serde::Serialize;
 use wire::SocketId;
 
 use super::acks::{Acks, Ready, Subscription};
@@ -64,13 +65,10 @@ impl Dialogue<'_> {
         match action {
             Action::Subscribe(subscribe) => self.subscribe(subscribe),
             Action::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, replies),
-            Action::Heartbeat => {
-                framing::text_from(replies, |payload| write_json(payload, &Pong { ts: wall_clock_ms() }));
-            }
+            Action::Heartbeat => self.say(&Pong { ts: wall_clock_ms() }, replies),
             Action::Error { code, message } => {
                 self.counters.client_errors += 1;
-                let error = ErrorMessage { code: code.into(), message: message.into() };
-                framing::text_from(replies, |payload| write_json(payload, &error));
+                self.say(&ErrorMessage { code: code.into(), message: message.into() }, replies);
             }
         }
         self.answer(replies);
@@ -84,6 +82,12 @@ impl Dialogue<'_> {
                 Ready::Text(text) => replies.extend_from_slice(&text),
                 Ready::Subscription(mut subscription) => {
                     self.bring_snapshot(&mut subscription);
+                    if let Some(resume) = self.resume {
+                        for refused in &subscription.ack.not_resumed {
+                            resume.refused(subscription.number, &refused.channel);
+                        }
+                        resume.acknowledged(subscription.number);
+                    }
                     let kinds = self.owner.kinds();
                     framing::text_from(replies, |payload| subscription.write(kinds, payload));
                 }
@@ -114,13 +118,14 @@ impl Dialogue<'_> {
         let wants_cut = subscribe.positions;
         let starts: Arc<[Start]> = starts.into();
         let subscription = Subscription {
+            number,
             ack: subscribe.into_owned().acknowledge(self.channels.count(slot)),
             starts: Arc::clone(&starts),
             unanswered: everyone,
             cut: wants_cut.then(Vec::new),
             snapshot: Vec::new(),
         };
-        self.is_flooded |= self.acks.push_subscription(number, subscription).is_err();
+        self.is_flooded |= self.acks.push_subscription(subscription).is_err();
         self.begin(Begin { ticket: Ticket { socket: self.socket, cursor: number }, wants_cut, starts });
     }
 
@@ -147,7 +152,8 @@ impl Dialogue<'_> {
             let Self { channels, .. } = self;
             if let Some(resume) = self.resume {
                 for name in &unsubscribe.channels {
-                    resume.give_back(name.as_str(), |pattern: Pattern<'_>| channels.overlaps(slot, pattern));
+                    resume
+                        .give_back(name.as_str(), |pattern: Pattern<'_>| channels.overlapping(slot, pattern));
                 }
             }
             let discarded = self.outbox.discard_events_where(self.frames, |frame| {
@@ -156,24 +162,35 @@ impl Dialogue<'_> {
             self.counters.frames_discarded += discarded as u64;
         }
         let count = self.channels.count(slot);
-        let ack = unsubscribe.acknowledge(count);
+        self.say(&unsubscribe.acknowledge(count), replies);
+    }
+
+    /// Answers at once, or after what was asked before.
+    fn say(&mut self, message: &impl Serialize, replies: &mut Vec<u8>) {
         if self.acks.is_empty() {
-            framing::text_from(replies, |payload| write_json(payload, &ack));
+            framing::text_from(replies, |payload| write_json(payload, message));
         } else {
             let mut text = Vec::new();
-            framing::text_from(&mut text, |payload| write_json(payload, &ack));
+            framing::text_from(&mut text, |payload| write_json(payload, message));
             self.is_flooded |= self.acks.push_text(text).is_err();
         }
     }
 
     /// The last events come first among the events, if there is room for them all.
     fn bring_snapshot(&mut self, subscription: &mut Subscription) {
-        let snapshot = std::mem::take(&mut subscription.snapshot);
+        let mut snapshot = std::mem::take(&mut subscription.snapshot);
+        let Subscription { number, starts, .. } = &*subscription;
+        // What was given back meanwhile is not brought.
+        snapshot.retain(|(start, _)| {
+            self.resume.as_ref().is_some_and(|resume| resume.is_held(*number, &starts[*start].name))
+        });
         if snapshot.is_empty() {
             return;
         }
         let bytes = snapshot.iter().map(|(_, frame)| frame.bytes.len()).sum();
-        if !self.outbox.has_room(snapshot.len(), bytes, self.outbox_limits) {
+        let is_too_large =
+            snapshot.len() > self.outbox_limits.frames / 2 || bytes > self.outbox_limits.bytes / 2;
+        if is_too_large || !self.outbox.has_room(snapshot.len(), bytes, self.outbox_limits) {
             let mut starts: Vec<_> = snapshot.iter().map(|(start, _)| *start).collect();
             starts.dedup();
             starts.into_iter().for_each(|start| subscription.refuse(start, snapshot_too_large()));

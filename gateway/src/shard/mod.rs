@@ -23,6 +23,8 @@ pub mod egress;
 mod endings;
 pub mod frames;
 pub mod mesh;
+#[cfg(test)]
+mod model;
 pub mod outbox;
 pub mod owner;
 pub mod resume;
@@ -256,7 +258,7 @@ impl Shard {
         let mut is_done = self.core.exchange(now);
         for _ in 0..limits::PULLS_PER_TURN {
             let Ok((ticket, chunk)) = self.replayed.try_recv() else { break };
-            self.core.take_replayed(ticket, &chunk, now);
+            self.core.take_replayed(ticket, chunk, now);
             is_done = false;
         }
         for (pull, until) in self.core.take_replays_wanted() {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use protocol::client::Since;
 use protocol::{Pattern, code};
 
-use super::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
+use super::begin::{Begin, Begun, BegunCursor, BegunStart, Refusal, Start, StartFrom};
 use crate::ingest::consumer::{Began, Moved};
 use crate::ingest::frame::Frame;
 use crate::ingest::history::History;
@@ -51,13 +51,28 @@ struct Head {
     answered: u64,
 }
 
+impl Head {
+    /// Whether the log is known to come to this offset.
+    fn can_reach(&self, offset: i64) -> bool {
+        offset <= self.next.max(self.live_from).max(self.end)
+    }
+}
+
 /// A question that waits.
 #[derive(Debug)]
 struct Deferred {
-    home: usize,
-    begin: Begin,
+    question: Question,
     /// For these ends: for the answer of that number, which was asked for after the question came.
     ends: Vec<(Partition, u64)>,
+}
+
+/// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
+/// else wants it, so that is where the answer has to begin, however late it is.
+#[derive(Debug)]
+struct Question {
+    home: usize,
+    begin: Begin,
+    cut: BTreeMap<Partition, i64>,
 }
 
 /// Bounds of what a shard keeps of its partitions.
@@ -143,6 +158,8 @@ impl Owner {
             self.last_values.forget(moved.partition);
             head.live_from = moved.next;
             head.end = moved.next;
+            let cuts = self.deferred.iter_mut().filter_map(|it| it.question.cut.get_mut(&moved.partition));
+            cuts.for_each(|cut| *cut = moved.next);
         }
         head.next = moved.next;
     }
@@ -156,19 +173,17 @@ impl Owner {
     /// waited for it.
     pub fn set_ready(&mut self) -> Vec<(usize, Begun)> {
         self.is_ready = true;
-        let deferred = std::mem::take(&mut self.deferred);
-        let answers =
-            deferred.into_iter().map(|deferred| (deferred.home, self.begin(deferred.home, deferred.begin)));
-        answers.filter_map(|(home, begun)| begun.map(|begun| (home, begun))).collect()
+        self.answer_deferred()
     }
 
     /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::set_ready`] or [`Owner::end_found`].
     pub fn begin(&mut self, home: usize, begin: Begin) -> Option<Begun> {
         let ends = self.ends_needed(&begin);
-        if ends.is_empty() && (self.is_ready || begin.starts.is_empty()) {
-            return Some(self.answer(&begin));
+        let question = Question { home, begin, cut: self.cut().collect() };
+        if ends.is_empty() && (self.is_ready || question.begin.starts.is_empty()) {
+            return Some(self.answer(&question));
         }
-        self.deferred.push(Deferred { home, begin, ends });
+        self.deferred.push(Deferred { question, ends });
         None
     }
 
@@ -183,21 +198,22 @@ impl Owner {
             // Asked again, until they can tell.
             0
         };
-        let mut ready = Vec::new();
-        let mut is_wanted_again = false;
-        for mut deferred in std::mem::take(&mut self.deferred) {
+        for deferred in &mut self.deferred {
             deferred.ends.retain(|&(of, number)| of != partition || number > answered);
-            is_wanted_again |= deferred.ends.iter().any(|(of, _)| *of == partition);
-            if deferred.ends.is_empty() && self.is_ready {
-                ready.push((deferred.home, self.answer(&deferred.begin)));
-            } else {
-                self.deferred.push(deferred);
-            }
         }
-        if is_wanted_again {
+        if self.deferred.iter().any(|deferred| deferred.ends.iter().any(|(of, _)| *of == partition)) {
             self.want_end(partition);
         }
-        ready
+        if self.is_ready { self.answer_deferred() } else { Vec::new() }
+    }
+
+    /// Answers those who wait for nothing any more.
+    fn answer_deferred(&mut self) -> Vec<(usize, Begun)> {
+        let (ready, waiting) =
+            std::mem::take(&mut self.deferred).into_iter().partition(|it| it.ends.is_empty());
+        self.deferred = waiting;
+        let ready: Vec<Deferred> = ready;
+        ready.into_iter().map(|Deferred { question, .. }| (question.home, self.answer(&question))).collect()
     }
 
     /// Partitions whose end the brokers are to be asked for.
@@ -219,51 +235,79 @@ impl Owner {
     }
 
     /// The next offset of each partition that is delivered.
-    pub fn cut(&self) -> Vec<Owned> {
-        let heads = self.heads.iter();
-        heads.map(|(&partition, head)| Owned { partition, next: head.next.max(head.live_from) }).collect()
+    fn cut(&self) -> impl Iterator<Item = (Partition, i64)> {
+        self.heads.iter().map(|(&partition, head)| (partition, head.next.max(head.live_from)))
     }
 
-    fn answer(&self, begin: &Begin) -> Begun {
-        let starts = begin.starts.iter().map(|start| self.start(start)).collect();
-        let cut = if begin.wants_cut { self.cut() } else { Vec::new() };
-        Begun { ticket: begin.ticket, cut, starts }
+    fn answer(&self, question: &Question) -> Begun {
+        let Question { begin, cut, .. } = question;
+        let starts = begin.starts.iter().map(|start| self.start(start, cut)).collect();
+        let owned = cut.iter().map(|(&partition, &next)| Owned { partition, next });
+        Begun {
+            ticket: begin.ticket,
+            cut: if begin.wants_cut { owned.collect() } else { Vec::new() },
+            starts,
+        }
     }
 
-    fn start(&self, start: &Start) -> BegunStart {
+    fn start(&self, start: &Start, cut: &BTreeMap<Partition, i64>) -> BegunStart {
+        let Ok(pattern) = Pattern::parse(&start.name) else { return BegunStart::default() };
+        let is_selected = |partition: &Partition| pattern.of_kind(&self.kinds[partition.topic]).is_some();
+        let cut = cut.iter().map(|(&partition, &cut)| (partition, cut)).filter(|(it, _)| is_selected(it));
         match &start.from {
-            StartFrom::Snapshot => self.snapshot(&start.name),
-            StartFrom::Since(kinds) => self.resume(kinds),
+            StartFrom::Snapshot => self.snapshot(pattern, cut.collect()),
+            StartFrom::Since(kinds) => self.resume(kinds, cut.collect()),
         }
     }
 
-    /// The last events, and cursors from the cut on: so nothing that comes before the home has said so is ahead of them.
-    fn snapshot(&self, name: &str) -> BegunStart {
-        let Ok(pattern) = Pattern::parse(name) else { return BegunStart::default() };
-        let selected = |owned: &Owned| pattern.of_kind(&self.kinds[owned.partition.topic]).is_some();
-        let cursors = self.cut().into_iter().filter(selected).collect();
-        match self.last_values.select(pattern, self.snapshot_frames_max, self.snapshot_bytes_max) {
-            Some(snapshot) => BegunStart { cursors, snapshot, refusal: None },
-            None => BegunStart { cursors, snapshot: Vec::new(), refusal: Some(snapshot_too_large()) },
-        }
-    }
-
-    fn resume(&self, kinds: &[(Box<str>, Since)]) -> BegunStart {
+    /// The last events before the cut, and cursors from there on: the acknowledgement comes first, so nothing may be ahead of
+    /// them.
+    fn snapshot(&self, pattern: Pattern<'_>, cut: BTreeMap<Partition, i64>) -> BegunStart {
         let mut begun = BegunStart::default();
+        match self.last_values.select(pattern, self.snapshot_frames_max, self.snapshot_bytes_max) {
+            Some(mut snapshot) => {
+                // What came since the question comes through the cursors.
+                snapshot.retain(|frame| {
+                    frame
+                        .source()
+                        .is_some_and(|it| cut.get(&it.partition).is_some_and(|&cut| it.offset < cut))
+                });
+                begun.snapshot = snapshot;
+            }
+            None => begun.refusal = Some(snapshot_too_large()),
+        }
+        let owned = cut.into_iter().map(|(partition, next)| Owned { partition, next });
+        begun.cursors = owned.map(|owned| BegunCursor { owned, cut: owned.next }).collect();
+        begun
+    }
+
+    fn resume(&self, kinds: &[(Box<str>, Since)], cut: BTreeMap<Partition, i64>) -> BegunStart {
+        let mut begun = BegunStart::default();
+        // Partitions that the question does not name are live; what came since the question has to be brought all the same.
+        let is_late =
+            |partition: &Partition, cut: i64| self.heads.get(partition).is_some_and(|it| cut < it.next);
+        let mut wanted: BTreeMap<Partition, i64> = cut
+            .iter()
+            .filter(|&(partition, &cut)| is_late(partition, cut))
+            .map(|(&it, &cut)| (it, cut))
+            .collect();
         for (kind, since) in kinds {
-            for wanted in self.wanted(kind, since) {
-                let can_come = match self.heads.get(&wanted.partition) {
-                    Some(head) => wanted.next <= head.next.max(head.live_from).max(head.end),
-                    None => false,
-                };
-                if can_come {
-                    begun.cursors.push(wanted);
-                } else {
-                    let named = format!("{}:{}", wanted.partition.number, wanted.next);
-                    begun.refusal = Some(unknown_position(kind, &named));
+            for Owned { partition, next } in self.wanted(kind, since) {
+                let can_come = self.heads.get(&partition).is_some_and(|head| head.can_reach(next));
+                if !can_come {
+                    let named = partition.position(next).to_string();
+                    begun.refusal.get_or_insert_with(|| unknown_position(kind, &named));
+                }
+                if let Some(&cut) = cut.get(&partition) {
+                    wanted.insert(partition, if can_come { next } else { cut });
                 }
             }
         }
+        let cursors = wanted.into_iter().map(|(partition, next)| {
+            let owned = Owned { partition, next };
+            BegunCursor { owned, cut: cut.get(&partition).copied().unwrap_or(next) }
+        });
+        begun.cursors = cursors.collect();
         begun
     }
 
@@ -298,7 +342,7 @@ impl Owner {
             let StartFrom::Since(kinds) = &start.from else { continue };
             for wanted in kinds.iter().flat_map(|(kind, since)| self.wanted(kind, since)) {
                 let Some(head) = self.heads.get(&wanted.partition) else { continue };
-                if wanted.next > head.next.max(head.live_from).max(head.end) {
+                if !head.can_reach(wanted.next) {
                     needed.push((wanted.partition, head.asked + 1));
                 }
             }

@@ -7,14 +7,16 @@
 //!
 //! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protocol::{Channel, Pattern};
 
+use super::begin::BegunCursor;
 use super::shard_set::ShardSet;
 use crate::ingest::frame::Source;
 use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::pull::{Chunk, Pull, Then, Ticket};
+use crate::ingest::pull::{Pull, Then, Ticket};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -35,10 +37,12 @@ struct Resuming {
     cursors: Vec<Cursor>,
     /// Frames that came.
     replayed: u64,
+    /// Whether the client has its acknowledgement: nothing is brought before.
+    is_acknowledged: bool,
     /// Whether the client is told when it is live.
     is_told: bool,
-    /// It was given back, and goes on only because another subscription wants some of its events.
-    is_orphan: bool,
+    /// Once it was given back: the channels that it goes on for, because other subscriptions want them.
+    left: Option<Vec<Box<str>>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,8 @@ struct Cursor {
     id: u32,
     partition: Partition,
     next: i64,
+    /// The partition's next offset when its owner answered.
+    cut: i64,
     /// Before this offset the owner has nothing: ask the replay thread.
     history_from: i64,
 }
@@ -62,32 +68,55 @@ pub enum Ask {
 impl Resume {
     /// A subscription that begins in the past: everything is withheld until its owners have answered.
     pub fn add(&mut self, begin: u32, name: Arc<str>, unanswered: ShardSet, is_told: bool) {
-        let cursors = Vec::new();
-        let resuming = Resuming { begin, name, unanswered, cursors, replayed: 0, is_told, is_orphan: false };
-        self.subscriptions.push(resuming);
+        self.subscriptions.push(Resuming {
+            begin,
+            name,
+            unanswered,
+            cursors: Vec::new(),
+            replayed: 0,
+            is_acknowledged: false,
+            is_told,
+            left: None,
+        });
     }
 
     /// An owner has said where a subscription begins in its partitions.
-    pub fn begun(&mut self, begin: u32, name: &str, owner: usize, cursors: &[Owned]) {
+    pub fn begun(&mut self, begin: u32, name: &str, owner: usize, cursors: &[BegunCursor]) {
         let Self { subscriptions, cursors_made, .. } = self;
         let Some(resuming) = subscriptions.iter_mut().find(|it| it.begin == begin && &*it.name == name)
         else {
             return;
         };
         resuming.unanswered.remove(owner);
-        resuming.cursors.extend(cursors.iter().map(|&Owned { partition, next }| {
+        resuming.cursors.extend(cursors.iter().map(|&BegunCursor { owned, cut }| {
             *cursors_made += 1;
-            Cursor { id: *cursors_made, partition, next, history_from: i64::MIN }
+            let Owned { partition, next } = owned;
+            Cursor { id: *cursors_made, partition, next, cut, history_from: i64::MIN }
         }));
+    }
+
+    /// Some owner cannot begin this subscription where it was to, and the client is told so: all of it begins with the cut.
+    pub fn refused(&mut self, begin: u32, name: &str) {
+        for it in self.subscriptions.iter_mut().filter(|it| it.begin == begin && &*it.name == name) {
+            it.is_told = false;
+            it.cursors.iter_mut().for_each(|cursor| cursor.next = cursor.cut);
+        }
+    }
+
+    /// Whether this subscription was not given back.
+    pub fn is_held(&self, begin: u32, name: &str) -> bool {
+        self.subscriptions.iter().any(|it| it.begin == begin && &*it.name == name && it.left.is_none())
+    }
+
+    /// The client's subscribe is acknowledged: what it began may come.
+    pub fn acknowledged(&mut self, begin: u32) {
+        self.subscriptions.iter_mut().filter(|it| it.begin == begin).for_each(|it| it.is_acknowledged = true);
     }
 
     /// Whether an event that is live now is to come through a cursor instead.
     pub fn withholds(&self, source: &Source, shards: usize) -> bool {
         let Source { partition, .. } = *source;
-        self.subscriptions.iter().any(|it| {
-            it.is_in(partition, shards)
-                && Pattern::parse(&it.name).is_ok_and(|pattern| pattern.selects(source.channel()))
-        })
+        self.subscriptions.iter().any(|it| it.is_in(partition, shards) && it.brings(source.channel()))
     }
 
     /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session:
@@ -98,9 +127,7 @@ impl Resume {
 
     /// Whether events of this channel come through some cursor.
     pub fn selects(&self, channel: Channel<'_>) -> bool {
-        self.subscriptions
-            .iter()
-            .any(|it| Pattern::parse(&it.name).is_ok_and(|pattern| pattern.selects(channel)))
+        self.subscriptions.iter().any(|it| it.brings(channel))
     }
 
     /// A topic was made anew: cursors in this partition go on at `next`. Where each stood, and for whom.
@@ -113,19 +140,25 @@ impl Resume {
                 // What was asked of the old log is not an answer about the new one.
                 pulling.take_if(|id| *id == cursor.id);
                 *cursors_made += 1;
-                *cursor = Cursor { id: *cursors_made, partition, next, history_from: i64::MIN };
+                *cursor = Cursor { id: *cursors_made, next, cut: next, history_from: i64::MIN, ..*cursor };
             }
         }
         stood
     }
 
-    /// A subscription was given back. It goes on, silently, while others of the session want some of its events.
-    pub fn give_back(&mut self, name: &str, overlaps: impl Fn(Pattern<'_>) -> bool) {
-        if let Some(it) = self.subscriptions.iter_mut().find(|it| &*it.name == name && !it.is_orphan) {
-            it.is_orphan = true;
-            it.is_told = false;
+    /// A subscription was given back. What others of the session's (`overlapping`) want of its channels it brings all the same:
+    /// of these the live events were withheld from them. So for every one that was given back before.
+    pub fn give_back(&mut self, name: &str, overlapping: impl Fn(Pattern<'_>) -> Vec<Box<str>>) {
+        for it in &mut self.subscriptions {
+            if *it.name == *name && it.left.is_none() {
+                it.is_told = false;
+                it.left = Some(vec![name.into()]);
+            }
+            if let Some(left) = &mut it.left {
+                *left = wanted_of(left, &overlapping);
+            }
         }
-        self.subscriptions.retain(|it| !it.is_orphan || Pattern::parse(&it.name).is_ok_and(&overlaps));
+        self.subscriptions.retain(|it| it.left.as_ref().is_none_or(|left| !left.is_empty()));
         let pulling = self.pulling;
         if !self.cursors().any(|cursor| Some(cursor.id) == pulling) {
             self.pulling = None;
@@ -137,38 +170,38 @@ impl Resume {
         if self.pulling.is_some() {
             return None;
         }
-        let (index, _) =
-            self.subscriptions.iter().enumerate().find(|(_, resuming)| !resuming.cursors.is_empty())?;
+        let (index, _) = self.subscriptions.iter().enumerate().find(|(_, resuming)| resuming.has_pulls())?;
         let resuming = &mut self.subscriptions[index];
         resuming.cursors.rotate_left(1);
         let cursor = resuming.cursors.last()?;
         self.pulling = Some(cursor.id);
-        let Cursor { id, partition, next, history_from } = *cursor;
+        let Cursor { id, partition, next, history_from, .. } = *cursor;
         let pull = Pull { ticket: ticket_of(id), pattern: Arc::clone(&resuming.name), partition, from: next };
         let source = if next < history_from { Ask::Replay(pull, history_from) } else { Ask::Owner(pull) };
         self.subscriptions.rotate_left(1);
         Some(source)
     }
 
-    /// The answer to this cursor's pull has come. Its subscription, where it stands, and whether the subscription was given back
-    /// meanwhile; `None`: nobody waits for it.
-    pub fn answered(&mut self, id: u32, from: i64) -> Option<(Arc<str>, Partition, bool)> {
+    /// The answer to this cursor's pull has come. Its subscription, and where it stands; `None`: nobody waits for it.
+    pub fn answered(&mut self, id: u32, from: i64) -> Option<(Arc<str>, Partition)> {
         self.pulling.take_if(|pulling| *pulling == id)?;
-        self.subscriptions.iter().find_map(|it| {
-            let is_at = |cursor: &&Cursor| cursor.id == id && cursor.next == from;
-            let cursor = it.cursors.iter().find(is_at)?;
-            Some((Arc::clone(&it.name), cursor.partition, it.is_orphan))
-        })
+        let (it, cursor) = self.of_cursor(id)?;
+        (cursor.next == from).then(|| (Arc::clone(&it.name), cursor.partition))
     }
 
-    /// The chunk's frames have found room: `frames` of them.
-    pub fn take(&mut self, id: u32, chunk: &Chunk, frames: u64) {
+    /// Whether an event that this cursor found is for the session.
+    pub fn brings(&self, id: u32, channel: Channel<'_>) -> bool {
+        self.of_cursor(id).is_some_and(|(it, _)| it.brings(channel))
+    }
+
+    /// So many frames have found room, and the cursor goes on at `next`.
+    pub fn take(&mut self, id: u32, next: i64, then: Then, frames: u64) {
         for it in &mut self.subscriptions {
             let Some(index) = it.cursors.iter().position(|cursor| cursor.id == id) else { continue };
             it.replayed += frames;
             let cursor = &mut it.cursors[index];
-            cursor.next = chunk.next;
-            match chunk.then {
+            cursor.next = next;
+            match then {
                 Then::Live => drop(it.cursors.remove(index)),
                 Then::Older(first) => cursor.history_from = first,
                 Then::More | Then::Wait => {}
@@ -197,7 +230,13 @@ impl Resume {
 
     /// Whether there is something to pull, or to tell.
     pub fn has_work(&self) -> bool {
-        self.pulling.is_none() && (self.cursors().next().is_some() || self.finished().is_some())
+        self.pulling.is_none()
+            && (self.subscriptions.iter().any(Resuming::has_pulls) || self.finished().is_some())
+    }
+
+    fn of_cursor(&self, id: u32) -> Option<(&Resuming, &Cursor)> {
+        let found = |it: &'_ Resuming| it.cursors.iter().position(|cursor| cursor.id == id);
+        self.subscriptions.iter().find_map(|it| found(it).map(|index| (it, &it.cursors[index])))
     }
 
     fn cursors(&self) -> impl Iterator<Item = &Cursor> {
@@ -206,14 +245,38 @@ impl Resume {
 }
 
 impl Resuming {
+    fn has_pulls(&self) -> bool {
+        self.is_acknowledged && !self.cursors.is_empty()
+    }
+
     fn is_live(&self) -> bool {
-        self.unanswered.is_empty() && self.cursors.is_empty()
+        self.is_acknowledged && self.cursors.is_empty()
+    }
+
+    fn brings(&self, channel: Channel<'_>) -> bool {
+        let selects = |name: &str| Pattern::parse(name).is_ok_and(|pattern| pattern.selects(channel));
+        match &self.left {
+            None => selects(&self.name),
+            Some(left) => left.iter().any(|name| selects(name)),
+        }
     }
 
     fn is_in(&self, partition: Partition, shards: usize) -> bool {
         self.unanswered.contains(partition.owner(shards))
             || self.cursors.iter().any(|cursor| cursor.partition == partition)
     }
+}
+
+/// Of these channels and wildcards, what others select, too.
+fn wanted_of(names: &[Box<str>], overlapping: impl Fn(Pattern<'_>) -> Vec<Box<str>>) -> Vec<Box<str>> {
+    let mut wanted = BTreeSet::new();
+    for pattern in names.iter().filter_map(|name| Pattern::parse(name).ok()) {
+        for other in overlapping(pattern) {
+            let common = Pattern::parse(&other).ok().and_then(|other| pattern.intersection(other));
+            wanted.extend(common.map(|common| common.to_string().into_boxed_str()));
+        }
+    }
+    wanted.into_iter().collect()
 }
 
 #[cfg(test)]

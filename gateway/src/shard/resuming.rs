@@ -16,7 +16,7 @@ use super::mesh::Mesh;
 use super::owner::Owner;
 use super::resume::Ask;
 use super::sessions::Stage;
-use crate::ingest::frame::{Range, gap_frame, notice_frame};
+use crate::ingest::frame::{Frame, Range, gap_frame, notice_frame};
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Then, Ticket};
 use crate::limits;
@@ -58,60 +58,70 @@ impl Connections {
         !self.pulling.is_empty()
     }
 
-    /// The answer to a pull.
-    pub(super) fn take_chunk(&mut self, ticket: Ticket, chunk: &Chunk, kinds: &[Arc<str>], now: Instant) {
+    /// The answer to a pull. Of what finds no room the rest is asked for again.
+    pub(super) fn take_chunk(&mut self, ticket: Ticket, chunk: Chunk, kinds: &[Arc<str>], now: Instant) {
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
-        let slot = socket.slot();
         let Some(resume) = &mut session.cold.resume else { return };
-        let Some((name, partition, is_orphan)) = resume.answered(cursor, chunk.from) else {
+        let Some((name, partition)) = resume.answered(cursor, chunk.from) else {
             return self.pull_soon(socket);
         };
-        let frames: Vec<_> = chunk
+        let is_wanted: Vec<bool> = chunk
             .frames
             .iter()
-            .filter(|frame| {
-                let source = frame.source();
-                !is_orphan || source.is_some_and(|it| self.channels.covers(slot, it.channel()))
-            })
+            .map(|frame| frame.source().is_some_and(|it| resume.brings(cursor, it.channel())))
             .collect();
-        let lost = chunk.lost.map(|(to, reason)| {
+        if let Some((to, reason)) = chunk.lost {
             let name = narrowed(&name, &kinds[partition.topic]);
-            (gap_frame(Range { name, partition, from: chunk.from, to, reason }, now), reason)
-        });
-        let lost_bytes = lost.as_ref().map_or(0, |(gap, _)| gap.bytes.len());
-        let bytes = frames.iter().map(|frame| frame.bytes.len()).sum::<usize>() + lost_bytes;
-        if !session.outbox.has_room(frames.len() + 1, bytes, &self.outbox_limits) {
-            // It will be asked for again.
-            return self.pause(socket, now);
-        }
-        let replayed = frames.len() as u64;
-        let gap = lost.map(|(gap, reason)| {
+            let range = Range { name, partition, from: chunk.from, to, reason };
+            if !self.bring(socket, Arc::new(gap_frame(range, now))) {
+                return self.pause(socket, now);
+            }
             self.counters.gaps.add(GapCause::from(reason));
-            Arc::new(gap)
-        });
-        for frame in gap.iter().chain(frames) {
-            let reference = self.frames.insert_replayed(Arc::clone(frame));
-            session
-                .outbox
-                .push_event(reference, &mut self.frames, &self.outbox_limits)
-                .expect("there is room for all of them");
-            self.counters.frames_queued += 1;
-            self.counters.frames_replayed += 1;
-            if frame.source().is_some_and(|source| source.is_gap) {
+            self.advance(ticket, to + 1, Then::More, 0);
+        }
+        let mut brought = 0;
+        for (frame, _) in chunk.frames.into_iter().zip(is_wanted).filter(|(_, is_wanted)| *is_wanted) {
+            let Some(source) = frame.source() else { continue };
+            let (offset, is_gap) = (source.offset, source.is_gap);
+            if !self.bring(socket, frame) {
+                self.advance(ticket, offset, Then::More, brought);
+                return self.pause(socket, now);
+            }
+            brought += 1;
+            if is_gap {
                 self.counters.gaps.add(GapCause::Skipped);
             }
         }
-        resume.take(cursor, chunk, replayed);
-        if !session.outbox.is_empty() {
-            self.egress.enqueue_events(session);
-        }
+        self.advance(ticket, chunk.next, chunk.then, brought);
+        self.tell_resumed(socket, now);
         if chunk.then == Then::Wait {
             self.pause(socket, now);
         } else {
             self.pull_soon(socket);
         }
-        self.tell_resumed(socket, now);
+    }
+
+    /// Queues what is replayed. Whether there was room.
+    fn bring(&mut self, socket: SocketId, frame: Arc<Frame>) -> bool {
+        let Some(session) = self.sessions.find(socket) else { return false };
+        let reference = self.frames.insert_replayed(frame);
+        let has_room = session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_ok();
+        if has_room {
+            self.counters.frames_queued += 1;
+            self.counters.frames_replayed += 1;
+            self.egress.enqueue_events(session);
+        } else {
+            self.frames.settle(reference);
+        }
+        has_room
+    }
+
+    fn advance(&mut self, ticket: Ticket, next: i64, then: Then, brought: u64) {
+        let session = self.sessions.find(ticket.socket);
+        if let Some(resume) = session.and_then(|session| session.cold.resume.as_mut()) {
+            resume.take(ticket.cursor, next, then, brought);
+        }
     }
 
     /// An owner has said where a subscription begins.
@@ -152,6 +162,7 @@ impl Connections {
     /// Puts a session that has something to pull into the queue.
     pub(super) fn pull_soon(&mut self, socket: SocketId) {
         let Some(session) = self.sessions.find(socket) else { return };
+        session.cold.resume.take_if(|resume| resume.forget_finished());
         session.is_resuming = session.cold.resume.is_some();
         let has_work = session.cold.resume.as_ref().is_some_and(|resume| resume.has_work());
         if has_work && !session.cold.is_pulling {
@@ -177,7 +188,6 @@ impl Connections {
             let reference = self.frames.insert_replayed(Arc::new(notice));
             if session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_err() {
                 self.frames.settle(reference);
-                self.egress.enqueue_events(session);
                 return self.pause(socket, now);
             }
             self.counters.frames_queued += 1;

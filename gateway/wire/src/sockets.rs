@@ -13,6 +13,11 @@ pub struct SocketId {
 }
 
 impl SocketId {
+    /// A name as a driver gives them, for tests of an owner that has none.
+    pub fn imagined(slot: u32, generation: u32) -> Self {
+        Self { slot, generation }
+    }
+
     /// Below the driver's number of sockets: an index into the owner's own table.
     pub fn slot(self) -> usize {
         self.slot as usize

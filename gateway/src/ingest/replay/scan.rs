@@ -153,13 +153,13 @@ impl Scan {
 
     /// The next record; `frame` is called if somebody wants it.
     pub(super) fn record(&mut self, record: &Record<'_>, now: Instant, frame: impl FnOnce() -> Frame) {
-        let Record { token, kind, partition, offset, .. } = *record;
+        let Record { token, kind, offset, .. } = *record;
         if offset < self.position {
             return;
         }
         let (slots, wanting) = (&self.slots, &mut self.wanting);
         wanting.clear();
-        self.channels.subscribers(Channel { token, kind }, partition.number, |slot| {
+        self.channels.subscribers(Channel { token, kind }, |slot| {
             if slots[slot].as_ref().is_some_and(|cursor| cursor.takes(offset)) {
                 wanting.push(slot);
             }

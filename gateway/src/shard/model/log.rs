@@ -1,0 +1,112 @@
+//! Kafka, as the model has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocol::{GapReason, Pattern};
+
+use crate::ingest::consumer::{Ignored, Moved, Polled};
+use crate::ingest::frame::{Frame, Framer, Record};
+use crate::ingest::partition::{Owned, Partition};
+use crate::ingest::pull::{Chunk, Pull, Then};
+
+pub(super) const KINDS: [&str; 2] = ["x", "y"];
+pub(super) const TOKENS: [&str; 4] = ["A", "B", "C", "D"];
+
+/// One partition's log.
+#[derive(Default)]
+pub(super) struct PartitionLog {
+    /// The first offset that is still there.
+    pub(super) low: i64,
+    pub(super) end: i64,
+    /// By offset; a record without token is nobody's.
+    pub(super) records: BTreeMap<i64, Option<&'static str>>,
+    /// The next offset that its owner reads.
+    pub(super) polled: i64,
+}
+
+pub(super) struct Log {
+    pub(super) partitions: BTreeMap<Partition, PartitionLog>,
+    numbers: usize,
+}
+
+impl Log {
+    pub(super) fn new(numbers: usize) -> Self {
+        let all = (0..KINDS.len())
+            .flat_map(|topic| (0..numbers).map(move |number| Partition { topic, number: number as i32 }));
+        Self { partitions: all.map(|partition| (partition, PartitionLog::default())).collect(), numbers }
+    }
+
+    /// Appends a record, mostly to the partition of its token; now and then an offset is left out.
+    pub(super) fn append(&mut self, random: &mut fastrand::Rng) {
+        let token = random.usize(..TOKENS.len());
+        let number = if random.u8(..10) == 0 { random.usize(..self.numbers) } else { token % self.numbers };
+        let partition = Partition { topic: random.usize(..KINDS.len()), number: number as i32 };
+        let log = self.partitions.get_mut(&partition).expect("it is one of them");
+        log.end += i64::from(random.u8(..8) == 0);
+        log.records.insert(log.end, (random.u8(..20) > 0).then_some(TOKENS[token]));
+        log.end += 1;
+    }
+
+    /// Deletes the oldest records of a partition.
+    pub(super) fn delete(&mut self, partition: Partition, random: &mut fastrand::Rng) {
+        let log = self.partitions.get_mut(&partition).expect("it is one of them");
+        log.low = random.i64(log.low..=log.end);
+    }
+
+    /// What the owner polls next of a partition.
+    pub(super) fn poll(&mut self, partition: Partition, framer: &mut Framer, now: Instant) -> Option<Polled> {
+        let log = self.partitions.get_mut(&partition)?;
+        if log.polled < log.low {
+            let (from, next) = (log.polled, log.low);
+            log.polled = next;
+            return Some(Polled::Moved(Moved {
+                partition,
+                from,
+                to: next - 1,
+                reason: GapReason::Retention,
+                next,
+            }));
+        }
+        let (&offset, &token) = log.records.range(log.polled..).next()?;
+        log.polled = offset + 1;
+        Some(match token {
+            Some(token) => Polled::Event(frame(framer, partition, offset, token, now)),
+            None => Polled::Ignored(Ignored::NoKey, Some(Owned { partition, next: offset + 1 })),
+        })
+    }
+
+    /// The replay threads' answer.
+    pub(super) fn replay(
+        &self,
+        pull: &Pull,
+        until: i64,
+        framer: &mut Framer,
+        random: &mut fastrand::Rng,
+        now: Instant,
+    ) -> Chunk {
+        let log = &self.partitions[&pull.partition];
+        let pattern = Pattern::parse(&pull.pattern).expect("a subscription's name");
+        let lost_to = (log.low - 1).min(until - 1);
+        let lost = (pull.from <= lost_to).then_some((lost_to, GapReason::Retention));
+        let begin = pull.from.max(lost_to + 1);
+        let next = random.i64((begin + 1).min(until)..=until);
+        let mut frames = Vec::new();
+        for (&offset, &token) in log.records.range(begin..next.max(begin)) {
+            let Some(token) = token else { continue };
+            let frame = frame(framer, pull.partition, offset, token, now);
+            if pattern.selects(frame.source().expect("a record's frame").channel()) {
+                frames.push(Arc::new(frame));
+            }
+        }
+        Chunk { from: pull.from, lost, frames, next: next.max(begin), then: Then::More }
+    }
+}
+
+fn frame(framer: &mut Framer, partition: Partition, offset: i64, token: &str, now: Instant) -> Frame {
+    let value = offset.to_string();
+    let kind = KINDS[partition.topic];
+    let record = Record { token, kind, partition, offset, timestamp_ms: 1, value: Some(value.as_bytes()) };
+    framer.event(&record, 1024, now).expect("it can be framed")
+}

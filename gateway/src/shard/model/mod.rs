@@ -1,0 +1,30 @@
+//! A model of delivery: several shards in one thread, driven at random, against what every client must have got.
+//!
+//! Real are the cores with their channels, mesh, histories, cursors and outboxes, and every message of a client, byte for byte.
+//! Played are Kafka (`log`), the replay threads, the sockets (read slowly, in pieces, or not at all) and the clients
+//! (`client`), who come, go, come back elsewhere and ask for what they miss. Every step is one of these chosen by a seeded
+//! generator, with queues so short that they fill up, so that shards are met in every order that the mesh allows.
+//!
+//! After each step the accounting has to be right; in the end everyone must have had each event of each of his subscriptions,
+//! from where it began, once and in order, or a gap that names it.
+
+mod client;
+mod log;
+mod world;
+
+use self::world::World;
+
+/// The failing seed is in the message; `MODEL_SEED` runs it alone.
+#[test]
+fn every_client_gets_every_event_once_and_in_order_or_a_gap_that_names_it() {
+    if let Ok(seed) = std::env::var("MODEL_SEED") {
+        return World::live(seed.parse().expect("MODEL_SEED is a number"), true);
+    }
+    let seeds =
+        std::env::var("MODEL_SEEDS").map_or(2000, |count| count.parse().expect("MODEL_SEEDS is a number"));
+    let first = fastrand::u64(..u64::MAX / 2);
+    println!("seeds {first} and the {seeds} from there on");
+    for seed in first..first + seeds {
+        World::live(seed, false);
+    }
+}

@@ -1,0 +1,341 @@
+//! Everything that can happen, one step at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wire::{Readings, SocketId};
+
+use super::client::Client;
+use super::log::{KINDS, Log, TOKENS};
+use crate::config::Config;
+use crate::http::Http;
+use crate::ingest::consumer::{Began, Polled};
+use crate::ingest::frame::Framer;
+use crate::ingest::partition::{Owned, Partition};
+use crate::ingest::pull::Pull;
+use crate::shard::connections::Connections;
+use crate::shard::core::Core;
+use crate::shard::mesh::Mesh;
+use crate::shard::owner::{Keeping, Owner};
+use crate::shared::Shared;
+
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+pub(super) struct World {
+    random: fastrand::Rng,
+    now: Instant,
+    log: Log,
+    shards: Vec<Shard>,
+    clients: Vec<Client>,
+    framer: Framer,
+    keeping: Keeping,
+    may_lose: bool,
+}
+
+struct Shard {
+    core: Core,
+    /// For the replay threads.
+    pulls: Vec<(Pull, i64)>,
+    /// Partitions of which the brokers are asked where they end.
+    ends: Vec<Partition>,
+    /// Frames that clients got whole.
+    sent: u64,
+    /// The generation of each slot, and which are free.
+    generations: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl World {
+    /// A life from its seed, and what it came to.
+    pub(super) fn live(seed: u64, is_told: bool) {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut world = Self::new(seed);
+            for _ in 0..world.random.usize(200..1500) {
+                world.step();
+                world.check_accounting();
+            }
+            world.settle();
+            if is_told {
+                let frames: u64 = world.shards.iter().map(|shard| shard.sent).sum();
+                println!("seed {seed}: {} shards, {frames} frames", world.shards.len());
+            }
+        });
+        assert!(outcome.is_ok(), "seed {seed} fails: MODEL_SEED={seed} runs it alone");
+    }
+
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let shards = random.usize(1..=4);
+        let conflates = random.bool();
+        let config = config(shards, random.usize(8..64), conflates);
+        let shared = Arc::new(Shared::new(shards, None));
+        let now = Instant::now();
+        let keeping = Keeping {
+            history_bytes_max: random.usize(1..40) * 1000,
+            last_values_max: random.usize(1..8),
+            snapshot_frames_max: config.outbox.frames_max / 2,
+            snapshot_bytes_max: config.outbox.bytes_max / 2,
+        };
+        let log = Log::new(random.usize(1..=5));
+        let meshes = Mesh::connect(shards, random.usize(1..8), random.usize(1..8));
+        let shards = meshes.into_iter().enumerate().map(|(shard, mesh)| {
+            let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
+            let connections = Connections::new(&config, http, Arc::clone(&shared), now);
+            let kinds = KINDS.map(Arc::from).to_vec();
+            let mut owner = Owner::new(shard, config.shards.count, kinds, &keeping);
+            for &partition in log.partitions.keys().filter(|it| it.owner(config.shards.count) == shard) {
+                owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 0 });
+            }
+            Shard {
+                core: Core::new(connections, owner, mesh),
+                pulls: Vec::new(),
+                ends: Vec::new(),
+                sent: 0,
+                generations: Vec::new(),
+                free: Vec::new(),
+            }
+        });
+        let shards = shards.collect();
+        let clients = (0..random.usize(1..6)).map(|_| Client::default()).collect();
+        let may_lose = conflates || random.bool();
+        Self { random, now, log, shards, clients, framer: Framer::default(), keeping, may_lose }
+    }
+
+    fn step(&mut self) {
+        self.now += Duration::from_millis(self.random.u64(..3));
+        let shard = self.random.usize(..self.shards.len());
+        let client = self.random.usize(..self.clients.len());
+        match self.random.u8(..100) {
+            0..25 => self.log.append(&mut self.random),
+            25..45 => self.poll(shard),
+            45..65 => self.exchange(shard),
+            65..69 => self.answer_replay(shard),
+            69..71 => self.answer_end(shard),
+            71..74 => self.shards[shard].core.set_ready(self.now),
+            74..90 => {
+                let bytes = if self.random.bool() { 1 << 20 } else { self.random.usize(1..500) };
+                self.read(client, bytes);
+            }
+            90..98 => self.ask(client),
+            98 => self.hang_up(client),
+            _ if self.may_lose && self.random.u8(..4) == 0 => self.delete(),
+            _ => {}
+        }
+    }
+
+    /// The owner takes what a partition has, if its peers have room for it.
+    fn poll(&mut self, shard: usize) {
+        let shards = self.shards.len();
+        let owned: Vec<_> = self
+            .log
+            .partitions
+            .keys()
+            .filter(|partition| partition.owner(shards) == shard)
+            .copied()
+            .collect();
+        let core = &mut self.shards[shard].core;
+        if owned.is_empty() || !core.may_take() {
+            return;
+        }
+        let partition = owned[self.random.usize(..owned.len())];
+        if let Some(polled) = self.log.poll(partition, &mut self.framer, self.now) {
+            core.take(polled, self.now);
+        }
+    }
+
+    fn exchange(&mut self, shard: usize) {
+        let Shard { core, pulls, ends, .. } = &mut self.shards[shard];
+        core.exchange(self.now);
+        pulls.extend(core.take_replays_wanted());
+        ends.extend(core.take_ends_wanted());
+    }
+
+    fn answer_replay(&mut self, shard: usize) {
+        let Shard { core, pulls, .. } = &mut self.shards[shard];
+        if pulls.is_empty() {
+            return;
+        }
+        let (pull, until) = pulls.swap_remove(self.random.usize(..pulls.len()));
+        let chunk = self.log.replay(&pull, until, &mut self.framer, &mut self.random, self.now);
+        core.take_replayed(pull.ticket, chunk, self.now);
+    }
+
+    fn answer_end(&mut self, shard: usize) {
+        let Shard { core, ends, .. } = &mut self.shards[shard];
+        let Some(partition) = ends.pop() else { return };
+        // The brokers cannot always tell.
+        let end = (self.random.u8(..4) > 0).then(|| self.log.partitions[&partition].end);
+        core.take(Polled::End(partition, end), self.now);
+    }
+
+    fn delete(&mut self) {
+        let partitions: Vec<_> = self.log.partitions.keys().copied().collect();
+        let partition = partitions[self.random.usize(..partitions.len())];
+        self.log.delete(partition, &mut self.random);
+    }
+
+    /// The client's socket takes bytes, as egress would give them.
+    fn read(&mut self, client: usize, bytes_max: usize) {
+        let Some((shard, socket)) = self.clients[client].line else { return };
+        let Shard { core, sent, .. } = &mut self.shards[shard];
+        let Connections { sessions, frames, .. } = &mut core.connections;
+        let session = sessions.find(socket).expect("it is connected");
+        let mut bytes = Vec::new();
+        session.outbox.gather(frames, &mut bytes, bytes_max);
+        session.outbox.consume(bytes.len(), frames, |_| *sent += 1);
+        let is_over = session.outbox.is_empty() && session.outbox.is_finished();
+        let has_closed = self.clients[client].read(&bytes);
+        if is_over || has_closed {
+            self.hang_up(client);
+        }
+    }
+
+    /// The connection is gone, and whatever was on its way.
+    fn hang_up(&mut self, client: usize) {
+        let Some((shard, socket)) = self.clients[client].line.take() else { return };
+        let Shard { core, free, .. } = &mut self.shards[shard];
+        core.connections.connection_lost(socket, self.now);
+        core.connections.closed(socket);
+        core.announce_interest();
+        free.push(socket.slot() as u32);
+    }
+
+    fn ask(&mut self, client: usize) {
+        if self.clients[client].line.is_none() {
+            return self.connect(client);
+        }
+        let name = any_name(&mut self.random);
+        let asked = &mut self.clients[client];
+        let message = match self.random.u8(..10) {
+            0..3 if !asked.has(&name) => asked.subscribe(&name),
+            3..4 if !asked.has(&name) && self.keeping.last_values_max > 0 => asked.subscribe_snapshot(&name),
+            4..8 if !asked.has(&name) => {
+                let since = Client::any_since(&name, &self.log, &mut self.random);
+                asked.subscribe_since(&name, since)
+            }
+            8.. if asked.has(&name) => asked.unsubscribe(&name),
+            _ => return,
+        };
+        self.send(client, &message);
+    }
+
+    fn connect(&mut self, client: usize) {
+        let shard = self.random.usize(..self.shards.len());
+        let Shard { core, generations, free, .. } = &mut self.shards[shard];
+        let slot = free.pop().unwrap_or_else(|| {
+            generations.push(0);
+            generations.len() as u32 - 1
+        });
+        generations[slot as usize] += 1;
+        let socket = SocketId::imagined(slot, generations[slot as usize]);
+        core.connections.accept(socket, None, self.now);
+        core.receive(socket, HANDSHAKE.as_bytes(), self.now);
+        self.clients[client].connect(shard, socket);
+        for message in self.clients[client].come_back(&self.log) {
+            self.send(client, &message);
+        }
+    }
+
+    fn send(&mut self, client: usize, message: &str) {
+        let Some((shard, socket)) = self.clients[client].line else { return };
+        let mut bytes = vec![0x81];
+        match message.len() {
+            length @ ..126 => bytes.push(0x80 | length as u8),
+            length => {
+                bytes.push(0x80 | 126);
+                bytes.extend((length as u16).to_be_bytes());
+            }
+        }
+        // Masked with zeros.
+        bytes.extend([0; 4]);
+        bytes.extend_from_slice(message.as_bytes());
+        self.shards[shard].core.receive(socket, &bytes, self.now);
+    }
+
+    /// Whatever was put into an outbox is accounted for, always.
+    fn check_accounting(&mut self) {
+        for Shard { core, sent, .. } in &mut self.shards {
+            let counters = core.count(&Readings::default());
+            let accounted =
+                *sent + counters.frames_conflated + counters.frames_discarded + counters.frames_waiting;
+            assert_eq!(counters.frames_queued, accounted, "frames queued, and what became of them");
+            assert_eq!(counters.records, counters.records_framed + counters.records_skipped.total());
+            assert!(counters.history_bytes <= self.keeping.history_bytes_max as u64);
+        }
+    }
+
+    /// No more events, and time for everyone to get what there is; then everybody must have it.
+    fn settle(&mut self) {
+        for _ in 0..3 {
+            for _ in 0..200 {
+                self.now += Duration::from_millis(10);
+                for shard in 0..self.shards.len() {
+                    self.shards[shard].core.set_ready(self.now);
+                    (0..20).for_each(|_| self.poll(shard));
+                    self.exchange(shard);
+                    (0..4).for_each(|_| self.answer_replay(shard));
+                    self.answer_end(shard);
+                }
+                (0..self.clients.len()).for_each(|client| self.read(client, 1 << 20));
+            }
+            // Those who were closed come back, and those who left.
+            for client in 0..self.clients.len() {
+                if self.clients[client].line.is_none() {
+                    self.connect(client);
+                }
+            }
+        }
+        for (partition, log) in &self.log.partitions {
+            assert_eq!(
+                log.records.range(log.polled..).next(),
+                None,
+                "{partition:?} is read to its end, {}",
+                log.end
+            );
+        }
+        self.check_accounting();
+        for Shard { core, pulls, .. } in &mut self.shards {
+            assert!(pulls.is_empty(), "every pull was answered: {pulls:?}");
+            assert!(!core.mesh.has_backlog(), "the mesh has come to rest");
+            let unheard = (core.mesh.next_news(), core.mesh.next_request());
+            assert!(matches!(unheard, (None, None)), "everything was heard: {unheard:?}");
+            assert!(!core.connections.has_pulls(), "nobody pulls");
+            assert_eq!(core.connections.sessions.resuming().count(), 0, "everyone is live");
+        }
+        for client in &self.clients {
+            assert!(client.line.is_some(), "it was closed though it reads");
+            assert!(!client.is_waiting(), "everything was answered");
+            client.check(&self.log);
+            assert!(
+                self.may_lose || client.reasons.is_empty(),
+                "gaps, though nothing was lost: {:?}",
+                client.reasons
+            );
+        }
+    }
+}
+
+fn any_name(random: &mut fastrand::Rng) -> String {
+    let token = TOKENS[random.usize(..TOKENS.len())];
+    let kind = KINDS[random.usize(..KINDS.len())];
+    match random.u8(..8) {
+        0..4 => format!("{token}.{kind}"),
+        4..5 => format!("{token}.*"),
+        5..7 => format!("*.{kind}"),
+        _ => "*".to_owned(),
+    }
+}
+
+fn config(shards: usize, outbox_frames: usize, conflates: bool) -> Arc<Config> {
+    let pairs = [
+        ("KAFKA_BROKERS", "broker:9092".to_owned()),
+        ("KAFKA_TOPICS", "odin.x,odin.y".to_owned()),
+        ("WS_SHARDS", shards.to_string()),
+        ("WS_PINNING", "off".to_owned()),
+        ("WS_OUTBOX_FRAMES", outbox_frames.to_string()),
+        ("WS_SLOW_CONSUMER", if conflates { "conflate" } else { "disconnect" }.to_owned()),
+    ];
+    let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
+    Arc::new(Config::from_pairs(pairs, false).expect("valid"))
+}
