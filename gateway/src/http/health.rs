@@ -68,6 +68,8 @@ struct KafkaCheck {
     topics: usize,
     topics_missing: Vec<String>,
     partitions: usize,
+    /// How long the oldest undelivered record has waited.
+    lag_seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -158,7 +160,7 @@ pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
         findings.err("the gateway is shutting down".to_owned());
     }
     let checks = Checks {
-        kafka: kafka(&picture.kafka, picture.config.kafka.topics.len(), &mut findings),
+        kafka: kafka(picture, &mut findings),
         capacity: capacity(picture, &mut findings),
         memory: memory(picture, &mut findings),
         cpu: cpu(picture),
@@ -183,7 +185,8 @@ pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
     }
 }
 
-fn kafka(status: &Status, topics: usize, findings: &mut Findings) -> KafkaCheck {
+fn kafka(picture: &Picture<'_>, findings: &mut Findings) -> KafkaCheck {
+    let status = &picture.kafka;
     let ((), healthy) = findings.check(|findings| {
         if let Some(obstacle) = obstacle(status) {
             return findings.err(obstacle);
@@ -197,13 +200,22 @@ fn kafka(status: &Status, topics: usize, findings: &mut Findings) -> KafkaCheck 
         if let Some(error) = &status.error {
             findings.warn(format!("Kafka answers, but not without errors: {error}"));
         }
+        if let Some(lag_max) = picture.config.kafka.lag_max.map(|lag_max| lag_max.as_secs_f64())
+            && percent(status.lag_s, lag_max) > WARN_PERCENT
+        {
+            findings.warn(format!(
+                "records wait {:.1} s to be delivered; beyond {lag_max} s (WS_MAX_LAG) they are skipped with a gap",
+                status.lag_s
+            ));
+        }
     });
     KafkaCheck {
         status: status.word(),
         healthy,
-        topics,
+        topics: picture.config.kafka.topics.len(),
         topics_missing: status.topics_missing.clone(),
         partitions: status.partitions,
+        lag_seconds: rounded(status.lag_s),
         error: status.error.clone(),
     }
 }
@@ -316,8 +328,9 @@ impl Readiness {
     }
 }
 
-/// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for, the
-/// gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better elsewhere, and its sessions would lose their place.
+/// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for,
+/// the gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better
+/// elsewhere, and its sessions would lose their place.
 pub(super) fn readiness(status: &Status, is_shutting_down: bool) -> Readiness {
     let reason = if is_shutting_down {
         Some("the gateway is shutting down".to_owned())

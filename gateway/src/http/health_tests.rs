@@ -49,7 +49,7 @@ fn the_whole_report_of_a_gateway_that_is_well() {
         "status": "healthy",
         "healthy": true,
         "checks": {
-            "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96},
+            "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96, "lag_seconds": 0.0},
             "capacity": {"current": 3, "max": 10, "percentage": 30.0, "healthy": true},
             "memory": {"used_mb": 256.0, "limit_mb": 1024.0, "percentage": 25.0, "healthy": true},
             "cpu": {"percentage": 25.0, "threshold": null, "healthy": true},
@@ -120,6 +120,21 @@ fn kafka_sentences_name_the_state_and_the_remedy() {
         let kafka = report(&picture).checks.kafka;
         assert_eq!((kafka.status, kafka.healthy), (word, false));
     }
+}
+
+#[test]
+fn a_lag_warns_above_nine_tenths_of_the_bound_and_without_a_bound_only_informs() {
+    let late = |lag_s| Status { lag_s, ..running() };
+    let unbounded = config();
+    let picture = Picture { kafka: late(500.127), ..well(&unbounded) };
+    assert_eq!(verdict(&picture).0, "healthy");
+    assert_eq!(report(&picture).checks.kafka.lag_seconds, 500.13);
+    let mut bounded = config();
+    bounded.kafka.lag_max = Some(Duration::from_secs(10));
+    assert_eq!(verdict(&Picture { kafka: late(9.0), ..well(&bounded) }).0, "healthy");
+    let (status, code, text) = verdict(&Picture { kafka: late(9.3), ..well(&bounded) });
+    assert_eq!((status, code), ("degraded", 200));
+    assert!(text.contains("9.3 s") && text.contains("10 s (WS_MAX_LAG)"), "{text}");
 }
 
 #[test]

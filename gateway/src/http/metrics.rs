@@ -146,7 +146,9 @@ fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Er
     page.gauge("ws_kafka_topics", "Topics to be read", None, config.kafka.topics.len() as u64)?;
     let missing = status.topics_missing.len() as u64;
     page.gauge("ws_kafka_topics_missing", "Of these, topics that the brokers do not have", None, missing)?;
-    page.gauge("ws_kafka_partitions", "Partitions that are read", None, status.partitions as u64)
+    page.gauge("ws_kafka_partitions", "Partitions that are read", None, status.partitions as u64)?;
+    let help = "How long the oldest undelivered record of any partition has waited, as last looked at";
+    page.gauge("ws_kafka_lag", help, Some(&Unit::Seconds), status.lag_s)
 }
 
 fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
@@ -207,9 +209,8 @@ fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
         it.last_values_evicted
     })?;
     page.counter("ws_mesh_frames", "Frames handed to another shard", |it| it.mesh_frames)?;
-    page.counter("ws_mesh_full", "Turns without records, because another shard's queue was full", |it| {
-        it.mesh_full
-    })?;
+    let help = "Turns that took no more records, because another shard's queue was full";
+    page.counter("ws_mesh_full", help, |it| it.mesh_full)?;
     let Some(replay) = shared.replay.get() else { return Ok(()) };
     let ReplayReadings { scans, cursors, records, frames, bytes } = replay.readings();
     let value = |cell: &AtomicU64| cell.load(Ordering::Relaxed);

@@ -1,12 +1,14 @@
 //! The text of every counter, read back by a strict reader of OpenMetrics.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use super::*;
 use crate::allocation::Allocation;
+use crate::ingest::replay::Replay;
 
 /// Values of a family with all its labels, as they stand in the text: `name{labels}` -> value.
 type Samples = BTreeMap<String, f64>;
@@ -104,11 +106,20 @@ fn rendered(counters: &[Counters]) -> String {
     let config = Config::from_pairs(pairs.into_iter(), false).unwrap();
     let allocation = Allocation { cpu_cores: Some(1.5), memory_bytes: Some(4096) };
     let shared = Arc::new(Shared::new(counters.len(), None));
+    let replay =
+        Replay::start(config.kafka.clone(), config.session.record_bytes_max, counters.len()).unwrap();
+    let sender = replay.sender();
+    let ReplayReadings { scans, cursors, records, frames, bytes } = sender.readings();
+    for (reading, value) in [scans, cursors, records, frames, bytes].into_iter().zip(1101..) {
+        reading.store(value, Ordering::Relaxed);
+    }
+    replay.stop(Duration::from_secs(1));
+    shared.replay.set(sender).unwrap();
     for (snapshot, counters) in shared.snapshots.iter().zip(counters) {
         snapshot.store(counters);
     }
     shared.kafka.update(|status| {
-        (status.partitions, status.connected) = (96, true);
+        (status.partitions, status.connected, status.lag_s) = (96, true, 2.5);
         status.topics_missing.push("odin.social".to_owned());
     });
     let mut registry = Registry::default();
@@ -215,7 +226,7 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = 1001..=1023;
+    let plain = 1001..=1036;
     let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];
@@ -245,6 +256,15 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_kafka_topics", 8.0),
         ("ws_kafka_topics_missing", 1.0),
         ("ws_kafka_partitions", 96.0),
+        ("ws_kafka_lag_seconds", 2.5),
+        ("ws_resumes_total{shard=\"0\"}", 1031.0),
+        ("ws_history_bytes{shard=\"0\"}", 1033.0),
+        ("ws_mesh_full_total{shard=\"0\"}", 1030.0),
+        ("ws_replay_scans", 1101.0),
+        ("ws_replay_cursors", 1102.0),
+        ("ws_replay_records_total", 1103.0),
+        ("ws_replay_frames_total", 1104.0),
+        ("ws_replay_bytes_total", 1105.0),
         ("ws_cpu_usage_percent", 0.0),
         ("ws_cpu_allocation_cores", 1.5),
         ("ws_memory_bytes", 0.0),
