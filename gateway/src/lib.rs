@@ -2,9 +2,13 @@
 //!
 //! # The way of an event
 //! ```text
-//! ingest::consumer -> ingest::frame -> shard::broadcast -> shard::egress -> wire
-//! accept (wire) -> session::handshake -> session::inbound -> session::commands -> shard::channels
+//! ingest::consumer -> ingest::frame -> shard::owner -> shard::broadcast -> shard::egress -> wire
+//!                                                  \-> shard::mesh -> another shard's broadcast
+//! accept (wire) -> session::handshake -> session::inbound -> session::commands -> shard::dialogue -> shard::channels
+//!                                                                                             \-> shard::mesh -> owners
 //! ```
+//! A session that comes back for what it missed pulls it: `shard::resume` -> the partition's owner (`ingest::history`), or
+//! `ingest::replay` for what is older -> `shard::outbox`.
 //!
 //! # Invariants
 //! 1. **Encode once.** A record becomes one frame; every session sends those same bytes.
@@ -12,18 +16,22 @@
 //!    group, no rebalance. Each gateway process sees all partitions.
 //! 3. **Order.** Per channel and partition a session sees offsets strictly increasing: no duplicate, no reorder, and a hole
 //!    only with a `gap` message.
-//! 4. **Nothing unbounded.** Every queue, buffer, table and loop has a named limit and a counter for what happens at it.
-//! 5. **Publish marks, egress sends.** A broadcast only appends to outboxes; egress sends all that an outbox holds in one
+//! 4. **Local first.** An owner delivers a frame to its own sessions before it tells the other shards, and what it tells them
+//!    stays in order, answers included. So whatever it tells after an answer happened after it.
+//! 5. **The acknowledgement carries the cut.** It waits until every owner has said where a subscription begins; from there on
+//!    nothing is missed. Where a subscription has a cursor, its events come through the cursor only: once, and in order.
+//! 6. **Nothing unbounded.** Every queue, buffer, table and loop has a named limit and a counter for what happens at it.
+//! 7. **Publish marks, egress sends.** A broadcast only appends to outboxes; egress sends all that an outbox holds in one
 //!    send.
-//! 6. **The hot path** never logs, formats, locks, reads configuration, or reads the clock per delivery.
-//! 7. A shard shares nothing mutable with another; what passes between threads are messages and, once a second, a copy of
-//!    the counters.
+//! 8. **The hot path** never logs, formats, locks, reads configuration, or reads the clock per delivery.
+//! 9. A shard shares nothing mutable with another but the number of the process's sessions; what passes between threads are
+//!    messages and, once a second, a copy of the counters.
 //!
 //! # Who may touch what
-//! `ingest::{consumer, control}` and `dev` import rdkafka; `shard::{self, sleep}` and `preflight` import glommio;
-//! `config` reads the environment; `wire`, a crate of its own, makes the system calls on sockets and holds all the unsafe
-//! code. Everything else is plain state, tested without a socket, an executor or a clock. A test (`tests/tidy.rs`) holds
-//! these lines.
+//! `ingest::{consumer, control, reading, replay::reader}` and `dev` import rdkafka; `shard::{self, sleep, mesh}` and
+//! `preflight` import glommio; `config` reads the environment; `wire`, a crate of its own, makes the system calls on sockets
+//! and holds all the unsafe code. Everything else is plain state, tested without a socket, an executor or a clock. A test
+//! (`tests/gateway/tidy.rs`) holds these lines.
 #![forbid(unsafe_code)]
 
 pub mod allocation;
