@@ -184,3 +184,7 @@ impl Subscription {
         write_json(payload, &self.ack);
     }
 }
+
+#[cfg(test)]
+#[path = "acks_tests.rs"]
+mod tests;

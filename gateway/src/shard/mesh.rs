@@ -234,3 +234,7 @@ fn push_all<T>(waiting: &mut VecDeque<T>, queue: &Producer<T>) -> bool {
     }
     waiting.len() < before
 }
+
+#[cfg(test)]
+#[path = "mesh_tests.rs"]
+mod tests;

@@ -1,1 +1,305 @@
-//! x
+//! An owner's answers: what each kind of question gets, when, and what becomes of it when partitions change meanwhile.
+
+use std::time::Instant;
+
+use protocol::{GapReason, Position};
+use wire::SocketId;
+
+use super::*;
+use crate::ingest::frame::{Source, Subject};
+use crate::ingest::pull::Ticket;
+
+const KINDS: [&str; 2] = ["trade", "social"];
+const KEEPING: Keeping = Keeping {
+    history_bytes_max: 1 << 20,
+    last_values_max: 100,
+    snapshot_frames_max: 3,
+    snapshot_bytes_max: 10_000,
+};
+
+fn at(topic: usize, number: i32) -> Partition {
+    Partition { topic, number }
+}
+
+/// Shard 0 of two, so of even partitions: 0 and 2 of either kind are there, all at this offset.
+fn owner(next: i64) -> Owner {
+    let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
+    for topic in 0..2 {
+        for number in [0, 2] {
+            owner.began(&Began { owned: Owned { partition: at(topic, number), next }, live_from: next });
+        }
+    }
+    owner
+}
+
+fn ready(next: i64) -> Owner {
+    let mut owner = owner(next);
+    assert!(owner.set_ready().is_empty());
+    owner
+}
+
+fn frame(partition: Partition, offset: i64, token: &str) -> Arc<Frame> {
+    let kind = KINDS[partition.topic].into();
+    let source = Source { token: token.into(), kind, partition, offset, is_gap: false };
+    Arc::new(Frame {
+        bytes: vec![b'.'; 100].into(),
+        subject: Subject::Record(source),
+        polled_at: Instant::now(),
+        timestamp_ms: 0,
+    })
+}
+
+fn keep(owner: &mut Owner, partition: Partition, offsets: std::ops::Range<i64>) {
+    offsets.for_each(|offset| _ = owner.keep(&frame(partition, offset, "BTC")));
+}
+
+fn ask(number: u32, starts: Vec<Start>) -> Begin {
+    let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: number };
+    Begin { ticket, wants_cut: true, starts: starts.into() }
+}
+
+fn since(name: &str, since: Since) -> Start {
+    let (_, kind) = name.rsplit_once('.').expect("a channel");
+    Start { name: name.into(), from: StartFrom::Since(vec![(kind.into(), since)]) }
+}
+
+fn after(number: u32, position: &str) -> Begin {
+    ask(number, vec![since("BTC.trade", Since::After(position.parse().expect("a position")))])
+}
+
+fn from(name: &str, positions: &[&str]) -> Start {
+    let positions: Vec<Position> = positions.iter().map(|it| it.parse().expect("a position")).collect();
+    since(name, Since::From(positions))
+}
+
+/// The only start's cursors, as (partition, from, cut).
+fn cursors(begun: &Begun) -> Vec<(Partition, i64, i64)> {
+    assert_eq!(begun.starts.len(), 1);
+    begun.starts[0].cursors.iter().map(|it| (it.owned.partition, it.owned.next, it.cut)).collect()
+}
+
+fn code(begun: &Begun) -> Option<&'static str> {
+    begun.starts[0].refusal.as_ref().map(|refusal| refusal.code)
+}
+
+fn pull(owner: &Owner, partition: Partition, from: i64) -> (Vec<i64>, i64, Then) {
+    let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
+    let chunk = owner.pull(&Pull { ticket, pattern: "*".into(), partition, from });
+    let offsets = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset);
+    (offsets.collect(), chunk.next, chunk.then)
+}
+
+/// Of each question that was answered: its home and its number.
+fn answered(answers: &[(usize, Begun)]) -> Vec<(usize, u32)> {
+    answers.iter().map(|(home, begun)| (*home, begun.ticket.cursor)).collect()
+}
+
+#[test]
+fn a_question_without_a_past_is_answered_at_once_with_the_cut() {
+    let mut owner = owner(5);
+    keep(&mut owner, at(0, 2), 5..8);
+    owner.pass(Owned { partition: at(1, 0), next: 11 });
+    let begun = owner.begin(1, ask(1, Vec::new())).expect("even before the gateway is ready");
+    let cut: Vec<_> = begun.cut.iter().map(|owned| (owned.partition, owned.next)).collect();
+    assert_eq!(cut, [(at(0, 0), 5), (at(0, 2), 8), (at(1, 0), 11), (at(1, 2), 5)]);
+    let silent = Begin { wants_cut: false, ..ask(2, Vec::new()) };
+    assert!(owner.begin(1, silent).expect("an answer").cut.is_empty());
+}
+
+#[test]
+fn a_question_about_the_past_waits_until_the_owner_is_ready_and_begins_where_it_was_asked() {
+    let mut owner = owner(5);
+    assert!(owner.begin(1, after(1, "0:2")).is_none());
+    assert!(owner.begin(2, after(2, "0:4")).is_none());
+    keep(&mut owner, at(0, 0), 5..9);
+    let answers = owner.set_ready();
+    assert_eq!(answered(&answers), [(1, 1), (2, 2)]);
+    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 3, 5)]);
+    assert!(owner.set_ready().is_empty(), "once");
+    assert_eq!(cursors(&owner.begin(0, after(3, "0:6")).expect("ready")), [(at(0, 0), 7, 9)]);
+}
+
+#[test]
+fn one_position_is_a_cursor_in_its_own_partition_and_only_its_owner_has_it() {
+    let mut owner = ready(5);
+    assert_eq!(cursors(&owner.begin(0, after(1, "2:1")).expect("an answer")), [(at(0, 2), 2, 5)]);
+    // Also of the newest event, with nothing after it yet.
+    assert_eq!(cursors(&owner.begin(0, after(1, "2:4")).expect("an answer")), [(at(0, 2), 5, 5)]);
+    let begun = owner.begin(0, after(1, "1:1")).expect("an answer");
+    assert_eq!((cursors(&begun), code(&begun)), (Vec::new(), None), "another shard's");
+}
+
+#[test]
+fn a_list_is_a_cursor_in_each_partition_of_its_kind_and_those_it_does_not_name_count_from_0() {
+    let mut owner = ready(5);
+    let begun = owner.begin(0, ask(1, vec![from("BTC.social", &["1:4", "2:3"])])).expect("an answer");
+    assert_eq!(cursors(&begun), [(at(1, 0), 0, 5), (at(1, 2), 3, 5)]);
+    assert_eq!(code(&begun), None);
+    let begun = owner.begin(0, ask(1, vec![from("BTC.nothing", &[])])).expect("an answer");
+    assert_eq!(cursors(&begun), [], "a kind that there is not has no past");
+}
+
+#[test]
+fn a_position_of_a_partition_that_is_not_there_is_refused_by_its_owner_alone() {
+    let mut owner = ready(5);
+    let begun = owner.begin(0, after(1, "4:0")).expect("nobody has to be asked");
+    assert_eq!((cursors(&begun), code(&begun)), (Vec::new(), Some(code::UNKNOWN_POSITION)));
+    let begun = owner.begin(0, after(1, "7:0")).expect("an answer");
+    assert_eq!(code(&begun), None, "the other shard's to refuse");
+    let begun = owner.begin(0, ask(1, vec![from("BTC.trade", &["0:1", "4:0"])])).expect("an answer");
+    assert_eq!(code(&begun), Some(code::UNKNOWN_POSITION));
+    assert_eq!(cursors(&begun), [(at(0, 0), 1, 5), (at(0, 2), 0, 5)], "the cut is there for the rest");
+}
+
+#[test]
+fn a_position_beyond_the_head_waits_for_the_brokers_and_is_served_if_the_log_has_it() {
+    let mut owner = ready(5);
+    for end in [11, 12, 30] {
+        assert!(owner.begin(1, after(end as u32, "0:40")).is_none());
+        assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+        assert!(owner.take_ends_wanted().is_empty());
+        let refused = owner.end_found(at(0, 0), Some(end));
+        assert_eq!((refused.len(), code(&refused[0].1)), (1, Some(code::UNKNOWN_POSITION)), "{end}");
+        assert_eq!(cursors(&refused[0].1), [(at(0, 0), 5, 5)], "it begins with the cut");
+    }
+    let begun = owner.begin(1, after(1, "0:29")).expect("that the log has it is known by now");
+    assert_eq!((cursors(&begun), code(&begun)), (vec![(at(0, 0), 30, 5)], None));
+    assert!(owner.begin(1, after(2, "0:30")).is_none(), "not yet");
+    let served = owner.end_found(at(0, 0), Some(31));
+    assert_eq!((cursors(&served[0].1), code(&served[0].1)), (vec![(at(0, 0), 31, 5)], None));
+    assert_eq!(pull(&owner, at(0, 0), 31), (Vec::new(), 31, Then::Wait), "until the owner is there too");
+}
+
+#[test]
+fn the_answer_to_an_earlier_question_is_none_to_a_later_one() {
+    let mut owner = ready(5);
+    assert!(owner.begin(1, after(1, "0:9")).is_none());
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+    // The brokers may have answered already, before the client's record was there.
+    assert!(owner.begin(2, after(2, "0:19")).is_none());
+    assert!(owner.take_ends_wanted().is_empty(), "one question at a time");
+    let first = owner.end_found(at(0, 0), Some(10));
+    assert_eq!((answered(&first), code(&first[0].1)), (vec![(1, 1)], None));
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)], "asked again, for the second");
+    let second = owner.end_found(at(0, 0), Some(20));
+    assert_eq!((answered(&second), code(&second[0].1)), (vec![(2, 2)], None));
+    assert!(owner.take_ends_wanted().is_empty());
+}
+
+#[test]
+fn brokers_that_cannot_tell_are_asked_again_and_nobody_is_answered_meanwhile() {
+    let mut owner = ready(5);
+    assert!(owner.begin(1, after(1, "0:9")).is_none());
+    for _ in 0..5 {
+        assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+        assert!(owner.end_found(at(0, 0), None).is_empty());
+    }
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+    assert_eq!(answered(&owner.end_found(at(0, 0), Some(10))), [(1, 1)]);
+    assert!(owner.take_ends_wanted().is_empty());
+}
+
+#[test]
+fn a_question_waits_for_the_ends_of_all_its_partitions_and_for_the_owner() {
+    let mut owner = owner(5);
+    let starts = vec![from("BTC.trade", &["0:9", "2:9"])];
+    assert!(owner.begin(1, ask(1, starts)).is_none());
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0), at(0, 2)]);
+    assert!(owner.end_found(at(0, 2), Some(9)).is_empty());
+    assert!(owner.end_found(at(1, 1), Some(9)).is_empty(), "nobody's");
+    assert!(owner.set_ready().is_empty());
+    let answers = owner.end_found(at(0, 0), Some(9));
+    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 9, 5), (at(0, 2), 9, 5)]);
+}
+
+#[test]
+fn an_answer_that_comes_late_begins_everywhere_where_the_question_was_asked() {
+    let mut owner = ready(5);
+    assert!(owner.begin(1, after(1, "0:9")).is_none());
+    // Withheld by the home, as it is the subscription's.
+    keep(&mut owner, at(0, 0), 5..7);
+    keep(&mut owner, at(0, 2), 5..8);
+    let answers = owner.end_found(at(0, 0), Some(10));
+    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 10, 5), (at(0, 2), 5, 5)]);
+    let cut: Vec<i64> = answers[0].1.cut.iter().map(|owned| owned.next).collect();
+    assert_eq!(cut, [5; 4]);
+}
+
+#[test]
+fn what_fills_the_history_is_kept_and_not_delivered_and_who_pulls_meanwhile_waits() {
+    let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
+    assert!(owner.is_warm(), "it owns nothing");
+    let partition = at(0, 0);
+    owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
+    assert!(!owner.is_warm());
+    assert!(!owner.keep(&frame(partition, 0, "BTC")) && !owner.keep(&frame(partition, 1, "BTC")));
+    assert_eq!(pull(&owner, partition, 0), (vec![0, 1], 2, Then::Wait));
+    let begun = owner.begin(0, ask(1, Vec::new())).expect("an answer");
+    assert_eq!(begun.cut[0].next, 3, "what is before it will not be delivered");
+    assert!(!owner.keep(&frame(partition, 2, "BTC")));
+    assert!(owner.is_warm());
+    assert_eq!(pull(&owner, partition, 2), (vec![2], 3, Then::Live));
+    assert!(owner.keep(&frame(partition, 3, "BTC")));
+    assert!(!owner.keep(&frame(at(1, 0), 0, "BTC")), "nobody's partition");
+    assert_eq!(pull(&owner, at(1, 0), 0), (Vec::new(), 0, Then::Wait));
+}
+
+#[test]
+fn a_log_that_goes_on_higher_up_leaves_what_is_before_to_the_replay() {
+    let mut owner = ready(5);
+    let partition = at(0, 0);
+    keep(&mut owner, partition, 5..8);
+    assert_eq!(pull(&owner, partition, 5), (vec![5, 6, 7], 8, Then::Live));
+    owner.moved(&Moved { partition, from: 8, to: 19, reason: GapReason::Retention, next: 20 });
+    assert_eq!(pull(&owner, partition, 5).2, Then::Older(20));
+    assert_eq!(owner.last_values().channels(), 1, "the last event is still the last");
+    assert!(owner.keep(&frame(partition, 20, "BTC")));
+    assert_eq!(cursors(&owner.begin(0, after(1, "0:7")).expect("an answer")), [(partition, 8, 21)]);
+}
+
+#[test]
+fn of_a_topic_that_was_made_anew_nothing_old_is_known() {
+    let mut owner = ready(50);
+    let partition = at(0, 0);
+    keep(&mut owner, partition, 50..53);
+    keep(&mut owner, at(1, 0), 50..51);
+    assert!(owner.begin(1, after(1, "0:99")).is_none());
+    owner.moved(&Moved { partition, from: 53, to: 60, reason: GapReason::Reset, next: 0 });
+    assert_eq!(owner.last_values().channels(), 1, "the other topic's");
+    let answers = owner.end_found(partition, Some(2));
+    assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
+    assert_eq!(cursors(&answers[0].1), [(partition, 0, 0)], "the cut is of the new log");
+    assert!(owner.keep(&frame(partition, 0, "BTC")));
+    assert_eq!(pull(&owner, partition, 0), (vec![0], 1, Then::Live));
+    assert!(owner.begin(1, after(2, "0:51")).is_none(), "an old position is in the future now");
+}
+
+#[test]
+fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_there() {
+    let mut owner = owner(0);
+    let tokens = [(at(0, 0), 0, "A"), (at(0, 0), 1, "B"), (at(0, 0), 2, "A"), (at(1, 0), 0, "A")];
+    for (partition, offset, token) in tokens {
+        owner.keep(&frame(partition, offset, token));
+    }
+    let snapshot = |name: &str| vec![Start { name: name.into(), from: StartFrom::Snapshot }];
+    assert!(owner.begin(0, ask(1, snapshot("*.trade"))).is_none(), "not ready");
+    owner.keep(&frame(at(0, 0), 3, "B"));
+    let answers = owner.set_ready();
+    let taken = |begun: &Begun| -> Vec<(usize, i64)> {
+        let sources = begun.starts[0].snapshot.iter().filter_map(|frame| frame.source());
+        sources.map(|source| (source.partition.topic, source.offset)).collect()
+    };
+    // B's last event came after the question: through the cursor.
+    assert_eq!(taken(&answers[0].1), [(0, 2)]);
+    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 3, 3), (at(0, 2), 0, 0)]);
+    let begun = owner.begin(0, ask(1, snapshot("A.*"))).expect("ready");
+    assert_eq!(taken(&begun), [(0, 2), (1, 0)]);
+    assert_eq!(cursors(&begun).len(), 4, "of either kind");
+    assert_eq!(taken(&owner.begin(0, ask(1, snapshot("B.trade"))).expect("ready")), [(0, 3)]);
+    assert_eq!(taken(&owner.begin(0, ask(1, snapshot("C.trade"))).expect("ready")), []);
+    assert_eq!(taken(&owner.begin(0, ask(1, snapshot("*"))).expect("ready")).len(), 3);
+    owner.keep(&frame(at(0, 0), 4, "C"));
+    let begun = owner.begin(0, ask(1, snapshot("*"))).expect("ready");
+    assert_eq!((taken(&begun), code(&begun)), (Vec::new(), Some(code::SNAPSHOT_TOO_LARGE)));
+    assert_eq!(cursors(&begun).len(), 4, "live from the cut all the same");
+}

@@ -1,0 +1,178 @@
+//! Acknowledgements: in the order of the questions, complete, bounded.
+
+use serde_json::{Value, json};
+use wire::SocketId;
+
+use super::*;
+use crate::ingest::frame::notice_frame;
+use crate::ingest::partition::Partition;
+use crate::ingest::pull::Ticket;
+use crate::shard::begin::{BegunStart, StartFrom};
+
+fn subscription(acks: &mut Acks, names: &[&str], owners: &[usize]) -> Subscription {
+    let mut unanswered = ShardSet::default();
+    owners.iter().for_each(|&owner| unanswered.insert(owner));
+    let start = |name: &&str| Start { name: (*name).into(), from: StartFrom::Snapshot };
+    let subscribed = names.iter().map(|name| Cow::Owned((*name).to_owned())).collect();
+    Subscription {
+        number: acks.next_number(),
+        ack: SubscriptionAck { subscribed, count: names.len(), ..SubscriptionAck::default() },
+        starts: names.iter().map(start).collect(),
+        unanswered,
+        cut: None,
+        snapshot: Vec::new(),
+    }
+}
+
+/// Puts one into the line; its number.
+fn push(acks: &mut Acks, names: &[&str], owners: &[usize]) -> u32 {
+    let subscription = subscription(acks, names, owners);
+    let number = subscription.number;
+    acks.push_subscription(subscription).expect("room");
+    number
+}
+
+fn begun(number: u32, starts: Vec<BegunStart>) -> Begun {
+    let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: number };
+    Begun { ticket, cut: Vec::new(), starts }
+}
+
+fn refused(code: &'static str) -> BegunStart {
+    let refusal = Refusal { code, message: format!("{code}: do something else") };
+    BegunStart { refusal: Some(refusal), ..BegunStart::default() }
+}
+
+/// What comes next, as a client reads it.
+fn next(acks: &mut Acks) -> Option<Value> {
+    let mut payload = Vec::new();
+    match acks.pop()? {
+        Ready::Subscription(subscription) => {
+            subscription.write(&["trade".into(), "social".into()], &mut payload);
+        }
+        Ready::Text(text) => payload = text,
+    }
+    Some(serde_json::from_slice(&payload).expect("JSON"))
+}
+
+#[test]
+fn an_acknowledgement_waits_for_every_owner_and_what_was_asked_later_for_it() {
+    let mut acks = Acks::default();
+    assert!(acks.is_empty() && acks.pop().is_none());
+    let first = push(&mut acks, &["A.trade"], &[0, 2]);
+    acks.push_text(b"1".to_vec()).expect("room");
+    let second = push(&mut acks, &["B.trade"], &[0]);
+    assert!(acks.pop().is_none());
+    acks.begun(0, begun(second, Vec::new()));
+    acks.begun(2, begun(first, Vec::new()));
+    assert!(acks.pop().is_none(), "the second is complete, and not its turn");
+    acks.begun(0, begun(first, Vec::new()));
+    assert_eq!(next(&mut acks).expect("the first")["subscribed"], json!(["A.trade"]));
+    assert_eq!(next(&mut acks), Some(json!(1)));
+    assert_eq!(next(&mut acks).expect("the second")["subscribed"], json!(["B.trade"]));
+    assert!(acks.is_empty() && acks.pop().is_none());
+}
+
+#[test]
+fn an_answer_to_a_question_that_is_not_there_changes_nothing() {
+    let mut acks = Acks::default();
+    acks.push_text(b"1".to_vec()).expect("room");
+    let number = push(&mut acks, &["A.trade"], &[1]);
+    for nobody in [0, number + 1] {
+        acks.begun(1, begun(nobody, vec![refused("unknown_position")]));
+        assert!(acks.starts(nobody).is_none());
+    }
+    assert_eq!(&*acks.starts(number).expect("it waits")[0].name, "A.trade");
+    acks.pop().expect("the text");
+    assert!(acks.pop().is_none(), "not answered");
+    acks.begun(1, begun(number, vec![BegunStart::default()]));
+    assert_eq!(next(&mut acks).expect("it")["not_resumed"], Value::Null);
+}
+
+#[test]
+fn a_channel_is_refused_once_for_the_first_reason() {
+    let mut acks = Acks::default();
+    let number = push(&mut acks, &["A.trade", "B.trade"], &[0, 1]);
+    acks.begun(1, begun(number, vec![BegunStart::default(), refused("unknown_position")]));
+    acks.begun(0, begun(number, vec![BegunStart::default(), refused("snapshot_too_large")]));
+    let ack = next(&mut acks).expect("complete");
+    let expected = json!([
+        {"channel": "B.trade", "code": "unknown_position", "message": "unknown_position: do something else"}
+    ]);
+    assert_eq!((&ack["not_resumed"], &ack["subscribed"]), (&expected, &json!(["A.trade", "B.trade"])));
+}
+
+#[test]
+fn positions_are_those_of_all_owners_by_kind_and_only_if_they_were_asked_for() {
+    let mut acks = Acks::default();
+    let mut wants = subscription(&mut acks, &["A.trade"], &[0, 1]);
+    wants.cut = Some(Vec::new());
+    let wanting = wants.number;
+    acks.push_subscription(wants).expect("room");
+    let other = push(&mut acks, &["B.trade"], &[0]);
+    let owned = |number: i32, next| Owned { partition: Partition { topic: 0, number }, next };
+    acks.begun(1, Begun { cut: vec![owned(1, 7), owned(3, 0)], ..begun(wanting, Vec::new()) });
+    acks.begun(0, Begun { cut: vec![owned(0, 5), owned(2, 9)], ..begun(wanting, Vec::new()) });
+    acks.begun(0, Begun { cut: vec![owned(0, 5)], ..begun(other, Vec::new()) });
+    let positions = &next(&mut acks).expect("complete")["positions"];
+    assert_eq!(*positions, json!({"trade": ["0:5", "1:7", "2:9", "3:0"], "social": []}));
+    assert!(next(&mut acks).expect("complete").get("positions").is_none());
+}
+
+#[test]
+fn a_snapshots_frames_keep_the_subscription_that_they_are_for() {
+    let mut acks = Acks::default();
+    let number = push(&mut acks, &["A.trade", "B.trade"], &[0]);
+    let frame = || Arc::new(notice_frame(&1, std::time::Instant::now()));
+    let of = |frames| BegunStart { snapshot: frames, ..BegunStart::default() };
+    acks.begun(0, begun(number, vec![of(Vec::new()), of(vec![frame(), frame()])]));
+    let Some(Ready::Subscription(subscription)) = acks.pop() else { panic!("complete") };
+    assert_eq!(subscription.snapshot.iter().map(|(start, _)| *start).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn answers_that_wait_are_bounded_in_number_and_there_is_room_again_when_one_has_gone() {
+    let mut acks = Acks::default();
+    let number = push(&mut acks, &[], &[0]);
+    for _ in 1..limits::ANSWERS_PENDING {
+        acks.push_text(Vec::new()).expect("room");
+    }
+    assert_eq!(acks.push_text(Vec::new()), Err(TooManyAsked));
+    let late = subscription(&mut acks, &[], &[0]);
+    assert_eq!(acks.push_subscription(late), Err(TooManyAsked));
+    acks.begun(0, begun(number, Vec::new()));
+    acks.pop().expect("complete");
+    acks.push_text(Vec::new()).expect("room");
+    assert_eq!(acks.push_text(Vec::new()), Err(TooManyAsked));
+}
+
+#[test]
+fn answers_that_wait_are_bounded_in_bytes_and_there_is_room_again_when_they_have_gone() {
+    let mut acks = Acks::default();
+    let number = push(&mut acks, &[], &[0]);
+    let text = || vec![b'1'; limits::CONTROL_BURST_BYTES];
+    acks.push_text(text()).expect("room");
+    assert_eq!(acks.push_text(text()), Err(TooManyAsked));
+    acks.begun(0, begun(number, Vec::new()));
+    while acks.pop().is_some() {}
+    assert_eq!(acks.bytes, 0);
+    // Names count too.
+    let name = "A".repeat(100) + ".trade";
+    let names = vec![name.as_str(); 100];
+    let mut taken = 0;
+    while let Ok(()) = {
+        let subscription = subscription(&mut acks, &names, &[0]);
+        acks.push_subscription(subscription)
+    } {
+        taken += 1;
+        assert!(taken * names.len() * name.len() < 2 * limits::CONTROL_BURST_BYTES);
+    }
+    assert!(taken > 1);
+}
+
+#[test]
+fn no_subscription_has_the_number_of_texts() {
+    let mut acks = Acks::default();
+    assert_eq!((acks.next_number(), acks.next_number()), (1, 2));
+    acks.numbers = u32::MAX;
+    assert_eq!(acks.next_number(), 1);
+}
