@@ -14,5 +14,8 @@ mod http;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod resume;
+mod shards;
+mod slow;
 mod tidy;
 mod window;
