@@ -91,9 +91,9 @@ fn records_deleted_before_they_were_read_are_a_gap_that_names_them() {
         assert_eq!(lost.len(), usize::from(partition != 2), "{gaps:?}");
         assert_eq!(offsets, expected, "partition {partition}: an event or within the gap, once");
     }
-    let of_partition_0 = gaps.iter().find(|(from, ..)| from.partition == 0).unwrap();
-    assert_eq!(gaps_of(&one, "T0.trade"), [*of_partition_0]);
-    assert_eq!(gaps_of(&one, "T2.trade"), [], "nothing of its partition was lost");
+    // Which partitions a token's records go to is the producers' matter: each channel is told of each.
+    assert_eq!(gaps_of(&one, "T0.trade"), gaps);
+    assert_eq!(gaps_of(&one, "T2.trade"), gaps);
     gateway.await_status("healthy");
 }
 
