@@ -49,10 +49,10 @@ up() {
   esac
 }
 
-# tests ARGUMENT...: for the test program.
+# tests ARGUMENT...: for the test program. What the tests that passed have measured is shown too.
 tests() {
   (cd "$root" && ODIN_KAFKA_DIR=$dir KAFKA_BROKERS=$brokers \
-    cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 "$@" 8>&-)
+    cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 --show-output "$@" 8>&-)
 }
 
 down # what a run that was killed may have left
