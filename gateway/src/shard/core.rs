@@ -57,7 +57,7 @@ impl Core {
             Polled::Event(frame) => {
                 counters.records += 1;
                 counters.records_framed += 1;
-                self.publish(Arc::new(frame), now);
+                self.publish(&Arc::new(frame), now);
             }
             Polled::Skipped(gap, skipped) => {
                 counters.records += 1;
@@ -65,7 +65,7 @@ impl Core {
                     Skipped::TooLong => RecordSkipped::TooLong,
                     Skipped::NotUtf8 => RecordSkipped::NotUtf8,
                 });
-                self.publish(Arc::new(gap), now);
+                self.publish(&Arc::new(gap), now);
             }
             Polled::Ignored(ignored, owned) => {
                 counters.records += 1;
@@ -142,13 +142,13 @@ impl Core {
         self.mesh.announce(self.connections.channels.take_changes());
     }
 
-    fn publish(&mut self, frame: Arc<Frame>, now: Instant) {
-        if !self.owner.keep(&frame) {
+    fn publish(&mut self, frame: &Arc<Frame>, now: Instant) {
+        if !self.owner.keep(frame) {
             return;
         }
-        for peer in self.connections.broadcast(&frame, now).iter() {
+        for peer in self.connections.broadcast(frame, now).iter() {
             self.connections.counters.mesh_frames += 1;
-            self.mesh.tell(peer, News::Event(Arc::clone(&frame)));
+            self.mesh.tell(peer, News::Event(Arc::clone(frame)));
         }
     }
 

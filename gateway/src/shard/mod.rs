@@ -285,9 +285,8 @@ impl Shard {
             return Ok(false);
         }
         self.wake_peers();
-        Ok(true
-            && !self.core.connections.egress.has_work(now)
-            && self.shared.stop.load(Ordering::Acquire) == self.stop_by.is_some())
+        let has_work = self.core.connections.egress.has_work(now);
+        Ok(!has_work && self.shared.stop.load(Ordering::Acquire) == self.stop_by.is_some())
     }
 
     fn wake_by(&self, now: Instant) -> Instant {

@@ -256,7 +256,7 @@ impl Owner {
         let cut = cut.iter().map(|(&partition, &cut)| (partition, cut)).filter(|(it, _)| is_selected(it));
         match &start.from {
             StartFrom::Snapshot => self.snapshot(pattern, cut.collect()),
-            StartFrom::Since(kinds) => self.resume(kinds, cut.collect()),
+            StartFrom::Since(kinds) => self.resume(kinds, &cut.collect()),
         }
     }
 
@@ -281,7 +281,7 @@ impl Owner {
         begun
     }
 
-    fn resume(&self, kinds: &[(Box<str>, Since)], cut: BTreeMap<Partition, i64>) -> BegunStart {
+    fn resume(&self, kinds: &[(Box<str>, Since)], cut: &BTreeMap<Partition, i64>) -> BegunStart {
         let mut begun = BegunStart::default();
         // Partitions that the question does not name are live; what came since the question has to be brought all the same.
         let is_late =

@@ -155,7 +155,7 @@ fn an_answer_that_nobody_waits_for_is_nobodys() {
     let asked = next(&mut resume).expect("a pull");
     assert!(resume.answered(asked.id + 1, 3).is_none());
     assert!(next(&mut resume).is_none(), "the pull is still on its way");
-    assert_eq!(resume.answered(asked.id, 3), Some(("BTC.trade".into(), at(0), false)));
+    assert_eq!(resume.answered(asked.id, 3), Some(("BTC.trade".into(), at(0))));
     assert!(resume.answered(asked.id, 3).is_none(), "once");
     let asked = next(&mut resume).expect("a pull");
     assert!(resume.answered(asked.id, 4).is_none(), "it is of another offset");
@@ -215,31 +215,41 @@ fn a_subscription_that_was_given_back_is_forgotten_with_the_pull_that_is_on_its_
     let mut resume = resuming("BTC.trade", &[cursor(0, 1, 9)]);
     begin(&mut resume, 2, "ETH.trade", &[cursor(2, 1, 9)]);
     let asked = next(&mut resume).expect("a pull");
-    resume.give_back(&asked.name, |_| false);
+    resume.give_back(&asked.name, |_| Vec::new());
     assert!(resume.answered(asked.id, asked.from).is_none());
     let other = next(&mut resume).expect("the other goes on at once");
     assert_ne!(other.name, asked.name);
     assert!(!resume.selects(Channel { token: &asked.name[..3], kind: "trade" }));
     assert!(resume.selects(Channel { token: &other.name[..3], kind: "trade" }));
-    resume.give_back(&other.name, |_| false);
+    resume.give_back(&other.name, |_| Vec::new());
     assert!(resume.forget_finished());
 }
 
 #[test]
-fn an_orphan_goes_on_silently_while_others_want_some_of_it() {
+fn what_was_given_back_goes_on_silently_for_what_others_want_of_it() {
     let mut resume = resuming("*.trade", &[cursor(0, 1, 9)]);
     let asked = next(&mut resume).expect("a pull");
-    resume.give_back("*.trade", |_| true);
+    resume.give_back("*.trade", |_| vec!["BTC.*".into(), "*.social".into()]);
     assert!(resume.withholds(&source("BTC", 0, 3), SHARDS), "what it is about to bring comes through it");
-    assert_eq!(resume.answered(asked.id, 1), Some(("*.trade".into(), at(0), true)));
+    assert!(!resume.withholds(&source("ETH", 0, 3), SHARDS), "nobody wants it any more");
+    assert_eq!(resume.answered(asked.id, 1), Some(("*.trade".into(), at(0))));
+    let is_brought = |resume: &Resume, token| resume.brings(asked.id, Channel { token, kind: "trade" });
+    assert!(is_brought(&resume, "BTC") && !is_brought(&resume, "ETH"));
     resume.take(asked.id, 5, Then::More, 4);
-    // The other is given back, too, and wants nothing any more.
-    let mut without = resuming("*.trade", &[cursor(0, 1, 9)]);
-    without.give_back("*.trade", |_| true);
-    without.give_back("BTC.trade", |_| false);
-    assert!(without.forget_finished());
+    // The other is given back, too; a third came later, and wants what is still withheld.
+    resume.give_back("BTC.*", |_| vec!["*".into()]);
+    assert!(is_brought(&resume, "BTC") && !is_brought(&resume, "ETH"));
     step(&mut resume, 9, Then::Live, 1);
     assert!(resume.finished().is_none(), "nobody is told");
+    assert!(resume.forget_finished());
+}
+
+#[test]
+fn what_was_given_back_ends_with_the_last_that_wants_of_it() {
+    let mut resume = resuming("*.trade", &[cursor(0, 1, 9)]);
+    resume.give_back("*.trade", |_| vec!["BTC.trade".into()]);
+    assert!(!resume.forget_finished());
+    resume.give_back("BTC.trade", |_| Vec::new());
     assert!(resume.forget_finished());
 }
 

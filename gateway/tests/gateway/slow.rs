@@ -229,8 +229,7 @@ fn answers_pass_events_that_wait() {
             answer => answers.push(answer.to_owned()),
         }
     }
-    answers.sort_unstable();
-    assert_eq!(answers, ["error", "pong", "subscription_ack"]);
+    assert_eq!(answers, ["pong", "subscription_ack", "error"], "in the order of the questions");
     let after = 1_000 - events;
     assert!(f64::from(after) >= waiting / 2.0, "{after} events came after the answers, {waiting} waited");
     (0..after).for_each(|_| drop(session.next_event("BTC.trade")));

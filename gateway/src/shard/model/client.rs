@@ -196,7 +196,7 @@ impl Client {
                 self.gaps.extend(named.map(|channel| Gap { channel, partition, from, to, is_strict }));
             }
             ServerMessage::SubscriptionAck(_) => {
-                self.acknowledged(&serde_json::from_str(text).expect("JSON"))
+                self.acknowledged(&serde_json::from_str(text).expect("JSON"));
             }
             ServerMessage::UnsubscriptionAck(_) => {
                 let asked = self.asked.pop_front().expect("it asked");
