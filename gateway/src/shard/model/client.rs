@@ -86,6 +86,13 @@ impl Client {
     }
 
     pub(super) fn subscribe(&mut self, name: &str) -> String {
+        // What it had of a channel long ago may be a little ahead of where the channel begins now.
+        let Self { newest, subscriptions, asked, .. } = self;
+        let held = subscriptions.keys().chain(asked.iter().map(|asked| &asked.name));
+        let held: Vec<_> = held.collect();
+        newest.retain(|(channel, _), _| {
+            !selects(name, channel) || held.iter().any(|held| selects(held, channel))
+        });
         self.asked.push_back(Asked { name: name.to_owned(), start: Start::Live, is_over: false });
         json!({"type": "subscribe", "data": {"channels": [name], "positions": true}}).to_string()
     }
