@@ -23,8 +23,12 @@ use crate::ingest::pull::{Pull, Then, Ticket};
 pub struct Resume {
     subscriptions: Vec<Resuming>,
     cursors_made: u32,
-    /// The cursor whose pull is on its way; a session has one at a time.
-    pulling: Option<u32>,
+    /// The cursor that its owner is asked for, and the one that the replay threads are: one of each at a time.
+    owner_pull: Option<u32>,
+    replay_pull: Option<u32>,
+    /// The cursor that the replay threads were asked for last. It is asked for again until it is inside history: with another
+    /// partition in between, the reading of its own would begin anew for each chunk.
+    replayed_last: u32,
 }
 
 #[derive(Debug)]
@@ -132,13 +136,14 @@ impl Resume {
 
     /// A topic was made anew: cursors in this partition go on at `next`. Where each stood, and for whom.
     pub fn reset(&mut self, partition: Partition, next: i64) -> Vec<(Arc<str>, i64)> {
-        let Self { subscriptions, cursors_made, pulling } = self;
+        let Self { subscriptions, cursors_made, owner_pull, replay_pull, .. } = self;
         let mut stood = Vec::new();
         for it in subscriptions {
             for cursor in it.cursors.iter_mut().filter(|cursor| cursor.partition == partition) {
                 stood.push((Arc::clone(&it.name), cursor.next));
                 // What was asked of the old log is not an answer about the new one.
-                pulling.take_if(|id| *id == cursor.id);
+                owner_pull.take_if(|id| *id == cursor.id);
+                replay_pull.take_if(|id| *id == cursor.id);
                 *cursors_made += 1;
                 *cursor = Cursor { id: *cursors_made, next, cut: next, history_from: i64::MIN, ..*cursor };
             }
@@ -159,32 +164,48 @@ impl Resume {
             }
         }
         self.subscriptions.retain(|it| it.left.as_ref().is_none_or(|left| !left.is_empty()));
-        let pulling = self.pulling;
-        if !self.cursors().any(|cursor| Some(cursor.id) == pulling) {
-            self.pulling = None;
-        }
+        let is_there = |id: &u32| self.of_cursor(*id).is_some();
+        (self.owner_pull, self.replay_pull) =
+            (self.owner_pull.filter(is_there), self.replay_pull.filter(is_there));
     }
 
-    /// What to ask for next, unless an answer is on its way. Cursors take turns.
+    /// What to ask for next, unless answers are on their way. Cursors inside history take turns.
     pub fn next_pull(&mut self, ticket_of: impl Fn(u32) -> Ticket) -> Option<Ask> {
-        if self.pulling.is_some() {
-            return None;
+        let pull_of = |it: &Resuming, cursor: &Cursor| Pull {
+            ticket: ticket_of(cursor.id),
+            pattern: Arc::clone(&it.name),
+            partition: cursor.partition,
+            from: cursor.next,
+        };
+        if self.replay_pull.is_none() {
+            let old = || self.pulls().filter(|(_, cursor)| cursor.is_old());
+            let again = old().find(|(_, cursor)| cursor.id == self.replayed_last);
+            if let Some((it, cursor)) = again.or_else(|| old().next()) {
+                let (pull, until) = (pull_of(it, cursor), cursor.history_from);
+                self.replayed_last = cursor.id;
+                self.replay_pull = Some(self.replayed_last);
+                return Some(Ask::Replay(pull, until));
+            }
         }
-        let (index, _) = self.subscriptions.iter().enumerate().find(|(_, resuming)| resuming.has_pulls())?;
-        let resuming = &mut self.subscriptions[index];
-        resuming.cursors.rotate_left(1);
-        let cursor = resuming.cursors.last()?;
-        self.pulling = Some(cursor.id);
-        let Cursor { id, partition, next, history_from, .. } = *cursor;
-        let pull = Pull { ticket: ticket_of(id), pattern: Arc::clone(&resuming.name), partition, from: next };
-        let source = if next < history_from { Ask::Replay(pull, history_from) } else { Ask::Owner(pull) };
-        self.subscriptions.rotate_left(1);
-        Some(source)
+        if self.owner_pull.is_none() {
+            let young = |it: &Resuming| it.cursors.iter().position(|cursor| !cursor.is_old());
+            let mut acknowledged = self.subscriptions.iter().enumerate().filter(|(_, it)| it.is_acknowledged);
+            let (index, place) = acknowledged.find_map(|(index, it)| Some((index, young(it)?)))?;
+            let it = &mut self.subscriptions[index];
+            it.cursors[place..].rotate_left(1);
+            let cursor = it.cursors.last()?;
+            self.owner_pull = Some(cursor.id);
+            let pull = pull_of(it, cursor);
+            self.subscriptions[index..].rotate_left(1);
+            return Some(Ask::Owner(pull));
+        }
+        None
     }
 
     /// The answer to this cursor's pull has come. Its subscription, and where it stands; `None`: nobody waits for it.
     pub fn answered(&mut self, id: u32, from: i64) -> Option<(Arc<str>, Partition)> {
-        self.pulling.take_if(|pulling| *pulling == id)?;
+        let is_it = |asked: &mut u32| *asked == id;
+        self.owner_pull.take_if(is_it).or_else(|| self.replay_pull.take_if(is_it))?;
         let (it, cursor) = self.of_cursor(id)?;
         (cursor.next == from).then(|| (Arc::clone(&it.name), cursor.partition))
     }
@@ -230,8 +251,11 @@ impl Resume {
 
     /// Whether there is something to pull, or to tell.
     pub fn has_work(&self) -> bool {
-        self.pulling.is_none()
-            && (self.subscriptions.iter().any(Resuming::has_pulls) || self.finished().is_some())
+        let may_pull = |cursor: &Cursor| match cursor.is_old() {
+            true => self.replay_pull.is_none(),
+            false => self.owner_pull.is_none(),
+        };
+        self.finished().is_some() || self.pulls().any(|(_, cursor)| may_pull(cursor))
     }
 
     fn of_cursor(&self, id: u32) -> Option<(&Resuming, &Cursor)> {
@@ -239,16 +263,21 @@ impl Resume {
         self.subscriptions.iter().find_map(|it| found(it).map(|index| (it, &it.cursors[index])))
     }
 
-    fn cursors(&self) -> impl Iterator<Item = &Cursor> {
-        self.subscriptions.iter().flat_map(|it| &it.cursors)
+    /// What there is to pull.
+    fn pulls(&self) -> impl Iterator<Item = (&Resuming, &Cursor)> {
+        let acknowledged = self.subscriptions.iter().filter(|it| it.is_acknowledged);
+        acknowledged.flat_map(|it| it.cursors.iter().map(move |cursor| (it, cursor)))
+    }
+}
+
+impl Cursor {
+    /// Whether only the replay threads have what comes next.
+    fn is_old(&self) -> bool {
+        self.next < self.history_from
     }
 }
 
 impl Resuming {
-    fn has_pulls(&self) -> bool {
-        self.is_acknowledged && !self.cursors.is_empty()
-    }
-
     fn is_live(&self) -> bool {
         self.is_acknowledged && self.cursors.is_empty()
     }

@@ -42,6 +42,7 @@ impl Connections {
             let ask = resume.next_pull(|cursor| Ticket { socket, cursor });
             self.tell_resumed(socket, now);
             if ask.is_some() {
+                self.pull_soon(socket);
                 return ask;
             }
         }
