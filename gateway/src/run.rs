@@ -212,7 +212,7 @@ fn banner(config: &Config, address: SocketAddr, brokers: &str) {
          health     http://localhost:{port}/health\n  \
          metrics    http://localhost:{port}/metrics\n  \
          kafka      {brokers}\n\n  \
-         try        websocat ws://localhost:{port}/ws <<< '{{\"type\":\"subscribe\",\"data\":{{\"channels\":[\"*.trade\"]}}}}'\n",
+         try        websocat -n ws://localhost:{port}/ws <<< '{{\"type\":\"subscribe\",\"data\":{{\"channels\":[\"*.trade\"]}}}}'\n",
         rate = config.dev_event_rate,
     );
 }

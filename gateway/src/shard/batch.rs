@@ -75,6 +75,11 @@ impl Batch {
         self.sends.len() < limits::SENDS_PER_BATCH && self.scratch.len() < limits::GATHER_BYTES
     }
 
+    /// How many sends have room.
+    pub(super) fn room(&self) -> usize {
+        limits::SENDS_PER_BATCH.saturating_sub(self.sends.len())
+    }
+
     /// The session of a send.
     pub(super) fn socket(&self, index: usize) -> SocketId {
         self.sends[index].socket

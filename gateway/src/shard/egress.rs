@@ -21,8 +21,10 @@ use crate::metrics::{Counters, DURATION_BUCKETS};
 /// See the module.
 #[derive(Debug)]
 pub struct Egress {
-    /// Sessions with something to send, or to be closed; each at most once (`Turn::Ready`).
+    /// Sessions with something to send, or to be closed; each at most once here or below (`Turn::Ready`).
     ready: VecDeque<SocketId>,
+    /// Of these, those that resume: they are sent much at a time, and the others are not to wait for it.
+    bulk: VecDeque<SocketId>,
     /// Sessions that were sent events, the longest ago first; each at most once (`Session::is_resting`).
     resting: VecDeque<Resting>,
     /// Connections to be reset: nothing more can be said to them.
@@ -61,6 +63,7 @@ impl Egress {
     pub fn new(window: Window, now: Instant) -> Self {
         Self {
             ready: VecDeque::new(),
+            bulk: VecDeque::new(),
             resting: VecDeque::new(),
             lost: Vec::new(),
             batch: Batch::default(),
@@ -81,7 +84,8 @@ impl Egress {
     pub fn enqueue(&mut self, session: &mut Session) {
         if session.turn == Turn::None {
             session.turn = Turn::Ready;
-            self.ready.push_back(session.socket);
+            let queue = if session.is_resuming { &mut self.bulk } else { &mut self.ready };
+            queue.push_back(session.socket);
         }
     }
 
@@ -92,7 +96,11 @@ impl Egress {
 
     /// Whether a slice would have something to do.
     pub fn has_work(&self, now: Instant) -> bool {
-        !self.ready.is_empty() || !self.lost.is_empty() || self.next_due().is_some_and(|due| due <= now)
+        self.has_ready() || !self.lost.is_empty() || self.next_due().is_some_and(|due| due <= now)
+    }
+
+    fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.bulk.is_empty()
     }
 
     /// When the first rest is over.
@@ -131,15 +139,13 @@ impl Egress {
     ) {
         self.lost.drain(..).for_each(|socket| driver.abort(socket));
         self.rouse(sessions, now);
-        if self.ready.is_empty() {
+        if !self.has_ready() {
             return;
         }
         let started_at = Instant::now();
         let mut now = started_at;
         let mut sends = 0;
-        while sends < limits::SENDS_PER_SLICE
-            && !self.ready.is_empty()
-            && now - started_at < limits::SLICE_DURATION
+        while sends < limits::SENDS_PER_SLICE && self.has_ready() && now - started_at < limits::SLICE_DURATION
         {
             self.plan(driver, sessions, frames, now);
             self.batch.send(driver, frames, &mut self.outcomes);
@@ -170,8 +176,13 @@ impl Egress {
     /// Takes sessions from the queue and decides what each is sent.
     fn plan(&mut self, driver: &mut Driver, sessions: &mut Sessions, frames: &Frames, now: Instant) {
         self.batch.clear();
+        let mut bulk_left = limits::BULK_SENDS_PER_BATCH;
         while self.batch.has_room() {
-            let Some(socket) = self.ready.pop_front() else { return };
+            // The last places of a batch are for those that resume.
+            let is_bulk_due = self.ready.is_empty() || self.batch.room() <= bulk_left;
+            let bulk = if is_bulk_due && bulk_left > 0 { self.bulk.pop_front() } else { None };
+            bulk_left -= usize::from(bulk.is_some());
+            let Some(socket) = bulk.or_else(|| self.ready.pop_front()) else { return };
             let Some(session) = sessions.find(socket) else { continue };
             session.turn = Turn::None;
             if !session.outbox.is_empty() {
@@ -221,7 +232,8 @@ impl Egress {
             if session.turn == Turn::None {
                 if !session.outbox.is_empty() {
                     session.turn = Turn::Ready;
-                    self.ready.push_back(socket);
+                    let queue = if session.is_resuming { &mut self.bulk } else { &mut self.ready };
+                    queue.push_back(socket);
                 } else if session.outbox.is_finished() {
                     driver.close(socket, now);
                 }
