@@ -129,6 +129,9 @@ transaction.state.log.replication.factor=$nodes
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
+# A node that came back leads its partitions again at once: the next one that is killed has some.
+leader.imbalance.check.interval.seconds=1
+leader.imbalance.per.broker.percentage=0
 # A killed node's partitions move, and it may come back, after this long.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500

@@ -93,6 +93,8 @@ fn metrics_agree_with_what_was_done() {
         metrics.reason("ws_disconnects_total", "client_closed") == 1.0
             && metrics.sum("ws_frames_sent_total") == 100.0
             && metrics.sum("ws_messages_received_total") == 4.0
+            // Counted by another shard than the frames.
+            && metrics.sum("ws_kafka_messages_received_total") == 50.0
     });
     for (name, value) in [
         ("ws_connections_total", 3.0),

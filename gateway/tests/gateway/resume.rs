@@ -131,6 +131,7 @@ fn a_token_resumes_after_the_last_position_of_each_kind() {
     let trades = cluster.produce(&trades("BTC", 0..60));
     let social: Vec<Record> = (0..40).map(|_| record("odin.social", "BTC", "1")).collect();
     let social = cluster.produce(&social);
+    await_records(&gateway, 100);
     let mut session = Client::connect(&gateway);
     session.send(&subscribe(&["BTC.*"], &json!({"BTC.*": {"trade": trades[9], "social": [social[30]]}})));
     expect_resuming(&mut session, "BTC.*");
