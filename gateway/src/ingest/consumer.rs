@@ -237,16 +237,6 @@ impl Consumer {
         let _ = self.requests.send(Request::Warm { shard: self.shard });
     }
 
-    /// The next offset of each partition of a kind, partition 0 first: the cut of an acked subscription.
-    pub fn positions(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = Position>)> {
-        self.topics.iter().map(|topic| {
-            let positions = topic.next.iter().enumerate().filter_map(|(partition, next)| {
-                next.map(|offset| Position { partition: partition as i32, offset })
-            });
-            (&*topic.kind, positions)
-        })
-    }
-
     fn read(&mut self, message: &BorrowedMessage<'_>, now: Instant) -> Polled {
         let Some(index) = self.topics.iter().position(|topic| topic.name == message.topic()) else {
             return Polled::Ignored(Ignored::Duplicate, None);
@@ -292,7 +282,8 @@ impl Consumer {
         let _ = self.requests.send(Request::Check { shard: self.shard, positions: self.owned() });
     }
 
-    fn owned(&self) -> Vec<Owned> {
+    /// The next offset of each of the shard's partitions, by topic and number.
+    pub fn owned(&self) -> Vec<Owned> {
         let owned = self.topics.iter().enumerate().flat_map(|(topic, state)| {
             state.next.iter().enumerate().filter_map(move |(number, next)| {
                 let partition = Partition { topic, number: number as i32 };

@@ -77,7 +77,7 @@ pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut V
 impl Audience<'_> {
     /// Has sessions without room for a frame take it all the same, if that is the policy. Those that cannot even so stay in
     /// `overflowed`.
-    pub fn conflate(
+    fn conflate(
         &mut self,
         reference: FrameRef,
         gap: Option<GapCause>,
@@ -87,6 +87,27 @@ impl Audience<'_> {
         if self.slow_consumer == SlowConsumer::Conflate {
             overflowed.retain(|&socket| !self.make_room(socket, reference, gap, now));
         }
+    }
+
+    /// Queues a gap for these sessions.
+    pub fn tell(&mut self, slots: &[usize], range: Range, overflowed: &mut Vec<SocketId>, now: Instant) {
+        let Self { sessions, frames, egress, counters, limits, .. } = self;
+        let cause = GapCause::from(range.reason);
+        let reference = frames.insert(Arc::new(gap_frame(range, now)));
+        let mut full = Vec::new();
+        for &slot in slots {
+            let Some(session) = sessions.at(slot) else { continue };
+            if session.outbox.push_event(reference, frames, limits).is_err() {
+                full.push(session.socket);
+                continue;
+            }
+            counters.frames_queued += 1;
+            counters.gaps.add(cause);
+            egress.enqueue_events(session);
+        }
+        self.conflate(reference, Some(cause), &mut full, now);
+        overflowed.append(&mut full);
+        self.frames.settle(reference);
     }
 
     fn make_room(
@@ -148,22 +169,6 @@ pub fn gap(
         // Who has both `*` and `*.trade` is told once.
         slots.sort_unstable();
         slots.dedup();
-        let Audience { sessions, frames, egress, counters, limits, .. } = audience;
-        let reference = frames.insert(Arc::new(gap_frame(Range { name, partition, from, to, reason }, now)));
-        let before = overflowed.len();
-        for slot in slots {
-            let Some(session) = sessions.at(slot) else { continue };
-            if session.outbox.push_event(reference, frames, limits).is_err() {
-                overflowed.push(session.socket);
-                continue;
-            }
-            counters.frames_queued += 1;
-            counters.gaps.add(GapCause::from(reason));
-            egress.enqueue_events(session);
-        }
-        let mut full = overflowed.split_off(before);
-        audience.conflate(reference, Some(GapCause::from(reason)), &mut full, now);
-        overflowed.append(&mut full);
-        audience.frames.settle(reference);
+        audience.tell(&slots, Range { name, partition, from, to, reason }, overflowed, now);
     }
 }

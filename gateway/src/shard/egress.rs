@@ -21,10 +21,7 @@ use crate::metrics::{Counters, DURATION_BUCKETS};
 /// See the module.
 #[derive(Debug)]
 pub struct Egress {
-    /// Sessions with something to send, or to be closed; each at most once here or below (`Turn::Ready`).
-    ready: VecDeque<SocketId>,
-    /// Of these, those that resume: they are sent much at a time, and the others are not to wait for it.
-    bulk: VecDeque<SocketId>,
+    ready: Ready,
     /// Sessions that were sent events, the longest ago first; each at most once (`Session::is_resting`).
     resting: VecDeque<Resting>,
     /// Connections to be reset: nothing more can be said to them.
@@ -33,6 +30,14 @@ pub struct Egress {
     outcomes: Vec<SendOutcome>,
     window: Window,
     meter: Meter,
+}
+
+/// Sessions with something to send, or to be closed; each at most once (`Turn::Ready`).
+#[derive(Debug, Default)]
+struct Ready {
+    live: VecDeque<SocketId>,
+    /// Those that resume: they are sent much at a time, and the others are not to wait for it.
+    bulk: VecDeque<SocketId>,
 }
 
 #[derive(Debug)]
@@ -62,8 +67,7 @@ impl Egress {
     /// Nothing to send.
     pub fn new(window: Window, now: Instant) -> Self {
         Self {
-            ready: VecDeque::new(),
-            bulk: VecDeque::new(),
+            ready: Ready::default(),
             resting: VecDeque::new(),
             lost: Vec::new(),
             batch: Batch::default(),
@@ -83,9 +87,7 @@ impl Egress {
     /// Puts a session into the queue, unless it stands there or its socket is full.
     pub fn enqueue(&mut self, session: &mut Session) {
         if session.turn == Turn::None {
-            session.turn = Turn::Ready;
-            let queue = if session.is_resuming { &mut self.bulk } else { &mut self.ready };
-            queue.push_back(session.socket);
+            self.ready.push(session);
         }
     }
 
@@ -96,11 +98,7 @@ impl Egress {
 
     /// Whether a slice would have something to do.
     pub fn has_work(&self, now: Instant) -> bool {
-        self.has_ready() || !self.lost.is_empty() || self.next_due().is_some_and(|due| due <= now)
-    }
-
-    fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || !self.bulk.is_empty()
+        !self.ready.is_empty() || !self.lost.is_empty() || self.next_due().is_some_and(|due| due <= now)
     }
 
     /// When the first rest is over.
@@ -139,13 +137,15 @@ impl Egress {
     ) {
         self.lost.drain(..).for_each(|socket| driver.abort(socket));
         self.rouse(sessions, now);
-        if !self.has_ready() {
+        if self.ready.is_empty() {
             return;
         }
         let started_at = Instant::now();
         let mut now = started_at;
         let mut sends = 0;
-        while sends < limits::SENDS_PER_SLICE && self.has_ready() && now - started_at < limits::SLICE_DURATION
+        while sends < limits::SENDS_PER_SLICE
+            && !self.ready.is_empty()
+            && now - started_at < limits::SLICE_DURATION
         {
             self.plan(driver, sessions, frames, now);
             self.batch.send(driver, frames, &mut self.outcomes);
@@ -178,11 +178,7 @@ impl Egress {
         self.batch.clear();
         let mut bulk_left = limits::BULK_SENDS_PER_BATCH;
         while self.batch.has_room() {
-            // The last places of a batch are for those that resume.
-            let is_bulk_due = self.ready.is_empty() || self.batch.room() <= bulk_left;
-            let bulk = if is_bulk_due && bulk_left > 0 { self.bulk.pop_front() } else { None };
-            bulk_left -= usize::from(bulk.is_some());
-            let Some(socket) = bulk.or_else(|| self.ready.pop_front()) else { return };
+            let Some(socket) = self.ready.pop(self.batch.room(), &mut bulk_left) else { return };
             let Some(session) = sessions.find(socket) else { continue };
             session.turn = Turn::None;
             if !session.outbox.is_empty() {
@@ -231,15 +227,33 @@ impl Egress {
             }
             if session.turn == Turn::None {
                 if !session.outbox.is_empty() {
-                    session.turn = Turn::Ready;
-                    let queue = if session.is_resuming { &mut self.bulk } else { &mut self.ready };
-                    queue.push_back(socket);
+                    self.ready.push(session);
                 } else if session.outbox.is_finished() {
                     driver.close(socket, now);
                 }
             }
         }
         self.batch.account(frames, counters, &clock);
+    }
+}
+
+impl Ready {
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.bulk.is_empty()
+    }
+
+    fn push(&mut self, session: &mut Session) {
+        session.turn = Turn::Ready;
+        let queue = if session.is_resuming { &mut self.bulk } else { &mut self.live };
+        queue.push_back(session.socket);
+    }
+
+    /// The next session of a batch with so much room, whose last places are for those that resume.
+    fn pop(&mut self, room: usize, bulk_left: &mut usize) -> Option<SocketId> {
+        let is_bulk_due = self.live.is_empty() || room <= *bulk_left;
+        let bulk = if is_bulk_due && *bulk_left > 0 { self.bulk.pop_front() } else { None };
+        *bulk_left -= usize::from(bulk.is_some());
+        bulk.or_else(|| self.live.pop_front())
     }
 }
 

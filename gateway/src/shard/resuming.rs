@@ -203,23 +203,6 @@ impl Connections {
         }
     }
 
-    /// Queues a gap for one session.
-    fn tell_gap(&mut self, socket: SocketId, range: Range, now: Instant) {
-        let cause = GapCause::from(range.reason);
-        let reference = self.frames.insert(Arc::new(gap_frame(range, now)));
-        let Some(session) = self.sessions.find(socket) else { return self.frames.settle(reference) };
-        if session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_ok() {
-            self.counters.frames_queued += 1;
-            self.counters.gaps.add(cause);
-            self.egress.enqueue_events(session);
-        } else {
-            let mut full = vec![socket];
-            self.audience().0.conflate(reference, Some(cause), &mut full, now);
-            self.overflowed.append(&mut full);
-        }
-        self.frames.settle(reference);
-    }
-
     /// A topic was made anew: whoever is being brought what it held goes on with the new one, and is told what is lost.
     pub(super) fn reset_cursors(
         &mut self,
@@ -236,7 +219,9 @@ impl Connections {
             for (name, from) in resume.reset(partition, next) {
                 let reason = GapReason::Reset;
                 let name = narrowed(&name, kind);
-                self.tell_gap(socket, Range { name, partition, from, to: to.max(from), reason }, now);
+                let range = Range { name, partition, from, to: to.max(from), reason };
+                let (mut audience, overflowed) = self.audience();
+                audience.tell(&[socket.slot()], range, overflowed, now);
             }
             self.pull_soon(socket);
         }

@@ -18,8 +18,8 @@ fn rig(lag_max: Duration) -> Rig {
 }
 
 fn next_of(rig: &Rig, partition: i32) -> i64 {
-    let (_, mut positions) = rig.consumers[0].positions().next().unwrap();
-    positions.find(|position| position.partition == partition).unwrap().offset
+    let owned = rig.consumers[0].owned();
+    owned.iter().find(|owned| owned.partition.number == partition).unwrap().next
 }
 
 /// The shard takes its notes, and no record, until `done`.
