@@ -181,6 +181,18 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 pub const LISTEN_BACKLOG_MAX: u32 = 65_535;
 /// WS_MAX_BROADCAST_RATE: a shorter window than a millisecond is none.
 pub const BROADCAST_RATE_MAX: u32 = 1000;
+/// WS_MAX_KAFKA_RATE: more than a process can take.
+pub const KAFKA_RATE_MAX: u32 = 100_000_000;
+/// CONN_RATE_LIMIT_*, WS_MESSAGE_*: more than a process can take.
+pub const RATE_MAX: u32 = 1_000_000;
+/// CONN_RATE_LIMIT_*_RATE, at least: one in a quarter of an hour.
+pub const RATE_PER_S_MIN: f64 = 0.001;
+/// WS_TRUSTED_PROXIES: addresses and networks, each compared with every connection's.
+pub const TRUSTED_PROXIES_MAX: usize = 64;
+/// WS_DRAIN: a deployment that takes longer hangs.
+pub const DRAIN_MAX: Duration = Duration::from_secs(3600);
+/// WS_CPU_*_THRESHOLD, at least: an idle process uses some.
+pub const CPU_PERCENT_MIN: f64 = 1.0;
 /// WS_FLUSH_WINDOW_MAX: who waits longer polls.
 pub const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
 /// WS_OUTBOX_FRAMES.

@@ -13,7 +13,8 @@ use super::reading::Reading;
 use super::security::{self, Security};
 use super::{table, units};
 use crate::limits::{
-    BROKERS_MAX, LAG_MAX_LEAST, LAG_MAX_MOST, PROPERTIES_MAX, START_AGO_MAX, TOPIC_NAME_BYTES, TOPICS_MAX,
+    BROKERS_MAX, KAFKA_RATE_MAX, LAG_MAX_LEAST, LAG_MAX_MOST, PROPERTIES_MAX, START_AGO_MAX,
+    TOPIC_NAME_BYTES, TOPICS_MAX,
 };
 
 /// What the gateway reads, from where.
@@ -29,6 +30,8 @@ pub struct Kafka {
     pub start: Start,
     /// A partition that lags longer goes on at its end; `None`: never.
     pub lag_max: Option<Duration>,
+    /// Records/s that the process takes; `None`: as they come.
+    pub rate_max: Option<u32>,
     /// How the gateway is let in.
     pub security: Security,
     /// Further properties of librdkafka, to be set last: none of them contradicts the gateway.
@@ -134,13 +137,29 @@ pub(super) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
     let lag_max = reading.value(&table::WS_MAX_LAG, raw.ws_max_lag.as_deref(), lag_max, |lag| {
         units::show_duration(lag.unwrap_or_default())
     });
+    let rate_max = reading.value(
+        &table::WS_MAX_KAFKA_RATE,
+        raw.ws_max_kafka_rate.as_deref(),
+        |text| units::number(text, &(0..=KAFKA_RATE_MAX)),
+        u32::to_string,
+    );
+    let rate_max = (rate_max > 0).then_some(rate_max);
     let security = security::read(reading, raw);
     let properties = reading
         .optional(&table::KAFKA_PROPERTIES, raw.kafka_properties.as_deref(), None, properties, |list| {
             list.iter().map(Property::to_string).collect::<Vec<_>>().join(",")
         })
         .unwrap_or_default();
-    Kafka { brokers: brokers.unwrap_or_default(), group_id, topics, start, lag_max, security, properties }
+    Kafka {
+        brokers: brokers.unwrap_or_default(),
+        group_id,
+        topics,
+        start,
+        lag_max,
+        rate_max,
+        security,
+        properties,
+    }
 }
 
 fn group_id(reading: &mut Reading, raw: &Raw) -> String {

@@ -13,8 +13,11 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::allocation::Allocation;
 
+mod admission;
 mod error;
 mod kafka;
 mod machine;
@@ -47,6 +50,8 @@ pub struct Config {
     pub shards: Shards,
     /// What the process may use: as set, else as measured. Nothing where neither is known.
     pub allocation: Allocation,
+    /// How busy an overloaded gateway may be.
+    pub overload: Overload,
     /// How long events may wait to be sent together.
     pub flush: Flush,
     /// What may wait for one session.
@@ -55,6 +60,10 @@ pub struct Config {
     pub session: Session,
     /// What is kept of the events that were sent.
     pub history: History,
+    /// Over how long the closes of sessions are spread at the end.
+    pub drain: Duration,
+    /// Who is let in.
+    pub admission: Admission,
     /// The Kafka side.
     pub kafka: Kafka,
     /// Whether `GET /` is the console page.
@@ -143,6 +152,56 @@ pub struct Session {
     pub record_bytes_max: usize,
     /// Channels and wildcards at once.
     pub channels_max: usize,
+    /// Messages from the client; `None`: as many as it likes.
+    pub messages: Option<Rate>,
+}
+
+/// What happens at most so often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// A second, in the long run.
+    pub per_s: f64,
+}
+
+/// CPU use of the process, in percent of its allocation, above which an overloaded gateway (one whose flush window is at its
+/// maximum, too) does something about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Overload {
+    /// It takes no new sessions.
+    pub reject_percent: f64,
+    /// It pauses its reading of Kafka; not below the other.
+    pub pause_percent: f64,
+}
+
+/// Who is let in, and how the others are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admission {
+    /// How a client is refused.
+    pub refuse: Refuse,
+    /// New connections of the process; `None`: as they come.
+    pub rates: Option<ConnectionRates>,
+    /// Peers whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// How a client is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuse {
+    /// With an HTTP status in place of the handshake. A browser's script cannot read it.
+    Http,
+    /// With a completed handshake and a close frame that says why.
+    Close,
+}
+
+/// How often connections are taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConnectionRates {
+    /// Of one address; of one /64 in IPv6.
+    pub per_ip: Rate,
+    /// Of all.
+    pub global: Rate,
 }
 
 /// What is logged, and how.

@@ -86,8 +86,8 @@ mod tests {
             ),
             ("KAFKA_BORKERS", "KAFKA_BORKERS has no effect in this version: is KAFKA_BROKERS meant?"),
             ("ws_addr", "ws_addr has no effect in this version: is WS_ADDR meant?"),
-            ("WS_MAX_KAFKA_RATE", "WS_MAX_KAFKA_RATE has no effect in this version"),
-            ("CONN_RATE_LIMIT_ENABLED", "CONN_RATE_LIMIT_ENABLED has no effect in this version"),
+            ("WS_MAX_PATIENCE", "WS_MAX_PATIENCE has no effect in this version"),
+            ("CONN_RATE_OF_OLD", "CONN_RATE_OF_OLD has no effect in this version"),
         ] {
             assert_eq!(of_names([name].into_iter()), [expected]);
         }

@@ -22,12 +22,16 @@ macro_rules! raw {
 
 raw! {
     ws_addr, ws_max_connections, tcp_listen_backlog, ws_socket_send_bytes,
-    ws_cpu_limit, ws_memory_limit, ws_shards, ws_pinning,
+    ws_cpu_limit, ws_memory_limit, ws_cpu_reject_threshold, ws_cpu_pause_threshold, ws_shards, ws_pinning,
     ws_max_broadcast_rate, ws_flush_window_max,
     ws_outbox_bytes, ws_outbox_frames, ws_slow_consumer,
     ws_max_message_bytes, ws_max_record_bytes, ws_max_channels,
-    ws_history_bytes, ws_history_warmup, ws_last_values, ws_console,
+    ws_history_bytes, ws_history_warmup, ws_last_values,
+    ws_message_burst, ws_message_rate, ws_drain, ws_refuse, ws_trusted_proxies,
+    conn_rate_limit_enabled, conn_rate_limit_ip_burst, conn_rate_limit_ip_rate,
+    conn_rate_limit_global_burst, conn_rate_limit_global_rate, ws_console,
     kafka_brokers, kafka_group_id, kafka_consumer_group, kafka_topics, kafka_start, ws_max_lag,
+    ws_max_kafka_rate,
     kafka_security_protocol, kafka_sasl_mechanism, kafka_sasl_username, kafka_sasl_password, kafka_properties,
     metrics_interval, log_level, log_format, environment, dev_event_rate,
 }

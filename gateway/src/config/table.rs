@@ -29,7 +29,9 @@ variables! {
     TCP_LISTEN_BACKLOG = "4096", "connections that wait for their accept; 0 is as many as the kernel allows";
     WS_SOCKET_SEND_BYTES = "128KiB", "what the kernel takes of one session before its outbox fills";
     WS_CPU_LIMIT = "the cgroup's, else the machine's", "cores that the process may use, for example 1.5";
-    WS_MEMORY_LIMIT = "the cgroup's, else the machine's", "memory that the process may use; shown by /health";
+    WS_MEMORY_LIMIT = "the cgroup's, else the machine's", "memory that the process may use; at it no new sessions are taken";
+    WS_CPU_REJECT_THRESHOLD = "75", "CPU above which an overloaded gateway takes no new sessions, % of WS_CPU_LIMIT; 100 is never";
+    WS_CPU_PAUSE_THRESHOLD = "80", "CPU above which an overloaded gateway pauses its reading of Kafka, likewise; at least the other threshold";
     WS_SHARDS = "one for each whole core of WS_CPU_LIMIT", "shards, which share connections and partitions";
     WS_PINNING = "on", "on or off: whether each shard has a CPU of its own";
     WS_MAX_BROADCAST_RATE = "0", "event sends/s to one session at most, 0 is no bound; nothing is lost by it, a send carries more events";
@@ -43,6 +45,16 @@ variables! {
     WS_HISTORY_BYTES = "256MiB", "the newest events of all partitions, from which clients resume";
     WS_HISTORY_WARMUP = "60s", "how much of it is read from Kafka at the start, before the gateway is ready; 0 is none";
     WS_LAST_VALUES = "100000", "channels whose last event is kept for snapshots";
+    WS_MESSAGE_BURST = "100", "messages that a client may send at once";
+    WS_MESSAGE_RATE = "10", "messages/s that a client may send in the long run; what is more is answered with an error, 0 is no bound";
+    WS_DRAIN = "10s", "over how long the closes of sessions are spread when the gateway is told to end";
+    WS_REFUSE = "http", "http or close: whether a refused client gets an HTTP status, or a session that is closed at once with the reason";
+    WS_TRUSTED_PROXIES = "none", "comma list of addresses and networks whose X-Forwarded-For is believed";
+    CONN_RATE_LIMIT_ENABLED = "false", "true or false: whether the rates of new connections are limited";
+    CONN_RATE_LIMIT_IP_BURST = "10", "new connections of one address (IPv6: of one /64) at once";
+    CONN_RATE_LIMIT_IP_RATE = "1", "the same a second, in the long run";
+    CONN_RATE_LIMIT_GLOBAL_BURST = "300", "new connections of all addresses at once";
+    CONN_RATE_LIMIT_GLOBAL_RATE = "50", "the same a second, in the long run";
     WS_CONSOLE = "off", "on or off: the console page at GET /; on with --dev";
     KAFKA_BROKERS = "required unless --dev", "comma list of host:port";
     KAFKA_GROUP_ID = "ws-server", "the name that brokers see; partitions are assigned by hand, not by the group";
@@ -51,6 +63,7 @@ variables! {
         "comma list of topics; each gives its channels their kind";
     KAFKA_START = "latest", "where reading starts: latest, earliest, or that long ago (5m)";
     WS_MAX_LAG = "0", "a partition whose oldest undelivered record waits longer goes on at its end, with a gap; 0 is never";
+    WS_MAX_KAFKA_RATE = "0", "records/s that are taken from Kafka at most, 0 is no bound; the others wait there";
     KAFKA_SECURITY_PROTOCOL = "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL";
     KAFKA_SASL_MECHANISM = "PLAIN", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
     KAFKA_SASL_USERNAME = "none", "required with SASL_PLAINTEXT and SASL_SSL";

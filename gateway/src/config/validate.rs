@@ -10,8 +10,8 @@ use super::raw::{self, Raw};
 use super::reading::Reading;
 use super::table::{self, Variable};
 use super::{
-    Config, Flush, History, Listen, Log, LogFormat, Outbox, Session, SlowConsumer, kafka, machine, notices,
-    units,
+    Config, Flush, History, Listen, Log, LogFormat, Outbox, Session, SlowConsumer, admission, kafka, machine,
+    notices, units,
 };
 use crate::allocation::Allocation;
 use crate::limits;
@@ -29,12 +29,16 @@ pub(super) fn validate(
     let mut reading = Reading::with_faults(faults);
     let listen = listen(&mut reading, &raw);
     let allocation = machine::allocation(&mut reading, &raw, measured);
+    let overload = admission::overload(&mut reading, &raw);
     let shards = machine::shards(&mut reading, &raw, &[allocation, measured], listen.connections_max);
     let flush = flush(&mut reading, &raw);
     let outbox = outbox(&mut reading, &raw);
-    let session = session(&mut reading, &raw);
+    let mut session = session(&mut reading, &raw);
     check_that_a_frame_fits(&mut reading, &outbox, &session);
     let history = history(&mut reading, &raw);
+    session.messages = admission::messages(&mut reading, &raw);
+    let drain = admission::drain(&mut reading, &raw);
+    let admission = admission::admission(&mut reading, &raw);
     let console = switch(&mut reading, &in_mode(table::WS_CONSOLE, dev, "on"), raw.ws_console.as_deref());
     let kafka = kafka::read(&mut reading, &mut raw, dev);
     let metrics_interval = metrics_interval(&mut reading, &raw);
@@ -56,10 +60,13 @@ pub(super) fn validate(
         listen,
         shards,
         allocation,
+        overload,
         flush,
         outbox,
         session,
         history,
+        drain,
+        admission,
         kafka,
         console,
         metrics_interval,
@@ -192,7 +199,7 @@ fn session(reading: &mut Reading, raw: &Raw) -> Session {
         1,
         limits::CHANNELS_PER_SESSION_MAX,
     );
-    Session { message_bytes_max, record_bytes_max, channels_max }
+    Session { message_bytes_max, record_bytes_max, channels_max, messages: None }
 }
 
 /// An outbox smaller than a frame would close every session of the channel for one large record.

@@ -24,6 +24,14 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     let history = History { bytes_max: 256 << 20, warmup: Duration::from_secs(60), last_values_max: 100_000 };
     assert_eq!(config.history, history);
     assert_eq!(config.kafka.lag_max, None);
+    assert_eq!(config.kafka.rate_max, None);
+    assert_eq!(config.overload, Overload { reject_percent: 75.0, pause_percent: 80.0 });
+    assert_eq!(config.session.messages, Some(Rate { burst: 100, per_s: 10.0 }));
+    assert_eq!(config.drain, Duration::from_secs(10));
+    assert_eq!(
+        config.admission,
+        Admission { refuse: Refuse::Http, rates: None, trusted_proxies: Vec::new() }
+    );
     assert!(!config.console && !config.dev);
     assert_eq!(config.kafka.brokers, ["broker:9092"]);
     assert_eq!(config.kafka.group_id, "ws-server");
@@ -135,7 +143,12 @@ fn every_variable_that_can_have_another_value_takes_it() {
     );
     assert_eq!(
         config.session,
-        Session { message_bytes_max: 4096, record_bytes_max: 2 << 20, channels_max: 10 }
+        Session {
+            message_bytes_max: 4096,
+            record_bytes_max: 2 << 20,
+            channels_max: 10,
+            messages: Some(Rate { burst: 100, per_s: 10.0 })
+        }
     );
     let history = History { bytes_max: 64 << 10, warmup: Duration::ZERO, last_values_max: 1 };
     assert_eq!(config.history, history);
@@ -198,10 +211,12 @@ fn the_machines_allocation_stands_in_where_nothing_is_set() {
     let read = |pairs: &[(&str, &str)]| on(measured, pairs);
     let config = read(&[BROKERS]);
     assert_eq!(config.allocation, measured);
-    assert!(
-        printed(&config)
-            .contains("WS_CPU_LIMIT=2  # default\nWS_MEMORY_LIMIT=1GiB  # default\nWS_SHARDS=2  # default\n")
-    );
+    let printed = printed(&config);
+    for line in
+        ["WS_CPU_LIMIT=2  # default\n", "WS_MEMORY_LIMIT=1GiB  # default\n", "WS_SHARDS=2  # default\n"]
+    {
+        assert!(printed.contains(line), "{printed}");
+    }
     let config = read(&[BROKERS, ("WS_CPU_LIMIT", "1")]);
     assert_eq!((config.allocation.cpu_cores, config.allocation.memory_bytes), (Some(1.0), Some(1 << 30)));
 }
@@ -238,7 +253,7 @@ fn variables_without_effect_are_warned_of_and_refuse_nothing() {
     let config = config(&[
         ("WS_WORKER_POOL_SIZE", "192"),
         ("HTTP_IDLE_TIMEOUT", "60s"),
-        ("WS_MAX_KAFKA_RATE", "25"),
+        ("WS_MAX_PATIENCE", "25"),
         ("KAFKA_TOPIC", "x"),
         ("WS_UNHEARD_OF", ""),
     ]);
@@ -247,7 +262,7 @@ fn variables_without_effect_are_warned_of_and_refuse_nothing() {
         [
             "of the Go server, without effect here: HTTP_IDLE_TIMEOUT, WS_WORKER_POOL_SIZE",
             "KAFKA_TOPIC has no effect in this version: is KAFKA_TOPICS meant?",
-            "WS_MAX_KAFKA_RATE has no effect in this version",
+            "WS_MAX_PATIENCE has no effect in this version",
         ]
     );
 }
@@ -266,4 +281,24 @@ fn credentials_that_the_protocol_does_not_use_are_warned_of() {
         config.warnings,
         ["without effect unless KAFKA_SECURITY_PROTOCOL says SASL: KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"]
     );
+}
+
+#[test]
+fn a_trusted_proxy_is_an_address_or_a_network_of_either_version() {
+    let proxies =
+        config(&[("WS_TRUSTED_PROXIES", "10.0.0.7, 130.211.3.9/22,fd00::1")]).admission.trusted_proxies;
+    let shown: Vec<String> = proxies.iter().map(IpNet::to_string).collect();
+    assert_eq!(shown, ["10.0.0.7/32", "130.211.0.0/22", "fd00::1/128"]);
+}
+
+#[test]
+fn rates_are_in_force_only_where_they_are_enabled() {
+    let of_one = [("CONN_RATE_LIMIT_IP_RATE", "0.5"), ("CONN_RATE_LIMIT_IP_BURST", "3")];
+    assert_eq!(config(&of_one).admission.rates, None);
+    let enabled = config(&[&of_one[..], &[("CONN_RATE_LIMIT_ENABLED", "true")]].concat());
+    let rates =
+        ConnectionRates { per_ip: Rate { burst: 3, per_s: 0.5 }, global: Rate { burst: 300, per_s: 50.0 } };
+    assert_eq!(enabled.admission.rates, Some(rates));
+    assert_eq!(config(&[("WS_MESSAGE_RATE", "0")]).session.messages, None);
+    assert_eq!(config(&[("WS_MAX_KAFKA_RATE", "25")]).kafka.rate_max, Some(25));
 }

@@ -41,6 +41,18 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("WS_HISTORY_BYTES", "0", "64KiB to 64GiB"),
         ("WS_HISTORY_WARMUP", "2h", "0s to 1h"),
         ("WS_LAST_VALUES", "0", "from 1 to 10000000"),
+        ("WS_CPU_REJECT_THRESHOLD", "0", "from 1 to 100"),
+        ("WS_CPU_PAUSE_THRESHOLD", "120", "from 1 to 100"),
+        ("WS_MESSAGE_RATE", "-1", "from 0 to 1000000"),
+        ("WS_DRAIN", "2h", "0s to 1h"),
+        ("WS_REFUSE", "drop", "allowed is http or close"),
+        ("WS_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/33 is no address and no network"),
+        ("WS_TRUSTED_PROXIES", "proxy", "proxy is no address and no network"),
+        ("WS_TRUSTED_PROXIES", ",", "1 to 64 addresses or networks"),
+        ("CONN_RATE_LIMIT_ENABLED", "yes", "allowed is true, false, on or off"),
+        ("CONN_RATE_LIMIT_IP_RATE", "0", "from 0.001"),
+        ("CONN_RATE_LIMIT_GLOBAL_BURST", "0", "from 1 to 1000000"),
+        ("WS_MAX_KAFKA_RATE", "-25", "from 0 to 100000000"),
         ("WS_MAX_LAG", "1s", "2s to 1day"),
         ("WS_MAX_LAG", "never", "0 is never"),
         ("KAFKA_BROKERS", "broker", "broker is no host:port"),
@@ -67,6 +79,14 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
     assert_eq!(text, "DEV_EVENT_RATE=200001: allowed is a whole number from 0 to 200000");
     let text = with_dev(&[("KAFKA_START", "5m")], true).unwrap_err().to_string();
     assert!(text.contains("embedded broker"), "{text}");
+}
+
+#[test]
+fn a_pause_below_the_rejection_is_refused_with_both_remedies() {
+    let text = refusal(&[("WS_CPU_PAUSE_THRESHOLD", "70")]);
+    assert!(text.starts_with("WS_CPU_PAUSE_THRESHOLD=70: less than WS_CPU_REJECT_THRESHOLD"), "{text}");
+    assert!(text.contains("75 or more") && text.contains("WS_CPU_REJECT_THRESHOLD to 70 or less"), "{text}");
+    config(&[("WS_CPU_PAUSE_THRESHOLD", "70"), ("WS_CPU_REJECT_THRESHOLD", "70")]);
 }
 
 #[test]

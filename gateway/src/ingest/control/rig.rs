@@ -40,6 +40,7 @@ pub(super) fn kafka(brokers: &str) -> Kafka {
         topics: vec![topic(TOPIC)],
         start: Start::Latest,
         lag_max: None,
+        rate_max: None,
         security: Security::Plaintext,
         properties: vec![wait],
     }

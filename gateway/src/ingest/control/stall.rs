@@ -129,6 +129,7 @@ mod tests {
             topics,
             start: Start::Latest,
             lag_max: None,
+            rate_max: None,
             security: Security::Plaintext,
             properties: Vec::new(),
         };

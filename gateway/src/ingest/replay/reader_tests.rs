@@ -52,6 +52,7 @@ impl Rig {
             security: Security::Plaintext,
             properties: Vec::new(),
             lag_max: None,
+            rate_max: None,
         };
         let replay = Replay::start(config, 1 << 20, 1).unwrap();
         let sender = replay.sender();

@@ -1,0 +1,133 @@
+//! Who is let in and what each client may ask for; when the gateway calls itself overloaded; how it ends.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::Fault;
+use super::raw::Raw;
+use super::reading::Reading;
+use super::table::{self, Variable};
+use super::{Admission, ConnectionRates, Overload, Rate, Refuse, units};
+use crate::limits;
+
+pub(super) fn overload(reading: &mut Reading, raw: &Raw) -> Overload {
+    let mut percent = |variable: &Variable, given: &Option<String>| {
+        let allowed = limits::CPU_PERCENT_MIN..=100.0;
+        reading.value(variable, given.as_deref(), |text| units::decimal(text, &allowed), f64::to_string)
+    };
+    let reject_percent = percent(&table::WS_CPU_REJECT_THRESHOLD, &raw.ws_cpu_reject_threshold);
+    let pause_percent = percent(&table::WS_CPU_PAUSE_THRESHOLD, &raw.ws_cpu_pause_threshold);
+    let compared = [&table::WS_CPU_REJECT_THRESHOLD, &table::WS_CPU_PAUSE_THRESHOLD];
+    if pause_percent < reject_percent && reading.all_sound(&compared) {
+        let reason = format!(
+            "less than WS_CPU_REJECT_THRESHOLD, so that sessions would be let in whose events are paused; set it to \
+             {reject_percent} or more, or WS_CPU_REJECT_THRESHOLD to {pause_percent} or less"
+        );
+        reading.fault(Fault::of(table::WS_CPU_PAUSE_THRESHOLD.name, &pause_percent.to_string(), reason));
+    }
+    Overload { reject_percent, pause_percent }
+}
+
+pub(super) fn admission(reading: &mut Reading, raw: &Raw) -> Admission {
+    const ANSWERS: [(&str, Refuse); 2] = [("http", Refuse::Http), ("close", Refuse::Close)];
+    let refuse = reading.value(
+        &table::WS_REFUSE,
+        raw.ws_refuse.as_deref(),
+        |text| units::word(text, &ANSWERS),
+        |refuse| match refuse {
+            Refuse::Http => "http".to_owned(),
+            Refuse::Close => "close".to_owned(),
+        },
+    );
+    let trusted_proxies = reading
+        .optional(
+            &table::WS_TRUSTED_PROXIES,
+            raw.ws_trusted_proxies.as_deref(),
+            None,
+            networks,
+            show_networks,
+        )
+        .unwrap_or_default();
+    Admission { refuse, trusted_proxies, rates: connection_rates(reading, raw) }
+}
+
+fn connection_rates(reading: &mut Reading, raw: &Raw) -> Option<ConnectionRates> {
+    const SWITCH: [(&str, bool); 4] = [("true", true), ("false", false), ("on", true), ("off", false)];
+    let is_enabled = reading.value(
+        &table::CONN_RATE_LIMIT_ENABLED,
+        raw.conn_rate_limit_enabled.as_deref(),
+        |text| units::word(text, &SWITCH),
+        bool::to_string,
+    );
+    let mut rate = |burst: (&Variable, &Option<String>), per_s: (&Variable, &Option<String>)| Rate {
+        burst: reading.value(
+            burst.0,
+            burst.1.as_deref(),
+            |text| units::number(text, &(1..=limits::RATE_MAX)),
+            u32::to_string,
+        ),
+        per_s: reading.value(
+            per_s.0,
+            per_s.1.as_deref(),
+            |text| units::decimal(text, &(limits::RATE_PER_S_MIN..=f64::from(limits::RATE_MAX))),
+            f64::to_string,
+        ),
+    };
+    let per_ip = rate(
+        (&table::CONN_RATE_LIMIT_IP_BURST, &raw.conn_rate_limit_ip_burst),
+        (&table::CONN_RATE_LIMIT_IP_RATE, &raw.conn_rate_limit_ip_rate),
+    );
+    let global = rate(
+        (&table::CONN_RATE_LIMIT_GLOBAL_BURST, &raw.conn_rate_limit_global_burst),
+        (&table::CONN_RATE_LIMIT_GLOBAL_RATE, &raw.conn_rate_limit_global_rate),
+    );
+    is_enabled.then_some(ConnectionRates { per_ip, global })
+}
+
+/// What a client may send.
+pub(super) fn messages(reading: &mut Reading, raw: &Raw) -> Option<Rate> {
+    let burst = reading.value(
+        &table::WS_MESSAGE_BURST,
+        raw.ws_message_burst.as_deref(),
+        |text| units::number(text, &(1..=limits::RATE_MAX)),
+        u32::to_string,
+    );
+    let per_s = reading.value(
+        &table::WS_MESSAGE_RATE,
+        raw.ws_message_rate.as_deref(),
+        |text| units::decimal(text, &(0.0..=f64::from(limits::RATE_MAX))),
+        f64::to_string,
+    );
+    (per_s > 0.0).then_some(Rate { burst, per_s })
+}
+
+pub(super) fn drain(reading: &mut Reading, raw: &Raw) -> Duration {
+    reading.value(
+        &table::WS_DRAIN,
+        raw.ws_drain.as_deref(),
+        |text| units::duration(text, &(Duration::ZERO..=limits::DRAIN_MAX)),
+        |duration| units::show_duration(*duration),
+    )
+}
+
+/// `10.0.0.7, 130.211.0.0/22, fd00::/8`; an address is a network of one.
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() || parts.len() > limits::TRUSTED_PROXIES_MAX {
+        let most = limits::TRUSTED_PROXIES_MAX;
+        return Err(format!("allowed are 1 to {most} addresses or networks, separated by commas"));
+    }
+    let network = |part: &&str| {
+        let address = || part.parse::<IpAddr>().ok().map(IpNet::from);
+        part.parse::<IpNet>().ok().map(|network| network.trunc()).or_else(address).ok_or_else(|| {
+            format!("{part} is no address and no network, for example 10.0.0.7, 130.211.0.0/22 or fd00::/8")
+        })
+    };
+    parts.iter().map(network).collect()
+}
+
+fn show_networks(networks: &Vec<IpNet>) -> String {
+    networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",")
+}
