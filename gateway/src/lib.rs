@@ -43,6 +43,7 @@ pub mod ingest;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod overload;
 pub mod placement;
 pub mod preflight;
 pub mod run;

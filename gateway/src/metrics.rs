@@ -86,18 +86,26 @@ labels! {
         MessageTimeout => "message_timeout",
         /// The shard's bound for incomplete messages was reached.
         InboundMemory => "inbound_memory",
-        /// The gateway ends.
-        Shutdown => "shutdown",
+        /// The gateway drains.
+        Drain => "drain",
     }
 }
 
 labels! {
     /// Why a connection became no session.
-    Refusal[5] {
+    Refusal[9] {
+        /// The gateway drains.
+        Draining => "draining",
+        /// CONN_RATE_LIMIT_IP_*.
+        IpRate => "ip_rate",
+        /// CONN_RATE_LIMIT_GLOBAL_*.
+        GlobalRate => "global_rate",
         /// WS_MAX_CONNECTIONS.
         MaxConnections => "at_max_connections",
-        /// The gateway ends.
-        Shutdown => "shutdown",
+        /// WS_CPU_REJECT_THRESHOLD.
+        CpuOverload => "cpu_overload",
+        /// WS_MEMORY_LIMIT.
+        MemoryLimit => "memory_limit",
         /// Not the request of a WebSocket client, see docs/PROTOCOL.md.
         BadRequest => "bad_request",
         /// The request was not complete in 5 s.
@@ -217,7 +225,7 @@ pub struct Counters {
     /// Sessions ended.
     pub disconnects: ByLabel<11>,
     /// Connections that became no session.
-    pub refusals: ByLabel<5>,
+    pub refusals: ByLabel<9>,
     /// Plain HTTP requests.
     pub http_requests: ByLabel<5>,
     /// Channels and wildcards with a subscriber, now.
@@ -332,8 +340,8 @@ mod tests {
         let mut counts = ByLabel::default();
         counts.add(Disconnect::Idle);
         counts.add(Disconnect::Idle);
-        counts.add(Disconnect::Shutdown);
+        counts.add(Disconnect::Drain);
         let found: Vec<_> = counts.iter::<Disconnect>().filter(|(_, count)| *count > 0).collect();
-        assert_eq!((found, counts.total()), (vec![("idle", 2), ("shutdown", 1)], 3));
+        assert_eq!((found, counts.total()), (vec![("idle", 2), ("drain", 1)], 3));
     }
 }

@@ -9,6 +9,7 @@ use wire::Waker;
 use crate::ingest::replay::ReplaySender;
 use crate::ingest::status::SharedStatus;
 use crate::metrics::Snapshot;
+use crate::overload::SharedOverload;
 use crate::vitals::SharedVitals;
 
 /// See the module.
@@ -27,6 +28,8 @@ pub struct Shared {
     pub replay: OnceLock<ReplaySender>,
     /// The connection to Kafka.
     pub kafka: Arc<SharedStatus>,
+    /// Whether sessions and records are taken.
+    pub overload: SharedOverload,
     /// The process's CPU and memory.
     pub vitals: SharedVitals,
     /// When the process started.
@@ -45,6 +48,7 @@ impl Shared {
             sessions: AtomicUsize::new(0),
             replay: OnceLock::new(),
             kafka: Arc::default(),
+            overload: SharedOverload::default(),
             vitals: SharedVitals::default(),
             started_at: Instant::now(),
             dev_brokers,

@@ -236,7 +236,8 @@ fn initiator(reason: &str) -> &'static str {
 }
 
 fn is_want_of_room(reason: &str) -> bool {
-    [Refusal::MaxConnections, Refusal::Shutdown].iter().any(|it| it.text() == reason)
+    let clients = [Refusal::BadRequest, Refusal::HandshakeTimeout, Refusal::ClientGone];
+    !clients.iter().any(|it| it.text() == reason)
 }
 
 fn count_of<L: Label<N>, const N: usize>(counts: &ByLabel<N>, label: L) -> u64 {

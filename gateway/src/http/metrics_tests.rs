@@ -46,9 +46,19 @@ fn distinct() -> Counters {
         D::MessageTooBig,
         D::MessageTimeout,
         D::InboundMemory,
-        D::Shutdown,
+        D::Drain,
     ];
-    let refusals = [F::MaxConnections, F::Shutdown, F::BadRequest, F::HandshakeTimeout, F::ClientGone];
+    let refusals = [
+        F::Draining,
+        F::IpRate,
+        F::GlobalRate,
+        F::MaxConnections,
+        F::CpuOverload,
+        F::MemoryLimit,
+        F::BadRequest,
+        F::HandshakeTimeout,
+        F::ClientGone,
+    ];
     let routes = [H::Health, H::Metrics, H::Console, H::NotFound, H::Refused];
     let skipped = [R::NoKey, R::BadKey, R::Duplicate, R::TooLong, R::NotUtf8];
     let gaps = [G::SlowConsumer, G::Retention, G::Reset, G::Lag, G::Replay, G::Skipped];
@@ -246,7 +256,7 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_disconnects_total{shard=\"0\",reason=\"client_closed\",initiated_by=\"client\"}", 100.0),
         ("ws_disconnects_total{shard=\"0\",reason=\"idle\",initiated_by=\"server\"}", 103.0),
         ("ws_slow_clients_disconnected_total{shard=\"0\"}", 104.0),
-        ("ws_capacity_rejections_total{shard=\"0\",reason=\"at_max_connections\"}", 200.0),
+        ("ws_capacity_rejections_total{shard=\"0\",reason=\"at_max_connections\"}", 203.0),
         ("ws_messages_sent_total{shard=\"0\"}", 1012.0),
         ("ws_messages_received_total{shard=\"0\"}", 1007.0),
         ("ws_bytes_sent_total{shard=\"0\"}", 1014.0),

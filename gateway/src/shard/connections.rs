@@ -267,7 +267,7 @@ impl Connections {
     fn upgrade(&mut self, socket: SocketId, response: &[u8], now: Instant) {
         self.handshakes_left = self.handshakes_left.saturating_sub(1);
         if self.is_shutting_down {
-            return self.refuse(socket, Refusal::Shutdown, endings::shutting_down(), now);
+            return self.refuse(socket, Refusal::Draining, endings::shutting_down(), now);
         }
         let others = self.shared.sessions.fetch_add(1, Ordering::Relaxed);
         if others >= self.connections_max {

@@ -61,9 +61,9 @@ impl Connections {
                 Stage::Open(_) => {
                     let farewell =
                         close_frame(close_code::GOING_AWAY, "the gateway is shutting down: connect again");
-                    self.end(socket, Disconnect::Shutdown, farewell, now);
+                    self.end(socket, Disconnect::Drain, farewell, now);
                 }
-                Stage::Handshake(_) => self.refuse(socket, Refusal::Shutdown, shutting_down(), now),
+                Stage::Handshake(_) => self.refuse(socket, Refusal::Draining, shutting_down(), now),
                 Stage::Finishing => {}
             }
         }
