@@ -66,8 +66,8 @@ pub const GATHER_BYTES: usize = 4 * MIB;
 pub const GATHER_BYTES_PER_SESSION: usize = 256 * KIB;
 /// Sends of one system call; the slice looks at the clock after each.
 pub const SENDS_PER_BATCH: usize = 256;
-/// Of these, sends to sessions that resume, up to `GATHER_BYTES_PER_SESSION` each: about half a millisecond of copying.
-pub const BULK_SENDS_PER_BATCH: usize = 16;
+/// The same for sessions that resume, which are sent up to `GATHER_BYTES_PER_SESSION` each: a live event may wait for one batch.
+pub const BULK_SENDS_PER_BATCH: usize = 4;
 /// Bytes of answers that may wait while the socket still takes bytes: egress has just not had its turn.
 pub const CONTROL_BURST_BYTES: usize = 64 * KIB;
 /// Sockets beyond WS_MAX_CONNECTIONS, so that those refused are told why and /health answers at the limit.
@@ -97,8 +97,9 @@ pub const MESH_FULL_NAP: Duration = Duration::from_millis(1);
 pub const NEWS_PER_TURN: usize = 256;
 /// Requests of the peers answered in a turn.
 pub const REQUESTS_PER_TURN: usize = 256;
-/// Pulls answered, and pulls made, in a turn: one looks at up to `FRAMES_PER_PULL` frames, some 40 us.
-pub const PULLS_PER_TURN: usize = 16;
+/// Pulls of a shard that its peers have not answered. Their answers come in one queue with live events, which wait for no more
+/// chunks than this.
+pub const PULLS_OUT: usize = 8;
 /// How long a session that resumes waits when it has no room, or its owner nothing yet.
 pub const PULL_PAUSE: Duration = Duration::from_millis(5);
 /// Answers that one client may wait for: a client that pipelines more than that does not read them.
@@ -109,6 +110,8 @@ pub const READY_INTERVAL: Duration = Duration::from_millis(20);
 pub const WARMUP_QUIET: Duration = Duration::from_secs(2);
 /// Bytes of frames in one chunk of a resume; a larger frame is a chunk of its own.
 pub const CHUNK_BYTES: usize = 64 * KIB;
+/// How far inside history, at most, a replay ends: a cursor that comes to its edge has to come faster than the edge goes on.
+pub const HISTORY_MARGIN_FRAMES: usize = 16_384;
 /// Frames that are looked at for one chunk: a session that wants one channel of many must not hold the shard.
 pub const FRAMES_PER_PULL: usize = 4096;
 /// Memory for the newest frames of channels, a channel of WS_LAST_VALUES on average: an event of common size and its place.

@@ -58,6 +58,15 @@ struct Kept {
     next: i64,
 }
 
+impl Kept {
+    /// How far a cursor from before is to come elsewhere: well inside. At the very first frame it would find that frame gone by
+    /// the time it is there, and again.
+    fn inside(&self) -> i64 {
+        let margin = (self.entries.len() / 2).min(limits::HISTORY_MARGIN_FRAMES);
+        self.entries.get(margin).map_or(self.next, |entry| entry.offset)
+    }
+}
+
 /// Offset and token lie here too, so that a pull for one token of many reads the frames of no other.
 #[derive(Debug)]
 struct Entry {
@@ -157,7 +166,7 @@ impl History {
             return answer(from, Then::Wait);
         }
         if from < kept.first {
-            return answer(from, Then::Older(kept.first));
+            return answer(from, Then::Older(kept.inside()));
         }
         let wanted_hash = match pattern {
             Pattern::Exact { token, .. } | Pattern::Token(token) => Some(self.hasher.hash_one(token)),

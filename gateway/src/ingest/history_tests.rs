@@ -59,8 +59,8 @@ fn where_a_pull_begins_decides_how_it_is_answered() {
     history.advance(at(0), 30);
     history.advance(at(0), 25);
     let cases = [
-        (-1, Then::Older(10), vec![], -1),
-        (9, Then::Older(10), vec![], 9),
+        (-1, Then::Older(12), vec![], -1),
+        (9, Then::Older(12), vec![], 9),
         (10, Then::Live, vec![10, 12, 20], 30),
         (11, Then::Live, vec![12, 20], 30),
         (21, Then::Live, vec![], 30),
@@ -70,6 +70,25 @@ fn where_a_pull_begins_decides_how_it_is_answered() {
     for (from, then, found, next) in cases {
         let chunk = history.pull(at(0), all, from);
         assert_eq!((chunk.then, offsets(&chunk), chunk.next, chunk.from), (then, found, next, from));
+    }
+}
+
+#[test]
+fn a_cursor_from_before_comes_inside_though_history_goes_on_meanwhile() {
+    let mut history = History::new(100 * limits::KIB);
+    let pushed = |history: &mut History, offsets: std::ops::Range<i64>| {
+        offsets.for_each(|offset| history.push(&frame(at(0), offset, "A", 100)));
+    };
+    pushed(&mut history, 0..10_000);
+    let mut next = 0;
+    for round in 0..3 {
+        let Then::Older(until) = history.pull(at(0), Pattern::All, next).then else { return };
+        assert!(round == 0, "it did not come inside by {next}");
+        let room = history.frames() as i64;
+        // What a replay up to there takes: a quarter of the history goes meanwhile.
+        let head = history.next(at(0)).expect("begun");
+        pushed(&mut history, head..head + room / 4);
+        next = until;
     }
 }
 
@@ -191,7 +210,8 @@ fn a_random_life_agrees_with_a_list_of_everything() {
                     pulled += expected.len();
                     assert_eq!(pull_all(&history, partition, pattern, from).0, expected, "seed {seed}");
                     let before = history.pull(partition, pattern, first - 1);
-                    assert_eq!((before.then, before.frames.len()), (Then::Older(first), 0), "seed {seed}");
+                    let Then::Older(until) = before.then else { panic!("{:?}, seed {seed}", before.then) };
+                    assert!((first..=known.next).contains(&until) && before.frames.is_empty(), "seed {seed}");
                 }
             }
             check_accounting(&history, seed);

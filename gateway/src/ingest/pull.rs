@@ -57,6 +57,6 @@ pub enum Then {
     Live,
     /// The owner has not come so far itself: pull again a little later.
     Wait,
-    /// History begins at this offset, above the one asked for: what is before it the replay thread has.
+    /// History begins above the offset asked for: what is before this one, which lies inside of it, the replay thread has.
     Older(i64),
 }

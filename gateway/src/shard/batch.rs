@@ -71,13 +71,9 @@ impl Batch {
         self.events.clear();
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.sends.len() < limits::SENDS_PER_BATCH && self.scratch.len() < limits::GATHER_BYTES
-    }
-
-    /// How many sends have room.
-    pub(super) fn room(&self) -> usize {
-        limits::SENDS_PER_BATCH.saturating_sub(self.sends.len())
+    /// Whether there is room for one more of so many sends.
+    pub(super) fn has_room(&self, sends_max: usize) -> bool {
+        self.sends.len() < sends_max && self.scratch.len() < limits::GATHER_BYTES
     }
 
     /// The session of a send.

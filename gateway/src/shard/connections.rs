@@ -214,6 +214,16 @@ impl Connections {
         }
     }
 
+    /// One batch of sends to sessions that are brought what they missed. Whether there was one.
+    pub fn send_bulk(&mut self, driver: &mut Driver, now: Instant) -> bool {
+        let Self { egress, sessions, frames, counters, broken, .. } = self;
+        let has_sent = egress.send_bulk(driver, sessions, frames, counters, broken);
+        while let Some(socket) = self.broken.pop() {
+            self.connection_lost(socket, now);
+        }
+        has_sent
+    }
+
     /// Does what is due: pings, and the ends of patience.
     pub fn fire_timers(&mut self, now: Instant) {
         for _ in 0..limits::TIMERS_PER_TURN {

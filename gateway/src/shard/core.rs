@@ -4,6 +4,7 @@
 //! for the other shards), and what has to go out is kept until the loop takes it. Pure: tests drive several of these in one
 //! thread, through every interleaving that the queues allow.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,12 +32,23 @@ pub struct Core {
     pub mesh: Mesh,
     /// For the replay thread: what is older than some owner's history, and where that begins.
     replays_wanted: Vec<(Pull, i64)>,
+    /// What the peers asked for, in their order; each has few under way.
+    pulls_wanted: VecDeque<(usize, Pull)>,
+    /// Pulls of this shard that some peer has not answered.
+    pulls_out: usize,
 }
 
 impl Core {
     /// Of these rooms.
     pub fn new(connections: Connections, owner: Owner, mesh: Mesh) -> Self {
-        Self { connections, owner, mesh, replays_wanted: Vec::new() }
+        Self {
+            connections,
+            owner,
+            mesh,
+            replays_wanted: Vec::new(),
+            pulls_wanted: VecDeque::new(),
+            pulls_out: 0,
+        }
     }
 
     /// Bytes came from a client.
@@ -100,14 +112,22 @@ impl Core {
         self.answer(answers, now);
     }
 
-    /// Hears the other shards and answers them, and asks for what sessions are to be brought. Whether that was all.
+    /// Hears the other shards and answers them. Whether that was all.
     pub fn exchange(&mut self, now: Instant) -> bool {
         self.announce_interest();
         self.mesh.flush();
         let heard = self.hear(now);
         let answered = self.answer_requests(now);
-        let pulled = self.pull(now);
-        heard && answered && pulled
+        heard && answered
+    }
+
+    /// A little of what sessions missed: answers one pull of a peer, and makes one of this shard's. Whether there was any.
+    ///
+    /// Apart from [`Core::exchange`], because it is work that can wait.
+    pub fn bring(&mut self, now: Instant) -> bool {
+        let answered = self.answer_pull();
+        let pulled = self.pulls_out < limits::PULLS_OUT && self.pull(now);
+        answered || pulled
     }
 
     /// The replay thread's answer to a pull.
@@ -162,6 +182,7 @@ impl Core {
                     self.connections.begun(peer, begun, &mut self.owner, &mut self.mesh, now);
                 }
                 News::Chunk(ticket, chunk) => {
+                    self.pulls_out -= 1;
                     self.connections.take_chunk(ticket, chunk, self.owner.kinds(), now);
                 }
             }
@@ -170,7 +191,6 @@ impl Core {
     }
 
     fn answer_requests(&mut self, now: Instant) -> bool {
-        let mut pulls = 0;
         for _ in 0..limits::REQUESTS_PER_TURN {
             let Some((peer, request)) = self.mesh.next_request() else { return true };
             match request {
@@ -179,37 +199,39 @@ impl Core {
                     let answer = self.owner.begin(peer, begin).map(|begun| (peer, begun));
                     self.answer(answer, now);
                 }
-                Request::Pull(pull) => {
-                    let chunk = self.owner.pull(&pull);
-                    self.mesh.tell(peer, News::Chunk(pull.ticket, chunk));
-                    pulls += 1;
-                    if pulls == limits::PULLS_PER_TURN {
-                        return false;
-                    }
-                }
+                Request::Pull(pull) => self.pulls_wanted.push_back((peer, pull)),
             }
         }
         false
     }
 
-    /// Asks on behalf of sessions.
+    fn answer_pull(&mut self) -> bool {
+        if !self.mesh.has_room() {
+            return false;
+        }
+        let Some((peer, pull)) = self.pulls_wanted.pop_front() else { return false };
+        let chunk = self.owner.pull(&pull);
+        self.mesh.tell(peer, News::Chunk(pull.ticket, chunk));
+        true
+    }
+
+    /// Asks on behalf of a session.
     fn pull(&mut self, now: Instant) -> bool {
-        for _ in 0..limits::PULLS_PER_TURN {
-            let Some(ask) = self.connections.next_ask(now) else { return true };
-            match ask {
-                Ask::Replay(pull, until) => self.replays_wanted.push((pull, until)),
-                Ask::Owner(pull) => {
-                    let owner = pull.partition.owner(self.mesh.shards());
-                    if owner == self.mesh.shard() {
-                        let chunk = self.owner.pull(&pull);
-                        self.connections.take_chunk(pull.ticket, chunk, self.owner.kinds(), now);
-                    } else {
-                        self.mesh.ask(owner, Request::Pull(pull));
-                    }
+        let Some(ask) = self.connections.next_ask(now) else { return false };
+        match ask {
+            Ask::Replay(pull, until) => self.replays_wanted.push((pull, until)),
+            Ask::Owner(pull) => {
+                let owner = pull.partition.owner(self.mesh.shards());
+                if owner == self.mesh.shard() {
+                    let chunk = self.owner.pull(&pull);
+                    self.connections.take_chunk(pull.ticket, chunk, self.owner.kinds(), now);
+                } else {
+                    self.pulls_out += 1;
+                    self.mesh.ask(owner, Request::Pull(pull));
                 }
             }
         }
-        !self.connections.has_pulls()
+        true
     }
 
     fn answer(&mut self, answers: impl IntoIterator<Item = (usize, Begun)>, now: Instant) {

@@ -40,19 +40,27 @@ struct Ready {
     bulk: VecDeque<SocketId>,
 }
 
+/// One of the two.
+#[derive(Clone, Copy)]
+enum Queue {
+    Live,
+    Bulk,
+}
+
 #[derive(Debug)]
 struct Resting {
     socket: SocketId,
     since: Instant,
 }
 
-/// What the window is calculated from, since the reading before.
+/// What the window is calculated from, since the reading before: what is live.
 #[derive(Debug)]
 struct Meter {
     read_at: Instant,
     sending: Duration,
     slept: Duration,
-    sends_before: u64,
+    bulk: Duration,
+    sends: u64,
     frames_before: u64,
     /// An epoch is a reading's interval or a window, whichever is longer: the time in which a session that wants events is
     /// sent some.
@@ -98,7 +106,15 @@ impl Egress {
 
     /// Whether a slice would have something to do.
     pub fn has_work(&self, now: Instant) -> bool {
-        !self.ready.is_empty() || !self.lost.is_empty() || self.next_due().is_some_and(|due| due <= now)
+        self.has_live()
+            || !self.ready.bulk.is_empty()
+            || !self.lost.is_empty()
+            || self.next_due().is_some_and(|due| due <= now)
+    }
+
+    /// Whether a session that does not resume has something to send.
+    pub fn has_live(&self) -> bool {
+        !self.ready.live.is_empty()
     }
 
     /// When the first rest is over.
@@ -116,6 +132,11 @@ impl Egress {
         self.meter.slept += slept;
     }
 
+    /// Sessions were brought what they missed for so long. It is no load that a window could make less.
+    pub fn note_bulk(&mut self, spent: Duration) {
+        self.meter.bulk += spent;
+    }
+
     /// Calculates the window anew when that is due.
     pub fn adjust(&mut self, counters: &Counters, now: Instant) {
         if now.saturating_duration_since(self.meter.read_at) >= READING_INTERVAL {
@@ -124,7 +145,7 @@ impl Egress {
         }
     }
 
-    /// Sends, until the slice's bound of sends or time. Sessions whose connection proved to be broken are appended to
+    /// Sends to sessions that are live, until the slice's bound of sends or time. Sessions whose connection proved to be broken are appended to
     /// `broken`.
     pub fn slice(
         &mut self,
@@ -137,25 +158,42 @@ impl Egress {
     ) {
         self.lost.drain(..).for_each(|socket| driver.abort(socket));
         self.rouse(sessions, now);
-        if self.ready.is_empty() {
+        if !self.has_live() {
             return;
         }
         let started_at = Instant::now();
         let mut now = started_at;
         let mut sends = 0;
-        while sends < limits::SENDS_PER_SLICE
-            && !self.ready.is_empty()
-            && now - started_at < limits::SLICE_DURATION
+        while sends < limits::SENDS_PER_SLICE && self.has_live() && now - started_at < limits::SLICE_DURATION
         {
-            self.plan(driver, sessions, frames, now);
+            self.plan(Queue::Live, driver, sessions, frames, now);
             self.batch.send(driver, frames, &mut self.outcomes);
             sends += limits::SENDS_PER_BATCH;
+            self.meter.sends += self.outcomes.len() as u64;
             now = Instant::now();
             self.settle(driver, sessions, frames, counters, broken, now);
         }
         let lasted = now - started_at;
         self.meter.sending += lasted;
         counters.slices.observe(&DURATION_BUCKETS, lasted.as_secs_f64(), 1);
+    }
+
+    /// One batch of sends to sessions that resume; whether there was one.
+    pub fn send_bulk(
+        &mut self,
+        driver: &mut Driver,
+        sessions: &mut Sessions,
+        frames: &mut Frames,
+        counters: &mut Counters,
+        broken: &mut Vec<SocketId>,
+    ) -> bool {
+        if self.ready.bulk.is_empty() {
+            return false;
+        }
+        self.plan(Queue::Bulk, driver, sessions, frames, Instant::now());
+        self.batch.send(driver, frames, &mut self.outcomes);
+        self.settle(driver, sessions, frames, counters, broken, Instant::now());
+        true
     }
 
     /// Ends the rests that are over, as many as a slice can send to.
@@ -174,11 +212,21 @@ impl Egress {
     }
 
     /// Takes sessions from the queue and decides what each is sent.
-    fn plan(&mut self, driver: &mut Driver, sessions: &mut Sessions, frames: &Frames, now: Instant) {
+    fn plan(
+        &mut self,
+        queue: Queue,
+        driver: &mut Driver,
+        sessions: &mut Sessions,
+        frames: &Frames,
+        now: Instant,
+    ) {
+        let (queue, sends_max) = match queue {
+            Queue::Live => (&mut self.ready.live, limits::SENDS_PER_BATCH),
+            Queue::Bulk => (&mut self.ready.bulk, limits::BULK_SENDS_PER_BATCH),
+        };
         self.batch.clear();
-        let mut bulk_left = limits::BULK_SENDS_PER_BATCH;
-        while self.batch.has_room() {
-            let Some(socket) = self.ready.pop(self.batch.room(), &mut bulk_left) else { return };
+        while self.batch.has_room(sends_max) {
+            let Some(socket) = queue.pop_front() else { return };
             let Some(session) = sessions.find(socket) else { continue };
             session.turn = Turn::None;
             if !session.outbox.is_empty() {
@@ -238,22 +286,10 @@ impl Egress {
 }
 
 impl Ready {
-    fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.bulk.is_empty()
-    }
-
     fn push(&mut self, session: &mut Session) {
         session.turn = Turn::Ready;
         let queue = if session.is_resuming { &mut self.bulk } else { &mut self.live };
         queue.push_back(session.socket);
-    }
-
-    /// The next session of a batch with so much room, whose last places are for those that resume.
-    fn pop(&mut self, room: usize, bulk_left: &mut usize) -> Option<SocketId> {
-        let is_bulk_due = self.live.is_empty() || room <= *bulk_left;
-        let bulk = if is_bulk_due && *bulk_left > 0 { self.bulk.pop_front() } else { None };
-        *bulk_left -= usize::from(bulk.is_some());
-        bulk.or_else(|| self.live.pop_front())
     }
 }
 
@@ -263,7 +299,8 @@ impl Meter {
             read_at: now,
             sending: Duration::ZERO,
             slept: Duration::ZERO,
-            sends_before: 0,
+            bulk: Duration::ZERO,
+            sends: 0,
             frames_before: 0,
             epoch: 1,
             epoch_began: now,
@@ -280,17 +317,18 @@ impl Meter {
 
     fn read(&mut self, counters: &Counters, window: Duration, now: Instant) -> Reading {
         let elapsed = now - self.read_at;
+        let frames = counters.frames_queued - counters.frames_replayed;
         let reading = Reading {
             elapsed,
             sending: self.sending,
-            other_work: elapsed.saturating_sub(self.sending + self.slept),
-            sends: counters.sends - self.sends_before,
-            frames: counters.frames_queued - self.frames_before,
+            other_work: elapsed.saturating_sub(self.sending + self.slept + self.bulk),
+            sends: self.sends,
+            frames: frames - self.frames_before,
             sessions: self.sessions.max(self.sessions_before),
         };
         self.read_at = now;
-        (self.sending, self.slept) = (Duration::ZERO, Duration::ZERO);
-        (self.sends_before, self.frames_before) = (counters.sends, counters.frames_queued);
+        (self.sending, self.slept, self.bulk) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        (self.sends, self.frames_before) = (0, frames);
         if now - self.epoch_began >= window.max(READING_INTERVAL) {
             self.epoch_began = now;
             // It comes round again after 256 epochs: a session that slept so long may be missed once, in a number that is an estimate.

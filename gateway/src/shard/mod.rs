@@ -32,6 +32,7 @@ mod resuming;
 pub mod sessions;
 pub mod shard_set;
 mod sleep;
+mod spare;
 pub mod timers;
 pub mod window;
 
@@ -50,6 +51,7 @@ use self::connections::Connections;
 use self::core::Core;
 use self::mesh::Mesh;
 use self::owner::{Keeping, Owner};
+use self::spare::Spare;
 use crate::config::Config;
 use crate::http::Http;
 use crate::ingest::consumer::{Consumer, Polled};
@@ -127,6 +129,7 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
         shared,
         replay,
         replayed,
+        spare: Spare::new(now),
         stop_by: None,
         snapshot_at: now,
         ready: Readiness { is_ready: false, look_at: now, polled_at: now },
@@ -168,6 +171,7 @@ struct Shard {
     shared: Arc<Shared>,
     replay: ReplaySender,
     replayed: Receiver<(Ticket, Chunk)>,
+    spare: Spare,
     /// Once the process is told to stop: when the shard ends even if connections are left.
     stop_by: Option<Instant>,
     snapshot_at: Instant,
@@ -187,9 +191,11 @@ impl Shard {
             let now = Instant::now();
             self.core.connections.counters.turns += 1;
             self.core.connections.send(&mut self.driver, now);
+            self.spare.begin_turn(self.core.connections.egress.has_live(), now);
             let harvested = self.harvest(now)?;
             let drained = self.drain(now);
             let exchanged = self.exchange(now);
+            let brought = self.bring(now);
             self.core.connections.fire_timers(now);
             self.look_whether_ready(now);
             self.wake_peers();
@@ -197,7 +203,7 @@ impl Shard {
             if self.is_over(now) {
                 return Ok(());
             }
-            if harvested && drained && exchanged && self.may_sleep(now)? {
+            if harvested && drained && exchanged && brought && self.may_sleep(now)? {
                 self.core.connections.counters.sleeps += 1;
                 let began = Instant::now();
                 sleep::sleep_until(self.wake_by(now), &self.driver).await?;
@@ -253,19 +259,33 @@ impl Shard {
         false
     }
 
-    /// Hears the other shards, the replay threads and the brokers' answers; whether that was all.
+    /// Hears the other shards; whether that was all.
     fn exchange(&mut self, now: Instant) -> bool {
-        let mut is_done = self.core.exchange(now);
-        for _ in 0..limits::PULLS_PER_TURN {
-            let Ok((ticket, chunk)) = self.replayed.try_recv() else { break };
-            self.core.take_replayed(ticket, chunk, now);
-            is_done = false;
+        let is_done = self.core.exchange(now);
+        for partition in self.core.take_ends_wanted() {
+            self.consumer.ask_end(partition);
+        }
+        is_done
+    }
+
+    /// Brings sessions what they missed, and sends it, as far as the others leave time; whether that was all.
+    fn bring(&mut self, now: Instant) -> bool {
+        let mut is_done = false;
+        while !is_done && self.spare.is_open() {
+            let began = Instant::now();
+            let replayed = self.replayed.try_recv();
+            is_done = replayed.is_err();
+            if let Ok((ticket, chunk)) = replayed {
+                self.core.take_replayed(ticket, chunk, now);
+            }
+            is_done &= !self.core.bring(now);
+            is_done &= !self.core.connections.send_bulk(&mut self.driver, now);
+            if !is_done {
+                self.core.connections.egress.note_bulk(self.spare.spend(began, Instant::now()));
+            }
         }
         for (pull, until) in self.core.take_replays_wanted() {
             self.replay.pull(self.shard, pull, until);
-        }
-        for partition in self.core.take_ends_wanted() {
-            self.consumer.ask_end(partition);
         }
         is_done
     }
@@ -281,7 +301,7 @@ impl Shard {
 
     /// In this order: `may_sleep` resets the wake-up, then everything that could have caused one is looked at again.
     fn may_sleep(&mut self, now: Instant) -> anyhow::Result<bool> {
-        if !self.driver.may_sleep()? || !self.drain(now) || !self.exchange(now) {
+        if !self.driver.may_sleep()? || !self.drain(now) || !self.exchange(now) || !self.bring(now) {
             return Ok(false);
         }
         self.wake_peers();

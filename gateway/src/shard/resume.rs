@@ -56,8 +56,8 @@ struct Cursor {
     next: i64,
     /// The partition's next offset when its owner answered.
     cut: i64,
-    /// Before this offset the owner has nothing: ask the replay thread.
-    history_from: i64,
+    /// Before this offset it is the replay threads that are asked.
+    replay_until: i64,
 }
 
 /// Whom to ask for what a session wants next.
@@ -95,7 +95,7 @@ impl Resume {
         resuming.cursors.extend(cursors.iter().map(|&BegunCursor { owned, cut }| {
             *cursors_made += 1;
             let Owned { partition, next } = owned;
-            Cursor { id: *cursors_made, partition, next, cut, history_from: i64::MIN }
+            Cursor { id: *cursors_made, partition, next, cut, replay_until: i64::MIN }
         }));
     }
 
@@ -145,7 +145,7 @@ impl Resume {
                 owner_pull.take_if(|id| *id == cursor.id);
                 replay_pull.take_if(|id| *id == cursor.id);
                 *cursors_made += 1;
-                *cursor = Cursor { id: *cursors_made, next, cut: next, history_from: i64::MIN, ..*cursor };
+                *cursor = Cursor { id: *cursors_made, next, cut: next, replay_until: i64::MIN, ..*cursor };
             }
         }
         stood
@@ -181,7 +181,7 @@ impl Resume {
             let old = || self.pulls().filter(|(_, cursor)| cursor.is_old());
             let again = old().find(|(_, cursor)| cursor.id == self.replayed_last);
             if let Some((it, cursor)) = again.or_else(|| old().next()) {
-                let (pull, until) = (pull_of(it, cursor), cursor.history_from);
+                let (pull, until) = (pull_of(it, cursor), cursor.replay_until);
                 self.replayed_last = cursor.id;
                 self.replay_pull = Some(self.replayed_last);
                 return Some(Ask::Replay(pull, until));
@@ -224,7 +224,7 @@ impl Resume {
             cursor.next = next;
             match then {
                 Then::Live => drop(it.cursors.remove(index)),
-                Then::Older(first) => cursor.history_from = first,
+                Then::Older(until) => cursor.replay_until = until,
                 Then::More | Then::Wait => {}
             }
         }
@@ -273,7 +273,7 @@ impl Resume {
 impl Cursor {
     /// Whether only the replay threads have what comes next.
     fn is_old(&self) -> bool {
-        self.next < self.history_from
+        self.next < self.replay_until
     }
 }
 

@@ -147,6 +147,9 @@ impl World {
     fn exchange(&mut self, shard: usize) {
         let Shard { core, pulls, ends, .. } = &mut self.shards[shard];
         core.exchange(self.now);
+        for _ in 0..self.random.usize(..8) {
+            core.bring(self.now);
+        }
         pulls.extend(core.take_replays_wanted());
         ends.extend(core.take_ends_wanted());
     }
