@@ -67,7 +67,7 @@ pub const GATHER_BYTES_PER_SESSION: usize = 256 * KIB;
 /// Sends of one system call; the slice looks at the clock after each.
 pub const SENDS_PER_BATCH: usize = 256;
 /// The same for sessions that resume, which are sent up to `GATHER_BYTES_PER_SESSION` each: a live event may wait for one batch.
-pub const BULK_SENDS_PER_BATCH: usize = 4;
+pub const BULK_SENDS_PER_BATCH: usize = 2;
 /// Bytes of answers that may wait while the socket still takes bytes: egress has just not had its turn.
 pub const CONTROL_BURST_BYTES: usize = 64 * KIB;
 /// Sockets beyond WS_MAX_CONNECTIONS, so that those refused are told why and /health answers at the limit.

@@ -26,6 +26,29 @@ pub struct Source {
     pub missed: u64,
 }
 
+/// What those felt that were live. Its fields are keys of the JSON.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Live {
+    #[serde(flatten)]
+    pub stretch: Stretch,
+    pub server_p99_ms: Option<f64>,
+}
+
+impl Live {
+    fn rows(&self, when: &str) -> [(String, String); 2] {
+        let p99 = self.server_p99_ms.map_or("-".to_owned(), |p99_ms| format!("{p99_ms:.1}"));
+        [
+            (format!("the live ones {when}, ms p50 / p99 / p99.9 / max"), self.stretch.latency_text()),
+            (format!("the live ones {when}, in the server: p99 ms of the worst second"), p99),
+        ]
+    }
+
+    fn server_p99_over(&self, before: &Self) -> Option<f64> {
+        Some(self.server_p99_ms? / before.server_p99_ms?)
+    }
+}
+
 /// Sessions that resumed one after the other, or all at once. Its fields are keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
@@ -37,7 +60,7 @@ pub struct Group {
     pub resumed_ms: Option<Percentiles>,
     pub records_per_s: Option<f64>,
     pub replay_records: Option<u64>,
-    pub live: Stretch,
+    pub live: Live,
 }
 
 /// The result. Its fields are the keys of the JSON.
@@ -48,10 +71,11 @@ pub struct Resumption {
     pub measurement: Measurement,
     #[serde(flatten)]
     pub source: Source,
-    pub calm: Stretch,
+    pub calm: Live,
     pub repeats: Group,
     pub cursors: Option<Group>,
     pub latency_p99_ratio: Option<f64>,
+    pub server_p99_ratio: Option<f64>,
 }
 
 impl Group {
@@ -60,7 +84,7 @@ impl Group {
         asked: u64,
         resumes: &[&Resume],
         records: u64,
-        live: Stretch,
+        live: Live,
         replay_records: Option<u64>,
     ) -> Self {
         let ended: Vec<Duration> = resumes.iter().filter_map(|resume| resume.resumed_in).collect();
@@ -85,7 +109,7 @@ impl Group {
             times.map_or("-".to_owned(), |Percentiles { p50, p99, max, .. }| format!("{p50} / {p99} / {max}"))
         };
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| grouped(value.round() as u64));
-        vec![
+        let mut rows = vec![
             (format!("{who}: resumed"), format!("{} of {}", grouped(self.resumed), grouped(self.asked))),
             (format!("{who}: ms to the first event p50 / p99 / max"), text(self.first_event_ms)),
             (format!("{who}: ms to the last p50 / p99 / max"), text(self.resumed_ms)),
@@ -94,8 +118,9 @@ impl Group {
                 format!("{who}: records read from Kafka again"),
                 number(self.replay_records.map(|it| it as f64)),
             ),
-            (format!("{who}: the live ones meanwhile, ms p50 / p99 / p99.9 / max"), self.live.latency_text()),
-        ]
+        ];
+        rows.extend(self.live.rows(&format!("({who}) meanwhile")));
+        rows
     }
 }
 
@@ -111,14 +136,16 @@ impl Resumption {
     pub fn of(
         measurement: Measurement,
         source: Source,
-        calm: Stretch,
+        calm: Live,
         repeats: Group,
         cursors: Option<Group>,
         not_resumed: u64,
     ) -> Self {
         let busiest = cursors.as_ref().unwrap_or(&repeats);
-        let latency_p99_ratio = busiest.live.p99_over(&calm);
-        let mut resumption = Self { measurement, source, calm, repeats, cursors, latency_p99_ratio };
+        let latency_p99_ratio = busiest.live.stretch.p99_over(&calm.stretch);
+        let server_p99_ratio = busiest.live.server_p99_over(&calm);
+        let mut resumption =
+            Self { measurement, source, calm, repeats, cursors, latency_p99_ratio, server_p99_ratio };
         resumption.judge(not_resumed);
         resumption
     }
@@ -169,8 +196,8 @@ impl Resumption {
         let mut page = self.measurement.page();
         let figures = self.rows().into_iter().map(|(name, value)| Figure { name, values: vec![value] });
         page.figures.splice(0..0, figures);
-        page.runs = vec![self.calm.plotted("calm"), self.repeats.live.plotted("one by one")];
-        page.runs.extend(self.cursors.as_ref().map(|cursors| cursors.live.plotted("at once")));
+        page.runs = vec![self.calm.stretch.plotted("calm"), self.repeats.live.stretch.plotted("one by one")];
+        page.runs.extend(self.cursors.as_ref().map(|cursors| cursors.live.stretch.plotted("at once")));
         page
     }
 
@@ -182,15 +209,16 @@ impl Resumption {
     }
 
     fn rows(&self) -> Vec<(String, String)> {
-        let ratio = self.latency_p99_ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let text = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
         let mut rows = vec![
             ("records behind the position".to_owned(), grouped(self.source.events)),
             ("of these, events of the channel".to_owned(), grouped(self.source.missed)),
-            ("the live ones before, ms p50 / p99 / p99.9 / max".to_owned(), self.calm.latency_text()),
         ];
+        rows.extend(self.calm.rows("before"));
         rows.extend(self.repeats.rows("one by one"));
         rows.extend(self.cursors.iter().flat_map(|cursors| cursors.rows("at once")));
-        rows.push(("p99 of the live ones, resuming over before".to_owned(), ratio));
+        rows.push(("p99 of the live ones, resuming over before".to_owned(), text(self.latency_p99_ratio)));
+        rows.push(("the same in the server, by the worst seconds".to_owned(), text(self.server_p99_ratio)));
         rows
     }
 }

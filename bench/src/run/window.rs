@@ -3,6 +3,7 @@
 //! Deliveries, both CPUs and the clock are read together, so that they are of the same time. What the server counts itself is
 //! read by another thread and up to two seconds old, at both ends alike.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::health::HealthPoll;
@@ -45,6 +46,14 @@ impl Watch {
     pub fn reading(&self) -> Option<Reading> {
         match self {
             Self::Server { poll, .. } => poll.newest(),
+            Self::Health(_) | Self::Elsewhere => None,
+        }
+    }
+
+    /// The p99 from poll to socket of the worst second within this time, ms, as the server counts it.
+    pub fn worst_p99_ms(&self, time: Range<Instant>) -> Option<f64> {
+        match self {
+            Self::Server { poll, .. } => poll.worst_p99_s(time).map(|p99_s| p99_s * 1_000.0),
             Self::Health(_) | Self::Elsewhere => None,
         }
     }

@@ -20,7 +20,7 @@ use crate::latency::Latency;
 use crate::machine;
 use crate::measure::{Surroundings, memory};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::resume::{Group, Resumption, Source};
+use crate::report::resume::{Group, Live, Resumption, Source};
 use crate::report::stretch::Stretch;
 use crate::resumes::Resume;
 use crate::run::{Plan, Run, RunError, Watch};
@@ -84,7 +84,10 @@ fn measure(
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
     let origin = run.window.began().at;
-    let calm = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let calm = Live {
+        stretch: Stretch::of(&run.window, &run.ledger.latency, origin),
+        server_p99_ms: run.watch().worst_p99_ms(origin..Instant::now()),
+    };
     let first = arguments.connections + 1;
     let at_once = first + arguments.repeats as usize;
     let mut latency = Latency::default();
@@ -192,6 +195,7 @@ fn resume(
     let back = u32::try_from(arguments.missed()).unwrap_or(u32::MAX);
     let missed = channel(MISSED_TOKEN);
     let all = ranges.first().map_or(0, |range| range.start)..ranges.last().map_or(0, |range| range.end);
+    let begun = Instant::now();
     run.begin_resumes();
     for range in ranges {
         for number in range {
@@ -203,10 +207,11 @@ fn resume(
     }
     run.turn_for(AFTERMATH)?;
     run.end_window();
-    let live = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let stretch = Stretch::of(&run.window, &run.ledger.latency, origin);
     *latency = run.ledger.latency.clone();
     run.turn_for(SETTLE)?;
     let replay_records = counted(run).zip(before).map(|(now, then)| now.saturating_sub(then));
     let resumes: Vec<&Resume> = run.ledger.resumes.of(all.clone()).collect();
+    let live = Live { stretch, server_p99_ms: run.watch().worst_p99_ms(begun..Instant::now()) };
     Ok(Group::of(all.len() as u64, &resumes, arguments.events, live, replay_records))
 }

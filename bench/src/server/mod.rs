@@ -6,6 +6,7 @@
 pub mod exposition;
 pub mod process;
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use crate::client::dialect::Dialect;
 use crate::client::target::Target;
-use exposition::Exposition;
+use exposition::{Buckets, Exposition};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_TIMEOUT: Duration = Duration::from_millis(900);
+/// An hour of looks.
+const SECONDS_MAX: usize = 3_600;
 const PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a scenario measures.
@@ -47,10 +50,24 @@ pub struct Reading {
     pub exposition: Option<Exposition>,
 }
 
+/// What the server counted between two looks at its latency that differ.
+#[derive(Clone, Copy, Debug)]
+struct Second {
+    ended: Instant,
+    /// Of its deliveries from poll to socket, s.
+    p99_s: f64,
+}
+
+#[derive(Debug, Default)]
+struct Looks {
+    newest: Option<Reading>,
+    seconds: Vec<Second>,
+}
+
 /// Looks once a second, until it is dropped.
 #[derive(Debug)]
 pub struct ServerPoll {
-    newest: Arc<Mutex<Option<Reading>>>,
+    looks: Arc<Mutex<Looks>>,
     /// Dropped with the rest, which ends the thread.
     _stop: Sender<()>,
 }
@@ -58,26 +75,44 @@ pub struct ServerPoll {
 impl ServerPoll {
     /// Begins with a look at once.
     pub fn start(server: &Server) -> std::io::Result<Self> {
-        let newest = Arc::new(Mutex::new(None));
+        let looks = Arc::new(Mutex::new(Looks::default()));
         let (stop, stopped) = channel();
-        let (shared, server) = (Arc::clone(&newest), server.clone());
+        let (shared, server) = (Arc::clone(&looks), server.clone());
         thread::Builder::new().name("server".to_owned()).spawn(move || poll(&server, &shared, &stopped))?;
-        Ok(Self { newest, _stop: stop })
+        Ok(Self { looks, _stop: stop })
     }
 
     /// The last look; `None` before the first.
     pub fn newest(&self) -> Option<Reading> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).newest.clone()
+    }
+
+    /// The p99 from poll to socket of the worst second that ended within this time, s.
+    pub fn worst_p99_s(&self, time: Range<Instant>) -> Option<f64> {
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = looks.seconds.iter().filter(|second| time.contains(&second.ended));
+        within.map(|second| second.p99_s).reduce(f64::max)
     }
 }
 
-fn poll(server: &Server, newest: &Mutex<Option<Reading>>, stopped: &Receiver<()>) {
+fn poll(server: &Server, looks: &Mutex<Looks>, stopped: &Receiver<()>) {
     let config = ureq::Agent::config_builder().timeout_global(Some(POLL_TIMEOUT));
     let agent = config.build().new_agent();
     let mut due = Instant::now();
+    let mut counted: Option<Buckets> = None;
     loop {
         let reading = read(server, &agent);
-        *newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+        let counts = reading.exposition.as_ref().map(|exposition| exposition.latency_from_poll.clone());
+        let second = counts.as_ref().zip(counted.as_ref()).and_then(|(now, before)| {
+            Some(Second { ended: reading.at, p99_s: now.since(before).quantile(0.99)? })
+        });
+        counted = counts.or(counted);
+        let mut known = looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.seconds.len() < SECONDS_MAX {
+            known.seconds.extend(second);
+        }
+        known.newest = Some(reading);
+        drop(known);
         due = (due + POLL_INTERVAL).max(Instant::now());
         // Not a sleep: the run's end ends it.
         if stopped.recv_timeout(due.saturating_duration_since(Instant::now()))
