@@ -36,6 +36,7 @@
 
 pub mod allocation;
 pub mod args;
+pub mod bucket;
 pub mod config;
 pub mod dev;
 pub mod http;
