@@ -1,12 +1,13 @@
 //! What the process may use: the CPU quota and the memory limit of its cgroups (version 2, 1, or both mounted), else what the
 //! machine has.
 //!
-//! Reads a handful of files once, at the start. What cannot be read or understood limits nothing: the numbers inform people and
-//! later the overload decision, they guard nothing by themselves. A limit counts on every level of the hierarchy, so the least
-//! of all ancestors is taken. Parsers are pure.
+//! Reads a handful of files once, at the start. What cannot be read or understood limits nothing. A limit counts on every level
+//! of the hierarchy, so the least of all ancestors is taken. What is used of it is for [`crate::vitals`].
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
+
+use crate::cgroup::{self, CPU, MEMORY};
 
 /// What the process may use. `None`: unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,19 +28,12 @@ impl Allocation {
     /// The same for a tree of files that begins at `root`.
     fn under(root: &Path, cpus: usize) -> Self {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
-        let memberships = read("proc/self/cgroup");
-        let mounts = read("proc/self/mountinfo");
         let (mut cpu_cores, mut memory_bytes) =
             ((cpus > 0).then_some(cpus as f64), total_memory(&read("proc/meminfo")));
-        for directory in directories(&memberships, &mounts) {
-            let read = |file: &str| {
-                let path = directory.join(file);
-                fs::read_to_string(root.join(path.strip_prefix("/").unwrap_or(&path))).unwrap_or_default()
-            };
-            let quota = quota_v2(&read("cpu.max"))
-                .or_else(|| quota_v1(&read("cpu.cfs_quota_us"), &read("cpu.cfs_period_us")));
-            let limit = limit(&read("memory.max")).or_else(|| limit(&read("memory.limit_in_bytes")));
-            cpu_cores = least(cpu_cores, quota);
+        for directory in cgroup::directories(root, &[CPU, MEMORY]) {
+            let limit = limit(&directory.read("memory.max"))
+                .or_else(|| limit(&directory.read("memory.limit_in_bytes")));
+            cpu_cores = least(cpu_cores, directory.quota());
             memory_bytes = least(memory_bytes, limit);
         }
         Self { cpu_cores, memory_bytes }
@@ -51,70 +45,6 @@ fn least<T: PartialOrd>(one: Option<T>, other: Option<T>) -> Option<T> {
         (Some(one), Some(other)) => Some(if other < one { other } else { one }),
         (one, other) => one.or(other),
     }
-}
-
-/// Every directory that may limit the process: its own cgroup and the ancestors, in each mounted hierarchy (cgroups(7)).
-fn directories(memberships: &str, mounts: &str) -> Vec<PathBuf> {
-    let mut directories = Vec::new();
-    for mount in mounts.lines().filter_map(Mount::parse) {
-        let Some(group) = memberships.lines().find_map(|line| mount.membership(line)) else { continue };
-        // What lies above the mount's root cannot be seen; a group outside of it (no cgroup namespace) shows at the mount.
-        let below = Path::new(group).strip_prefix(mount.root).unwrap_or(Path::new(""));
-        let is_outside = below.components().any(|part| part == Component::ParentDir);
-        let own = if is_outside { PathBuf::from(mount.point) } else { Path::new(mount.point).join(below) };
-        directories
-            .extend(own.ancestors().take_while(|path| path.starts_with(mount.point)).map(Path::to_owned));
-    }
-    directories
-}
-
-/// A cgroup hierarchy in /proc/self/mountinfo (proc_pid_mountinfo(5)).
-struct Mount<'a> {
-    root: &'a str,
-    point: &'a str,
-    /// Controllers of version 1; `None` for version 2.
-    controllers: Option<&'a str>,
-}
-
-impl<'a> Mount<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mounted, filesystem) = line.split_once(" - ")?;
-        let mut mounted = mounted.split(' ').skip(3);
-        let (root, point) = (mounted.next()?, mounted.next()?);
-        let mut filesystem = filesystem.split(' ');
-        let controllers = match filesystem.next()? {
-            "cgroup2" => None,
-            "cgroup" => Some(filesystem.next_back()?),
-            _ => return None,
-        };
-        Some(Self { root, point, controllers })
-    }
-
-    /// The group, if this line of /proc/self/cgroup (`id:controllers:group`) is about this hierarchy.
-    fn membership<'b>(&self, line: &'b str) -> Option<&'b str> {
-        let mut fields = line.splitn(3, ':');
-        let (id, controllers, group) = (fields.next()?, fields.next()?, fields.next()?);
-        let is_this = match self.controllers {
-            None => id == "0" && controllers.is_empty(),
-            Some(options) => controllers.split(',').any(|controller| {
-                matches!(controller, "cpu" | "memory") && options.split(',').any(|it| it == controller)
-            }),
-        };
-        is_this.then_some(group)
-    }
-}
-
-/// `cpu.max`: `150000 100000` is 1.5 cores, `max 100000` no limit.
-fn quota_v2(text: &str) -> Option<f64> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    quota_v1(quota, period)
-}
-
-/// `cpu.cfs_quota_us` and `cpu.cfs_period_us`; a quota of -1 is no limit.
-fn quota_v1(quota: &str, period: &str) -> Option<f64> {
-    let quota: u64 = quota.trim().parse().ok()?;
-    let period: u64 = period.trim().parse().ok().filter(|period| *period > 0)?;
-    (quota > 0).then(|| quota as f64 / period as f64)
 }
 
 /// `memory.max` or `memory.limit_in_bytes`. `max` does not parse; version 1 says "no limit" by a number near 2^63, which is
