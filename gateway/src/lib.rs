@@ -37,6 +37,7 @@
 pub mod allocation;
 pub mod args;
 pub mod bucket;
+pub mod cgroup;
 pub mod config;
 pub mod dev;
 pub mod http;
@@ -48,6 +49,7 @@ pub mod overload;
 pub mod placement;
 pub mod preflight;
 pub mod run;
+pub mod sampling;
 pub mod session;
 pub mod shard;
 pub mod shared;

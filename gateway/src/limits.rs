@@ -129,6 +129,13 @@ pub const LAG_ENDS_MAX: usize = 64;
 pub const KAFKA_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two log lines about skipped records, so that a poisoned topic cannot fill a disk.
 pub const SKIPPED_RECORD_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Readings, one a second, after which a pause for CPU ends whatever the CPU says: a neighbour that takes the CPU for good must not
+/// keep every event from every client, and what librdkafka tells meanwhile (statistics, some 100 KiB each) waits in its queue.
+pub const KAFKA_PAUSE_READINGS_MAX: u32 = 30;
+/// How long a pause for WS_MAX_KAFKA_RATE lasts at least: tokens gather, so that a high rate wakes nobody for each record.
+pub const KAFKA_RATE_PAUSE_LEAST: Duration = Duration::from_millis(5);
+/// The burst of WS_MAX_KAFKA_RATE, as time at that rate: a bound that is set is felt as an even flow.
+pub const KAFKA_RATE_BURST: Duration = Duration::from_millis(100);
 /// Addresses in KAFKA_BROKERS; librdkafka learns the others from any of them.
 pub const BROKERS_MAX: usize = 64;
 /// Topics in KAFKA_TOPICS, hence kinds.
@@ -284,6 +291,10 @@ const _: () =
 const _: () = assert!(
     LAG_LOOK_INTERVAL.as_secs() < KAFKA_METADATA_INTERVAL.as_secs(),
     "a watched lag is looked at more often than the rest"
+);
+const _: () = assert!(
+    KAFKA_RATE_PAUSE_LEAST.as_millis() < KAFKA_RATE_BURST.as_millis(),
+    "the tokens of a pause fit into the bucket"
 );
 const _: () = assert!(OUTBOX_BYTES_MAX < u32::MAX as usize, "an outbox counts its bytes in 32 bits");
 const _: () = assert!(HANDSHAKES_PER_TURN < COMPLETIONS_PER_TURN, "handshakes arrive as completions");

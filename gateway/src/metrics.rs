@@ -132,6 +132,16 @@ labels! {
 }
 
 labels! {
+    /// Why no records were taken from Kafka.
+    PauseReason[2] {
+        /// WS_CPU_PAUSE_THRESHOLD.
+        Cpu => "cpu",
+        /// WS_MAX_KAFKA_RATE.
+        Rate => "rate",
+    }
+}
+
+labels! {
     /// Why a range of positions was not delivered.
     GapCause[6] {
         /// The outbox was full.
@@ -242,6 +252,12 @@ pub struct Counters {
     pub records_framed: u64,
     /// Records that became no event.
     pub records_skipped: ByLabel<5>,
+    /// 1 while no records are taken, now.
+    pub is_paused: u64,
+    /// Pauses of taking records.
+    pub kafka_pauses: ByLabel<2>,
+    /// How long they lasted, seconds.
+    pub paused_s: f64,
     /// Gaps announced, one for each session and channel.
     pub gaps: ByLabel<6>,
     /// Frames (of events and gaps) appended to outboxes.

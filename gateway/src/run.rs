@@ -1,6 +1,6 @@
 //! The life of the process between its configuration and its exit code: threads up, signals awaited, threads down.
 //!
-//! Lives on the main thread, which afterwards only waits for signals and samples the process's CPU and memory.
+//! Lives on the main thread, which afterwards only waits for signals and takes samples.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::dev::Dev;
 use crate::ingest::control::Control;
 use crate::ingest::replay::Replay;
+use crate::sampling::Sampling;
 use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
 use crate::shared::Shared;
@@ -51,7 +52,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         banner(&config, address, &dev.brokers());
     }
     info!(version = env!("CARGO_PKG_VERSION"), %address, shards = config.shards.count, "serving");
-    let result = watch(&mut signals, &shared, shards, config.metrics_interval);
+    let result = watch(&mut signals, &shared, shards, &config);
     replay.stop(limits::CONTROL_STOP_TIMEOUT);
     control.stop(limits::CONTROL_STOP_TIMEOUT);
     drop(dev);
@@ -165,8 +166,9 @@ fn watch(
     signals: &mut Signals,
     shared: &Shared,
     mut shards: Vec<ShardThread>,
-    metrics_interval: Duration,
+    config: &Config,
 ) -> anyhow::Result<()> {
+    let mut sampling = Sampling::new(config);
     let mut sample_at = Instant::now();
     while !shards.iter().all(JoinHandle::is_finished) {
         for signal in signals.pending() {
@@ -186,8 +188,8 @@ fn watch(
             bail!("shard {shard} ended while the gateway was serving");
         }
         if Instant::now() >= sample_at {
-            sample_at = Instant::now() + metrics_interval.min(limits::SNAPSHOT_INTERVAL);
-            shared.vitals.sample();
+            sample_at = Instant::now() + limits::SNAPSHOT_INTERVAL;
+            sampling.sample(config, shared);
         }
         std::thread::sleep(WATCH_INTERVAL);
     }

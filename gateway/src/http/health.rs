@@ -3,6 +3,11 @@
 //! Pure: a picture goes in, a report comes out. The fields and words are those that the Go server's tools read. One rule
 //! decides everything: what keeps events from clients, or new clients out for good, is an error (unhealthy, 503); what an
 //! operator should look at is a warning (degraded, 200); a check is healthy when it has neither.
+//!
+//! An overloaded gateway is degraded, and not ready. Its sessions are well, so that restarting it, which an unhealthy one invites,
+//! would only harm; but it refuses new ones, and a load balancer that asks `/health/ready` sends them elsewhere and leaves those that
+//! there are alone. Overload begins and ends by two readings a second apart, so a balancer that asks twice before it believes sees no
+//! flapping.
 
 use std::time::Duration;
 
@@ -11,7 +16,8 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::ingest::status::Status;
 use crate::limits::MIB;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Refusal};
+use crate::overload::Decision;
 use crate::vitals::Vitals;
 
 /// Above this share of a limit there is a warning.
@@ -24,6 +30,7 @@ pub(super) struct Picture<'a> {
     /// Each shard's counters.
     pub(super) shards: Vec<Counters>,
     pub(super) vitals: Vitals,
+    pub(super) overload: Decision,
     pub(super) uptime: Duration,
     pub(super) dev_brokers: Option<&'a str>,
     pub(super) is_shutting_down: bool,
@@ -70,6 +77,8 @@ struct KafkaCheck {
     partitions: usize,
     /// How long the oldest undelivered record has waited.
     lag_seconds: f64,
+    /// No records are taken, for overload.
+    paused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -96,8 +105,8 @@ struct MemoryCheck {
 struct CpuCheck {
     /// Of the allocation; `None` when that is not known.
     percentage: Option<f64>,
-    /// Always `None`: no session is refused for CPU, so there is no threshold to name.
-    threshold: Option<f64>,
+    /// Above which an overloaded gateway refuses sessions.
+    threshold: f64,
     healthy: bool,
 }
 
@@ -163,7 +172,7 @@ pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
         kafka: kafka(picture, &mut findings),
         capacity: capacity(picture, &mut findings),
         memory: memory(picture, &mut findings),
-        cpu: cpu(picture),
+        cpu: cpu(picture, &mut findings),
         shards: shards(&picture.shards, &mut findings),
     };
     let Findings { warnings, errors } = findings;
@@ -200,6 +209,13 @@ fn kafka(picture: &Picture<'_>, findings: &mut Findings) -> KafkaCheck {
         if let Some(error) = &status.error {
             findings.warn(format!("Kafka answers, but not without errors: {error}"));
         }
+        if status.paused {
+            findings.warn(format!(
+                "Kafka is not read while the CPU is above {}% of WS_CPU_LIMIT (WS_CPU_PAUSE_THRESHOLD) and the flush window at its \
+                 maximum: records wait there and come later",
+                picture.config.overload.pause_percent
+            ));
+        }
         if let Some(lag_max) = picture.config.kafka.lag_max.map(|lag_max| lag_max.as_secs_f64())
             && percent(status.lag_s, lag_max) > WARN_PERCENT
         {
@@ -216,6 +232,7 @@ fn kafka(picture: &Picture<'_>, findings: &mut Findings) -> KafkaCheck {
         topics_missing: status.topics_missing.clone(),
         partitions: status.partitions,
         lag_seconds: rounded(status.lag_s),
+        paused: status.paused,
         error: status.error.clone(),
     }
 }
@@ -257,15 +274,17 @@ fn capacity(picture: &Picture<'_>, findings: &mut Findings) -> CapacityCheck {
 }
 
 fn memory(picture: &Picture<'_>, findings: &mut Findings) -> MemoryCheck {
-    let used = picture.vitals.rss_bytes as f64;
+    let used = picture.vitals.memory_bytes() as f64;
     let limit = picture.config.allocation.memory_bytes.map(|bytes| bytes as f64);
     let percentage = limit.map(|limit| percent(used, limit));
     let ((), healthy) = findings.check(|findings| {
         let Some((limit, percentage)) = limit.zip(percentage) else { return };
         let text =
             format!("{} of {} MB of memory are used (WS_MEMORY_LIMIT)", megabytes(used), megabytes(limit));
-        if percentage > 100.0 {
-            findings.err(text);
+        if percentage >= 100.0 {
+            findings.err(format!("{text}: new sessions are refused"));
+        } else if picture.overload.is_memory_full {
+            findings.warn(format!("{text}: new sessions are refused until it is 5% below the limit"));
         } else if percentage > WARN_PERCENT {
             findings.warn(text);
         }
@@ -273,10 +292,19 @@ fn memory(picture: &Picture<'_>, findings: &mut Findings) -> MemoryCheck {
     MemoryCheck { used_mb: megabytes(used), limit_mb: limit.map(megabytes), percentage, healthy }
 }
 
-fn cpu(picture: &Picture<'_>) -> CpuCheck {
-    let percentage =
-        picture.config.allocation.cpu_cores.map(|cores| percent(picture.vitals.cpu_cores, cores));
-    CpuCheck { percentage, threshold: None, healthy: true }
+fn cpu(picture: &Picture<'_>, findings: &mut Findings) -> CpuCheck {
+    let percentage = picture.vitals.cpu_percent(&picture.config.allocation).map(rounded);
+    let threshold = picture.config.overload.reject_percent;
+    let ((), healthy) = findings.check(|findings| {
+        if picture.overload.is_cpu_overloaded {
+            let now = percentage.map(|percent| format!(", now {percent}%")).unwrap_or_default();
+            findings.warn(format!(
+                "new sessions are refused: the CPU was above {threshold}% of WS_CPU_LIMIT (WS_CPU_REJECT_THRESHOLD){now}, and the \
+                 flush window at its maximum (WS_FLUSH_WINDOW_MAX)"
+            ));
+        }
+    });
+    CpuCheck { percentage, threshold, healthy }
 }
 
 fn shards(shards: &[Counters], findings: &mut Findings) -> ShardsCheck {
@@ -330,8 +358,8 @@ impl Readiness {
 
 /// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for,
 /// the gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better
-/// elsewhere, and its sessions would lose their place.
-pub(super) fn readiness(status: &Status, is_shutting_down: bool) -> Readiness {
+/// elsewhere, and its sessions would lose their place. While it is overloaded it refuses them, and says so here: see the module.
+pub(super) fn readiness(status: &Status, overload: Decision, is_shutting_down: bool) -> Readiness {
     let reason = if is_shutting_down {
         Some("the gateway is shutting down".to_owned())
     } else if !status.assigned {
@@ -339,7 +367,11 @@ pub(super) fn readiness(status: &Status, is_shutting_down: bool) -> Readiness {
     } else if !status.warm {
         Some("the history is being read from Kafka (WS_HISTORY_WARMUP)".to_owned())
     } else {
-        None
+        overload.refusal().map(|refusal| {
+            let variable =
+                if refusal == Refusal::MemoryLimit { "WS_MEMORY_LIMIT" } else { "WS_CPU_REJECT_THRESHOLD" };
+            format!("overloaded: new sessions are refused ({variable})")
+        })
     };
     Readiness { status: if reason.is_none() { "ready" } else { "not_ready" }, reason }
 }

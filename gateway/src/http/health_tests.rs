@@ -26,7 +26,8 @@ fn well(config: &Config) -> Picture<'_> {
         config,
         kafka: running(),
         shards: vec![shard(3)],
-        vitals: Vitals { cpu_cores: 0.5, rss_bytes: 256 << 20 },
+        vitals: Vitals { cpu_cores: 0.5, rss_bytes: 240 << 20, socket_bytes: 16 << 20, ..Vitals::default() },
+        overload: Decision::default(),
         uptime: Duration::from_millis(61_900),
         dev_brokers: None,
         is_shutting_down: false,
@@ -49,10 +50,10 @@ fn the_whole_report_of_a_gateway_that_is_well() {
         "status": "healthy",
         "healthy": true,
         "checks": {
-            "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96, "lag_seconds": 0.0},
+            "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96, "lag_seconds": 0.0, "paused": false},
             "capacity": {"current": 3, "max": 10, "percentage": 30.0, "healthy": true},
             "memory": {"used_mb": 256.0, "limit_mb": 1024.0, "percentage": 25.0, "healthy": true},
-            "cpu": {"percentage": 25.0, "threshold": null, "healthy": true},
+            "cpu": {"percentage": 25.0, "threshold": 75.0, "healthy": true},
             "shards": {
                 "count": 1,
                 "healthy": true,
@@ -160,7 +161,7 @@ fn memory_warns_near_its_limit_and_is_an_error_above() {
     for (mebibytes, expected) in
         [(900, ("healthy", 200)), (1000, ("degraded", 200)), (1025, ("unhealthy", 503))]
     {
-        let vitals = Vitals { cpu_cores: 0.0, rss_bytes: mebibytes << 20 };
+        let vitals = Vitals { rss_bytes: mebibytes << 20, ..Vitals::default() };
         let (status, code, text) = verdict(&Picture { vitals, ..well(&config) });
         assert_eq!((status, code), expected, "{text}");
     }
@@ -169,10 +170,42 @@ fn memory_warns_near_its_limit_and_is_an_error_above() {
 #[test]
 fn cpu_informs_and_never_makes_the_gateway_unhealthy() {
     let config = config();
-    let vitals = Vitals { cpu_cores: 2.5, rss_bytes: 1 };
+    let vitals = Vitals { cpu_cores: 2.5, ..Vitals::default() };
     let picture = Picture { vitals, ..well(&config) };
     assert_eq!(verdict(&picture).0, "healthy");
     assert_eq!(report(&picture).checks.cpu.percentage, Some(125.0));
+}
+
+#[test]
+fn an_overloaded_gateway_is_degraded_and_says_what_it_does_and_by_which_variable() {
+    let config = config();
+    let overloaded = Decision { is_cpu_overloaded: true, ..Decision::default() };
+    let (status, code, text) = verdict(&Picture { overload: overloaded, ..well(&config) });
+    assert_eq!((status, code), ("degraded", 200));
+    assert!(text.contains("75% of WS_CPU_LIMIT (WS_CPU_REJECT_THRESHOLD), now 25%"), "{text}");
+    let full = Decision { is_memory_full: true, ..Decision::default() };
+    let (status, code, text) = verdict(&Picture { overload: full, ..well(&config) });
+    assert_eq!((status, code), ("degraded", 200));
+    assert!(text.contains("WS_MEMORY_LIMIT") && text.contains("refused until"), "{text}");
+    let picture = Picture { kafka: Status { paused: true, ..running() }, ..well(&config) };
+    let (status, code, text) = verdict(&picture);
+    assert_eq!((status, code), ("degraded", 200));
+    assert!(text.contains("80% of WS_CPU_LIMIT (WS_CPU_PAUSE_THRESHOLD)"), "{text}");
+    let kafka = report(&picture).checks.kafka;
+    assert_eq!((kafka.status, kafka.paused, kafka.healthy), ("paused", true, false));
+}
+
+#[test]
+fn a_gateway_that_refuses_sessions_for_want_of_cpu_or_memory_is_not_ready() {
+    for (overload, variable) in [
+        (Decision { is_cpu_overloaded: true, ..Decision::default() }, "WS_CPU_REJECT_THRESHOLD"),
+        (Decision { is_memory_full: true, ..Decision::default() }, "WS_MEMORY_LIMIT"),
+    ] {
+        let readiness = readiness(&running(), overload, false);
+        assert_eq!(readiness.status_code(), 503);
+        let reason = readiness.reason.unwrap();
+        assert!(reason.starts_with("overloaded") && reason.contains(variable), "{reason}");
+    }
 }
 
 #[test]
@@ -195,7 +228,8 @@ fn a_shard_that_has_not_turned_is_an_error() {
 
 #[test]
 fn ready_once_every_partition_had_an_offset_and_the_history_is_warm_and_until_the_end() {
-    let ready = |status: &Status, is_shutting_down| readiness(status, is_shutting_down).status_code();
+    let calm = Decision::default();
+    let ready = |status: &Status, is_shutting_down| readiness(status, calm, is_shutting_down).status_code();
     assert_eq!(ready(&Status::default(), false), 503);
     assert_eq!(ready(&Status { connected: true, ..Status::default() }, false), 503);
     assert_eq!(ready(&running(), false), 200);
@@ -204,8 +238,8 @@ fn ready_once_every_partition_had_an_offset_and_the_history_is_warm_and_until_th
     assert_eq!(ready(&running(), true), 503);
     let warming = Status { warm: false, ..running() };
     assert_eq!((ready(&warming, false), warming.word()), (503, "warming"));
-    let reason = readiness(&warming, false).reason.unwrap();
+    let reason = readiness(&warming, calm, false).reason.unwrap();
     assert!(reason.contains("WS_HISTORY_WARMUP"), "{reason}");
-    let reason = readiness(&Status::default(), false).reason.unwrap();
+    let reason = readiness(&Status::default(), calm, false).reason.unwrap();
     assert!(reason.contains("KAFKA_BROKERS"), "{reason}");
 }

@@ -3,24 +3,23 @@
 //! Rendered from the shards' snapshots when somebody asks; nothing is kept here. Names are those that the Go server's dashboards
 //! query where the meaning is the same; there a "connection" is a session and a "message" to a client is a frame. The
 //! library appends a metric's unit to its name, and `_total` to a counter's. Counters are never summed up over shards: each
-//! has the label `shard`, and the dashboard sums.
+//! has the label `shard`, and the dashboard sums. How a metric becomes text is for [`page`].
+
+mod page;
 
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
-};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
+use self::page::Page;
 use crate::config::Config;
 use crate::ingest::replay::ReplayReadings;
 use crate::metrics::{
-    ByLabel, Counters, DURATION_BUCKETS, Disconnect, FRAMES_BUCKETS, GapCause, Histogram, HttpRoute, Label,
+    ByLabel, DURATION_BUCKETS, Disconnect, FRAMES_BUCKETS, GapCause, HttpRoute, Label, PauseReason,
     RecordSkipped, Refusal, Snapshot,
 };
 use crate::shared::Shared;
@@ -44,6 +43,7 @@ impl Collector for Metrics {
         let shards = snapshots.enumerate().map(|(shard, counters)| (shard.to_string(), counters)).collect();
         let mut page = Page { encoder, shards };
         process(&mut page, &self.config, &self.shared)?;
+        overload(&mut page, &self.config, &self.shared)?;
         connections(&mut page)?;
         clients(&mut page)?;
         kafka(&mut page, &self.config, &self.shared)?;
@@ -64,17 +64,16 @@ fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), 
     )?;
     let vitals = shared.vitals.read();
     page.gauge("ws_memory", "Resident memory of the process", Some(&Unit::Bytes), vitals.rss_bytes)?;
+    let help = "Memory of the kernel for sockets: of the cgroup (version 2), else of all TCP of the machine";
+    page.gauge("ws_memory_sockets", help, Some(&Unit::Bytes), vitals.socket_bytes)?;
     if let Some(bytes) = config.allocation.memory_bytes {
         page.gauge("ws_memory_limit", "Memory that the process may use", Some(&Unit::Bytes), bytes)?;
     }
     if let Some(cores) = config.allocation.cpu_cores {
-        let percent = 100.0 * vitals.cpu_cores / cores;
-        page.gauge(
-            "ws_cpu_usage",
-            "CPU use of the process, of its allocation",
-            Some(&Unit::Other("percent".to_owned())),
-            percent,
-        )?;
+        let help =
+            "CPU use of the process, or of the cgroup that limits it if that is more, of the allocation";
+        let percent = vitals.cpu_percent(&config.allocation).unwrap_or_default();
+        page.gauge("ws_cpu_usage", help, Some(&percent_unit()), percent)?;
         page.gauge(
             "ws_cpu_allocation",
             "CPU that the process may use",
@@ -85,6 +84,50 @@ fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), 
     let connections_max = config.listen.connections_max as u64;
     page.gauge("ws_connections_max", "Sessions that there may be at once", None, connections_max)?;
     page.gauge("ws_capacity_max_connections", "The same as ws_connections_max", None, connections_max)
+}
+
+fn overload(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Error> {
+    let is_overloaded = u64::from(shared.overload.refusal().is_some());
+    let help = "1 while new sessions are refused for CPU or memory, else 0";
+    page.gauge("ws_overloaded", help, None, is_overloaded)?;
+    let thresholds = [("reject", config.overload.reject_percent), ("pause", config.overload.pause_percent)];
+    let help = "CPU use above which an overloaded gateway refuses sessions, or pauses its reading of Kafka";
+    page.gauges("ws_capacity_cpu_threshold", help, &percent_unit(), "action", &thresholds)?;
+    let help = "What is left until new sessions are refused, of the allocation, the limit or the connections";
+    let headroom = headroom(config, shared, page.sessions());
+    page.gauges("ws_capacity_headroom", help, &percent_unit(), "resource", &headroom)?;
+    let window_max_s = config.flush.window_max.max(config.flush.window_min).as_secs_f64();
+    let help = "What a flush window may grow to under load";
+    page.gauge("ws_flush_window_max", help, Some(&Unit::Seconds), window_max_s)?;
+    let vitals = shared.vitals.read();
+    let help = "How long the cgroup that limits the CPU stood still, its quota used up, CPUs added up";
+    let throttled_s = vitals.throttled.as_secs_f64();
+    page.process_counter_in("ws_cpu_throttled", help, Some(&Unit::Seconds), throttled_s)?;
+    let help = "Periods in which it did";
+    page.process_counter("ws_cpu_throttle_events", help, vitals.throttle_events)?;
+    page.shard_gauge("ws_kafka_paused", "1 while no records are taken from Kafka, else 0", |it| {
+        it.is_paused
+    })?;
+    let help = "Pauses of taking records, for CPU or for WS_MAX_KAFKA_RATE";
+    page.counters_by::<PauseReason, _>("ws_kafka_pauses", help, "reason", |it| &it.kafka_pauses)?;
+    page.counter_in("ws_kafka_paused", "How long they lasted", &Unit::Seconds, |it| it.paused_s)
+}
+
+/// What is not limited has no entry.
+fn headroom(config: &Config, shared: &Shared, sessions: u64) -> Vec<(&'static str, f64)> {
+    let vitals = shared.vitals.read();
+    let cpu = vitals.cpu_percent(&config.allocation).map(|percent| config.overload.reject_percent - percent);
+    let memory = config.allocation.memory_bytes;
+    let memory = memory.map(|limit| 100.0 - 100.0 * vitals.memory_bytes() as f64 / limit as f64);
+    let connections = 100.0 - 100.0 * sessions as f64 / config.listen.connections_max as f64;
+    [("cpu", cpu), ("memory", memory), ("connections", Some(connections))]
+        .into_iter()
+        .filter_map(|(resource, percent)| Some((resource, percent?.max(0.0))))
+        .collect()
+}
+
+fn percent_unit() -> Unit {
+    Unit::Other("percent".to_owned())
 }
 
 fn connections(page: &mut Page<'_>) -> Result<(), Error> {
@@ -242,119 +285,6 @@ fn is_want_of_room(reason: &str) -> bool {
 
 fn count_of<L: Label<N>, const N: usize>(counts: &ByLabel<N>, label: L) -> u64 {
     counts.iter::<L>().nth(label.index()).map_or(0, |(_, count)| count)
-}
-
-/// A label's name and value.
-type Text = (&'static str, &'static str);
-
-/// The text so far, and what it is written from.
-struct Page<'a> {
-    encoder: DescriptorEncoder<'a>,
-    /// Each shard's label and counters.
-    shards: Vec<(String, Counters)>,
-}
-
-impl Page<'_> {
-    fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> Result<(), Error> {
-        self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
-    }
-
-    /// Of the process.
-    fn gauge<V: EncodeGaugeValue + Copy>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        value: V,
-    ) -> Result<(), Error> {
-        self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    /// Of each shard.
-    fn shard_gauge(&mut self, name: &str, help: &str, of: impl Fn(&Counters) -> u64) -> Result<(), Error> {
-        self.shard_gauge_in(name, help, None, of)
-    }
-
-    fn shard_gauge_in<V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        of: impl Fn(&Counters) -> V,
-    ) -> Result<(), Error> {
-        let mut metric = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        for (shard, counters) in &self.shards {
-            metric.encode_family(&[("shard", shard)])?.encode_gauge(&of(counters))?;
-        }
-        Ok(())
-    }
-
-    /// Of the process.
-    fn process_counter(&mut self, name: &str, help: &str, count: u64) -> Result<(), Error> {
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        let no_exemplar: Option<&Exemplar<NoLabelSet, f64>> = None;
-        metric.encode_counter(&count, no_exemplar)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, of: impl Fn(&Counters) -> u64) -> Result<(), Error> {
-        self.counters(name, help, |counters| vec![([], of(counters))])
-    }
-
-    fn counters_by<L: Label<N>, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &'static str,
-        of: impl Fn(&Counters) -> &ByLabel<N>,
-    ) -> Result<(), Error> {
-        self.counters(name, help, |counters| {
-            of(counters).iter::<L>().map(|(text, count)| ([(label, text)], count)).collect()
-        })
-    }
-
-    fn counters<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        of: impl Fn(&Counters) -> Vec<([Text; N], u64)>,
-    ) -> Result<(), Error> {
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (shard, counters) in &self.shards {
-            for (labels, count) in of(counters) {
-                let no_exemplar: Option<&Exemplar<NoLabelSet, f64>> = None;
-                metric.encode_family(&([("shard", shard)], labels))?.encode_counter(&count, no_exemplar)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn histograms<const N: usize, const M: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        bounds: &[f64],
-        of: impl Fn(&Counters) -> [([Text; N], &Histogram); M],
-    ) -> Result<(), Error> {
-        let mut metric = self.encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        for (shard, counters) in &self.shards {
-            for (labels, histogram) in of(counters) {
-                encode_histogram(metric.encode_family(&([("shard", shard)], labels))?, bounds, histogram)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The library adds the buckets up, as the format has them.
-fn encode_histogram(
-    mut metric: MetricEncoder<'_>,
-    bounds: &[f64],
-    histogram: &Histogram,
-) -> Result<(), Error> {
-    let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-    let buckets: Vec<_> = bounds.zip(histogram.counts).collect();
-    metric.encode_histogram::<NoLabelSet>(histogram.sum, histogram.total(), &buckets, None)
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use prometheus_client::registry::Registry;
 use super::*;
 use crate::allocation::Allocation;
 use crate::ingest::replay::Replay;
+use crate::metrics::{Counters, Histogram};
+use crate::overload::Decision;
+use crate::vitals::Vitals;
 
 /// Values of a family with all its labels, as they stand in the text: `name{labels}` -> value.
 type Samples = BTreeMap<String, f64>;
@@ -108,6 +111,9 @@ fn distinct() -> Counters {
         history_evicted: 1034,
         last_values: 1035,
         last_values_evicted: 1036,
+        is_paused: 1037,
+        kafka_pauses: by_label([PauseReason::Cpu, PauseReason::Rate], 600),
+        paused_s: 1038.0,
     }
 }
 
@@ -128,6 +134,14 @@ fn rendered(counters: &[Counters]) -> String {
     for (snapshot, counters) in shared.snapshots.iter().zip(counters) {
         snapshot.store(counters);
     }
+    shared.vitals.store(Vitals {
+        cpu_cores: 0.75,
+        rss_bytes: 1024,
+        socket_bytes: 1000,
+        throttle_events: 1201,
+        throttled: Duration::from_millis(2500),
+    });
+    shared.overload.store(Decision { is_memory_full: true, ..Decision::default() });
     shared.kafka.update(|status| {
         (status.partitions, status.connected, status.lag_s) = (96, true, 2.5);
         status.topics_missing.push("odin.social".to_owned());
@@ -236,8 +250,8 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = 1001..=1036;
-    let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6)];
+    let plain = 1001..=1038;
+    let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6), (600, 2)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];
     for value in plain.chain(labels).chain(histograms) {
@@ -275,9 +289,23 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_replay_records_total", 1103.0),
         ("ws_replay_frames_total", 1104.0),
         ("ws_replay_bytes_total", 1105.0),
-        ("ws_cpu_usage_percent", 0.0),
+        ("ws_cpu_usage_percent", 50.0),
+        ("ws_overloaded", 1.0),
+        ("ws_kafka_paused{shard=\"0\"}", 1037.0),
+        ("ws_kafka_pauses_total{shard=\"0\",reason=\"cpu\"}", 600.0),
+        ("ws_kafka_pauses_total{shard=\"0\",reason=\"rate\"}", 601.0),
+        ("ws_kafka_paused_seconds_total{shard=\"0\"}", 1038.0),
+        ("ws_cpu_throttled_seconds_total", 2.5),
+        ("ws_cpu_throttle_events_total", 1201.0),
+        ("ws_memory_sockets_bytes", 1000.0),
+        ("ws_capacity_cpu_threshold_percent{action=\"reject\"}", 75.0),
+        ("ws_capacity_cpu_threshold_percent{action=\"pause\"}", 80.0),
+        ("ws_capacity_headroom_percent{resource=\"cpu\"}", 25.0),
+        ("ws_capacity_headroom_percent{resource=\"memory\"}", 100.0 - 100.0 * 2024.0 / 4096.0),
+        ("ws_capacity_headroom_percent{resource=\"connections\"}", 100.0 - 100.0 * 1004.0 / 12_000.0),
+        ("ws_flush_window_max_seconds", 0.2),
         ("ws_cpu_allocation_cores", 1.5),
-        ("ws_memory_bytes", 0.0),
+        ("ws_memory_bytes", 1024.0),
         ("ws_memory_limit_bytes", 4096.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}");

@@ -75,7 +75,8 @@ impl Http {
             }
             "/health/live" => json(200, &serde_json::json!({ "status": "alive" })),
             "/health/ready" => {
-                let readiness = health::readiness(&self.shared.kafka.read(), is_shutting_down);
+                let overload = self.shared.overload.read();
+                let readiness = health::readiness(&self.shared.kafka.read(), overload, is_shutting_down);
                 json(readiness.status_code(), &readiness)
             }
             "/metrics" => self.metrics(),
@@ -99,6 +100,7 @@ impl Http {
             kafka: self.shared.kafka.read(),
             shards: self.shared.snapshots.iter().map(crate::metrics::Snapshot::load).collect(),
             vitals: self.shared.vitals.read(),
+            overload: self.shared.overload.read(),
             uptime: self.shared.started_at.elapsed(),
             dev_brokers: self.shared.dev_brokers.as_deref(),
             is_shutting_down,

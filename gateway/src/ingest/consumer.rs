@@ -46,6 +46,13 @@ pub enum Polled {
     Nothing,
 }
 
+impl Polled {
+    /// Whether a record was taken from Kafka for it.
+    pub fn is_record(&self) -> bool {
+        matches!(self, Self::Event(_) | Self::Skipped(..) | Self::Ignored(..))
+    }
+}
+
 /// Why a record is for nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
@@ -202,14 +209,26 @@ impl Consumer {
         Owned { partition: stopped.partition, next: stopped.first }
     }
 
-    /// One record, if there is one. `Nothing` ends the drain.
-    pub fn poll(&mut self, now: Instant) -> Polled {
+    /// What is to be told without taking a record: where partitions begin, what will not come, answers. `Nothing`: no more.
+    pub fn poll_news(&mut self, now: Instant) -> Polled {
         if let Some(news) = self.news.pop_front() {
             return news;
         }
         if self.check_at.is_some_and(|at| now >= at) {
             self.ask_for_a_check();
         }
+        Polled::Nothing
+    }
+
+    /// One record, if there is one. `Nothing` ends the drain.
+    pub fn poll(&mut self, now: Instant) -> Polled {
+        match self.poll_news(now) {
+            Polled::Nothing => self.poll_record(now),
+            news => news,
+        }
+    }
+
+    fn poll_record(&mut self, now: Instant) -> Polled {
         let Some(native) = self.native.clone() else { return Polled::Nothing };
         // An internal event of librdkafka reads as "nothing" too: two in a row are needed.
         while self.nothings < 2 {

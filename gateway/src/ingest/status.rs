@@ -15,6 +15,8 @@ pub struct Status {
     pub assigned: bool,
     /// Once `assigned`: what is read before the gateway is ready (WS_HISTORY_WARMUP) has been read.
     pub warm: bool,
+    /// No records are taken, because the gateway is overloaded ([`crate::overload`]).
+    pub paused: bool,
     /// The brokers answered the newest question.
     pub connected: bool,
     /// How long the oldest undelivered record of any partition has waited, by our clock, since it was first seen to be there;
@@ -34,6 +36,7 @@ impl Status {
     pub fn word(&self) -> &'static str {
         match (self.connected, self.assigned) {
             (true, true) if !self.warm => "warming",
+            (true, true) if self.paused => "paused",
             (true, true) => "running",
             (true, false) => "starting",
             (false, true) => "reconnecting",

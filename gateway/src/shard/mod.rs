@@ -22,6 +22,7 @@ pub mod dialogue;
 pub mod egress;
 mod endings;
 pub mod frames;
+pub mod intake;
 pub mod mesh;
 #[cfg(test)]
 mod model;
@@ -49,6 +50,7 @@ use wire::{Driver, DriverOptions, Event};
 
 use self::connections::Connections;
 use self::core::Core;
+use self::intake::Intake;
 use self::mesh::Mesh;
 use self::owner::{Keeping, Owner};
 use self::spare::Spare;
@@ -125,6 +127,7 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
         shard,
         driver,
         consumer,
+        intake: Intake::new(config.kafka.rate_max, config.shards.count, now),
         core: Core::new(connections, owner, mesh),
         shared,
         replay,
@@ -167,6 +170,7 @@ struct Shard {
     shard: usize,
     driver: Driver,
     consumer: Consumer,
+    intake: Intake,
     core: Core,
     shared: Arc<Shared>,
     replay: ReplaySender,
@@ -240,7 +244,7 @@ impl Shard {
         Ok(false)
     }
 
-    /// Takes records from Kafka; whether there are no more, or none can be taken now.
+    /// Takes records from Kafka; whether there are no more, or none can be taken now. What is no record is heard in a pause, too.
     fn drain(&mut self, now: Instant) -> bool {
         self.consumer.begin_drain();
         for _ in 0..limits::RECORDS_PER_TURN {
@@ -248,15 +252,26 @@ impl Shard {
                 self.core.connections.counters.mesh_full += 1;
                 return true;
             }
-            match self.consumer.poll(now) {
+            let polled =
+                if self.may_read(now) { self.consumer.poll(now) } else { self.consumer.poll_news(now) };
+            match polled {
                 Polled::Nothing => return true,
                 polled => {
+                    if polled.is_record() {
+                        self.intake.took();
+                    }
                     self.ready.polled_at = now;
                     self.core.take(polled, now);
                 }
             }
         }
         false
+    }
+
+    /// Whether a record may be taken. What fills the history before the shard is ready is bounded by nothing.
+    fn may_read(&mut self, now: Instant) -> bool {
+        let counters = &mut self.core.connections.counters;
+        !self.ready.is_ready || self.intake.is_open(self.shared.overload.is_paused(), now, counters)
     }
 
     /// Hears the other shards; whether that was all.
@@ -314,7 +329,12 @@ impl Shard {
         let waits_for_room = !self.core.may_take() || self.core.mesh.has_backlog();
         let latest = now + if waits_for_room { limits::MESH_FULL_NAP } else { limits::SLEEP_MAX };
         let connections = &self.core.connections;
-        let due = [self.driver.next_deadline(), connections.egress.next_due(), connections.next_pull_due()];
+        let due = [
+            self.driver.next_deadline(),
+            connections.egress.next_due(),
+            connections.next_pull_due(),
+            self.intake.next_due(),
+        ];
         due.into_iter().flatten().fold(latest, Instant::min)
     }
 
@@ -348,6 +368,7 @@ impl Shard {
             return;
         }
         self.snapshot_at = now + limits::SNAPSHOT_INTERVAL;
+        self.intake.count(now, &mut self.core.connections.counters);
         let readings = self.driver.readings();
         self.shared.snapshots[self.shard].store(&self.core.count(&readings));
     }
