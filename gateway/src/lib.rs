@@ -24,8 +24,8 @@
 //! 7. **Publish marks, egress sends.** A broadcast only appends to outboxes; egress sends all that an outbox holds in one
 //!    send.
 //! 8. **The hot path** never logs, formats, locks, reads configuration, or reads the clock per delivery.
-//! 9. A shard shares nothing mutable with another but the number of the process's sessions; what passes between threads are
-//!    messages and, once a second, a copy of the counters.
+//! 9. A shard shares nothing mutable with another but the number of the process's sessions and the rates of its handshakes; what
+//!    passes between threads are messages and, once a second, a copy of the counters.
 //!
 //! # Who may touch what
 //! `ingest::{consumer, control, reading, replay::reader}` and `dev` import rdkafka; `shard::{self, sleep, mesh}` and
@@ -34,6 +34,7 @@
 //! (`tests/gateway/tidy.rs`) holds these lines.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod allocation;
 pub mod args;
 pub mod bucket;

@@ -56,6 +56,17 @@ pub const FRAME_HEADER_BYTES: usize = 10;
 /// default of WS_MAX_RECORD_BYTES.
 pub const ENVELOPE_BYTES: usize = 512;
 
+/// Retry-After of a gateway that drains: others take its place, and a proxy has seen by then that it is not ready.
+pub const RETRY_AFTER_DRAINING: Duration = Duration::from_secs(1);
+/// Retry-After at WS_MAX_CONNECTIONS: sessions end now and then.
+pub const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
+/// Retry-After of an overloaded gateway: it is judged by several readings of a second each, and the others of a fleet, or more of
+/// them, need some time to help.
+pub const RETRY_AFTER_OVERLOAD: Duration = Duration::from_secs(10);
+/// Addresses whose connections are counted, in all shards together: 6 MiB. One is forgotten when its burst is whole again, so with
+/// the defaults (10 s to fill, 50 a second let in) there are 1,000.
+pub const RATE_LIMIT_ADDRESSES: usize = 65_536;
+
 // A shard.
 
 /// Memory of clients' unfinished messages. Over it the session that asks for more is closed.

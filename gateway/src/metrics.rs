@@ -246,6 +246,10 @@ pub struct Counters {
     pub bytes_received: u64,
     /// Error messages to clients.
     pub client_errors: u64,
+    /// X-Forwarded-For that was not believed.
+    pub forwarded_headers_ignored: u64,
+    /// Turns that answered as many handshakes as a turn may.
+    pub handshakes_paced: u64,
     /// Records polled.
     pub records: u64,
     /// Records that became an event.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use wire::Waker;
 
+use crate::admission::SharedConnectionRates;
 use crate::ingest::replay::ReplaySender;
 use crate::ingest::status::SharedStatus;
 use crate::metrics::Snapshot;
@@ -24,6 +25,8 @@ pub struct Shared {
     /// Sessions of all shards: WS_MAX_CONNECTIONS is of the process, and the kernel spreads connections as it likes. Touched by
     /// the beginning and the end of a session only.
     pub sessions: AtomicUsize,
+    /// How often connections were taken. Touched by handshakes only, and only where their rates are bounded.
+    pub connection_rates: SharedConnectionRates,
     /// The threads that read Kafka again, once they run.
     pub replay: OnceLock<ReplaySender>,
     /// The connection to Kafka.
@@ -46,6 +49,7 @@ impl Shared {
             snapshots: std::iter::repeat_with(Snapshot::default).take(shards).collect(),
             wakers: std::iter::repeat_with(OnceLock::new).take(shards).collect(),
             sessions: AtomicUsize::new(0),
+            connection_rates: SharedConnectionRates::default(),
             replay: OnceLock::new(),
             kafka: Arc::default(),
             overload: SharedOverload::default(),

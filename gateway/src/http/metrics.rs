@@ -16,6 +16,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use self::page::Page;
+use crate::admission::Readings;
 use crate::config::Config;
 use crate::ingest::replay::ReplayReadings;
 use crate::metrics::{
@@ -45,6 +46,7 @@ impl Collector for Metrics {
         process(&mut page, &self.config, &self.shared)?;
         overload(&mut page, &self.config, &self.shared)?;
         connections(&mut page)?;
+        admission(&mut page, &self.shared)?;
         clients(&mut page)?;
         kafka(&mut page, &self.config, &self.shared)?;
         delivery(&mut page)?;
@@ -163,6 +165,25 @@ fn connections(page: &mut Page<'_>) -> Result<(), Error> {
         it.accept_errors
     })?;
     page.shard_gauge("ws_sockets", "Sockets: of sessions, of handshakes, and closing", |it| it.connections)
+}
+
+fn admission(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
+    let help =
+        "Of the connections refused, those that came too soon after others: of their address, or of all";
+    page.counters("ws_connection_rate_limited", help, |it| {
+        [("per_ip", Refusal::IpRate), ("global", Refusal::GlobalRate)]
+            .map(|(rate, reason)| ([("type", rate)], count_of(&it.refusals, reason)))
+            .into()
+    })?;
+    let Readings { addresses, evicted } = shared.connection_rates.readings();
+    let help = "Addresses that have connected, and have not got back their whole burst";
+    page.gauge("ws_rate_limit_addresses", help, None, addresses)?;
+    let help = "Of these, those that had to go for others before";
+    page.process_counter("ws_rate_limit_addresses_evicted", help, evicted)?;
+    let help = "X-Forwarded-For of a peer that is no trusted proxy, or without an address where the client's should be";
+    page.counter("ws_forwarded_headers_ignored", help, |it| it.forwarded_headers_ignored)?;
+    let help = "Turns that answered as many handshakes as a turn may, and left the others to the next";
+    page.counter("ws_handshakes_paced", help, |it| it.handshakes_paced)
 }
 
 fn clients(page: &mut Page<'_>) -> Result<(), Error> {

@@ -114,6 +114,8 @@ fn distinct() -> Counters {
         is_paused: 1037,
         kafka_pauses: by_label([PauseReason::Cpu, PauseReason::Rate], 600),
         paused_s: 1038.0,
+        forwarded_headers_ignored: 1052,
+        handshakes_paced: 1053,
     }
 }
 
@@ -250,7 +252,7 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = 1001..=1038;
+    let plain = (1001..=1038).chain(1052..=1053);
     let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6), (600, 2)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];
@@ -271,6 +273,12 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_disconnects_total{shard=\"0\",reason=\"idle\",initiated_by=\"server\"}", 103.0),
         ("ws_slow_clients_disconnected_total{shard=\"0\"}", 104.0),
         ("ws_capacity_rejections_total{shard=\"0\",reason=\"at_max_connections\"}", 203.0),
+        ("ws_connection_rate_limited_total{shard=\"0\",type=\"per_ip\"}", 201.0),
+        ("ws_connection_rate_limited_total{shard=\"0\",type=\"global\"}", 202.0),
+        ("ws_rate_limit_addresses", 0.0),
+        ("ws_rate_limit_addresses_evicted_total", 0.0),
+        ("ws_forwarded_headers_ignored_total{shard=\"0\"}", 1052.0),
+        ("ws_handshakes_paced_total{shard=\"0\"}", 1053.0),
         ("ws_messages_sent_total{shard=\"0\"}", 1012.0),
         ("ws_messages_received_total{shard=\"0\"}", 1007.0),
         ("ws_bytes_sent_total{shard=\"0\"}", 1014.0),

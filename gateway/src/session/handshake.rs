@@ -57,6 +57,8 @@ pub enum Progress {
     Upgrade {
         /// The 101.
         response: Vec<u8>,
+        /// The lines of X-Forwarded-For, joined by commas, if there were any.
+        forwarded_for: Option<Vec<u8>>,
         /// Where they are in the bytes that were fed last.
         leftover: Range<usize>,
     },
@@ -138,8 +140,8 @@ impl Handshake {
         }
         let leftover = end - before..received.len() - before;
         match accept(&received[..end]) {
-            Ok(Accepted::Upgrade { accept_key }) => {
-                Progress::Upgrade { response: upgrade_response(&accept_key), leftover }
+            Ok(Accepted::Upgrade { accept_key, forwarded_for }) => {
+                Progress::Upgrade { response: upgrade_response(&accept_key), forwarded_for, leftover }
             }
             Ok(Accepted::Http(request)) => Progress::Http(request),
             Err(refusal) => refusal.into(),
@@ -158,7 +160,7 @@ impl Progress {
 }
 
 enum Accepted {
-    Upgrade { accept_key: String },
+    Upgrade { accept_key: String, forwarded_for: Option<Vec<u8>> },
     Http(HttpRequest),
 }
 
@@ -277,7 +279,9 @@ fn decide_upgrade(request: &Request<'_>) -> Result<Accepted, Refusal> {
     }
     match request.key {
         Some(key) if !request.key_is_repeated && is_key(key) => {
-            Ok(Accepted::Upgrade { accept_key: derive_accept_key(key) })
+            let lines = &request.forwarded_for;
+            let forwarded_for = (!lines.is_empty()).then(|| lines.join(&b','));
+            Ok(Accepted::Upgrade { accept_key: derive_accept_key(key), forwarded_for })
         }
         _ => Err(refuse(
             400,

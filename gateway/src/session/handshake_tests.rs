@@ -15,9 +15,10 @@ fn fed_in_pieces(request: &[u8], mut piece_bytes: impl FnMut() -> usize) -> Prog
         let end = (start + piece_bytes()).min(request.len());
         match handshake.feed(&request[start..end]) {
             Progress::Incomplete => start = end,
-            Progress::Upgrade { response, leftover } => {
+            Progress::Upgrade { response, forwarded_for, leftover } => {
                 assert_eq!(leftover.end, end - start, "the leftover reaches to the end of the piece");
-                return Progress::Upgrade { response, leftover: start + leftover.start..request.len() };
+                let leftover = start + leftover.start..request.len();
+                return Progress::Upgrade { response, forwarded_for, leftover };
             }
             other => return other,
         }
@@ -49,7 +50,7 @@ fn is_upgraded(request: &str) -> bool {
 #[test]
 fn the_example_of_the_rfc_is_accepted_with_its_key() {
     let request = upgrade("", "");
-    let Progress::Upgrade { response, leftover } = fed_whole(request.as_bytes()) else {
+    let Progress::Upgrade { response, leftover, .. } = fed_whole(request.as_bytes()) else {
         panic!("an upgrade")
     };
     let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -82,6 +83,23 @@ fn what_browsers_and_proxies_write_differently_is_accepted() {
         );
     }
     assert!(is_upgraded(&upgrade("", "").replace("\r\n", "\n")), "lines that end without a carriage return");
+}
+
+#[test]
+fn the_lines_of_x_forwarded_for_are_joined_in_their_order() {
+    for (lines, joined) in [
+        ("", None),
+        ("X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n", Some("192.0.2.1, 192.0.2.2")),
+        ("x-forwarded-for: a\r\nOrigin: x\r\nX-FORWARDED-FOR:b\r\n", Some("a,b")),
+        ("X-Forwarded-For:\r\n", Some("")),
+        ("Forwarded: for=192.0.2.1\r\n", None),
+    ] {
+        let request = upgrade("Host: x\r\n", &format!("Host: x\r\n{lines}"));
+        let Progress::Upgrade { forwarded_for, .. } = fed_whole(request.as_bytes()) else {
+            panic!("{lines}")
+        };
+        assert_eq!(forwarded_for.as_deref(), joined.map(str::as_bytes), "{lines}");
+    }
 }
 
 #[test]

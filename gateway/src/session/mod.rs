@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bytes -> handshake -> inbound (frames to messages) -> commands (message to action)
+//!          forwarded (whose connection it is)
 //!                       framing (messages to frames)  <- acknowledgements, errors, pings, closes
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 pub mod boundary;
 pub mod commands;
+pub mod forwarded;
 pub mod framing;
 pub mod handshake;
 pub mod inbound;
@@ -21,6 +23,7 @@ pub mod request;
 pub mod response;
 
 pub use commands::Action;
+pub use forwarded::Origin;
 pub use handshake::{Handshake, HttpMethod, HttpRequest, Progress};
 pub use inbound::{Flow, Inbound, Message, Outcome};
 pub use response::{http_response, refusal_response};

@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub key: Option<&'a [u8]>,
     /// There is more than one.
     pub key_is_repeated: bool,
+    /// X-Forwarded-For, each line of it in turn.
+    pub forwarded_for: Vec<&'a [u8]>,
 }
 
 /// Why a head is no request.
@@ -76,6 +78,8 @@ impl<'a> Request<'a> {
         } else if is("sec-websocket-key") {
             self.key_is_repeated = self.key.is_some();
             self.key = Some(value.trim_ascii());
+        } else if is("x-forwarded-for") {
+            self.forwarded_for.push(value);
         } else if is("content-length") {
             self.has_body |= value.trim_ascii() != b"0";
         } else if is("transfer-encoding") {

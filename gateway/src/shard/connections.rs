@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tracing::{debug, warn};
@@ -17,7 +16,6 @@ use super::broadcast::{self, Audience};
 use super::channels::Channels;
 use super::dialogue::Dialogue;
 use super::egress::Egress;
-use super::endings;
 use super::frames::Frames;
 use super::mesh::Mesh;
 use super::outbox::OutboxLimits;
@@ -26,13 +24,13 @@ use super::sessions::{Cold, Session, Sessions, Stage, Turn, Unfinished};
 use super::shard_set::ShardSet;
 use super::timers::Wheel;
 use super::window::Window;
-use crate::config::{Config, SlowConsumer};
+use crate::config::{Admission, Config, SlowConsumer};
 use crate::http::Http;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
 use crate::limits;
 use crate::metrics::{Counters, HttpRoute, Refusal};
-use crate::session::{Inbound, Outcome, Progress};
+use crate::session::{Outcome, Progress};
 use crate::shared::Shared;
 use crate::throttle::Throttle;
 
@@ -53,9 +51,12 @@ pub struct Connections {
     shards: usize,
     slow_consumer: SlowConsumer,
     pub(super) outbox_limits: OutboxLimits,
-    connections_max: usize,
+    pub(super) admission: Admission,
+    pub(super) connections_max: usize,
     pub(super) channels_max: usize,
-    message_bytes_max: usize,
+    pub(super) message_bytes_max: usize,
+    /// Whatever clients had sent by then has been read.
+    pub(super) read_until: Instant,
     /// Of messages that have begun, over all sessions.
     pub(super) inbound_bytes: usize,
     broadcasts: u32,
@@ -91,9 +92,11 @@ impl Connections {
                 bytes: config.outbox.bytes_max,
                 control_bytes: limits::CONTROL_BYTES,
             },
+            admission: config.admission.clone(),
             connections_max: config.listen.connections_max,
             channels_max: config.session.channels_max,
             message_bytes_max: config.session.message_bytes_max,
+            read_until: now,
             inbound_bytes: 0,
             broadcasts: 0,
             is_shutting_down: false,
@@ -148,8 +151,9 @@ impl Connections {
             Stage::Open(_) => self.receive_messages(socket, bytes, now, owner, mesh),
             Stage::Handshake(handshake) => match handshake.feed(bytes) {
                 Progress::Incomplete => {}
-                Progress::Upgrade { response, leftover } => {
-                    self.upgrade(socket, &response, now);
+                Progress::Upgrade { response, forwarded_for, leftover } => {
+                    self.handshakes_left = self.handshakes_left.saturating_sub(1);
+                    self.upgrade(socket, &response, forwarded_for.as_deref(), now);
                     if !leftover.is_empty() {
                         self.receive_messages(socket, &bytes[leftover], now, owner, mesh);
                     }
@@ -161,6 +165,7 @@ impl Connections {
                     self.finish(socket, response, now);
                 }
                 Progress::Refuse { response, code, .. } => {
+                    self.handshakes_left = self.handshakes_left.saturating_sub(1);
                     debug!(code, "a request was refused");
                     self.counters.http_requests.add(HttpRoute::Refused);
                     self.refuse(socket, Refusal::BadRequest, response, now);
@@ -168,6 +173,11 @@ impl Connections {
             },
             Stage::Finishing => {}
         }
+    }
+
+    /// Everything that clients had sent by now has been read.
+    pub fn has_read_all(&mut self, now: Instant) {
+        self.read_until = now;
     }
 
     /// A full socket takes bytes again.
@@ -272,29 +282,6 @@ impl Connections {
             shards: self.shards,
         };
         (audience, &mut self.overflowed)
-    }
-
-    fn upgrade(&mut self, socket: SocketId, response: &[u8], now: Instant) {
-        self.handshakes_left = self.handshakes_left.saturating_sub(1);
-        if self.is_shutting_down {
-            return self.refuse(socket, Refusal::Draining, endings::shutting_down(), now);
-        }
-        let others = self.shared.sessions.fetch_add(1, Ordering::Relaxed);
-        if others >= self.connections_max {
-            self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
-            return self.refuse(socket, Refusal::MaxConnections, endings::full(self.connections_max), now);
-        }
-        let Some(session) = self.sessions.find(socket) else { return };
-        session.cold.stage = Stage::Open(Inbound::new(self.message_bytes_max));
-        session.cold.stage_since = now;
-        session.cold.pinged_at = now;
-        session
-            .outbox
-            .push_control(&self.outbox_limits, |out| out.extend_from_slice(response))
-            .expect("it is empty");
-        self.egress.enqueue(session);
-        self.counters.sessions_opened += 1;
-        self.counters.sessions += 1;
     }
 
     fn receive_messages(

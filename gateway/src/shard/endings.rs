@@ -10,6 +10,7 @@ use tracing::debug;
 use wire::SocketId;
 
 use super::acks::Acks;
+use super::admission::Refused;
 use super::connections::{Connections, schedule};
 use super::sessions::Stage;
 use crate::limits;
@@ -17,11 +18,11 @@ use crate::metrics::{Disconnect, Refusal};
 use crate::session::{Outcome, framing, refusal_response};
 
 /// Close codes of RFC 6455 7.4.1 that the gateway itself sends.
-mod close_code {
-    pub(super) const GOING_AWAY: u16 = 1001;
-    pub(super) const MESSAGE_TOO_BIG: u16 = 1009;
-    pub(super) const POLICY: u16 = 1008;
-    pub(super) const TRY_AGAIN_LATER: u16 = 1013;
+pub(super) mod close_code {
+    pub(in crate::shard) const GOING_AWAY: u16 = 1001;
+    pub(in crate::shard) const MESSAGE_TOO_BIG: u16 = 1009;
+    pub(in crate::shard) const POLICY: u16 = 1008;
+    pub(in crate::shard) const TRY_AGAIN_LATER: u16 = 1013;
 }
 
 impl Connections {
@@ -63,7 +64,9 @@ impl Connections {
                         close_frame(close_code::GOING_AWAY, "the gateway is shutting down: connect again");
                     self.end(socket, Disconnect::Drain, farewell, now);
                 }
-                Stage::Handshake(_) => self.refuse(socket, Refusal::Draining, shutting_down(), now),
+                Stage::Handshake(_) => {
+                    self.refuse(socket, Refusal::Draining, Refused::draining().response(), now);
+                }
                 Stage::Finishing => {}
             }
         }
@@ -111,6 +114,13 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return };
         let overdue = |since: Instant, patience: Duration| now >= since + patience;
         match session.cold.stage {
+            // In a storm its request may lie unread: it is given its time again.
+            Stage::Handshake(_)
+                if overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT)
+                    && self.read_until < session.cold.stage_since + limits::HANDSHAKE_TIMEOUT =>
+            {
+                session.cold.stage_since = now;
+            }
             Stage::Handshake(_) if overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT) => {
                 let text = "the request was not complete in 5 s: send it at once after connecting";
                 let response = refusal_response(408, "handshake_timeout", text, &[]);
@@ -147,7 +157,7 @@ impl Connections {
     fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         let Stage::Open(inbound) = &session.cold.stage else { return };
-        debug!(reason = reason.text(), peer = ?session.cold.peer, "session ended");
+        debug!(reason = reason.text(), peer = ?session.cold.peer, client = ?session.cold.client, "session ended");
         self.inbound_bytes -= inbound.message_bytes();
         session.cold.acks = Acks::default();
         session.cold.resume = None;
@@ -188,14 +198,4 @@ fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     framing::close(&mut frame, code, reason);
     frame
-}
-
-pub(super) fn shutting_down() -> Vec<u8> {
-    let text = "the gateway is shutting down: connect again in a moment";
-    refusal_response(503, "shutting_down", text, &[("Retry-After", "1")])
-}
-
-pub(super) fn full(connections_max: usize) -> Vec<u8> {
-    let text = format!("all {connections_max} connections are taken (WS_MAX_CONNECTIONS): try again later");
-    refusal_response(503, "at_max_connections", &text, &[("Retry-After", "5")])
 }

@@ -1,6 +1,6 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
-//! This file is the loop. What it drives is the `core`: `connections` and `endings` (what happens to a connection), `dialogue`
+//! This file is the loop. What it drives is the `core`: `connections`, `admission` and `endings` (what happens to a connection), `dialogue`
 //! (what its client asks) with `begin` and `acks`, `channels` (who subscribed to what), `owner` (what the shard's partitions have),
 //! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
 //! `egress` (outboxes -> sockets) with its `batch` and its `window`, `timers`.
@@ -11,6 +11,7 @@
 //! the counters each second, and the flag to stop.
 
 pub mod acks;
+mod admission;
 mod batch;
 pub mod begin;
 pub mod broadcast;
@@ -221,13 +222,24 @@ impl Shard {
     /// Takes what the ring has; whether that was all.
     fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
         self.driver.begin_turn(now)?;
+        let exhausted = self.driver.readings().buffers_exhausted;
         self.core.connections.handshakes_left = limits::HANDSHAKES_PER_TURN;
         for _ in 0..limits::COMPLETIONS_PER_TURN {
-            // What clients ask the peers has to find room first.
-            if self.core.connections.handshakes_left == 0 || self.core.mesh.is_backed_up() {
+            if self.core.connections.handshakes_left == 0 {
+                self.core.connections.counters.handshakes_paced += 1;
                 return Ok(false);
             }
-            let Some(event) = self.driver.next_event(now)? else { return Ok(true) };
+            // What clients ask the peers has to find room first.
+            if self.core.mesh.is_backed_up() {
+                return Ok(false);
+            }
+            let Some(event) = self.driver.next_event(now)? else {
+                // A receive that found no buffer waits for the next turn.
+                if self.driver.readings().buffers_exhausted == exhausted {
+                    self.core.connections.has_read_all(now);
+                }
+                return Ok(true);
+            };
             let connections = &mut self.core.connections;
             match event {
                 Event::Accepted { socket, peer } => connections.accept(socket, peer, now),

@@ -3,7 +3,7 @@
 //! The wire driver names a socket by slot and generation and never gives a slot away before it has told that it closed, so
 //! a table indexed by slot needs no generation of its own: it compares the whole `SocketId`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use wire::SocketId;
@@ -76,6 +76,8 @@ const _: () = assert!(size_of::<Option<Session>>() == 64, "the table has no gaps
 pub struct Cold {
     /// Whom it came from.
     pub peer: Option<SocketAddr>,
+    /// Whose it is, which proxies in front may tell; known from its handshake on.
+    pub client: Option<IpAddr>,
     /// Where it stands.
     pub stage: Stage,
     /// When this stage began.
@@ -101,6 +103,7 @@ impl Session {
     pub fn new(socket: SocketId, peer: Option<SocketAddr>, now: Instant) -> Self {
         let cold = Cold {
             peer,
+            client: None,
             stage: Stage::Handshake(Handshake::new(limits::HANDSHAKE_BYTES)),
             stage_since: now,
             heard_at: now,

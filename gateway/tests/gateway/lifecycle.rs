@@ -49,7 +49,7 @@ fn a_signal_sends_what_is_queued_says_goodbye_and_exits_with_0() {
         let (_, close) = idle.read_to_close();
         assert_eq!(close.unwrap().code, CloseCode::Away);
         let response = handshake.response();
-        assert_eq!((response.status, &response.json()["error"]), (503, &json!("shutting_down")));
+        assert_eq!((response.status, &response.json()["error"]), (503, &json!("draining")));
         drop((lagging, idle, handshake));
         let ended = gateway.end();
         assert_eq!(ended.code, Some(0), "{ended:?}");

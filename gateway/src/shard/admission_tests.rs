@@ -1,0 +1,216 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wire::Readings;
+
+use super::*;
+use crate::config::Config;
+use crate::http::Http;
+use crate::metrics::Counters;
+use crate::shard::core::Core;
+use crate::shard::mesh::Mesh;
+use crate::shard::owner::{Keeping, Owner};
+use crate::shared::Shared;
+
+const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A shard's door, with nobody behind it.
+struct Door {
+    core: Core,
+    now: Instant,
+    sockets: u32,
+}
+
+impl Door {
+    fn new(variables: &[(&str, &str)]) -> Self {
+        let brokers = ("KAFKA_BROKERS", "broker:9092");
+        let pairs = variables.iter().chain([&brokers]).map(|(name, value)| ((*name).into(), (*value).into()));
+        let config = Arc::new(Config::from_pairs(pairs, false).expect("valid"));
+        let shared = Arc::new(Shared::new(1, None));
+        let (http, now) = (Http::new(Arc::clone(&config), Arc::clone(&shared)), Instant::now());
+        let connections = Connections::new(&config, http, shared, now);
+        let keeping = Keeping {
+            history_bytes_max: 1000,
+            last_values_max: 1,
+            snapshot_frames_max: 1,
+            snapshot_bytes_max: 1,
+        };
+        let owner = Owner::new(0, 1, Vec::new(), &keeping);
+        let mesh = Mesh::connect(1, 8, 8).pop().expect("one");
+        Self { core: Core::new(connections, owner, mesh), now, sockets: 0 }
+    }
+
+    fn accept(&mut self, peer: &str) -> SocketId {
+        let socket = SocketId::imagined(self.sockets, 1);
+        self.sockets += 1;
+        let peer: SocketAddr = peer.parse().expect(peer);
+        self.core.connections.accept(socket, Some(peer), self.now);
+        socket
+    }
+
+    /// A client that asks for a session.
+    fn knock(&mut self, peer: &str, headers: &str) {
+        let socket = self.accept(peer);
+        self.core.receive(socket, format!("{REQUEST}{headers}\r\n").as_bytes(), self.now);
+    }
+
+    fn counted(&mut self) -> Counters {
+        self.core.count(&Readings::default())
+    }
+
+    /// How often this was the reason.
+    fn refused(&mut self, reason: Refusal) -> u64 {
+        let refusals = self.counted().refusals;
+        refusals.iter::<Refusal>().find(|(text, _)| *text == reason.text()).expect("a reason").1
+    }
+}
+
+#[test]
+fn the_first_reason_in_the_order_is_told_and_takes_nothing_of_those_behind_it() {
+    let mut door = Door::new(&[
+        ("WS_MAX_CONNECTIONS", "3"),
+        ("CONN_RATE_LIMIT_ENABLED", "true"),
+        ("CONN_RATE_LIMIT_IP_BURST", "2"),
+        ("CONN_RATE_LIMIT_IP_RATE", "0.001"),
+        ("CONN_RATE_LIMIT_GLOBAL_BURST", "4"),
+        ("CONN_RATE_LIMIT_GLOBAL_RATE", "0.001"),
+    ]);
+    for (peer, reason) in [
+        ("192.0.2.1:1", None),
+        ("192.0.2.1:2", None),
+        ("192.0.2.1:3", Some(Refusal::IpRate)),
+        ("192.0.2.2:1", None),
+        // There is no room for any, but the rates are asked first.
+        ("192.0.2.2:2", Some(Refusal::MaxConnections)),
+        ("192.0.2.2:3", Some(Refusal::IpRate)),
+        ("192.0.2.3:1", Some(Refusal::GlobalRate)),
+    ] {
+        let before = reason.map(|reason| door.refused(reason));
+        let sessions = door.counted().sessions;
+        door.knock(peer, "");
+        assert_eq!(reason.map(|reason| door.refused(reason)), before.map(|count| count + 1), "{peer}");
+        assert_eq!(door.counted().sessions, sessions + u64::from(reason.is_none()), "{peer}");
+    }
+    assert_eq!(door.core.connections.shared.sessions.load(Ordering::Relaxed), 3);
+    door.core.connections.shut_down(door.now);
+    door.knock("192.0.2.1:9", "");
+    assert_eq!(door.refused(Refusal::Draining), 1);
+}
+
+#[test]
+fn the_clients_address_counts_where_the_proxy_is_trusted_and_the_peers_everywhere_else() {
+    let mut door = Door::new(&[
+        ("WS_TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("CONN_RATE_LIMIT_ENABLED", "true"),
+        ("CONN_RATE_LIMIT_IP_BURST", "1"),
+        ("CONN_RATE_LIMIT_IP_RATE", "0.001"),
+    ]);
+    for (peer, headers, is_taken, ignored) in [
+        ("10.0.0.1:1", "X-Forwarded-For: 192.0.2.1\r\n", true, 0),
+        ("10.0.0.2:1", "X-Forwarded-For: 192.0.2.1\r\n", false, 0),
+        ("10.0.0.1:2", "X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n", true, 0),
+        ("[::ffff:10.0.0.1]:3", "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-For: 192.0.2.3\r\n", true, 0),
+        ("192.0.2.4:1", "X-Forwarded-For: 192.0.2.5\r\n", true, 1),
+        ("192.0.2.4:2", "X-Forwarded-For: 192.0.2.6\r\n", false, 2),
+        ("10.0.0.1:4", "X-Forwarded-For: 192.0.2.7, unknown\r\n", true, 3),
+        ("10.0.0.1:5", "", false, 3),
+    ] {
+        let sessions = door.counted().sessions;
+        door.knock(peer, headers);
+        let counted = door.counted();
+        assert_eq!(counted.sessions - sessions, u64::from(is_taken), "{peer} {headers}");
+        assert_eq!(counted.forwarded_headers_ignored, ignored, "{peer} {headers}");
+    }
+}
+
+#[test]
+fn a_request_that_lies_unread_is_not_late() {
+    let mut door = Door::new(&[]);
+    let socket = door.accept("192.0.2.1:1");
+    for _ in 0..3 {
+        door.now += limits::HANDSHAKE_TIMEOUT + Duration::from_millis(500);
+        door.core.connections.fire_timers(door.now);
+        assert_eq!(door.refused(Refusal::HandshakeTimeout), 0, "nobody has looked for it");
+    }
+    door.core.receive(socket, format!("{REQUEST}\r\n").as_bytes(), door.now);
+    assert_eq!(door.counted().sessions, 1);
+    door.accept("192.0.2.1:2");
+    door.now += limits::HANDSHAKE_TIMEOUT + Duration::from_millis(500);
+    door.core.connections.has_read_all(door.now);
+    door.core.connections.fire_timers(door.now);
+    assert_eq!(door.refused(Refusal::HandshakeTimeout), 1, "there was none");
+}
+
+#[test]
+fn every_answer_to_a_request_is_one_of_the_turns_handshakes() {
+    let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "1")]);
+    for request in
+        [REQUEST, REQUEST, "GET /health HTTP/1.1\r\n", "GET /nothing HTTP/1.1\r\n", "POST / HTTP/1.1\r\n"]
+    {
+        door.core.connections.handshakes_left = 5;
+        let socket = door.accept("192.0.2.1:1");
+        door.core.receive(socket, format!("{request}\r\n").as_bytes(), door.now);
+        assert_eq!(door.core.connections.handshakes_left, 4, "{request}");
+    }
+}
+
+/// Everything that can be told to a client that is refused, at its longest.
+fn refusals() -> [Refused; 6] {
+    let day = Duration::from_secs(24 * 60 * 60);
+    [
+        Refused::draining(),
+        Refused::too_soon(Refusal::IpRate, day),
+        Refused::too_soon(Refusal::GlobalRate, day),
+        Refused::full(limits::CONNECTIONS_MAX),
+        Refused::overloaded(Refusal::CpuOverload),
+        Refused::overloaded(Refusal::MemoryLimit),
+    ]
+}
+
+#[test]
+fn every_refusal_is_an_answer_with_a_reason_a_remedy_and_a_time() {
+    for refused in refusals() {
+        let response = String::from_utf8(refused.response()).expect("text");
+        let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with(&format!("HTTP/1.1 {} ", refused.status)), "{head}");
+        let retry_after = head.split("\r\nRetry-After: ").nth(1).expect(head).lines().next();
+        assert!(retry_after.is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|it| it > 0)), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(body["error"], refused.reason.text());
+        assert_eq!(body["message"], refused.message);
+        assert!(refused.message.contains("again"), "{}", refused.message);
+    }
+}
+
+#[test]
+fn a_close_carries_the_whole_reason() {
+    for refused in refusals() {
+        let length = refused.message.len();
+        assert!(length <= framing::CLOSE_REASON_BYTES_MAX, "{length}: {}", refused.message);
+        let close = refused.close();
+        assert_eq!(close[..4], [0x88, 2 + length as u8, 0x03, 0xf5]);
+        assert_eq!(&close[4..], refused.message.as_bytes());
+    }
+}
+
+#[test]
+fn rates_are_429_and_everything_else_is_503() {
+    assert_eq!(refusals().map(|it| it.status), [503, 429, 429, 503, 503, 503]);
+}
+
+#[test]
+fn a_wait_is_told_in_whole_seconds_and_never_too_short() {
+    for (wait_ms, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (999_999, 1000)] {
+        assert_eq!(whole_seconds(Duration::from_millis(wait_ms)), seconds, "{wait_ms}");
+    }
+}
+
+#[test]
+fn the_manual_lists_every_refusal() {
+    let manual = include_str!("../../../docs/PROTOCOL.md");
+    for refused in refusals() {
+        let row = format!("| `{}` | {} |", refused.reason.text(), refused.status);
+        assert!(manual.contains(&row), "docs/PROTOCOL.md lacks {row}");
+    }
+}
