@@ -246,6 +246,8 @@ pub struct Counters {
     pub bytes_received: u64,
     /// Error messages to clients.
     pub client_errors: u64,
+    /// Messages from clients beyond WS_MESSAGE_*.
+    pub messages_rate_limited: u64,
     /// X-Forwarded-For that was not believed.
     pub forwarded_headers_ignored: u64,
     /// Turns that answered as many handshakes as a turn may.

@@ -35,8 +35,11 @@ pub const BAD_CHARACTER: &str = "bad_character";
 /// `*.*` was written for `*`.
 pub const DOUBLE_WILDCARD: &str = "double_wildcard";
 
+/// The client sends more messages than it may; this one had no effect.
+pub const RATE_LIMITED: &str = "rate_limited";
+
 /// Every code, for whoever documents or counts them.
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 17] = [
     NOT_JSON,
     BAD_SHAPE,
     UNKNOWN_TYPE,
@@ -53,4 +56,5 @@ pub const ALL: [&str; 16] = [
     KIND_TOO_LONG,
     BAD_CHARACTER,
     DOUBLE_WILDCARD,
+    RATE_LIMITED,
 ];

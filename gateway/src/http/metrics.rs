@@ -192,6 +192,8 @@ fn clients(page: &mut Page<'_>) -> Result<(), Error> {
     page.counter("ws_client_errors", "Messages from clients that were answered with an error", |it| {
         it.client_errors
     })?;
+    let help = "Messages from clients that were more than they may send, and had no effect";
+    page.counter("ws_rate_limited_messages", help, |it| it.messages_rate_limited)?;
     page.shard_gauge("ws_channels", "Channels and wildcards with a subscriber", |it| it.channels)
 }
 

@@ -114,6 +114,7 @@ fn distinct() -> Counters {
         is_paused: 1037,
         kafka_pauses: by_label([PauseReason::Cpu, PauseReason::Rate], 600),
         paused_s: 1038.0,
+        messages_rate_limited: 1051,
         forwarded_headers_ignored: 1052,
         handshakes_paced: 1053,
     }
@@ -252,7 +253,7 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = (1001..=1038).chain(1052..=1053);
+    let plain = (1001..=1038).chain(1051..=1053);
     let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6), (600, 2)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];
@@ -279,6 +280,7 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_rate_limit_addresses_evicted_total", 0.0),
         ("ws_forwarded_headers_ignored_total{shard=\"0\"}", 1052.0),
         ("ws_handshakes_paced_total{shard=\"0\"}", 1053.0),
+        ("ws_rate_limited_messages_total{shard=\"0\"}", 1051.0),
         ("ws_messages_sent_total{shard=\"0\"}", 1012.0),
         ("ws_messages_received_total{shard=\"0\"}", 1007.0),
         ("ws_bytes_sent_total{shard=\"0\"}", 1014.0),

@@ -65,6 +65,11 @@ impl Acks {
         self.waiting.is_empty()
     }
 
+    /// What they come to, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The number of the next subscription.
     pub fn next_number(&mut self) -> u32 {
         // 0 is of texts.

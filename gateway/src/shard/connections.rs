@@ -14,7 +14,7 @@ use wire::{Driver, Readings, SocketId};
 
 use super::broadcast::{self, Audience};
 use super::channels::Channels;
-use super::dialogue::Dialogue;
+use super::dialogue::{Allowance, Dialogue};
 use super::egress::Egress;
 use super::frames::Frames;
 use super::mesh::Mesh;
@@ -24,7 +24,8 @@ use super::sessions::{Cold, Session, Sessions, Stage, Turn, Unfinished};
 use super::shard_set::ShardSet;
 use super::timers::Wheel;
 use super::window::Window;
-use crate::config::{Admission, Config, SlowConsumer};
+use crate::bucket::Bucket;
+use crate::config::{Admission, Config, Rate, SlowConsumer};
 use crate::http::Http;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
@@ -55,6 +56,8 @@ pub struct Connections {
     pub(super) connections_max: usize,
     pub(super) channels_max: usize,
     pub(super) message_bytes_max: usize,
+    /// Messages of each session.
+    message_rate: Option<Rate>,
     /// Whatever clients had sent by then has been read.
     pub(super) read_until: Instant,
     /// Of messages that have begun, over all sessions.
@@ -96,6 +99,7 @@ impl Connections {
             connections_max: config.listen.connections_max,
             channels_max: config.session.channels_max,
             message_bytes_max: config.session.message_bytes_max,
+            message_rate: config.session.messages,
             read_until: now,
             inbound_bytes: 0,
             broadcasts: 0,
@@ -294,7 +298,7 @@ impl Connections {
     ) {
         let Some(session) = self.sessions.find(socket) else { return };
         let Session { outbox, cold, .. } = session;
-        let Cold { stage, acks, resume, .. } = &mut **cold;
+        let Cold { stage, acks, resume, messages, .. } = &mut **cold;
         let Stage::Open(inbound) = stage else { return };
         let bytes_before = inbound.message_bytes();
         let mut replies = std::mem::take(&mut self.replies);
@@ -309,6 +313,11 @@ impl Connections {
             resume,
             counters: &mut self.counters,
             channels_max: self.channels_max,
+            allowance: self.message_rate.as_ref().map(|rate| Allowance {
+                bucket: messages.get_or_insert_with(|| Bucket::full(rate, now)),
+                rate,
+                now,
+            }),
             owner,
             mesh,
             is_flooded: false,

@@ -5,9 +5,10 @@
 //! brokers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use protocol::envelope::write_json;
-use protocol::{ErrorMessage, Pattern, Pong};
+use protocol::{ErrorMessage, Pattern, Pong, code};
 use serde::Serialize;
 use wire::SocketId;
 
@@ -19,7 +20,10 @@ use super::mesh::{Mesh, Request};
 use super::outbox::{Outbox, OutboxLimits};
 use super::owner::{Owner, snapshot_too_large};
 use super::resume::Resume;
+use crate::bucket::Bucket;
+use crate::config::Rate;
 use crate::ingest::pull::Ticket;
+use crate::limits;
 use crate::metrics::Counters;
 use crate::session::commands::{self, Action, Subscribe, Unsubscribe};
 use crate::session::{Flow, Message, framing};
@@ -44,6 +48,8 @@ pub struct Dialogue<'a> {
     pub counters: &'a mut Counters,
     /// Channels and wildcards that the session may have.
     pub channels_max: usize,
+    /// How many messages it may send; `None`: as many as it likes.
+    pub allowance: Option<Allowance<'a>>,
     /// This shard's partitions.
     pub owner: &'a mut Owner,
     /// The others'.
@@ -52,27 +58,65 @@ pub struct Dialogue<'a> {
     pub is_flooded: bool,
 }
 
+/// What a session may still send.
+pub struct Allowance<'a> {
+    /// Of this session.
+    pub bucket: &'a mut Bucket,
+    /// Of each session.
+    pub rate: &'a Rate,
+    /// When the messages came.
+    pub now: Instant,
+}
+
 impl Dialogue<'_> {
     /// Does what a message asks and appends what can be answered to `replies`.
     pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
-        let action = match message {
-            Message::Text(text) => Action::of_text(text, self.channels_max),
-            Message::Binary(_) => Action::of_binary(),
-            // Answered by the protocol itself.
-            Message::Ping(_) | Message::Pong(_) => return Flow::Continue,
-        };
+        // Answered by the protocol itself.
+        if matches!(message, Message::Ping(_) | Message::Pong(_)) {
+            return Flow::Continue;
+        }
         self.counters.messages_received += 1;
-        match action {
-            Action::Subscribe(subscribe) => self.subscribe(subscribe),
-            Action::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, replies),
-            Action::Heartbeat => self.say(&Pong { ts: wall_clock_ms() }, replies),
-            Action::Error { code, message } => {
+        match self.read(message) {
+            Some(Action::Subscribe(subscribe)) => self.subscribe(subscribe),
+            Some(Action::Unsubscribe(unsubscribe)) => self.unsubscribe(unsubscribe, replies),
+            Some(Action::Heartbeat) => self.say(&Pong { ts: wall_clock_ms() }, replies),
+            Some(Action::Error { code, message }) => {
                 self.counters.client_errors += 1;
                 self.say(&ErrorMessage { code: code.into(), message: message.into() }, replies);
             }
+            None => self.say_too_often(replies),
         }
         self.answer(replies);
         if self.is_flooded { Flow::Stop } else { Flow::Continue }
+    }
+
+    /// What a message asks; `None` if it is one too many, whatever it asks.
+    fn read<'m>(&mut self, message: Message<'m>) -> Option<Action<'m>> {
+        if let Some(Allowance { bucket, rate, now }) = &mut self.allowance {
+            bucket.take(rate, *now).ok()?;
+        }
+        match message {
+            Message::Text(text) => Some(Action::of_text(text, self.channels_max)),
+            _ => Some(Action::of_binary()),
+        }
+    }
+
+    /// Answers a message that was one too many, unless many answers wait already: nobody is closed as a flood for what has no
+    /// effect, and a thousand such messages at once are told in a few answers.
+    fn say_too_often(&mut self, replies: &mut Vec<u8>) {
+        self.counters.messages_rate_limited += 1;
+        let Some(Allowance { rate, .. }) = &self.allowance else { return };
+        let waiting = replies.len() + self.outbox.control_bytes() + self.acks.bytes();
+        if waiting >= limits::CONTROL_BURST_BYTES / 2 {
+            return;
+        }
+        let Rate { burst, per_s } = rate;
+        let message = format!(
+            "more than {burst} messages at once and {per_s} a second: this one had no effect; name many channels in one \
+             message, or send it again later"
+        );
+        self.counters.client_errors += 1;
+        self.say(&ErrorMessage { code: code::RATE_LIMITED.into(), message: message.into() }, replies);
     }
 
     /// Appends the answers that are complete.

@@ -79,6 +79,11 @@ impl Outbox {
         self.events.len()
     }
 
+    /// Bytes of control messages that are not yet begun.
+    pub fn control_bytes(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.control.len())
+    }
+
     /// Whether the bounds leave room for so many more frames, of so many bytes together.
     pub fn has_room(&self, frames: usize, bytes: usize, limits: &OutboxLimits) -> bool {
         !self.is_finished

@@ -151,6 +151,7 @@ impl Connections {
             resume: &mut session.cold.resume,
             counters: &mut self.counters,
             channels_max: self.channels_max,
+            allowance: None,
             owner,
             mesh,
             is_flooded: false,

@@ -11,6 +11,7 @@ use wire::SocketId;
 use super::acks::Acks;
 use super::outbox::Outbox;
 use super::resume::Resume;
+use crate::bucket::Bucket;
 use crate::limits;
 use crate::session::{Handshake, Inbound};
 
@@ -90,6 +91,8 @@ pub struct Cold {
     pub timer_tick: u64,
     /// A message on its way.
     pub unfinished: Option<Unfinished>,
+    /// How many messages it may send, once it has sent one. A session without is one that has its whole burst.
+    pub messages: Option<Bucket>,
     /// What the client is still to be answered.
     pub acks: Acks,
     /// What it is still to be brought.
@@ -110,6 +113,7 @@ impl Session {
             pinged_at: now,
             timer_tick: u64::MAX,
             unfinished: None,
+            messages: None,
             acks: Acks::default(),
             resume: None,
             is_pulling: false,

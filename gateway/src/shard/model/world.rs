@@ -336,6 +336,8 @@ fn config(shards: usize, outbox_frames: usize, conflates: bool) -> Arc<Config> {
         ("KAFKA_TOPICS", "odin.x,odin.y".to_owned()),
         ("WS_SHARDS", shards.to_string()),
         ("WS_PINNING", "off".to_owned()),
+        // A model's day is over in a second.
+        ("WS_MESSAGE_RATE", "0".to_owned()),
         ("WS_OUTBOX_FRAMES", outbox_frames.to_string()),
         ("WS_SLOW_CONSUMER", if conflates { "conflate" } else { "disconnect" }.to_owned()),
     ];
