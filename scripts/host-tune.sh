@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+# The kernel's settings for a host that carries tens of thousands of WebSocket sessions: what they are, what is wanted and why.
+#
+#   host-tune.sh --check   [OPTION...]    shows each; exit 1 when one differs. Needs no root
+#   host-tune.sh --apply   [OPTION...]    sets those that differ, now and for every boot; again, it changes nothing
+#   host-tune.sh --revert                 puts every value back that was there before, and removes what --apply has written
+#
+#   --shard-cpus LIST     the CPUs of the gateway's shards, such as 3 or 2-3 (default: the highest, where a single shard runs)
+#   --interface NAME      the network interface, or several by commas (default: all that are devices)
+#   --generator on|off    also what a host needs that makes connections, as a load generator does (default: off)
+#   Without them, --check and --apply take those of the last --apply.
+#
+# Values that are as good as wanted, or better, are left alone; so are files that it did not write. What was there before is kept
+# in /var/lib/odin-host-tune/before. --boot is what its systemd unit runs: what sysctl.d cannot set, and no files.
+# Exit codes: 0 done, 1 something differs or failed, 64 wrong usage.
+# ODIN_HOST_TUNE_ROOT=DIR stands for / in the tests.
+set -euo pipefail
+export LC_ALL=C
+umask 022
+
+readonly SYSCTL=/etc/sysctl.d/90-odin-gateway.conf
+readonly LIMITS=/etc/security/limits.d/90-odin-gateway.conf
+readonly UNIT=/etc/systemd/system/odin-host-tune.service
+readonly WANTED_BY=/etc/systemd/system/multi-user.target.wants/odin-host-tune.service
+readonly BALANCER=/etc/systemd/system/irqbalance.service.d/90-odin-gateway.conf
+readonly COPY=/usr/local/lib/odin-host-tune # what the unit runs
+readonly STATE=/var/lib/odin-host-tune/before
+readonly MARK='# Written by host-tune.sh; host-tune.sh --revert removes it.'
+
+root=${ODIN_HOST_TUNE_ROOT:-}
+root=${root%/}
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly root scripts
+
+say() { printf 'host-tune.sh: %s\n' "$*" >&2; }
+fail() {
+  say "$2"
+  exit "$1"
+}
+usage() { sed -n '3,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+
+# shellcheck source=scripts/host-tune/cpus.sh
+source "$scripts/host-tune/cpus.sh"
+# shellcheck source=scripts/host-tune/settings.sh
+source "$scripts/host-tune/settings.sh"
+# shellcheck source=scripts/host-tune/state.sh
+source "$scripts/host-tune/state.sh"
+
+# The table: settings of one kind that are alike in a line, with their number.
+show() {
+  local index
+  for index in "${!names[@]}"; do
+    printf '%s\037%s\037%s\037%s\037%s\n' "${names[index]}" "${currents[index]//$'\t'/ }" "${bounds[index]}${wanteds[index]}" \
+      "${states[index]}" "${whys[index]}"
+  done | awk -F '\037' '
+    { key = $1 FS $3 FS $4 FS $5 }
+    !(key in count) { order[++kinds] = key }
+    { count[key]++ }
+    !((key, $2) in seen) { seen[key, $2]; current[key] = current[key] (current[key] == "" ? "" : "; ") $2 }
+    function width(text, least) { return length(text) > least ? length(text) : least }
+    END {
+      name[0] = "SETTING"; is[0] = "CURRENT"; wanted[0] = "WANTED"; state[0] = "STATE"; why[0] = "WHY"
+      for (i = 1; i <= kinds; i++) {
+        split(order[i], part, FS)
+        name[i] = part[1] (count[order[i]] > 1 ? " (" count[order[i]] ")" : "")
+        is[i] = current[order[i]]
+        if (length(is[i]) > 26) is[i] = substr(is[i], 1, 23) "..."
+        wanted[i] = part[2]; state[i] = part[3]; why[i] = part[4]
+      }
+      for (i = 0; i <= kinds; i++) { a = width(name[i], a); b = width(is[i], b); c = width(wanted[i], c); d = width(state[i], d) }
+      for (i = 0; i <= kinds; i++) printf "%-" a "s  %-" b "s  %-" c "s  %-" d "s  %s\n", name[i], is[i], wanted[i], state[i], why[i]
+    }'
+}
+
+tally() {
+  local state
+  count=0
+  for state in "${states[@]}"; do [[ $state != "$1" ]] || count=$((count + 1)); done
+}
+
+# only KEEPER: forgets the settings of others.
+only() {
+  local index
+  for index in "${!keepers[@]}"; do
+    [[ ${keepers[index]} == "$1" ]] || unset "names[index]" "files[index]" "currents[index]" "wanteds[index]" "bounds[index]" \
+      "states[index]" "whys[index]" "keepers[index]"
+  done
+}
+
+# The last lines, for eyes and for callers: sets differing.
+summary() {
+  local count ok
+  tally ok; ok=$count
+  tally differs; differing=$count
+  printf '\n%d settings: %d ok, %d differ' "${#states[@]}" "$ok" "$differing"
+  for state in read-only refused 'not here'; do
+    tally "$state"
+    ((count == 0)) || printf ', %d %s' "$count" "$state"
+  done
+  echo
+  tally read-only
+  ((count == 0)) || echo "read-only: a container shows them but cannot set them; run this on the host itself"
+  tally refused
+  ((count == 0)) || echo "refused: the kernel did not take the value; an interrupt may be the kernel's own to place"
+  notes
+}
+
+notes() {
+  local file folder key text
+  for folder in /usr/lib /run /etc; do
+    for file in "$root$folder"/sysctl.d/*.conf; do
+      [[ -f $file && ${file##*/} > ${SYSCTL##*/} ]] || continue
+      for key in "${kept[@]}"; do
+        [[ ${keeper[$key]} == sysctl ]] || continue
+        text=${key#/proc/sys/}
+        ! grep -qE "^[[:space:]]*-?${text//\//[./]}[[:space:]]*=" "$file" ||
+          echo "note: ${file#"$root"} sets ${text//\//.} too, and has the last word at boot"
+      done
+    done
+  done
+  [[ ! -e $root/proc/sys/net/netfilter/nf_conntrack_max ]] ||
+    echo "note: the gateway's port need not be tracked at all: deployments/systemd/README.md has the rules"
+}
+
+check() {
+  collect
+  cores
+  echo
+  show
+  summary
+  ((differing == 0)) || { echo "to set them: host-tune.sh --apply as root"; exit 1; }
+}
+
+# set_differing [KEEPER]: writes what differs, having kept what is there. Values that the kernel will not take are remembered.
+set_differing() {
+  local index file
+  for index in "${!states[@]}"; do
+    [[ ${states[index]} == differs && -n ${files[index]} && ${keepers[index]} =~ ^(${1:-sysctl|unit})$ ]] || continue
+    keep "${keepers[index]}" "${files[index]}"
+  done
+  save
+  for index in "${!states[@]}"; do
+    file=${files[index]}
+    [[ ${states[index]} == differs && ${keepers[index]} =~ ^(${1:-sysctl|unit})$ ]] || continue
+    if put "$file" "${wanteds[index]}"; then
+      echo "${names[index]} (${file}): ${currents[index]//$'\t'/ } -> ${wanteds[index]}"
+    else
+      refused[$file]=yes
+    fi
+  done
+  save
+}
+
+put() { { printf '%s\n' "$2" >"$root$1"; } 2>/dev/null; }
+
+apply() {
+  need_root
+  refuse_foreign_files
+  load_boot
+  collect
+  set_differing "$@"
+  collect
+  if [[ -n $* ]]; then only "$1"; else write_files; fi
+  summary
+  ((differing == 0)) || { show | grep -E '^SETTING|differs'; exit 1; }
+}
+
+need_root() {
+  ((EUID == 0)) || [[ -n $root && -w $root ]] || fail 1 "--$action changes the kernel's settings: run it as root (sudo $0 --$action)"
+}
+
+systemd_reload() {
+  [[ -z $root && -d /run/systemd/system ]] || return 0
+  systemctl daemon-reload || say "systemctl daemon-reload failed: run it by hand"
+  [[ -z ${1:-} ]] || systemctl try-restart irqbalance.service || say "irqbalance could not be restarted: run systemctl restart irqbalance"
+}
+
+revert() {
+  local file failed=0
+  need_root
+  [[ -e $root$STATE ]] || { echo "nothing to revert: $STATE is not there"; return; }
+  refuse_foreign_files
+  for file in "${kept[@]}"; do
+    if [[ ${keeper[$file]} == unit && $saved_boot != "$(boot_now)" || ! -e $root$file ]]; then
+      echo "$file: gone since the last boot, nothing to put back"
+    elif [[ $(value_of "$file") == "${before[$file]}" ]]; then
+      continue
+    elif put "$file" "${before[$file]}"; then
+      echo "$file: ${before[$file]//$'\t'/ }"
+    else
+      failed=$((failed + 1))
+      say "$file: ${before[$file]} could not be written"
+    fi
+  done
+  ((failed == 0)) || fail 1 "$failed values are not back; nothing is removed, so that --revert can be run again"
+  remove_files
+}
+
+action='' shard_list='' interface_list='' generator_switch=''
+while (($#)); do
+  case $1 in
+    --check | --apply | --revert | --boot)
+      [[ -z $action ]] || fail 64 "one of --check, --apply and --revert, not two"
+      action=${1#--}
+      shift
+      ;;
+    --shard-cpus | --interface | --generator)
+      [[ -n ${2:-} ]] || fail 64 "$1 needs a value"
+      case $1 in
+        --shard-cpus) shard_list=$2 ;;
+        --interface) interface_list=$2 ;;
+        --generator) [[ $2 == on || $2 == off ]] || fail 64 "--generator $2: wanted is on or off"; generator_switch=$2 ;;
+      esac
+      shift 2
+      ;;
+    --help | -h) usage; exit 0 ;;
+    *) usage >&2; fail 64 "unknown argument $1" ;;
+  esac
+done
+[[ -n $action ]] || { usage >&2; exit 64; }
+
+load
+[[ $action != revert ]] || { revert; exit; }
+remember shard-cpus "$shard_list"
+remember interface "$interface_list"
+remember generator "$generator_switch"
+find_cpus "${options[shard-cpus]:-}"
+find_interfaces "${options[interface]:-}"
+generator=''
+[[ ${options[generator]:-off} == off ]] || generator=on
+case $action in
+  check) check ;;
+  apply) apply ;;
+  boot) apply unit ;;
+esac
