@@ -213,7 +213,7 @@ while (($#)); do
       esac
       shift 2
       ;;
-    --help | -h) usage; exit 0 ;;
+    --help | -h | help) usage; exit 0 ;;
     *) usage >&2; fail 64 "unknown argument $1" ;;
   esac
 done
