@@ -122,7 +122,7 @@ write_files() {
   collect
 }
 
-# Both variables: irqbalance knows the mask before 1.8, the list since.
+# Both variables: old versions of irqbalance know the mask only, new ones take the list.
 write_balancer() {
   local text
   printf -v text '%s\n[Service]\nEnvironment="IRQBALANCE_BANNED_CPULIST=%s" "IRQBALANCE_BANNED_CPUS=%s"' "$MARK" "$1" "$(mask_of "$1")"
