@@ -9,7 +9,9 @@ use bench::args::{Arguments, LaunchArguments, OutputFlags, Scenario};
 use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
 use bench::run::{RunError, worker};
-use bench::scenarios::{capacity, compare, fanout, filtered, idle, resume, stall, storm, sustained};
+use bench::scenarios::{
+    admission, capacity, compare, fanout, filtered, idle, resume, stall, storm, sustained,
+};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -62,6 +64,13 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
             Ok(idleness.passed())
         }
         Scenario::Storm(arguments) => {
+            if let Some(addresses) = arguments.forwarded {
+                let admission = admission::run(arguments, addresses, stop)?;
+                print!("{}", admission.summary());
+                write(arguments.output.json.as_deref(), |path| write_json(path, &admission))?;
+                write(arguments.output.html.as_deref(), |path| write_html(path, &admission.page()))?;
+                return Ok(admission.passed());
+            }
             let weather = storm::run(arguments, stop)?;
             print!("{}", weather.summary());
             write(arguments.output.json.as_deref(), |path| write_json(path, &weather))?;

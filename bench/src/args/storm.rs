@@ -37,6 +37,13 @@ pub struct StormArguments {
     /// The longest that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
+    /// Instead of these storms: those that do not stay ask for a session once, all behind one proxy that names so many addresses in turn, and
+    /// the gateway bounds the connections of each.
+    #[arg(long, value_name = "N", conflicts_with_all = ["url", "storms"], value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub forwarded: Option<u32>,
+    /// The gateway does not trust that proxy: all who ask are of one address.
+    #[arg(long, requires = "forwarded")]
+    pub forged: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub host: HostFlags,
@@ -52,6 +59,12 @@ impl StormArguments {
             let Self { staying, connections, .. } = self;
             return Err(format!(
                 "--staying is {staying}: give less than --connections ({connections}), so that there are some to come back"
+            ));
+        }
+        if self.forwarded.is_some_and(|addresses| addresses as usize > self.returning()) {
+            return Err(format!(
+                "--forwarded: give at most {}, one for each that does not stay",
+                self.returning()
             ));
         }
         check_payload(self.payload, TOKEN)
@@ -83,6 +96,11 @@ mod tests {
             ("storm --storms 0", "1..=100"),
             ("storm --storm-rate 0", "connections per second"),
             ("storm --payload 20", "give at least"),
+            ("storm --forwarded 0", "1..=65536"),
+            ("storm --forwarded 11001", "at most 11000"),
+            ("storm --forged", "--forwarded"),
+            ("storm --forwarded 10 --url ws://127.0.0.1:1/ws", "--url"),
+            ("storm --forwarded 10 --storms 2", "--storms"),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.contains(says), "{line}: {error}");

@@ -1,5 +1,6 @@
 //! What a run comes to: the verdict with its reasons, as a table for people and as JSON for programs.
 
+pub mod admission;
 mod audited;
 pub mod comparison;
 pub mod idle;

@@ -68,6 +68,11 @@ impl Calm {
         }
     }
 
+    /// Of those that stay.
+    pub fn latency_ms(&self) -> Option<Percentiles> {
+        self.latency_ms
+    }
+
     /// Seconds of the server's CPU beyond what it would have used in a calm of that length.
     pub fn beyond(&self, of: &Difference) -> Option<f64> {
         let calm = self.server_cpu_cores? * of.lasted.as_secs_f64();

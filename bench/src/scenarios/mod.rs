@@ -1,5 +1,6 @@
 //! What can be run, one file each.
 
+pub mod admission;
 pub mod capacity;
 pub mod compare;
 pub mod fanout;

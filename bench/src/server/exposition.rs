@@ -19,6 +19,10 @@ pub struct Exposition {
     pub sessions_opened: u64,
     /// Sessions now; `None` of a server that does not tell.
     pub sessions_active: Option<u64>,
+    /// Connections that came too soon after others.
+    pub connections_rate_limited: u64,
+    /// X-Forwarded-For that it did not believe.
+    pub forwarded_headers_ignored: u64,
     /// What it counted of slow sessions and of replays.
     pub counters: Counters,
 }
@@ -56,6 +60,8 @@ impl Exposition {
                     found.flush_window_s = Some(found.flush_window_s.unwrap_or(0.0).max(value));
                 }
                 "ws_connections_total" => found.sessions_opened += value as u64,
+                "ws_connection_rate_limited_total" => found.connections_rate_limited += value as u64,
+                "ws_forwarded_headers_ignored_total" => found.forwarded_headers_ignored += value as u64,
                 "ws_connections_active" => {
                     found.sessions_active = Some(found.sessions_active.unwrap_or(0) + value as u64);
                 }
@@ -210,6 +216,10 @@ ws_slow_clients_disconnected_total{shard="1"} 4
 ws_gaps_total{shard="0",reason="slow_consumer"} 5
 ws_gaps_total{shard="0",reason="lag"} 9
 ws_replay_records_total 1000
+ws_connection_rate_limited_total{shard="0",type="per_ip"} 20
+ws_connection_rate_limited_total{shard="1",type="global"} 1
+ws_forwarded_headers_ignored_total{shard="0"} 30
+ws_forwarded_headers_ignored_total{shard="1"} 1
 ws_uptime_seconds 3.5
 nonsense
 # EOF
@@ -221,6 +231,7 @@ nonsense
         assert_eq!(found.frames_per_send.mean(), Some(2.0));
         assert_eq!((found.flush_window_s, found.sessions_opened), (Some(0.08), 12));
         assert_eq!(found.sessions_active, Some(9));
+        assert_eq!((found.connections_rate_limited, found.forwarded_headers_ignored), (21, 31));
         let Counters { slow_clients_disconnected, slow_consumer_gaps, replay_records, .. } = found.counters;
         assert_eq!((slow_clients_disconnected, slow_consumer_gaps, replay_records), (7, 5, 1_000));
         assert_eq!(found.counters.since(&found.counters), Counters::default());

@@ -1,0 +1,280 @@
+//! Clients that ask for a session once, through a proxy: each request names an address in X-Forwarded-For, all in turn. What they
+//! are answered is the result; whoever is let in stays until all are answered, and says nothing.
+//!
+//! One thread, with a socket driver of its own. It sleeps a millisecond whenever nothing happened.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SocketId};
+
+use super::handshake::Handshake;
+use super::target::Target;
+use crate::pacing::Pace;
+
+/// Connections begun in one turn; more would hold up the harvest.
+const OPENS_PER_TURN: usize = 64;
+const NAP: Duration = Duration::from_millis(1);
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// The first address: a network for tests of devices (RFC 2544), of 131,072 addresses.
+const ADDRESSES_FROM: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
+/// Who asks whom, how fast.
+#[derive(Clone, Debug)]
+pub struct Knocks {
+    /// Whom.
+    pub target: Target,
+    /// The target's address.
+    pub server: SocketAddr,
+    /// The proxy's address.
+    pub proxy: IpAddr,
+    /// How many ask.
+    pub connections: usize,
+    /// On behalf of how many.
+    pub addresses: usize,
+    /// Connections per second; `None` is as fast as the thread can.
+    pub rate_per_s: Option<f64>,
+    /// How long one waits for its answer.
+    pub timeout: Duration,
+}
+
+/// One that asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Knock {
+    /// The number of its address.
+    pub address: usize,
+    /// When its connect began.
+    pub opened: Instant,
+    /// When its answer was complete, if one came.
+    pub answered: Option<Instant>,
+    /// What it was told.
+    pub told: Told,
+}
+
+/// What the server said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// 101.
+    Welcome,
+    /// 429, with the seconds of its Retry-After.
+    TooSoon(u64),
+    /// Something else, or nothing.
+    Other(String),
+}
+
+impl Told {
+    /// Whether it is to come again later.
+    pub fn is_too_soon(&self) -> bool {
+        matches!(self, Self::TooSoon(_))
+    }
+}
+
+struct Asking {
+    number: usize,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+struct Crowd<'k> {
+    plan: &'k Knocks,
+    knocks: Vec<Knock>,
+    /// By the socket's slot, until they are answered.
+    asking: Vec<Option<Asking>>,
+    pending: usize,
+    to_send: Vec<SocketId>,
+    leaving: Vec<SocketId>,
+}
+
+impl Knocks {
+    /// Asks, and waits for all answers.
+    ///
+    /// # Errors
+    /// The socket driver fails. A connection that fails is an answer.
+    pub fn run(&self) -> io::Result<Vec<Knock>> {
+        let options = DriverOptions { sockets: self.connections, accepts: 1, ..DriverOptions::default() };
+        let mut driver = Driver::new(&options).map_err(io::Error::other)?;
+        let mut crowd = Crowd {
+            plan: self,
+            knocks: Vec::with_capacity(self.connections),
+            asking: std::iter::repeat_with(|| None).take(self.connections).collect(),
+            pending: 0,
+            to_send: Vec::new(),
+            leaving: Vec::new(),
+        };
+        let (began, pace) = (Instant::now(), self.rate_per_s.map(Pace::new));
+        let mut give_up_at = began + self.timeout;
+        while crowd.knocks.len() < self.connections || crowd.pending > 0 {
+            let now = Instant::now();
+            let due = pace.map_or(self.connections, |pace| pace.due(now - began) as usize);
+            let until = due.min(self.connections).min(crowd.knocks.len() + OPENS_PER_TURN);
+            if until > crowd.knocks.len() {
+                give_up_at = now + self.timeout;
+            }
+            while crowd.knocks.len() < until {
+                crowd.open(&mut driver, now);
+            }
+            if now >= give_up_at {
+                break;
+            }
+            if crowd.turn(&mut driver, now)? == 0 && driver.may_sleep()? {
+                std::thread::sleep(NAP);
+            }
+        }
+        Ok(crowd.knocks)
+    }
+
+    /// The address of this number, as the proxy writes it.
+    pub fn address(number: usize) -> Ipv4Addr {
+        Ipv4Addr::from_bits(ADDRESSES_FROM.to_bits() + number as u32)
+    }
+}
+
+impl Crowd<'_> {
+    fn open(&mut self, driver: &mut Driver, now: Instant) {
+        let number = self.knocks.len();
+        let address = number % self.plan.addresses;
+        let told = Told::Other("no answer in time".to_owned());
+        self.knocks.push(Knock { address, opened: now, answered: None, told });
+        match driver.connect(self.plan.server, Some(SocketAddr::new(self.plan.proxy, 0))) {
+            Ok(socket) => {
+                let (_, mut request) = Handshake::begin(&self.plan.target);
+                // Behind the other headers, before the empty line.
+                request.truncate(request.len() - 2);
+                let header = format!("X-Forwarded-For: {}\r\n\r\n", Knocks::address(address));
+                request.extend_from_slice(header.as_bytes());
+                self.asking[socket.slot()] = Some(Asking { number, request, answer: Vec::new() });
+                self.pending += 1;
+            }
+            Err(error) => self.knocks[number].told = Told::Other(error.to_string()),
+        }
+    }
+
+    fn turn(&mut self, driver: &mut Driver, now: Instant) -> io::Result<usize> {
+        driver.begin_turn(now)?;
+        let mut events = 0;
+        while let Some(event) = driver.next_event(now)? {
+            events += 1;
+            match event {
+                Event::Connected(socket) | Event::Writable(socket) => self.to_send.push(socket),
+                Event::Received { socket, bytes } => {
+                    if let Some(asking) = &mut self.asking[socket.slot()] {
+                        asking.answer.extend_from_slice(bytes);
+                        if let Some(told) = read_answer(&asking.answer) {
+                            self.answered(socket, told);
+                        }
+                    }
+                }
+                Event::PeerFinished(socket) => {
+                    self.answered(socket, Told::Other("the server closed without an answer".to_owned()));
+                    self.leaving.push(socket);
+                }
+                Event::Failed { socket, error } => {
+                    self.answered(socket, Told::Other(error.to_string()));
+                    self.leaving.push(socket);
+                }
+                Event::Closed(_) => {}
+                Event::Accepted { .. } | Event::AcceptFailed(_) => {
+                    unreachable!("the driver was given no listener")
+                }
+            }
+        }
+        self.send(driver);
+        self.leaving.drain(..).for_each(|socket| driver.abort(socket));
+        Ok(events)
+    }
+
+    fn send(&mut self, driver: &mut Driver) {
+        let due = std::mem::take(&mut self.to_send);
+        let asking = &self.asking;
+        let sends: Vec<_> = due
+            .into_iter()
+            .filter_map(|socket| {
+                asking[socket.slot()].as_ref().map(|it| Outgoing { socket, bytes: &it.request })
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        driver.send_batch(&sends, &mut outcomes);
+        let sockets: Vec<_> = sends.iter().map(|send| send.socket).collect();
+        for (socket, outcome) in sockets.into_iter().zip(outcomes) {
+            match outcome {
+                SendOutcome::Sent | SendOutcome::Gone => {}
+                SendOutcome::Full { accepted } => {
+                    if let Some(asking) = &mut self.asking[socket.slot()] {
+                        asking.request.drain(..accepted);
+                    }
+                    driver.wait_writable(socket);
+                }
+                SendOutcome::Failed(errno) => {
+                    self.answered(socket, Told::Other(io::Error::from_raw_os_error(errno).to_string()));
+                    self.leaving.push(socket);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, socket: SocketId, told: Told) {
+        let Some(Asking { number, .. }) = self.asking[socket.slot()].take() else { return };
+        let knock = &mut self.knocks[number];
+        (knock.answered, knock.told) = (Some(Instant::now()), told);
+        self.pending -= 1;
+    }
+}
+
+/// `None` while its head is not complete.
+fn read_answer(bytes: &[u8]) -> Option<Told> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(bytes) {
+        Ok(httparse::Status::Partial) if bytes.len() <= ANSWER_BYTES_MAX => None,
+        Ok(httparse::Status::Complete(_)) => Some(told(&response)),
+        _ => Some(Told::Other("an answer that is no HTTP".to_owned())),
+    }
+}
+
+fn told(response: &httparse::Response<'_, '_>) -> Told {
+    let status = response.code.unwrap_or_default();
+    let mut headers = response.headers.iter();
+    let retry_after = headers.find(|header| header.name.eq_ignore_ascii_case("retry-after"));
+    let seconds = retry_after.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse().ok());
+    match (status, seconds) {
+        (101, _) => Told::Welcome,
+        (429, Some(seconds)) if seconds > 0 => Told::TooSoon(seconds),
+        (429, _) => Told::Other("HTTP 429 without a Retry-After of seconds".to_owned()),
+        _ => Told::Other(format!("HTTP {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart_when_their_head_is_complete() {
+        for (answer, expected) in [
+            ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", Told::Welcome),
+            (
+                "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\nContent-Length: 9\r\n\r\n",
+                Told::TooSoon(7),
+            ),
+            (
+                "HTTP/1.1 429 Too Many Requests\r\nRetry-After: soon\r\n\r\n",
+                Told::Other("HTTP 429 without a Retry-After of seconds".to_owned()),
+            ),
+            (
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n",
+                Told::Other("HTTP 503".to_owned()),
+            ),
+            ("SSH-2.0-OpenSSH\r\n", Told::Other("an answer that is no HTTP".to_owned())),
+        ] {
+            assert_eq!(read_answer(answer.as_bytes()), Some(expected), "{answer}");
+        }
+        assert_eq!(read_answer(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n"), None);
+    }
+
+    #[test]
+    fn addresses_are_different() {
+        assert_eq!(Knocks::address(0).to_string(), "198.18.0.0");
+        assert_eq!(Knocks::address(65_535).to_string(), "198.18.255.255");
+    }
+}

@@ -1,0 +1,273 @@
+//! What a storm comes to in which connections are bounded by address: whether each address got what is its own, and those inside
+//! everything.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::grouped;
+use super::measurement::Measurement;
+use super::storm::Calm;
+use crate::client::knocks::{Knock, Knocks, Told};
+use crate::html::{Figure, HtmlInput};
+use crate::latency::Percentiles;
+
+/// Causes that are shown one by one.
+const SHOWN_MAX: usize = 5;
+
+/// How often one address is let in.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct AddressRate {
+    pub burst: u32,
+    pub per_s: f64,
+}
+
+/// What the server counted of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Counted {
+    pub connections_rate_limited: u64,
+    pub forwarded_headers_ignored: u64,
+}
+
+/// The result. Its fields are the keys of the JSON, beside those of every measurement.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Admission {
+    #[serde(flatten)]
+    pub measurement: Measurement,
+    pub asked: u64,
+    pub addresses: u64,
+    pub is_forged: bool,
+    pub rate: AddressRate,
+    pub admitted: u64,
+    pub refused: u64,
+    pub lasted_s: f64,
+    pub admitted_per_address_least: u64,
+    pub admitted_per_address_most: u64,
+    pub retry_after_s_most: u64,
+    pub counted: Option<Counted>,
+    pub calm_latency_ms: Option<Percentiles>,
+    pub latency_p99_ratio: Option<f64>,
+}
+
+/// The clients of what the server takes for one address.
+#[derive(Debug)]
+struct Address {
+    clients: u64,
+    admitted: u64,
+    opened: (Instant, Instant),
+    answered: Option<(Instant, Instant)>,
+}
+
+impl Admission {
+    /// With its verdict. The measurement is of those that stayed, while the others asked.
+    pub fn of(
+        measurement: Measurement,
+        calm: &Calm,
+        knocks: &[Knock],
+        is_forged: bool,
+        rate: AddressRate,
+        counted: Option<Counted>,
+    ) -> Self {
+        let addresses = by_address(knocks, is_forged);
+        let count = |told: fn(&Told) -> bool| knocks.iter().filter(|knock| told(&knock.told)).count() as u64;
+        let retry_after = knocks.iter().filter_map(|knock| match knock.told {
+            Told::TooSoon(seconds) => Some(seconds),
+            _ => None,
+        });
+        let ended = knocks.iter().filter_map(|knock| knock.answered).max();
+        let lasted = knocks.first().zip(ended).map(|(first, ended)| ended - first.opened);
+        let p99s = measurement.latency_ms.zip(calm.latency_ms());
+        let admitted = || addresses.iter().map(|address| address.admitted);
+        let mut admission = Self {
+            asked: knocks.len() as u64,
+            addresses: addresses.len() as u64,
+            is_forged,
+            rate,
+            admitted: count(|told| matches!(told, Told::Welcome)),
+            refused: count(|told| matches!(told, Told::TooSoon(_))),
+            lasted_s: lasted.unwrap_or_default().as_secs_f64(),
+            admitted_per_address_least: admitted().min().unwrap_or_default(),
+            admitted_per_address_most: admitted().max().unwrap_or_default(),
+            retry_after_s_most: retry_after.max().unwrap_or_default(),
+            counted,
+            calm_latency_ms: calm.latency_ms(),
+            latency_p99_ratio: p99s.map(|(storm, calm)| storm.p99 as f64 / calm.p99.max(1) as f64),
+            measurement,
+        };
+        admission.judge(knocks, &addresses);
+        admission
+    }
+
+    fn judge(&mut self, knocks: &[Knock], addresses: &[Address]) {
+        let reasons = &mut self.measurement.reasons;
+        let others = knocks.iter().filter_map(|knock| match &knock.told {
+            Told::Other(why) => Some(format!("{} was told: {why}", Knocks::address(knock.address))),
+            Told::Welcome | Told::TooSoon(_) => None,
+        });
+        reasons.extend(others.take(SHOWN_MAX));
+        let wrong = addresses.iter().enumerate().filter_map(|(number, address)| {
+            let (least, most) = address.due(self.rate);
+            let is_right = (least..=most).contains(&address.admitted);
+            let name =
+                if self.is_forged { "the proxy".to_owned() } else { Knocks::address(number).to_string() };
+            (!is_right)
+                .then(|| format!("{name} was let in {} times, not {least} to {most}", address.admitted))
+        });
+        reasons.extend(wrong.take(SHOWN_MAX));
+        if knocks.is_empty() || self.refused == 0 {
+            reasons.push("nobody was refused: more clients for each address are needed".to_owned());
+        }
+        let due = Counted {
+            connections_rate_limited: self.refused,
+            forwarded_headers_ignored: if self.is_forged { self.asked } else { 0 },
+        };
+        match self.counted {
+            Some(counted) if counted == due => {}
+            Some(counted) => reasons.push(format!("the server counted {counted:?}, and not {due:?}")),
+            None => self.measurement.notes.push("The server does not tell what it counted.".to_owned()),
+        }
+        self.measurement.passed = self.measurement.reasons.is_empty();
+    }
+
+    /// Whether each address got what is its own, and those that stayed everything.
+    pub fn passed(&self) -> bool {
+        self.measurement.passed
+    }
+
+    /// What became of those that asked, and the measurement.
+    pub fn summary(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(vec!["a storm of clients behind one proxy", ""]);
+        for (name, value) in self.rows() {
+            table.add_row([name.to_owned(), value]);
+        }
+        let mut text = String::new();
+        let _ = writeln!(text, "{table}");
+        text.push_str(&self.measurement.summary());
+        text
+    }
+
+    /// The page.
+    pub fn page(&self) -> HtmlInput {
+        let mut page = self.measurement.page();
+        let rows = self.rows().into_iter();
+        let rows = rows.map(|(name, value)| Figure { name: name.to_owned(), values: vec![value] });
+        page.figures.splice(0..0, rows);
+        page
+    }
+
+    /// Names and values for tables.
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let p99 = |latency: Option<Percentiles>| latency.map_or("-".to_owned(), |it| it.p99.to_string());
+        let (least, most) = (self.admitted_per_address_least, self.admitted_per_address_most);
+        let trusted = if self.is_forged { "forged: the proxy is not trusted" } else { "of a trusted proxy" };
+        vec![
+            ("clients that asked once", grouped(self.asked)),
+            ("in seconds", format!("{:.2}", self.lasted_s)),
+            ("X-Forwarded-For", trusted.to_owned()),
+            ("addresses", grouped(self.addresses)),
+            ("allowed of each", format!("{} at once, {} a second", self.rate.burst, self.rate.per_s)),
+            ("let in", grouped(self.admitted)),
+            ("let in of each address", format!("{least} to {most}")),
+            ("told 429 and when to come again", grouped(self.refused)),
+            ("longest Retry-After, seconds", self.retry_after_s_most.to_string()),
+            ("p99 ms of those that stayed, in the calm", p99(self.calm_latency_ms)),
+            ("p99 ms of those that stayed, in the storm", p99(self.measurement.latency_ms)),
+        ]
+    }
+}
+
+impl Address {
+    /// How often it is let in, at least and at most: its burst, and what comes back between its first and its last client. When the
+    /// server took these is known from both sides.
+    fn due(&self, rate: AddressRate) -> (u64, u64) {
+        let tokens = |elapsed: Duration| (rate.per_s * elapsed.as_secs_f64()).floor() as u64;
+        let burst = u64::from(rate.burst);
+        let Some((answered_first, answered_last)) = self.answered else { return (0, 0) };
+        let (opened_first, opened_last) = self.opened;
+        let surely = tokens(opened_last.saturating_duration_since(answered_first)).saturating_sub(1);
+        let at_most = tokens(answered_last - opened_first) + 1;
+        (self.clients.min(burst + surely), self.clients.min(burst + at_most))
+    }
+}
+
+/// If the headers are forged, all are of one address: the peer's.
+fn by_address(knocks: &[Knock], is_forged: bool) -> Vec<Address> {
+    let mut addresses: Vec<Address> = Vec::new();
+    for knock in knocks {
+        let number = if is_forged { 0 } else { knock.address };
+        // They come in turn.
+        if number == addresses.len() {
+            let opened = (knock.opened, knock.opened);
+            addresses.push(Address { clients: 0, admitted: 0, opened, answered: None });
+        }
+        let address = &mut addresses[number];
+        address.clients += 1;
+        address.admitted += u64::from(knock.told == Told::Welcome);
+        address.opened.1 = knock.opened;
+        if let Some(at) = knock.answered {
+            let (first, last) = address.answered.unwrap_or((at, at));
+            address.answered = Some((first.min(at), last.max(at)));
+        }
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients of two addresses over four seconds; this many of each are let in.
+    fn knocks(clients: u32, admitted: [u32; 2]) -> Vec<Knock> {
+        let start = Instant::now();
+        (0..2 * clients)
+            .map(|number| {
+                let opened = start + Duration::from_secs(4) * number / (2 * clients);
+                let address = number as usize % 2;
+                let told = if number / 2 < admitted[address] { Told::Welcome } else { Told::TooSoon(1) };
+                Knock { address, opened, answered: Some(opened + Duration::from_millis(50)), told }
+            })
+            .collect()
+    }
+
+    fn is_right(knocks: &[Knock], is_forged: bool) -> Vec<bool> {
+        let rate = AddressRate { burst: 10, per_s: 1.0 };
+        let addresses = by_address(knocks, is_forged);
+        addresses
+            .iter()
+            .map(|address| {
+                let (least, most) = address.due(rate);
+                (least..=most).contains(&address.admitted)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_address_is_due_its_burst_and_its_rate_within_one() {
+        assert_eq!(is_right(&knocks(100, [13, 14]), false), [true, true]);
+        assert_eq!(is_right(&knocks(100, [11, 16]), false), [false, false]);
+        assert_eq!(is_right(&knocks(100, [15, 100]), false), [true, false]);
+        assert_eq!(is_right(&knocks(7, [7, 6]), false), [true, false], "all of those that are fewer");
+    }
+
+    #[test]
+    fn forged_addresses_are_one() {
+        assert_eq!(is_right(&knocks(100, [7, 7]), true), [true]);
+        assert_eq!(is_right(&knocks(100, [14, 14]), true), [false]);
+    }
+
+    #[test]
+    fn an_address_without_an_answer_was_not_let_in() {
+        let mut silent = knocks(100, [0, 13]);
+        for knock in silent.iter_mut().filter(|knock| knock.address == 0) {
+            (knock.answered, knock.told) = (None, Told::Other("nothing".to_owned()));
+        }
+        assert_eq!(is_right(&silent, false), [true, true], "that it was told nothing is another reason");
+    }
+}

@@ -1,0 +1,156 @@
+//! `storm --forwarded`: some stay and receive, the others all ask for a session once, through one proxy, and the gateway bounds the
+//! connections of each address.
+//!
+//! Those that stay come directly, each from an address of its own in 127.1.0.0/16. The proxy is 127.0.0.1; with `--forged` the gateway
+//! trusts another one, so that all who ask are of one address, whatever they write.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::storm::FETCH_WAIT_MS;
+use super::{channel, with_environment};
+use crate::args::{StormArguments, TOKEN};
+use crate::client::knocks::Knocks;
+use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
+use crate::machine;
+use crate::measure::{Surroundings, memory};
+use crate::report::admission::{AddressRate, Admission, Counted};
+use crate::report::measurement::{Findings, Measurement};
+use crate::report::storm::Calm;
+use crate::run::{Plan, Run, RunError, Watch};
+use crate::server::Server;
+use crate::stage::Stage;
+use crate::subscriptions;
+
+const WARM_UP: Duration = Duration::from_secs(2);
+const GRACE_MAX: Duration = Duration::from_secs(15);
+/// The gateway's own defaults for one address; all together are not bounded here.
+const RATE: AddressRate = AddressRate { burst: 10, per_s: 1.0 };
+const GLOBAL: u32 = 1_000_000;
+const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Whom the gateway trusts when the headers are forged: nobody comes from there.
+const ANOTHER_PROXY: &str = "127.0.0.2";
+/// Where those that stay come from.
+const STAYING_FROM: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
+/// Between two looks whether the storm is over.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// The server's own picture may be a second old, and so may ours of it.
+const AGREEMENT_MAX: Duration = Duration::from_secs(5);
+
+/// Runs it until its end or until `stop`; `addresses` are named by those that ask.
+pub fn run(arguments: &StormArguments, addresses: u32, stop: &AtomicBool) -> Result<Admission, RunError> {
+    machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let environment = environment(arguments.forged);
+    let stage =
+        Stage::set(&with_environment(&arguments.host, FETCH_WAIT_MS, &environment), arguments.connections)?;
+    let admission = measure(arguments, addresses as usize, Surroundings::of(&stage), stop)?;
+    stage.strike()?;
+    Ok(admission)
+}
+
+fn environment(is_forged: bool) -> [(&'static str, String); 6] {
+    let proxy = if is_forged { ANOTHER_PROXY.to_owned() } else { PROXY.to_string() };
+    [
+        ("WS_TRUSTED_PROXIES", proxy),
+        ("CONN_RATE_LIMIT_ENABLED", "true".to_owned()),
+        ("CONN_RATE_LIMIT_IP_BURST", RATE.burst.to_string()),
+        ("CONN_RATE_LIMIT_IP_RATE", RATE.per_s.to_string()),
+        ("CONN_RATE_LIMIT_GLOBAL_BURST", GLOBAL.to_string()),
+        ("CONN_RATE_LIMIT_GLOBAL_RATE", GLOBAL.to_string()),
+    ]
+}
+
+fn measure(
+    arguments: &StormArguments,
+    addresses: usize,
+    surroundings: Surroundings<'_>,
+    stop: &AtomicBool,
+) -> Result<Admission, RunError> {
+    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let memory_before = memory(server)?;
+    let mut run = Run::new(plan(arguments, server), Watch::server(server)?, stop)?.without_heartbeats();
+    run.ramp()?;
+    let ramp = run.mark().since(run.window.began());
+    let plan = ProducerPlan {
+        rate_per_s: arguments.rate,
+        tokens: vec![TOKEN.to_owned()],
+        channel_header: None,
+        partition: None,
+        value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
+    };
+    let producer = surroundings.produce(&plan, arguments.payload)?;
+    run.warm_up(WARM_UP)?;
+    run.hold(arguments.duration)?;
+    let calm = Calm::of(&run.window, &run.ledger.latency);
+    let knocks = Knocks {
+        target: server.target.clone(),
+        server: server.target.resolve()?,
+        proxy: PROXY,
+        connections: arguments.returning(),
+        addresses,
+        rate_per_s: arguments.storm_rate,
+        timeout: arguments.connection_timeout,
+    };
+    run.begin_window();
+    let asking = thread::Builder::new().name("knocks".to_owned()).spawn(move || knocks.run())?;
+    while !asking.is_finished() {
+        run.turn(Instant::now() + LOOK_INTERVAL)?;
+    }
+    let knocks = asking.join().expect("it does not panic")?;
+    run.end_window();
+    let window = run.window.difference();
+    let memory_now = memory(server)?;
+    let refused = knocks.iter().filter(|knock| knock.told.is_too_soon()).count() as u64;
+    let counted = await_counted(&mut run, refused)?;
+    run.grace(GRACE_MAX)?;
+    let produced = producer.map(Producer::stop);
+    let measurement = Measurement::of(Findings {
+        scenario: "storm".to_owned(),
+        server_name: server.name.clone(),
+        // A storm is too short for deliveries per second: the audit tells whether all came.
+        asked_per_s: None,
+        harvest: run.harvest(),
+        ramp,
+        window,
+        memory: memory_before.zip(memory_now),
+        produced,
+        configuration: configuration.to_owned(),
+        machine: machine.clone(),
+        interrupted: run.is_stopped(),
+    });
+    run.close()?;
+    Ok(Admission::of(measurement, &calm, &knocks, arguments.forged, RATE, counted))
+}
+
+/// Those that stay.
+fn plan(arguments: &StormArguments, server: &Server) -> Plan {
+    let channels = vec![channel(TOKEN)];
+    let source = |number: usize| IpAddr::V4(Ipv4Addr::from_bits(STAYING_FROM.to_bits() + 1 + number as u32));
+    Plan {
+        target: server.target.clone(),
+        connections: arguments.staying,
+        ramp_rate: arguments.ramp_rate,
+        timeout: arguments.connection_timeout,
+        sources: (0..arguments.staying).map(source).collect(),
+        subscriptions: subscriptions::in_turn(server.dialect, &channels, arguments.staying),
+        channels,
+    }
+}
+
+/// What the server has counted, once it has counted as many refusals as were told, or it is certain that it will not.
+fn await_counted(run: &mut Run<'_>, refused: u64) -> Result<Option<Counted>, RunError> {
+    let end = Instant::now() + AGREEMENT_MAX;
+    loop {
+        let exposition = run.watch().reading().and_then(|reading| reading.exposition);
+        let counted = exposition.map(|found| Counted {
+            connections_rate_limited: found.connections_rate_limited,
+            forwarded_headers_ignored: found.forwarded_headers_ignored,
+        });
+        if counted.is_some_and(|it| it.connections_rate_limited == refused) || Instant::now() >= end {
+            return Ok(counted);
+        }
+        run.turn(Instant::now() + LOOK_INTERVAL)?;
+    }
+}
