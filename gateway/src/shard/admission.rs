@@ -147,9 +147,9 @@ impl Refused {
     }
 }
 
-/// Who comes back earlier is too early.
+/// Who comes back earlier is too early. The nanosecond by which a bucket is on the safe side would be another second.
 fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_nanos().div_ceil(1_000_000_000).max(1) as u64
+    wait.as_micros().div_ceil(1_000_000).max(1) as u64
 }
 
 #[cfg(test)]
