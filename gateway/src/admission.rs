@@ -132,6 +132,12 @@ mod tests {
         IpAddr::V4(Ipv4Addr::from_bits(number))
     }
 
+    /// Why, and for how many milliseconds.
+    fn refused(taken: Result<(), TooSoon>) -> (Refusal, u128) {
+        let TooSoon { reason, wait } = taken.expect_err("it comes too soon");
+        (reason, wait.as_millis())
+    }
+
     #[test]
     fn each_address_has_its_burst_and_is_told_when_to_come_again() {
         let (shared, rates) = (SharedConnectionRates::default(), rates((2, 0.5), (100, 1.0)));
@@ -139,8 +145,7 @@ mod tests {
         for client in ["192.0.2.1", "192.0.2.2"] {
             assert_eq!(shared.take(&rates, ip(client), start), Ok(()));
             assert_eq!(shared.take(&rates, ip(client), start), Ok(()));
-            let too_soon = TooSoon { reason: Refusal::IpRate, wait: Duration::from_secs(2) };
-            assert_eq!(shared.take(&rates, ip(client), start), Err(too_soon));
+            assert_eq!(refused(shared.take(&rates, ip(client), start)), (Refusal::IpRate, 2_000));
             assert_eq!(shared.take(&rates, ip(client), start + Duration::from_secs(2)), Ok(()));
         }
     }
@@ -171,8 +176,7 @@ mod tests {
             assert_eq!(shared.take(&rates, address(1), now).map_err(|it| it.reason), Err(Refusal::IpRate));
         }
         assert_eq!(shared.take(&rates, address(2), now), Ok(()), "the common bucket had a token left");
-        let too_soon = TooSoon { reason: Refusal::GlobalRate, wait: Duration::from_secs(1) };
-        assert_eq!(shared.take(&rates, address(3), now), Err(too_soon));
+        assert_eq!(refused(shared.take(&rates, address(3), now)), (Refusal::GlobalRate, 1_000));
         assert_eq!(shared.readings().addresses, 2, "a crowd that is kept out fills no table");
         let later = now + Duration::from_secs(1);
         assert_eq!(shared.take(&rates, address(3), later), Ok(()), "its own bucket was full");

@@ -42,13 +42,9 @@ pub(super) fn admission(reading: &mut Reading, raw: &Raw) -> Admission {
         },
     );
     let trusted_proxies = reading
-        .optional(
-            &table::WS_TRUSTED_PROXIES,
-            raw.ws_trusted_proxies.as_deref(),
-            None,
-            networks,
-            show_networks,
-        )
+        .optional(&table::WS_TRUSTED_PROXIES, raw.ws_trusted_proxies.as_deref(), None, networks, |networks| {
+            show_networks(networks)
+        })
         .unwrap_or_default();
     Admission { refuse, trusted_proxies, rates: connection_rates(reading, raw) }
 }
@@ -128,6 +124,6 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     parts.iter().map(network).collect()
 }
 
-fn show_networks(networks: &Vec<IpNet>) -> String {
+fn show_networks(networks: &[IpNet]) -> String {
     networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",")
 }

@@ -104,7 +104,7 @@ fn overload(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(),
     let vitals = shared.vitals.read();
     let help = "How long the cgroup that limits the CPU stood still, its quota used up, CPUs added up";
     let throttled_s = vitals.throttled.as_secs_f64();
-    page.process_counter_in("ws_cpu_throttled", help, Some(&Unit::Seconds), throttled_s)?;
+    page.process_counter_in("ws_cpu_throttled", help, Some(&Unit::Seconds), &throttled_s)?;
     let help = "Periods in which it did";
     page.process_counter("ws_cpu_throttle_events", help, vitals.throttle_events)?;
     page.shard_gauge("ws_kafka_paused", "1 while no records are taken from Kafka, else 0", |it| {

@@ -221,7 +221,7 @@ fn a_client_that_goes_on_and_reads_its_answers_stays() {
         loop {
             match client.socket.read().unwrap() {
                 Message::Text(text) => {
-                    types.push(serde_json::from_str::<Value>(&text).unwrap()["type"].clone())
+                    types.push(serde_json::from_str::<Value>(&text).unwrap()["type"].clone());
                 }
                 Message::Pong(payload) if payload == "the end" => break,
                 other => panic!("{other:?}"),

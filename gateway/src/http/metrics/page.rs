@@ -86,7 +86,7 @@ impl Page<'_> {
 
     /// Of the process.
     pub(super) fn process_counter(&mut self, name: &str, help: &str, count: u64) -> Result<(), Error> {
-        self.process_counter_in(name, help, None, count)
+        self.process_counter_in(name, help, None, &count)
     }
 
     pub(super) fn process_counter_in<V: EncodeCounterValue>(
@@ -94,11 +94,11 @@ impl Page<'_> {
         name: &str,
         help: &str,
         unit: Option<&Unit>,
-        count: V,
+        count: &V,
     ) -> Result<(), Error> {
         let mut metric = self.encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
         let no_exemplar: Option<&Exemplar<NoLabelSet, f64>> = None;
-        metric.encode_counter(&count, no_exemplar)
+        metric.encode_counter(count, no_exemplar)
     }
 
     /// Of each shard.
