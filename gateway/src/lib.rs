@@ -24,8 +24,8 @@
 //! 7. **Publish marks, egress sends.** A broadcast only appends to outboxes; egress sends all that an outbox holds in one
 //!    send.
 //! 8. **The hot path** never logs, formats, locks, reads configuration, or reads the clock per delivery.
-//! 9. A shard shares nothing mutable with another but the number of the process's sessions and the rates of its handshakes; what
-//!    passes between threads are messages and, once a second, a copy of the counters.
+//! 9. A shard shares nothing mutable with another but numbers: of the process's sessions, of the shards that have drained, and
+//!    the rates of its handshakes. What passes between threads are messages and, once a second, a copy of the counters.
 //!
 //! # Who may touch what
 //! `ingest::{consumer, control, reading, replay::reader}` and `dev` import rdkafka; `shard::{self, sleep, mesh}` and
@@ -41,6 +41,7 @@ pub mod bucket;
 pub mod cgroup;
 pub mod config;
 pub mod dev;
+pub mod drain;
 pub mod http;
 pub mod ingest;
 pub mod limits;

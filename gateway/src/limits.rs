@@ -26,6 +26,9 @@ pub const HANDSHAKES_PER_TURN: usize = 32;
 pub const RECORDS_PER_TURN: usize = 32;
 /// Timers that fire in a turn: after a pause of the machine everyone's ping is due at once.
 pub const TIMERS_PER_TURN: usize = 512;
+/// Sessions told in a turn that the gateway drains. With WS_DRAIN=0s everyone's turn comes at once, and each is removed from
+/// its channels.
+pub const DRAINED_PER_TURN: usize = 128;
 /// The longest sleep of an idle shard: what a missed wake-up costs at most.
 pub const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// What a turn may delay a ping, an accept or another session's frame by.
@@ -189,7 +192,7 @@ pub const REPLAY_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 // The process.
 
-/// From a signal to the end of the process, when closing the sessions takes longer.
+/// From the end of WS_DRAIN to the end of the process, when the last sessions take longer to close.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of one value shown in a configuration error.
 pub const SHOWN_VALUE_CHARACTERS: usize = 120;
@@ -277,7 +280,7 @@ const _: () =
 const _: () =
     assert!(MESSAGE_TIMEOUT.as_secs() < PING_INTERVAL.as_secs(), "an unfinished message is no sign of life");
 const _: () =
-    assert!(CLOSE_LINGER.as_millis() < SHUTDOWN_TIMEOUT.as_millis(), "closing sessions fits into a shutdown");
+    assert!(CLOSE_LINGER.as_millis() < SHUTDOWN_TIMEOUT.as_millis(), "the last session has its linger");
 const _: () = assert!(
     KAFKA_CALL_TIMEOUT.as_secs() < KAFKA_METADATA_INTERVAL.as_secs(),
     "a call ends before the next of its kind is due"
@@ -323,5 +326,7 @@ const _: () = assert!(
     MESSAGE_BYTES_MAX <= INBOUND_BYTES_PER_SHARD,
     "one message at its longest is not refused for memory"
 );
-const _: () =
-    assert!(SHUTDOWN_TIMEOUT.as_secs() < 10, "within the time that container runtimes grant before SIGKILL");
+const _: () = assert!(
+    SHUTDOWN_TIMEOUT.as_secs() < 10,
+    "with WS_DRAIN=0s, within the time that container runtimes grant"
+);

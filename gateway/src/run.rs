@@ -30,7 +30,7 @@ const SHARD_START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the main thread looks whether a shard has ended.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Serves until SIGTERM or SIGINT; a second one exits at once.
+/// Serves until SIGTERM or SIGINT, then drains; a second one exits at once.
 ///
 /// # Errors
 /// The port is taken, a thread or a ring cannot be made, or a shard failed.
@@ -161,31 +161,35 @@ fn start_shards(
     Ok(threads)
 }
 
-/// Waits for a signal, then for the shards to end.
+/// Waits for a signal, then for the shards to drain.
 fn watch(
     signals: &mut Signals,
     shared: &Shared,
-    mut shards: Vec<ShardThread>,
+    shards: Vec<ShardThread>,
     config: &Config,
 ) -> anyhow::Result<()> {
     let mut sampling = Sampling::new(config);
     let mut sample_at = Instant::now();
-    while !shards.iter().all(JoinHandle::is_finished) {
+    let mut shards: Vec<_> = shards.into_iter().enumerate().collect();
+    while !shards.is_empty() {
         for signal in signals.pending() {
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            if shared.stop.swap(true, Ordering::AcqRel) {
+            if !shared.drain.begin() {
                 warn!(signal = name, "the second signal: exiting at once");
                 std::process::exit(1);
             }
-            info!(signal = name, "stopping");
+            let sessions = shared.sessions.load(Ordering::Relaxed);
+            info!(signal = name, sessions, lasts_s = config.drain.as_secs_f64(), "draining");
             shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
         }
-        if !shared.stop.load(Ordering::Acquire)
-            && let Some(shard) = shards.iter().position(JoinHandle::is_finished)
-        {
-            // Nobody told it to end, and there is no half-alive gateway.
-            ended(shard, shards.swap_remove(shard))?;
-            bail!("shard {shard} ended while the gateway was serving");
+        if let Some(found) = shards.iter().position(|(_, thread)| thread.is_finished()) {
+            let (shard, thread) = shards.swap_remove(found);
+            ended(shard, thread)?;
+            if !shared.drain.has_begun() {
+                // Nobody told it to end, and there is no half-alive gateway.
+                bail!("shard {shard} ended while the gateway was serving");
+            }
+            continue;
         }
         if Instant::now() >= sample_at {
             sample_at = Instant::now() + limits::SNAPSHOT_INTERVAL;
@@ -193,7 +197,7 @@ fn watch(
         }
         std::thread::sleep(WATCH_INTERVAL);
     }
-    shards.into_iter().enumerate().try_for_each(|(shard, thread)| ended(shard, thread))
+    Ok(())
 }
 
 /// How a shard ended. (A panic has ended the process by itself, see `main`.)

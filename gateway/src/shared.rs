@@ -1,12 +1,13 @@
 //! What the threads of the process share: nothing that is on the way of an event.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use wire::Waker;
 
 use crate::admission::SharedConnectionRates;
+use crate::drain::SharedDrain;
 use crate::ingest::replay::ReplaySender;
 use crate::ingest::status::SharedStatus;
 use crate::metrics::Snapshot;
@@ -16,8 +17,8 @@ use crate::vitals::SharedVitals;
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
-    /// Set once, when the process is told to end; shards look at it every turn.
-    pub stop: AtomicBool,
+    /// Whether the process is told to end, and how far it has come with that; shards look at it every turn.
+    pub drain: SharedDrain,
     /// Each shard's counters, at most a second old.
     pub snapshots: Vec<Snapshot>,
     /// How each shard is woken, once it has started.
@@ -45,7 +46,7 @@ impl Shared {
     /// For so many shards.
     pub fn new(shards: usize, dev_brokers: Option<String>) -> Self {
         Self {
-            stop: AtomicBool::new(false),
+            drain: SharedDrain::new(shards),
             snapshots: std::iter::repeat_with(Snapshot::default).take(shards).collect(),
             wakers: std::iter::repeat_with(OnceLock::new).take(shards).collect(),
             sessions: AtomicUsize::new(0),

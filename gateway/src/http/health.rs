@@ -20,6 +20,9 @@ use crate::metrics::{Counters, Refusal};
 use crate::overload::Decision;
 use crate::vitals::Vitals;
 
+/// What is wrong with a gateway that was told to end.
+const DRAINING: &str =
+    "the gateway is draining: it takes no new sessions, and tells those that it has to connect again";
 /// Above this share of a limit there is a warning.
 const WARN_PERCENT: f64 = 90.0;
 
@@ -33,7 +36,7 @@ pub(super) struct Picture<'a> {
     pub(super) overload: Decision,
     pub(super) uptime: Duration,
     pub(super) dev_brokers: Option<&'a str>,
-    pub(super) is_shutting_down: bool,
+    pub(super) is_draining: bool,
 }
 
 /// The body of `/health`.
@@ -41,6 +44,8 @@ pub(super) struct Picture<'a> {
 pub(super) struct Report<'a> {
     status: &'static str,
     healthy: bool,
+    /// It was told to end.
+    draining: bool,
     checks: Checks,
     warnings: Vec<String>,
     errors: Vec<String>,
@@ -165,8 +170,8 @@ impl Report<'_> {
 /// Judges a picture.
 pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
     let mut findings = Findings::default();
-    if picture.is_shutting_down {
-        findings.err("the gateway is shutting down".to_owned());
+    if picture.is_draining {
+        findings.err(DRAINING.to_owned());
     }
     let checks = Checks {
         kafka: kafka(picture, &mut findings),
@@ -184,6 +189,7 @@ pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
     Report {
         status,
         healthy: errors.is_empty(),
+        draining: picture.is_draining,
         checks,
         warnings,
         errors,
@@ -359,9 +365,9 @@ impl Readiness {
 /// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for,
 /// the gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better
 /// elsewhere, and its sessions would lose their place. While it is overloaded it refuses them, and says so here: see the module.
-pub(super) fn readiness(status: &Status, overload: Decision, is_shutting_down: bool) -> Readiness {
-    let reason = if is_shutting_down {
-        Some("the gateway is shutting down".to_owned())
+pub(super) fn readiness(status: &Status, overload: Decision, is_draining: bool) -> Readiness {
+    let reason = if is_draining {
+        Some(DRAINING.to_owned())
     } else if !status.assigned {
         obstacle(status)
     } else if !status.warm {
@@ -373,7 +379,12 @@ pub(super) fn readiness(status: &Status, overload: Decision, is_shutting_down: b
             format!("overloaded: new sessions are refused ({variable})")
         })
     };
-    Readiness { status: if reason.is_none() { "ready" } else { "not_ready" }, reason }
+    let status = match &reason {
+        None => "ready",
+        Some(_) if is_draining => "draining",
+        Some(_) => "not_ready",
+    };
+    Readiness { status, reason }
 }
 
 #[cfg(test)]

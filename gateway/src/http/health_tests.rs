@@ -30,7 +30,7 @@ fn well(config: &Config) -> Picture<'_> {
         overload: Decision::default(),
         uptime: Duration::from_millis(61_900),
         dev_brokers: None,
-        is_shutting_down: false,
+        is_draining: false,
     }
 }
 
@@ -49,6 +49,7 @@ fn the_whole_report_of_a_gateway_that_is_well() {
     let expected = json!({
         "status": "healthy",
         "healthy": true,
+        "draining": false,
         "checks": {
             "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96, "lag_seconds": 0.0, "paused": false},
             "capacity": {"current": 3, "max": 10, "percentage": 30.0, "healthy": true},
@@ -70,19 +71,19 @@ fn the_whole_report_of_a_gateway_that_is_well() {
 }
 
 #[test]
-fn every_combination_of_kafka_capacity_and_shutdown_has_its_status() {
+fn every_combination_of_kafka_capacity_and_drain_has_its_status() {
     let config = config();
     for bits in 0..64u32 {
         let is = |bit: u32| bits >> bit & 1 == 1;
-        let (assigned, connected, missing, error, full, is_shutting_down) =
+        let (assigned, connected, missing, error, full, is_draining) =
             (is(0), is(1), is(2), is(3), is(4), is(5));
         let mut picture = well(&config);
         picture.kafka = Status { assigned, connected, ..running() };
         picture.kafka.topics_missing.extend(missing.then(|| "odin.trades".to_owned()));
         picture.kafka.error = error.then(|| "Local: Broker transport failure".to_owned());
         picture.shards = vec![shard(if full { 10 } else { 3 })];
-        picture.is_shutting_down = is_shutting_down;
-        let expected = match (assigned && connected && !is_shutting_down, missing || error || full) {
+        picture.is_draining = is_draining;
+        let expected = match (assigned && connected && !is_draining, missing || error || full) {
             (false, _) => ("unhealthy", 503),
             (true, true) => ("degraded", 200),
             (true, false) => ("healthy", 200),
@@ -90,7 +91,7 @@ fn every_combination_of_kafka_capacity_and_shutdown_has_its_status() {
         let (status, code, text) = verdict(&picture);
         assert_eq!((status, code), expected, "{bits:06b}: {text}");
         assert_eq!(text.is_empty(), status == "healthy", "{bits:06b}: {text}");
-        assert_eq!(text.contains("shutting down"), is_shutting_down, "{bits:06b}: {text}");
+        assert_eq!(text.contains("draining"), is_draining, "{bits:06b}: {text}");
         assert_eq!(text.contains("WS_MAX_CONNECTIONS"), full, "{bits:06b}: {text}");
         assert_eq!(text.contains("Broker transport failure"), error, "{bits:06b}: {text}");
     }
@@ -229,13 +230,16 @@ fn a_shard_that_has_not_turned_is_an_error() {
 #[test]
 fn ready_once_every_partition_had_an_offset_and_the_history_is_warm_and_until_the_end() {
     let calm = Decision::default();
-    let ready = |status: &Status, is_shutting_down| readiness(status, calm, is_shutting_down).status_code();
+    let ready = |status: &Status, is_draining| readiness(status, calm, is_draining).status_code();
     assert_eq!(ready(&Status::default(), false), 503);
     assert_eq!(ready(&Status { connected: true, ..Status::default() }, false), 503);
     assert_eq!(ready(&running(), false), 200);
     assert_eq!(ready(&Status { connected: false, ..running() }, false), 200);
     assert_eq!(ready(&Status { topics_missing: vec!["odin.social".to_owned()], ..running() }, false), 200);
     assert_eq!(ready(&running(), true), 503);
+    let draining = readiness(&running(), calm, true);
+    assert_eq!((draining.status, draining.reason.as_deref()), ("draining", Some(DRAINING)));
+    assert_eq!(readiness(&Status::default(), calm, false).status, "not_ready");
     let warming = Status { warm: false, ..running() };
     assert_eq!((ready(&warming, false), warming.word()), (503, "warming"));
     let reason = readiness(&warming, calm, false).reason.unwrap();

@@ -64,6 +64,8 @@ fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), 
         Some(&Unit::Seconds),
         shared.started_at.elapsed().as_secs_f64(),
     )?;
+    let is_draining = u64::from(shared.drain.has_begun());
+    page.gauge("ws_draining", "1 from the signal to end on, else 0", None, is_draining)?;
     let vitals = shared.vitals.read();
     page.gauge("ws_memory", "Resident memory of the process", Some(&Unit::Bytes), vitals.rss_bytes)?;
     let help = "Memory of the kernel for sockets: of the cgroup (version 2), else of all TCP of the machine";

@@ -315,6 +315,7 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_capacity_headroom_percent{resource=\"connections\"}", 100.0 - 100.0 * 1004.0 / 12_000.0),
         ("ws_flush_window_max_seconds", 0.2),
         ("ws_cpu_allocation_cores", 1.5),
+        ("ws_draining", 0.0),
         ("ws_memory_bytes", 1024.0),
         ("ws_memory_limit_bytes", 4096.0),
     ] {

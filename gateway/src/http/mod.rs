@@ -67,16 +67,16 @@ impl Http {
     }
 
     /// The whole response, and what was asked for.
-    pub fn respond(&self, request: &HttpRequest, is_shutting_down: bool) -> (HttpRoute, Vec<u8>) {
+    pub fn respond(&self, request: &HttpRequest, is_draining: bool) -> (HttpRoute, Vec<u8>) {
         let mut answer = match request.path.as_str() {
             "/health" => {
-                let report = health::report(&self.picture(is_shutting_down));
+                let report = health::report(&self.picture(is_draining));
                 json(report.status_code(), &report)
             }
             "/health/live" => json(200, &serde_json::json!({ "status": "alive" })),
             "/health/ready" => {
                 let overload = self.shared.overload.read();
-                let readiness = health::readiness(&self.shared.kafka.read(), overload, is_shutting_down);
+                let readiness = health::readiness(&self.shared.kafka.read(), overload, is_draining);
                 json(readiness.status_code(), &readiness)
             }
             "/metrics" => self.metrics(),
@@ -94,7 +94,7 @@ impl Http {
         (route, request.respond(status, content_type, headers, &body))
     }
 
-    fn picture(&self, is_shutting_down: bool) -> Picture<'_> {
+    fn picture(&self, is_draining: bool) -> Picture<'_> {
         Picture {
             config: &self.config,
             kafka: self.shared.kafka.read(),
@@ -103,7 +103,7 @@ impl Http {
             overload: self.shared.overload.read(),
             uptime: self.shared.started_at.elapsed(),
             dev_brokers: self.shared.dev_brokers.as_deref(),
-            is_shutting_down,
+            is_draining,
         }
     }
 

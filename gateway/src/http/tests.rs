@@ -29,9 +29,9 @@ struct Response {
     body: String,
 }
 
-fn ask_while(http: &Http, method: HttpMethod, path: &str, is_shutting_down: bool) -> Response {
+fn ask_while(http: &Http, method: HttpMethod, path: &str, is_draining: bool) -> Response {
     let request = HttpRequest { method, path: path.to_owned() };
-    let (route, bytes) = http.respond(&request, is_shutting_down);
+    let (route, bytes) = http.respond(&request, is_draining);
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
@@ -154,7 +154,7 @@ fn health_and_readiness_follow_what_the_threads_share() {
     for path in ["/health", "/health/ready"] {
         let answer = ask_while(&http, HttpMethod::Get, path, true);
         assert_eq!(answer.status, 503, "{path}");
-        assert!(answer.body.contains("shutting down"), "{}", answer.body);
+        assert!(answer.body.contains("draining"), "{}", answer.body);
     }
 }
 

@@ -61,7 +61,7 @@ impl Connections {
 
     /// Whether one more session is taken; then it has its place.
     fn admit(&self, client: IpAddr, now: Instant) -> Result<(), Refused> {
-        if self.is_shutting_down {
+        if self.is_draining() {
             return Err(Refused::draining());
         }
         if let Some(rates) = &self.admission.rates {

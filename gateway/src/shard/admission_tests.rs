@@ -93,7 +93,7 @@ fn the_first_reason_in_the_order_is_told_and_takes_nothing_of_those_behind_it() 
         assert_eq!(door.counted().sessions, sessions + u64::from(reason.is_none()), "{peer}");
     }
     assert_eq!(door.core.connections.shared.sessions.load(Ordering::Relaxed), 3);
-    door.core.connections.shut_down(door.now);
+    door.core.connections.begin_drain(Duration::ZERO, door.now);
     door.knock("192.0.2.1:9", "");
     assert_eq!(door.refused(Refusal::Draining), 1);
 }

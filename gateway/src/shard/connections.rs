@@ -26,6 +26,7 @@ use super::timers::Wheel;
 use super::window::Window;
 use crate::bucket::Bucket;
 use crate::config::{Admission, Config, Rate, SlowConsumer};
+use crate::drain::Drain;
 use crate::http::Http;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
@@ -63,7 +64,8 @@ pub struct Connections {
     /// Of messages that have begun, over all sessions.
     pub(super) inbound_bytes: usize,
     broadcasts: u32,
-    pub(super) is_shutting_down: bool,
+    /// Once the process is told to end: when which session goes.
+    pub(super) drain: Option<Drain<SocketId>>,
     replies: Vec<u8>,
     pub(super) overflowed: Vec<SocketId>,
     broken: Vec<SocketId>,
@@ -103,7 +105,7 @@ impl Connections {
             read_until: now,
             inbound_bytes: 0,
             broadcasts: 0,
-            is_shutting_down: false,
+            drain: None,
             replies: Vec::new(),
             overflowed: Vec::new(),
             broken: Vec::new(),
@@ -164,7 +166,7 @@ impl Connections {
                 }
                 Progress::Http(request) => {
                     self.handshakes_left = self.handshakes_left.saturating_sub(1);
-                    let (route, response) = self.http.respond(&request, self.is_shutting_down);
+                    let (route, response) = self.http.respond(&request, self.is_draining());
                     self.counters.http_requests.add(route);
                     self.finish(socket, response, now);
                 }

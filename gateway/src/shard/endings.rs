@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use tracing::debug;
 use wire::SocketId;
 
@@ -13,6 +14,7 @@ use super::acks::Acks;
 use super::admission::Refused;
 use super::connections::{Connections, schedule};
 use super::sessions::Stage;
+use crate::drain::Drain;
 use crate::limits;
 use crate::metrics::{Disconnect, Refusal};
 use crate::session::{Outcome, framing, refusal_response};
@@ -52,23 +54,38 @@ impl Connections {
         }
     }
 
-    /// Says goodbye to everyone.
-    pub fn shut_down(&mut self, now: Instant) {
-        self.is_shutting_down = true;
-        let sockets: Vec<_> = self.sessions.sockets().collect();
-        for socket in sockets {
-            let Some(session) = self.sessions.find(socket) else { continue };
-            match session.cold.stage {
-                Stage::Open(_) => {
-                    let farewell =
-                        close_frame(close_code::GOING_AWAY, "the gateway is shutting down: connect again");
-                    self.end(socket, Disconnect::Drain, farewell, now);
-                }
-                Stage::Handshake(_) => {
-                    self.refuse(socket, Refusal::Draining, Refused::draining().response(), now);
-                }
-                Stage::Finishing => {}
-            }
+    /// Takes no more sessions; those there are will be closed over so long, see [`Self::close_drained`].
+    pub fn begin_drain(&mut self, lasts: Duration, now: Instant) {
+        let sessions = self.sessions.iter().filter(|session| matches!(session.cold.stage, Stage::Open(_)));
+        let sockets = sessions.map(|session| session.socket).collect();
+        self.drain = Some(Drain::begin(sockets, lasts, now, &mut Rng::new()));
+    }
+
+    /// Whether no more sessions are taken.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Says goodbye to the sessions whose turn has come. They get what is queued for them first; until then they got events.
+    pub fn close_drained(&mut self, now: Instant) {
+        for _ in 0..limits::DRAINED_PER_TURN {
+            let Some(socket) = self.drain.as_mut().and_then(|drain| drain.pop_due(now)) else { return };
+            let farewell = close_frame(close_code::GOING_AWAY, "the gateway is draining: connect again");
+            self.end(socket, Disconnect::Drain, farewell, now);
+        }
+    }
+
+    /// When the next session's turn comes.
+    pub fn next_drained(&self) -> Option<Instant> {
+        self.drain.as_ref().and_then(Drain::next_due)
+    }
+
+    /// Answers those whose request is not complete: nobody will read the rest.
+    pub fn refuse_handshakes(&mut self, now: Instant) {
+        let handshakes =
+            self.sessions.iter().filter(|session| matches!(session.cold.stage, Stage::Handshake(_)));
+        for socket in handshakes.map(|session| session.socket).collect::<Vec<_>>() {
+            self.refuse(socket, Refusal::Draining, Refused::draining().response(), now);
         }
     }
 

@@ -8,7 +8,7 @@
 //! the rest is plain state, tested without either.
 //!
 //! Everything here lives on the shard's thread and is shared with nobody: what enters and leaves are messages, a snapshot of
-//! the counters each second, and the flag to stop.
+//! the counters each second, and how far the end of the process has come.
 
 pub mod acks;
 mod admission;
@@ -40,10 +40,9 @@ pub mod window;
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{error, info, warn};
@@ -134,7 +133,8 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
         replay,
         replayed,
         spare: Spare::new(now),
-        stop_by: None,
+        drain_lasts: config.drain,
+        ending: None,
         snapshot_at: now,
         ready: Readiness { is_ready: false, look_at: now, polled_at: now },
     };
@@ -177,10 +177,23 @@ struct Shard {
     replay: ReplaySender,
     replayed: Receiver<(Ticket, Chunk)>,
     spare: Spare,
-    /// Once the process is told to stop: when the shard ends even if connections are left.
-    stop_by: Option<Instant>,
+    drain_lasts: Duration,
+    /// Once the process drains.
+    ending: Option<Ending>,
     snapshot_at: Instant,
     ready: Readiness,
+}
+
+/// How far the shard has come with the end of the process.
+struct Ending {
+    /// When it ends whatever is left.
+    cut_at: Instant,
+    /// It has told the others that it has no sessions.
+    is_drained: bool,
+    /// It no longer listens.
+    is_deaf: bool,
+    /// It has told the others that it has no connections.
+    is_closed: bool,
 }
 
 /// Whether the shard's partitions have come as far as they are waited for.
@@ -333,7 +346,7 @@ impl Shard {
         }
         self.wake_peers();
         let has_work = self.core.connections.egress.has_work(now);
-        Ok(!has_work && self.shared.stop.load(Ordering::Acquire) == self.stop_by.is_some())
+        Ok(!has_work && self.shared.drain.has_begun() == self.ending.is_some())
     }
 
     fn wake_by(&self, now: Instant) -> Instant {
@@ -346,6 +359,7 @@ impl Shard {
             connections.egress.next_due(),
             connections.next_pull_due(),
             self.intake.next_due(),
+            connections.next_drained(),
         ];
         due.into_iter().flatten().fold(latest, Instant::min)
     }
@@ -385,18 +399,49 @@ impl Shard {
         self.shared.snapshots[self.shard].store(&self.core.count(&readings));
     }
 
+    /// Closes what is to be closed once the process drains, in the order that `drain` describes; whether the shard is at its
+    /// end. Until then it serves the other shards, even with no connection left: they may have sessions.
     fn is_over(&mut self, now: Instant) -> bool {
+        let drain = &self.shared.drain;
+        if !drain.has_begun() {
+            return false;
+        }
         let connections = &mut self.core.connections;
-        if self.stop_by.is_none() && self.shared.stop.load(Ordering::Acquire) {
+        let ending = self.ending.get_or_insert_with(|| {
+            connections.begin_drain(self.drain_lasts, now);
+            Ending {
+                cut_at: now + self.drain_lasts + limits::SHUTDOWN_TIMEOUT,
+                is_drained: false,
+                is_deaf: false,
+                is_closed: false,
+            }
+        });
+        connections.close_drained(now);
+        if !ending.is_drained && connections.counters.sessions == 0 {
+            ending.is_drained = true;
+            drain.note_drained();
+            info!(shard = self.shard, "drained");
+        }
+        if !ending.is_deaf && drain.is_drained() {
+            ending.is_deaf = true;
             self.driver.stop_accepting();
-            connections.shut_down(now);
-            self.stop_by = Some(now + limits::SHUTDOWN_TIMEOUT);
+            connections.refuse_handshakes(now);
         }
-        let Some(stop_by) = self.stop_by else { return false };
-        if !connections.is_empty() && now >= stop_by {
-            error!(connections = connections.len(), "connections that did not close in time are cut");
-            return true;
+        if !ending.is_closed && ending.is_deaf && connections.is_empty() {
+            ending.is_closed = true;
+            drain.note_closed();
         }
-        connections.is_empty()
+        if now < ending.cut_at {
+            return drain.is_closed();
+        }
+        if !connections.is_empty() {
+            error!(
+                shard = self.shard,
+                sessions = connections.counters.sessions,
+                connections = connections.len(),
+                "connections that did not close in time are cut"
+            );
+        }
+        true
     }
 }

@@ -203,8 +203,8 @@ impl Sessions {
         self.slots.iter().flatten().filter(|session| session.is_resuming).map(|session| session.socket)
     }
 
-    /// The sockets of all connections.
-    pub fn sockets(&self) -> impl Iterator<Item = SocketId> {
-        self.slots.iter().flatten().map(|session| session.socket)
+    /// All connections.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().flatten()
     }
 }

@@ -10,6 +10,7 @@ mod bad_handshakes;
 mod bad_messages;
 mod bad_records;
 mod delivery;
+mod drain;
 mod harness;
 mod http;
 mod leaks;
