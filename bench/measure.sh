@@ -54,6 +54,7 @@ run storm storm --connections 12000 --staying 1000 --rate 5 --storms 5
 run stall-disconnect stall --connections 5000 --rate 25 --stalled 10 --stall 20s --rounds 5
 run stall-conflate stall --connections 5000 --rate 25 --stalled 10 --stall 20s --rounds 5 --slow-consumer conflate
 run resume-history resume --events 10000 --repeats 50
+run drain drain --connections 12000 --drain 10s --rate 2
 # The hosted broker keeps too little of a partition.
 if [ ${#kafka[@]} -gt 0 ]; then run resume-kafka resume --from kafka --cursors 1000 "${kafka[@]}"; fi
 run compare-ceiling-5 compare --peer ceiling "${size[@]}" --rate 5 --duration 10 --rounds 5 --env WS_FLUSH_WINDOW_MAX=0ms "${kafka[@]}"

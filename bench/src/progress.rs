@@ -46,6 +46,8 @@ pub enum Phase {
     Storm,
     /// Sessions do not read.
     Stall,
+    /// The server tells its sessions to leave, and they come back to another.
+    Drain,
     /// Sessions go on where they had been.
     Resume,
     /// What is under way arrives.
@@ -60,6 +62,7 @@ impl Phase {
             Self::Hold => "hold",
             Self::Storm => "storm",
             Self::Stall => "stall",
+            Self::Drain => "drain",
             Self::Resume => "resume",
             Self::Grace => "grace",
         }
@@ -67,7 +70,9 @@ impl Phase {
 
     fn template(self) -> &'static str {
         match self {
-            Self::Ramp | Self::Storm | Self::Resume => "{prefix} {wide_bar} {pos}/{len} sessions  {msg}",
+            Self::Ramp | Self::Storm | Self::Drain | Self::Resume => {
+                "{prefix} {wide_bar} {pos}/{len} sessions  {msg}"
+            }
             Self::WarmUp | Self::Hold | Self::Stall | Self::Grace => {
                 "{prefix} {wide_bar} {pos}/{len} s  {msg}"
             }

@@ -23,6 +23,8 @@ pub struct Stage {
     pub machine: MachineReport,
     /// All that is in force in the server, as far as it is known.
     pub configuration: String,
+    /// How the gateway was started.
+    plan: Option<GatewayPlan>,
     // Stopped before the cluster is.
     gateway: Option<Gateway>,
     cluster: Option<Cluster>,
@@ -56,7 +58,7 @@ impl Stage {
             };
             let machine = MachineReport::read(allowed.len(), generator_cpus, None);
             let configuration = format!("a server that ran: ws://{}{}", target.authority, target.path);
-            return Ok(Self { server, machine, configuration, gateway: None, cluster });
+            return Ok(Self { server, machine, configuration, plan: None, gateway: None, cluster });
         }
         let cluster = cluster.expect("there is one unless a URL was given");
         let plan = GatewayPlan {
@@ -73,6 +75,7 @@ impl Stage {
             server: gateway.server(),
             machine: MachineReport::read(allowed.len(), generator_cpus, server_cpu),
             configuration: gateway.configuration().to_owned(),
+            plan: Some(plan),
             gateway: Some(gateway),
             cluster: Some(cluster),
         })
@@ -83,16 +86,28 @@ impl Stage {
         self.cluster.as_ref().map(Cluster::bootstrap)
     }
 
+    /// Takes the gateway, which is the scenario's to end, and starts another one like it beside it. `None` when none was started.
+    pub fn relieve(&mut self) -> Result<Option<[Gateway; 2]>, RunError> {
+        let (Some(plan), Some(cluster)) = (&self.plan, &self.cluster) else { return Ok(None) };
+        let another = Gateway::start(plan, cluster)?;
+        std::thread::sleep(SETTLE);
+        Ok(self.gateway.take().map(|gateway| [gateway, another]))
+    }
+
     /// Stops what was started; says so when the gateway did not end well or ended before.
     pub fn strike(self) -> Result<(), RunError> {
-        let Some(mut gateway) = self.gateway else { return Ok(()) };
-        gateway.check()?;
-        let log = gateway.log().to_owned();
-        if !gateway.stop() {
-            eprintln!("odin-bench: the gateway did not end in order; its log is {}", log.display());
-        }
-        Ok(())
+        self.gateway.map_or(Ok(()), strike)
     }
+}
+
+/// Stops a gateway; says so when it did not end well or ended before.
+pub fn strike(mut gateway: Gateway) -> Result<(), RunError> {
+    gateway.check()?;
+    let log = gateway.log().to_owned();
+    if !gateway.stop() {
+        eprintln!("odin-bench: the gateway did not end in order; its log is {}", log.display());
+    }
+    Ok(())
 }
 
 /// The one that was asked for, or all but the server's; the first is that of this process.

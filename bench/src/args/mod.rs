@@ -1,6 +1,7 @@
 //! The command line and the environment, validated. The only reader of both; a flag wins over its variable.
 
 mod compare;
+mod drain;
 mod idle;
 mod measured;
 mod resume;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 pub use compare::{CompareArguments, ComparedScenario};
+pub use drain::DrainArguments;
 pub use idle::IdleArguments;
 pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
@@ -57,6 +59,8 @@ pub enum Scenario {
     Stall(StallArguments),
     /// Measures how fast those that come back have what they missed, and what others feel meanwhile.
     Resume(ResumeArguments),
+    /// Measures how a gateway that is told to end lets go of its sessions, and whether those lose anything on their way to another.
+    Drain(DrainArguments),
     /// Climbs until a limit breaks, and tells the knee.
     Capacity(CapacityArguments),
     /// Measures the gateway and another server in turn on the same work.
@@ -82,6 +86,7 @@ impl Arguments {
             Scenario::Storm(arguments) => arguments.check(),
             Scenario::Stall(arguments) => arguments.check(),
             Scenario::Resume(arguments) => arguments.check(),
+            Scenario::Drain(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
             Scenario::Compare(arguments) => arguments.check(),
             Scenario::Launch(_) | Scenario::Worker => Ok(()),

@@ -119,6 +119,11 @@ impl Sessions {
         }
     }
 
+    /// From now on sessions are opened to this server.
+    pub fn retarget(&mut self, target: Target, server: SocketAddr) {
+        (self.crowd.target, self.server) = (target, server);
+    }
+
     /// One turn: what arrived is taken, what is to be said is said. Returns how many events there were.
     pub fn turn(&mut self, now: Instant, ledger: &mut Ledger) -> io::Result<usize> {
         self.driver.begin_turn(now)?;

@@ -105,6 +105,11 @@ impl RunningProgram {
         &self.log
     }
 
+    /// SIGTERM. It goes on until it has ended by itself.
+    pub fn terminate(&self) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
+    }
+
     /// Its end, when it has come.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -164,7 +169,7 @@ impl RunningProgram {
         if let Some(status) = self.exited() {
             return Some(status);
         }
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = self.terminate();
         let began = Instant::now();
         while began.elapsed() < patience {
             if let Some(status) = self.exited() {

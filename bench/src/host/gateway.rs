@@ -1,7 +1,7 @@
 //! The gateway under test: the program beside this one, pinned to a CPU, with nothing but defaults and what was asked for.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use super::HostError;
@@ -75,6 +75,16 @@ impl Gateway {
     /// All that is in force, one `NAME=VALUE` a line.
     pub fn configuration(&self) -> &str {
         &self.configuration
+    }
+
+    /// Tells it to end, and does not wait for that.
+    pub fn terminate(&self) -> std::io::Result<()> {
+        self.program.terminate()
+    }
+
+    /// Its end, when it has come.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.program.exited()
     }
 
     /// The error to tell when it ended amid the run.

@@ -3,6 +3,7 @@
 pub mod admission;
 mod audited;
 pub mod comparison;
+pub mod drain;
 pub mod idle;
 pub mod measurement;
 pub mod resume;

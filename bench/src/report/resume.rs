@@ -124,7 +124,8 @@ impl Group {
     }
 }
 
-fn percentiles(times: &[Duration]) -> Option<Percentiles> {
+/// Of times, in ms.
+pub(super) fn percentiles(times: &[Duration]) -> Option<Percentiles> {
     let mut histogram: Histogram<u64> =
         Histogram::new_with_bounds(1, RESUME_MS_MAX, 3).expect("1 is below half the bound");
     times.iter().for_each(|time| histogram.saturating_record(time.as_millis() as u64));

@@ -122,6 +122,17 @@ impl<'r> Run<'r> {
         Ok(run)
     }
 
+    /// The same, with room for so many sockets that still close while their sessions come back.
+    pub fn with_spare(
+        spare: usize,
+        plan: Plan,
+        watch: Watch,
+        stop: &'r AtomicBool,
+    ) -> Result<Self, RunError> {
+        let sockets = Sockets::steady(&plan.reach()?, plan.connections + spare)?;
+        Ok(Self::on(sockets, plan, watch, stop))
+    }
+
     fn on(sessions: Sockets, plan: Plan, watch: Watch, stop: &'r AtomicBool) -> Self {
         let began = Instant::now();
         Self {
@@ -333,7 +344,7 @@ impl<'r> Run<'r> {
         let Tally { established, active, refused, failed, closed_by_server, .. } = self.ledger.tally;
         let (done, total) = match self.phase {
             Phase::Ramp => (established, self.plan.connections as u64),
-            Phase::Storm | Phase::Resume => (active, self.plan.connections as u64),
+            Phase::Storm | Phase::Resume | Phase::Drain => (active, self.plan.connections as u64),
             Phase::WarmUp | Phase::Hold | Phase::Stall | Phase::Grace => {
                 let total = self.phase_lasts.as_secs();
                 (now.duration_since(self.phase_began).as_secs().min(total), total)

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use protocol::Position;
 
-use super::{Run, SLEEP_MAX};
+use super::{Run, RunError, SLEEP_MAX};
 use crate::audit::PatternId;
+use crate::client::target::Target;
 use crate::progress::Phase;
 use crate::subscriptions::Subscription;
 
@@ -24,6 +25,24 @@ impl Run<'_> {
         self.enter(Phase::Resume, Duration::ZERO);
         self.sessions.set_stalled(false);
         self.begin_window();
+    }
+
+    /// What is measured begins anew, while the server drains.
+    pub fn begin_drain(&mut self) {
+        self.enter(Phase::Drain, Duration::ZERO);
+        self.begin_window();
+    }
+
+    /// From now on sessions are opened to this server.
+    pub fn retarget(&mut self, target: &Target) -> Result<(), RunError> {
+        self.plan.target = target.clone();
+        self.sessions.retarget(&self.plan.reach()?);
+        Ok(())
+    }
+
+    /// Sockets that are not yet gone, those that close included.
+    pub fn sockets(&self) -> usize {
+        self.sessions.count()
     }
 
     /// What is measured begins anew, while sessions come back.

@@ -72,6 +72,10 @@ impl Sockets {
         sessions.open(number, subscription, now, ledger);
     }
 
+    pub(super) fn retarget(&mut self, reach: &Reach) {
+        self.all_mut().for_each(|sessions| sessions.retarget(reach.target.clone(), reach.server));
+    }
+
     /// One turn of every driver that is not stalled; how many events there were.
     pub(super) fn turn(&mut self, now: Instant, ledger: &mut Ledger) -> io::Result<usize> {
         let mut events = self.steady.turn(now, ledger)?;

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod capacity;
 pub mod compare;
+pub mod drain;
 pub mod fanout;
 pub mod filtered;
 pub mod idle;

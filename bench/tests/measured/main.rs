@@ -1,6 +1,7 @@
 //! The scenarios that measure, end to end: against a server that runs, and against a gateway that they start.
 
 mod compare;
+mod drain;
 mod resume;
 mod server;
 mod stall;

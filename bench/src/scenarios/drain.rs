@@ -1,0 +1,179 @@
+//! A gateway is told to end while another one runs; its sessions come back to that one and must not lose anything on the way.
+//!
+//! - Before: all sessions are on the first gateway. What the drain is compared with.
+//! - Drain: SIGTERM to the first. Each session that it closes goes to the second at once, with the last position that it has as `since`. It
+//!   ends when all have what they missed and the first gateway has ended.
+//!
+//! The audit goes on over the end and the return of a session: whatever either gateway leaves out, or sends again, shows.
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crate::args::{DrainArguments, HostFlags, TOKEN};
+use crate::host::cluster::FETCH_WAIT_MS;
+use crate::host::gateway::Gateway;
+use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
+use crate::machine;
+use crate::measure::{Surroundings, memory};
+use crate::report::drain::{Closes, Departure, Exit};
+use crate::report::measurement::{Findings, Measurement};
+use crate::report::stretch::Stretch;
+use crate::run::{Plan, Run, RunError, Watch};
+use crate::scenarios::{channel, with_environment};
+use crate::server::Server;
+use crate::stage::{self, Stage};
+use crate::subscriptions;
+
+/// Sockets that may still be closing while their sessions come back; a session waits for room.
+const CLOSING_MAX: usize = 2_000;
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Between two looks at who was closed, and whether the gateway has ended: how exact those times are.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// A gateway that has not ended so long after its drain does not end.
+const EXIT_PATIENCE: Duration = Duration::from_secs(15);
+/// Those that came back have all that they missed within this, or never.
+const RETURN_MAX: Duration = Duration::from_secs(20);
+const GRACE_MAX: Duration = Duration::from_secs(15);
+
+/// Runs it until its end or until `stop`.
+pub fn run(arguments: &DrainArguments, stop: &AtomicBool) -> Result<Departure, RunError> {
+    machine::allow_descriptors(arguments.connections + CLOSING_MAX, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let mut stage = Stage::set(&host(arguments), arguments.connections)?;
+    let [mut leaving, staying] = stage.relieve()?.expect("`check` leaves no other way than to start one");
+    let departure = measure(arguments, Surroundings::of(&stage), &mut leaving, &staying.server(), stop)?;
+    // It has ended, or this ends it: with its log left behind when its exit code was not 0.
+    leaving.stop();
+    stage::strike(staying)?;
+    stage.strike()?;
+    Ok(departure)
+}
+
+fn host(arguments: &DrainArguments) -> HostFlags {
+    let variables = [("WS_DRAIN", format!("{}ms", arguments.drain.as_millis()))];
+    with_environment(&arguments.host, FETCH_WAIT_MS, &variables)
+}
+
+fn measure(
+    arguments: &DrainArguments,
+    surroundings: Surroundings<'_>,
+    leaving: &mut Gateway,
+    staying: &Server,
+    stop: &AtomicBool,
+) -> Result<Departure, RunError> {
+    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let memory_before = memory(server)?;
+    let watch = Watch::server(server)?;
+    let mut run = Run::with_spare(CLOSING_MAX, plan(arguments, server), watch, stop)?.without_heartbeats();
+    run.ledger.audit.keep_places();
+    run.ramp()?;
+    let ramp = run.mark().since(run.window.began());
+    let producer = produce(arguments, surroundings)?;
+    run.warm_up(WARM_UP)?;
+    run.hold(arguments.duration)?;
+    let origin = run.window.began().at;
+    let before = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let memory_now = memory(server)?;
+    let (latency, samples) = (run.ledger.latency.clone(), run.window.samples().to_vec());
+    let (window, established) = (run.window.difference(), run.ledger.tally.established);
+    run.retarget(&staying.target)?;
+    let (closes, exit) = drain(arguments, &mut run, leaving)?;
+    let during = Stretch::of(&run.window, &run.ledger.latency, origin);
+    run.grace(GRACE_MAX)?;
+    let produced = producer.map(Producer::stop);
+    // These figures are of the time before the drain: of a process that has ended there are none.
+    run.ledger.latency = latency;
+    let mut harvest = run.harvest();
+    (harvest.lasted, harvest.delivered) = (window.lasted, window.delivered);
+    (harvest.generator_cpu, harvest.samples) = (window.generator_cpu, samples);
+    // A session that came back is still the same session.
+    harvest.audited.established -= run.ledger.tally.established - established;
+    let measurement = Measurement::of(Findings {
+        scenario: "drain".to_owned(),
+        server_name: server.name.clone(),
+        asked_per_s: Some(arguments.rate * arguments.connections as f64),
+        harvest,
+        ramp,
+        window,
+        memory: memory_before.zip(memory_now),
+        produced,
+        configuration: configuration.to_owned(),
+        machine: machine.clone(),
+        interrupted: run.is_stopped(),
+    });
+    let departure = Departure::of(measurement, arguments.drain, [before, during], closes, exit, &run.ledger);
+    run.close()?;
+    Ok(departure)
+}
+
+fn plan(arguments: &DrainArguments, server: &Server) -> Plan {
+    let channels = vec![channel(TOKEN)];
+    Plan {
+        target: server.target.clone(),
+        connections: arguments.connections,
+        ramp_rate: arguments.ramp_rate,
+        timeout: arguments.connection_timeout,
+        sources: Vec::new(),
+        subscriptions: subscriptions::in_turn(server.dialect, &channels, arguments.connections),
+        channels,
+    }
+}
+
+fn produce(arguments: &DrainArguments, surroundings: Surroundings<'_>) -> Result<Option<Producer>, RunError> {
+    let plan = ProducerPlan {
+        rate_per_s: arguments.rate,
+        tokens: vec![TOKEN.to_owned()],
+        channel_header: None,
+        partition: None,
+        value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
+    };
+    surroundings.produce(&plan, arguments.payload)
+}
+
+/// Tells the gateway to end and lets every session that it closes come back, once, to where the run now aims.
+fn drain(
+    arguments: &DrainArguments,
+    run: &mut Run<'_>,
+    leaving: &mut Gateway,
+) -> Result<(Closes, Exit), RunError> {
+    let name = channel(TOKEN);
+    let mut closes = Closes::default();
+    let mut exit = Exit::default();
+    let mut has_returned = vec![false; arguments.connections];
+    let mut waiting = VecDeque::new();
+    run.begin_drain();
+    let began = Instant::now();
+    leaving.terminate()?;
+    let end = began + arguments.drain + EXIT_PATIENCE;
+    while Instant::now() < end && !run.is_stopped() {
+        let next_look = Instant::now() + LOOK_INTERVAL;
+        while Instant::now() < next_look {
+            run.turn(next_look)?;
+        }
+        for number in std::mem::take(&mut run.ledger.closed) {
+            closes.note(began.elapsed());
+            // For the second time: a fault that the verdict tells.
+            if !std::mem::replace(&mut has_returned[number], true) {
+                waiting.push_back(number);
+            }
+        }
+        while run.sockets() < arguments.connections + CLOSING_MAX
+            && let Some(number) = waiting.pop_front()
+        {
+            // One that never had an event has nothing to go on after: it stays away, and the verdict tells.
+            if let Some(position) = run.ledger.audit.last_position(number, name.as_str()) {
+                run.resume(number, 0, position);
+                closes.returned += 1;
+            }
+        }
+        if exit.status.is_none() {
+            exit = Exit { status: leaving.exited(), after: began.elapsed() };
+        }
+        if exit.status.is_some() && waiting.is_empty() {
+            break;
+        }
+    }
+    run.await_resumed(RETURN_MAX)?;
+    run.end_window();
+    Ok((closes, exit))
+}
