@@ -252,6 +252,10 @@ pub struct Counters {
     pub forwarded_headers_ignored: u64,
     /// Turns that answered as many handshakes as a turn may.
     pub handshakes_paced: u64,
+    /// Channels that a client asked for and did not get.
+    pub channels_rejected: u64,
+    /// Bytes of clients' unfinished messages, now.
+    pub inbound_bytes: u64,
     /// Records polled.
     pub records: u64,
     /// Records that became an event.
@@ -284,8 +288,16 @@ pub struct Counters {
     pub mesh_frames: u64,
     /// Turns in which no record was taken because a peer's queue was full.
     pub mesh_full: u64,
+    /// Requests to other shards for which there is no room, now.
+    pub mesh_backlog: u64,
+    /// Turns in which no client was read because of them.
+    pub mesh_backed_up: u64,
     /// Subscriptions that began in the past.
     pub resumes: u64,
+    /// Channels that could not begin in the past, and were subscribed without it.
+    pub resumes_refused: u64,
+    /// Sessions that have something to pull of the past, now.
+    pub resuming: u64,
     /// Frames in the history, now.
     pub history_frames: u64,
     /// Bytes of the history, now.

@@ -16,6 +16,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use self::page::Page;
+use super::{health, listen_queue};
 use crate::admission::Readings;
 use crate::config::Config;
 use crate::ingest::replay::ReplayReadings;
@@ -166,6 +167,10 @@ fn connections(page: &mut Page<'_>) -> Result<(), Error> {
     page.counter("ws_accept_errors", "Accepts that failed for want of descriptors or memory", |it| {
         it.accept_errors
     })?;
+    if let Some(overflows) = listen_queue::overflows() {
+        let help = "Connections that the kernel turned away because a listening socket's queue was full";
+        page.process_counter("ws_listen_overflows", help, overflows)?;
+    }
     page.shard_gauge("ws_sockets", "Sockets: of sessions, of handshakes, and closing", |it| it.connections)
 }
 
@@ -196,6 +201,10 @@ fn clients(page: &mut Page<'_>) -> Result<(), Error> {
     })?;
     let help = "Messages from clients that were more than they may send, and had no effect";
     page.counter("ws_rate_limited_messages", help, |it| it.messages_rate_limited)?;
+    let help = "Channels that clients asked for and did not get, or gave back and could not have had";
+    page.counter("ws_channels_rejected", help, |it| it.channels_rejected)?;
+    let help = "Memory of clients' unfinished messages";
+    page.shard_gauge_in("ws_inbound", help, Some(&Unit::Bytes), |it| it.inbound_bytes)?;
     page.shard_gauge("ws_channels", "Channels and wildcards with a subscriber", |it| it.channels)
 }
 
@@ -209,6 +218,9 @@ fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Er
         |it| &it.records_skipped,
     )?;
     let status = shared.kafka.read();
+    let is_draining = shared.drain.has_begun();
+    let is_ready = health::readiness(&status, shared.overload.read(), is_draining).status_code() == 200;
+    page.gauge("ws_ready", "1 while /health/ready says so, else 0", None, u64::from(is_ready))?;
     let connected = u64::from(status.connected);
     page.gauge("ws_kafka_connected", "1 while the brokers answer, else 0", None, connected)?;
     page.gauge("ws_kafka_topics", "Topics to be read", None, config.kafka.topics.len() as u64)?;
@@ -216,7 +228,9 @@ fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Er
     page.gauge("ws_kafka_topics_missing", "Of these, topics that the brokers do not have", None, missing)?;
     page.gauge("ws_kafka_partitions", "Partitions that are read", None, status.partitions as u64)?;
     let help = "How long the oldest undelivered record of any partition has waited, as last looked at";
-    page.gauge("ws_kafka_lag", help, Some(&Unit::Seconds), status.lag_s)
+    page.gauge("ws_kafka_lag", help, Some(&Unit::Seconds), status.lag_s)?;
+    let help = "Consumers that ceased to fetch and were replaced";
+    page.process_counter("ws_kafka_consumers_replaced", help, status.consumers_replaced)
 }
 
 fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
@@ -264,6 +278,9 @@ fn delivery(page: &mut Page<'_>) -> Result<(), Error> {
 
 fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_resumes", "Subscriptions with since or snapshot", |it| it.resumes)?;
+    let help = "Channels whose since or snapshot could not be had, and that began live";
+    page.counter("ws_resumes_refused", help, |it| it.resumes_refused)?;
+    page.shard_gauge("ws_resuming", "Sessions that are being brought what they missed", |it| it.resuming)?;
     page.counter(
         "ws_frames_replayed",
         "Of the frames queued, those brought to sessions that resumed",
@@ -279,6 +296,10 @@ fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_mesh_frames", "Frames handed to another shard", |it| it.mesh_frames)?;
     let help = "Turns that took no more records, because another shard's queue was full";
     page.counter("ws_mesh_full", help, |it| it.mesh_full)?;
+    let help = "Requests to other shards that wait for room";
+    page.shard_gauge("ws_mesh_backlog", help, |it| it.mesh_backlog)?;
+    let help = "Turns that read no client, because too many requests waited for room";
+    page.counter("ws_mesh_backed_up", help, |it| it.mesh_backed_up)?;
     let Some(replay) = shared.replay.get() else { return Ok(()) };
     let ReplayReadings { scans, cursors, records, frames, bytes } = replay.readings();
     let value = |cell: &AtomicU64| cell.load(Ordering::Relaxed);

@@ -117,6 +117,12 @@ fn distinct() -> Counters {
         messages_rate_limited: 1051,
         forwarded_headers_ignored: 1052,
         handshakes_paced: 1053,
+        channels_rejected: 1061,
+        inbound_bytes: 1062,
+        mesh_backlog: 1063,
+        mesh_backed_up: 1064,
+        resumes_refused: 1065,
+        resuming: 1066,
     }
 }
 
@@ -148,6 +154,7 @@ fn rendered(counters: &[Counters]) -> String {
     shared.kafka.update(|status| {
         (status.partitions, status.connected, status.lag_s) = (96, true, 2.5);
         status.topics_missing.push("odin.social".to_owned());
+        status.consumers_replaced = 3;
     });
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Metrics::new(Arc::new(Config { allocation, ..config }), shared)));
@@ -253,7 +260,7 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = (1001..=1038).chain(1051..=1053);
+    let plain = (1001..=1038).chain(1051..=1053).chain(1061..=1066);
     let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6), (600, 2)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];
@@ -291,6 +298,8 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_kafka_topics_missing", 1.0),
         ("ws_kafka_partitions", 96.0),
         ("ws_kafka_lag_seconds", 2.5),
+        ("ws_kafka_consumers_replaced_total", 3.0),
+        ("ws_ready", 0.0),
         ("ws_resumes_total{shard=\"0\"}", 1031.0),
         ("ws_history_bytes{shard=\"0\"}", 1033.0),
         ("ws_mesh_full_total{shard=\"0\"}", 1030.0),

@@ -4,10 +4,12 @@
 //! snapshots, Kafka's status, the vitals) and never waits: locks are held by others for a copy only. Which requests come here,
 //! and how their bytes are read and sent, is the session's and the shard's matter; a connection ends with its one answer.
 //!
-//! `health` decides whether the gateway is well, `metrics` names every metric, `console` holds the page.
+//! `health` decides whether the gateway is well, `metrics` names every metric, `listen_queue`
+//! asks the kernel for one, `console` holds the page.
 
 mod console;
 mod health;
+mod listen_queue;
 mod metrics;
 
 use std::sync::Arc;

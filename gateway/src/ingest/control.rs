@@ -226,7 +226,10 @@ impl Work {
     /// Has a shard read on with another consumer: the one it has does not fetch what there is.
     fn replace_consumer(&mut self, index: usize) {
         match self.consumer(self.seats[index].shard, self.seats[index].waker()) {
-            Ok(consumer) => self.seats[index].replace_consumer(consumer),
+            Ok(consumer) => {
+                self.seats[index].replace_consumer(consumer);
+                self.status.update(|status| status.consumers_replaced += 1);
+            }
             Err(error) => warn!(%error, "no Kafka consumer could be made"),
         }
     }

@@ -22,6 +22,8 @@ pub struct Status {
     /// How long the oldest undelivered record of any partition has waited, by our clock, since it was first seen to be there;
     /// looked at every second with WS_MAX_LAG, every ten seconds without.
     pub lag_s: f64,
+    /// Consumers that ceased to fetch and were replaced.
+    pub consumers_replaced: u64,
     /// The newest error, in librdkafka's words; `None` while all is well.
     pub error: Option<String>,
 }

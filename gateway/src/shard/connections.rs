@@ -264,6 +264,8 @@ impl Connections {
         counters.channels = self.channels.len() as u64;
         counters.frames_held = self.frames.len() as u64;
         counters.frames_waiting = self.frames.held();
+        counters.inbound_bytes = self.inbound_bytes as u64;
+        counters.resuming = (self.pulling.len() + self.paused.len()) as u64;
         counters.flush_window_s = self.egress.window().as_secs_f64();
         counters.buffers_exhausted = readings.buffers_exhausted;
         counters.buffers_free = readings.buffers_free as u64;

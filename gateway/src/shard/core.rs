@@ -154,6 +154,7 @@ impl Core {
         counters.history_evicted = history.evicted();
         counters.last_values = self.owner.last_values().channels() as u64;
         counters.last_values_evicted = self.owner.last_values().evicted();
+        counters.mesh_backlog = self.mesh.backlog() as u64;
         counters
     }
 

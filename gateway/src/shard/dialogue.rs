@@ -132,6 +132,8 @@ impl Dialogue<'_> {
                         }
                         resume.acknowledged(subscription.number);
                     }
+                    self.counters.channels_rejected += subscription.ack.rejected.len() as u64;
+                    self.counters.resumes_refused += subscription.ack.not_resumed.len() as u64;
                     let kinds = self.owner.kinds();
                     framing::text_from(replies, |payload| subscription.write(kinds, payload));
                 }
@@ -188,6 +190,7 @@ impl Dialogue<'_> {
     /// What is queued of these channels goes before the answer does, unless another subscription wants it.
     fn unsubscribe(&mut self, unsubscribe: Unsubscribe<'_>, replies: &mut Vec<u8>) {
         let slot = self.socket.slot();
+        self.counters.channels_rejected += unsubscribe.rejected.len() as u64;
         let mut has_left = false;
         for name in &unsubscribe.channels {
             has_left |= self.channels.unsubscribe(slot, name.as_str());

@@ -157,6 +157,11 @@ impl Mesh {
         self.links.iter().flatten().any(|link| link.backlog.len() > limits::MESH_BACKLOG)
     }
 
+    /// Requests that wait for room.
+    pub fn backlog(&self) -> usize {
+        self.links.iter().flatten().map(|link| link.backlog.len()).sum()
+    }
+
     /// Whether something waits for room.
     pub fn has_backlog(&self) -> bool {
         self.links.iter().flatten().any(|link| !link.backlog.is_empty() || !link.spilled.is_empty())

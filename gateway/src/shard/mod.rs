@@ -244,6 +244,7 @@ impl Shard {
             }
             // What clients ask the peers has to find room first.
             if self.core.mesh.is_backed_up() {
+                self.core.connections.counters.mesh_backed_up += 1;
                 return Ok(false);
             }
             let Some(event) = self.driver.next_event(now)? else {
