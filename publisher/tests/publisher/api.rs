@@ -1,5 +1,6 @@
 //! The HTTP API, over real sockets.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -289,4 +290,35 @@ fn more_connections_than_there_is_room_for_wait_and_are_served() {
         drop(idle);
         assert_eq!(waiting.join().unwrap(), 200);
     });
+}
+
+#[test]
+fn the_list_of_metrics_is_what_is_exported() {
+    let cluster = Cluster::start();
+    let api = Api::serve(cluster.publisher(&[]));
+    let text = api.agent.get(api.url("/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
+    let exported: BTreeSet<String> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let series = line.rsplit_once(' ').unwrap().0;
+            // With the names of its labels, of which there is one at most.
+            series.split_once("=\"").map_or(series.to_owned(), |(label, _)| format!("{label}}}"))
+        })
+        .collect();
+    let rows = include_str!("../../../docs/METRICS.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `publisher_"));
+    let listed: BTreeSet<String> = rows
+        .map(|row| {
+            let (name, cells) = row.split_once('`').unwrap();
+            let label = cells.split('|').nth(2).unwrap().trim().trim_matches('`');
+            if label.is_empty() {
+                format!("publisher_{name}")
+            } else {
+                format!("publisher_{name}{{{label}}}")
+            }
+        })
+        .collect();
+    assert_eq!(listed, exported, "docs/METRICS.md, and /metrics");
 }
