@@ -41,10 +41,13 @@ pub(crate) fn read(expression: &str) -> Asked {
         };
         at += 1;
         let opens = |sign| tokens.get(at) == Some(&Token::Sign(sign));
+        // Sums and the like may say what they group by before what they take.
+        let is_aggregation =
+            matches!(tokens.get(at), Some(Token::Word(next)) if GROUPINGS.contains(&next.as_str()));
         if GROUPINGS.contains(&word.as_str()) && opens('(') {
             let labels = until(&tokens, &mut at, ')');
             asked.groupings.extend(labels.iter().filter_map(word_of));
-        } else if !OPERATORS.contains(&word.as_str()) && !opens('(') {
+        } else if !OPERATORS.contains(&word.as_str()) && !is_aggregation && !opens('(') {
             let matchers = if opens('{') { matchers(&until(&tokens, &mut at, '}')) } else { Vec::new() };
             asked.metrics.push(Selected { name: word.clone(), matchers });
         }
