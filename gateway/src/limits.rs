@@ -141,8 +141,6 @@ pub const LAG_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub const LAG_ENDS_MAX: usize = 64;
 /// One blocking call to the brokers (metadata, watermarks); after it the call counts as failed and is tried again.
 pub const KAFKA_CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two log lines about skipped records, so that a poisoned topic cannot fill a disk.
-pub const SKIPPED_RECORD_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Readings, one a second, after which a pause for CPU ends whatever the CPU says: a neighbour that takes the CPU for good must not
 /// keep every event from every client, and what librdkafka tells meanwhile (statistics, some 100 KiB each) waits in its queue.
 pub const KAFKA_PAUSE_READINGS_MAX: u32 = 30;
@@ -192,6 +190,10 @@ pub const REPLAY_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 // The process.
 
+/// Between two log lines of one kind that something outside can repeat, so that a poisoned topic cannot fill a disk.
+pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for what librdkafka says of itself: it repeats itself with every reconnect of every broker.
+pub const KAFKA_LOG_LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// From the end of WS_DRAIN to the end of the process, when the last sessions take longer to close.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of one value shown in a configuration error.

@@ -29,16 +29,16 @@ fn serve(dev: bool) -> ExitCode {
     logging::start(config.log);
     end_with_the_first_panic();
     for warning in &config.warnings {
-        warn!("{warning}");
+        warn!(reason = %warning, "the configuration may not be what is meant");
     }
     if let Err(error) = preflight::run(&config) {
-        error!("{error}");
+        error!(%error, "the gateway does not work on this machine");
         return ExitCode::FAILURE;
     }
     match run::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error:#}");
+            error!(error = %format_args!("{error:#}"), "the gateway failed");
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::ingest::consumer::Ignored;
+use crate::ingest::frame::Skipped;
+
 /// Counts of one enum's values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ByLabel<const N: usize>([u64; N]);
@@ -172,6 +175,25 @@ labels! {
         NotFound => "not_found",
         /// Refused before there was a route.
         Refused => "refused",
+    }
+}
+
+impl From<Skipped> for RecordSkipped {
+    fn from(skipped: Skipped) -> Self {
+        match skipped {
+            Skipped::TooLong => Self::TooLong,
+            Skipped::NotUtf8 => Self::NotUtf8,
+        }
+    }
+}
+
+impl From<Ignored> for RecordSkipped {
+    fn from(ignored: Ignored) -> Self {
+        match ignored {
+            Ignored::NoKey => Self::NoKey,
+            Ignored::BadKey => Self::BadKey,
+            Ignored::Duplicate => Self::Duplicate,
+        }
     }
 }
 

@@ -1,32 +1,63 @@
-//! Log lines that could repeat with every record or connection: at most one a second, and a count of the others.
+//! Log lines that something outside can repeat as fast as it likes: at most one an interval, which says how many were left out.
+//!
+//! One throttle for each kind of line, so that no kind hides another. What was left out since the last line is told by the next
+//! one of its kind, as the field `suppressed`, and at once by a count of the process (`ws_log_lines_suppressed_total`). Without a
+//! lock, for any thread.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use crate::limits;
 
-/// Between two lines of one throttle.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Of all throttles; beside them because the log, too, is the process's.
+static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
-/// Says a thing at most once a second. One for each kind of line.
-#[derive(Debug, Default)]
+/// Log lines that were left out, of all kinds, since the process started.
+pub fn suppressed() -> u64 {
+    SUPPRESSED.load(Ordering::Relaxed)
+}
+
+/// Says when a line of its kind may be logged.
+#[derive(Debug)]
 pub struct Throttle {
-    said_at: Option<Instant>,
-    unsaid: u64,
+    interval: Duration,
+    created_at: Instant,
+    /// When the next line may be, in milliseconds after `created_at`.
+    due_ms: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::every(limits::LOG_LINE_INTERVAL)
+    }
 }
 
 impl Throttle {
-    /// Calls `say`, or counts that it was not called.
-    pub fn say(&mut self, now: Instant, say: impl FnOnce()) {
-        if self.said_at.is_some_and(|at| now < at + INTERVAL) {
-            self.unsaid += 1;
-            return;
+    /// One line in this time.
+    pub fn every(interval: Duration) -> Self {
+        Self {
+            interval,
+            created_at: Instant::now(),
+            due_ms: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
         }
-        self.said_at = Some(now);
-        let unsaid = std::mem::take(&mut self.unsaid);
-        if unsaid > 0 {
-            warn!(unsaid, "lines like the following were left out");
+    }
+
+    /// How many lines were left out since the last one, if there may be one now; otherwise this one is counted as left out.
+    pub fn pass(&self, now: Instant) -> Option<u64> {
+        let now_ms = now.saturating_duration_since(self.created_at).as_millis() as u64;
+        let due_ms = self.due_ms.load(Ordering::Relaxed);
+        let next_ms = now_ms + self.interval.as_millis() as u64;
+        let is_due = now_ms >= due_ms
+            // Of several threads that find it due one says it.
+            && self.due_ms.compare_exchange(due_ms, next_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_due {
+            return Some(self.suppressed.swap(0, Ordering::Relaxed));
         }
-        say();
+        self.suppressed.fetch_add(1, Ordering::Relaxed);
+        SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+        None
     }
 }
 
@@ -35,13 +66,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_lines_is_one_a_second() {
-        let mut throttle = Throttle::default();
-        let start = Instant::now();
-        let mut said = 0;
-        for millisecond in 0..3_000 {
-            throttle.say(start + Duration::from_millis(millisecond), || said += 1);
-        }
-        assert_eq!(said, 3);
+    fn a_flood_of_lines_is_one_a_second_and_each_says_how_many_were_left_out() {
+        let throttle = Throttle::default();
+        let before = suppressed();
+        let at = |millisecond| throttle.created_at + Duration::from_millis(millisecond);
+        let said: Vec<u64> = (0..3_000).filter_map(|millisecond| throttle.pass(at(millisecond))).collect();
+        assert_eq!(said, [0, 999, 999]);
+        // Other tests of this process may add to it.
+        assert!(suppressed() >= before + 2_997);
+    }
+
+    #[test]
+    fn a_line_after_a_pause_has_nothing_to_add() {
+        let throttle = Throttle::every(Duration::from_secs(5));
+        let at = |second| throttle.created_at + Duration::from_secs(second);
+        assert_eq!([0, 4, 5, 60].map(|second| throttle.pass(at(second))), [Some(0), None, Some(1), Some(0)]);
+    }
+
+    #[test]
+    fn of_many_threads_one_says_it_and_no_line_is_uncounted() {
+        let throttle = Throttle::default();
+        let now = throttle.created_at;
+        let said: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..1_000).filter_map(|_| throttle.pass(now)).count()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((said, throttle.suppressed.load(Ordering::Relaxed)), (1, 3_999));
     }
 }

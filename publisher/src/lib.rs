@@ -25,6 +25,7 @@ pub mod producer;
 pub mod run;
 pub mod simulator;
 pub mod status;
+mod throttle;
 pub mod tokens;
 mod value;
 mod worker;

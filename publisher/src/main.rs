@@ -12,7 +12,6 @@ use std::sync::Arc;
 use clap::Parser;
 use clap::error::ErrorKind;
 use publisher::producer::client_config;
-use publisher::run::FLUSH_MAX;
 use publisher::{Publisher, http};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -100,7 +99,7 @@ fn bind_trouble(settings: &Settings, error: &io::Error) -> String {
 
 /// Flushes what is queued; a second signal ends the wait.
 fn finish(runtime: Runtime, publisher: Arc<Publisher>, mut interrupt: Interrupt) -> ExitCode {
-    tracing::info!("stopping: flushing for at most {FLUSH_MAX:?}");
+    tracing::info!("stopping: what is queued is flushed first");
     let code = runtime.block_on(async {
         let stopping = Arc::clone(&publisher);
         tokio::select! {

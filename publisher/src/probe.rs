@@ -89,7 +89,7 @@ fn tell(connection: Connection, ledger: &Ledger) {
         return;
     }
     match connection.trouble {
-        Some(trouble) => tracing::warn!("{trouble}"),
+        Some(trouble) => tracing::warn!(reason = trouble, "Kafka is in trouble"),
         None => tracing::info!("Kafka answers and has every topic"),
     }
 }

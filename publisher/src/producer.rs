@@ -4,9 +4,9 @@
 //! told to the caller, who keeps the record and tries again: backpressure, never a silent loss. Missing topics are not
 //! created: their partition count is not ours to choose.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 
 use crate::probe::Probe;
 use crate::status::Ledger;
+use crate::throttle::Throttle;
 
 /// The most records that wait for Kafka, in number and in bytes: half a second at the highest rate.
 pub const QUEUE_RECORDS_MAX: usize = 100_000;
@@ -113,9 +114,9 @@ impl RecordProducer {
 /// Counts what becomes of each record, and remembers what librdkafka last complained about.
 pub(crate) struct FateCounter {
     ledger: Arc<Ledger>,
-    created: Instant,
-    /// The second of the last logged failure plus one: thousands may fail at once, one line tells.
-    logged_second: AtomicU64,
+    /// Thousands may fail at once, one line tells.
+    failures: Throttle,
+    warnings: Throttle,
     complaint: Mutex<Option<String>>,
 }
 
@@ -123,8 +124,8 @@ impl FateCounter {
     fn new(ledger: Arc<Ledger>) -> FateCounter {
         FateCounter {
             ledger,
-            created: Instant::now(),
-            logged_second: AtomicU64::new(0),
+            failures: Throttle::default(),
+            warnings: Throttle::default(),
             complaint: Mutex::new(None),
         }
     }
@@ -141,9 +142,8 @@ impl FateCounter {
 
     fn count_failure(&self, topic: &str, error: &KafkaError) {
         self.ledger.failed.fetch_add(1, Relaxed);
-        let second = self.created.elapsed().as_secs() + 1;
-        if self.logged_second.swap(second, Relaxed) != second {
-            tracing::warn!(topic, %error, "a record was not delivered");
+        if let Some(suppressed) = self.failures.pass() {
+            tracing::warn!(topic, %error, suppressed, "a record was not delivered");
             self.ledger.set_last_failure(format!("{topic}: {error}"));
         }
     }
@@ -153,17 +153,20 @@ impl ClientContext for FateCounter {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(target: "librdkafka", "{facility}: {message}");
+                tracing::error!(facility, detail = message, "librdkafka failed");
+            }
+            RDKafkaLogLevel::Warning => {
+                if let Some(suppressed) = self.warnings.pass() {
+                    tracing::warn!(facility, detail = message, suppressed, "librdkafka is in trouble");
+                }
             }
             // A broker that is away makes several error lines a second; the probe tells it once.
-            RDKafkaLogLevel::Error => tracing::debug!(target: "librdkafka", "{facility}: {message}"),
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", "{facility}: {message}"),
-            _ => tracing::debug!(target: "librdkafka", "{facility}: {message}"),
+            _ => tracing::debug!(facility, detail = message, "librdkafka"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, reason);
+        tracing::debug!(%error, detail = reason, "librdkafka has an error");
         // "All brokers are down" follows the complaint that says why, and would hide it.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());

@@ -15,6 +15,7 @@ use crate::producer::{Record, RecordProducer, Sent};
 use crate::run::{CATCH_UP_MAX, CommandError, FLUSH_MAX};
 use crate::simulator::Simulator;
 use crate::status::Ledger;
+use crate::throttle::Throttle;
 
 /// The most events between two looks at the commands.
 const TURN_EVENTS: u64 = 1_000;
@@ -50,8 +51,8 @@ pub(crate) struct Worker {
     is_held: bool,
     /// The zero of the pacer's clock.
     origin: Instant,
-    /// When a skip was last logged.
-    warned: Option<Instant>,
+    skips: Throttle,
+    losses: Throttle,
 }
 
 impl Worker {
@@ -73,7 +74,8 @@ impl Worker {
             record: Record::default(),
             is_held: false,
             origin: Instant::now(),
-            warned: None,
+            skips: Throttle::default(),
+            losses: Throttle::default(),
         }
     }
 
@@ -91,8 +93,8 @@ impl Worker {
         let undelivered = self.ledger.snapshot().queued();
         if undelivered > 0 {
             tracing::warn!(
-                undelivered,
-                "giving up events that Kafka did not acknowledge within {FLUSH_MAX:?}"
+                given_up = undelivered,
+                "events are given up: Kafka did not acknowledge them in time"
             );
         }
         self.producer = None; // its queue is counted as failed
@@ -156,7 +158,13 @@ impl Worker {
                 Err(FULL_WAIT)
             }
             Sent::ProducerLost(error) => {
-                tracing::error!(%error, "the Kafka producer is lost; what it had queued is counted as failed");
+                if let Some(suppressed) = self.losses.pass() {
+                    tracing::error!(
+                        %error,
+                        suppressed,
+                        "the Kafka producer is lost; what it had queued is counted as failed"
+                    );
+                }
                 self.producer = None;
                 Err(Duration::ZERO)
             }
@@ -187,9 +195,8 @@ impl Worker {
             return;
         }
         let skipped_total = self.ledger.skipped.fetch_add(skipped, Relaxed) + skipped;
-        if self.warned.is_none_or(|warned| warned.elapsed() >= Duration::from_secs(1)) {
-            self.warned = Some(Instant::now());
-            tracing::warn!(skipped_total, "more than {CATCH_UP_MAX:?} behind: events are skipped");
+        if let Some(suppressed) = self.skips.pass() {
+            tracing::warn!(skipped = skipped_total, suppressed, "too far behind: events are skipped");
         }
     }
 
@@ -220,7 +227,7 @@ impl Worker {
             None => self.pacer = Some(Pacer::new(rate, now_ns)),
         }
         self.ledger.running(rate, token_count);
-        tracing::info!(rate, token_count, "simulation started");
+        tracing::info!(rate, tokens = token_count, "simulation started");
     }
 
     fn set_rate(&mut self, rate: u32) -> Result<(), CommandError> {

@@ -25,6 +25,7 @@ use crate::metrics::{
     RecordSkipped, Refusal, Snapshot,
 };
 use crate::shared::Shared;
+use crate::throttle;
 
 /// Renders what the process and its shards count.
 #[derive(Debug)]
@@ -86,6 +87,8 @@ fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), 
             cores,
         )?;
     }
+    let help = "Log lines that were left out because their kind had just been logged";
+    page.process_counter("ws_log_lines_suppressed", help, throttle::suppressed())?;
     let connections_max = config.listen.connections_max as u64;
     page.gauge("ws_connections_max", "Sessions that there may be at once", None, connections_max)?;
     page.gauge("ws_capacity_max_connections", "The same as ws_connections_max", None, connections_max)

@@ -22,6 +22,7 @@ use super::frame::{Frame, Framer, Skipped};
 use super::partition::{Owned, Partition};
 use super::reading;
 use crate::config::Topic;
+use crate::metrics::RecordSkipped;
 use crate::throttle::Throttle;
 
 /// librdkafka's consumer with our callbacks.
@@ -103,9 +104,17 @@ pub struct Consumer {
     framer: Framer,
     record_bytes_max: usize,
     nothings: u32,
-    complaints: Throttle,
+    complaints: Complaints,
     /// When the control thread is to be asked to compare positions with what the brokers hold.
     check_at: Option<Instant>,
+}
+
+/// Lines that a poisoned topic, or one with too short a retention, would repeat with each record.
+#[derive(Debug, Default)]
+struct Complaints {
+    ignored: Throttle,
+    skipped: Throttle,
+    lost: Throttle,
 }
 
 struct TopicState {
@@ -150,7 +159,7 @@ impl Consumer {
             framer: Framer::default(),
             record_bytes_max,
             nothings: 0,
-            complaints: Throttle::default(),
+            complaints: Complaints::default(),
             check_at: None,
         }
     }
@@ -199,11 +208,10 @@ impl Consumer {
         let Some((to, reason)) = lost(next, stopped) else {
             return Owned { partition: stopped.partition, next };
         };
-        let why = match reason {
-            GapReason::Lag => "they waited longer than WS_MAX_LAG",
-            _ => "the brokers do not hold the position",
-        };
-        warn!(topic = topic.name, partition = number, from = next, to, ?reason, "records are lost: {why}");
+        if let Some(suppressed) = self.complaints.lost.pass(Instant::now()) {
+            let (topic, reason) = (&topic.name, reason.as_str());
+            warn!(topic, partition = number, from = next, to, reason, suppressed, "records are lost");
+        }
         let Stopped { partition, first, .. } = *stopped;
         self.news.push_back(Polled::Moved(Moved { partition, from: next, to, reason, next: first }));
         Owned { partition: stopped.partition, next: stopped.first }
@@ -271,18 +279,18 @@ impl Consumer {
         let record = match reading::record(message, &topic.kind, partition) {
             Ok(record) => record,
             Err(ignored) => {
-                self.complaints.say(now, || {
-                    warn!(topic = topic.name, %position, "{ignored} was skipped");
-                });
+                if let Some(suppressed) = self.complaints.ignored.pass(now) {
+                    warn!(topic = topic.name, %position, reason = RecordSkipped::from(ignored).text(), suppressed, "a record was skipped");
+                }
                 return Polled::Ignored(ignored, Some(next));
             }
         };
         match reading::frame(&mut self.framer, &record, self.record_bytes_max, now) {
             (frame, None) => Polled::Event(frame),
             (frame, Some(skipped)) => {
-                self.complaints.say(now, || {
-                    warn!(topic = topic.name, %position, reason = %skipped, "a record became a gap");
-                });
+                if let Some(suppressed) = self.complaints.skipped.pass(now) {
+                    warn!(topic = topic.name, %position, reason = RecordSkipped::from(skipped).text(), suppressed, "a record became a gap");
+                }
                 Polled::Skipped(frame, skipped)
             }
         }

@@ -41,7 +41,7 @@ pub use self::client::check_config;
 pub(crate) use self::client::replay_config;
 use self::cluster::Cluster;
 pub use self::context::Context;
-use self::context::ErrorLog;
+use self::context::KafkaLog;
 pub use self::messages::{Note, Request, Stopped};
 use self::seat::Seat;
 use super::consumer::NativeConsumer;
@@ -49,6 +49,7 @@ use super::partition::Partition;
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::limits;
+use crate::throttle::Throttle;
 
 /// The control thread, as its starter sees it.
 pub struct Control {
@@ -73,6 +74,7 @@ impl Control {
             status,
             requests: requests.clone(),
             log: Arc::default(),
+            complaints: Complaints::default(),
             cluster: None,
             seats: Vec::new(),
             ends_asked: Vec::new(),
@@ -107,7 +109,8 @@ struct Work {
     status: Arc<SharedStatus>,
     /// For librdkafka's callbacks.
     requests: Sender<Request>,
-    log: Arc<ErrorLog>,
+    log: Arc<KafkaLog>,
+    complaints: Complaints,
     /// Made with the first shard's consumer.
     cluster: Option<Cluster>,
     seats: Vec<Seat>,
@@ -116,6 +119,27 @@ struct Work {
     next_round: Instant,
     /// When it is next looked how late the reading is.
     next_look: Instant,
+}
+
+/// Lines that each round would repeat for as long as the brokers are in trouble.
+#[derive(Debug)]
+struct Complaints {
+    no_consumer: Throttle,
+    unreadable: Throttle,
+    unstoppable: Throttle,
+    no_answer: Throttle,
+}
+
+impl Default for Complaints {
+    fn default() -> Self {
+        let throttle = || Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL);
+        Self {
+            no_consumer: throttle(),
+            unreadable: throttle(),
+            unstoppable: throttle(),
+            no_answer: throttle(),
+        }
+    }
 }
 
 /// How soon a round that left something to do is repeated.
@@ -158,7 +182,7 @@ impl Work {
         match request {
             Request::Join { shard, shards, waker, notes } => {
                 if let Err(error) = self.join(shard, shards, waker, notes) {
-                    warn!(%error, "no Kafka consumer could be made");
+                    self.complain_of_no_consumer(&error);
                     self.status.update(|status| status.error = Some(error.to_string()));
                 }
                 self.next_round = Instant::now();
@@ -230,7 +254,13 @@ impl Work {
                 self.seats[index].replace_consumer(consumer);
                 self.status.update(|status| status.consumers_replaced += 1);
             }
-            Err(error) => warn!(%error, "no Kafka consumer could be made"),
+            Err(error) => self.complain_of_no_consumer(&error),
+        }
+    }
+
+    fn complain_of_no_consumer(&self, error: &KafkaError) {
+        if let Some(suppressed) = self.complaints.no_consumer.pass(Instant::now()) {
+            warn!(%error, suppressed, "no Kafka consumer could be made");
         }
     }
 
@@ -246,7 +276,9 @@ impl Work {
         let mut stalled = Vec::new();
         for (index, seat) in self.seats.iter_mut().enumerate() {
             if let Err(error) = seat.advance(cluster) {
-                warn!(%error, shard = seat.shard, "partitions cannot be read yet; trying again");
+                if let Some(suppressed) = self.complaints.unreadable.pass(Instant::now()) {
+                    warn!(shard = seat.shard, %error, suppressed, "partitions cannot be read yet; trying again");
+                }
                 trouble.get_or_insert_with(|| error.to_string());
             }
             if let Some(text) = seat.look_for_stalls(cluster) {
@@ -315,8 +347,10 @@ impl Work {
         // A pause delivers nothing newer instead. What is still too late after it is skipped then, in one gap.
         if let Some(lag_max) = self.config.lag_max.filter(|_| !self.status.read().paused) {
             let seat = self.seats.iter_mut().find(|seat| seat.shard == shard);
-            if let Some(Err(error)) = seat.map(|seat| seat.skip_lagging(&self.config, lag_max, now)) {
-                warn!(%error, shard, "late partitions cannot be stopped yet; trying again");
+            if let Some(Err(error)) = seat.map(|seat| seat.skip_lagging(&self.config, lag_max, now))
+                && let Some(suppressed) = self.complaints.unstoppable.pass(now)
+            {
+                warn!(shard, %error, suppressed, "late partitions cannot be stopped yet; trying again");
             }
         }
         self.tell_lag(now);
@@ -337,7 +371,9 @@ impl Work {
         let text = error.to_string();
         let fresh = self.status.read().error.as_deref() != Some(text.as_str());
         if fresh {
-            warn!(error = text, "Kafka does not answer; trying again");
+            if let Some(suppressed) = self.complaints.no_answer.pass(Instant::now()) {
+                warn!(error = text, suppressed, "Kafka does not answer; trying again");
+            }
             // librdkafka's own words, if it said why, are better than "timed out".
             self.status.update(|status| {
                 status.error.get_or_insert(text);

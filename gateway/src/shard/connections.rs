@@ -136,9 +136,13 @@ impl Connections {
     /// The machine had no descriptor or memory for a connection.
     pub fn accept_failed(&mut self, error: &io::Error, now: Instant) {
         self.counters.accept_errors += 1;
-        self.accept_complaints.say(now, || {
-            warn!(%error, "a connection could not be accepted; raise RLIMIT_NOFILE (ulimit -n) or lower WS_MAX_CONNECTIONS");
-        });
+        if let Some(suppressed) = self.accept_complaints.pass(now) {
+            warn!(
+                %error,
+                suppressed,
+                "a connection could not be accepted; raise RLIMIT_NOFILE (ulimit -n) or lower WS_MAX_CONNECTIONS"
+            );
+        }
     }
 
     /// Bytes came from a client.
@@ -172,7 +176,7 @@ impl Connections {
                 }
                 Progress::Refuse { response, code, .. } => {
                     self.handshakes_left = self.handshakes_left.saturating_sub(1);
-                    debug!(code, "a request was refused");
+                    debug!(reason = code, "a request was refused");
                     self.counters.http_requests.add(HttpRoute::Refused);
                     self.refuse(socket, Refusal::BadRequest, response, now);
                 }

@@ -15,8 +15,8 @@ use super::connections::Connections;
 use super::mesh::{Mesh, News, Request};
 use super::owner::Owner;
 use super::resume::Ask;
-use crate::ingest::consumer::{Ignored, Moved, Polled};
-use crate::ingest::frame::{Frame, Skipped};
+use crate::ingest::consumer::{Moved, Polled};
+use crate::ingest::frame::Frame;
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Pull, Ticket};
 use crate::limits;
@@ -73,19 +73,12 @@ impl Core {
             }
             Polled::Skipped(gap, skipped) => {
                 counters.records += 1;
-                counters.records_skipped.add(match skipped {
-                    Skipped::TooLong => RecordSkipped::TooLong,
-                    Skipped::NotUtf8 => RecordSkipped::NotUtf8,
-                });
+                counters.records_skipped.add(RecordSkipped::from(skipped));
                 self.publish(&Arc::new(gap), now);
             }
             Polled::Ignored(ignored, owned) => {
                 counters.records += 1;
-                counters.records_skipped.add(match ignored {
-                    Ignored::NoKey => RecordSkipped::NoKey,
-                    Ignored::BadKey => RecordSkipped::BadKey,
-                    Ignored::Duplicate => RecordSkipped::Duplicate,
-                });
+                counters.records_skipped.add(RecordSkipped::from(ignored));
                 if let Some(owned) = owned {
                     self.owner.pass(owned);
                 }

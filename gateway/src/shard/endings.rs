@@ -174,7 +174,8 @@ impl Connections {
     fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         let Stage::Open(inbound) = &session.cold.stage else { return };
-        debug!(reason = reason.text(), peer = ?session.cold.peer, client = ?session.cold.client, "session ended");
+        let (peer, client) = (session.cold.peer, session.cold.client);
+        debug!(?peer, ?client, reason = reason.text(), "a session ended");
         self.inbound_bytes -= inbound.message_bytes();
         session.cold.acks = Acks::default();
         session.cold.resume = None;

@@ -30,7 +30,8 @@ fn a_record_without_key_is_counted_and_skipped() {
     });
     assert_eq!(metrics.sum("ws_kafka_messages_received_total"), records.len() as f64);
     assert_eq!(metrics.sum("ws_gaps_total"), 0.0);
-    assert!(gateway.output().contains("a record without key was skipped"));
+    let line = gateway.line("a record was skipped").unwrap();
+    assert_eq!((&line["topic"], &line["reason"]), (&json!("odin.trades"), &json!("no_key")), "{line}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Publisher;
+use crate::throttle::Throttle;
 use answers::{Changed, Figures, Health, Refusal, Started, Stopped};
 
 /// Room for the most tokens of the greatest length, with JSON around them.
@@ -58,9 +59,10 @@ pub async fn serve(listener: TcpListener, publisher: Arc<Publisher>, shutdown: i
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let requests = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
+    let refused = Throttle::default();
     loop {
         let (stream, place) = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &room, &refused) => accepted,
             () = &mut shutdown => break,
         };
         let connection = http1::Builder::new()
@@ -71,24 +73,30 @@ pub async fn serve(listener: TcpListener, publisher: Arc<Publisher>, shutdown: i
         let connection = requests.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended early");
+                tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
         });
     }
     drop(listener);
     if tokio::time::timeout(DRAIN_MAX, requests.shutdown()).await.is_err() {
-        tracing::warn!("requests were still under way after {DRAIN_MAX:?}");
+        tracing::warn!("requests were still under way at the end");
     }
 }
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    refused: &Throttle,
+) -> (TcpStream, OwnedSemaphorePermit) {
     let place = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, place),
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(suppressed) = refused.pass() {
+                    tracing::warn!(%error, suppressed, "a connection could not be accepted");
+                }
                 // Out of descriptors, most likely: trying again at once would spin.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

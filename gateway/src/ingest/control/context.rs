@@ -3,7 +3,6 @@
 //! Errors of the consumer as a whole come with a shard's poll, so nothing here may block.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -15,33 +14,21 @@ use tracing::{debug, info, warn};
 
 use super::Request;
 use crate::ingest::status::SharedStatus;
+use crate::limits;
+use crate::throttle::Throttle;
 
-/// Seen by every client of the process: librdkafka repeats itself with every reconnect of every broker.
+/// Held by every client of the process: librdkafka repeats itself with every reconnect of every broker.
 #[derive(Debug)]
-pub(super) struct ErrorLog {
-    started_at: Instant,
-    /// Milliseconds after `started_at` at which an error was last logged, plus one.
-    logged_at_ms: AtomicU64,
+pub(super) struct KafkaLog {
+    errors: Throttle,
+    failures: Throttle,
+    notices: Throttle,
 }
 
-const ERROR_LOG_INTERVAL_MS: u64 = 5_000;
-
-impl Default for ErrorLog {
+impl Default for KafkaLog {
     fn default() -> Self {
-        Self { started_at: Instant::now(), logged_at_ms: AtomicU64::new(0) }
-    }
-}
-
-impl ErrorLog {
-    /// At most one in an interval.
-    fn may_log(&self) -> bool {
-        let now_ms = self.started_at.elapsed().as_millis() as u64 + 1;
-        let last_ms = self.logged_at_ms.load(Ordering::Relaxed);
-        let due = last_ms == 0 || now_ms >= last_ms + ERROR_LOG_INTERVAL_MS;
-        due && self
-            .logged_at_ms
-            .compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        let throttle = || Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL);
+        Self { errors: throttle(), failures: throttle(), notices: throttle() }
     }
 }
 
@@ -51,7 +38,7 @@ pub struct Context {
     shard: Option<usize>,
     status: Arc<SharedStatus>,
     requests: Sender<Request>,
-    log: Arc<ErrorLog>,
+    log: Arc<KafkaLog>,
 }
 
 impl Context {
@@ -59,7 +46,7 @@ impl Context {
         shard: Option<usize>,
         status: Arc<SharedStatus>,
         requests: Sender<Request>,
-        log: Arc<ErrorLog>,
+        log: Arc<KafkaLog>,
     ) -> Self {
         Self { shard, status, requests, log }
     }
@@ -70,10 +57,16 @@ impl ClientContext for Context {
         match level {
             // Lines about connections come as errors as well, see below.
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                warn!(facility, message, "librdkafka");
+                if let Some(suppressed) = self.log.failures.pass(Instant::now()) {
+                    warn!(facility, detail = message, suppressed, "librdkafka is in trouble");
+                }
             }
-            RDKafkaLogLevel::Notice => info!(facility, message, "librdkafka"),
-            _ => debug!(facility, message, "librdkafka"),
+            RDKafkaLogLevel::Notice => {
+                if let Some(suppressed) = self.log.notices.pass(Instant::now()) {
+                    info!(facility, detail = message, suppressed, "librdkafka has a notice");
+                }
+            }
+            _ => debug!(facility, detail = message, "librdkafka"),
         }
     }
 
@@ -98,8 +91,8 @@ impl ClientContext for Context {
             // So that the end of it is soon seen. The process is ending if nobody listens.
             let _ = self.requests.send(Request::Disconnected);
         }
-        if self.log.may_log() {
-            warn!(%error, reason, "Kafka");
+        if let Some(suppressed) = self.log.errors.pass(Instant::now()) {
+            warn!(%error, detail = reason, suppressed, "Kafka is in trouble");
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::config::Kafka;
 use crate::ingest::consumer::{Began, NativeConsumer};
 use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
+use crate::throttle::Throttle;
 
 /// See the module.
 pub(super) struct Seat {
@@ -41,6 +42,7 @@ pub(super) struct Seat {
     /// When statistics are next taken for that.
     stalls_at: Instant,
     stalls: StallWatch,
+    complaints: Throttle,
     lags: LagWatch,
     /// The shard was asked for its positions and did not answer yet.
     positions_asked: bool,
@@ -83,6 +85,7 @@ impl Seat {
             next_fetches: None,
             stalls_at: Instant::now(),
             stalls: StallWatch::default(),
+            complaints: Throttle::default(),
             lags: LagWatch::default(),
             positions_asked: false,
         };
@@ -181,7 +184,10 @@ impl Seat {
         let (partition, offset) = stalled.first_key_value()?;
         let name = &cluster.config.topics[partition.topic].name;
         let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
-        warn!(shard = self.shard, partitions = stalled.len(), text, "reading on with a new consumer");
+        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
+            let (shard, partitions) = (self.shard, stalled.len());
+            warn!(shard, partitions, reason = text, suppressed, "reading on with a new consumer");
+        }
         Some(text)
     }
 

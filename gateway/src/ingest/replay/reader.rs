@@ -84,7 +84,7 @@ impl Reader {
     /// Reads nothing any more.
     pub(super) fn end(&self) {
         if let Err(error) = self.native.unassign() {
-            debug!(%error, "replay: a partition is not let go; the next assignment replaces it");
+            debug!(%error, "a replayed partition is not let go; the next assignment replaces it");
         }
     }
 
@@ -96,7 +96,7 @@ impl Reader {
             Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => Read::Refused,
             // librdkafka tries again; if it does so in vain, the scan sees that nothing comes.
             Some(Err(error)) => {
-                debug!(%error, "replay");
+                debug!(%error, "a replay waits");
                 Read::Nothing
             }
             None => Read::Nothing,
@@ -126,11 +126,11 @@ struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(facility, message, "librdkafka, replay");
+        debug!(facility, detail = message, "librdkafka, for a replay");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        debug!(%error, reason, "Kafka, replay");
+        debug!(%error, detail = reason, "Kafka, for a replay");
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) struct Worker {
     /// Made for the first pass, kept for the next.
     reader: Option<Reader>,
     framer: Framer,
-    complaints: Throttle,
+    interrupted: Throttle,
+    unreachable: Throttle,
 }
 
 /// A pass under way.
@@ -53,7 +54,8 @@ impl Worker {
             record_bytes_max,
             reader: None,
             framer: Framer::default(),
-            complaints: Throttle::default(),
+            interrupted: Throttle::default(),
+            unreachable: Throttle::default(),
         }
     }
 
@@ -78,9 +80,10 @@ impl Worker {
             outcome = Outcome::Failed;
             let now = Instant::now();
             let topic = self.topic(partition).name.clone();
-            self.complaints.say(now, || {
-                warn!(topic, partition = partition.number, %error, "a replay is interrupted; trying again");
-            });
+            if let Some(suppressed) = self.interrupted.pass(now) {
+                let partition = partition.number;
+                warn!(topic, partition, %error, suppressed, "a replay is interrupted; trying again");
+            }
             if let Some(trouble) = trouble {
                 let (given_up, patient) = trouble.give_up(left, now);
                 self.shared.send(given_up);
@@ -128,17 +131,19 @@ impl Worker {
         let (waiting, strange): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiting| waiting.is_of(extent));
         if !strange.is_empty() {
-            let Topic { name, .. } = self.topic(partition);
-            let Extent { low, high } = extent;
-            let cursors = strange.len();
-            warn!(
-                topic = name,
-                partition = partition.number,
-                low,
-                high,
-                cursors,
-                "records cannot be replayed: the log ends before them"
-            );
+            // Clients choose their positions.
+            if let Some(suppressed) = self.unreachable.pass(Instant::now()) {
+                let Topic { name, .. } = self.topic(partition);
+                warn!(
+                    topic = name,
+                    partition = partition.number,
+                    low = extent.low,
+                    high = extent.high,
+                    cursors = strange.len(),
+                    suppressed,
+                    "records cannot be replayed: the log ends before them"
+                );
+            }
             self.shared.send(strange.into_iter().map(Waiting::give_up).collect());
         }
         waiting
