@@ -9,6 +9,8 @@ use crate::config::VARIABLES;
 
 /// Exit code for bad arguments and bad configuration: EX_USAGE of sysexits(3).
 pub const EXIT_USAGE: u8 = 64;
+/// Exit code when the machine does not let the gateway work: EX_UNAVAILABLE. To start it again without a change is in vain.
+pub const EXIT_UNAVAILABLE: u8 = 69;
 /// What `--version` prints.
 pub const VERSION: &str = concat!("odin-gateway ", env!("CARGO_PKG_VERSION"));
 
@@ -77,6 +79,7 @@ Exit codes:
   0   done, or stopped by SIGTERM or SIGINT
   1   could not start, or stopped by a failure; the log says which
   64  an argument or a variable cannot be used; standard error names each
+  69  this machine does not let it work (io_uring, open files, memory); the log says what to change
 
 Environment variables (default in brackets; an empty one counts as unset).
 Durations are written 500ms, 15s, 5m; bytes as a number or 64KiB, 1MiB, 1GiB.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use gateway::args::{self, Command, EXIT_USAGE};
+use gateway::args::{self, Command, EXIT_UNAVAILABLE, EXIT_USAGE};
 use gateway::config::Config;
 use gateway::{ingest, logging, preflight, run};
 use tracing::{error, warn};
@@ -33,7 +33,7 @@ fn serve(dev: bool) -> ExitCode {
     }
     if let Err(error) = preflight::run(&config) {
         error!(%error, "the gateway does not work on this machine");
-        return ExitCode::FAILURE;
+        return ExitCode::from(EXIT_UNAVAILABLE);
     }
     match run::run(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -123,7 +123,7 @@ fn io_uring_that_a_seccomp_filter_forbids_is_told_with_its_remedy() {
         seccompiler::apply_filter(&program).unwrap();
         Launch::with_brokers("127.0.0.1:1").end()
     });
-    assert_ended(&ended.join().unwrap(), 1, &["io_uring does not work here", "seccomp", "--security-opt"]);
+    assert_ended(&ended.join().unwrap(), 69, &["io_uring does not work here", "seccomp", "--security-opt"]);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn too_few_descriptors_are_told_with_their_remedy() {
     let mut shell = Command::new("/bin/sh");
     shell.env_clear().args(["-c", "ulimit -n 100; exec \"$0\"", env!("CARGO_BIN_EXE_odin-gateway")]);
     let ended = Launch::of(shell).env("KAFKA_BROKERS", "127.0.0.1:1").end();
-    assert_ended(&ended, 1, &["the limit is 100", "ulimit -n", "WS_MAX_CONNECTIONS"]);
+    assert_ended(&ended, 69, &["the limit is 100", "ulimit -n", "WS_MAX_CONNECTIONS"]);
 }
 
 #[test]

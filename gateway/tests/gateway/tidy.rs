@@ -16,14 +16,19 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// The text of a file of the repository.
+pub(crate) fn page(path: &str) -> String {
+    fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 /// A source file: its path from the top of the repository, and its text.
-struct Source {
-    path: String,
-    text: String,
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl Source {
-    fn is_below(&self, places: &[&str]) -> bool {
+    pub(crate) fn is_below(&self, places: &[&str]) -> bool {
         places.iter().any(|place| self.path.starts_with(place))
     }
 
@@ -35,7 +40,7 @@ impl Source {
 }
 
 /// Files of the repository that end so, build output and what is hidden aside.
-fn files(extensions: &[&str]) -> Vec<Source> {
+pub(crate) fn files(extensions: &[&str]) -> Vec<Source> {
     let top = workspace();
     let mut sources = Vec::new();
     let mut folders = vec![top.clone()];
