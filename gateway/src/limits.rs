@@ -199,6 +199,13 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of one value shown in a configuration error.
 pub const SHOWN_VALUE_CHARACTERS: usize = 120;
 
+// The log.
+
+/// Between two log lines of one kind that something outside can repeat, so that a poisoned topic cannot fill a disk.
+pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for what librdkafka says of itself: it repeats itself with every reconnect of every broker.
+pub const KAFKA_LOG_LINE_INTERVAL: Duration = Duration::from_secs(5);
+
 // The ranges of what can be configured.
 
 /// WS_MAX_CONNECTIONS: a million idle sessions are about 1 GiB of the process and 4 GiB of the kernel.

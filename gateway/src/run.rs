@@ -175,7 +175,7 @@ fn watch(
         for signal in signals.pending() {
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
             if !shared.drain.begin() {
-                warn!(signal = name, "a second signal: exiting at once");
+                warn!(signal = name, "the second signal: exiting at once");
                 std::process::exit(1);
             }
             let sessions = shared.sessions.load(Ordering::Relaxed);

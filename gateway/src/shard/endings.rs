@@ -175,7 +175,7 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return };
         let Stage::Open(inbound) = &session.cold.stage else { return };
         let (peer, client) = (session.cold.peer, session.cold.client);
-        debug!(?peer, ?client, reason = reason.text(), "a session ended");
+        debug!(?peer, ?client, reason = reason.text(), "session ended");
         self.inbound_bytes -= inbound.message_bytes();
         session.cold.acks = Acks::default();
         session.cold.resume = None;
