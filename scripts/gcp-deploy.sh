@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Puts a revision of this repository on the instances that gcp-provision.sh made, builds it there, starts it, and waits until it is ready.
+#
+#   gcp-deploy.sh [--dry-run] [--revision REV] [--env keep|replace] [--rebuild] backend|ws|loadtest|all
+#   all is backend, then ws
+#
+# REV is a commit, branch or tag, HEAD by default: what is not committed is not deployed, and an older REV goes back. The gateways
+# are replaced one after another, each with its drain, and the next only when the one before is ready. A .env.production that
+# was edited on a host is never overwritten unasked: the deploy stops, shows the difference, and wants --env keep or --env replace.
+# --rebuild builds the images without their cache. Names and ports: scripts/gcp.env.
+# Exit codes: 0 done, 1 failed, 3 --env is needed, 64 wrong usage, 69 no gcloud.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/gcp/commands.sh
+. scripts/gcp/commands.sh
+settings scripts/gcp.env
+
+readonly ENV_NEEDS_A_DECISION=3
+
+pack() {
+  commit=$(git rev-parse --verify --quiet --short=12 "$revision^{commit}") || fail 64 "there is no revision $revision in this repository"
+  [[ $revision != HEAD || -z $(git status --porcelain) ]] || say "deploying $commit; what is not committed stays here"
+  archive=odin-$commit.tar.gz
+  run git archive --format=tar.gz --output="$scratch/$archive" "$commit"
+}
+
+# install NAME ROLE NAME=VALUE...
+install() {
+  local name=$1 role=$2 code=0
+  shift 2
+  wait_for_ssh "$name"
+  copy "$name" "$scratch/$archive" scripts/gcp/install.sh
+  remote "$name" "sudo bash /tmp/install.sh $(quoted "${install_flags[@]}" "$role" "$commit" "/tmp/$archive" "$@")" || code=$?
+  remote "$name" "rm -f /tmp/$archive /tmp/install.sh"
+  case $code in
+    0) ;;
+    "$ENV_NEEDS_A_DECISION") fail "$ENV_NEEDS_A_DECISION" "$name was left as it is" ;;
+    *) fail 1 "the deploy to $name failed; nothing else was deployed" ;;
+  esac
+}
+
+# The instances of one network know each other by name.
+gateways() {
+  local name targets=''
+  for name in $(ws_instances); do targets+=${targets:+,}$name:$GCP_WS_PORT; done
+  printf '%s' "$targets"
+}
+
+backend() {
+  install "$BACKEND_INSTANCE" backend "BACKEND_INTERNAL_IP=$backend_address" "GATEWAYS=$(gateways)" "READY_PORT=$GCP_PUBLISHER_PORT"
+}
+
+ws() {
+  local name
+  for name in $(ws_instances); do
+    install "$name" ws-server "BACKEND_INTERNAL_IP=$backend_address" "INSTANCE=$name" "READY_PORT=$GCP_WS_PORT"
+  done
+}
+
+loadtest() { install "$LOADTEST_INSTANCE" loadtest; }
+
+all() {
+  backend
+  ws
+}
+
+main() {
+  local what=''
+  revision=HEAD install_flags=()
+  while (($# > 0)); do
+    case $1 in
+      --dry-run) dry_run=true ;;
+      --revision) revision=${2:?--revision needs a commit, branch or tag}; shift ;;
+      --env)
+        [[ ${2:-} == keep || ${2:-} == replace ]] || fail 64 "--env is keep or replace"
+        install_flags+=(--env "$2")
+        shift
+        ;;
+      --rebuild) install_flags+=(--rebuild) ;;
+      backend | ws | loadtest | all) what=$1 ;;
+      -h | --help | help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
+      *) usage "${BASH_SOURCE[0]}" >&2; fail 64 "what is $1?" ;;
+    esac
+    shift
+  done
+  [[ -n $what ]] || { usage "${BASH_SOURCE[0]}" >&2; exit 64; }
+  need_gcloud
+  pack
+  if [[ $what != loadtest ]]; then
+    find_address "$BACKEND_INSTANCE" internal
+    backend_address=$address
+  fi
+  "$what"
+}
+
+main "$@"

@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# The instances, firewall rules and static addresses on Google Cloud: creates what is missing, changes nothing that is as it should be.
+#
+#   gcp-provision.sh [--dry-run] up [WHAT...]              creates what is missing, starts what is stopped
+#   gcp-provision.sh [--dry-run] down [WHAT...]            stops the instances; disks, addresses and rules stay
+#   gcp-provision.sh [--dry-run] delete --yes [WHAT...]    deletes all of it, with the disks
+#   gcp-provision.sh [--dry-run] status                    what there is
+#   WHAT: backend ws loadtest firewall-backend firewall-ws address-ws; all of them when none is named
+#
+# --dry-run prints the gcloud commands of an empty project, and needs no gcloud. GCP_PROJECT has to be set, for the backend's firewall
+# OPERATOR_RANGES too; all other names, machine types and ports: scripts/gcp.env.
+# Exit codes: 0 done, 1 failed, 64 wrong usage, 69 no gcloud.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/gcp/commands.sh
+. scripts/gcp/commands.sh
+settings scripts/gcp.env
+
+readonly EVERYTHING=(firewall-backend firewall-ws address-ws backend ws loadtest)
+
+# --- firewall rules and addresses -------------------------------------------------------------------------------------------
+
+sorted() { tr ',;\t ' '\n' | sed '/^$/d' | sort -u | paste -sd, -; }
+
+# rule NAME PORTS SOURCES TARGET: PORTS as 3010,8080; SOURCES are ranges and tags of instances, separated by commas.
+rule() {
+  local name=$1 target=$4 port source allowed='' ranges='' tags=''
+  for port in ${2//,/ }; do allowed+=${allowed:+,}tcp:$port; done
+  for source in ${3//,/ }; do
+    if [[ $source == *[.:]*/* ]]; then ranges+=${ranges:+,}$source; else tags+=${tags:+,}$source; fi
+  done
+  local flags=(--allow="$allowed")
+  [[ -z $ranges ]] || flags+=(--source-ranges="$ranges")
+  [[ -z $tags ]] || flags+=(--source-tags="$tags")
+  flags+=(--target-tags="$target")
+  if ! describe firewall-rules "$name" \
+    '--format=value[separator=" "](allowed[].map().firewall_rule().list(),sourceRanges.list(),sourceTags.list(),targetTags.list())'; then
+    run gcloud compute firewall-rules create "$name" --project="$GCP_PROJECT" --network="$GCP_NETWORK" --direction=INGRESS "${flags[@]}"
+  elif [[ $(sorted <<<"$described") == $(sorted <<<"$allowed,$ranges,$tags,$target") ]]; then
+    say "$name is as it should be"
+  else
+    say "$name differs: it was $described"
+    run gcloud compute firewall-rules update "$name" --project="$GCP_PROJECT" "${flags[@]}"
+  fi
+}
+
+# Grafana, the console and the publisher are for operators alone: what is open to the world is taken over by the world.
+operator_ranges() {
+  [[ -n ${OPERATOR_RANGES:-} ]] ||
+    fail 64 "OPERATOR_RANGES is not set: the addresses that may reach Grafana, the console and the publisher, for example 203.0.113.7/32"
+  local range
+  for range in ${OPERATOR_RANGES//,/ }; do
+    [[ $range =~ ^[0-9a-fA-F.:]+/([0-9]+)$ ]] || fail 64 "OPERATOR_RANGES has $range: write ranges such as 203.0.113.7/32"
+    ((BASH_REMATCH[1] > 0)) || fail 64 "OPERATOR_RANGES has $range, which is everybody: name your own addresses"
+  done
+}
+
+firewall_backend() {
+  rule odin-allow-operators "$GCP_GRAFANA_PORT,$GCP_CONSOLE_PORT" "$OPERATOR_RANGES" "$BACKEND_TAG"
+  rule odin-allow-publisher "$GCP_PUBLISHER_PORT" "$OPERATOR_RANGES,$LOADTEST_TAG" "$BACKEND_TAG"
+  rule odin-allow-gateways "$GCP_KAFKA_PORT,$GCP_LOKI_PORT" "$WS_TAG" "$BACKEND_TAG"
+}
+
+# Health checks have a rule of their own, so that they stay when CLIENT_RANGES is narrowed; so has the backend's Prometheus.
+firewall_ws() {
+  rule odin-allow-clients "$GCP_WS_PORT" "$CLIENT_RANGES" "$WS_TAG"
+  rule odin-allow-health-checks "$GCP_WS_PORT" "$HEALTH_CHECK_RANGES" "$WS_TAG"
+  rule odin-allow-scrapes "$GCP_WS_PORT" "$BACKEND_TAG,$LOADTEST_TAG" "$WS_TAG"
+}
+
+address_ws() {
+  local name
+  for name in $(ws_instances); do
+    if describe addresses "$name-ip" --region="$GCP_REGION" '--format=value(address)'; then
+      say "$name-ip is there"
+    else
+      run gcloud compute addresses create "$name-ip" --project="$GCP_PROJECT" --region="$GCP_REGION"
+    fi
+  done
+}
+
+# --- instances -------------------------------------------------------------------------------------------------------------
+
+# instance NAME MACHINE_TYPE DISK_GB TAG FLAG...
+instance() {
+  local name=$1 machine=$2 disk=$3 tag=$4 state
+  shift 4
+  if ! describe instances "$name" --zone="$GCP_ZONE" '--format=value[separator=" "](status,machineType.basename())'; then
+    run gcloud compute instances create "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" --machine-type="$machine" \
+      --image-family="$GCP_IMAGE_FAMILY" --image-project="$GCP_IMAGE_PROJECT" --boot-disk-size="${disk}GB" --boot-disk-type=pd-balanced \
+      --network="$GCP_NETWORK" --tags="$tag" --no-service-account --no-scopes \
+      --metadata-from-file=startup-script=scripts/gcp/startup.sh "$@"
+    return
+  fi
+  state=${described%% *}
+  [[ $described == *" $machine" ]] ||
+    say "$name is ${described##* } and should be $machine: stop it, then 'gcloud compute instances set-machine-type $name --machine-type=$machine'"
+  case $state in
+    TERMINATED | STOPPED) run gcloud compute instances start "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" ;;
+    SUSPENDED) run gcloud compute instances resume "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" ;;
+    *) say "$name is there: $state" ;;
+  esac
+}
+
+backend() { instance "$BACKEND_INSTANCE" "$BACKEND_MACHINE_TYPE" "$BACKEND_DISK_GB" "$BACKEND_TAG"; }
+loadtest() { instance "$LOADTEST_INSTANCE" "$LOADTEST_MACHINE_TYPE" "$LOADTEST_DISK_GB" "$LOADTEST_TAG"; }
+ws() {
+  local name
+  for name in $(ws_instances); do
+    instance "$name" "$WS_MACHINE_TYPE" "$WS_DISK_GB" "$WS_TAG" --address="$name-ip"
+  done
+}
+
+# --- commands --------------------------------------------------------------------------------------------------------------
+
+up() {
+  local what
+  [[ " $* " != *" firewall-backend "* ]] || operator_ranges
+  # What the gateways' instances are created with.
+  [[ " $* " != *" ws "* || " $* " == *" address-ws "* ]] || set -- address-ws "$@"
+  for what in "$@"; do "${what//-/_}"; done
+}
+
+instances_of() {
+  case $1 in
+    backend) echo "$BACKEND_INSTANCE" ;;
+    ws) ws_instances ;;
+    loadtest) echo "$LOADTEST_INSTANCE" ;;
+  esac
+}
+
+# The gateway gets SIGTERM when its host stops, and drains.
+down() {
+  local what name state
+  for what in "$@"; do
+    for name in $(instances_of "$what"); do
+      describe instances "$name" --zone="$GCP_ZONE" '--format=value(status)' && state=$described || state=absent
+      if $dry_run || [[ $state == RUNNING ]]; then
+        run gcloud compute instances stop "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE"
+      else
+        say "$name does not run: $state"
+      fi
+    done
+  done
+}
+
+# discard KIND NAME FLAG...: deletes it if it is there.
+discard() {
+  local kind=$1 name=$2
+  shift 2
+  if describe "$kind" "$name" "$@" '--format=value(name)' || $dry_run; then
+    run gcloud compute "$kind" delete "$name" --project="$GCP_PROJECT" "$@" --quiet
+  fi
+}
+
+delete() {
+  local what name
+  for what in "$@"; do
+    for name in $(instances_of "$what"); do discard instances "$name" --zone="$GCP_ZONE"; done
+  done
+  for what in "$@"; do
+    case $what in
+      firewall-backend) for name in operators publisher gateways; do discard firewall-rules "odin-allow-$name"; done ;;
+      firewall-ws) for name in clients health-checks scrapes; do discard firewall-rules "odin-allow-$name"; done ;;
+      address-ws) for name in $(ws_instances); do discard addresses "$name-ip" --region="$GCP_REGION"; done ;;
+    esac
+  done
+}
+
+status() {
+  run gcloud compute instances list --project="$GCP_PROJECT" --filter="tags.items=($BACKEND_TAG $WS_TAG $LOADTEST_TAG)" \
+    '--format=table(name,zone.basename(),machineType.basename(),status,networkInterfaces[0].networkIP,networkInterfaces[0].accessConfigs[0].natIP)'
+  run gcloud compute addresses list --project="$GCP_PROJECT" --filter='name~^odin-' '--format=table(name,region.basename(),address,status)'
+  run gcloud compute firewall-rules list --project="$GCP_PROJECT" --filter='name~^odin-' \
+    '--format=table(name,allowed[].map().firewall_rule().list(),sourceRanges.list(),sourceTags.list(),targetTags.list())'
+}
+
+main() {
+  local command='' yes=false whats=()
+  for word in "$@"; do
+    case $word in
+      --dry-run) dry_run=true ;;
+      --yes) yes=true ;;
+      -h | --help | help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
+      up | down | delete | status) command=${command:-$word} ;;
+      backend | ws | loadtest | firewall-backend | firewall-ws | address-ws) whats+=("$word") ;;
+      *) usage "${BASH_SOURCE[0]}" >&2; fail 64 "what is $word?" ;;
+    esac
+  done
+  [[ -n $command ]] || { usage "${BASH_SOURCE[0]}" >&2; exit 64; }
+  ((${#whats[@]} > 0)) || whats=("${EVERYTHING[@]}")
+  need_gcloud
+  [[ $command != delete ]] || $yes || $dry_run || fail 64 "delete takes the disks too: say delete --yes"
+  "$command" "${whats[@]}"
+}
+
+main "$@"

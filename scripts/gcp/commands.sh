@@ -1,0 +1,119 @@
+# shellcheck shell=bash
+# What the GCP scripts share: the settings of gcp.env, what they say, and gcloud with --dry-run. Sourced, never run.
+#
+# With dry_run=true nothing is run: each command is a line on stdout that a shell would take back.
+
+readonly SSH_ATTEMPTS_MAX=24 # a fresh instance answers within a minute
+readonly SSH_PAUSE_SECONDS=${SSH_PAUSE_SECONDS:-5}
+
+dry_run=false
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+fail() {
+  say "$2"
+  exit "$1"
+}
+
+# usage FILE: the lines of its header that are indented by three blanks.
+usage() { sed -n 's/^#   //p' "$1"; }
+
+# settings FILE: each NAME=VALUE of it that the environment does not set already.
+settings() {
+  local line name
+  while IFS= read -r line || [[ -n $line ]]; do
+    [[ $line =~ ^([A-Z_]+)=(.*)$ ]] || continue
+    name=${BASH_REMATCH[1]}
+    [[ -n ${!name:-} ]] || printf -v "$name" '%s' "${BASH_REMATCH[2]}"
+  done <"$1"
+}
+
+need_gcloud() {
+  [[ -n ${GCP_PROJECT:-} ]] ||
+    fail 64 "GCP_PROJECT is not set: export GCP_PROJECT=PROJECT-ID (gcloud projects list shows yours)"
+  $dry_run || command -v gcloud >/dev/null ||
+    fail 69 "no gcloud: install the Google Cloud CLI and run 'gcloud auth login', or use --dry-run to see the commands"
+}
+
+quoted() {
+  local word words=()
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_=.,:/@+-]+$ ]] || word=${word@Q}
+    words+=("$word")
+  done
+  printf '%s' "${words[*]}"
+}
+
+# Runs a command or, with --dry-run, prints it.
+run() {
+  if $dry_run; then
+    quoted "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+
+# describe KIND NAME FLAG...: what gcloud knows about it, in $described. False when there is none; any other refusal ends the script,
+# so that a missing permission is never taken for a missing instance. With --dry-run the project is an empty one.
+described=
+describe() {
+  local kind=$1 name=$2 said code
+  shift 2
+  run gcloud compute "$kind" describe "$name" --project="$GCP_PROJECT" "$@" >"$scratch/described" 2>"$scratch/said" && code=0 || code=$?
+  if $dry_run; then
+    cat "$scratch/described"
+    return 1
+  fi
+  described=$(<"$scratch/described")
+  ((code != 0)) || return 0
+  said=$(<"$scratch/said")
+  [[ $said == *"not found"* ]] && return 1
+  fail 1 "gcloud cannot say whether there is $name: $said"
+}
+
+# find_address NAME internal|external: its IPv4 address, in $address.
+address=
+find_address() {
+  local field='networkInterfaces[0].networkIP'
+  [[ $2 == internal ]] || field='networkInterfaces[0].accessConfigs[0].natIP'
+  if describe instances "$1" --zone="$GCP_ZONE" "--format=value($field)"; then
+    address=$described
+    [[ $address =~ ^[0-9.]+$ ]] || fail 1 "$1 has no $2 address: is it stopped? scripts/gcp-provision.sh up starts it"
+  else
+    $dry_run || fail 1 "there is no instance $1 in $GCP_ZONE of $GCP_PROJECT: scripts/gcp-provision.sh up creates it"
+    address=$2-ADDRESS-OF-$1
+  fi
+}
+
+ws_instances() { tr ',' '\n' <<<"$WS_INSTANCE"; }
+
+# remote NAME COMMAND FLAG...: runs it in a shell on the instance.
+remote() {
+  local name=$1 line=$2 flags=()
+  shift 2
+  read -ra flags <<<"$GCP_SSH_FLAGS"
+  run gcloud compute ssh "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" "${flags[@]}" "$@" --command="$line"
+}
+
+# copy NAME FILE...: into its /tmp.
+copy() {
+  local name=$1 flags=()
+  shift
+  read -ra flags <<<"$GCP_SSH_FLAGS"
+  run gcloud compute scp "$@" "$name:/tmp/" --project="$GCP_PROJECT" --zone="$GCP_ZONE" "${flags[@]}"
+}
+
+wait_for_ssh() {
+  local attempt
+  if $dry_run; then
+    remote "$1" true
+    return
+  fi
+  for ((attempt = 1; attempt <= SSH_ATTEMPTS_MAX; attempt++)); do
+    remote "$1" true >/dev/null 2>&1 </dev/null && return
+    sleep "$SSH_PAUSE_SECONDS"
+  done
+  fail 1 "$1 does not answer to ssh: try 'gcloud compute ssh $1 --zone=$GCP_ZONE --troubleshoot'; behind a closed port 22, GCP_SSH_FLAGS=--tunnel-through-iap"
+}

@@ -1,0 +1,196 @@
+#!/usr/bin/env bash
+# Installs a release on the host it runs on, as root: gcp-deploy.sh copies both here and calls it.
+#
+#   install.sh [--env ask|keep|replace] [--rebuild] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]
+#
+# Each release is unpacked to /opt/odin/releases/REVISION; /opt/odin/current is the newest that was ready. What belongs to the host
+# is under /opt/odin/settings and outlives releases: the .env of each role (the NAME=VALUEs, and Grafana's password, drawn at the
+# first install), and .env.production, which operators may edit. It is replaced when nobody did; when somebody did and the release
+# brings another one, the difference is shown and --env decides.
+# Exit codes: 0 done, 1 failed, 3 .env.production needs a decision, 64 wrong usage.
+set -euo pipefail
+
+root=${ODIN_ROOT:-/opt/odin}
+readonly root
+readonly READY_SECONDS_MAX=${READY_SECONDS_MAX:-300} # a gateway reads its history first
+readonly DOCKER_SECONDS_MAX=${DOCKER_SECONDS_MAX:-600} # the first boot installs it
+readonly RELEASES_KEPT=3
+readonly RUST_IMAGE=rust:1.91.1-bookworm
+
+say() { printf 'install.sh: %s\n' "$*" >&2; }
+fail() {
+  say "$2"
+  exit "$1"
+}
+
+wait_for_docker() {
+  local waited=0
+  until docker compose version >/dev/null 2>&1; do
+    ((waited < DOCKER_SECONDS_MAX)) ||
+      fail 1 "no Docker after $DOCKER_SECONDS_MAX s: 'journalctl -u google-startup-scripts' tells what the startup script met"
+    sleep 5
+    waited=$((waited + 5))
+  done
+}
+
+unpack() {
+  rm -rf "$release"
+  mkdir -p "$release"
+  tar -xzf "$archive" -C "$release"
+}
+
+# set_variables FILE NAME=VALUE...: the other lines stay.
+set_variables() {
+  local file=$1 pair
+  shift
+  (umask 077 && touch "$file")
+  for pair in "$@"; do
+    grep -v "^${pair%%=*}=" "$file" >"$file.new" || true
+    printf '%s\n' "$pair" >>"$file.new"
+    cat "$file.new" >"$file"
+    rm "$file.new"
+  done
+}
+
+write_dot_env() {
+  local file=$root/settings/$role.env
+  set_variables "$file" "${variables[@]}"
+  if [[ $role == backend ]] && ! grep -q '^GF_SECURITY_ADMIN_PASSWORD=.' "$file"; then
+    set_variables "$file" "GF_SECURITY_ADMIN_PASSWORD=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
+    say "drew a password for Grafana's admin: sudo grep GF_SECURITY_ADMIN_PASSWORD $file"
+  fi
+  ln -sfn "$file" "$folder/.env"
+}
+
+# The host's own .env.production is linked into the release. `shipped` is what the last release brought.
+place_production_settings() {
+  local brought=$folder/.env.production own=$root/settings/$role.env.production
+  local shipped=$own.shipped
+  [[ -f $brought && ! -L $brought ]] || return 0
+  if [[ -f $own ]] && ! cmp -s "$own" "$shipped" && ! cmp -s "$brought" "$shipped" && ! cmp -s "$own" "$brought"; then
+    case $env in
+      keep) say "kept the .env.production that was edited on this host" ;;
+      replace)
+        cp "$own" "$own.before-$revision"
+        cp "$brought" "$own"
+        say "replaced .env.production; the edited one is $own.before-$revision"
+        ;;
+      *)
+        say ".env.production was edited on this host, and the release brings another one (- this host's, + the release's):"
+        diff -u "$own" "$brought" | tail -n +3 >&2 || true
+        say "nothing was changed. Deploy again with --env keep or --env replace"
+        exit 3
+        ;;
+    esac
+  elif [[ ! -f $own ]] || cmp -s "$own" "$shipped"; then
+    cp "$brought" "$own"
+  elif ! cmp -s "$own" "$brought"; then
+    say "kept the .env.production that was edited on this host; the release's is as before"
+  fi
+  cp "$brought" "$shipped"
+  ln -sfn "$own" "$brought"
+}
+
+# Prometheus asks the gateways that there are.
+write_targets() {
+  local file=$folder/prometheus/targets/gateways.yml targets=$1 target
+  [[ $role == backend && -n $targets && -f $file ]] || return 0
+  {
+    echo "- targets:"
+    for target in ${targets//,/ }; do echo "    - $target"; done
+    printf '  labels:\n    service: websocket-go\n    environment: production\n'
+  } >"$file"
+}
+
+tune() {
+  local code=0
+  [[ -x $release/scripts/host-tune.sh ]] || fail 1 "the release has no scripts/host-tune.sh"
+  "$release/scripts/host-tune.sh" --apply || code=$?
+  # A setting that this host does not have is no reason to leave it without a gateway.
+  ((code == 0)) || say "host-tune.sh --apply ended with $code; what it could not set stands above"
+}
+
+variable() {
+  local pair
+  for pair in "${variables[@]}"; do
+    [[ ${pair%%=*} != "$1" ]] || printf '%s' "${pair#*=}"
+  done
+}
+
+ready_url() {
+  case $role in
+    ws-server) echo "http://127.0.0.1:$(variable READY_PORT)/health/ready" ;;
+    backend) echo "http://$(variable BACKEND_INTERNAL_IP):$(variable READY_PORT)/health" ;;
+  esac
+}
+
+# The image is built while the old container still runs; up then replaces it, which drains the gateway (stop_grace_period).
+start() {
+  local url waited=0
+  url=$(ready_url)
+  cd "$folder"
+  docker compose build "${build_flags[@]}" || fail 1 "the build failed; what ran before runs on"
+  docker compose up -d --remove-orphans || fail 1 "docker compose up failed: $(docker compose ps --all 2>&1 | tail -n 20)"
+  until curl -fsS -m 5 -o /dev/null "$url" 2>"$scratch/said"; do
+    ((waited < READY_SECONDS_MAX)) || {
+      docker compose ps --all >&2 || true
+      docker compose logs --tail 40 >&2 || true
+      fail 1 "not ready after $READY_SECONDS_MAX s: $(<"$scratch/said"). The release before: gcp-deploy.sh --revision $(basename "$(readlink "$root/current" 2>/dev/null || echo REVISION)") ..."
+    }
+    sleep 2
+    waited=$((waited + 2))
+  done
+  say "$url answers"
+}
+
+# The load generator, with the toolchain of the images: the host needs none.
+build_bench() {
+  docker run --rm -v "$release:/source" -w /source -v odin-cargo:/usr/local/cargo/registry -e CARGO_TARGET_DIR=/source/target \
+    "$RUST_IMAGE" cargo build --release --locked -p bench
+  "$release/target/release/odin-bench" --version
+}
+
+prune() {
+  local old
+  find "$root/releases" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort -rn | tail -n +$((RELEASES_KEPT + 1)) | cut -d' ' -f2- |
+    while read -r old; do
+      [[ $old -ef $root/current ]] || rm -rf "$old"
+    done
+}
+
+env=ask
+build_flags=()
+while [[ ${1:-} == --* ]]; do
+  case $1 in
+    --env) env=${2:?--env needs ask, keep or replace}; shift 2 ;;
+    --rebuild) build_flags=(--no-cache); shift ;;
+    *) fail 64 "what is $1?" ;;
+  esac
+done
+(($# >= 3)) || fail 64 "usage: install.sh [--env ask|keep|replace] [--rebuild] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]"
+role=$1 revision=$2 archive=$3
+shift 3
+variables=("$@")
+release=$root/releases/$revision
+folder=$release/deployments/gcp/distributed/$role
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+mkdir -p "$root/settings"
+exec 9>"$root/settings/lock"
+flock -n 9 || fail 1 "another install is at work on this host"
+wait_for_docker
+unpack
+tune
+if [[ $role == loadtest ]]; then
+  build_bench
+else
+  [[ -f $folder/docker-compose.yml ]] || fail 1 "revision $revision has no deployments/gcp/distributed/$role/docker-compose.yml"
+  place_production_settings
+  write_dot_env
+  write_targets "$(variable GATEWAYS)"
+  start
+fi
+ln -sfn "$release" "$root/current"
+prune
+say "$role runs revision $revision"
