@@ -33,10 +33,13 @@ wait_for_docker() {
   done
 }
 
+# A revision that is here already is left as it is: containers have its files mounted.
 unpack() {
-  rm -rf "$release"
-  mkdir -p "$release"
-  tar -xzf "$archive" -C "$release"
+  [[ ! -d $release ]] || return 0
+  rm -rf "$release.new"
+  mkdir -p "$release.new"
+  tar -xzf "$archive" -C "$release.new"
+  mv "$release.new" "$release"
 }
 
 # set_variables FILE NAME=VALUE...: the other lines stay.

@@ -1,0 +1,160 @@
+#!/usr/bin/env bats
+# gcp-provision.sh against a Google Cloud in a folder (fake/gcloud).
+
+setup() {
+  scripts=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+  export FAKE_CLOUD=$BATS_TEST_TMPDIR/cloud PATH=$BATS_TEST_DIRNAME/fake:$PATH
+  export GCP_PROJECT=odin-test OPERATOR_RANGES=203.0.113.7/32
+  mkdir -p "$FAKE_CLOUD"
+  calls=$FAKE_CLOUD/calls
+}
+
+provision() { "$scripts/gcp-provision.sh" "$@"; }
+calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
+
+@test "from nothing it creates three instances, six rules and an address" {
+  provision up
+  [ "$(ls "$FAKE_CLOUD/instances")" = $'odin-backend\nodin-loadtest\nodin-ws-go' ]
+  [ "$(ls "$FAKE_CLOUD/firewall-rules" | wc -l)" = 6 ]
+  [ "$(ls "$FAKE_CLOUD/addresses")" = odin-ws-go-ip ]
+}
+
+@test "a second run only looks" {
+  provision up
+  : >"$calls"
+  provision up
+  [ "$(calls_of describe)" -gt 0 ]
+  [ "$(grep -cv ' describe ' "$calls")" = 0 ]
+}
+
+@test "what --dry-run prints is what is run, call for call" {
+  provision --dry-run up >"$BATS_TEST_TMPDIR/lines"
+  [ ! -e "$calls" ]
+  provision up
+  mv "$calls" "$BATS_TEST_TMPDIR/ran"
+  rm -r "$FAKE_CLOUD"
+  # A shell takes the lines back; the describes of an empty project fail, as they did.
+  bash "$BATS_TEST_TMPDIR/lines" || true
+  diff "$BATS_TEST_TMPDIR/ran" "$calls"
+}
+
+@test "--dry-run needs no gcloud" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  for program in bash sed dirname mktemp cat rm tr; do ln -s "$(command -v $program)" "$BATS_TEST_TMPDIR/bin/"; done
+  PATH=$BATS_TEST_TMPDIR/bin run provision --dry-run up
+  [ "$status" = 0 ]
+  PATH=$BATS_TEST_TMPDIR/bin run provision up
+  [ "$status" = 69 ]
+  [[ $output == *"install the Google Cloud CLI"* ]]
+}
+
+@test "without a project or operators it says what to set, and calls nothing" {
+  GCP_PROJECT='' run provision up
+  [ "$status" = 64 ]
+  [[ $output == *"GCP_PROJECT is not set"* ]]
+  OPERATOR_RANGES='' run provision up
+  [ "$status" = 64 ]
+  [[ $output == *"OPERATOR_RANGES is not set"* ]]
+  [ ! -e "$calls" ]
+}
+
+@test "Grafana, the console and the publisher are never opened to everybody" {
+  for range in 0.0.0.0/0 ::/0 203.0.113.7/32,0.0.0.0/0 203.0.113.7; do
+    OPERATOR_RANGES=$range run provision up
+    [ "$status" = 64 ]
+    [[ $output == *OPERATOR_RANGES* ]]
+  done
+  [ ! -e "$calls" ]
+}
+
+@test "a refused describe ends it: a missing permission is no missing instance" {
+  FAKE_REFUSES='instances describe' run provision up
+  [ "$status" = 1 ]
+  [[ $output == *"gcloud cannot say whether there is odin-backend"*permission* ]]
+  [ "$(grep -c 'instances create' "$calls")" = 0 ]
+}
+
+@test "a failed create ends it with what gcloud said" {
+  FAKE_FAILS='instances create odin-backend' run provision up
+  [ "$status" != 0 ]
+  [[ $output == *"quota exceeded"* ]]
+  [ "$(grep -c 'odin-ws-go --' "$calls")" = 0 ]
+}
+
+@test "a rule that differs is set again, the others are left alone" {
+  provision up
+  : >"$calls"
+  OPERATOR_RANGES=198.51.100.0/24 provision up
+  [ "$(grep -c 'firewall-rules update' "$calls")" = 2 ]
+  grep -q 'update odin-allow-operators .*--source-ranges=198.51.100.0/24' "$calls"
+  grep -q 'update odin-allow-publisher ' "$calls"
+}
+
+@test "down stops what runs, up starts it again, neither creates or deletes" {
+  provision up
+  : >"$calls"
+  provision down
+  [ "$(grep -c 'instances stop' "$calls")" = 3 ]
+  provision down
+  [ "$(grep -c 'instances stop' "$calls")" = 3 ]
+  provision up
+  [ "$(grep -c 'instances start' "$calls")" = 3 ]
+  [ "$(grep -cE ' (create|delete) ' "$calls")" = 0 ]
+}
+
+@test "delete wants --yes, and then leaves nothing" {
+  provision up
+  run provision delete
+  [ "$status" = 64 ]
+  [ "$(ls "$FAKE_CLOUD/instances" | wc -l)" = 3 ]
+  provision delete --yes
+  [ -z "$(ls "$FAKE_CLOUD/instances" "$FAKE_CLOUD/firewall-rules" "$FAKE_CLOUD/addresses" | grep odin)" ]
+}
+
+@test "one part alone: an instance of the gateway brings its address and nothing else" {
+  provision up ws
+  [ "$(ls "$FAKE_CLOUD/instances")" = odin-ws-go ]
+  [ "$(ls "$FAKE_CLOUD/addresses")" = odin-ws-go-ip ]
+  [ -z "$(ls "$FAKE_CLOUD/firewall-rules")" ]
+}
+
+@test "several gateways have an address each" {
+  WS_INSTANCE=odin-ws-go,odin-ws-go-2 provision up ws
+  [ "$(ls "$FAKE_CLOUD/instances")" = $'odin-ws-go\nodin-ws-go-2' ]
+  [ "$(ls "$FAKE_CLOUD/addresses")" = $'odin-ws-go-2-ip\nodin-ws-go-ip' ]
+}
+
+@test "a machine of another type is told, not changed" {
+  provision up
+  WS_MACHINE_TYPE=e2-highcpu-8 run provision up ws
+  [ "$status" = 0 ]
+  [[ $output == *"set-machine-type odin-ws-go --machine-type=e2-highcpu-8"* ]]
+}
+
+@test "a word it does not know is refused before anything is called" {
+  run provision up everything
+  [ "$status" = 64 ]
+  [ ! -e "$calls" ]
+}
+
+# The real parser of the Google Cloud CLI, where there is one: it needs no account and no network.
+@test "gcloud itself takes every command" {
+  real=$(PATH=${PATH#"$BATS_TEST_DIRNAME/fake:"} command -v gcloud) || skip "no gcloud on this machine"
+  export CLOUDSDK_CONFIG=$BATS_TEST_TMPDIR/config CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=true
+  "$real" meta lint-gcloud-commands --help >/dev/null 2>&1 || skip "this gcloud cannot check commands"
+  {
+    for command in up down delete status; do provision --dry-run "$command"; done
+    "$scripts/gcp-deploy.sh" --dry-run all
+    for command in ps urls "ssh ws" "load-test status"; do "$scripts/gcp-fleet.sh" --dry-run $command; done
+  } | grep '^gcloud ' | sort -u | python3 -c '
+import json, shlex, sys
+print(json.dumps([{"command_string": line.strip()} for line in sys.stdin]))' >"$BATS_TEST_TMPDIR/commands.json"
+  "$real" meta lint-gcloud-commands --commands-file="$BATS_TEST_TMPDIR/commands.json" >"$BATS_TEST_TMPDIR/answers.json"
+  python3 - "$BATS_TEST_TMPDIR/answers.json" <<'PYTHON'
+import json, sys
+answers = json.load(open(sys.argv[1]))
+assert len(answers) > 20, f"only {len(answers)} commands were checked"
+for answer in answers:
+    assert answer["success"], f'{answer["command_string"]}: {answer["error_message"]}'
+PYTHON
+}
