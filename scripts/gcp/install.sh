@@ -106,9 +106,10 @@ write_targets() {
 }
 
 tune() {
-  local code=0
+  local code=0 flags=()
+  [[ $role != loadtest ]] || flags=(--generator on)
   [[ -x $release/scripts/host-tune.sh ]] || fail 1 "the release has no scripts/host-tune.sh"
-  "$release/scripts/host-tune.sh" --apply || code=$?
+  "$release/scripts/host-tune.sh" --apply "${flags[@]}" || code=$?
   # A setting that this host does not have is no reason to leave it without a gateway.
   ((code == 0)) || say "host-tune.sh --apply ended with $code; what it could not set stands above"
 }
