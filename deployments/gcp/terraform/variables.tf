@@ -1,0 +1,204 @@
+variable "project" {
+  description = "The project to build in."
+  type        = string
+}
+
+variable "regions" {
+  description = "Where gateways run, and how many at least and at most. Each region has a load balancer and an address of its own."
+  type = map(object({
+    gateways_min = optional(number, 1)
+    gateways_max = optional(number, 4)
+  }))
+  default = {
+    us-central1 = {}
+  }
+
+  validation {
+    condition     = alltrue([for it in values(var.regions) : it.gateways_min >= 1 && it.gateways_max >= it.gateways_min])
+    error_message = "Each region needs gateways_min >= 1 and gateways_max >= gateways_min."
+  }
+}
+
+variable "gateway_image" {
+  description = "The gateway's image with its version, in a registry that the project may read: us-central1-docker.pkg.dev/PROJECT/odin/gateway:0.1.0"
+  type        = string
+
+  validation {
+    condition     = can(regex("^.+[:@][^:@/]+$", var.gateway_image)) && !endswith(var.gateway_image, ":latest")
+    error_message = "Name a version: with latest, two gateways of one group may differ."
+  }
+}
+
+variable "operator_ranges" {
+  description = "The addresses that may reach Grafana, the console and the publisher, which have weak passwords or none: [\"203.0.113.7/32\"]"
+  type        = list(string)
+
+  validation {
+    condition     = length(var.operator_ranges) > 0 && alltrue([for range in var.operator_ranges : !endswith(range, "/0")])
+    error_message = "Name your own ranges; a range of /0 is everybody."
+  }
+}
+
+variable "client_ranges" {
+  description = "Where clients come from."
+  type        = list(string)
+  default     = ["0.0.0.0/0"]
+}
+
+variable "connections_per_gateway" {
+  description = "Sessions of one gateway at which the group grows: below WS_MAX_CONNECTIONS, so that there is room until the next one is ready."
+  type        = number
+  default     = 9000
+}
+
+variable "draining_s" {
+  description = "How long a gateway that leaves the group keeps its sessions before it is told to end; more than WS_DRAIN."
+  type        = number
+  default     = 90
+}
+
+variable "loadtest" {
+  description = "Whether there is a load generator."
+  type        = bool
+  default     = false
+}
+
+# What follows is the same as in scripts/gcp.env.
+
+variable "zone" {
+  description = "Where the backend and the load generator run."
+  type        = string
+  default     = "us-central1-a"
+}
+
+variable "network" {
+  description = "The VPC network, in auto mode: it has a subnet in each region."
+  type        = string
+  default     = "default"
+}
+
+variable "image_family" {
+  description = "The hosts' image. Linux 6.1 is the least that the gateway takes."
+  type        = string
+  default     = "ubuntu-2404-lts-amd64"
+}
+
+variable "image_project" {
+  description = "Whose image it is."
+  type        = string
+  default     = "ubuntu-os-cloud"
+}
+
+variable "backend_instance" {
+  description = "The backend's name."
+  type        = string
+  default     = "odin-backend"
+}
+
+variable "backend_machine_type" {
+  description = "The backend's machine type; its containers' limits add up to what this one has."
+  type        = string
+  default     = "e2-medium"
+}
+
+variable "backend_disk_gb" {
+  description = "The backend's disk: an hour of eight topics, a week of metrics and logs, images."
+  type        = number
+  default     = 40
+}
+
+variable "backend_tag" {
+  description = "What the firewall knows the backend by."
+  type        = string
+  default     = "odin-backend"
+}
+
+variable "ws_instance" {
+  description = "What the names of the gateways' instances begin with."
+  type        = string
+  default     = "odin-ws-go"
+}
+
+variable "ws_machine_type" {
+  description = "A gateway's machine type: one core for its shard, the others for the kernel's network, librdkafka and logs."
+  type        = string
+  default     = "e2-standard-4"
+}
+
+variable "ws_disk_gb" {
+  description = "A gateway's disk."
+  type        = number
+  default     = 40
+}
+
+variable "ws_tag" {
+  description = "What the firewall knows the gateways by."
+  type        = string
+  default     = "odin-ws-server"
+}
+
+variable "loadtest_instance" {
+  description = "The load generator's name."
+  type        = string
+  default     = "odin-loadtest"
+}
+
+variable "loadtest_machine_type" {
+  description = "The load generator's machine type."
+  type        = string
+  default     = "e2-standard-8"
+}
+
+variable "loadtest_disk_gb" {
+  description = "The load generator's disk."
+  type        = number
+  default     = 30
+}
+
+variable "loadtest_tag" {
+  description = "What the firewall knows the load generator by."
+  type        = string
+  default     = "odin-loadtest"
+}
+
+variable "ws_port" {
+  description = "Clients, health checks and metrics: all of a gateway."
+  type        = number
+  default     = 3004
+}
+
+variable "publisher_port" {
+  description = "The publisher's HTTP API."
+  type        = number
+  default     = 3003
+}
+
+variable "grafana_port" {
+  description = "Grafana."
+  type        = number
+  default     = 3010
+}
+
+variable "console_port" {
+  description = "Redpanda's console."
+  type        = number
+  default     = 8080
+}
+
+variable "kafka_port" {
+  description = "The broker's listener for other hosts."
+  type        = number
+  default     = 9092
+}
+
+variable "loki_port" {
+  description = "Loki, which the gateways' log collectors push to."
+  type        = number
+  default     = 3100
+}
+
+variable "health_check_ranges" {
+  description = "Where Google's health checks come from: the first two for every load balancer, the others for passthrough ones."
+  type        = list(string)
+  default     = ["35.191.0.0/16", "130.211.0.0/22", "209.85.152.0/22", "209.85.204.0/22"]
+}
