@@ -32,7 +32,7 @@ install() {
   wait_for_ssh "$name"
   copy "$name" "$scratch/$archive" scripts/gcp/install.sh
   remote "$name" "sudo bash /tmp/install.sh $(quoted "${install_flags[@]}" "$role" "$commit" "/tmp/$archive" "$@")" || code=$?
-  remote "$name" "rm -f /tmp/$archive /tmp/install.sh"
+  remote "$name" "rm -f /tmp/$archive /tmp/install.sh" || say "what was copied is still in /tmp of $name"
   case $code in
     0) ;;
     "$ENV_NEEDS_A_DECISION") fail "$ENV_NEEDS_A_DECISION" "$name was left as it is" ;;
