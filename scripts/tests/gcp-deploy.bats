@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # gcp-deploy.sh and gcp-fleet.sh against hosts that are folders: gcloud, docker, curl and sudo are those of fake/, the rest is real.
 # The repository that is deployed is made here, with the paths of the real one.
+# shellcheck disable=SC2016 # what the hosts run is expanded there
 
 setup() {
   export FAKE_CLOUD=$BATS_TEST_TMPDIR/cloud PATH=$BATS_TEST_DIRNAME/fake:$PATH
@@ -60,7 +61,8 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   password=$(grep -o 'GF_SECURITY_ADMIN_PASSWORD=.\{32\}$' "$backend/settings/backend.env")
   deploy backend
   [ "$(grep GF_SECURITY_ADMIN_PASSWORD "$backend/settings/backend.env")" = "$password" ]
-  ! grep -q "${password#*=}" "$FAKE_CLOUD/calls"
+  run grep "${password#*=}" "$FAKE_CLOUD/calls"
+  [ "$status" = 1 ]
 }
 
 @test "an .env.production that nobody edited follows the release" {
@@ -123,7 +125,8 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   FAKE_DOCKER_FAILS='compose build' run deploy ws
   [ "$status" = 1 ]
   [[ $output == *"what ran before runs on"* ]]
-  ! grep -q 'compose up' "$FAKE_CLOUD/hosts/odin-ws-go/docker"
+  run grep 'compose up' "$FAKE_CLOUD/hosts/odin-ws-go/docker"
+  [ "$status" = 1 ]
 }
 
 @test "an older revision goes back" {
@@ -145,7 +148,7 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
     commit "$number"
     deploy ws
   done
-  [ "$(ls "$ws/releases" | wc -l)" = 3 ]
+  [ "$(find "$ws/releases" -mindepth 1 -maxdepth 1 | wc -l)" = 3 ]
   [ -d "$ws/current/scripts" ]
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # start-gateway.sh of deployments/gcp/terraform, with an instance's metadata in a folder.
+# shellcheck disable=SC2016 # the fakes expand it
 
 setup() {
   script=$BATS_TEST_DIRNAME/../../deployments/gcp/terraform/gateways/start-gateway.sh

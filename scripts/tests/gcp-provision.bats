@@ -15,7 +15,7 @@ calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
 @test "from nothing it creates three instances, six rules and an address" {
   provision up
   [ "$(ls "$FAKE_CLOUD/instances")" = $'odin-backend\nodin-loadtest\nodin-ws-go' ]
-  [ "$(ls "$FAKE_CLOUD/firewall-rules" | wc -l)" = 6 ]
+  [ "$(find "$FAKE_CLOUD/firewall-rules" -type f | wc -l)" = 6 ]
   [ "$(ls "$FAKE_CLOUD/addresses")" = odin-ws-go-ip ]
 }
 
@@ -106,9 +106,9 @@ calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
   provision up
   run provision delete
   [ "$status" = 64 ]
-  [ "$(ls "$FAKE_CLOUD/instances" | wc -l)" = 3 ]
+  [ "$(find "$FAKE_CLOUD/instances" -type f | wc -l)" = 3 ]
   provision delete --yes
-  [ -z "$(ls "$FAKE_CLOUD/instances" "$FAKE_CLOUD/firewall-rules" "$FAKE_CLOUD/addresses" | grep odin)" ]
+  [ -z "$(find "$FAKE_CLOUD"/{instances,firewall-rules,addresses} -type f)" ]
 }
 
 @test "one part alone: an instance of the gateway brings its address and nothing else" {
@@ -145,7 +145,7 @@ calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
   {
     for command in up down delete status; do provision --dry-run "$command"; done
     "$scripts/gcp-deploy.sh" --dry-run all
-    for command in ps urls "ssh ws" "load-test status"; do "$scripts/gcp-fleet.sh" --dry-run $command; done
+    for command in ps urls ssh\ ws load-test\ status; do xargs "$scripts/gcp-fleet.sh" --dry-run <<<"$command"; done
   } | grep '^gcloud ' | sort -u | python3 -c '
 import json, shlex, sys
 print(json.dumps([{"command_string": line.strip()} for line in sys.stdin]))' >"$BATS_TEST_TMPDIR/commands.json"

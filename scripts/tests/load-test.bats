@@ -9,7 +9,10 @@ setup() {
 }
 
 teardown() {
-  for pid in ${started:-}; do kill "$pid" 2>/dev/null && wait "$pid" || true; done
+  for pid in ${started:-}; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" || true
+  done
 }
 
 # A program in odin-bench's place: a line of Python is what it does.
@@ -36,7 +39,8 @@ server.serve_forever()
 PYTHON
   started="${started:-} $!"
   for _ in $(seq 100); do [ -s "$BATS_TEST_TMPDIR/port" ] && break; sleep 0.1; done
-  export PUBLISHER_URL=http://127.0.0.1:$(cat "$BATS_TEST_TMPDIR/port")
+  PUBLISHER_URL=http://127.0.0.1:$(cat "$BATS_TEST_TMPDIR/port")
+  export PUBLISHER_URL
 }
 
 @test "the recipes ask for what they say" {
@@ -125,7 +129,8 @@ time.sleep(60)'
   started="${started:-} $!"
   for _ in $(seq 150); do
     url=$(grep -oE 'ws://[0-9.:a-z]+/ws' "$gateway_log" | head -n 1) || true
-    [ -n "$url" ] && curl -sf -o /dev/null "$(sed 's,^ws\(.*\)/ws$,http\1/health/ready,' <<<"$url")" && break
+    ready=${url/#ws/http}
+    [ -n "$url" ] && curl -sf -o /dev/null "${ready%/ws}/health/ready" && break
     sleep 0.2
   done
   [ -n "$url" ] || { cat "$gateway_log"; false; }

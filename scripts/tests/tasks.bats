@@ -17,7 +17,7 @@ setup_file() {
 
 setup() {
   [ -n "$TASK" ] || skip "no go-task here, and no go that could install it"
-  cd "$root"
+  cd "$root" || return
 }
 
 @test "every task of the plan is there" {
@@ -69,7 +69,7 @@ for task in json.load(open(sys.argv[1]))["tasks"]:
   mkdir -p "$BATS_TEST_TMPDIR/deployments/local" "$BATS_TEST_TMPDIR/scripts"
   cp -r Taskfile.yml "$BATS_TEST_TMPDIR/" && cp -r scripts/tasks "$BATS_TEST_TMPDIR/scripts/"
   cp deployments/local/.env.local.example "$BATS_TEST_TMPDIR/deployments/local/"
-  cd "$BATS_TEST_TMPDIR"
+  cd "$BATS_TEST_TMPDIR" || return
   "$TASK" local:deploy:setup
   password=$(grep -oE '^GF_SECURITY_ADMIN_PASSWORD=[0-9a-f]{32}$' deployments/local/.env.local)
   "$TASK" local:deploy:setup
