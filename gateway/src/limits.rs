@@ -190,10 +190,6 @@ pub const REPLAY_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 // The process.
 
-/// Between two log lines of one kind that something outside can repeat, so that a poisoned topic cannot fill a disk.
-pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(1);
-/// The same for what librdkafka says of itself: it repeats itself with every reconnect of every broker.
-pub const KAFKA_LOG_LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// From the end of WS_DRAIN to the end of the process, when the last sessions take longer to close.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of one value shown in a configuration error.
