@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod metrics_list;
 mod operating;
+mod overload;
 mod promql;
 mod resume;
 mod shards;

@@ -89,7 +89,7 @@ impl Page<'_> {
         self.process_counter_in(name, help, None, &count)
     }
 
-    pub(super) fn process_counter_in<V: EncodeCounterValue>(
+    pub(super) fn process_counter_in<V: EncodeCounterValue + Copy>(
         &mut self,
         name: &str,
         help: &str,
