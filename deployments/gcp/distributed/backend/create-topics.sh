@@ -1,0 +1,1 @@
+../../../local/create-topics.sh
