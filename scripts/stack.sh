@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The distributed deployment on this machine, without Docker: Kafka, publisher, gateway and Prometheus with the configuration files of
-# deployments/gcp/distributed, in which only addresses are replaced, clients that audit what they get, and questions to Prometheus.
+# deployments/gcp/distributed, in which only addresses are replaced, clients that audit what they get, and questions to Prometheus,
+# those of the dashboards among them.
 #
 #   stack.sh                start it, ask, stop it: exit 1 when an answer is wrong or missing
-#   stack.sh COMMAND...     the same, and run COMMAND under load, with GATEWAY_URL, PUBLISHER_URL, PROMETHEUS_URL and KAFKA_BROKERS
+#   stack.sh COMMAND...     run COMMAND in place of the dashboards' questions, with GATEWAY_URL, PUBLISHER_URL, PROMETHEUS_URL and
+#                           KAFKA_BROKERS; its exit code counts
 #
 # What differs from the hosts: Apache Kafka in place of Redpanda, whose metrics are therefore not asked for; a scrape each second, so
 # that a minute is enough; 200 clients. Needs what kafka.sh and promtool.sh need, and odin-gateway, odin-publisher and odin-bench in
@@ -172,8 +174,12 @@ clients=$!
 pids+=("$clients")
 sleep $((LOAD_SECONDS - 10))
 questions
-if (($# > 0)); then
-  "$@" || wrong=1
+(($# > 0)) || set -- "$top/scripts/dashboard-queries.sh" "$PROMETHEUS_URL"
+if "$@"; then
+  echo "ok    $(basename "$1")"
+else
+  echo "WRONG $(basename "$1")"
+  wrong=1
 fi
 if wait "$clients"; then
   echo "ok    every client got every event, once and in order"
