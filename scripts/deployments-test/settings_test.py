@@ -84,7 +84,7 @@ class Variables(unittest.TestCase):
 
 
 class Topics(unittest.TestCase):
-    """Runs create-topics.sh with an `rpk` that writes down what it was asked."""
+    """Runs prepare-redpanda.sh with an `rpk` that writes down what it was asked."""
 
     @classmethod
     def setUpClass(cls):
@@ -93,9 +93,9 @@ class Topics(unittest.TestCase):
             rpk = Path(folder) / "rpk"
             rpk.write_text(f'#!/bin/bash\nprintf "%s\\n" "$*" >>{record}\n')
             rpk.chmod(0o755)
-            script = DEPLOYMENTS / "local/create-topics.sh"
+            script = DEPLOYMENTS / "local/prepare-redpanda.sh"
             environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
-            subprocess.run(["bash", script, "broker:1"], env=environment, check=True)
+            subprocess.run(["bash", script, "broker:1", "admin:2"], env=environment, check=True)
             cls.calls = record.read_text().splitlines()
 
     def of(self, action):
@@ -130,6 +130,10 @@ class Topics(unittest.TestCase):
         self.assertTrue(all("--if-not-exists" in call and "--partitions 12 --replicas 1" in call for call in created))
         self.assertEqual(self.of("alter-config"), self.of("create"))
         self.assertFalse([call for call in self.calls if "add-partitions" in call or "delete" in call.split("--")[0]])
+
+    def test_a_broker_for_development_costs_no_latency_and_makes_no_topic_by_itself(self):
+        self.assertIn("cluster config set fetch_reads_debounce_timeout 1 -X admin.hosts=admin:2", self.calls)
+        self.assertIn("cluster config set auto_create_topics_enabled false -X admin.hosts=admin:2", self.calls)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/bin/bash
-# create-topics.sh BROKERS: the eight topics of the platform, created where they are missing and set where they differ. Runs inside
-# the Redpanda image, at every start.
+# prepare-redpanda.sh BROKERS ADMIN: the eight topics of the platform, created where they are missing and set where they differ, and
+# two properties of the cluster. Runs inside the Redpanda image, at every start.
 set -euo pipefail
 
-readonly brokers=${1:?usage: create-topics.sh BROKERS}
+readonly brokers=${1:?usage: prepare-redpanda.sh BROKERS ADMIN} admin=${2:?usage: prepare-redpanda.sh BROKERS ADMIN}
 
 # The key of a record is its token; a token's partition decides its order and its shard. Changing the number splits the tokens.
 readonly PARTITIONS=12
@@ -41,3 +41,8 @@ for topic in odin.trades odin.liquidity odin.balances odin.metadata odin.social 
   rpk topic create "$topic" --brokers "$brokers" --if-not-exists --partitions "$PARTITIONS" --replicas "$REPLICAS" "${creation[@]}"
   rpk topic alter-config "$topic" --brokers "$brokers" "${change[@]}"
 done
+
+# Both are of the mode dev-container. It lets a fetch that waits look again every 10 ms, which every event would pay for; and a
+# program that asks for a topic that is missing would make it, with one partition.
+rpk cluster config set fetch_reads_debounce_timeout 1 -X admin.hosts="$admin"
+rpk cluster config set auto_create_topics_enabled false -X admin.hosts="$admin"

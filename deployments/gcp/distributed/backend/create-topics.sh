@@ -1,1 +1,0 @@
-../../../local/create-topics.sh
