@@ -106,6 +106,13 @@ class Calls(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(called, {gateway, "publisher:3003", "redpanda:9644"})
 
+    def test_its_targets_have_no_labels_that_would_keep_series_apart_which_rules_set_against_each_other(self):
+        for name in ("local", "backend"):
+            for path in files_read_by(stack(name).services["prometheus"]):
+                if "rules" not in path.parts:
+                    with self.subTest(str(path)):
+                        self.assertNotRegex(path.read_text(), r"(?m)^ *labels:")
+
 
 class Provisioning(unittest.TestCase):
     def test_the_datasources_have_the_names_that_dashboards_use(self):
