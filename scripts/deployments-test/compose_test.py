@@ -49,6 +49,19 @@ class Resolving(unittest.TestCase):
         self.assertNotEqual(stack("local").run(values, "config").returncode, 0)
         self.assertEqual(stack("local").run({**values, "GF_SECURITY_ADMIN_PASSWORD": "chosen"}, "config").returncode, 0)
 
+    def test_up_wait_ends_although_a_service_has_ended(self):
+        """Compose waits for the end of a service, and not for its health, only where another one depends on its end."""
+        for each in STACKS:
+            waited_for = {
+                name
+                for service in each.services.values()
+                for name, dependency in service.body.get("depends_on", {}).items()
+                if dependency["condition"] == "service_completed_successfully"
+            }
+            ending = {name for name, service in each.services.items() if service.body["restart"] == "no"}
+            with self.subTest(each):
+                self.assertEqual(ending, waited_for)
+
 
 class Budgets(unittest.TestCase):
     def test_every_service_has_limits_of_cpu_and_memory(self):
