@@ -84,6 +84,17 @@ class Budgets(unittest.TestCase):
                     own = int(amount) * (MIB if unit == "M" else 1024 * MIB)
                     self.assertLess(own, int(service.limits["memory"]))
 
+    def test_the_sums_that_the_texts_name_are_those_of_the_files(self):
+        for name, text in (("single", "gcp/single/README.md"), ("backend", "gcp/distributed/README.md"), ("ws-server", "gcp/distributed/README.md")):
+            limits = [service.limits for service in stack(name).services.values()]
+            cpus = sum(float(limit["cpus"]) for limit in limits)
+            mib = sum(int(limit["memory"]) for limit in limits) // MIB
+            _, cpus_max, mib_max, _ = MACHINES[name]
+            with self.subTest(name):
+                words = " ".join((DEPLOYMENTS / text).read_text().split())
+                self.assertIn(f"{cpus:.1f} of {cpus_max}", words)
+                self.assertIn(f"{mib} of {mib_max} MiB", words)
+
 
 class Files(unittest.TestCase):
     def test_every_mounted_file_and_folder_exists(self):
@@ -102,6 +113,13 @@ class Files(unittest.TestCase):
         for service in all_services():
             with self.subTest(service, image=service.body["image"]):
                 self.assertRegex(service.body["image"], r"^[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?$")
+
+    def test_our_images_have_the_version_of_the_workspace(self):
+        version = re.search(r'^version = "(.+)"', (TOP / "Cargo.toml").read_text(), re.MULTILINE)[1]
+        for service in all_services():
+            if service.is_ours:
+                with self.subTest(service):
+                    self.assertEqual(service.body["image"], f"odin-{service.name}:{version}")
 
     def test_builds_begin_at_the_top_of_the_repository_with_a_target_that_exists(self):
         stages = re.findall(r"^FROM \S+ AS (\S+)$", (DEPLOYMENTS / "Dockerfile").read_text(), re.MULTILINE)
