@@ -94,14 +94,13 @@ place_production_settings() {
   ln -sfn "$own" "$brought"
 }
 
-# Prometheus asks the gateways that there are.
+# Prometheus asks the gateways that there are. No labels: they would keep apart what the rules set against each other.
 write_targets() {
   local file=$folder/prometheus/targets/gateways.yml targets=$1 target
   [[ $role == backend && -n $targets && -f $file ]] || return 0
   {
     echo "- targets:"
     for target in ${targets//,/ }; do echo "    - $target"; done
-    printf '  labels:\n    service: websocket-go\n    environment: production\n'
   } >"$file"
 }
 
