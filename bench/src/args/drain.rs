@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn wrong_use_names_the_flag_and_what_is_allowed() {
         for (line, says) in [
-            ("drain --drain 0", "1s to 1h"),
+            ("drain --drain 2h", "1s to 1h"),
             ("drain --url ws://h:1/ws", "it starts both"),
             ("drain --payload 20", "give at least"),
         ] {

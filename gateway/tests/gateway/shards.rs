@@ -78,7 +78,7 @@ fn a_shard_whose_last_subscriber_leaves_is_sent_nothing_more() {
 #[test]
 fn what_a_client_asks_in_one_breath_is_answered_in_order() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).env("WS_MESSAGE_RATE", "0").start();
     for _ in 0..10 {
         let mut session = Client::connect(&gateway);
         let ask = |message: Value| Message::text(message.to_string());
