@@ -14,8 +14,12 @@ pub const GIB: usize = 1024 * MIB;
 
 // A turn of the shard loop. Each bound keeps one kind of work from delaying the others for more than about a millisecond.
 
-/// Completions taken from the ring in a turn: about a millisecond of reading clients.
+/// Completions taken from the ring in a turn: about a millisecond of reading clients that say little.
 pub const COMPLETIONS_PER_TURN: usize = 512;
+/// The longest that they are taken in a turn, whatever the clients ask: a subscribe that begins in the past takes some 20 us.
+pub const HARVEST_DURATION: Duration = Duration::from_millis(1);
+/// Completions between two looks at the clock for it.
+pub const COMPLETIONS_PER_LOOK: usize = 16;
 /// Sends of one egress slice. At 2 us a send this is the slice's millisecond.
 pub const SENDS_PER_SLICE: usize = 512;
 /// The longest an egress slice lasts, whatever the sends cost.

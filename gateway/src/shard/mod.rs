@@ -235,9 +235,13 @@ impl Shard {
     /// Takes what the ring has; whether that was all.
     fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
         self.driver.begin_turn(now)?;
+        let began = Instant::now();
         let exhausted = self.driver.readings().buffers_exhausted;
         self.core.connections.handshakes_left = limits::HANDSHAKES_PER_TURN;
-        for _ in 0..limits::COMPLETIONS_PER_TURN {
+        for taken in 1..=limits::COMPLETIONS_PER_TURN {
+            if taken % limits::COMPLETIONS_PER_LOOK == 0 && began.elapsed() >= limits::HARVEST_DURATION {
+                return Ok(false);
+            }
             if self.core.connections.handshakes_left == 0 {
                 self.core.connections.counters.handshakes_paced += 1;
                 return Ok(false);
