@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::audit::{Audit, AuditedEvent};
 use crate::client::dialect::{Dialect, Publication, Reply, read_publication, read_reply};
 use crate::client::heads::Heads;
+use crate::client::refusal::Refusals;
 use crate::client::session::End;
 use crate::latency::Latency;
 use crate::resumes::Resumes;
@@ -92,6 +93,8 @@ pub struct Ledger {
     pub latency: Latency,
     /// Counts.
     pub tally: Tally,
+    /// What those were told that the server said no to.
+    pub refusals: Refusals,
     /// When the last session was acknowledged.
     pub established_last: Option<Instant>,
     /// Live sessions that the server ended, in order, for a scenario that lets them come back.
@@ -116,6 +119,7 @@ impl Ledger {
             audit: Audit::new(sessions, channels),
             latency: Latency::default(),
             tally: Tally::default(),
+            refusals: Refusals::default(),
             established_last: None,
             closed: Vec::new(),
             timed_below: usize::MAX,
@@ -240,9 +244,10 @@ impl Ledger {
         self.resumes.on_end(session);
         match end {
             End::Complete => {}
-            End::Refused(why) => {
+            End::Refused(refusal) => {
                 self.tally.refused += 1;
-                self.note(format!("refused: {why}"));
+                self.refusals.count(&refusal);
+                self.note(format!("refused: {}", refusal.why));
             }
             End::Failed(why) => {
                 self.tally.failed += 1;

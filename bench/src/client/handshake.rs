@@ -3,6 +3,7 @@
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
+use super::refusal::Refusal;
 use super::target::Target;
 
 /// The answer's head and, of a refusal, the body.
@@ -26,7 +27,7 @@ pub enum Progress {
     /// It is a WebSocket now; these bytes came behind the answer.
     Upgraded(Vec<u8>),
     /// The server answered with another status than 101.
-    Refused(String),
+    Refused(Refusal),
     /// That is no WebSocket server.
     Failed(String),
 }
@@ -107,8 +108,9 @@ impl Handshake {
             return Progress::Failed("the server closed the connection right after its 101".to_owned());
         }
         let reason = response.reason.unwrap_or_default();
-        let body = shown(&self.answer[head_bytes..]);
-        Progress::Refused(format!("HTTP {status} {reason} {body}").trim_end().to_owned())
+        let body = &self.answer[head_bytes..];
+        let why = format!("HTTP {status} {reason} {}", shown(body)).trim_end().to_owned();
+        Progress::Refused(Refusal::of_handshake(why, status, header(response, "retry-after"), body))
     }
 }
 
@@ -128,6 +130,7 @@ fn shown(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::refusal::CPU_OVERLOAD;
 
     fn begin() -> (Handshake, Vec<u8>) {
         Handshake::begin(&Target::parse("ws://127.0.0.1:9/ws").expect("a URL"))
@@ -181,13 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_shows_status_and_body() {
-        let answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 33\r\n\r\n{\"error\":\"full\",\n\"message\":\"no\" }";
-        let expected = "HTTP 503 Service Unavailable {\"error\":\"full\", \"message\":\"no\" }";
+    fn a_refusal_shows_status_reason_and_retry_after() {
+        let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 7\r\nContent-Length: 41\r\n\r\n{\"error\":\"cpu_overload\",\n\"message\":\"no\" }";
+        let why = "HTTP 503 Service Unavailable {\"error\":\"cpu_overload\", \"message\":\"no\" }".to_owned();
+        let expected = Refusal { why, reason: CPU_OVERLOAD, retry_after_s: Some(7) };
         for piece_bytes in [1, 10, 1_000] {
             let (mut handshake, _) = begin();
             let (progress, _) = feed_cut(&mut handshake, answer.as_bytes(), piece_bytes);
-            assert_eq!(progress, Progress::Refused(expected.to_owned()));
+            assert_eq!(progress, Progress::Refused(expected.clone()));
         }
     }
 
@@ -195,7 +199,8 @@ mod tests {
     fn a_refusal_without_a_length_ends_with_the_connection() {
         let (mut handshake, _) = begin();
         assert_eq!(handshake.feed(b"HTTP/1.1 404 Not Found\r\n\r\nno such path"), Progress::Incomplete);
-        assert_eq!(handshake.finish(), Progress::Refused("HTTP 404 Not Found no such path".to_owned()));
+        let refusal = Refusal::of_session("HTTP 404 Not Found no such path".to_owned());
+        assert_eq!(handshake.finish(), Progress::Refused(refusal));
     }
 
     #[test]

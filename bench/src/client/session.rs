@@ -11,6 +11,7 @@ use wire::SocketId;
 use super::dialect::{self, CENTRIFUGO_PING, Dialect};
 use super::frames::{FrameReader, Message, Opcode, write_masked};
 use super::handshake::{Handshake, Progress};
+use super::refusal::Refusal;
 use super::target::Target;
 use crate::ledger::{Ledger, Said};
 use crate::subscriptions::Subscription;
@@ -26,7 +27,7 @@ pub enum End {
     /// We closed it, and the server answered.
     Complete,
     /// The server said no: to the handshake or to a channel.
-    Refused(String),
+    Refused(Refusal),
     /// It never became live, went silent, or the server broke the protocol.
     Failed(String),
     /// The server or the network ended a live session.
@@ -127,7 +128,7 @@ impl Session {
                     ledger.on_asked(self.number, &self.subscription);
                     self.on_frames(&behind, ledger, random)
                 }
-                Progress::Refused(why) => Some(End::Refused(why)),
+                Progress::Refused(refusal) => Some(End::Refused(refusal)),
                 Progress::Failed(why) => Some(End::Failed(why)),
             },
             Stage::Subscribing | Stage::Live | Stage::Closing => self.on_frames(bytes, ledger, random),
@@ -139,7 +140,7 @@ impl Session {
     pub fn on_peer_finished(&mut self) -> Option<End> {
         match &self.stage {
             Stage::Handshaking(handshake) => match handshake.finish() {
-                Progress::Refused(why) => Some(End::Refused(why)),
+                Progress::Refused(refusal) => Some(End::Refused(refusal)),
                 Progress::Failed(why) => Some(End::Failed(why)),
                 Progress::Incomplete | Progress::Upgraded(_) => None,
             },
@@ -260,7 +261,7 @@ impl Conversation<'_> {
                 }
                 Said::Refused(why) => {
                     write_close(self.outbox, CODE_NORMAL, self.random);
-                    Some(End::Refused(why))
+                    Some(End::Refused(Refusal::of_session(why)))
                 }
                 Said::Nothing => None,
             },
@@ -280,7 +281,10 @@ impl Conversation<'_> {
         write_close(self.outbox, if code == 1005 { CODE_NORMAL } else { code }, self.random);
         let why = format!("closed with {code} {}", String::from_utf8_lossy(reason));
         let why = why.trim_end().to_owned();
-        if matches!(self.stage, Stage::Live) { End::ClosedByServer(why) } else { End::Refused(why) }
+        match self.stage {
+            Stage::Live => End::ClosedByServer(why),
+            _ => End::Refused(Refusal::of_session(why)),
+        }
     }
 }
 
