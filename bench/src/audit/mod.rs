@@ -97,16 +97,15 @@ impl Audit {
 
     /// The session's subscription was acknowledged: from now on it owes what these patterns select.
     ///
-    /// One that ended before comes back with new books. Of a channel that was published in the window before, it owes what follows the first
-    /// event that it sees; of all others, what any session owes.
+    /// Of a channel that was published in the window before, it owes what follows the first event that it sees; of all others, what any session
+    /// owes. One that ended before comes back with new books.
     pub fn subscribe(&mut self, session: usize, patterns: Rc<[PatternId]>) {
-        if !self.sessions[session].has_ended() {
-            return self.sessions[session].subscribe(patterns);
+        if self.sessions[session].has_ended() {
+            self.counts.lost += self.heads(&self.sessions[session]);
         }
-        self.counts.lost += self.heads(&self.sessions[session]);
         let published = |channel: &ChannelId| self.channels.owed_from(*channel).is_some();
         let half_heard = self.channels.selected_by(&patterns).filter(published).collect();
-        self.sessions[session].come_back(patterns, half_heard);
+        self.sessions[session].begin(patterns, half_heard);
     }
 
     /// The session resumes: it goes on with the books it has, and owes what follows the last event in them.

@@ -44,7 +44,7 @@ const NO_OFFSET: i64 = -1;
 pub(super) struct SessionAudit {
     patterns: Option<Rc<[PatternId]>>,
     live: bool,
-    /// Of a session that came back: channels of which it owes no beginning.
+    /// Of a session that came late, or came back: channels of which it owes no beginning.
     half_heard: Vec<ChannelId>,
     /// Of the channels seen, by their number: a session that hears one of 10,000 keeps one.
     spans: Vec<Span>,
@@ -60,8 +60,8 @@ impl SessionAudit {
         self.live = true;
     }
 
-    /// What it missed before is settled; between its end and this subscription it owes nothing.
-    pub(super) fn come_back(&mut self, patterns: Rc<[PatternId]>, half_heard: Vec<ChannelId>) {
+    /// What it missed in an earlier life is settled; between its end and this subscription it owes nothing.
+    pub(super) fn begin(&mut self, patterns: Rc<[PatternId]>, half_heard: Vec<ChannelId>) {
         let settled = self.missing();
         *self = Self { settled, half_heard, ..Self::default() };
         self.subscribe(patterns);

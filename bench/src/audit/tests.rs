@@ -253,6 +253,28 @@ fn a_session_that_comes_back_owes_nothing_of_the_time_between() {
 }
 
 #[test]
+fn a_session_that_subscribes_amid_the_window_owes_nothing_before_its_first_event() {
+    let mut audit = Audit::new(2, patterns(&["*"]));
+    audit.subscribe(0, Rc::from([0]));
+    audit.begin_window(WINDOW_BEGIN_MS);
+    let event = |seq: u64| Sent { channel: 0, seq, offset: seq as i64 };
+    let at_ms = WINDOW_BEGIN_MS + CLOCK_SKEW_MS + 1;
+    for seq in 1..=14 {
+        deliver(&mut audit, 0, &event(seq), at_ms);
+    }
+    // Comes between 14 and 15, misses 17, and all from 29 on.
+    audit.subscribe(1, Rc::from([0]));
+    for seq in 15..=30 {
+        deliver(&mut audit, 0, &event(seq), at_ms);
+        if seq != 17 && seq < 29 {
+            deliver(&mut audit, 1, &event(seq), at_ms);
+        }
+    }
+    audit.end_window();
+    assert_eq!(audit.counts().lost, 1 + 2);
+}
+
+#[test]
 fn a_session_that_came_back_to_a_silent_channel_owes_it_all_that_is_published_then() {
     let mut audit = audit_of(3);
     audit.end_session(1);
