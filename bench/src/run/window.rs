@@ -133,6 +133,7 @@ impl Mark {
                     latency_from_record: now.latency_from_record.since(&then.latency_from_record),
                     sessions_opened: now.sessions_opened - then.sessions_opened,
                     sessions_active: now.sessions_active,
+                    is_overloaded: now.is_overloaded,
                     connections_rate_limited: now.connections_rate_limited - then.connections_rate_limited,
                     forwarded_headers_ignored: now.forwarded_headers_ignored - then.forwarded_headers_ignored,
                     counters: now.counters.since(&then.counters),

@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::client::refusal::CPU_OVERLOAD;
+
 /// What a server has counted since it started.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exposition {
@@ -17,13 +19,15 @@ pub struct Exposition {
     pub latency_from_record: Buckets,
     /// Handshakes completed.
     pub sessions_opened: u64,
+    /// Whether it refuses new sessions for CPU or memory; `None` of a server that does not tell.
+    pub is_overloaded: Option<bool>,
     /// Sessions now; `None` of a server that does not tell.
     pub sessions_active: Option<u64>,
     /// Connections that came too soon after others.
     pub connections_rate_limited: u64,
     /// X-Forwarded-For that it did not believe.
     pub forwarded_headers_ignored: u64,
-    /// What it counted of slow sessions and of replays.
+    /// What it counted of slow sessions, of replays and of overload.
     pub counters: Counters,
 }
 
@@ -38,6 +42,8 @@ pub struct Counters {
     pub frames_discarded: u64,
     pub frames_conflated: u64,
     pub replay_records: u64,
+    pub sessions_refused_for_cpu: u64,
+    pub kafka_pauses: u64,
 }
 
 /// A histogram: how many values were at most each bound.
@@ -65,6 +71,7 @@ impl Exposition {
                 "ws_connections_active" => {
                     found.sessions_active = Some(found.sessions_active.unwrap_or(0) + value as u64);
                 }
+                "ws_overloaded" => found.is_overloaded = Some(value != 0.0),
                 _ if found.counters.take(name, labels, value as u64) => {}
                 _ => found.take_histogram(name, labels, value),
             }
@@ -105,6 +112,10 @@ impl Counters {
             "ws_frames_discarded_total" => &mut self.frames_discarded,
             "ws_frames_conflated_total" => &mut self.frames_conflated,
             "ws_replay_records_total" => &mut self.replay_records,
+            "ws_capacity_rejections_total" if label(labels, "reason") == Some(CPU_OVERLOAD) => {
+                &mut self.sessions_refused_for_cpu
+            }
+            "ws_kafka_pauses_total" => &mut self.kafka_pauses,
             _ => return false,
         };
         *counter += value;
@@ -123,6 +134,10 @@ impl Counters {
             frames_discarded: self.frames_discarded.saturating_sub(before.frames_discarded),
             frames_conflated: self.frames_conflated.saturating_sub(before.frames_conflated),
             replay_records: self.replay_records.saturating_sub(before.replay_records),
+            sessions_refused_for_cpu: self
+                .sessions_refused_for_cpu
+                .saturating_sub(before.sessions_refused_for_cpu),
+            kafka_pauses: self.kafka_pauses.saturating_sub(before.kafka_pauses),
         }
     }
 }
@@ -220,6 +235,12 @@ ws_connection_rate_limited_total{shard="0",type="per_ip"} 20
 ws_connection_rate_limited_total{shard="1",type="global"} 1
 ws_forwarded_headers_ignored_total{shard="0"} 30
 ws_forwarded_headers_ignored_total{shard="1"} 1
+ws_overloaded 1
+ws_capacity_rejections_total{shard="0",reason="cpu_overload"} 6
+ws_capacity_rejections_total{shard="1",reason="cpu_overload"} 2
+ws_capacity_rejections_total{shard="1",reason="memory_limit"} 100
+ws_kafka_pauses_total{shard="0",reason="cpu"} 2
+ws_kafka_pauses_total{shard="1",reason="rate"} 1
 ws_uptime_seconds 3.5
 nonsense
 # EOF
@@ -232,6 +253,9 @@ nonsense
         assert_eq!((found.flush_window_s, found.sessions_opened), (Some(0.08), 12));
         assert_eq!(found.sessions_active, Some(9));
         assert_eq!((found.connections_rate_limited, found.forwarded_headers_ignored), (21, 31));
+        assert_eq!(found.is_overloaded, Some(true));
+        let Counters { sessions_refused_for_cpu, kafka_pauses, .. } = found.counters;
+        assert_eq!((sessions_refused_for_cpu, kafka_pauses), (8, 3));
         let Counters { slow_clients_disconnected, slow_consumer_gaps, replay_records, .. } = found.counters;
         assert_eq!((slow_clients_disconnected, slow_consumer_gaps, replay_records), (7, 5, 1_000));
         assert_eq!(found.counters.since(&found.counters), Counters::default());
