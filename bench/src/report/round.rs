@@ -162,6 +162,32 @@ impl Spread {
     }
 }
 
+/// The index of the round in the middle by this ratio, one without it being the worst; `None` without a round.
+pub(super) fn middle<R>(rounds: &[R], ratio: impl Fn(&R) -> Option<f64>) -> Option<usize> {
+    let ratio = |index: &usize| ratio(&rounds[*index]).unwrap_or(f64::INFINITY);
+    let mut order: Vec<usize> = (0..rounds.len()).collect();
+    order.sort_by(|one, other| ratio(one).total_cmp(&ratio(other)));
+    order.get(order.len().saturating_sub(1) / 2).copied()
+}
+
+/// The verdict and the notes of all rounds, for the one that stands for them.
+pub(super) fn judge_together<'r>(
+    typical: &mut Measurement,
+    rounds: impl ExactSizeIterator<Item = &'r Measurement>,
+) {
+    (typical.reasons, typical.notes) = (Vec::new(), Vec::new());
+    let count = rounds.len();
+    for (number, round) in rounds.enumerate() {
+        let named = |text: &String| match count {
+            1 => text.clone(),
+            _ => format!("Round {}: {text}", number + 1),
+        };
+        typical.reasons.extend(round.reasons.iter().map(named));
+        typical.notes.extend(round.notes.iter().map(named));
+    }
+    typical.passed = typical.reasons.is_empty();
+}
+
 fn per_cpu_second(of: &Measurement) -> String {
     let cores = of.server.cpu_cores.filter(|cores| *cores > 0.0);
     cores.map_or("-".to_owned(), |cores| grouped((of.deliveries_per_s / cores).round() as u64))

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::grouped;
 use super::measurement::Measurement;
-use super::round::Spread;
+use super::round::{Spread, judge_together, middle};
 use super::stretch::Stretch;
 use crate::args::SlowConsumer;
 use crate::audit::GapCounts;
@@ -204,22 +204,9 @@ impl Stall {
 impl Stalls {
     /// `None` without a round.
     pub fn of(rounds: Vec<Stall>) -> Option<Self> {
-        let ratio_of = |round: &Stall| round.latency_p99_ratio.unwrap_or(f64::INFINITY);
-        let mut order: Vec<usize> = (0..rounds.len()).collect();
-        order.sort_by(|one, other| ratio_of(&rounds[*one]).total_cmp(&ratio_of(&rounds[*other])));
-        let mut typical = rounds.get(*order.get(order.len().saturating_sub(1) / 2)?)?.clone();
+        let mut typical = rounds[middle(&rounds, |round| round.latency_p99_ratio)?].clone();
         let ratio = Spread::of(rounds.iter().filter_map(|round| round.latency_p99_ratio).collect());
-        typical.measurement.reasons = Vec::new();
-        typical.measurement.notes = Vec::new();
-        for (number, round) in rounds.iter().enumerate() {
-            let named = |text: &String| match rounds.len() {
-                1 => text.clone(),
-                _ => format!("Round {}: {text}", number + 1),
-            };
-            typical.measurement.reasons.extend(round.measurement.reasons.iter().map(named));
-            typical.measurement.notes.extend(round.measurement.notes.iter().map(named));
-        }
-        typical.measurement.passed = typical.measurement.reasons.is_empty();
+        judge_together(&mut typical.measurement, rounds.iter().map(|round| &round.measurement));
         Some(Self { typical, ratio, rounds })
     }
 

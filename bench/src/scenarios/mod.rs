@@ -16,6 +16,9 @@ use protocol::PatternName;
 
 use crate::args::HostFlags;
 use crate::host::producer::KIND;
+use crate::measure::Surroundings;
+use crate::run::RunError;
+use crate::stage::Stage;
 
 /// The token of sessions that are to hear nothing.
 const SILENT_TOKEN: &str = "SILENT";
@@ -35,6 +38,34 @@ fn with_environment(flags: &HostFlags, fetch_wait_ms: u32, others: &[(&str, Stri
         }
     }
     flags
+}
+
+/// So many rounds, each with a server of its own and room for so many connections, or those until one is cut short, which is kept when it is
+/// the only one: beside whole ones it tells nothing.
+fn in_rounds<R>(
+    count: u32,
+    flags: &HostFlags,
+    connections: usize,
+    is_cut_short: impl Fn(&R) -> bool,
+    mut measure: impl FnMut(Surroundings<'_>) -> Result<R, RunError>,
+) -> Result<Vec<R>, RunError> {
+    let mut rounds = Vec::new();
+    for number in 1..=count {
+        if count > 1 {
+            eprintln!("Round {number} of {count}");
+        }
+        let stage = Stage::set(flags, connections)?;
+        let round = measure(Surroundings::of(&stage))?;
+        stage.strike()?;
+        let is_over = is_cut_short(&round);
+        if !is_over || rounds.is_empty() {
+            rounds.push(round);
+        }
+        if is_over {
+            break;
+        }
+    }
+    Ok(rounds)
 }
 
 /// The channel of a token that this program produces.

@@ -19,11 +19,10 @@ use crate::report::measurement::{Findings, Measurement};
 use crate::report::stall::{Fate, Grown, Stall, Stalls};
 use crate::report::stretch::Stretch;
 use crate::run::{Plan, Run, RunError, Watch};
-use crate::scenarios::{channel, with_environment};
+use crate::scenarios::{channel, in_rounds, with_environment};
 use crate::server::Server;
 use crate::server::exposition::Counters;
 use crate::server::process;
-use crate::stage::Stage;
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -43,23 +42,10 @@ pub fn run(arguments: &StallArguments, stop: &AtomicBool) -> Result<Stalls, RunE
     // An old socket may still be closing when its session comes back.
     let sockets = arguments.connections + arguments.stalling();
     machine::allow_descriptors(sockets, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let mut rounds = Vec::new();
-    for number in 1..=arguments.rounds {
-        if arguments.rounds > 1 {
-            eprintln!("Round {number} of {}", arguments.rounds);
-        }
-        let stage = Stage::set(&host(arguments), sockets)?;
-        let round = measure(arguments, Surroundings::of(&stage), stop)?;
-        stage.strike()?;
-        let is_cut_short = round.measurement.interrupted;
-        // One that was cut short tells nothing beside whole ones.
-        if !is_cut_short || rounds.is_empty() {
-            rounds.push(round);
-        }
-        if is_cut_short {
-            break;
-        }
-    }
+    let is_cut_short = |round: &Stall| round.measurement.interrupted;
+    let rounds = in_rounds(arguments.rounds, &host(arguments), sockets, is_cut_short, |surroundings| {
+        measure(arguments, surroundings, stop)
+    })?;
     Ok(Stalls::of(rounds).expect("there is a round, even if it was cut short"))
 }
 
