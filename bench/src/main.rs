@@ -10,7 +10,7 @@ use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
 use bench::run::{RunError, worker};
 use bench::scenarios::{
-    admission, capacity, compare, drain, fanout, filtered, idle, resume, stall, storm, sustained,
+    admission, capacity, compare, drain, fanout, filtered, idle, overload, resume, stall, storm, sustained,
 };
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -97,6 +97,13 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
             write(arguments.output.json.as_deref(), |path| write_json(path, &departure))?;
             write(arguments.output.html.as_deref(), |path| write_html(path, &departure.page()))?;
             Ok(departure.passed())
+        }
+        Scenario::Overload(arguments) => {
+            let overloads = overload::run(arguments, stop)?;
+            print!("{}", overloads.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &overloads))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &overloads.page()))?;
+            Ok(overloads.passed())
         }
         Scenario::Capacity(arguments) => {
             let climb = capacity::run(arguments, stop)?;

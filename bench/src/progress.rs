@@ -44,6 +44,8 @@ pub enum Phase {
     Hold,
     /// Sessions drop and come back.
     Storm,
+    /// More sessions are asked for than there is room for.
+    Press,
     /// Sessions do not read.
     Stall,
     /// The server tells its sessions to leave, and they come back to another.
@@ -61,6 +63,7 @@ impl Phase {
             Self::WarmUp => "warm-up",
             Self::Hold => "hold",
             Self::Storm => "storm",
+            Self::Press => "press",
             Self::Stall => "stall",
             Self::Drain => "drain",
             Self::Resume => "resume",
@@ -73,7 +76,7 @@ impl Phase {
             Self::Ramp | Self::Storm | Self::Drain | Self::Resume => {
                 "{prefix} {wide_bar} {pos}/{len} sessions  {msg}"
             }
-            Self::WarmUp | Self::Hold | Self::Stall | Self::Grace => {
+            Self::WarmUp | Self::Hold | Self::Press | Self::Stall | Self::Grace => {
                 "{prefix} {wide_bar} {pos}/{len} s  {msg}"
             }
         }
@@ -191,9 +194,9 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for phase in
-            [Phase::Ramp, Phase::WarmUp, Phase::Hold, Phase::Storm, Phase::Stall, Phase::Resume, Phase::Grace]
-        {
+        let sessions = [Phase::Ramp, Phase::Storm, Phase::Resume];
+        let seconds = [Phase::WarmUp, Phase::Hold, Phase::Press, Phase::Stall, Phase::Grace];
+        for phase in sessions.into_iter().chain(seconds) {
             assert!(ProgressStyle::with_template(phase.template()).is_ok(), "{phase:?}");
         }
     }

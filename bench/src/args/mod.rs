@@ -4,6 +4,7 @@ mod compare;
 mod drain;
 mod idle;
 mod measured;
+mod overload;
 mod resume;
 mod stall;
 mod storm;
@@ -20,6 +21,7 @@ pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
     OutputFlags, TOKEN,
 };
+pub use overload::{Expected, OverloadArguments};
 pub use resume::{MISSED_TOKEN, ResumeArguments, ResumeFrom};
 pub use stall::{SlowConsumer, StallArguments};
 pub use storm::StormArguments;
@@ -61,6 +63,11 @@ pub enum Scenario {
     Resume(ResumeArguments),
     /// Measures how a gateway that is told to end lets go of its sessions, and whether those lose anything on their way to another.
     Drain(DrainArguments),
+    /// Asks for more sessions than the gateway has CPU for, and measures what those inside feel.
+    ///
+    /// Exit code 1 also when nobody was refused, or anybody for another reason or without a Retry-After; with `--expect none`, when anybody
+    /// was refused.
+    Overload(OverloadArguments),
     /// Climbs until a limit breaks, and tells the knee.
     Capacity(CapacityArguments),
     /// Measures the gateway and another server in turn on the same work.
@@ -87,6 +94,7 @@ impl Arguments {
             Scenario::Stall(arguments) => arguments.check(),
             Scenario::Resume(arguments) => arguments.check(),
             Scenario::Drain(arguments) => arguments.check(),
+            Scenario::Overload(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
             Scenario::Compare(arguments) => arguments.check(),
             Scenario::Launch(_) | Scenario::Worker => Ok(()),

@@ -6,6 +6,7 @@ pub mod comparison;
 pub mod drain;
 pub mod idle;
 pub mod measurement;
+pub mod overload;
 pub mod resume;
 pub mod round;
 pub mod stall;

@@ -13,6 +13,7 @@
 mod crowd;
 mod error;
 mod harvest;
+mod overload;
 mod resume;
 mod sockets;
 mod storm;
@@ -345,7 +346,7 @@ impl<'r> Run<'r> {
         let (done, total) = match self.phase {
             Phase::Ramp => (established, self.plan.connections as u64),
             Phase::Storm | Phase::Resume | Phase::Drain => (active, self.plan.connections as u64),
-            Phase::WarmUp | Phase::Hold | Phase::Stall | Phase::Grace => {
+            Phase::WarmUp | Phase::Hold | Phase::Press | Phase::Stall | Phase::Grace => {
                 let total = self.phase_lasts.as_secs();
                 (now.duration_since(self.phase_began).as_secs().min(total), total)
             }

@@ -7,6 +7,7 @@ pub mod drain;
 pub mod fanout;
 pub mod filtered;
 pub mod idle;
+pub mod overload;
 pub mod resume;
 pub mod stall;
 pub mod storm;

@@ -2,6 +2,7 @@
 
 mod compare;
 mod drain;
+mod overload;
 mod resume;
 mod server;
 mod stall;

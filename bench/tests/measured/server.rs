@@ -52,6 +52,12 @@ pub(crate) struct Faults {
     pub(crate) deaf_from: usize,
     /// Refuses those from this number on.
     pub(crate) refuses_from: usize,
+    /// Lets those from this number on in again.
+    pub(crate) refuses_to: usize,
+    /// What those are told.
+    pub(crate) refusal: &'static str,
+    /// Says of itself that it is overloaded, and that it paused Kafka so often.
+    pub(crate) overloaded_pauses: Option<u64>,
     /// Closes those that do not read.
     pub(crate) closes_slow: bool,
     /// Keeps the newest event for those that do not read, and names the others in a gap.
@@ -69,6 +75,9 @@ impl Faults {
         loses: false,
         deaf_from: usize::MAX,
         refuses_from: usize::MAX,
+        refuses_to: usize::MAX,
+        refusal: "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        overloaded_pauses: None,
         closes_slow: false,
         conflates: false,
         hides_one: false,
@@ -148,12 +157,12 @@ fn serve(mut stream: TcpStream, sessions: &Sessions, faults: Faults) -> Option<(
     let length = stream.peek(&mut request).ok()?;
     if request[..length].starts_with(b"GET /metrics") {
         stream.read_exact(&mut request[..length]).ok()?;
-        return show_metrics(&mut stream, sessions.live.load(Ordering::SeqCst));
+        return show_metrics(&mut stream, sessions, &faults);
     }
     let number = sessions.opened.fetch_add(1, Ordering::SeqCst);
-    if number >= faults.refuses_from {
+    if (faults.refuses_from..faults.refuses_to).contains(&number) {
         stream.read_exact(&mut request[..length]).ok()?;
-        return stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").ok();
+        return stream.write_all(faults.refusal.as_bytes()).ok();
     }
     let socket = tungstenite::accept(stream).ok()?;
     sessions.live.fetch_add(1, Ordering::SeqCst);
@@ -163,8 +172,14 @@ fn serve(mut stream: TcpStream, sessions: &Sessions, faults: Faults) -> Option<(
     over
 }
 
-fn show_metrics(stream: &mut TcpStream, live: usize) -> Option<()> {
-    let page = format!("ws_connections_active{{shard=\"0\"}} {live}\n");
+fn show_metrics(stream: &mut TcpStream, sessions: &Sessions, faults: &Faults) -> Option<()> {
+    let live = sessions.live.load(Ordering::SeqCst);
+    let mut page = format!("ws_connections_active{{shard=\"0\"}} {live}\n");
+    let is_overloaded = u8::from(faults.overloaded_pauses.is_some());
+    page.push_str(&format!("ws_overloaded {is_overloaded}\n"));
+    // None before the first session.
+    let pauses = faults.overloaded_pauses.filter(|_| live > 0).unwrap_or_default();
+    page.push_str(&format!("ws_kafka_pauses_total{{shard=\"0\",reason=\"cpu\"}} {pauses}\n"));
     let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length";
     stream.write_all(format!("{head}: {}\r\n\r\n{page}", page.len()).as_bytes()).ok()
 }

@@ -1,0 +1,179 @@
+//! More sessions are asked for than the gateway has CPU for; it must refuse them, and those inside must not feel it.
+//!
+//! - Fill: sessions are opened slowly while events flow, until one is refused. So the gateway is as full as it lets itself become.
+//! - Calm: those inside are measured while nobody asks. What pressing is compared with.
+//! - Pressed: an open loop goes on asking, and those inside are measured again. Who is let in, because the CPU is about at its threshold, is a
+//!   session from then on, and audited like the others.
+//!
+//! Latencies are of those alone that were inside in the calm. When nobody was refused in the fill, nobody is pressed: a gateway that carried all
+//! that was asked is told from one that would refuse more by its own word.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crate::args::{HostFlags, OverloadArguments, TOKEN};
+use crate::host::cluster::FETCH_WAIT_MS;
+use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
+use crate::latency::Latency;
+use crate::machine;
+use crate::measure::{Surroundings, memory};
+use crate::report::measurement::{Findings, Measurement};
+use crate::report::overload::{Asked, Inside, Overload, Overloads};
+use crate::run::{Difference, Plan, Run, RunError, Watch};
+use crate::scenarios::{channel, in_rounds, with_environment};
+use crate::server::Server;
+use crate::server::exposition::Counters;
+use crate::server::process::Memory;
+use crate::subscriptions;
+
+/// Sessions that were refused are gone by then, and what the gateway counts is of the calm.
+const WARM_UP: Duration = Duration::from_secs(2);
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(2);
+/// What is counted by the server is seen after so long: its own picture, and ours of it.
+const COUNT_AGE_MAX: Duration = Duration::from_millis(2_500);
+/// Whoever has heard nothing at so many looks at which others had is deaf.
+const HEARD_LOOKS: u32 = 20;
+/// And nobody is heard for 30 s when the gateway pauses Kafka for that long, which is the longest.
+const HEARD_MAX: Duration = Duration::from_secs(40);
+const GRACE_MAX: Duration = Duration::from_secs(15);
+
+/// Runs all rounds, or those until `stop`.
+pub fn run(arguments: &OverloadArguments, stop: &AtomicBool) -> Result<Overloads, RunError> {
+    let sockets = arguments.asked_max();
+    machine::allow_descriptors(sockets, machine::DESCRIPTORS_BESIDES_HOSTED)?;
+    let is_cut_short = |round: &Overload| round.measurement.interrupted;
+    let rounds = in_rounds(arguments.rounds, &host(arguments), sockets, is_cut_short, |surroundings| {
+        measure(arguments, surroundings, stop)
+    })?;
+    Ok(Overloads::of(rounds).expect("there is a round, even if it was cut short"))
+}
+
+fn host(arguments: &OverloadArguments) -> HostFlags {
+    let window = humantime::format_duration(arguments.flush_window_max);
+    let variables =
+        [("WS_CPU_LIMIT", arguments.cpu_limit.to_string()), ("WS_FLUSH_WINDOW_MAX", window.to_string())];
+    with_environment(&arguments.host, FETCH_WAIT_MS, &variables)
+}
+
+/// What the phases came to, but for the audit.
+struct Phases {
+    ramp: Difference,
+    calm: Inside,
+    pressed: Option<Inside>,
+    asked: Asked,
+    /// Of the time that was measured last.
+    latency: Latency,
+    memory: Option<Memory>,
+}
+
+fn measure(
+    arguments: &OverloadArguments,
+    surroundings: Surroundings<'_>,
+    stop: &AtomicBool,
+) -> Result<Overload, RunError> {
+    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let memory_before = memory(server)?;
+    let mut run = Run::new(plan(arguments, server), Watch::server(server)?, stop)?.without_heartbeats();
+    let producer = produce(arguments, surroundings)?;
+    let Phases { ramp, calm, pressed, asked, latency, memory } = go_through(arguments, server, &mut run)?;
+    run.grace(GRACE_MAX)?;
+    let produced = producer.map(Producer::stop);
+    run.ledger.latency = latency;
+    let mut harvest = run.harvest();
+    // Those that were never asked for are no sessions.
+    harvest.audited.connections = run.opened();
+    let measurement = Measurement::of(Findings {
+        scenario: "overload".to_owned(),
+        server_name: server.name.clone(),
+        asked_per_s: Some(arguments.rate * asked.inside as f64),
+        harvest,
+        // Events flow all the while: the CPU of the ramp is not that of handshakes.
+        ramp: Difference { server_cpu: None, ..ramp },
+        window: run.window.difference(),
+        memory: memory_before.zip(memory),
+        produced,
+        configuration: configuration.to_owned(),
+        machine: machine.clone(),
+        interrupted: run.is_stopped(),
+    });
+    run.close()?;
+    Ok(Overload::of(measurement, arguments.expect, asked, calm, pressed))
+}
+
+/// Fill, calm, pressed; then until what the server counts is seen, and everybody that was let in has heard something.
+fn go_through(arguments: &OverloadArguments, server: &Server, run: &mut Run<'_>) -> Result<Phases, RunError> {
+    let counted_before = first_counters(run)?;
+    run.fill(arguments.connections)?;
+    let ramp = run.mark().since(run.window.began());
+    let (asked, filled) = (run.opened(), run.ledger.tally);
+    run.warm_up(WARM_UP)?;
+    run.hold(arguments.duration)?;
+    let origin = run.window.began().at;
+    let calm = Inside::of(run, origin, Instant::now());
+    let is_overloaded_in_calm = run.watch().reading().and_then(|it| it.exposition?.is_overloaded);
+    let is_pressed = filled.refused > 0 && filled.established > 0 && !run.is_stopped();
+    if is_pressed {
+        run.ledger.timed_below = asked as usize;
+        run.press(arguments.attempts, arguments.duration)?;
+    }
+    let (latency, memory) = (run.ledger.latency.clone(), memory(server)?);
+    run.turn_for(COUNT_AGE_MAX)?;
+    let counted = counters(run).zip(counted_before).map(|(now, then)| now.since(&then));
+    run.ledger.latency = latency.clone();
+    let pressed = is_pressed.then(|| Inside::of(run, origin, Instant::now()));
+    let admitted_deaf = run.await_heard(asked as usize, HEARD_LOOKS, HEARD_MAX)?;
+    let asked = Asked {
+        asked,
+        inside: filled.established,
+        attempts: run.opened() - asked,
+        attempts_admitted: run.ledger.tally.established - filled.established,
+        admitted_deaf,
+        refused_in_press: run.ledger.tally.refused - filled.refused,
+        refusals: run.ledger.refusals.counts().copied().collect(),
+        is_overloaded_in_calm,
+        server_counted: counted,
+    };
+    Ok(Phases { ramp, calm, pressed, asked, latency, memory })
+}
+
+/// Room for all that may be asked for.
+fn plan(arguments: &OverloadArguments, server: &Server) -> Plan {
+    let channels = vec![channel(TOKEN)];
+    let connections = arguments.asked_max();
+    Plan {
+        target: server.target.clone(),
+        connections,
+        ramp_rate: arguments.ramp_rate,
+        timeout: arguments.connection_timeout,
+        sources: Vec::new(),
+        subscriptions: subscriptions::in_turn(server.dialect, &channels, connections),
+        channels,
+    }
+}
+
+fn produce(
+    arguments: &OverloadArguments,
+    surroundings: Surroundings<'_>,
+) -> Result<Option<Producer>, RunError> {
+    let plan = ProducerPlan {
+        rate_per_s: arguments.rate,
+        tokens: vec![TOKEN.to_owned()],
+        channel_header: None,
+        partition: None,
+        value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
+    };
+    surroundings.produce(&plan, arguments.payload)
+}
+
+/// What the server has counted before the first session, once it was looked at; a page of metrics takes a second at most.
+fn first_counters(run: &mut Run<'_>) -> Result<Option<Counters>, RunError> {
+    let end = Instant::now() + FIRST_LOOK_MAX;
+    while run.watch().reading().is_none() && Instant::now() < end {
+        run.turn(Instant::now() + Duration::from_millis(10))?;
+    }
+    Ok(counters(run))
+}
+
+fn counters(run: &Run<'_>) -> Option<Counters> {
+    run.watch().reading()?.exposition.map(|found| found.counters)
+}
