@@ -3,7 +3,7 @@
 #
 #   bench/measure.sh [DIR]     default: bench/runs/<date>-<cpus>core-<vm or metal>
 #
-# Takes about three quarters of an hour on a machine where nothing else should run. Needs two CPUs (the servers get the last one, everything else
+# Takes about an hour on a machine where nothing else should run. Needs two CPUs (the servers get the last one, everything else
 # the first), `ulimit -Hn` of 20,000, a JDK with Maven for the real Kafka (scripts/kafka.sh), Go for the peer gorilla. What this
 # machine has not got is left out, and said. ONLY=NAME runs the one run of that name.
 set -uo pipefail
@@ -53,6 +53,9 @@ run idle idle --connections 19000 --duration 60
 run storm storm --connections 12000 --staying 1000 --rate 5 --storms 5
 run stall-disconnect stall --connections 5000 --rate 25 --stalled 10 --stall 20s --rounds 5
 run stall-conflate stall --connections 5000 --rate 25 --stalled 10 --stall 20s --rounds 5 --slow-consumer conflate
+# Slowly, so that what is let in before the first refusal takes the CPU not over the threshold of a pause as well.
+run overload overload --connections 12000 --rate 50 --ramp-rate 50 --rounds 5
+run overload-none overload --connections 12000 --rate 25 --ramp-rate 200 --expect none --flush-window-max 200ms
 run resume-history resume --events 10000 --repeats 50
 run drain drain --connections 12000 --drain 10s --rate 2
 # The hosted broker keeps too little of a partition.
