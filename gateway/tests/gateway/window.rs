@@ -32,11 +32,13 @@ fn a_session_that_ends_while_it_rests_leaves_nothing_behind() {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).env("WS_MAX_BROADCAST_RATE", "1").start();
     let mut bystander = Client::subscribed(&gateway, &["ETH.trade"]);
-    for _ in 0..20 {
-        let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
-        cluster.produce_one(record("odin.trades", "BTC", "1"));
-        session.next_event("BTC.trade");
-        cluster.produce_one(record("odin.trades", "BTC", "2"));
+    for number in 0..20 {
+        // Of its own: what still comes for the one before could come before this one's acknowledgement.
+        let (token, channel) = (format!("BTC{number}"), format!("BTC{number}.trade"));
+        let mut session = Client::subscribed(&gateway, &[&channel]);
+        cluster.produce_one(record("odin.trades", &token, "1"));
+        session.next_event(&channel);
+        cluster.produce_one(record("odin.trades", &token, "2"));
     }
     cluster.produce_one(record("odin.trades", "ETH", "3"));
     assert_eq!(bystander.next_event("ETH.trade")["data"], 3);
