@@ -10,6 +10,7 @@ use crate::metrics::Counters;
 use crate::shard::core::Core;
 use crate::shard::mesh::Mesh;
 use crate::shard::owner::{Keeping, Owner};
+use crate::shard::sessions::Turn;
 use crate::shared::Shared;
 
 const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -153,6 +154,23 @@ fn every_answer_to_a_request_is_one_of_the_turns_handshakes() {
         door.core.receive(socket, format!("{request}\r\n").as_bytes(), door.now);
         assert_eq!(door.core.connections.handshakes_left, 4, "{request}");
     }
+}
+
+#[test]
+fn messages_beyond_the_rate_are_no_flood_even_where_the_socket_is_full() {
+    let mut door = Door::new(&[("WS_MESSAGE_BURST", "1"), ("WS_MESSAGE_RATE", "0.001")]);
+    let socket = door.accept("192.0.2.1:1");
+    door.core.receive(socket, format!("{REQUEST}\r\n").as_bytes(), door.now);
+    door.core.connections.sessions.find(socket).expect("it is open").turn = Turn::Full;
+    // Binary, and of no bytes.
+    let message = [0x82, 0x80, 1, 2, 3, 4];
+    for _ in 0..100 {
+        door.core.receive(socket, &message.repeat(10), door.now);
+    }
+    let counted = door.counted();
+    assert_eq!((counted.sessions, counted.messages_rate_limited), (1, 999));
+    let answered = counted.client_errors;
+    assert!((2..100).contains(&answered), "{answered} answers");
 }
 
 /// Everything that can be told to a client that is refused, at its longest.

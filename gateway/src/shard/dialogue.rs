@@ -101,13 +101,13 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Answers a message that was one too many, unless many answers wait already: nobody is closed as a flood for what has no
-    /// effect, and a thousand such messages at once are told in a few answers.
+    /// Answers a message that was one too many, unless answers wait already that come to half of what may wait at a full socket:
+    /// nobody is closed as a flood for what has no effect, and a thousand such messages at once are told in a few answers.
     fn say_too_often(&mut self, replies: &mut Vec<u8>) {
         self.counters.messages_rate_limited += 1;
         let Some(Allowance { rate, .. }) = &self.allowance else { return };
         let waiting = replies.len() + self.outbox.control_bytes() + self.acks.bytes();
-        if waiting >= limits::CONTROL_BURST_BYTES / 2 {
+        if waiting >= limits::CONTROL_BYTES / 2 {
             return;
         }
         let Rate { burst, per_s } = rate;
