@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::error::Fault;
 use super::raw::Raw;
@@ -117,12 +117,25 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     }
     let network = |part: &&str| {
         let address = || part.parse::<IpAddr>().ok().map(IpNet::from);
-        part.parse::<IpNet>().ok().map(|network| network.trunc()).or_else(address).ok_or_else(|| {
+        let network = part.parse::<IpNet>().ok().or_else(address).ok_or_else(|| {
             format!("{part} is no address and no network, for example 10.0.0.7, 130.211.0.0/22 or fd00::/8")
-        })
+        })?;
+        Ok(canonical(network.trunc()))
     };
     parts.iter().map(network).collect()
 }
+
+/// IPv4 in the form of IPv6, as a listener of both shows its peers, is IPv4 here: so are the addresses that are compared with it.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let prefix_bits = mapped.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
+    let address = mapped.addr().to_ipv4_mapped();
+    let network_v4 = address.zip(prefix_bits).and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
+    network_v4.map_or(network, IpNet::V4)
+}
+
+/// What is in front of an IPv4 address in the form of IPv6 (RFC 4291, 2.5.5.2).
+const MAPPED_PREFIX_BITS: u8 = 96;
 
 fn show_networks(networks: &[IpNet]) -> String {
     networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",")

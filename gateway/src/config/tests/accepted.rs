@@ -292,6 +292,14 @@ fn a_trusted_proxy_is_an_address_or_a_network_of_either_version() {
 }
 
 #[test]
+fn a_trusted_proxy_in_the_form_that_a_listener_of_both_versions_shows_is_the_ipv4_one() {
+    let given = "::ffff:10.0.0.7, ::ffff:130.211.3.9/118,::ffff:0:0/95";
+    let proxies = config(&[("WS_TRUSTED_PROXIES", given)]).admission.trusted_proxies;
+    let shown: Vec<String> = proxies.iter().map(IpNet::to_string).collect();
+    assert_eq!(shown, ["10.0.0.7/32", "130.211.0.0/22", "::fffe:0:0/95"]);
+}
+
+#[test]
 fn rates_are_in_force_only_where_they_are_enabled() {
     let of_one = [("CONN_RATE_LIMIT_IP_RATE", "0.5"), ("CONN_RATE_LIMIT_IP_BURST", "3")];
     assert_eq!(config(&of_one).admission.rates, None);
