@@ -123,6 +123,11 @@ impl Core {
         answered || pulled
     }
 
+    /// When a session that waits pulls again, unless as many pulls are under way as may be: then an answer comes first.
+    pub fn next_pull_due(&self) -> Option<Instant> {
+        self.connections.next_pull_due().filter(|_| self.pulls_out < limits::PULLS_OUT)
+    }
+
     /// The replay thread's answer to a pull.
     pub fn take_replayed(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
         self.connections.take_chunk(ticket, chunk, self.owner.kinds(), now);
@@ -240,5 +245,37 @@ impl Core {
 
     fn announce_moved(&mut self, moved: &Moved, now: Instant) {
         self.connections.announce(moved, &self.owner.kinds()[moved.partition.topic], now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::http::Http;
+    use crate::shard::owner::Keeping;
+    use crate::shared::Shared;
+
+    #[test]
+    fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_next_pull() {
+        let pairs = [("KAFKA_BROKERS".into(), "broker:9092".into())];
+        let config = Config::from_pairs(pairs.into_iter(), false);
+        let (config, shared) = (Arc::new(config.expect("valid")), Arc::new(Shared::new(1, None)));
+        let (http, now) = (Http::new(Arc::clone(&config), Arc::clone(&shared)), Instant::now());
+        let keeping = Keeping {
+            history_bytes_max: 1000,
+            last_values_max: 1,
+            snapshot_frames_max: 1,
+            snapshot_bytes_max: 1,
+        };
+        let owner = Owner::new(0, 1, Vec::new(), &keeping);
+        let mesh = Mesh::connect(1, 8, 8).pop().expect("one");
+        let mut core = Core::new(Connections::new(&config, http, shared, now), owner, mesh);
+        core.connections.paused.push_back((now, SocketId::imagined(0, 1)));
+        core.pulls_out = limits::PULLS_OUT;
+        assert!(!core.bring(now), "there is nothing that can be done");
+        assert_eq!(core.next_pull_due(), None, "it would not sleep");
+        core.pulls_out -= 1;
+        assert_eq!(core.next_pull_due(), Some(now));
     }
 }

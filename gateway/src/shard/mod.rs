@@ -362,8 +362,9 @@ impl Shard {
         let due = [
             self.driver.next_deadline(),
             connections.egress.next_due(),
-            connections.next_pull_due(),
-            self.intake.next_due(),
+            self.core.next_pull_due(),
+            // No record is taken without room, whatever the intake says.
+            self.intake.next_due().filter(|_| self.core.may_take()),
             connections.next_drained(),
         ];
         due.into_iter().flatten().fold(latest, Instant::min)
