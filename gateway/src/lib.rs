@@ -4,8 +4,9 @@
 //! ```text
 //! ingest::consumer -> ingest::frame -> shard::owner -> shard::broadcast -> shard::egress -> wire
 //!                                                  \-> shard::mesh -> another shard's broadcast
-//! accept (wire) -> session::handshake -> session::inbound -> session::commands -> shard::dialogue -> shard::channels
-//!                                                                                             \-> shard::mesh -> owners
+//! accept (wire) -> session::handshake -> shard::admission (a session)
+//! session::inbound -> session::commands -> shard::dialogue -> shard::channels
+//!                                                         \-> shard::mesh -> owners
 //! ```
 //! A session that comes back for what it missed pulls it: `shard::resume` -> the partition's owner (`ingest::history`), or
 //! `ingest::replay` for what is older -> `shard::outbox`.
