@@ -19,11 +19,10 @@ with_program() {
   echo "$BATS_TEST_TMPDIR/${2##*/}"
 }
 
-gateway_binary() {
-  local built
-  built=$(find "${CARGO_TARGET_DIR:-$top/target}"/{release,debug}/odin-gateway -maxdepth 0 -printf "%T@ %p\n" 2>/dev/null | sort -rn | sed -n "1s/^[^ ]* //p")
-  [ -n "$built" ] || skip "no odin-gateway is built: cargo build -p gateway"
-  echo "$built"
+# Sets $binary. Not in a subshell: a skip there would skip nothing.
+find_gateway() {
+  binary=$(find "${CARGO_TARGET_DIR:-$top/target}"/{release,debug}/odin-gateway -maxdepth 0 -printf "%T@ %p\n" 2>/dev/null | sort -rn | sed -n "1s/^[^ ]* //p")
+  [ -n "$binary" ] || skip "no odin-gateway is built: cargo build -p gateway"
 }
 
 setting() { sed -n "s/^$1=//p" "${2:-$unit}"; }
@@ -62,7 +61,7 @@ seconds() { case $1 in *ms) echo 1 ;; *m) echo $((${1%m} * 60)) ;; *h) echo $(($
 }
 
 @test "the gateway takes the example as it is, without a warning" {
-  binary=$(gateway_binary) || skip "$binary"
+  find_gateway
   # As systemd reads it: NAME=value, comments with # in front.
   mapfile -t variables < <(grep -E '^[A-Z]' "$folder/gateway.env.example")
   run --separate-stderr env -i "${variables[@]}" "$binary" --check-config
@@ -89,7 +88,7 @@ in_systemd() {
   [ "$(id -u)" = 0 ] || skip "needs root"
   [ -x /lib/systemd/systemd ] || skip "no systemd here"
   unshare --mount --pid --fork --mount-proc true || skip "this machine allows no namespaces"
-  binary=$(gateway_binary) || skip "$binary"
+  find_gateway
   export BATS_TEST_TMPDIR unit binary
   run timeout 120 unshare --mount --pid --fork --mount-proc bash -uc '
     mount -t tmpfs tmpfs /run
@@ -171,7 +170,7 @@ in_systemd() {
 
 @test "every system call of the gateway is one that the unit allows" {
   command -v strace >/dev/null || skip "no strace here"
-  binary=$(gateway_binary) || skip "$binary"
+  find_gateway
   cd "$BATS_TEST_TMPDIR"
   WS_ADDR=127.0.0.1:0 WS_SHARDS=1 LOG_FORMAT=text strace -f -qq -o trace "$binary" --dev >log 2>&1 3>&- &
   tracer=$!
