@@ -74,7 +74,7 @@ seconds() { case $1 in *ms) echo 1 ;; *m) echo $((${1%m} * 60)) ;; *h) echo $(($
 @test "the unit's bounds are above what the example asks for" {
   example=$folder/gateway.env.example
   drain=$(seconds "$(setting WS_DRAIN "$example")")
-  [ "$(setting TimeoutStopSec)" -gt $((drain + 2)) ]
+  [ "$(setting TimeoutStopSec)" -gt $((drain + 5)) ]
   # The gateway's spare sockets and descriptors: limits.rs.
   spare=$(sed -nE 's/^pub const (SOCKETS|DESCRIPTORS)_SPARE: usize = ([0-9]+);.*/\2/p' "$top/gateway/src/limits.rs" | paste -sd+ | xargs -I{} bash -c 'echo $(({}))')
   [ "$spare" -gt 0 ]
