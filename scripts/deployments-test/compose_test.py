@@ -20,8 +20,11 @@ OPEN_TO_THE_WORLD = {("single", "gateway", 3004)}
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 
-# Files that the gateway opens beside its connections; its preflight asks for as many.
-DESCRIPTORS_BESIDE_CONNECTIONS = 1280
+# Files that each shard opens beside its connections; the gateway's preflight asks for as many.
+LIMITS = (TOP / "gateway/src/limits.rs").read_text()
+DESCRIPTORS_BESIDE_CONNECTIONS = sum(
+    int(re.search(rf"(?m)^pub const {name}: usize = (\d+);", LIMITS)[1]) for name in ("SOCKETS_SPARE", "DESCRIPTORS_SPARE")
+)
 
 
 class Resolving(unittest.TestCase):
