@@ -42,18 +42,19 @@ unpack() {
   mv "$release.new" "$release"
 }
 
-# set_variables FILE NAME=VALUE...: the other lines stay.
-set_variables() {
-  local file=$1 pair
+# set_variables FILE NAME=VALUE...: the other lines stay. Nobody else may read the file, nor the one that it is made of.
+set_variables() (
+  umask 077
+  file=$1
   shift
-  (umask 077 && touch "$file")
+  touch "$file"
   for pair in "$@"; do
     grep -v "^${pair%%=*}=" "$file" >"$file.new" || true
     printf '%s\n' "$pair" >>"$file.new"
     cat "$file.new" >"$file"
     rm "$file.new"
   done
-}
+)
 
 write_dot_env() {
   local file=$root/settings/$role.env
