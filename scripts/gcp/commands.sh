@@ -61,7 +61,8 @@ described=
 describe() {
   local kind=$1 name=$2 said code
   shift 2
-  run gcloud compute "$kind" describe "$name" --project="$GCP_PROJECT" "$@" >"$scratch/described" 2>"$scratch/said" && code=0 || code=$?
+  # Nobody would see a question: in a new project gcloud asks whether it may enable the API.
+  CLOUDSDK_CORE_DISABLE_PROMPTS=1 run gcloud compute "$kind" describe "$name" --project="$GCP_PROJECT" "$@" >"$scratch/described" 2>"$scratch/said" && code=0 || code=$?
   if $dry_run; then
     cat "$scratch/described"
     return 1
@@ -70,6 +71,8 @@ describe() {
   ((code != 0)) || return 0
   said=$(<"$scratch/said")
   [[ $said == *"not found"* ]] && return 1
+  [[ ! $said =~ SERVICE_DISABLED|not\ been\ used\ in\ project|not\ enabled\ on\ project ]] ||
+    fail 1 "the project has no Compute Engine yet: gcloud services enable compute.googleapis.com --project=$GCP_PROJECT. gcloud said: $said"
   fail 1 "gcloud cannot say whether there is $name: $said"
 }
 

@@ -40,6 +40,7 @@ calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
 
 @test "--dry-run needs no gcloud" {
   mkdir "$BATS_TEST_TMPDIR/bin"
+  # shellcheck disable=SC2016 # the fake expands it
   for program in bash sed dirname mktemp cat rm tr; do ln -s "$(command -v $program)" "$BATS_TEST_TMPDIR/bin/"; done
   PATH=$BATS_TEST_TMPDIR/bin run provision --dry-run up
   [ "$status" = 0 ]
@@ -72,6 +73,17 @@ calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
   [ "$status" = 1 ]
   [[ $output == *"gcloud cannot say whether there is odin-backend"*permission* ]]
   [ "$(grep -c 'instances create' "$calls")" = 0 ]
+}
+
+@test "a project without the API gets no question that nobody sees, but the command that mends it" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  # shellcheck disable=SC2016 # the fake expands it
+  printf '#!/bin/sh\nprintf "SERVICE_DISABLED: Compute Engine API, prompts disabled: %%s" "$CLOUDSDK_CORE_DISABLE_PROMPTS" >&2\nexit 1\n' \
+    >"$BATS_TEST_TMPDIR/bin/gcloud"
+  chmod +x "$BATS_TEST_TMPDIR/bin/gcloud"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH run provision up
+  [ "$status" = 1 ]
+  [[ $output == *"gcloud services enable compute.googleapis.com --project=odin-test"*"prompts disabled: 1" ]]
 }
 
 @test "a failed create ends it with what gcloud said" {
