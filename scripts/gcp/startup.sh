@@ -3,7 +3,22 @@
 # settings come with the release that is installed (host-tune.sh), and stay.
 set -euo pipefail
 
+readonly ATTEMPTS_MAX=30
+readonly PAUSE_SECONDS=${PAUSE_SECONDS:-10}
+
 log() { echo "odin startup: $*"; }
+
+# At the first boot the system updates itself too, and holds apt's locks meanwhile.
+apt() {
+  local attempt
+  for ((attempt = 1; attempt <= ATTEMPTS_MAX; attempt++)); do
+    apt-get -qq "$@" >/dev/null && return
+    log "apt-get $1 failed ($attempt of $ATTEMPTS_MAX)"
+    sleep "$PAUSE_SECONDS"
+  done
+  log "no Docker without apt-get $1: mend what stands above, then restart the instance" >&2
+  return 1
+}
 
 kernel=$(uname -r)
 if printf '%s\n' 6.1 "$kernel" | sort -V -C; then
@@ -16,8 +31,8 @@ fi
 if ! docker compose version >/dev/null 2>&1; then
   log "installing Docker"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get -qq update
-  apt-get -qq install -y --no-install-recommends docker.io docker-buildx docker-compose-v2 ca-certificates curl >/dev/null
+  apt update
+  apt install -y --no-install-recommends docker.io docker-buildx docker-compose-v2 ca-certificates curl
 fi
 
 # A container's log would fill the disk. The gateway is stopped with its drain when the host is: Docker's 15 s would cut that.
