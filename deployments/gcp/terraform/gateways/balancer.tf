@@ -57,7 +57,7 @@ resource "google_compute_forwarding_rule" "gateways" {
   region                = var.region
   load_balancing_scheme = "EXTERNAL"
   ip_protocol           = "TCP"
-  ip_address            = google_compute_address.gateways.id
+  ip_address            = google_compute_address.gateways.address
   ports                 = [var.port]
   backend_service       = google_compute_region_backend_service.gateways.id
 }
