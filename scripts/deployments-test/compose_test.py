@@ -189,7 +189,8 @@ class TheGateway(unittest.TestCase):
         for gateway in self.gateways():
             with self.subTest(gateway):
                 limit = bytes_of(gateway.environment["WS_MEMORY_LIMIT"])
-                self.assertLessEqual(limit, int(gateway.limits["memory"]) * 97 // 100)
+                # docs/OPERATING.md: a tenth more, for what those inside take after.
+                self.assertLessEqual(limit * 11 // 10, int(gateway.limits["memory"]))
 
     def test_it_counts_on_the_cores_that_its_container_has(self):
         for gateway in self.gateways():

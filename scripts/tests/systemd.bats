@@ -75,6 +75,8 @@ seconds() { case $1 in *ms) echo 1 ;; *m) echo $((${1%m} * 60)) ;; *h) echo $(($
   example=$folder/gateway.env.example
   drain=$(seconds "$(setting WS_DRAIN "$example")")
   [ "$(setting TimeoutStopSec)" -gt $((drain + 5)) ]
+  memory=$(setting WS_MEMORY_LIMIT "$example") bound=$(setting MemoryMax)
+  [ $((${memory%GiB} * 1024 * 11 / 10)) -le "${bound%M}" ]
   # The gateway's spare sockets and descriptors: limits.rs.
   spare=$(sed -nE 's/^pub const (SOCKETS|DESCRIPTORS)_SPARE: usize = ([0-9]+);.*/\2/p' "$top/gateway/src/limits.rs" | paste -sd+ | xargs -I{} bash -c 'echo $(({}))')
   [ "$spare" -gt 0 ]
