@@ -120,7 +120,7 @@ variable "ws_instance" {
 }
 
 variable "ws_machine_type" {
-  description = "A gateway's machine type: one core for its shard, the others for the kernel's network, librdkafka and logs."
+  description = "A gateway's machine type: one core for its shard, the others for the kernel's network and logs."
   type        = string
   default     = "e2-standard-4"
 }
