@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -76,6 +77,22 @@ class Images(unittest.TestCase):
             with self.subTest(line):
                 self.assertIn('["', line, "with a shell in between, SIGTERM would end the shell")
         self.assertEqual(len(re.findall(r"^ENTRYPOINT", text, re.MULTILINE)), 2)
+
+    def test_a_cache_of_another_revision_is_not_taken_for_this_one(self):
+        """The build's own command, with a cargo that writes down what it would see."""
+        step = re.search(r"^RUN --mount.*?\n((?:.*\\\n)*.*)", self.dockerfile(), re.MULTILINE)[0]
+        command = re.sub(r"--mount=\S+|\\\n", " ", step.removeprefix("RUN")).partition("&& mkdir")[0]
+        with tempfile.TemporaryDirectory() as folder:
+            top = Path(folder)
+            for name in ("gateway/src/main.rs", "target/release/odin-gateway"):
+                (top / name).parent.mkdir(parents=True)
+                (top / name).touch()
+                os.utime(top / name, (1, 1))
+            cargo = top / "cargo"
+            cargo.write_text("#!/bin/sh\nfind . -newer target/release/odin-gateway -name '*.rs' >seen\n")
+            cargo.chmod(0o755)
+            subprocess.run(["sh", "-c", command], cwd=top, check=True, env={"PATH": f"{top}:{os.environ['PATH']}"})
+            self.assertEqual((top / "seen").read_text(), "./gateway/src/main.rs\n", "Cargo would find nothing to compile")
 
     def test_the_compiler_is_new_enough_for_the_workspace(self):
         compiler = re.search(r"^FROM rust:(\d+)\.(\d+)", self.dockerfile(), re.MULTILINE)
