@@ -133,7 +133,7 @@ load_test() {
   done
   remote "$LOADTEST_INSTANCE" "sudo journalctl -f -n 0 -o cat -u odin-load-test & follower=\$!
 sudo systemd-run --wait --collect --unit=odin-load-test --working-directory=$CURRENT -p LimitNOFILE=1048576 \
---setenv=WS_URL=ws://$ws:$GCP_WS_PORT/ws --setenv=PUBLISHER_URL=http://$backend:$GCP_PUBLISHER_PORT$environment scripts/load-test.sh $1
+--setenv=WS_URL=ws://$ws:$GCP_WS_PORT/ws --setenv=PUBLISHER_URL=http://$backend:$GCP_PUBLISHER_PORT$environment $CURRENT/scripts/load-test.sh $1
 code=\$?; sleep 1; sudo kill \$follower; exit \$code"
 }
 

@@ -196,3 +196,11 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   FAKE_CURL_FAILS=3004 run "$repository/scripts/gcp-fleet.sh" health ws
   [ "$status" = 1 ]
 }
+
+# systemd-run looks for a relative path where it is called, which is nobody's folder here.
+@test "the load test is a unit that systemd finds wherever it is called from" {
+  run "$repository/scripts/gcp-fleet.sh" --dry-run load-test capacity
+  [ "$status" = 0 ]
+  program=$(grep -oE '[^ ]*scripts/load-test\.sh capacity' <<<"$output")
+  [ "$program" = "/opt/odin/current/scripts/load-test.sh capacity" ]
+}
