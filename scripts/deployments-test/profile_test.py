@@ -120,7 +120,7 @@ class BehindIt(unittest.TestCase):
         gateway = start(self.gateway, default)
         self.addCleanup(gateway.kill)
         said, _ = gateway.communicate(timeout=SECONDS_MAX)
-        self.assertEqual(gateway.returncode, 1, said)
+        self.assertEqual(gateway.returncode, 69, said)
         self.assertIn("seccomp", said)
 
 
