@@ -81,7 +81,7 @@ seconds() { case $1 in *ms) echo 1 ;; *m) echo $((${1%m} * 60)) ;; *h) echo $(($
   spare=$(sed -nE 's/^pub const (SOCKETS|DESCRIPTORS)_SPARE: usize = ([0-9]+);.*/\2/p' "$top/gateway/src/limits.rs" | paste -sd+ | xargs -I{} bash -c 'echo $(({}))')
   [ "$spare" -gt 0 ]
   [ "$(setting LimitNOFILE)" -ge $(($(setting WS_MAX_CONNECTIONS "$example") + $(setting WS_SHARDS "$example") * spare)) ]
-  [ "$(setting RestartPreventExitStatus)" = "$(sed -nE 's/^pub const EXIT_USAGE: u8 = ([0-9]+);/\1/p' "$top/gateway/src/args.rs")" ]
+  [ "$(setting RestartPreventExitStatus)" = "$(sed -nE 's/^pub const EXIT_(USAGE|UNAVAILABLE): u8 = ([0-9]+);/\2/p' "$top/gateway/src/args.rs" | paste -sd' ')" ]
 }
 
 # systemd itself, as the manager of a user in a namespace of its own; which cannot make users or raise limits.
