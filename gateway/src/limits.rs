@@ -145,9 +145,12 @@ pub const LAG_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub const LAG_ENDS_MAX: usize = 64;
 /// One blocking call to the brokers (metadata, watermarks); after it the call counts as failed and is tried again.
 pub const KAFKA_CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Readings, one a second, after which a pause for CPU ends whatever the CPU says: a neighbour that takes the CPU for good must not
+/// Between two readings while Kafka is paused for CPU: every event waits for the end of the pause, and the idle CPU that it brings
+/// shows at once.
+pub const PAUSED_READING_INTERVAL: Duration = Duration::from_millis(100);
+/// Such readings (30 s) after which a pause ends whatever the CPU says: a neighbour that takes the CPU for good must not
 /// keep every event from every client, and what librdkafka tells meanwhile (statistics, some 100 KiB each) waits in its queue.
-pub const KAFKA_PAUSE_READINGS_MAX: u32 = 30;
+pub const KAFKA_PAUSE_READINGS_MAX: u32 = 300;
 /// How long a pause for WS_MAX_KAFKA_RATE lasts at least: tokens gather, so that a high rate wakes nobody for each record.
 pub const KAFKA_RATE_PAUSE_LEAST: Duration = Duration::from_millis(5);
 /// The burst of WS_MAX_KAFKA_RATE, as time at that rate: a bound that is set is felt as an even flow.
@@ -203,6 +206,8 @@ pub const SHOWN_VALUE_CHARACTERS: usize = 120;
 
 /// Between two log lines of one kind that something outside can repeat, so that a poisoned topic cannot fill a disk.
 pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for pauses of Kafka: a load that is too much for good pauses every few seconds, and the metrics tell each.
+pub const PAUSE_LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// The same for what librdkafka says of itself: it repeats itself with every reconnect of every broker.
 pub const KAFKA_LOG_LINE_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -1,4 +1,4 @@
-//! Whether the gateway takes new sessions, and whether it reads Kafka: decided once a second, read by every shard.
+//! Whether the gateway takes new sessions, and whether it reads Kafka: decided with every reading, read by every shard.
 //!
 //! Pure: readings in, a decision out; [`crate::sampling`] makes the readings and says what changed.
 //!
@@ -27,7 +27,7 @@ const WINDOW_AT_MAXIMUM: f64 = 0.95;
 /// This threshold is never passed, though a cgroup may for a moment use more than its quota.
 const NEVER_PERCENT: f64 = 100.0;
 
-/// What was measured in the last second.
+/// What was measured since the reading before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     /// Of the allocation; `None`: nobody knows that.
@@ -87,7 +87,7 @@ impl Overload {
         }
     }
 
-    /// Takes a reading, one a second, into account.
+    /// Takes a reading into account: one a second, and while it is paused ten.
     pub fn judge(&mut self, reading: &Reading) -> Decision {
         let config::Overload { reject_percent, pause_percent } = self.thresholds;
         let is_window_at_maximum = reading.window_share >= WINDOW_AT_MAXIMUM;

@@ -160,7 +160,7 @@ fn nothing_begins_below_its_threshold_or_ends_without_cause_whatever_is_read() {
     }
 }
 
-/// A gateway as a fluid, second by second: it carries so much at the longest window, and what comes while it is paused waits.
+/// A gateway as a fluid, reading by reading: it carries so much at the longest window, and what comes while it is paused waits.
 struct Gateway {
     carried_max: f64,
     waiting: f64,
@@ -168,9 +168,10 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// What it measures in a second in which so much comes.
+    /// What it measures until the next reading, while so much comes in a second.
     fn run(&mut self, comes: f64) -> Reading {
-        self.waiting += comes;
+        let lasts = if self.paused { limits::PAUSED_READING_INTERVAL } else { limits::SNAPSHOT_INTERVAL };
+        self.waiting += comes * lasts.as_secs_f64();
         let carried = if self.paused { 0.0 } else { self.waiting.min(self.carried_max) };
         self.waiting -= carried;
         let share = carried / self.carried_max;
@@ -185,14 +186,14 @@ fn a_load_beyond_the_core_pauses_in_turns_loses_nothing_and_lets_nobody_in() {
     let mut overload = overload();
     let mut gateway = Gateway { carried_max: 100.0, waiting: 0.0, paused: false };
     let (mut refused, mut pauses) = (0, 0);
-    for second in 0..100 {
+    for reading in 0..100 {
         let decision = overload.judge(&gateway.run(130.0));
         pauses += u32::from(decision.is_paused && !gateway.paused);
         gateway.paused = decision.is_paused;
         refused += u32::from(decision.is_cpu_overloaded);
-        assert!(second < 1 || decision.is_cpu_overloaded, "let in at {second} s");
+        assert!(reading < 1 || decision.is_cpu_overloaded, "let in at reading {reading}");
     }
-    assert!(refused >= 99 && pauses > 10, "{refused} s refused, {pauses} pauses");
+    assert!(refused >= 99 && pauses > 10, "{refused} readings refused, {pauses} pauses");
     // The load falls: what waited is carried, and new sessions are taken.
     let mut decision = Decision::default();
     for _ in 0..400 {

@@ -192,8 +192,7 @@ fn watch(
             continue;
         }
         if Instant::now() >= sample_at {
-            sample_at = Instant::now() + limits::SNAPSHOT_INTERVAL;
-            sampling.sample(config, shared);
+            sample_at = Instant::now() + sampling.sample(config, shared);
         }
         std::thread::sleep(WATCH_INTERVAL);
     }

@@ -1,18 +1,20 @@
-//! Once a second, on the main thread: what the process uses, and what follows from it.
+//! Once a second, and ten times while Kafka is paused for it, on the main thread: what the process uses, and what follows from it.
 //!
 //! Measures ([`crate::vitals`]), asks [`crate::overload`] and tells the shards; each change is one line in the log, with the numbers
 //! that led to it and the variable to turn.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use wire::Waker;
 
 use crate::config::{Config, Flush};
+use crate::limits;
 use crate::metrics::Snapshot;
 use crate::overload::{Decision, Overload, Reading};
 use crate::shared::Shared;
+use crate::throttle::Throttle;
 use crate::vitals::{Meter, Vitals};
 
 /// See the module.
@@ -21,6 +23,8 @@ pub struct Sampling {
     meter: Meter,
     overload: Overload,
     decision: Decision,
+    /// For the line that tells of a pause.
+    pauses: Throttle,
 }
 
 impl Sampling {
@@ -30,11 +34,12 @@ impl Sampling {
             meter: Meter::new(&config.allocation),
             overload: Overload::new(config.overload, config.allocation.memory_bytes),
             decision: Decision::default(),
+            pauses: Throttle::every(limits::PAUSE_LINE_INTERVAL),
         }
     }
 
-    /// Takes a sample and tells the shards what follows. To be called every second: readings are counted.
-    pub fn sample(&mut self, config: &Config, shared: &Shared) {
+    /// Takes a sample and tells the shards what follows. The next is due after what is returned: readings are counted.
+    pub fn sample(&mut self, config: &Config, shared: &Shared) -> Duration {
         let vitals = self.meter.read();
         shared.vitals.store(vitals);
         let window_s = longest_window_s(&shared.snapshots);
@@ -45,16 +50,51 @@ impl Sampling {
         };
         let decision = self.overload.judge(&reading);
         let before = std::mem::replace(&mut self.decision, decision);
-        if decision == before {
-            return;
+        if decision != before {
+            shared.overload.store(decision);
+            if decision.is_paused != before.is_paused {
+                shared.kafka.update(|status| status.paused = decision.is_paused);
+                shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+            }
+            self.say(config, before, reading.cpu_percent, window_s);
+            say_memory(config, before, decision, &vitals);
         }
-        shared.overload.store(decision);
-        if decision.is_paused != before.is_paused {
-            shared.kafka.update(|status| status.paused = decision.is_paused);
-            shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+        if decision.is_paused { limits::PAUSED_READING_INTERVAL } else { limits::SNAPSHOT_INTERVAL }
+    }
+
+    fn say(&self, config: &Config, before: Decision, cpu_percent: Option<f64>, window_s: f64) {
+        let cpu_percent = cpu_percent.unwrap_or_default().round();
+        let window_ms = (window_s * 1000.0).round();
+        let threshold_percent = config.overload.reject_percent;
+        match (before.is_cpu_overloaded, self.decision.is_cpu_overloaded) {
+            (false, true) => warn!(
+                cpu_percent,
+                threshold_percent,
+                window_ms,
+                "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD), those inside stay"
+            ),
+            (true, false) => {
+                info!(
+                    cpu_percent,
+                    threshold_percent, window_ms, "no longer overloaded: new sessions are taken"
+                );
+            }
+            _ => {}
         }
-        say(config, before, decision, reading.cpu_percent, window_s);
-        say_memory(config, before, decision, &vitals);
+        // A load that is too much for good pauses every few seconds: its line comes once in a while.
+        let threshold_percent = config.overload.pause_percent;
+        if !before.is_paused
+            && self.decision.is_paused
+            && let Some(suppressed) = self.pauses.pass(Instant::now())
+        {
+            warn!(
+                cpu_percent,
+                threshold_percent,
+                window_ms,
+                suppressed,
+                "Kafka is paused (WS_CPU_PAUSE_THRESHOLD): records wait there, nothing is lost"
+            );
+        }
     }
 }
 
@@ -67,35 +107,6 @@ fn window_share(window_s: f64, flush: &Flush) -> f64 {
     // A window that may not be longer than its least, or than nothing, is at its maximum: it has no room to grow into.
     let room = flush.window_max.saturating_sub(flush.window_min);
     if room == Duration::ZERO { 1.0 } else { window_s / flush.window_max.as_secs_f64() }
-}
-
-fn say(config: &Config, before: Decision, after: Decision, cpu_percent: Option<f64>, window_s: f64) {
-    let cpu_percent = cpu_percent.unwrap_or_default().round();
-    let window_ms = (window_s * 1000.0).round();
-    let threshold_percent = config.overload.reject_percent;
-    match (before.is_cpu_overloaded, after.is_cpu_overloaded) {
-        (false, true) => warn!(
-            cpu_percent,
-            threshold_percent,
-            window_ms,
-            "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD), those inside stay"
-        ),
-        (true, false) => {
-            info!(cpu_percent, threshold_percent, window_ms, "no longer overloaded: new sessions are taken");
-        }
-        _ => {}
-    }
-    let threshold_percent = config.overload.pause_percent;
-    match (before.is_paused, after.is_paused) {
-        (false, true) => warn!(
-            cpu_percent,
-            threshold_percent,
-            window_ms,
-            "Kafka is paused (WS_CPU_PAUSE_THRESHOLD): records wait there, nothing is lost"
-        ),
-        (true, false) => info!(cpu_percent, threshold_percent, window_ms, "Kafka is read again"),
-        _ => {}
-    }
 }
 
 fn say_memory(config: &Config, before: Decision, after: Decision, vitals: &Vitals) {
