@@ -22,7 +22,7 @@ use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SocketId, Socket
 
 use crate::config::Config;
 use crate::limits;
-use crate::shard::driver_options;
+use crate::shard::sizes::driver_options;
 
 /// For one connection over loopback, which takes less than a millisecond; a machine may be busy.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -33,6 +33,7 @@ pub mod resume;
 mod resuming;
 pub mod sessions;
 pub mod shard_set;
+pub mod sizes;
 mod sleep;
 mod spare;
 pub mod timers;
@@ -46,13 +47,13 @@ use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{error, info, warn};
-use wire::{Driver, DriverOptions, Event};
+use wire::{Driver, Event};
 
 use self::connections::Connections;
 use self::core::Core;
 use self::intake::Intake;
 use self::mesh::Mesh;
-use self::owner::{Keeping, Owner};
+use self::owner::Owner;
 use self::spare::Spare;
 use crate::config::Config;
 use crate::http::Http;
@@ -106,7 +107,7 @@ pub fn start(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
 
 async fn run(setup: Setup) -> anyhow::Result<()> {
     let Setup { config, shard, shared, listener, mesh, control, replay, started, .. } = setup;
-    let mut driver = Driver::new(&driver_options(&config))?;
+    let mut driver = Driver::new(&sizes::driver_options(&config))?;
     driver.accept_from(listener);
     shared.wakers[shard].set(driver.waker()).expect("each shard starts once");
     let consumer = Consumer::join(
@@ -120,7 +121,7 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
     let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
     let connections = Connections::new(&config, http, Arc::clone(&shared), Instant::now());
     let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
-    let owner = Owner::new(shard, config.shards.count, kinds, &keeping(&config));
+    let owner = Owner::new(shard, config.shards.count, kinds, &sizes::keeping(&config));
     let replayed = replay.connect(shard, driver.waker());
     let now = Instant::now();
     let mut shard = Shard {
@@ -142,29 +143,6 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
     let _ = started.send(shard.shard);
     info!(shard = shard.shard, "accepting");
     shard.run().await
-}
-
-/// Sizes of a shard's driver. Each has room for every session of the process: the kernel spreads them as it likes.
-pub fn driver_options(config: &Config) -> DriverOptions {
-    DriverOptions {
-        sockets: config.listen.connections_max + limits::SOCKETS_SPARE,
-        batch: limits::SENDS_PER_BATCH,
-        buffers: limits::RECEIVE_BUFFERS,
-        buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
-        linger: limits::CLOSE_LINGER,
-        ..DriverOptions::default()
-    }
-}
-
-/// A shard's part of what the process keeps of its partitions.
-fn keeping(config: &Config) -> Keeping {
-    let shards = config.shards.count;
-    Keeping {
-        history_bytes_max: config.history.bytes_max / shards,
-        last_values_max: config.history.last_values_max.div_ceil(shards),
-        snapshot_frames_max: config.outbox.frames_max / 2,
-        snapshot_bytes_max: config.outbox.bytes_max / 2,
-    }
 }
 
 struct Shard {
