@@ -173,6 +173,10 @@ pub const START_AGO_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const REPLAY_SCANS: usize = 2;
 /// Cursors that one scan serves. With a chunk each it holds 64 MiB, and that only if no frame is shared.
 pub const REPLAY_CURSORS_PER_SCAN: usize = 1024;
+/// A scan begins when no cursor has come for so long, ...
+pub const REPLAY_GATHER: Duration = Duration::from_millis(10);
+/// ... but after so long at the latest: who comes alone waits for the first, who comes with a thousand for the second.
+pub const REPLAY_GATHER_MAX: Duration = Duration::from_millis(150);
 /// From a chunk's first frame to its answer, when it does not fill: a resume is under way before it is complete.
 pub const REPLAY_CHUNK_DELAY: Duration = Duration::from_millis(50);
 /// Records that a scan reads for a cursor before it answers, though it wanted none of them: about half a second.

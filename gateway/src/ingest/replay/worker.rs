@@ -67,7 +67,8 @@ impl Worker {
 
     /// One pass over the claimed partition, from its begin to its release.
     fn serve(&mut self, claim: Claim) {
-        let Claim { partition, waiting, trouble } = claim;
+        let Claim { partition, mut waiting, trouble } = claim;
+        self.gather(partition, &mut waiting);
         let reader = self.reader.take().map_or_else(|| Reader::new(&self.config), Ok);
         let (mut left, failure) = match &reader {
             Ok(reader) => self.pass(reader, partition, waiting),
@@ -91,6 +92,20 @@ impl Worker {
             }
         }
         self.shared.release(partition, left, outcome);
+    }
+
+    /// Waits for those who come with the first, as after the end of a gateway that had them all: one pass serves them together, and
+    /// whoever comes when it has begun waits for another.
+    fn gather(&self, partition: Partition, waiting: &mut Vec<Waiting>) {
+        let until = Instant::now() + limits::REPLAY_GATHER_MAX;
+        while Instant::now() < until && !self.shared.is_stopped() {
+            self.shared.pause(partition, until.min(Instant::now() + limits::REPLAY_GATHER));
+            let arrivals = self.shared.arrivals(partition);
+            if arrivals.is_empty() {
+                return;
+            }
+            waiting.extend(arrivals);
+        }
     }
 
     /// Whoever the pass did not serve, and why it ended early.
