@@ -117,7 +117,7 @@ fn nothing_begins_below_its_threshold_or_ends_without_cause_whatever_is_read() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut overload = overload();
     let (mut before, mut readings) = (Decision::default(), Vec::new());
-    let (mut changed_at, mut paused_at) = (0, 0);
+    let (mut changed_at, mut paused_at) = (None::<usize>, 0);
     for step in 0..200_000 {
         // Long enough in one place that the rarer states are reached, too.
         let reading = match readings.last() {
@@ -150,8 +150,8 @@ fn nothing_begins_below_its_threshold_or_ends_without_cause_whatever_is_read() {
         }
         assert!(!decision.is_paused || decision.is_cpu_overloaded, "step {step}: a pause refuses");
         if state(&before).1 != state(&decision).1 {
-            assert!(step == 0 || step - changed_at >= READINGS as usize, "step {step}: flapping");
-            changed_at = step;
+            assert!(changed_at.is_none_or(|at| step - at >= READINGS as usize), "step {step}: flapping");
+            changed_at = Some(step);
         }
         before = decision;
         if readings.len() > 4 {
