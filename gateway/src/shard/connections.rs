@@ -229,19 +229,22 @@ impl Connections {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
         egress.adjust(counters, now);
         egress.slice(driver, sessions, frames, counters, broken, now);
-        while let Some(socket) = self.broken.pop() {
-            self.connection_lost(socket, now);
-        }
+        self.abandon_broken(now);
     }
 
     /// One batch of sends to sessions that are brought what they missed. Whether there was one.
     pub fn send_bulk(&mut self, driver: &mut Driver, now: Instant) -> bool {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
         let has_sent = egress.send_bulk(driver, sessions, frames, counters, broken);
+        self.abandon_broken(now);
+        has_sent
+    }
+
+    /// Ends those whose connection proved to be broken by a send.
+    fn abandon_broken(&mut self, now: Instant) {
         while let Some(socket) = self.broken.pop() {
             self.connection_lost(socket, now);
         }
-        has_sent
     }
 
     /// Does what is due: pings, and the ends of patience.

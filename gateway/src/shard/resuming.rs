@@ -55,7 +55,8 @@ impl Connections {
     }
 
     /// Whether somebody pulls now.
-    pub fn has_pulls(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn has_pulls(&self) -> bool {
         !self.pulling.is_empty()
     }
 
