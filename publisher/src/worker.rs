@@ -97,8 +97,18 @@ impl Worker {
                 "events are given up: Kafka did not acknowledge them in time"
             );
         }
-        self.producer = None; // its queue is counted as failed
+        self.drop_producer();
         self.ledger.failed.fetch_add(u64::from(self.is_held), Relaxed);
+    }
+
+    /// Ends the producer, and counts what it had queued as failed.
+    ///
+    /// rdkafka waits half a second for the fates of what is purged, and then for none: on a busy machine some never come.
+    /// No callback runs once the client is gone, so whatever is open by then is settled here.
+    fn drop_producer(&mut self) {
+        self.producer = None;
+        let without_fate = self.ledger.snapshot().queued().saturating_sub(u64::from(self.is_held));
+        self.ledger.failed.fetch_add(without_fate, Relaxed);
     }
 
     /// Sends what is due, and says how long to sleep.
@@ -165,7 +175,7 @@ impl Worker {
                         "the Kafka producer is lost; what it had queued is counted as failed"
                     );
                 }
-                self.producer = None;
+                self.drop_producer();
                 Err(Duration::ZERO)
             }
         }

@@ -114,8 +114,8 @@ fn a_producer_that_is_lost_for_good_is_replaced_and_what_it_took_along_is_counte
     cluster.mock.request_errors(RDKafkaApiKey::Produce, &[out_of_order]);
     let failed = wait_until(&publisher, "a failure", |status| status.failed > 0);
     wait_until(&publisher, "delivery after it", |status| status.delivered > failed.delivered + 500);
-    let status = publisher.stop();
-    assert_eq!(status.queued(), 0, "{status:?}");
+    publisher.stop();
+    let status = wait_until(&publisher, "every event's fate", |status| status.queued() == 0);
     assert!(status.last_failure.is_some());
     let records = cluster.read(status.delivered);
     assert!(records.len() as u64 >= status.delivered, "{} of {status:?}", records.len());
