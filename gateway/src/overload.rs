@@ -8,6 +8,9 @@
 //! comes mostly from what the others read, so a pause of its own reading would not help it. One busy shard among idle ones
 //! refuses nobody either: the CPU is that of the process.
 //!
+//! A **full** gateway (WS_MAX_CONNECTIONS) refuses by itself: whoever lets sessions in counts them. Here it is only decided for how
+//! long new clients are sent elsewhere.
+//!
 //! Invariants: what begins and what ends takes two readings in a row that say so, and between the two there is room in which
 //! nothing changes. A gateway that is paused refuses: its idleness is its own doing, and no sign of room. A pause ends after
 //! [`limits::KAFKA_PAUSE_READINGS_MAX`] whatever the CPU says: who gets events late is better off than who gets none.
@@ -22,6 +25,8 @@ use crate::metrics::Refusal;
 const READINGS: u32 = 2;
 /// Share of a threshold or a limit below which what began above it ends.
 const ENDS_BELOW: f64 = 0.95;
+/// Of so many connections one has to be free before a gateway that was full is no longer.
+const FREE_PARTS: usize = 20;
 /// Share of the longest flush window that counts as the longest: it is calculated anew ten times a second.
 const WINDOW_AT_MAXIMUM: f64 = 0.95;
 /// This threshold is never passed, though a cgroup may for a moment use more than its quota.
@@ -36,6 +41,8 @@ pub struct Reading {
     pub window_share: f64,
     /// Of the process, and of the kernel for its sockets.
     pub memory_bytes: u64,
+    /// Of all shards.
+    pub sessions: usize,
 }
 
 /// What follows from it.
@@ -45,12 +52,14 @@ pub struct Decision {
     pub is_cpu_overloaded: bool,
     /// No new sessions, for memory.
     pub is_memory_full: bool,
+    /// Every connection is taken, or was and hardly any is free again.
+    pub is_full: bool,
     /// No records from Kafka.
     pub is_paused: bool,
 }
 
 impl Decision {
-    /// Why no new session is taken, if none is.
+    /// Why no new session is taken, if none is for want of CPU or memory.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.is_cpu_overloaded {
             Some(Refusal::CpuOverload)
@@ -67,23 +76,27 @@ impl Decision {
 pub struct Overload {
     thresholds: config::Overload,
     memory_bytes_max: Option<u64>,
+    sessions_max: usize,
     cpu: Latch,
     pause: Latch,
     /// Readings since the pause began.
     paused_readings: u32,
     is_memory_full: bool,
+    is_full: bool,
 }
 
 impl Overload {
-    /// With these thresholds, and as much memory; `None`: as much as there is.
-    pub fn new(thresholds: config::Overload, memory_bytes_max: Option<u64>) -> Self {
+    /// With these thresholds, as much memory (`None`: as much as there is), and as many sessions.
+    pub fn new(thresholds: config::Overload, memory_bytes_max: Option<u64>, sessions_max: usize) -> Self {
         Self {
             thresholds,
             memory_bytes_max,
+            sessions_max,
             cpu: Latch::default(),
             pause: Latch::default(),
             paused_readings: 0,
             is_memory_full: false,
+            is_full: false,
         }
     }
 
@@ -107,9 +120,11 @@ impl Overload {
             self.paused_readings = 0;
         }
         self.judge_memory(reading.memory_bytes);
+        self.judge_sessions(reading.sessions);
         Decision {
             is_cpu_overloaded: self.cpu.is_on,
             is_memory_full: self.is_memory_full,
+            is_full: self.is_full,
             is_paused: self.pause.is_on,
         }
     }
@@ -119,6 +134,12 @@ impl Overload {
         let Some(max) = self.memory_bytes_max else { return };
         let share = if self.is_memory_full { ENDS_BELOW } else { 1.0 };
         self.is_memory_full = bytes as f64 >= max as f64 * share;
+    }
+
+    /// At once, too: whoever comes now is refused. It ends when one of twenty is free, so that those who are sent here find room.
+    fn judge_sessions(&mut self, sessions: usize) {
+        let free_least = if self.is_full { self.sessions_max.div_ceil(FREE_PARTS) } else { 1 };
+        self.is_full = self.sessions_max.saturating_sub(sessions) < free_least;
     }
 }
 
@@ -143,6 +164,7 @@ impl Latch {
 const CPU: u8 = 1;
 const MEMORY: u8 = 2;
 const PAUSED: u8 = 4;
+const FULL: u8 = 8;
 
 /// What was decided last, shared between threads.
 #[derive(Debug, Default)]
@@ -151,8 +173,9 @@ pub struct SharedOverload(AtomicU8);
 impl SharedOverload {
     /// From now on it is this.
     pub fn store(&self, decision: Decision) {
-        let Decision { is_cpu_overloaded, is_memory_full, is_paused } = decision;
-        let bits = [(is_cpu_overloaded, CPU), (is_memory_full, MEMORY), (is_paused, PAUSED)];
+        let Decision { is_cpu_overloaded, is_memory_full, is_full, is_paused } = decision;
+        let bits =
+            [(is_cpu_overloaded, CPU), (is_memory_full, MEMORY), (is_paused, PAUSED), (is_full, FULL)];
         let state = bits.into_iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum();
         self.0.store(state, Ordering::Relaxed);
     }
@@ -163,11 +186,12 @@ impl SharedOverload {
         Decision {
             is_cpu_overloaded: state & CPU != 0,
             is_memory_full: state & MEMORY != 0,
+            is_full: state & FULL != 0,
             is_paused: state & PAUSED != 0,
         }
     }
 
-    /// Why no new session is taken, if none is.
+    /// Why no new session is taken, if none is for want of CPU or memory.
     pub fn refusal(&self) -> Option<Refusal> {
         self.read().refusal()
     }

@@ -4,13 +4,14 @@ use super::*;
 
 const THRESHOLDS: config::Overload = config::Overload { reject_percent: 75.0, pause_percent: 80.0 };
 const MEMORY_MAX: u64 = 1000;
+const SESSIONS_MAX: usize = 100;
 
 fn overload() -> Overload {
-    Overload::new(THRESHOLDS, Some(MEMORY_MAX))
+    Overload::new(THRESHOLDS, Some(MEMORY_MAX), SESSIONS_MAX)
 }
 
 fn cpu(cpu_percent: f64, window_share: f64) -> Reading {
-    Reading { cpu_percent: Some(cpu_percent), window_share, memory_bytes: 0 }
+    Reading { cpu_percent: Some(cpu_percent), window_share, memory_bytes: 0, sessions: 0 }
 }
 
 /// What follows from the last of so many readings like this.
@@ -74,9 +75,9 @@ fn a_pause_ends_whatever_the_cpu_says_and_begins_anew_after_two_readings() {
 #[test]
 fn a_threshold_of_100_is_never_passed() {
     let never = config::Overload { reject_percent: 75.0, pause_percent: 100.0 };
-    assert_eq!(after(&mut Overload::new(never, None), 9, cpu(140.0, 1.0)), (true, false));
+    assert_eq!(after(&mut Overload::new(never, None, SESSIONS_MAX), 9, cpu(140.0, 1.0)), (true, false));
     let never = config::Overload { reject_percent: 100.0, pause_percent: 100.0 };
-    assert_eq!(after(&mut Overload::new(never, None), 9, cpu(140.0, 1.0)), (false, false));
+    assert_eq!(after(&mut Overload::new(never, None, SESSIONS_MAX), 9, cpu(140.0, 1.0)), (false, false));
 }
 
 #[test]
@@ -86,18 +87,37 @@ fn memory_refuses_at_its_limit_at_once_until_it_is_five_percent_below() {
         let decision = overload.judge(&Reading { memory_bytes, ..cpu(0.0, 0.0) });
         assert_eq!(decision, Decision { is_memory_full: is_full, ..Decision::default() }, "{memory_bytes}");
     }
-    let mut unlimited = Overload::new(THRESHOLDS, None);
+    let mut unlimited = Overload::new(THRESHOLDS, None, SESSIONS_MAX);
     assert_eq!(unlimited.judge(&Reading { memory_bytes: u64::MAX, ..cpu(0.0, 0.0) }), Decision::default());
+}
+
+#[test]
+fn a_gateway_is_full_at_once_until_five_percent_of_its_connections_are_free_and_at_least_one() {
+    for (sessions_max, readings) in [
+        (100, vec![(99, false), (100, true), (96, true), (101, true), (95, false), (99, false)]),
+        (30, vec![(30, true), (29, true), (28, false), (29, false)]),
+        (12_000, vec![(11_999, false), (12_000, true), (11_401, true), (11_400, false)]),
+        (3, vec![(3, true), (2, false)]),
+        (1, vec![(1, true), (0, false)]),
+    ] {
+        let mut overload = Overload::new(THRESHOLDS, None, sessions_max);
+        for (sessions, is_full) in readings {
+            let decision = overload.judge(&Reading { sessions, ..cpu(0.0, 0.0) });
+            assert_eq!(decision, Decision { is_full, ..Decision::default() }, "{sessions} of {sessions_max}");
+            assert_eq!(decision.refusal(), None, "who lets sessions in counts them");
+        }
+    }
 }
 
 #[test]
 fn what_is_shared_is_what_was_decided_and_cpu_is_named_before_memory() {
     let shared = SharedOverload::default();
-    for bits in 0..8 {
+    for bits in 0..16 {
         let decision = Decision {
             is_cpu_overloaded: bits & 1 != 0,
             is_memory_full: bits & 2 != 0,
             is_paused: bits & 4 != 0,
+            is_full: bits & 8 != 0,
         };
         shared.store(decision);
         assert_eq!((shared.read(), shared.is_paused()), (decision, bits & 4 != 0));

@@ -4,6 +4,7 @@
 //! that led to it and the variable to turn.
 
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -32,7 +33,11 @@ impl Sampling {
     pub fn new(config: &Config) -> Self {
         Self {
             meter: Meter::new(&config.allocation),
-            overload: Overload::new(config.overload, config.allocation.memory_bytes),
+            overload: Overload::new(
+                config.overload,
+                config.allocation.memory_bytes,
+                config.listen.connections_max,
+            ),
             decision: Decision::default(),
             pauses: Throttle::every(limits::PAUSE_LINE_INTERVAL),
         }
@@ -47,6 +52,7 @@ impl Sampling {
             cpu_percent: vitals.cpu_percent(&config.allocation),
             window_share: window_share(window_s, &config.flush),
             memory_bytes: vitals.memory_bytes(),
+            sessions: shared.sessions.load(Ordering::Relaxed),
         };
         let decision = self.overload.judge(&reading);
         let before = std::mem::replace(&mut self.decision, decision);
@@ -58,6 +64,7 @@ impl Sampling {
             }
             self.say(config, before, reading.cpu_percent, window_s);
             say_memory(config, before, decision, &vitals);
+            say_full(config, before, decision, reading.sessions);
         }
         if decision.is_paused { limits::PAUSED_READING_INTERVAL } else { limits::SNAPSHOT_INTERVAL }
     }
@@ -120,6 +127,17 @@ fn say_memory(config: &Config, before: Decision, after: Decision, vitals: &Vital
         (true, false) => {
             info!(rss_bytes, socket_bytes, limit_bytes, "there is memory again: new sessions are taken");
         }
+        _ => {}
+    }
+}
+
+fn say_full(config: &Config, before: Decision, after: Decision, sessions: usize) {
+    let sessions_max = config.listen.connections_max;
+    match (before.is_full, after.is_full) {
+        (false, true) => {
+            warn!(sessions, sessions_max, "full (WS_MAX_CONNECTIONS): not ready for new sessions");
+        }
+        (true, false) => info!(sessions, sessions_max, "no longer full: ready for new sessions"),
         _ => {}
     }
 }

@@ -4,7 +4,7 @@
 //! decides everything: what keeps events from clients, or new clients out for good, is an error (unhealthy, 503); what an
 //! operator should look at is a warning (degraded, 200); a check is healthy when it has neither.
 //!
-//! An overloaded gateway is degraded, and not ready. Its sessions are well, so that restarting it, which an unhealthy one invites,
+//! An overloaded gateway is degraded, and not ready; so is a full one. Its sessions are well, so that restarting it, which an unhealthy one invites,
 //! would only harm; but it refuses new ones, and a load balancer that asks `/health/ready` sends them elsewhere and leaves those that
 //! there are alone. Overload begins and ends by two readings a second apart, so a balancer that asks twice before it believes sees no
 //! flapping.
@@ -272,6 +272,10 @@ fn capacity(picture: &Picture<'_>, findings: &mut Findings) -> CapacityCheck {
         if current >= max as u64 {
             findings
                 .warn(format!("all {max} connections are taken (WS_MAX_CONNECTIONS): new ones are refused"));
+        } else if picture.overload.is_full {
+            findings.warn(format!(
+                "{current} of {max} connections are taken (WS_MAX_CONNECTIONS): not ready for new ones until 5% are free"
+            ));
         } else if percentage > WARN_PERCENT {
             findings.warn(format!("{current} of {max} connections are taken (WS_MAX_CONNECTIONS)"));
         }
@@ -364,7 +368,8 @@ impl Readiness {
 
 /// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for,
 /// the gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better
-/// elsewhere, and its sessions would lose their place. While it is overloaded it refuses them, and says so here: see the module.
+/// elsewhere, and its sessions would lose their place. While it is overloaded or full it refuses them, and says so here: see the
+/// module.
 pub(super) fn readiness(status: &Status, overload: Decision, is_draining: bool) -> Readiness {
     let reason = if is_draining {
         Some(DRAINING.to_owned())
@@ -373,11 +378,7 @@ pub(super) fn readiness(status: &Status, overload: Decision, is_draining: bool) 
     } else if !status.warm {
         Some("the history is being read from Kafka (WS_HISTORY_WARMUP)".to_owned())
     } else {
-        overload.refusal().map(|refusal| {
-            let variable =
-                if refusal == Refusal::MemoryLimit { "WS_MEMORY_LIMIT" } else { "WS_CPU_REJECT_THRESHOLD" };
-            format!("overloaded: new sessions are refused ({variable})")
-        })
+        no_room(overload)
     };
     let status = match &reason {
         None => "ready",
@@ -385,6 +386,19 @@ pub(super) fn readiness(status: &Status, overload: Decision, is_draining: bool) 
         Some(_) => "not_ready",
     };
     Readiness { status, reason }
+}
+
+/// Why no new client finds a place, if none does.
+fn no_room(overload: Decision) -> Option<String> {
+    let reason = match overload.refusal() {
+        Some(Refusal::MemoryLimit) => "overloaded: new sessions are refused (WS_MEMORY_LIMIT)",
+        Some(_) => "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD)",
+        None if overload.is_full => {
+            "full: all connections are taken, or were and fewer than 5% are free again (WS_MAX_CONNECTIONS)"
+        }
+        None => return None,
+    };
+    Some(reason.to_owned())
 }
 
 #[cfg(test)]

@@ -210,6 +210,26 @@ fn a_gateway_that_refuses_sessions_for_want_of_cpu_or_memory_is_not_ready() {
 }
 
 #[test]
+fn a_full_gateway_is_degraded_and_not_ready_for_a_reason_of_its_own() {
+    let config = config();
+    let full = Decision { is_full: true, ..Decision::default() };
+    let refused = readiness(&running(), full, false);
+    assert_eq!((refused.status, refused.status_code()), ("not_ready", 503));
+    let reason = refused.reason.unwrap();
+    assert!(reason.starts_with("full: ") && reason.contains("WS_MAX_CONNECTIONS"), "{reason}");
+    // What is worse is told first.
+    let both = Decision { is_memory_full: true, ..full };
+    assert!(readiness(&running(), both, false).reason.unwrap().contains("WS_MEMORY_LIMIT"));
+    assert_eq!(readiness(&running(), full, true).status, "draining");
+    for (sessions, said) in [(10, "new ones are refused"), (9, "until 5% are free")] {
+        let picture = Picture { shards: vec![shard(sessions)], overload: full, ..well(&config) };
+        let (status, code, text) = verdict(&picture);
+        assert_eq!((status, code), ("degraded", 200));
+        assert!(text.contains("WS_MAX_CONNECTIONS") && text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn what_is_not_known_of_the_machine_is_null_and_judged_by_nothing() {
     let config = Config { allocation: Allocation::default(), ..config() };
     let picture = well(&config);
