@@ -292,7 +292,7 @@ fn memory(picture: &Picture<'_>, findings: &mut Findings) -> MemoryCheck {
         let text =
             format!("{} of {} MB of memory are used (WS_MEMORY_LIMIT)", megabytes(used), megabytes(limit));
         if percentage >= 100.0 {
-            findings.err(format!("{text}: new sessions are refused"));
+            findings.warn(format!("{text}: new sessions are refused"));
         } else if picture.overload.is_memory_full {
             findings.warn(format!("{text}: new sessions are refused until it is 5% below the limit"));
         } else if percentage > WARN_PERCENT {

@@ -157,14 +157,22 @@ fn capacity_warns_above_nine_tenths() {
 }
 
 #[test]
-fn memory_warns_near_its_limit_and_is_an_error_above() {
+fn memory_warns_near_its_limit_and_above_and_never_makes_the_gateway_unhealthy() {
     let config = config();
-    for (mebibytes, expected) in
-        [(900, ("healthy", 200)), (1000, ("degraded", 200)), (1025, ("unhealthy", 503))]
-    {
+    for (mebibytes, is_full, expected, said) in [
+        (900, false, "healthy", ""),
+        (1000, false, "degraded", "WS_MEMORY_LIMIT"),
+        (1025, true, "degraded", "(WS_MEMORY_LIMIT): new sessions are refused"),
+        (1000, true, "degraded", "refused until it is 5% below the limit"),
+    ] {
         let vitals = Vitals { rss_bytes: mebibytes << 20, ..Vitals::default() };
-        let (status, code, text) = verdict(&Picture { vitals, ..well(&config) });
-        assert_eq!((status, code), expected, "{text}");
+        let overload = Decision { is_memory_full: is_full, ..Decision::default() };
+        let picture = Picture { vitals, overload, ..well(&config) };
+        let (status, code, text) = verdict(&picture);
+        assert_eq!((status, code), (expected, 200), "{text}");
+        assert!(text.contains(said), "{text}");
+        assert_eq!(report(&picture).checks.memory.healthy, expected == "healthy");
+        assert_eq!(readiness(&running(), overload, false).status_code(), if is_full { 503 } else { 200 });
     }
 }
 
