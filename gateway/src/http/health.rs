@@ -4,10 +4,11 @@
 //! decides everything: what keeps events from clients, or new clients out for good, is an error (unhealthy, 503); what an
 //! operator should look at is a warning (degraded, 200); a check is healthy when it has neither.
 //!
-//! An overloaded gateway is degraded, and not ready; so is a full one. Its sessions are well, so that restarting it, which an unhealthy one invites,
-//! would only harm; but it refuses new ones, and a load balancer that asks `/health/ready` sends them elsewhere and leaves those that
-//! there are alone. Overload begins and ends by two readings a second apart, so a balancer that asks twice before it believes sees no
-//! flapping.
+//! An overloaded gateway is degraded, and not ready; so is a full one. Its sessions are well, so that restarting it, which an
+//! unhealthy one invites, would only harm; but it refuses new ones, and a load balancer that asks `/health/ready` sends them elsewhere
+//! and leaves those that there are alone. A want of CPU begins and ends by two readings in a row, a second apart while Kafka is read;
+//! one of memory or connections begins at once, and ends when 5% are free. With a load that goes up and down within seconds the
+//! readiness swings: a balancer that is to be calmer asks several times before it believes.
 
 use std::time::Duration;
 
