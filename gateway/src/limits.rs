@@ -277,10 +277,6 @@ pub const CPU_CORES_MAX: f64 = 8192.0;
 pub const MEMORY_BYTES_MIN: u64 = 16 * MIB as u64;
 /// WS_MEMORY_LIMIT, at most.
 pub const MEMORY_BYTES_MAX: u64 = 1 << 50;
-/// METRICS_INTERVAL, at least.
-pub const METRICS_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// METRICS_INTERVAL, at most.
-pub const METRICS_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 /// DEV_EVENT_RATE, events/s: what the simulator is built to pace.
 pub const DEV_EVENT_RATE_MAX: u32 = 200_000;
 

@@ -73,7 +73,6 @@ class Variables(unittest.TestCase):
             "WS_CPU_REJECT_THRESHOLD": "75.0",
             "WS_CPU_PAUSE_THRESHOLD": "80.0",
             "KAFKA_GROUP_ID": "ws-server-production",
-            "METRICS_INTERVAL": "15s",
             "LOG_LEVEL": "info",
             "LOG_FORMAT": "json",
         }

@@ -68,8 +68,6 @@ pub struct Config {
     pub kafka: Kafka,
     /// Whether `GET /` is the console page.
     pub console: bool,
-    /// Between two samples of the process's CPU and memory.
-    pub metrics_interval: Duration,
     /// What is logged, and how.
     pub log: Log,
     /// Simulated events/s of --dev.

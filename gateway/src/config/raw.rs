@@ -33,7 +33,7 @@ raw! {
     kafka_brokers, kafka_group_id, kafka_consumer_group, kafka_topics, kafka_start, ws_max_lag,
     ws_max_kafka_rate,
     kafka_security_protocol, kafka_sasl_mechanism, kafka_sasl_username, kafka_sasl_password, kafka_properties,
-    metrics_interval, log_level, log_format, environment, dev_event_rate,
+    log_level, log_format, environment, dev_event_rate,
 }
 
 /// Variables of the table only, spaces around them cut (an env file may end its lines in CR). A password is taken as it is.

@@ -69,7 +69,6 @@ variables! {
     KAFKA_SASL_USERNAME = "none", "required with SASL_PLAINTEXT and SASL_SSL";
     KAFKA_SASL_PASSWORD = "none", "required with SASL_PLAINTEXT and SASL_SSL; never shown";
     KAFKA_PROPERTIES = "none", "further properties of librdkafka: name=value, ...";
-    METRICS_INTERVAL = "15s", "between two samples of the process's CPU and memory";
     LOG_LEVEL = "info", "debug, info, warn or error";
     LOG_FORMAT = "json", "json or text; text with --dev";
     ENVIRONMENT = "development", "a name for this deployment; shown by /health";
@@ -77,13 +76,14 @@ variables! {
 }
 
 /// Variables of the Go server that this one has nothing to do for: accepted, so that its env files work as they are.
-pub(super) const OF_THE_GO_SERVER: [&str; 6] = [
+pub(super) const OF_THE_GO_SERVER: [&str; 7] = [
     "WS_WORKER_POOL_SIZE",
     "WS_WORKER_QUEUE_SIZE",
     "WS_MAX_GOROUTINES",
     "HTTP_READ_TIMEOUT",
     "HTTP_WRITE_TIMEOUT",
     "HTTP_IDLE_TIMEOUT",
+    "METRICS_INTERVAL",
 ];
 
 /// Variables whose value is shown nowhere, or only in part: KAFKA_PROPERTIES may hold the password of a key.

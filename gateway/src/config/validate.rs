@@ -41,7 +41,6 @@ pub(super) fn validate(
     let admission = admission::admission(&mut reading, &raw);
     let console = switch(&mut reading, &in_mode(table::WS_CONSOLE, dev, "on"), raw.ws_console.as_deref());
     let kafka = kafka::read(&mut reading, &mut raw, dev);
-    let metrics_interval = metrics_interval(&mut reading, &raw);
     let log = log(&mut reading, &raw, dev);
     let environment =
         reading.value(&table::ENVIRONMENT, raw.environment.as_deref(), kafka::name, String::clone);
@@ -69,7 +68,6 @@ pub(super) fn validate(
         admission,
         kafka,
         console,
-        metrics_interval,
         log,
         dev_event_rate,
         warnings,
@@ -234,16 +232,6 @@ fn history(reading: &mut Reading, raw: &Raw) -> History {
     let last_values_max =
         count(reading, &table::WS_LAST_VALUES, raw.ws_last_values.as_deref(), 1, limits::LAST_VALUES_MAX);
     History { bytes_max, warmup, last_values_max }
-}
-
-fn metrics_interval(reading: &mut Reading, raw: &Raw) -> Duration {
-    let allowed = limits::METRICS_INTERVAL_MIN..=limits::METRICS_INTERVAL_MAX;
-    reading.value(
-        &table::METRICS_INTERVAL,
-        raw.metrics_interval.as_deref(),
-        |text| units::duration(text, &allowed),
-        |interval| units::show_duration(*interval),
-    )
 }
 
 fn log(reading: &mut Reading, raw: &Raw, dev: bool) -> Log {

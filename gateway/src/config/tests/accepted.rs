@@ -38,7 +38,6 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     assert_eq!(config.kafka.start, Start::Latest);
     assert_eq!(config.kafka.security, Security::Plaintext);
     assert!(config.kafka.properties.is_empty());
-    assert_eq!(config.metrics_interval, Duration::from_secs(15));
     assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Json });
     assert_eq!(config.environment, "development");
     assert!(config.warnings.is_empty());
@@ -118,7 +117,6 @@ fn every_variable_that_can_have_another_value_takes_it() {
             ("WS_MAX_BROADCAST_RATE", "25"),
             ("WS_FLUSH_WINDOW_MAX", "80ms"),
             ("KAFKA_START", "5m"),
-            ("METRICS_INTERVAL", "1s"),
             ("LOG_LEVEL", "DEBUG"),
             ("LOG_FORMAT", "pretty"),
             ("ENVIRONMENT", "production\r"),
@@ -159,7 +157,6 @@ fn every_variable_that_can_have_another_value_takes_it() {
     let kinds: Vec<_> = config.kafka.topics.iter().map(|topic| topic.kind.as_str()).collect();
     assert_eq!(kinds, ["trade", "fills"]);
     assert_eq!(config.kafka.start, Start::Ago(Duration::from_secs(300)));
-    assert_eq!(config.metrics_interval, Duration::from_secs(1));
     assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Text });
     assert_eq!(config.environment, "production");
 }
@@ -252,6 +249,8 @@ fn on(measured: crate::allocation::Allocation, pairs: &[(&str, &str)]) -> Config
 fn variables_without_effect_are_warned_of_and_refuse_nothing() {
     let config = config(&[
         ("WS_WORKER_POOL_SIZE", "192"),
+        // Whatever it is: nobody reads it.
+        ("METRICS_INTERVAL", "15"),
         ("HTTP_IDLE_TIMEOUT", "60s"),
         ("WS_MAX_PATIENCE", "25"),
         ("KAFKA_TOPIC", "x"),
@@ -260,7 +259,7 @@ fn variables_without_effect_are_warned_of_and_refuse_nothing() {
     assert_eq!(
         config.warnings,
         [
-            "of the Go server, without effect here: HTTP_IDLE_TIMEOUT, WS_WORKER_POOL_SIZE",
+            "of the Go server, without effect here: HTTP_IDLE_TIMEOUT, METRICS_INTERVAL, WS_WORKER_POOL_SIZE",
             "KAFKA_TOPIC has no effect in this version: is KAFKA_TOPICS meant?",
             "WS_MAX_PATIENCE has no effect in this version",
         ]

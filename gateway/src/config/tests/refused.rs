@@ -67,7 +67,7 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("KAFKA_GROUP_ID", "two words", "without spaces"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
         ("KAFKA_SASL_MECHANISM", "GSSAPI", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
-        ("METRICS_INTERVAL", "15", "for example 500ms, 15s"),
+        ("WS_DRAIN", "15", "for example 500ms, 15s"),
         ("LOG_FORMAT", "xml", "json, text or pretty"),
         ("ENVIRONMENT", long.as_str(), "xxx...: allowed are"),
     ] {
