@@ -174,8 +174,7 @@ impl SharedOverload {
     /// From now on it is this.
     pub fn store(&self, decision: Decision) {
         let Decision { is_cpu_overloaded, is_memory_full, is_full, is_paused } = decision;
-        let bits =
-            [(is_cpu_overloaded, CPU), (is_memory_full, MEMORY), (is_paused, PAUSED), (is_full, FULL)];
+        let bits = [(is_cpu_overloaded, CPU), (is_memory_full, MEMORY), (is_paused, PAUSED), (is_full, FULL)];
         let state = bits.into_iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum();
         self.0.store(state, Ordering::Relaxed);
     }

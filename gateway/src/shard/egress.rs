@@ -32,7 +32,8 @@ pub struct Egress {
     meter: Meter,
 }
 
-/// Sessions with something to send, or to be closed; each at most once (`Turn::Ready`).
+/// Sessions with something to send, or to be closed; each has one turn at most, which `Turn` tells. What one that changed queues left
+/// behind is no turn.
 #[derive(Debug, Default)]
 struct Ready {
     live: VecDeque<SocketId>,
@@ -92,9 +93,11 @@ impl Egress {
         }
     }
 
-    /// Puts a session into the queue, unless it stands there or its socket is full.
+    /// Puts a session into the queue, unless it stands there or its socket is full. One that ends waits no longer behind what the
+    /// others are brought: its time to take its last words runs.
     pub fn enqueue(&mut self, session: &mut Session) {
-        if session.turn == Turn::None {
+        let is_ending_in_bulk = session.turn == Turn::Bulk && session.outbox.is_finished();
+        if session.turn == Turn::None || is_ending_in_bulk {
             self.ready.push(session);
         }
     }
@@ -220,14 +223,16 @@ impl Egress {
         frames: &Frames,
         now: Instant,
     ) {
-        let (queue, sends_max) = match queue {
-            Queue::Live => (&mut self.ready.live, limits::SENDS_PER_BATCH),
-            Queue::Bulk => (&mut self.ready.bulk, limits::BULK_SENDS_PER_BATCH),
+        let (queue, turn, sends_max) = match queue {
+            Queue::Live => (&mut self.ready.live, Turn::Live, limits::SENDS_PER_BATCH),
+            Queue::Bulk => (&mut self.ready.bulk, Turn::Bulk, limits::BULK_SENDS_PER_BATCH),
         };
         self.batch.clear();
         while self.batch.has_room(sends_max) {
             let Some(socket) = queue.pop_front() else { return };
-            let Some(session) = sessions.find(socket) else { continue };
+            let Some(session) = sessions.find(socket).filter(|session| session.turn == turn) else {
+                continue;
+            };
             session.turn = Turn::None;
             if !session.outbox.is_empty() {
                 self.batch.add(session, frames);
@@ -287,8 +292,9 @@ impl Egress {
 
 impl Ready {
     fn push(&mut self, session: &mut Session) {
-        session.turn = Turn::Ready;
-        let queue = if session.is_resuming { &mut self.bulk } else { &mut self.live };
+        let is_bulk = session.is_resuming && !session.outbox.is_finished();
+        let (queue, turn) = if is_bulk { (&mut self.bulk, Turn::Bulk) } else { (&mut self.live, Turn::Live) };
+        session.turn = turn;
         queue.push_back(session.socket);
     }
 }
@@ -338,3 +344,7 @@ impl Meter {
         reading
     }
 }
+
+#[cfg(test)]
+#[path = "egress_tests.rs"]
+mod tests;

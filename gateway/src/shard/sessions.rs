@@ -40,8 +40,10 @@ pub struct Unfinished {
 pub enum Turn {
     /// Nothing is to be sent, or not yet.
     None,
-    /// It stands in the queue.
-    Ready,
+    /// It stands in the queue of those that are live.
+    Live,
+    /// It stands in the queue of those that resume.
+    Bulk,
     /// Its socket takes no more until it says so.
     Full,
 }
