@@ -113,6 +113,11 @@ impl Handshake {
         Self { received: Vec::new(), head_bytes_max }
     }
 
+    /// Whether nothing was received yet.
+    pub fn is_silent(&self) -> bool {
+        self.received.is_empty()
+    }
+
     /// Takes what was received next.
     pub fn feed(&mut self, bytes: &[u8]) -> Progress {
         let before = self.received.len();

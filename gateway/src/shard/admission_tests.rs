@@ -144,6 +144,29 @@ fn a_request_that_lies_unread_is_not_late() {
 }
 
 #[test]
+fn who_has_said_nothing_does_not_hold_the_end_whenever_it_was_accepted() {
+    let mut door = Door::new(&[]);
+    door.accept("192.0.2.1:1");
+    let begun = door.accept("192.0.2.1:2");
+    door.core.receive(begun, &REQUEST.as_bytes()[..20], door.now);
+    let shared = Arc::clone(&door.core.connections.shared);
+    shared.drain.begin();
+    door.core.connections.begin_drain(Duration::ZERO, door.now);
+    // Until the last session of the process is told, whoever comes is answered.
+    let served = door.accept("192.0.2.1:3");
+    door.core.receive(served, b"GET /health HTTP/1.1\r\n\r\n", door.now);
+    assert_eq!((door.refused(Refusal::Draining), door.core.connections.egress.lost()), (0, 0));
+    shared.drain.note_drained();
+    door.core.connections.refuse_handshakes(door.now);
+    assert_eq!((door.refused(Refusal::Draining), door.core.connections.egress.lost()), (2, 1));
+    let late = door.accept("192.0.2.1:4");
+    assert_eq!((door.refused(Refusal::Draining), door.core.connections.egress.lost()), (3, 2));
+    // What it says now is not heard any more.
+    door.core.receive(late, format!("{REQUEST}\r\n").as_bytes(), door.now);
+    assert_eq!((door.counted().sessions, door.refused(Refusal::Draining)), (0, 3));
+}
+
+#[test]
 fn every_answer_to_a_request_is_one_of_the_turns_handshakes() {
     let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "1")]);
     for request in

@@ -131,6 +131,10 @@ impl Connections {
         let mut session = Session::new(socket, peer, now);
         schedule(&mut self.wheel, &mut session);
         self.sessions.insert(session);
+        // The listener closes; the ring had this one already.
+        if self.shared.drain.is_drained() {
+            self.turn_away(socket, now);
+        }
     }
 
     /// The machine had no descriptor or memory for a connection.

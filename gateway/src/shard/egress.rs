@@ -107,6 +107,12 @@ impl Egress {
         self.lost.push(socket);
     }
 
+    /// Connections that are to be reset.
+    #[cfg(test)]
+    pub(super) fn lost(&self) -> usize {
+        self.lost.len()
+    }
+
     /// Whether a slice would have something to do.
     pub fn has_work(&self, now: Instant) -> bool {
         self.has_live()

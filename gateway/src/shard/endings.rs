@@ -82,11 +82,24 @@ impl Connections {
 
     /// Answers those whose request is not complete: nobody will read the rest.
     pub fn refuse_handshakes(&mut self, now: Instant) {
-        let handshakes =
-            self.sessions.iter().filter(|session| matches!(session.cold.stage, Stage::Handshake(_)));
-        for socket in handshakes.map(|session| session.socket).collect::<Vec<_>>() {
-            self.refuse(socket, Refusal::Draining, Refused::draining().response(), now);
+        let handshakes = self.sessions.iter().filter_map(|session| match &session.cold.stage {
+            Stage::Handshake(handshake) => Some((session.socket, handshake.is_silent())),
+            _ => None,
+        });
+        for (socket, is_silent) in handshakes.collect::<Vec<_>>() {
+            if is_silent {
+                self.turn_away(socket, now);
+            } else {
+                self.refuse(socket, Refusal::Draining, Refused::draining().response(), now);
+            }
         }
+    }
+
+    /// Resets a connection that has asked for nothing, as the kernel does with those that nobody has accepted: a process that has no
+    /// sessions left does not wait for it to speak, or to close.
+    pub(super) fn turn_away(&mut self, socket: SocketId, now: Instant) {
+        self.refuse(socket, Refusal::Draining, Vec::new(), now);
+        self.egress.abandon(socket);
     }
 
     pub(super) fn close_overflowed(&mut self, now: Instant) {

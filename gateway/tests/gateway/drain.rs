@@ -180,6 +180,25 @@ fn a_gateway_without_sessions_ends_at_once_however_long_its_drain() {
 }
 
 #[test]
+fn a_connection_that_has_asked_for_nothing_is_not_waited_for_and_a_request_that_has_begun_is_answered() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").start();
+    let mut silent = Raw::connect(gateway.address);
+    let mut begun = Raw::connect(gateway.address);
+    begun.send(&handshake_request().as_bytes()[..40]);
+    // Both came before this, and are known when it is answered.
+    (0..5).for_each(|_| assert_eq!(gateway.get("/health/live").status, 200));
+    gateway.signal(Signal::TERM);
+    let refusal = begun.response();
+    assert_eq!((refusal.status, &refusal.json()["error"]), (503, &json!("draining")), "{refusal:?}");
+    assert_eq!(silent.read_to_end(), b"", "there was nothing to answer");
+    drop(begun);
+    let ended = gateway.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.output.contains("are cut"), "{ended:?}");
+}
+
+#[test]
 fn a_session_that_leaves_by_itself_is_not_waited_for() {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).env("WS_DRAIN", "1h").start();
