@@ -3,6 +3,7 @@
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use gateway::limits::SHUTDOWN_TIMEOUT;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -10,7 +11,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::harness::{
-    Client, Cluster, Gateway, Launch, PARTITIONS, Raw, TOPICS, eventually, handshake_request, record,
+    Client, Cluster, Gateway, Launch, PARTITIONS, Raw, TOPICS, eventually, frame, handshake_request, record,
 };
 
 /// Everything that is read comes; what a session has had so far, and its close when that came first.
@@ -207,4 +208,61 @@ fn a_session_that_leaves_by_itself_is_not_waited_for() {
     eventually("it drains", || gateway.line("draining"));
     drop(sessions);
     assert_eq!(gateway.end().code, Some(0));
+}
+
+/// It has more to read than the sockets between take, so that its close is behind bytes that wait.
+#[test]
+fn a_client_that_does_not_read_is_reset_and_the_end_comes_in_order() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster)
+        .env("WS_SHARDS", "1")
+        .env("WS_DRAIN", "6s")
+        .env("WS_SOCKET_SEND_BYTES", "4KiB")
+        .env("WS_OUTBOX_BYTES", "64MiB")
+        .start();
+    let mut deaf = Raw::session(&gateway);
+    let subscribe = json!({"type": "subscribe", "data": {"channels": ["BTC.trade"]}}).to_string();
+    deaf.send(&frame(0x81, true, subscribe.as_bytes()));
+    let mut reader = Client::subscribed(&gateway, &["BTC.trade"]);
+    let value = json!("x".repeat(10_000)).to_string();
+    let records: Vec<_> = (0..100).map(|_| record("odin.trades", "BTC", value.clone())).collect();
+    // 15 MB; the cluster keeps no more than 5 at a time.
+    for _ in 0..15 {
+        cluster.produce(&records);
+        records.iter().for_each(|_| _ = reader.next_event("BTC.trade"));
+    }
+    gateway.metrics_when("what the other has not read waits", |it| it.sum("ws_frames_waiting") > 0.0);
+    gateway.signal(Signal::TERM);
+    let (_, close) = reader.read_to_close();
+    assert_draining(&close.unwrap());
+    drop(reader);
+    let ended = gateway.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.output.contains("\"stopped\"") && !ended.output.contains("are cut"), "{ended:?}");
+    let bytes = deaf.read_to_end();
+    let is_told = bytes.windows(8).any(|word| word == b"draining");
+    assert!(!is_told, "it was told after all, behind {} bytes", bytes.len());
+}
+
+/// The whole process is stopped amid its drain, for longer than it has: clients read nothing, and the shard tells nobody.
+#[test]
+fn a_drain_that_takes_too_long_is_cut_with_a_line_and_still_ends_with_0() {
+    let lasts = Duration::from_secs(4);
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_DRAIN", "4s").start();
+    let sessions: Vec<_> = (0..4).map(|_| Raw::session(&gateway)).collect();
+    gateway.signal(Signal::TERM);
+    eventually("it drains", || gateway.line("draining"));
+    // The last session is told three seconds from now, and has a linger: until then there is something to cut.
+    gateway.signal(Signal::STOP);
+    thread::sleep(lasts + SHUTDOWN_TIMEOUT);
+    gateway.signal(Signal::CONT);
+    let cut =
+        eventually("the rest is cut", || gateway.line("connections that did not close in time are cut"));
+    assert!((1..=4).contains(&cut["connections"].as_u64().unwrap()), "{cut}");
+    let ended = gateway.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.output.contains("\"stopped\""), "{ended:?}");
+    // Nobody is left with a connection that says nothing.
+    sessions.into_iter().for_each(|mut session| _ = session.read_to_end());
 }
