@@ -7,6 +7,7 @@
 #
 #   --shard-cpus LIST     the CPUs of the gateway's shards, such as 3 or 2-3 (default: the highest, where a single shard runs)
 #   --interface NAME      the network interface, or several by commas (default: all that are devices)
+#   --port PORT|off       the gateway's port, to be kept out of connection tracking (default: 3004, unless a firewall stands here)
 #   --generator on|off    also what a host needs that makes connections, as a load generator does (default: off)
 #   Without them, --check and --apply take those of the last --apply.
 #
@@ -41,6 +42,8 @@ usage() { sed -n '3,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
 # shellcheck source=scripts/host-tune/cpus.sh
 source "$scripts/host-tune/cpus.sh"
+# shellcheck source=scripts/host-tune/notrack.sh
+source "$scripts/host-tune/notrack.sh"
 # shellcheck source=scripts/host-tune/settings.sh
 source "$scripts/host-tune/settings.sh"
 # shellcheck source=scripts/host-tune/state.sh
@@ -118,8 +121,6 @@ notes() {
       done
     done
   done
-  [[ ! -e $root/proc/sys/net/netfilter/nf_conntrack_max ]] ||
-    echo "note: the gateway's port need not be tracked at all: deployments/systemd/README.md has the rules"
 }
 
 check() {
@@ -151,7 +152,34 @@ set_differing() {
   save
 }
 
-put() { { printf '%s\n' "$2" >"$root$1"; } 2>/dev/null; }
+put() {
+  case $1 in
+    "$NOTRACK") put_notrack "$2" ;;
+    *) { printf '%s\n' "$2" >"$root$1"; } 2>/dev/null ;;
+  esac
+}
+
+exists() { if [[ $1 == "$NOTRACK" ]]; then [[ -x $root/usr/sbin/nft ]]; else [[ -e $root$1 ]]; fi; }
+
+# put_back FILE: what was there before.
+put_back() {
+  local file=$1 current
+  if [[ ${keeper[$file]} == unit && $saved_boot != "$(boot_now)" ]] || ! exists "$file"; then
+    echo "$file: gone since the last boot, nothing to put back"
+    return
+  fi
+  current=$(value_of "$file") || current=''
+  if [[ $file == "$NOTRACK" && $current == "$NOTRACK_FOREIGN" ]]; then
+    echo "$file: has $current now, and is left alone"
+  elif [[ $current == "${before[$file]}" ]]; then
+    return
+  elif put "$file" "${before[$file]}"; then
+    echo "$file: ${before[$file]//$'\t'/ }"
+  else
+    say "$file: ${before[$file]} could not be written"
+    return 1
+  fi
+}
 
 apply() {
   need_root
@@ -181,22 +209,13 @@ revert() {
   [[ -e $root$STATE ]] || { echo "nothing to revert: $STATE is not there"; return; }
   refuse_foreign_files
   for file in "${kept[@]}"; do
-    if [[ ${keeper[$file]} == unit && $saved_boot != "$(boot_now)" || ! -e $root$file ]]; then
-      echo "$file: gone since the last boot, nothing to put back"
-    elif [[ $(value_of "$file") == "${before[$file]}" ]]; then
-      continue
-    elif put "$file" "${before[$file]}"; then
-      echo "$file: ${before[$file]//$'\t'/ }"
-    else
-      failed=$((failed + 1))
-      say "$file: ${before[$file]} could not be written"
-    fi
+    put_back "$file" || failed=$((failed + 1))
   done
   ((failed == 0)) || fail 1 "$failed values are not back; nothing is removed, so that --revert can be run again"
   remove_files
 }
 
-action='' shard_list='' interface_list='' generator_switch=''
+action='' shard_list='' interface_list='' generator_switch='' port=''
 while (($#)); do
   case $1 in
     --check | --apply | --revert | --boot)
@@ -204,11 +223,15 @@ while (($#)); do
       action=${1#--}
       shift
       ;;
-    --shard-cpus | --interface | --generator)
+    --shard-cpus | --interface | --port | --generator)
       [[ -n ${2:-} ]] || fail 64 "$1 needs a value"
       case $1 in
         --shard-cpus) shard_list=$2 ;;
         --interface) interface_list=$2 ;;
+        --port)
+          [[ $2 == off || $2 =~ ^[1-9][0-9]{0,4}$ && $2 -le 65535 ]] || fail 64 "--port $2: wanted is 1 to 65535, or off"
+          port=$2
+          ;;
         --generator) [[ $2 == on || $2 == off ]] || fail 64 "--generator $2: wanted is on or off"; generator_switch=$2 ;;
       esac
       shift 2
@@ -223,6 +246,7 @@ load
 [[ $action != revert ]] || { revert; exit; }
 remember shard-cpus "$shard_list"
 remember interface "$interface_list"
+remember port "$port"
 remember generator "$generator_switch"
 find_cpus "${options[shard-cpus]:-}"
 find_interfaces "${options[interface]:-}"

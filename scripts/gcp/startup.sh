@@ -32,7 +32,7 @@ if ! docker compose version >/dev/null 2>&1; then
   log "installing Docker"
   export DEBIAN_FRONTEND=noninteractive
   apt update
-  apt install -y --no-install-recommends docker.io docker-buildx docker-compose-v2 ca-certificates curl
+  apt install -y --no-install-recommends docker.io docker-buildx docker-compose-v2 nftables ca-certificates curl
 fi
 
 # A container's log would fill the disk. The gateway is stopped with its drain when the host is: Docker's 15 s would cut that.

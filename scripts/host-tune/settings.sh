@@ -24,6 +24,7 @@ spread_off_shards() {
 
 value_of() {
   local text=''
+  [[ $1 != "$NOTRACK" ]] || { notrack_value && return; }
   { IFS= read -r text <"$root$1"; } 2>/dev/null || [[ -n $text ]] || return 1
   [[ $text =~ \[([a-z]+)\] ]] && text=${BASH_REMATCH[1]} # a choice: always [madvise] never
   printf '%s' "$text"
@@ -65,6 +66,7 @@ collect() {
   for_connections
   for_memory
   for_conntrack
+  for_notrack
   [[ -z $generator ]] || for_generators
   for_governor
   if [[ -z $others ]]; then

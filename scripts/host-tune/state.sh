@@ -55,7 +55,7 @@ save() {
   text=$(
     echo "$MARK"
     printf 'boot\t%s\n' "$saved_boot"
-    for name in shard-cpus interface generator; do [[ -z ${options[$name]:-} ]] || printf 'option\t%s\t%s\n' "$name" "${options[$name]}"; done
+    for name in shard-cpus interface port generator; do [[ -z ${options[$name]:-} ]] || printf 'option\t%s\t%s\n' "$name" "${options[$name]}"; done
     for name in "${made[@]}"; do printf 'made\t%s\n' "$name"; done
     for name in "${kept[@]}"; do printf '%s\t%s\t%s\n' "${keeper[$name]}" "$name" "${before[$name]}"; done
     for name in "${!refused[@]}"; do printf 'refused\t%s\n' "$name"; done | sort
@@ -132,15 +132,16 @@ write_balancer() {
 
 write_unit() {
   local text file
-  for file in host-tune.sh host-tune/cpus.sh host-tune/settings.sh host-tune/state.sh; do
+  for file in host-tune.sh host-tune/cpus.sh host-tune/notrack.sh host-tune/settings.sh host-tune/state.sh; do
     write "$COPY/$file" "$(<"$scripts/$file")"
   done
   [[ -x $root$COPY/host-tune.sh ]] || chmod 755 "$root$COPY/host-tune.sh"
   text=$MARK'
 [Unit]
 Description=Host settings of the Odin WebSocket gateway that sysctl.d cannot keep
-# The cloud agent and irqbalance place interrupts, Docker loads connection tracking: after them, before the gateway.
-After=network.target google-guest-agent.service irqbalance.service docker.service
+# The cloud agent and irqbalance place interrupts, Docker loads connection tracking, nftables empties the rules that it finds: after
+# them, before the gateway.
+After=network.target google-guest-agent.service irqbalance.service nftables.service docker.service
 Before=odin-gateway.service
 
 [Service]
@@ -165,7 +166,7 @@ remove_files() {
   for file in "$SYSCTL" "$LIMITS" "$BALANCER" "$WANTED_BY" "$UNIT" "$STATE"; do
     [[ ! -e $root$file && ! -L $root$file ]] || { rm "$root$file" && echo "removed $file"; }
   done
-  for file in host-tune.sh host-tune/cpus.sh host-tune/settings.sh host-tune/state.sh; do rm -f "$root$COPY/$file"; done
+  for file in host-tune.sh host-tune/cpus.sh host-tune/notrack.sh host-tune/settings.sh host-tune/state.sh; do rm -f "$root$COPY/$file"; done
   for ((index = ${#made[@]} - 1; index >= 0; index--)); do
     rmdir "$root${made[index]}" 2>/dev/null || true
   done
