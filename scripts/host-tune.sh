@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# The kernel's settings for a host that carries tens of thousands of WebSocket sessions: what they are, what is wanted and why.
+# The kernel's settings for a host that carries tens of thousands of WebSocket sessions, and for its neighbours: what they are, what is
+# wanted and why.
 #
 #   host-tune.sh --check   [OPTION...]    shows each; exit 1 when one differs. Needs no root
 #   host-tune.sh --apply   [OPTION...]    sets those that differ, now and for every boot; again, it changes nothing
 #   host-tune.sh --revert                 puts every value back that was there before, and removes what --apply has written
 #
+#   --role ROLE           what the host is for (default: gateway). A backend, with the broker and what observes, and a generator of load
+#                         have no shard to keep a CPU for and no port to leave untracked; a generator needs ports to connect from
 #   --shard-cpus LIST     the CPUs of the gateway's shards, such as 3 or 2-3 (default: the highest, where a single shard runs)
 #   --interface NAME      the network interface, or several by commas (default: all that are devices)
 #   --port PORT|off       the gateway's port, to be kept out of connection tracking (default: 3004, unless a firewall stands here)
-#   --generator on|off    also what a host needs that makes connections, as a load generator does (default: off)
-#   Without them, --check and --apply take those of the last --apply.
+#   Without them, --check and --apply take those of the last --apply. ROLE is gateway, backend or generator; the three others are
+#   of a gateway's host. What another role's --apply has set and this one does not want is put back.
 #
 # Values that are as good as wanted, or better, are left alone; so are files that it did not write. What was there before is kept
 # in /var/lib/odin-host-tune/before. --boot is what its systemd unit runs: what sysctl.d cannot set, and no files.
@@ -25,6 +28,7 @@ readonly UNIT=/etc/systemd/system/odin-host-tune.service
 readonly WANTED_BY=/etc/systemd/system/multi-user.target.wants/odin-host-tune.service
 readonly BALANCER=/etc/systemd/system/irqbalance.service.d/90-odin-gateway.conf
 readonly COPY=/usr/local/lib/odin-host-tune # what the unit runs
+readonly PARTS=(host-tune.sh host-tune/cpus.sh host-tune/notrack.sh host-tune/settings.sh host-tune/state.sh)
 readonly STATE=/var/lib/odin-host-tune/before
 readonly MARK='# Written by host-tune.sh; host-tune.sh --revert removes it.'
 
@@ -125,7 +129,7 @@ notes() {
 
 check() {
   collect
-  cores
+  if [[ $role == gateway ]]; then cores; else echo "CPUs: $online; the host is a $role's, no shard has one to itself"; fi
   echo
   show
   summary
@@ -150,6 +154,19 @@ set_differing() {
     fi
   done
   save
+}
+
+# What was set for another role, or for CPUs and interfaces that are named no longer.
+put_back_unwanted() {
+  local file all=("${kept[@]}")
+  kept=()
+  for file in "${all[@]}"; do
+    if [[ $'\n'$(printf '%s\n' "${files[@]}")$'\n' != *$'\n'$file$'\n'* ]] && put_back "$file"; then
+      unset "keeper[$file]" "before[$file]"
+    else
+      kept+=("$file")
+    fi
+  done
 }
 
 put() {
@@ -186,6 +203,7 @@ apply() {
   refuse_foreign_files
   load_boot
   collect
+  [[ -n $* ]] || put_back_unwanted
   set_differing "$@"
   collect
   if [[ -n $* ]]; then only "$1"; else write_files; fi
@@ -215,7 +233,7 @@ revert() {
   remove_files
 }
 
-action='' shard_list='' interface_list='' generator_switch='' port=''
+action='' shard_list='' interface_list='' role='' port=''
 while (($#)); do
   case $1 in
     --check | --apply | --revert | --boot)
@@ -223,7 +241,7 @@ while (($#)); do
       action=${1#--}
       shift
       ;;
-    --shard-cpus | --interface | --port | --generator)
+    --shard-cpus | --interface | --port | --role)
       [[ -n ${2:-} ]] || fail 64 "$1 needs a value"
       case $1 in
         --shard-cpus) shard_list=$2 ;;
@@ -232,7 +250,7 @@ while (($#)); do
           [[ $2 == off || $2 =~ ^[1-9][0-9]{0,4}$ && $2 -le 65535 ]] || fail 64 "--port $2: wanted is 1 to 65535, or off"
           port=$2
           ;;
-        --generator) [[ $2 == on || $2 == off ]] || fail 64 "--generator $2: wanted is on or off"; generator_switch=$2 ;;
+        --role) [[ $2 =~ ^(gateway|backend|generator)$ ]] || fail 64 "--role $2: wanted is gateway, backend or generator"; role=$2 ;;
       esac
       shift 2
       ;;
@@ -247,11 +265,12 @@ load
 remember shard-cpus "$shard_list"
 remember interface "$interface_list"
 remember port "$port"
-remember generator "$generator_switch"
+remember role "$role"
+role=${options[role]:-gateway}
+[[ $role == gateway || -z $shard_list$interface_list$port ]] ||
+  fail 64 "--shard-cpus, --interface and --port are of a gateway's host, and this one is a $role's: --role gateway makes it one"
 find_cpus "${options[shard-cpus]:-}"
 find_interfaces "${options[interface]:-}"
-generator=''
-[[ ${options[generator]:-off} == off ]] || generator=on
 case $action in
   check) check ;;
   apply) apply ;;

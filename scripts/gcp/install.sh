@@ -106,10 +106,10 @@ write_targets() {
 }
 
 tune() {
-  local code=0 flags=()
-  [[ $role != loadtest ]] || flags=(--generator on)
+  local code=0 host
+  case $role in ws-server) host=gateway ;; backend) host=backend ;; loadtest) host=generator ;; esac
   [[ -x $release/scripts/host-tune.sh ]] || fail 1 "the release has no scripts/host-tune.sh"
-  "$release/scripts/host-tune.sh" --apply "${flags[@]}" || code=$?
+  "$release/scripts/host-tune.sh" --apply --role "$host" || code=$?
   # A setting that this host does not have is no reason to leave it without a gateway.
   ((code == 0)) || say "host-tune.sh --apply ended with $code; what it could not set stands above"
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # `root` and the CPU lists are set by host-tune.sh and cpus.sh
+# shellcheck shell=bash disable=SC2154 # `root`, `role` and the CPU lists are set by host-tune.sh and cpus.sh
 # The settings of host-tune.sh: what is wanted, why, and when a value is good enough. Reads below $root; changes nothing.
 #
 # A setting is kept over a reboot by `sysctl` (sysctl.d), by `unit` (the systemd unit: what sysctl.d cannot set, or what exists
@@ -66,9 +66,10 @@ collect() {
   for_connections
   for_memory
   for_conntrack
-  for_notrack
-  [[ -z $generator ]] || for_generators
+  [[ $role != generator ]] || for_generators
   for_governor
+  [[ $role == gateway ]] || return 0
+  for_notrack
   if [[ -z $others ]]; then
     absent 'interrupts, RPS, XPS' "every CPU is a shard's: there is none to move them to"
   else
@@ -81,6 +82,7 @@ for_files() {
   sysctl fs.file-max at_least 2097152 'each socket is an open file; this bounds those of all processes'
   sysctl fs.nr_open at_least 1048576 "bounds every process's limit of open files, LimitNOFILE too"
   limit nofile 'Max open files' 1048576 1048576 'hard limit of logins; the gateway raises its own soft limit to it'
+  [[ $role != backend ]] || return 0
   limit memlock 'Max locked memory' 67108864 65536 'the same of locked memory: 512 KiB for each executor, 64 shards, twice'
   sysctl kernel.io_uring_disabled is 0 "the gateway's sockets work by io_uring"
 }

@@ -55,7 +55,7 @@ save() {
   text=$(
     echo "$MARK"
     printf 'boot\t%s\n' "$saved_boot"
-    for name in shard-cpus interface port generator; do [[ -z ${options[$name]:-} ]] || printf 'option\t%s\t%s\n' "$name" "${options[$name]}"; done
+    for name in role shard-cpus interface port; do [[ -z ${options[$name]:-} ]] || printf 'option\t%s\t%s\n' "$name" "${options[$name]}"; done
     for name in "${made[@]}"; do printf 'made\t%s\n' "$name"; done
     for name in "${kept[@]}"; do printf '%s\t%s\t%s\n' "${keeper[$name]}" "$name" "${before[$name]}"; done
     for name in "${!refused[@]}"; do printf 'refused\t%s\n' "$name"; done | sort
@@ -113,9 +113,15 @@ write_files() {
       unit) [[ -z ${keeper[$name]:-} ]] || units=yes ;;
     esac
   done
-  [[ -z $values ]] || write "$SYSCTL" "$MARK$values"
-  [[ -z $limits ]] || write "$LIMITS" "$MARK"$'\n'"# Of logins, from the next one on; services have limits of their own.$limits"
+  if [[ -n $values ]]; then write "$SYSCTL" "$MARK$values"; else remove "$SYSCTL"; fi
+  if [[ -n $limits ]]; then
+    write "$LIMITS" "$MARK"$'\n'"# Of logins, from the next one on; services have limits of their own.$limits"
+  else
+    remove "$LIMITS"
+  fi
+  [[ -n $balancer || ! -e $root$BALANCER ]] || { remove "$BALANCER" && reload=yes restart=yes; }
   [[ -z $balancer ]] || write_balancer "$balancer"
+  [[ -n $units || ! -e $root$UNIT ]] || { remove_unit && reload=yes; }
   [[ -z $units ]] || write_unit
   save
   [[ -z $reload ]] || systemd_reload "$restart"
@@ -132,7 +138,7 @@ write_balancer() {
 
 write_unit() {
   local text file
-  for file in host-tune.sh host-tune/cpus.sh host-tune/notrack.sh host-tune/settings.sh host-tune/state.sh; do
+  for file in "${PARTS[@]}"; do
     write "$COPY/$file" "$(<"$scripts/$file")"
   done
   [[ -x $root$COPY/host-tune.sh ]] || chmod 755 "$root$COPY/host-tune.sh"
@@ -159,14 +165,23 @@ WantedBy=multi-user.target'
   }
 }
 
+remove() {
+  [[ ! -e $root$1 && ! -L $root$1 ]] || { rm "$root$1" && echo "removed $1"; }
+}
+
+remove_unit() {
+  local file
+  remove "$WANTED_BY"
+  remove "$UNIT"
+  for file in "${PARTS[@]}"; do rm -f "$root$COPY/$file"; done
+}
+
 # Everything that --apply has written, and the folders that it made if nobody else uses them.
 remove_files() {
   local file index restart=''
   [[ ! -e $root$BALANCER ]] || restart=yes
-  for file in "$SYSCTL" "$LIMITS" "$BALANCER" "$WANTED_BY" "$UNIT" "$STATE"; do
-    [[ ! -e $root$file && ! -L $root$file ]] || { rm "$root$file" && echo "removed $file"; }
-  done
-  for file in host-tune.sh host-tune/cpus.sh host-tune/notrack.sh host-tune/settings.sh host-tune/state.sh; do rm -f "$root$COPY/$file"; done
+  for file in "$SYSCTL" "$LIMITS" "$BALANCER" "$STATE"; do remove "$file"; done
+  remove_unit
   for ((index = ${#made[@]} - 1; index >= 0; index--)); do
     rmdir "$root${made[index]}" 2>/dev/null || true
   done

@@ -45,8 +45,8 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   grep -qx 'BACKEND_INTERNAL_IP=10.128.0.2' "$ws/current/deployments/gcp/distributed/ws-server/.env"
   grep -qx 'INSTANCE=odin-ws-go' "$ws/current/deployments/gcp/distributed/ws-server/.env"
   grep -qx 'BACKEND_INTERNAL_IP=10.128.0.2' "$backend/current/deployments/gcp/distributed/backend/.env"
-  grep -q -- '--apply' "$FAKE_CLOUD/hosts/odin-ws-go/tuned"
-  grep -q -- '--apply' "$FAKE_CLOUD/hosts/odin-backend/tuned"
+  grep -q -- '--apply --role gateway$' "$FAKE_CLOUD/hosts/odin-ws-go/tuned"
+  grep -q -- '--apply --role backend$' "$FAKE_CLOUD/hosts/odin-backend/tuned"
 }
 
 @test "it builds before it replaces, and waits for ready" {
@@ -174,6 +174,7 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
 
 @test "the load generator's host builds odin-bench with the images' toolchain" {
   deploy loadtest
+  grep -q -- '--apply --role generator$' "$FAKE_CLOUD/hosts/odin-loadtest/tuned"
   grep -q 'run .*rust:.* cargo build --release --locked -p bench' "$FAKE_CLOUD/hosts/odin-loadtest/docker"
 }
 

@@ -163,15 +163,59 @@ holds() { [ "$(cat "$host$1")" = "$2" ] || { echo "$1 holds $(cat "$host$1"), no
 }
 
 @test "check and a later apply take the options of the last apply" {
-  tune --apply --shard-cpus 0 --generator on
+  tune --apply --shard-cpus 0 --interface ens4
   holds /proc/irq/24/smp_affinity_list 2-3
-  holds /proc/sys/net/ipv4/ip_local_port_range '10000 65535'
   run tune --check
   [ "$status" -eq 0 ]
   [[ $output == *"shards on 0, idle beside them 1"* ]]
-  told ok net.ipv4.tcp_tw_reuse
   run tune --check --shard-cpus 3
   [ "$status" -eq 1 ]
+}
+
+@test "a backend and a generator of load keep no CPU for a shard, and steer nothing" {
+  with_irqbalance
+  for role in backend generator; do
+    run -1 tune --check --role "$role"
+    [[ $output == *"the host is a $role's"* ]]
+    ! grep -E 'interrupt|RPS|XPS|irqbalance|tracking of' <<<"$output" || return 1
+    before=$(cat "$host"/proc/irq/*/smp_affinity_list "$host"/sys/class/net/ens4/queues/*/*)
+    tune --apply --role "$role"
+    run -0 tune --check
+    told ok net.core.somaxconn
+    [ "$before" = "$(cat "$host"/proc/irq/*/smp_affinity_list "$host"/sys/class/net/ens4/queues/*/*)" ]
+    [ ! -e "$host/etc/systemd/system/irqbalance.service.d" ]
+    case $role in
+      backend)
+        holds /proc/sys/kernel/io_uring_disabled 2 # nothing there works by it
+        holds /proc/sys/net/ipv4/tcp_tw_reuse 2
+        ;;
+      generator)
+        holds /proc/sys/net/ipv4/ip_local_port_range '10000 65535'
+        holds /proc/sys/net/ipv4/tcp_tw_reuse 1
+        ;;
+    esac
+    tune --revert
+  done
+}
+
+@test "a host that changes its role gets back what only the former one wanted" {
+  with_irqbalance
+  tune --apply --role backend
+  backend=$(picture)
+  tune --revert
+  tune --apply
+  holds /proc/irq/24/smp_affinity_list 0-1
+  tune --apply --role backend
+  holds /proc/irq/24/smp_affinity_list 0-3
+  holds /proc/irq/default_smp_affinity f
+  holds /proc/sys/kernel/io_uring_disabled 2
+  diff <(grep -v '/var/lib\|host-tune/before\|balancer\|irqbalance.service.d$' <<<"$backend") \
+    <(picture | grep -v '/var/lib\|host-tune/before\|balancer\|irqbalance.service.d$')
+  [ ! -e "$host/etc/systemd/system/irqbalance.service.d/90-odin-gateway.conf" ]
+  run ! grep -E '^(sysctl|unit).*(irq|xps|io_uring)' "$host/var/lib/odin-host-tune/before"
+  tune --apply --role gateway
+  run -0 tune --check
+  told ok 'interrupt affinity'
 }
 
 @test "siblings stay out of it, unless they are all that there is beside the shards" {
@@ -237,7 +281,8 @@ holds() { [ "$(cat "$host$1")" = "$2" ] || { echo "$1 holds $(cat "$host$1"), no
 
 @test "wrong usage is an error of code 64 that says what is wanted" {
   for arguments in '' '--check --apply' '--shard-cpus 1' '--check --shard-cpus 4' '--check --shard-cpus x' \
-    '--check --interface none' '--check --generator maybe' '--check --shard-cpus' 'apply'; do
+    '--check --interface none' '--check --role maybe' '--check --shard-cpus' '--check --port 0' '--check --port 65536' \
+    '--check --role backend --shard-cpus 3' '--check --role generator --port 3004' 'apply'; do
     # shellcheck disable=SC2086 # words
     run tune $arguments
     echo "$arguments: $output"
