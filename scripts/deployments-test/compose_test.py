@@ -20,6 +20,9 @@ OPEN_TO_THE_WORLD = {("single", "gateway", 3004)}
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 
+# The most that logs may take of a host's disk, in MiB.
+LOGS_MIB_MAX = 2048
+
 # Files that each shard opens beside its connections; the gateway's preflight asks for as many.
 LIMITS = (TOP / "gateway/src/limits.rs").read_text()
 DESCRIPTORS_BESIDE_CONNECTIONS = sum(
@@ -134,6 +137,30 @@ class Files(unittest.TestCase):
                     self.assertEqual(build["dockerfile"], "deployments/Dockerfile")
                     self.assertEqual(build["target"], service.name)
                     self.assertIn(service.name, stages)
+
+
+class Logs(unittest.TestCase):
+    def test_every_service_of_every_file_bounds_its_log_whatever_the_daemon_is_set_to(self):
+        for service in all_services():
+            with self.subTest(service):
+                options = service.body.get("logging", {}).get("options", {})
+                self.assertRegex(options.get("max-size", ""), r"^[1-9]\d*m$")
+                self.assertRegex(options.get("max-file", ""), r"^[1-9]\d*$")
+
+    def test_the_logs_of_a_host_have_room_on_its_disk(self):
+        for each in STACKS:
+            options = [service.body["logging"]["options"] for service in each.services.values()]
+            with self.subTest(each):
+                self.assertLessEqual(sum(int(option["max-size"][:-1]) * int(option["max-file"]) for option in options), LOGS_MIB_MAX)
+
+    def test_alloy_can_read_every_log_back(self):
+        """It asks Docker for them, over its socket, and Docker has those that a driver of its own wrote to the host's disk."""
+        self.assertIn('loki.source.docker "odin"', (DEPLOYMENTS / "local/config.alloy").read_text())
+        for service in all_services():
+            with self.subTest(service):
+                self.assertIn(service.body.get("logging", {}).get("driver"), ("json-file", "local"))
+            if service.name == "alloy":
+                self.assertIn(DOCKER_SOCKET, [str(source) for source, _ in service.mounts])
 
 
 class Ports(unittest.TestCase):

@@ -35,7 +35,7 @@ if ! docker compose version >/dev/null 2>&1; then
   apt install -y --no-install-recommends docker.io docker-buildx docker-compose-v2 nftables ca-certificates curl
 fi
 
-# A container's log would fill the disk. The gateway is stopped with its drain when the host is: Docker's 15 s would cut that.
+# A container's log would fill the disk; ours are bounded by their compose files. The gateway is stopped with its drain when the host is: Docker's 15 s would cut that.
 if [[ ! -f /etc/docker/daemon.json ]]; then
   mkdir -p /etc/docker
   cat >/etc/docker/daemon.json <<'JSON'
