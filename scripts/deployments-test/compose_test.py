@@ -222,7 +222,20 @@ class TheGateway(unittest.TestCase):
     def test_it_counts_on_the_cores_that_its_container_has(self):
         for gateway in self.gateways():
             with self.subTest(gateway):
-                self.assertEqual(float(gateway.environment["WS_CPU_LIMIT"]), float(gateway.limits["cpus"]))
+                self.assertLessEqual(float(gateway.environment["WS_CPU_LIMIT"]), float(gateway.limits["cpus"]))
+                self.assertLessEqual(int(gateway.environment.get("WS_SHARDS", 1)), float(gateway.limits["cpus"]))
+
+    def test_what_the_texts_say_of_its_quota_is_what_the_file_has(self):
+        text = " ".join((TOP / "docs/OPERATING.md").read_text().split())
+        gateway = stack("ws-server").services["gateway"]
+        limit = gateway.environment["WS_CPU_LIMIT"]
+        self.assertIn(f'has `cpus: "{gateway.limits["cpus"]:.1f}"` for its one shard, and `WS_CPU_LIMIT={limit}`', text)
+        self.assertEqual(gateway.environment["WS_SHARDS"], "1")
+        # The remedy at CpuThrottled: in the runbook, in the deployment's own text, and with the alert.
+        self.assertIn(f'`cpus: "{int(gateway.environment["WS_SHARDS"]) + 0.5}"` in `docker-compose.yml`', text)
+        deployment = " ".join((DEPLOYMENTS / "gcp/distributed/README.md").read_text().split())
+        self.assertIn(f"raise `cpus` to {int(gateway.environment['WS_SHARDS']) + 0.5} and leave `WS_CPU_LIMIT`", deployment)
+        self.assertIn("half a core above the number of shards", (DEPLOYMENTS / "local/prometheus/rules/odin-alerts.yml").read_text())
 
     def test_it_may_open_a_file_for_each_connection_and_lock_its_rings(self):
         for gateway in self.gateways():
