@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Puts a revision of this repository on the instances that gcp-provision.sh made, builds it there, starts it, and waits until it is ready.
+# Puts a revision of this repository on the instances that gcp-provision.sh made: has Cloud Build make its images, lets the hosts pull
+# them, starts them, and waits until they are ready. Nothing is compiled on a host that serves.
 #
-#   gcp-deploy.sh [--dry-run] [--revision REV] [--env keep|replace] [--rebuild] backend|ws|loadtest|all
-#   all is backend, then ws
+#   gcp-deploy.sh [--dry-run] [--revision REV] [--env keep|replace] [--rebuild] images|backend|ws|loadtest|all
+#   all is backend, then ws; images makes the images alone, and prints their tag
 #
-# REV is a commit, branch or tag, HEAD by default: what is not committed is not deployed, and an older REV goes back. The gateways
-# are replaced one after another, each with its drain, and the next only when the one before is ready. A .env.production that
-# was edited on a host is never overwritten unasked: the deploy stops, shows the difference, and wants --env keep or --env replace.
-# --rebuild builds the images without their cache. Names and ports: scripts/gcp.env.
+# REV is a commit, branch or tag, HEAD by default: what is not committed is not deployed, and an older REV goes back. Its images are
+# made once; --rebuild makes them again. The gateways are replaced one after another, each with its drain, and the next only when the
+# one before is ready. A .env.production that was edited on a host is never overwritten unasked: the deploy stops, shows the difference, and
+# wants --env keep or --env replace. odin-bench is the exception: its host is no gateway's, and builds it. Names and ports: scripts/gcp.env.
 # Exit codes: 0 done, 1 failed, 3 --env is needed, 64 wrong usage, 69 no gcloud.
 set -euo pipefail
 
@@ -23,6 +24,25 @@ pack() {
   [[ $revision != HEAD || -z $(git status --porcelain) ]] || say "deploying $commit; what is not committed stays here"
   archive=odin-$commit.tar.gz
   run git archive --format=tar.gz --output="$scratch/$archive" "$commit"
+}
+
+# The images of the commit, unless the registry has both. Cloud Build pushes none before both are made.
+images() {
+  local prefix out=2
+  prefix=$(images_prefix)
+  if ! $rebuild; then
+    # Names without tags, a line for each image of this commit.
+    inquire "the images" gcloud artifacts docker images list "${prefix%/}" --project="$GCP_PROJECT" --include-tags --filter="tags:$commit" \
+      '--format=value(package)' || $dry_run || fail 1 "there is no repository ${prefix%/}: scripts/gcp-provision.sh up images creates it"
+    if [[ $described == *odin-gateway* && $described == *odin-publisher* ]]; then
+      say "the images of $commit are there"
+      return
+    fi
+  fi
+  ! $dry_run || out=1
+  run gcloud builds submit "$scratch/$archive" --project="$GCP_PROJECT" --region="$GCP_REGION" --config=deployments/gcp/cloudbuild.yaml \
+    --service-account="projects/$GCP_PROJECT/serviceAccounts/$(account "$BUILD_ACCOUNT")" --substitutions="_IMAGES=$prefix,_TAG=$commit" >&"$out" ||
+    fail 1 "Cloud Build made no images of $commit; nothing was deployed. Its log is where the lines above say"
 }
 
 # install NAME ROLE NAME=VALUE...
@@ -48,13 +68,15 @@ gateways() {
 }
 
 backend() {
-  install "$BACKEND_INSTANCE" backend "BACKEND_INTERNAL_IP=$backend_address" "GATEWAYS=$(gateways)" "READY_PORT=$GCP_PUBLISHER_PORT"
+  install "$BACKEND_INSTANCE" backend "BACKEND_INTERNAL_IP=$backend_address" "ODIN_IMAGES=$(images_prefix)" "ODIN_TAG=$commit" \
+    "GATEWAYS=$(gateways)" "READY_PORT=$GCP_PUBLISHER_PORT"
 }
 
 ws() {
   local name
   for name in $(ws_instances); do
-    install "$name" ws-server "BACKEND_INTERNAL_IP=$backend_address" "INSTANCE=$name" "READY_PORT=$GCP_WS_PORT"
+    install "$name" ws-server "BACKEND_INTERNAL_IP=$backend_address" "ODIN_IMAGES=$(images_prefix)" "ODIN_TAG=$commit" \
+      "INSTANCE=$name" "READY_PORT=$GCP_WS_PORT"
   done
 }
 
@@ -67,7 +89,7 @@ all() {
 
 main() {
   local what=''
-  revision=HEAD install_flags=()
+  revision=HEAD rebuild=false install_flags=()
   while (($# > 0)); do
     case $1 in
       --dry-run) dry_run=true ;;
@@ -77,8 +99,8 @@ main() {
         install_flags+=(--env "$2")
         shift
         ;;
-      --rebuild) install_flags+=(--rebuild) ;;
-      backend | ws | loadtest | all) what=$1 ;;
+      --rebuild) rebuild=true ;;
+      images | backend | ws | loadtest | all) what=$1 ;;
       -h | --help | help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
       *) usage "${BASH_SOURCE[0]}" >&2; fail 64 "what is $1?" ;;
     esac
@@ -87,11 +109,17 @@ main() {
   [[ -n $what ]] || { usage "${BASH_SOURCE[0]}" >&2; exit 64; }
   need_gcloud
   pack
-  if [[ $what != loadtest ]]; then
-    find_address "$BACKEND_INSTANCE" internal
-    backend_address=$address
-  fi
-  "$what"
+  case $what in
+    images) images ;;
+    loadtest) loadtest ;;
+    *)
+      find_address "$BACKEND_INSTANCE" internal
+      backend_address=$address
+      images
+      "$what"
+      ;;
+  esac
+  [[ $what != images ]] || $dry_run || echo "$commit"
 }
 
 main "$@"

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The instances, firewall rules and static addresses on Google Cloud: creates what is missing, changes nothing that is as it should be.
+# The instances, firewall rules, static addresses and the registry of images on Google Cloud: creates what is missing, changes nothing
+# that is as it should be.
 #
 #   gcp-provision.sh [--dry-run] up [WHAT...]              creates what is missing, starts what is stopped
 #   gcp-provision.sh [--dry-run] down [WHAT...]            stops the instances; disks, addresses and rules stay
-#   gcp-provision.sh [--dry-run] delete --yes [WHAT...]    deletes all of it, with the disks
+#   gcp-provision.sh [--dry-run] delete --yes [WHAT...]    deletes all of it, with the disks and the images
 #   gcp-provision.sh [--dry-run] status                    what there is
-#   WHAT: backend ws loadtest firewall-backend firewall-ws address-ws; all of them when none is named
+#   WHAT: images host-account firewall-backend firewall-ws address-ws backend ws loadtest; all of them when none is named
+#   images is the registry and the account that builds, host-account who may read it; backend and ws bring both, ws its address too
 #
 # --dry-run prints the gcloud commands of an empty project, and needs no gcloud. GCP_PROJECT has to be set, for the backend's firewall
 # OPERATOR_RANGES too; all other names, machine types and ports: scripts/gcp.env.
@@ -17,7 +19,75 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/gcp/commands.sh
 settings scripts/gcp.env
 
-readonly EVERYTHING=(firewall-backend firewall-ws address-ws backend ws loadtest)
+readonly EVERYTHING=(images host-account firewall-backend firewall-ws address-ws backend ws loadtest)
+readonly GRANT_ATTEMPTS_MAX=12 # a fresh account is known everywhere within a minute
+readonly GRANT_PAUSE_SECONDS=${GRANT_PAUSE_SECONDS:-5}
+
+# --- images: where they are, who builds them, who may read them -------------------------------------------------------------------
+
+has_line() { [[ $'\n'$described$'\n' == *$'\n'"$1"$'\n'* ]]; }
+
+# enable API...
+enable() {
+  local api missing=()
+  inquire "the list of services" gcloud services list --enabled --project="$GCP_PROJECT" '--format=value(config.name)' || described=
+  for api in "$@"; do has_line "$api" || missing+=("$api"); done
+  ((${#missing[@]} == 0)) || run gcloud services enable "${missing[@]}" --project="$GCP_PROJECT"
+}
+
+# service_account NAME PURPOSE
+service_account() {
+  if inquire "$1" gcloud iam service-accounts describe "$(account "$1")" --project="$GCP_PROJECT" '--format=value(email)'; then
+    say "$1 is there"
+  else
+    run gcloud iam service-accounts create "$1" --project="$GCP_PROJECT" --display-name="$2"
+  fi
+}
+
+# grant ACCOUNT ROLE GROUP NAME FLAG...: the role on the NAME that gcloud's GROUP of commands is about.
+grant() {
+  local member role=$2 group name=$4 attempt condition=()
+  member=serviceAccount:$(account "$1")
+  read -ra group <<<"$3"
+  shift 4
+  if inquire "a policy of $name" gcloud "${group[@]}" get-iam-policy "$name" "$@" \
+    '--flatten=bindings[].members' '--format=value[separator=" "](bindings.role,bindings.members)' && has_line "$role $member"; then
+    say "${member#*:} has $role"
+    return
+  fi
+  # Where the project has conditional roles, gcloud would ask whether this is to be one.
+  [[ ${group[*]} != projects ]] || condition=(--condition=None)
+  for ((attempt = 1; attempt <= GRANT_ATTEMPTS_MAX; attempt++)); do
+    run gcloud "${group[@]}" add-iam-policy-binding "$name" "$@" --member="$member" --role="$role" "${condition[@]}" \
+      '--format=value(etag)' 2>"$scratch/said" && return
+    [[ $(<"$scratch/said") == *"does not exist"* ]] || break
+    sleep "$GRANT_PAUSE_SECONDS"
+  done
+  fail 1 "$role could not be granted to ${member#*:}: $(<"$scratch/said")"
+}
+
+repository() {
+  if inquire "the repository $IMAGES_REPOSITORY" gcloud artifacts repositories describe "$IMAGES_REPOSITORY" --project="$GCP_PROJECT" \
+    --location="$GCP_REGION" '--format=value(name)'; then
+    say "the repository $IMAGES_REPOSITORY is there"
+  else
+    run gcloud artifacts repositories create "$IMAGES_REPOSITORY" --project="$GCP_PROJECT" --location="$GCP_REGION" \
+      --repository-format=docker --description="Images of the gateway and the publisher, a tag for each commit"
+  fi
+}
+
+# The account of its own, because the one that Cloud Build takes otherwise depends on the age of the project, and may be allowed nothing.
+images() {
+  enable artifactregistry.googleapis.com cloudbuild.googleapis.com iam.googleapis.com cloudresourcemanager.googleapis.com
+  service_account "$BUILD_ACCOUNT" "Builds the images"
+  repository
+  grant "$BUILD_ACCOUNT" roles/cloudbuild.builds.builder projects "$GCP_PROJECT"
+}
+
+host_account() {
+  service_account "$HOST_ACCOUNT" "The hosts: may read the images"
+  grant "$HOST_ACCOUNT" roles/artifactregistry.reader "artifacts repositories" "$IMAGES_REPOSITORY" --project="$GCP_PROJECT" --location="$GCP_REGION"
+}
 
 # --- firewall rules and addresses -------------------------------------------------------------------------------------------
 
@@ -82,20 +152,26 @@ address_ws() {
 
 # --- instances -------------------------------------------------------------------------------------------------------------
 
-# instance NAME MACHINE_TYPE DISK_GB TAG FLAG...
+# instance NAME MACHINE_TYPE DISK_GB TAG ACCOUNT FLAG...: without an ACCOUNT it may call nothing of Google's. What an account may do
+# is up to its roles: scopes are the older way, and these let all of them through.
 instance() {
-  local name=$1 machine=$2 disk=$3 tag=$4 state
-  shift 4
-  if ! describe instances "$name" --zone="$GCP_ZONE" '--format=value[separator=" "](status,machineType.basename())'; then
+  local name=$1 machine=$2 disk=$3 tag=$4 email='' state found_machine found_email acts=(--no-service-account --no-scopes)
+  if [[ -n $5 ]]; then
+    email=$(account "$5")
+    acts=(--service-account="$email" --scopes=cloud-platform)
+  fi
+  shift 5
+  if ! describe instances "$name" --zone="$GCP_ZONE" '--format=value[separator=" "](status,machineType.basename(),serviceAccounts[0].email)'; then
     run gcloud compute instances create "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" --machine-type="$machine" \
       --image-family="$GCP_IMAGE_FAMILY" --image-project="$GCP_IMAGE_PROJECT" --boot-disk-size="${disk}GB" --boot-disk-type=pd-balanced \
-      --network="$GCP_NETWORK" --tags="$tag" --no-service-account --no-scopes \
-      --metadata-from-file=startup-script=scripts/gcp/startup.sh "$@"
+      --network="$GCP_NETWORK" --tags="$tag" "${acts[@]}" --metadata-from-file=startup-script=scripts/gcp/startup.sh "$@"
     return
   fi
-  state=${described%% *}
-  [[ $described == *" $machine" ]] ||
-    say "$name is ${described##* } and should be $machine: stop it, then 'gcloud compute instances set-machine-type $name --machine-type=$machine'"
+  read -r state found_machine found_email <<<"$described"
+  [[ $found_machine == "$machine" ]] ||
+    say "$name is $found_machine and should be $machine: stop it, then 'gcloud compute instances set-machine-type $name --machine-type=$machine'"
+  [[ -z $email || $found_email == "$email" ]] ||
+    say "$name acts as ${found_email:-nobody} and cannot pull images unless that may: stop it, then 'gcloud compute instances set-service-account $name --service-account=$email --scopes=cloud-platform'"
   case $state in
     TERMINATED | STOPPED) run gcloud compute instances start "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" ;;
     SUSPENDED) run gcloud compute instances resume "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" ;;
@@ -103,23 +179,26 @@ instance() {
   esac
 }
 
-backend() { instance "$BACKEND_INSTANCE" "$BACKEND_MACHINE_TYPE" "$BACKEND_DISK_GB" "$BACKEND_TAG"; }
-loadtest() { instance "$LOADTEST_INSTANCE" "$LOADTEST_MACHINE_TYPE" "$LOADTEST_DISK_GB" "$LOADTEST_TAG"; }
+backend() { instance "$BACKEND_INSTANCE" "$BACKEND_MACHINE_TYPE" "$BACKEND_DISK_GB" "$BACKEND_TAG" "$HOST_ACCOUNT"; }
+loadtest() { instance "$LOADTEST_INSTANCE" "$LOADTEST_MACHINE_TYPE" "$LOADTEST_DISK_GB" "$LOADTEST_TAG" ''; }
 ws() {
   local name
   for name in $(ws_instances); do
-    instance "$name" "$WS_MACHINE_TYPE" "$WS_DISK_GB" "$WS_TAG" --address="$name-ip"
+    instance "$name" "$WS_MACHINE_TYPE" "$WS_DISK_GB" "$WS_TAG" "$HOST_ACCOUNT" --address="$name-ip"
   done
 }
 
 # --- commands --------------------------------------------------------------------------------------------------------------
 
+# In the order of EVERYTHING, so that instances find there what they are created with.
 up() {
-  local what
-  [[ " $* " != *" firewall-backend "* ]] || operator_ranges
-  # What the gateways' instances are created with.
-  [[ " $* " != *" ws "* || " $* " == *" address-ws "* ]] || set -- address-ws "$@"
-  for what in "$@"; do "${what//-/_}"; done
+  local what wanted=" $* "
+  [[ $wanted != *" firewall-backend "* ]] || operator_ranges
+  [[ $wanted != *" ws "* ]] || wanted+="address-ws "
+  [[ ! $wanted =~ \ (backend|ws|host-account)\  ]] || wanted+="images host-account "
+  for what in "${EVERYTHING[@]}"; do
+    [[ $wanted != *" $what "* ]] || "${what//-/_}"
+  done
 }
 
 instances_of() {
@@ -154,6 +233,21 @@ discard() {
   fi
 }
 
+# discard_account NAME: deletes the service account if it is there.
+discard_account() {
+  if inquire "$1" gcloud iam service-accounts describe "$(account "$1")" --project="$GCP_PROJECT" '--format=value(email)' || $dry_run; then
+    run gcloud iam service-accounts delete "$(account "$1")" --project="$GCP_PROJECT" --quiet
+  fi
+}
+
+discard_images() {
+  if inquire "the repository $IMAGES_REPOSITORY" gcloud artifacts repositories describe "$IMAGES_REPOSITORY" --project="$GCP_PROJECT" \
+    --location="$GCP_REGION" '--format=value(name)' || $dry_run; then
+    run gcloud artifacts repositories delete "$IMAGES_REPOSITORY" --project="$GCP_PROJECT" --location="$GCP_REGION" --quiet
+  fi
+  discard_account "$BUILD_ACCOUNT"
+}
+
 delete() {
   local what name
   for what in "$@"; do
@@ -164,6 +258,8 @@ delete() {
       firewall-backend) for name in operators publisher gateways; do discard firewall-rules "odin-allow-$name"; done ;;
       firewall-ws) for name in clients health-checks scrapes; do discard firewall-rules "odin-allow-$name"; done ;;
       address-ws) for name in $(ws_instances); do discard addresses "$name-ip" --region="$GCP_REGION"; done ;;
+      images) discard_images ;;
+      host-account) discard_account "$HOST_ACCOUNT" ;;
     esac
   done
 }
@@ -174,6 +270,8 @@ status() {
   run gcloud compute addresses list --project="$GCP_PROJECT" --filter='name~^odin-' '--format=table(name,region.basename(),address,status)'
   run gcloud compute firewall-rules list --project="$GCP_PROJECT" --filter='name~^odin-' \
     '--format=table(name,allowed[].map().firewall_rule().list(),sourceRanges.list(),sourceTags.list(),targetTags.list())'
+  run gcloud artifacts repositories list --project="$GCP_PROJECT" --location="$GCP_REGION" --filter="name~/$IMAGES_REPOSITORY\$" \
+    '--format=table(name.basename(),format,sizeBytes)'
 }
 
 main() {
@@ -184,14 +282,14 @@ main() {
       --yes) yes=true ;;
       -h | --help | help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
       up | down | delete | status) command=${command:-$word} ;;
-      backend | ws | loadtest | firewall-backend | firewall-ws | address-ws) whats+=("$word") ;;
+      images | host-account | firewall-backend | firewall-ws | address-ws | backend | ws | loadtest) whats+=("$word") ;;
       *) usage "${BASH_SOURCE[0]}" >&2; fail 64 "what is $word?" ;;
     esac
   done
   [[ -n $command ]] || { usage "${BASH_SOURCE[0]}" >&2; exit 64; }
   ((${#whats[@]} > 0)) || whats=("${EVERYTHING[@]}")
   need_gcloud
-  [[ $command != delete ]] || $yes || $dry_run || fail 64 "delete takes the disks too: say delete --yes"
+  [[ $command != delete ]] || $yes || $dry_run || fail 64 "delete takes the disks and the images too: say delete --yes"
   "$command" "${whats[@]}"
 }
 

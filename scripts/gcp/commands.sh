@@ -55,14 +55,14 @@ run() {
   fi
 }
 
-# describe KIND NAME FLAG...: what gcloud knows about it, in $described. False when there is none; any other refusal ends the script,
-# so that a missing permission is never taken for a missing instance. With --dry-run the project is an empty one.
+# inquire NAME COMMAND...: what gcloud's COMMAND says of NAME, in $described. False when there is none; any other refusal ends the script,
+# so that a missing permission is never taken for something missing. With --dry-run the project is an empty one.
 described=
-describe() {
-  local kind=$1 name=$2 said code
-  shift 2
+inquire() {
+  local name=$1 said code api=compute.googleapis.com
+  shift
   # Nobody would see a question: in a new project gcloud asks whether it may enable the API.
-  CLOUDSDK_CORE_DISABLE_PROMPTS=1 run gcloud compute "$kind" describe "$name" --project="$GCP_PROJECT" "$@" >"$scratch/described" 2>"$scratch/said" && code=0 || code=$?
+  CLOUDSDK_CORE_DISABLE_PROMPTS=1 run "$@" >"$scratch/described" 2>"$scratch/said" && code=0 || code=$?
   if $dry_run; then
     cat "$scratch/described"
     return 1
@@ -70,11 +70,26 @@ describe() {
   described=$(<"$scratch/described")
   ((code != 0)) || return 0
   said=$(<"$scratch/said")
-  [[ $said == *"not found"* ]] && return 1
-  [[ ! $said =~ SERVICE_DISABLED|not\ been\ used\ in\ project|not\ enabled\ on\ project ]] ||
-    fail 1 "the project has no Compute Engine yet: gcloud services enable compute.googleapis.com --project=$GCP_PROJECT. gcloud said: $said"
+  [[ $said != *"not found"* && $said != *NOT_FOUND* ]] || return 1
+  if [[ $said =~ SERVICE_DISABLED|not\ been\ used\ in\ project|not\ enabled\ on\ project ]]; then
+    [[ ! $said =~ [a-z]+\.googleapis\.com ]] || api=${BASH_REMATCH[0]}
+    fail 1 "the project has not enabled $api: gcloud services enable $api --project=$GCP_PROJECT. gcloud said: $said"
+  fi
   fail 1 "gcloud cannot say whether there is $name: $said"
 }
+
+# describe KIND NAME FLAG...: of Compute Engine.
+describe() {
+  local kind=$1 name=$2
+  shift 2
+  inquire "$name" gcloud compute "$kind" describe "$name" --project="$GCP_PROJECT" "$@"
+}
+
+# account NAME: of the project's service account.
+account() { printf '%s' "$1@$GCP_PROJECT.iam.gserviceaccount.com"; }
+
+# What our images' names begin with, in the project's registry.
+images_prefix() { printf '%s' "$GCP_REGION-docker.pkg.dev/$GCP_PROJECT/$IMAGES_REPOSITORY/"; }
 
 # find_address NAME internal|external: its IPv4 address, in $address.
 address=

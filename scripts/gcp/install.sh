@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs a release on the host it runs on, as root: gcp-deploy.sh copies both here and calls it.
 #
-#   install.sh [--env ask|keep|replace] [--rebuild] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]
+#   install.sh [--env ask|keep|replace] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]
 #
 # Each release is unpacked to /opt/odin/releases/REVISION; /opt/odin/current is the newest that was ready. What belongs to the host
 # is under /opt/odin/settings and outlives releases: the .env of each role (the NAME=VALUEs, and Grafana's password, drawn at the
-# first install), and .env.production, which operators may edit. It is replaced when nobody did; when somebody did and the release
+# first install; the images' registry and tag among them), and .env.production, which operators may edit. It is replaced when nobody did; when somebody did and the release
 # brings another one, the difference is shown and --env decides.
 # Exit codes: 0 done, 1 failed, 3 .env.production needs a decision, 64 wrong usage.
 set -euo pipefail
@@ -128,13 +128,22 @@ ready_url() {
   esac
 }
 
-# The image is built while the old container still runs; up then replaces it, which drains the gateway (stop_grace_period).
+# While the old container still runs: what cannot be had replaces nothing. Those of other makers are pulled by `up`, when they are new.
+pull() {
+  local images image
+  images=$(variable ODIN_IMAGES)
+  image=${images}odin-gateway:$(variable ODIN_TAG)
+  [[ $role != backend ]] || image=${images}odin-publisher:$(variable ODIN_TAG)
+  "$release/scripts/gcp/registry-login.sh" "$images" >/dev/null || fail 1 "the registry was not entered; what ran before runs on"
+  docker pull --quiet "$image" || fail 1 "$image could not be pulled; what ran before runs on"
+}
+
+# Replaces what ran before, which drains the gateway (stop_grace_period). Never builds: a missing image is an error here.
 start() {
   local url waited=0
   url=$(ready_url)
   cd "$folder"
-  docker compose build "${build_flags[@]}" || fail 1 "the build failed; what ran before runs on"
-  docker compose up -d --remove-orphans || fail 1 "docker compose up failed: $(docker compose ps --all 2>&1 | tail -n 20)"
+  docker compose up -d --no-build --remove-orphans || fail 1 "docker compose up failed: $(docker compose ps --all 2>&1 | tail -n 20)"
   until curl -fsS -m 5 -o /dev/null "$url" 2>"$scratch/said"; do
     ((waited < READY_SECONDS_MAX)) || {
       docker compose ps --all >&2 || true
@@ -163,15 +172,13 @@ prune() {
 }
 
 env=ask
-build_flags=()
 while [[ ${1:-} == --* ]]; do
   case $1 in
     --env) env=${2:?--env needs ask, keep or replace}; shift 2 ;;
-    --rebuild) build_flags=(--no-cache); shift ;;
     *) fail 64 "what is $1?" ;;
   esac
 done
-(($# >= 3)) || fail 64 "usage: install.sh [--env ask|keep|replace] [--rebuild] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]"
+(($# >= 3)) || fail 64 "usage: install.sh [--env ask|keep|replace] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]"
 role=$1 revision=$2 archive=$3
 shift 3
 variables=("$@")
@@ -190,6 +197,7 @@ if [[ $role == loadtest ]]; then
   build_bench
 else
   [[ -f $folder/docker-compose.yml ]] || fail 1 "revision $revision has no deployments/gcp/distributed/$role/docker-compose.yml"
+  pull
   place_production_settings
   write_dot_env
   write_targets "$(variable GATEWAYS)"

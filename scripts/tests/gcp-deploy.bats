@@ -9,6 +9,7 @@ setup() {
   repository=$BATS_TEST_TMPDIR/repository
   folder=$repository/deployments/gcp/distributed
   mkdir -p "$FAKE_CLOUD" "$repository/scripts" "$folder"/{backend/prometheus/targets,ws-server}
+  cp "$BATS_TEST_DIRNAME/../../deployments/gcp/cloudbuild.yaml" "$repository/deployments/gcp/"
   cp -r "$BATS_TEST_DIRNAME"/../{gcp,gcp.env,gcp-*.sh} "$repository/scripts/"
   printf '#!/bin/sh\necho "$0 $*" >>"$FAKE_HOST/tuned"\n' >"$repository/scripts/host-tune.sh"
   chmod +x "$repository/scripts/host-tune.sh"
@@ -49,10 +50,89 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   grep -q -- '--apply --role backend$' "$FAKE_CLOUD/hosts/odin-backend/tuned"
 }
 
-@test "it builds before it replaces, and waits for ready" {
+revision() { git -C "$repository" rev-parse --short=12 "${1:-HEAD}"; }
+registry=us-central1-docker.pkg.dev/odin-test/odin
+
+@test "the images are made once for a commit, by Cloud Build, of what is committed" {
+  echo draft >"$repository/draft"
+  deploy all
+  [ "$(grep -c '^builds submit' "$FAKE_CLOUD/calls")" = 1 ]
+  [ "$(sort "$FAKE_CLOUD/images")" = "$registry/odin-gateway:$(revision)"$'\n'"$registry/odin-publisher:$(revision)" ]
+  grep -qx deployments/gcp/distributed/ws-server/docker-compose.yml "$FAKE_CLOUD/built"
+  [ "$(grep -c draft "$FAKE_CLOUD/built")" = 0 ]
   deploy ws
-  [ "$(sed 's/.*: compose //' "$FAKE_CLOUD/hosts/odin-ws-go/docker" | sed -n '2,3p')" = $'build\nup -d --remove-orphans' ]
+  [ "$(grep -c '^builds submit' "$FAKE_CLOUD/calls")" = 1 ]
+  rm "$repository/draft"
+  echo more >"$repository/more"
+  commit second
+  deploy ws
+  [ "$(grep -c '^builds submit' "$FAKE_CLOUD/calls")" = 2 ]
+}
+
+@test "--rebuild makes them again" {
+  deploy ws
+  deploy --rebuild ws
+  [ "$(grep -c '^builds submit' "$FAKE_CLOUD/calls")" = 2 ]
+}
+
+@test "one of the two images is none: both are made again" {
+  deploy images
+  sed -i /odin-publisher/d "$FAKE_CLOUD/images"
+  deploy images
+  [ "$(grep -c '^builds submit' "$FAKE_CLOUD/calls")" = 2 ]
+}
+
+@test "images alone touches no host, and prints the tag" {
+  [ "$(deploy images 2>/dev/null)" = "$(revision)" ]
+  [ "$(grep -cE '^compute (ssh|scp)' "$FAKE_CLOUD/calls")" = 0 ]
+  [ "$(deploy images 2>/dev/null)" = "$(revision)" ]
+}
+
+@test "a failed build reaches no host" {
+  FAKE_FAILS='builds submit' run deploy all
+  [ "$status" = 1 ]
+  [[ $output == *"Cloud Build made no images of $(revision); nothing was deployed"* ]]
+  [ "$(grep -cE '^compute (ssh|scp)' "$FAKE_CLOUD/calls")" = 0 ]
+}
+
+@test "without a registry it says what creates it" {
+  rm "$FAKE_CLOUD/repositories/odin"
+  run deploy ws
+  [ "$status" = 1 ]
+  [[ $output == *"there is no repository $registry"*"gcp-provision.sh up images"* ]]
+  [ "$(grep -c '^builds submit' "$FAKE_CLOUD/calls")" = 0 ]
+}
+
+@test "a host pulls the commit's image before it replaces what runs, builds nothing, and waits for ready" {
+  deploy all
+  host() { sed 's/^[^ ]*: //' "$FAKE_CLOUD/hosts/$1/docker"; }
+  for pair in odin-ws-go=odin-gateway odin-backend=odin-publisher; do
+    [ "$(host "${pair%=*}")" = "compose version
+login -u oauth2accesstoken --password-stdin https://us-central1-docker.pkg.dev
+pull --quiet $registry/${pair#*=}:$(revision)
+compose up -d --no-build --remove-orphans" ]
+  done
   grep -q 'http://127.0.0.1:3004/health/ready' "$FAKE_CLOUD/curl"
+}
+
+@test "what a host's compose file takes is the commit's image, an older commit's after going back" {
+  deploy ws
+  grep -qx "ODIN_IMAGES=$registry/" "$ws/settings/ws-server.env"
+  grep -qx "ODIN_TAG=$(revision)" "$ws/settings/ws-server.env"
+  echo more >"$repository/more"
+  commit second
+  deploy ws
+  deploy --revision HEAD~1 ws
+  grep -qx "ODIN_TAG=$(revision HEAD~1)" "$ws/settings/ws-server.env"
+  tail -n 2 "$FAKE_CLOUD/hosts/odin-ws-go/docker" | grep -q "pull --quiet $registry/odin-gateway:$(revision HEAD~1)$"
+  [ "$(grep -c '^builds submit' "$FAKE_CLOUD/calls")" = 2 ]
+}
+
+@test "the registry's token stays on the host, and is no argument of a command" {
+  deploy ws
+  grep -q 'login -u oauth2accesstoken --password-stdin' "$FAKE_CLOUD/hosts/odin-ws-go/docker"
+  run grep -r ya29 "$FAKE_CLOUD"
+  [ "$status" = 1 ]
 }
 
 @test "Grafana's password is drawn once, is nobody else's to read, and never passes through a command" {
@@ -94,7 +174,7 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   [ "$status" = 3 ]
   [[ $output == *"-LOG_LEVEL=debug"* && $output == *"+WS_MAX_CONNECTIONS=15000"* && $output == *"--env keep or --env replace"* ]]
   production | grep -qx LOG_LEVEL=debug
-  [ "$(tail -n +$((ran + 1)) "$FAKE_CLOUD/hosts/odin-ws-go/docker" | grep -c 'compose \(build\|up\)')" = 0 ]
+  [ "$(tail -n +$((ran + 1)) "$FAKE_CLOUD/hosts/odin-ws-go/docker" | grep -c 'compose up')" = 0 ]
 
   deploy --env keep ws
   production | grep -qx WS_MAX_CONNECTIONS=12000
@@ -121,12 +201,25 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   [ -e "$FAKE_CLOUD/hosts/odin-ws-go-2/opt/odin/current" ]
 }
 
-@test "a failed build replaces nothing" {
-  FAKE_DOCKER_FAILS='compose build' run deploy ws
+@test "an image that cannot be pulled replaces nothing, and leaves the host's settings as they were" {
+  deploy ws
+  cp -r "$ws/settings" "$BATS_TEST_TMPDIR/settings"
+  sed -i 's/12000/15000/' "$folder/ws-server/.env.production"
+  commit second
+  for failing in ' pull ' ' login '; do
+    ran=$(wc -l <"$FAKE_CLOUD/hosts/odin-ws-go/docker")
+    FAKE_DOCKER_FAILS=$failing run deploy ws
+    [ "$status" = 1 ]
+    [[ $output == *"what ran before runs on"* ]]
+    [ "$(tail -n +$((ran + 1)) "$FAKE_CLOUD/hosts/odin-ws-go/docker" | grep -c 'compose up')" = 0 ]
+    diff -r "$BATS_TEST_TMPDIR/settings" "$ws/settings"
+  done
+}
+
+@test "a host that acts as no account is told what gives it one" {
+  FAKE_CURL_FAILS=service-accounts/default/token run deploy ws
   [ "$status" = 1 ]
-  [[ $output == *"what ran before runs on"* ]]
-  run grep 'compose up' "$FAKE_CLOUD/hosts/odin-ws-go/docker"
-  [ "$status" = 1 ]
+  [[ $output == *"acts as no service account"*"gcp-provision.sh up"* ]]
 }
 
 @test "an older revision goes back" {
@@ -182,6 +275,8 @@ production() { cat "$ws/current/deployments/gcp/distributed/ws-server/.env.produ
   deploy --dry-run all >"$BATS_TEST_TMPDIR/lines"
   [ ! -s "$FAKE_CLOUD/calls" ]
   deploy all
+  [ "$(sed -n 's/^gcloud builds submit [^ ]* //p' "$BATS_TEST_TMPDIR/lines")" = \
+    "$(sed -n 's/^builds submit [^ ]* //p' "$FAKE_CLOUD/calls" | sed 's/ $//; s/\\//g')" ]
   hosts() { grep -oE 'compute (ssh|scp .*install.sh) odin-[a-z-]+' | grep -oE 'odin-(backend|ws-go)$'; }
   [ "$(hosts <"$BATS_TEST_TMPDIR/lines")" = "$(hosts <"$FAKE_CLOUD/calls")" ]
   [ -n "$(hosts <"$FAKE_CLOUD/calls")" ]

@@ -11,12 +11,16 @@ setup() {
   printf '#!/bin/sh\nfor url; do :; done\ncat "$METADATA/${url#*/instance/}"\n' >"$BATS_TEST_TMPDIR/bin/curl"
   printf '#!/bin/sh\necho "$*" >>"$FAKE_HOST/systemctl"\n' >"$BATS_TEST_TMPDIR/bin/systemctl"
   chmod +x "$BATS_TEST_TMPDIR/bin/"*
-  cat >"$METADATA/attributes/odin-files" <<'JSON'
-{"deployments/gcp/distributed/ws-server/docker-compose.yml": "services: {}\n",
- "deployments/gcp/distributed/ws-server/.env.production": "WS_ADDR=:3004\n",
- "scripts/host-tune.sh": "#!/bin/sh\necho \"$*\" >\"$FAKE_HOST/tuned\"\nexit 1\n"}
-JSON
-  for pair in gateway-image=us-central1-docker.pkg.dev/p/odin/gateway:0.1.0 backend-address=10.128.0.2 port=3004 job=odin-ws-go-us-central1; do
+  # What Terraform gives a host: text, without the mode of the file.
+  python3 - "$BATS_TEST_DIRNAME/../gcp/registry-login.sh" >"$METADATA/attributes/odin-files" <<'PYTHON'
+import json, sys
+print(json.dumps({
+    "deployments/gcp/distributed/ws-server/docker-compose.yml": "services: {}\n",
+    "deployments/gcp/distributed/ws-server/.env.production": "WS_ADDR=:3004\n",
+    "scripts/gcp/registry-login.sh": open(sys.argv[1]).read(),
+    "scripts/host-tune.sh": '#!/bin/sh\necho "$*" >"$FAKE_HOST/tuned"\nexit 1\n'}))
+PYTHON
+  for pair in images=us-central1-docker.pkg.dev/p/odin/ tag=0a1b2c3d4e5f backend-address=10.128.0.2 port=3004 job=odin-ws-go-us-central1; do
     printf '%s' "${pair#*=}" >"$METADATA/attributes/odin-${pair%%=*}"
   done
   echo '{"access_token":"ya29.secret","expires_in":3599}' >"$METADATA/service-accounts/default/token"
@@ -28,8 +32,10 @@ JSON
   [ "$(cat "$folder/.env.production")" = WS_ADDR=:3004 ]
   [ "$(cat "$FAKE_HOST/tuned")" = --apply ]
   [ "$(head -n 1 "$folder/.env")" = BACKEND_INTERNAL_IP=10.128.0.2 ]
-  grep -q 'image: us-central1-docker.pkg.dev/p/odin/gateway:0.1.0' "$folder/docker-compose.image.yml"
-  tail -n 1 "$FAKE_HOST/docker" | grep -q -- '-f docker-compose.yml -f docker-compose.image.yml up -d --no-build'
+  grep -qx 'ODIN_IMAGES=us-central1-docker.pkg.dev/p/odin/' "$folder/.env"
+  grep -qx 'ODIN_TAG=0a1b2c3d4e5f' "$folder/.env"
+  grep -q 'pull --quiet us-central1-docker.pkg.dev/p/odin/odin-gateway:0a1b2c3d4e5f$' "$FAKE_HOST/docker"
+  tail -n 1 "$FAKE_HOST/docker" | grep -q -- 'compose up -d --no-build'
 }
 
 @test "the registry's token is no argument of a command" {

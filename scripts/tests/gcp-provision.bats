@@ -4,19 +4,66 @@
 setup() {
   scripts=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
   export FAKE_CLOUD=$BATS_TEST_TMPDIR/cloud PATH=$BATS_TEST_DIRNAME/fake:$PATH
-  export GCP_PROJECT=odin-test OPERATOR_RANGES=203.0.113.7/32
+  export GCP_PROJECT=odin-test OPERATOR_RANGES=203.0.113.7/32 GRANT_PAUSE_SECONDS=0
   mkdir -p "$FAKE_CLOUD"
   calls=$FAKE_CLOUD/calls
 }
 
 provision() { "$scripts/gcp-provision.sh" "$@"; }
 calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
+build=odin-build@odin-test.iam.gserviceaccount.com host=odin-host@odin-test.iam.gserviceaccount.com
 
-@test "from nothing it creates three instances, six rules and an address" {
+@test "from nothing it creates three instances, six rules, an address and a registry" {
   provision up
   [ "$(ls "$FAKE_CLOUD/instances")" = $'odin-backend\nodin-loadtest\nodin-ws-go' ]
   [ "$(find "$FAKE_CLOUD/firewall-rules" -type f | wc -l)" = 6 ]
   [ "$(ls "$FAKE_CLOUD/addresses")" = odin-ws-go-ip ]
+  [ "$(ls "$FAKE_CLOUD/repositories")" = odin ]
+  [ "$(ls "$FAKE_CLOUD/service-accounts")" = "$build"$'\n'"$host" ]
+}
+
+@test "one account may build, another only read the one registry, and those who pull act as that" {
+  provision up
+  [ "$(sort "$FAKE_CLOUD/policy")" = "odin roles/artifactregistry.reader serviceAccount:$host
+odin-test roles/cloudbuild.builds.builder serviceAccount:$build" ]
+  [ "$(cut -d' ' -f3 "$FAKE_CLOUD/instances/odin-backend")" = "$host" ]
+  [ "$(cut -d' ' -f3 "$FAKE_CLOUD/instances/odin-ws-go")" = "$host" ]
+  grep -q 'instances create odin-loadtest .*--no-service-account' "$calls"
+  for api in artifactregistry cloudbuild; do grep -qx "$api.googleapis.com" "$FAKE_CLOUD/services"; done
+}
+
+@test "what is there of the images stays: only the services and roles that are missing are added" {
+  provision up images
+  echo storage.googleapis.com >>"$FAKE_CLOUD/services"
+  sed -i /cloudbuild/d "$FAKE_CLOUD/services"
+  : >"$FAKE_CLOUD/policy"
+  : >"$calls"
+  provision up images
+  grep -q '^services enable cloudbuild.googleapis.com --project' "$calls"
+  [ "$(grep -cE ' create ' "$calls")" = 0 ]
+  grep -qx "odin-test roles/cloudbuild.builds.builder serviceAccount:$build" "$FAKE_CLOUD/policy"
+}
+
+@test "a role is given again until the fresh account is known, and a refusal ends it" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  # shellcheck disable=SC2016 # the fake expands it
+  printf '#!/bin/sh\ncase "$*" in *add-iam-policy-binding*)\n[ -e "$FAKE_CLOUD/$3" ] || { : >"$FAKE_CLOUD/$3"; echo "Service account odin does not exist." >&2; exit 1; } ;; esac\nexec "%s" "$@"\n' \
+    "$BATS_TEST_DIRNAME/fake/gcloud" >"$BATS_TEST_TMPDIR/bin/gcloud"
+  chmod +x "$BATS_TEST_TMPDIR/bin/gcloud"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH provision up images
+  [ "$(grep -c builds.builder "$FAKE_CLOUD/policy")" = 1 ]
+  : >"$FAKE_CLOUD/policy"
+  FAKE_REFUSES=add-iam-policy-binding run provision up images
+  [ "$status" = 1 ]
+  [[ $output == *"roles/cloudbuild.builds.builder could not be granted to $build"*permission* ]]
+}
+
+@test "an instance that acts as nobody is told how it may pull" {
+  provision up
+  sed -i "s/ $host//" "$FAKE_CLOUD/instances/odin-ws-go"
+  run provision up ws
+  [ "$status" = 0 ]
+  [[ $output == *"odin-ws-go acts as nobody"*"set-service-account odin-ws-go --service-account=$host"* ]]
 }
 
 @test "a second run only looks" {
@@ -24,7 +71,7 @@ calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
   : >"$calls"
   provision up
   [ "$(calls_of describe)" -gt 0 ]
-  [ "$(grep -cv ' describe ' "$calls")" = 0 ]
+  [ "$(grep -cvE ' (describe|get-iam-policy) |^services list ' "$calls")" = 0 ]
 }
 
 @test "what --dry-run prints is what is run, call for call" {
@@ -120,14 +167,17 @@ calls_of() { grep -cE "compute [a-z-]+ ($1) " "$calls" || true; }
   [ "$status" = 64 ]
   [ "$(find "$FAKE_CLOUD/instances" -type f | wc -l)" = 3 ]
   provision delete --yes
-  [ -z "$(find "$FAKE_CLOUD"/{instances,firewall-rules,addresses} -type f)" ]
+  [ -z "$(find "$FAKE_CLOUD"/{instances,firewall-rules,addresses,repositories,service-accounts} -type f)" ]
 }
 
-@test "one part alone: an instance of the gateway brings its address and nothing else" {
+@test "one part alone: an instance of the gateway brings its address, its account and the registry, and nothing else" {
   provision up ws
   [ "$(ls "$FAKE_CLOUD/instances")" = odin-ws-go ]
   [ "$(ls "$FAKE_CLOUD/addresses")" = odin-ws-go-ip ]
+  [ "$(ls "$FAKE_CLOUD/repositories")" = odin ]
   [ -z "$(ls "$FAKE_CLOUD/firewall-rules")" ]
+  provision up loadtest
+  [ "$(ls "$FAKE_CLOUD/service-accounts")" = "$build"$'\n'"$host" ]
 }
 
 @test "several gateways have an address each" {

@@ -1,24 +1,12 @@
 # The gateways of each region. All of them read every partition of the one broker, so that any of them can serve any client.
 
-resource "google_service_account" "gateway" {
-  account_id   = "odin-gateway"
-  display_name = "The gateways' hosts: read the image, write metrics and logs"
-}
-
-resource "google_project_iam_member" "gateway" {
-  for_each = toset(["roles/artifactregistry.reader", "roles/monitoring.metricWriter", "roles/logging.logWriter"])
-  project  = var.project
-  role     = each.value
-  member   = google_service_account.gateway.member
-}
-
 locals {
   folder = "deployments/gcp/distributed/ws-server"
 
   # What a gateway's host needs of this repository. Links are followed.
   files = concat(
     [for name in ["docker-compose.yml", ".env.production", "config.alloy"] : "${local.folder}/${name}"],
-    ["deployments/seccomp/odin-gateway.json", "scripts/host-tune.sh"],
+    ["deployments/seccomp/odin-gateway.json", "scripts/host-tune.sh", "scripts/gcp/registry-login.sh"],
     [for name in fileset(local.source, "scripts/host-tune/*") : name],
   )
 }
@@ -37,8 +25,9 @@ module "gateways" {
   port                    = var.ws_port
   network                 = var.network
   image                   = local.image
-  gateway_image           = var.gateway_image
-  service_account         = google_service_account.gateway.email
+  images                  = local.images
+  gateway_tag             = var.gateway_tag
+  service_account         = google_service_account.host.email
   backend_address         = google_compute_instance.backend.network_interface[0].network_ip
   connections_per_gateway = var.connections_per_gateway
   draining_s              = var.draining_s

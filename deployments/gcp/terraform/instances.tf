@@ -24,6 +24,12 @@ resource "google_compute_instance" "backend" {
     access_config {}
   }
 
+  # To pull images with.
+  service_account {
+    email  = google_service_account.host.email
+    scopes = ["cloud-platform"]
+  }
+
   metadata = {
     startup-script = file("${local.source}/scripts/gcp/startup.sh")
   }

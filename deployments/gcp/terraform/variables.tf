@@ -19,13 +19,13 @@ variable "regions" {
   }
 }
 
-variable "gateway_image" {
-  description = "The gateway's image with its version, in a registry that the project may read: us-central1-docker.pkg.dev/PROJECT/odin/gateway:0.1.0"
+variable "gateway_tag" {
+  description = "The tag of the gateway's image, which is its commit: scripts/gcp-deploy.sh images makes it, and prints it."
   type        = string
 
   validation {
-    condition     = can(regex("^.+[:@][^:@/]+$", var.gateway_image)) && !endswith(var.gateway_image, ":latest")
-    error_message = "Name a version: with latest, two gateways of one group may differ."
+    condition     = can(regex("^[\\w.-]+$", var.gateway_tag)) && var.gateway_tag != "latest"
+    error_message = "Name one version, the tag alone: with latest, two gateways of one group may differ."
   }
 }
 
@@ -87,6 +87,24 @@ variable "image_project" {
   description = "Whose image it is."
   type        = string
   default     = "ubuntu-os-cloud"
+}
+
+variable "images_region" {
+  description = "Where the registry of our images is."
+  type        = string
+  default     = "us-central1"
+}
+
+variable "images_repository" {
+  description = "The registry's name."
+  type        = string
+  default     = "odin"
+}
+
+variable "host_account" {
+  description = "Whom the backend and the gateways act as."
+  type        = string
+  default     = "odin-host"
 }
 
 variable "backend_instance" {

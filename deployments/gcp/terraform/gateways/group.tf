@@ -37,7 +37,8 @@ resource "google_compute_region_instance_template" "gateway" {
   metadata = {
     startup-script       = "${var.startup_script}\n${file("${path.module}/start-gateway.sh")}"
     odin-files           = jsonencode(var.files)
-    odin-gateway-image   = var.gateway_image
+    odin-images          = var.images
+    odin-tag             = var.gateway_tag
     odin-backend-address = var.backend_address
     odin-port            = var.port
     odin-job             = local.job

@@ -25,17 +25,12 @@ for path, content in json.load(sys.stdin).items():
 "$ROOT/scripts/host-tune.sh" --apply || echo "host-tune.sh --apply ended with $?"
 
 cd "$ROOT/deployments/gcp/distributed/ws-server"
-image=$(attribute gateway-image)
-printf 'BACKEND_INTERNAL_IP=%s\nINSTANCE=%s\n' "$(attribute backend-address)" "$(hostname)" >.env
-printf 'services:\n  gateway:\n    image: %s\n' "$image" >docker-compose.image.yml
-
-# Artifact Registry takes the service account's token, which lives for an hour; a public registry takes nobody.
-if [[ $image == *-docker.pkg.dev/* ]]; then
-  metadata service-accounts/default/token | python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])' |
-    docker login -u oauth2accesstoken --password-stdin "https://${image%%/*}"
-fi
-docker pull --quiet "$image"
-docker compose -f docker-compose.yml -f docker-compose.image.yml up -d --no-build --remove-orphans
+images=$(attribute images) tag=$(attribute tag)
+printf 'BACKEND_INTERNAL_IP=%s\nINSTANCE=%s\nODIN_IMAGES=%s\nODIN_TAG=%s\n' \
+  "$(attribute backend-address)" "$(hostname)" "$images" "$tag" >.env
+"$ROOT/scripts/gcp/registry-login.sh" "$images"
+docker pull --quiet "${images}odin-gateway:$tag"
+docker compose up -d --no-build --remove-orphans
 
 # The gateway's metrics into Cloud Monitoring: the autoscaler reads ws_connections_active there.
 if ! systemctl cat google-cloud-ops-agent >/dev/null 2>&1; then

@@ -48,8 +48,13 @@ variable "image" {
   type        = string
 }
 
-variable "gateway_image" {
-  description = "The gateway's container image."
+variable "images" {
+  description = "What the names of our images begin with."
+  type        = string
+}
+
+variable "gateway_tag" {
+  description = "The tag of the gateway's image."
   type        = string
 }
 
