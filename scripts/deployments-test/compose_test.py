@@ -1,5 +1,6 @@
 """What the compose files say: that they resolve, fit their machines, and find what they name."""
 
+import json
 import re
 import unittest
 
@@ -126,6 +127,17 @@ class Files(unittest.TestCase):
             if service.is_ours:
                 with self.subTest(service):
                     self.assertEqual(service.body["image"], f"odin-{service.name}:{version}")
+
+    def test_ours_alone_come_from_the_registry_and_with_the_tag_that_the_variables_name(self):
+        registry = {"ODIN_IMAGES": "registry.example/odin/", "ODIN_TAG": "0a1b2c3d4e5f"}
+        for each in STACKS:
+            result = each.run({**each.variables, **registry}, "config", "--format", "json")
+            for name, body in json.loads(result.stdout)["services"].items():
+                if name in each.services:
+                    service = each.services[name]
+                    expected = f"registry.example/odin/odin-{name}:0a1b2c3d4e5f" if service.is_ours else service.body["image"]
+                    with self.subTest(service):
+                        self.assertEqual(expected, body["image"])
 
     def test_builds_begin_at_the_top_of_the_repository_with_a_target_that_exists(self):
         stages = re.findall(r"^FROM \S+ AS (\S+)$", (DEPLOYMENTS / "Dockerfile").read_text(), re.MULTILINE)

@@ -22,18 +22,43 @@ OPERATORS = "203.0.113.7/32"
 
 
 @functools.cache
+def commands(script, *arguments):
+    """The words of each gcloud command that the script would run."""
+    environment = {"PATH": os.environ["PATH"], "GCP_PROJECT": "odin-test", "OPERATOR_RANGES": OPERATORS}
+    command = [ROOT / "scripts" / script, "--dry-run", *arguments]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return [words for words in map(shlex.split, output.splitlines()) if words[0] == "gcloud"]
+
+
+def flags(words):
+    return dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
+
+
+@functools.cache
 def provisioned():
     """What `gcp-provision.sh up` creates: {kind: {name: {flag: value}}}."""
-    environment = {"PATH": os.environ["PATH"], "GCP_PROJECT": "odin-test", "OPERATOR_RANGES": OPERATORS}
-    command = [ROOT / "scripts/gcp-provision.sh", "--dry-run", "up"]
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     created = {}
-    for line in output.splitlines():
-        words = shlex.split(line)
+    for words in commands("gcp-provision.sh", "up"):
         if words[3] == "create":
-            flags = dict(word[2:].split("=", 1) for word in words[5:] if "=" in word)
-            created.setdefault(words[2], {})[words[4]] = flags
+            created.setdefault(words[2], {})[words[4]] = flags(words[5:])
     return created
+
+
+def granted():
+    """The roles that `gcp-provision.sh up` gives: {account: {(what the role is on, role)}}."""
+    roles = {}
+    for words in commands("gcp-provision.sh", "up"):
+        if "add-iam-policy-binding" in words:
+            name = words[words.index("add-iam-policy-binding") + 1]
+            account = flags(words)["member"].removeprefix("serviceAccount:").split("@")[0]
+            roles.setdefault(account, set()).add((name, flags(words)["role"]))
+    return roles
+
+
+def submitted():
+    """The build that `gcp-deploy.sh images` submits: its flags, and its substitutions."""
+    words = next(words for words in commands("gcp-deploy.sh", "images") if words[1] == "builds")
+    return flags(words), dict(pair.split("=", 1) for pair in flags(words)["substitutions"].split(","))
 
 
 class Module:
@@ -115,9 +140,9 @@ class ScriptAndTerraform(unittest.TestCase):
         cls.root, cls.gateways = terraform()
 
     def test_the_firewall_rules_are_the_same(self):
-        listed = lambda flags, name: sorted(filter(None, flags.get(name, "").split(",")))
-        script = {name: (listed(flags, "allow"), listed(flags, "source-ranges"), listed(flags, "source-tags"),
-                         listed(flags, "target-tags"), flags["network"]) for name, flags in self.script["firewall-rules"].items()}
+        listed = lambda rule, name: sorted(filter(None, rule.get(name, "").split(",")))
+        script = {name: (listed(rule, "allow"), listed(rule, "source-ranges"), listed(rule, "source-tags"),
+                         listed(rule, "target-tags"), rule["network"]) for name, rule in self.script["firewall-rules"].items()}
         ours = {rule["name"]: (sorted(f"{allow['protocol']}:{port}" for allow in rule["allow"] for port in allow["ports"]),
                                sorted(rule.get("source_ranges", [])), sorted(rule.get("source_tags", [])),
                                sorted(rule["target_tags"]), rule["network"])
@@ -125,8 +150,8 @@ class ScriptAndTerraform(unittest.TestCase):
         self.assertEqual(script, ours)
 
     def test_the_instances_are_the_same(self):
-        script = {name: (flags["machine-type"], f"{flags['boot-disk-size']}", flags["tags"], flags["image-project"], flags["image-family"])
-                  for name, flags in self.script["instances"].items()}
+        script = {name: (made["machine-type"], made["boot-disk-size"], made["tags"], made["image-project"], made["image-family"])
+                  for name, made in self.script["instances"].items()}
         ours = {}
         for instance in self.root.resources("google_compute_instance").values():
             disk = instance["boot_disk"][0]["initialize_params"][0]
@@ -149,14 +174,76 @@ class ScriptAndTerraform(unittest.TestCase):
         self.assertEqual([script["GCP_REGION"]], list(self.root.values["regions"]))
 
     def test_hosts_get_the_same_startup_script(self):
-        for flags in self.script["instances"].values():
-            self.assertEqual("startup-script=scripts/gcp/startup.sh", flags["metadata-from-file"])
+        for made in self.script["instances"].values():
+            self.assertEqual("startup-script=scripts/gcp/startup.sh", made["metadata-from-file"])
         for instance in self.root.resources("google_compute_instance").values():
             self.assertIn("/scripts/gcp/startup.sh", instance["metadata"]["startup-script"])
 
     def test_nothing_but_the_gateways_is_open_to_everybody(self):
-        open_rules = {name for name, flags in self.script["firewall-rules"].items() if "/0" in flags.get("source-ranges", "")}
+        open_rules = {name for name, rule in self.script["firewall-rules"].items() if "/0" in rule.get("source-ranges", "")}
         self.assertEqual({"odin-allow-clients"}, open_rules)
+
+
+class Images(unittest.TestCase):
+    """One build, one registry, one name for each image: what Cloud Build makes is what the hosts pull, whoever made the hosts."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.root, cls.gateways = terraform()
+        cls.script = provisioned()
+        cls.flags, cls.substitutions = submitted()
+        cls.build = yaml.safe_load((ROOT / cls.flags["config"]).read_text())
+
+    def filled(self, text):
+        return re.sub(r"\$\{(\w+)\}", lambda it: self.substitutions[it.group(1)], text)
+
+    def test_the_registry_is_the_same(self):
+        (name, repository), = self.script["repositories"].items()
+        ours = self.root.resolved(self.root.blocks("data")[0]["google_artifact_registry_repository"]["images"])
+        self.assertEqual((name, repository["location"]), (ours["repository_id"], ours["location"]))
+        self.assertEqual("docker", repository["repository-format"])
+        self.assertEqual(self.substitutions["_IMAGES"], self.root.resolved("${local.images}"))
+        self.assertEqual(self.substitutions["_IMAGES"], f"{repository['location']}-docker.pkg.dev/odin-test/{name}/")
+
+    def test_hosts_act_as_the_same_account_that_may_read_the_images(self):
+        account = self.root.resources("google_service_account")["host"]["account_id"]
+        self.assertIn(account, self.script["service-accounts"])
+        self.assertEqual({("odin", "roles/artifactregistry.reader")}, granted()[account])
+        self.assertEqual("roles/artifactregistry.reader", self.root.resources("google_artifact_registry_repository_iam_member")["host"]["role"])
+        for name, instance in self.script["instances"].items():
+            pulls = name != "odin-loadtest"
+            self.assertEqual(f"{account}@odin-test.iam.gserviceaccount.com" if pulls else None, instance.get("service-account"), name)
+        backend = self.root.resources("google_compute_instance")["backend"]
+        self.assertIn("google_service_account.host.", backend["service_account"][0]["email"])
+        self.assertIn("google_service_account.host.", self.root.blocks("module")[0]["gateways"]["service_account"])
+
+    def test_the_account_that_builds_is_there_and_may_build(self):
+        account = self.flags["service-account"].split("/")[-1].split("@")[0]
+        self.assertIn(account, self.script["service-accounts"])
+        self.assertEqual({("odin-test", "roles/cloudbuild.builds.builder")}, granted()[account])
+        # With an account of one's own, Cloud Build wants to be told where logs go.
+        self.assertEqual("CLOUD_LOGGING_ONLY", self.build["options"]["logging"])
+
+    def test_the_build_makes_each_stage_that_compose_names_under_the_name_that_compose_pulls(self):
+        stages = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "deployments/Dockerfile").read_text(), re.MULTILINE)
+        built = {}
+        for step in self.build["steps"]:
+            values = flags(step["args"])
+            self.assertEqual("deployments/Dockerfile", values["file"])
+            self.assertIn(values["target"], stages)
+            self.assertIn("DOCKER_BUILDKIT=1", step["env"])  # the Dockerfile's caches are BuildKit's
+            built[values["target"]] = values["tag"]
+        self.assertEqual(set(built.values()), set(self.build["images"]))
+        self.assertEqual(set(self.substitutions), set(re.findall(r"\$\{(\w+)\}", "".join(built.values()))))
+        for role, service in {"backend": "publisher", "ws-server": "gateway"}.items():
+            compose = yaml.safe_load((DISTRIBUTED / role / "docker-compose.yml").read_text())["services"][service]
+            image = re.sub(r"\$\{ODIN_IMAGES:-\}", self.substitutions["_IMAGES"], compose["image"])
+            image = re.sub(r"\$\{ODIN_TAG:-[^}]*\}", self.substitutions["_TAG"], image)
+            self.assertEqual(self.filled(built[compose["build"]["target"]]), image)
+
+    def test_the_builders_version_is_pinned(self):
+        for step in self.build["steps"]:
+            self.assertRegex(step["name"], r":\d+\.\d+\.\d+$")
 
 
 class PortsAndCompose(unittest.TestCase):
@@ -166,9 +253,9 @@ class PortsAndCompose(unittest.TestCase):
     def setUpClass(cls):
         cls.settings = settings(ROOT / "scripts/gcp.env")
         cls.opened = {}
-        for flags in provisioned()["firewall-rules"].values():
-            for port in flags["allow"].split(","):
-                cls.opened.setdefault(flags["target-tags"], set()).add(int(port.removeprefix("tcp:")))
+        for rule in provisioned()["firewall-rules"].values():
+            for port in rule["allow"].split(","):
+                cls.opened.setdefault(rule["target-tags"], set()).add(int(port.removeprefix("tcp:")))
 
     def test_every_port_of_the_firewall_is_published(self):
         self.assertEqual(set(), self.opened[self.settings["BACKEND_TAG"]] - set(published("backend")))
