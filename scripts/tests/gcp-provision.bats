@@ -207,6 +207,7 @@ odin-test roles/cloudbuild.builds.builder serviceAccount:$build" ]
   {
     for command in up down delete status; do provision --dry-run "$command"; done
     "$scripts/gcp-deploy.sh" --dry-run all
+    "$scripts/gcp-deploy.sh" --dry-run --rebuild images
     for command in ps urls ssh\ ws load-test\ status; do xargs "$scripts/gcp-fleet.sh" --dry-run <<<"$command"; done
   } | grep '^gcloud ' | sort -u | python3 -c '
 import json, shlex, sys
