@@ -33,4 +33,7 @@ module "gateways" {
   draining_s              = var.draining_s
   startup_script          = file("${local.source}/scripts/gcp/startup.sh")
   files                   = { for name in local.files : name => file("${local.source}/${name}") }
+
+  # A host pulls at its first boot, and has to be allowed to by then.
+  depends_on = [google_artifact_registry_repository_iam_member.host]
 }
