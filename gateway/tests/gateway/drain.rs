@@ -69,7 +69,7 @@ fn while_it_drains_a_gateway_tells_the_truth_takes_nobody_and_serves_those_that_
         (0..SESSIONS).map(|_| Client::subscribed(&gateway, &["FENCE.*", "BTC.trade"])).collect();
     let told = shards_with_sessions(&gateway, SESSIONS);
     gateway.signal(Signal::TERM);
-    eventually("it drains", || gateway.line("draining"));
+    gateway.line_when("draining");
     // Each is answered by some shard; all have heard of it within a sleep.
     let ready = eventually("it is not ready", || {
         let ready = gateway.get("/health/ready");
@@ -205,7 +205,7 @@ fn a_session_that_leaves_by_itself_is_not_waited_for() {
     let gateway = Launch::new(&cluster).env("WS_DRAIN", "1h").start();
     let sessions: Vec<_> = (0..20).map(|_| Client::connect(&gateway)).collect();
     gateway.signal(Signal::TERM);
-    eventually("it drains", || gateway.line("draining"));
+    gateway.line_when("draining");
     drop(sessions);
     assert_eq!(gateway.end().code, Some(0));
 }

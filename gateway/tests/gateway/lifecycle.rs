@@ -9,7 +9,7 @@ use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::harness::{
-    Client, Cluster, Ended, Gateway, Launch, Raw, Record, handshake_request, program, record,
+    Client, Cluster, Ended, Gateway, Launch, Raw, Record, eventually, handshake_request, program, record,
 };
 
 fn run(command: &mut Command) -> Ended {
@@ -142,8 +142,8 @@ fn dev_needs_nothing_and_delivers_simulated_events() {
     assert_eq!(report["healthy"], true, "{report}");
     assert!(report["dev"]["brokers"].as_str().unwrap().contains("127.0.0.1:"), "{report}");
     assert_eq!(gateway.get("/").header("Content-Type"), Some("text/html; charset=utf-8"));
-    let banner = gateway.output();
-    assert!(banner.contains(&format!("ws://localhost:{}/ws", gateway.address.port())), "{banner}");
+    let banner = format!("ws://localhost:{}/ws", gateway.address.port());
+    eventually("the banner names the address", || gateway.output().contains(&banner).then_some(()));
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.end().code, Some(0));
 }

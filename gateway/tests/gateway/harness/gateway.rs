@@ -131,6 +131,11 @@ impl Gateway {
         lines.into_iter().find(|line| line["message"] == message)
     }
 
+    /// Waits for a log line with this message: what was written before an answer may be read after it.
+    pub(crate) fn line_when(&self, message: &str) -> Value {
+        eventually(message, || self.line(message))
+    }
+
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().join("\n")
     }
