@@ -9,7 +9,7 @@ use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::harness::{
-    Bystander, Client, Cluster, Gateway, Launch, Raw, Response, frame, handshake_request, record,
+    Bystander, Client, Cluster, Gateway, Launch, Raw, Response, eventually, frame, handshake_request, record,
 };
 
 /// With rates that give nothing back as long as a test lasts.
@@ -67,11 +67,12 @@ fn the_burst_of_an_address_is_of_the_process_and_the_rest_is_told_when_to_come_a
     (0..20).for_each(|_| assert_eq!(gateway.get("/health/live").status, 200));
     bystander.hears(&cluster);
     let metrics = gateway.metrics_when("the refusals are counted", |metrics| {
+        // Counted by the shards of the sessions, whose counters were copied at other times.
         metrics.reason("ws_capacity_rejections_total", "ip_rate") == 45.0
+            && metrics.sum("ws_connections_active") == 16.0
     });
     assert_eq!(metrics.labelled("ws_connection_rate_limited_total", "type=\"per_ip\""), 45.0);
     assert_eq!(metrics.labelled("ws_connection_rate_limited_total", "type=\"global\""), 0.0);
-    assert_eq!(metrics.sum("ws_connections_active"), 16.0);
     // The bystander's address is the fourth.
     assert_eq!(metrics.sum("ws_rate_limit_addresses"), 4.0);
     assert_eq!(metrics.sum("ws_rate_limit_addresses_evicted_total"), 0.0);
@@ -136,8 +137,11 @@ fn a_token_comes_back_when_it_was_said_to() {
     let began = Instant::now();
     let (_first, refused) = knock(&gateway, "192.0.2.1");
     assert!(refused.is_none());
-    let (_, refused) = knock(&gateway, "192.0.2.1");
-    let wait_s = retry_after_s(&refused.expect("too soon"));
+    // On a slow machine a token may have come back before the next knock.
+    let wait_s = eventually("it is too soon", || {
+        let (_, refused) = knock(&gateway, "192.0.2.1");
+        refused.map(|response| retry_after_s(&response))
+    });
     assert!(wait_s <= 2, "{wait_s}");
     std::thread::sleep(Duration::from_secs(wait_s.into()));
     let (_second, refused) = knock(&gateway, "192.0.2.1");
@@ -168,10 +172,11 @@ fn with_refuse_close_a_client_is_told_why_by_a_close_and_was_never_a_session() {
     let metrics = gateway.metrics_when("the refusals are counted", |metrics| {
         metrics.reason("ws_capacity_rejections_total", "ip_rate") == 3.0
             && metrics.reason("ws_capacity_rejections_total", "at_max_connections") == 1.0
+            // Counted by the shards of the sessions, whose counters were copied at other times.
+            && metrics.sum("ws_connections_total") == 3.0
+            && metrics.sum("ws_messages_received_total") == 1.0
     });
-    assert_eq!(metrics.sum("ws_connections_total"), 3.0);
     assert_eq!(metrics.sum("ws_disconnects_total"), 0.0);
-    assert_eq!(metrics.sum("ws_messages_received_total"), 1.0);
     // What is no upgrade is answered in HTTP, whatever is refused how.
     assert_eq!(gateway.get("/ws").status, 426);
 }

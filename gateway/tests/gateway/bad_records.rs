@@ -27,11 +27,13 @@ fn a_record_without_key_is_counted_and_skipped() {
     let metrics = gateway.metrics_when("all are counted", |metrics| {
         metrics.reason("ws_kafka_records_skipped_total", "no_key") == without_key.len() as f64
             && metrics.reason("ws_kafka_records_skipped_total", "bad_key") == bad_keys.len() as f64
+            && metrics.sum("ws_kafka_messages_received_total") == records.len() as f64
     });
-    assert_eq!(metrics.sum("ws_kafka_messages_received_total"), records.len() as f64);
     assert_eq!(metrics.sum("ws_gaps_total"), 0.0);
-    let line = gateway.line("a record was skipped").unwrap();
-    assert_eq!((&line["topic"], &line["reason"]), (&json!("odin.trades"), &json!("no_key")), "{line}");
+    // The first of a second is told: of one that takes longer, a later one too.
+    let line = gateway.line_when("a record was skipped");
+    assert_eq!(line["topic"], "odin.trades", "{line}");
+    assert!(["no_key", "bad_key"].contains(&line["reason"].as_str().unwrap()), "{line}");
 }
 
 #[test]
