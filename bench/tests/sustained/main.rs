@@ -225,10 +225,11 @@ fn a_rejected_channel_is_a_refused_session() {
 
 #[test]
 fn a_session_without_acknowledgement_fails_at_its_deadline() {
+    // The others begin without it. The deadline is theirs too, so it is one that a busy machine keeps.
     let server = Server::start(Fault::NoAck, SESSIONS - 1);
-    let outcome = run_against(&server, &["--connection-timeout", "700ms"]);
+    let outcome = run_against(&server, &["--connection-timeout", "10s"]);
     assert_eq!((outcome.number("failed"), outcome.code), (1, Some(1)));
-    assert!(outcome.text.contains("waited 700ms for the subscription_ack"), "{}", outcome.text);
+    assert!(outcome.text.contains("waited 10s for the subscription_ack"), "{}", outcome.text);
 }
 
 #[test]
@@ -257,8 +258,8 @@ fn modes_and_source_addresses_are_honoured() {
 
 #[test]
 fn an_unreachable_or_foreign_server_is_one_clear_error() {
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let outcome = start(&format!("ws://{closed}/ws"), 5_000, &[]).outcome();
+    // Nothing listens on port 1, and no other test is given it.
+    let outcome = start("ws://127.0.0.1:1/ws", 5_000, &[]).outcome();
     assert_eq!((outcome.code, outcome.number("failed")), (Some(1), 1), "the others were not even tried");
     assert!(
         outcome.text.contains("nothing listens there") && outcome.text.contains("WS_URL"),
