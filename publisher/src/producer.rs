@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -107,7 +107,14 @@ impl RecordProducer {
 
     /// Waits until every queued record has its fate, at most `timeout`.
     pub(crate) fn flush(&self, timeout: Duration) -> KafkaResult<()> {
-        self.client.flush(timeout)
+        let deadline = Instant::now() + timeout;
+        loop {
+            // Its own bound is a number of polls, and one that has a fate to tell takes no time.
+            let flushed = self.client.flush(deadline.saturating_duration_since(Instant::now()));
+            if flushed.is_ok() || Instant::now() >= deadline {
+                return flushed;
+            }
+        }
     }
 }
 

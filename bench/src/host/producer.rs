@@ -239,7 +239,9 @@ impl Pacer {
             rate = self.run_at(rate);
         }
         // What is not acknowledged by then is neither counted as acknowledged nor as failed.
-        let _ = self.client.flush(FLUSH_MAX);
+        let deadline = Instant::now() + FLUSH_MAX;
+        // Its own bound is a number of polls, and one that has a fate to tell takes no time.
+        while self.client.flush(FLUSH_MAX).is_err() && Instant::now() < deadline {}
     }
 
     /// Returns the next rate when there is one, else the same at the end.
