@@ -25,8 +25,8 @@ use crate::shard::{self, Setup};
 use crate::shared::Shared;
 use crate::{limits, placement};
 
-/// How long a shard may take to set its ring up.
-const SHARD_START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a shard may take to set its ring up: milliseconds, but a machine that starts much else at once stands still for longer.
+const SHARD_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the main thread looks whether a shard has ended.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
