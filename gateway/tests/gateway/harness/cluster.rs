@@ -12,7 +12,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 
 const BROKERS: i32 = 3;
 pub(crate) const PARTITIONS: i32 = 12;
@@ -69,9 +69,10 @@ impl Cluster {
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
-            // The mock's sockets are inherited by every program that a test starts, so a broker that hangs up may not be heard.
-            .set("request.timeout.ms", "1000")
-            .set("socket.timeout.ms", "2000")
+            // The mock's sockets are inherited by every program that a test starts, so a broker that hangs up may not be heard. Longer
+            // than a busy machine stands still: the mock does not know a record that is sent again.
+            .set("request.timeout.ms", "10000")
+            .set("socket.timeout.ms", "10000")
             .set("message.max.bytes", "4000000")
             .create_with_context(Acks::default())
             .unwrap();
@@ -108,7 +109,8 @@ impl Cluster {
                 message = returned;
             }
         }
-        self.producer.flush(PATIENCE).unwrap();
+        // Its own bound is a number of polls, and one that has an acknowledgement to tell takes no time.
+        eventually("every record has its fate", || self.producer.flush(PATIENCE).ok());
         let mut acked = std::mem::take(&mut *self.producer.context().0.lock().unwrap());
         acked.sort_unstable_by_key(|(index, _)| *index);
         assert_eq!(acked.len(), records.len());

@@ -153,8 +153,12 @@ impl Gateway {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        let response = self.get("/metrics");
-        assert_eq!(response.status, 200);
+        // What a client that the machine holds up does not take in two seconds is cut off.
+        let response = eventually("a whole page", || {
+            let response = self.get("/metrics");
+            assert_eq!(response.status, 200);
+            response.body.ends_with("# EOF\n").then_some(response)
+        });
         Metrics::parse(&response.body)
     }
 
