@@ -259,7 +259,7 @@ fn after_a_subscription_ack_every_later_record_comes_and_the_cut_says_from_where
         session.send(
             &json!({"type": "subscribe", "data": {"channels": [channel, "FENCE.*"], "positions": true}}),
         );
-        let (mut events, ack) = read_to_ack(&mut session);
+        let (mut events, ack) = session.read_to_ack();
         let late: Vec<Record> = (0..5).map(|_| record("odin.trades", &token, "\"late\"")).collect();
         let after = cluster.produce(&late);
         cluster.fence();
@@ -272,18 +272,6 @@ fn after_a_subscription_ack_every_later_record_comes_and_the_cut_says_from_where
         assert_eq!(got, wanted, "round {round}: the cut is {cut}");
         assert!(cut <= after[0].offset, "round {round}: {ack}");
         assert!(got.ends_with(&after), "round {round}");
-    }
-}
-
-/// The events that came before the ack, as those may that are read while it is on its way, and the ack.
-fn read_to_ack(session: &mut Client) -> (Vec<Value>, Value) {
-    let mut events = Vec::new();
-    loop {
-        let message = session.next();
-        if message["type"] == "subscription_ack" {
-            return (events, message);
-        }
-        events.push(message);
     }
 }
 

@@ -132,7 +132,10 @@ fn check_config_prints_what_is_in_force_and_no_secret() {
 #[test]
 fn dev_needs_nothing_and_delivers_simulated_events() {
     let gateway = Launch::of(program()).arg("--dev").env("DEV_EVENT_RATE", "200").start();
-    let mut session = Client::subscribed(&gateway, &["*.trade"]);
+    let mut session = Client::connect(&gateway);
+    // Events come all the time, also while the answer is on its way.
+    session.send(&json!({"type": "subscribe", "data": {"channels": ["*.trade"]}}));
+    assert_eq!(session.read_to_ack().1["subscribed"], json!(["*.trade"]));
     for _ in 0..20 {
         let event = session.next();
         assert!(event["channel"].as_str().unwrap().ends_with(".trade"), "{event}");

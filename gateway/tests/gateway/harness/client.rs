@@ -83,6 +83,18 @@ impl Client {
         event
     }
 
+    /// The events that came before the ack, as those may that are read while it is on its way, and the ack.
+    pub(crate) fn read_to_ack(&mut self) -> (Vec<Value>, Value) {
+        let mut events = Vec::new();
+        loop {
+            let message = self.next();
+            if message["type"] == "subscription_ack" {
+                return (events, message);
+            }
+            events.push(message);
+        }
+    }
+
     /// Every message until the close, and the close.
     pub(crate) fn read_to_close(&mut self) -> (Vec<Value>, Option<CloseFrame>) {
         let mut messages = Vec::new();
