@@ -22,9 +22,10 @@ use tungstenite::{Error, Message, WebSocket};
 /// Of each session's stream, this event is left out when the server is to lose something.
 const LOST_EVENT: usize = 5;
 
-/// A write that takes longer ends the session of a server that closes slow ones.
-const WRITE_MAX: Duration = Duration::from_millis(300);
-/// Events that may wait for a session of a server that conflates.
+/// A write that takes longer ends the session of a server that closes slow ones, or that and the rest of it, when a part was taken.
+/// So long that no session is slow only because the machine is.
+const WRITE_MAX: Duration = Duration::from_millis(1_500);
+/// Events that may wait for a session of a server that conflates: as many seconds of the load that sessions stall at.
 const BACKLOG_MAX: usize = 150;
 
 type Event = (Position, Arc<str>);
