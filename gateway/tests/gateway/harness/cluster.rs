@@ -1,5 +1,6 @@
 //! A Kafka cluster for one test: librdkafka's mock, the real protocol over loopback.
 
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
+use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, eventually};
 
@@ -50,6 +52,9 @@ impl Record {
 pub(crate) struct Cluster {
     pub(crate) mock: MockCluster<'static, DefaultProducerContext>,
     producer: BaseProducer<Acks>,
+    /// The ports of brokers that are stopped: the kernel would give them to any connection, and the mock aborts the process when it
+    /// cannot have them back.
+    reserved: Mutex<Vec<Socket>>,
 }
 
 impl Cluster {
@@ -76,7 +81,7 @@ impl Cluster {
             .set("message.max.bytes", "4000000")
             .create_with_context(Acks::default())
             .unwrap();
-        Self { mock, producer }
+        Self { mock, producer, reserved: Mutex::default() }
     }
 
     pub(crate) fn create(&self, topic: &str) {
@@ -90,10 +95,13 @@ impl Cluster {
     /// Every broker hangs up and refuses connections; what it holds stays.
     pub(crate) fn stop_brokers(&self) {
         (1..=BROKERS).for_each(|broker| self.mock.broker_down(broker).unwrap());
+        let brokers = self.brokers();
+        *self.reserved.lock().unwrap() = brokers.split(',').map(reserve).collect();
     }
 
     pub(crate) fn start_brokers(&self) {
         (1..=BROKERS).for_each(|broker| self.mock.broker_up(broker).unwrap());
+        self.reserved.lock().unwrap().clear();
     }
 
     /// Produces all of them and waits for the acknowledgements: where each record stands.
@@ -120,6 +128,15 @@ impl Cluster {
     pub(crate) fn produce_one(&self, record: Record) -> Position {
         self.produce(&[record])[0]
     }
+}
+
+/// Bound and not listening: connections are refused, and who has this option set, as the mock has, may bind it too.
+fn reserve(address: &str) -> Socket {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
 }
 
 /// What became of each record, by its index.
