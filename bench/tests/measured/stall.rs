@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::server::{Faults, Server};
 use super::{Outcome, number, run_against};
 
-/// Each moves some 25 MB/s: together they would take so long that no buffer fills up in the stall.
+/// Each moves some 5 MB/s: together they would take so long that no buffer fills up in the stall.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Five sessions of which one stalls, and so many bytes that no kernel takes them all for it.
 fn stall(faults: Faults, slow_consumer: &str) -> Outcome {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let flags = ["stall", "--connections", "5", "--stalled", "20", "--stall", "8", "--slow-consumer"];
-    let load = ["--rate", "50", "--payload", "100000"];
+    let load = ["--rate", "50", "--payload", "20000"];
     run_against(&Server::start_with(faults), &[&flags[..], &[slow_consumer], &load].concat())
 }
 
