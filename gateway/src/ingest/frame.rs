@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use protocol::envelope::{self, NotFramed};
-use protocol::{Channel, GapReason};
-use serde::Serialize;
+use protocol::{Channel, GapReason, Resumed};
 
 use super::partition::Partition;
 use crate::limits;
@@ -30,8 +29,8 @@ pub enum Subject {
     Record(Source),
     /// Offsets of a partition that will not come.
     Gap(Range),
-    /// Anything else that is said in the order of the events.
-    Notice,
+    /// The subscription of this name, which has caught up.
+    Resumed(Box<str>),
 }
 
 /// The record of a frame.
@@ -76,7 +75,7 @@ impl Frame {
     pub fn source(&self) -> Option<&Source> {
         match &self.subject {
             Subject::Record(source) => Some(source),
-            Subject::Gap(_) | Subject::Notice => None,
+            Subject::Gap(_) | Subject::Resumed(_) => None,
         }
     }
 }
@@ -179,11 +178,12 @@ pub fn gap_frame(range: Range, now: Instant) -> Frame {
     Frame { bytes: frame_bytes(&payload), subject: Subject::Gap(range), polled_at: now, timestamp_ms: 0 }
 }
 
-/// Any other message that has its place among the events.
-pub fn notice_frame(message: &impl Serialize, now: Instant) -> Frame {
+/// The announcement that a subscription has caught up, which has its place among the events.
+pub fn resumed_frame(resumed: &Resumed<'_>, now: Instant) -> Frame {
     let mut payload = Vec::new();
-    envelope::write_json(&mut payload, message);
-    Frame { bytes: frame_bytes(&payload), subject: Subject::Notice, polled_at: now, timestamp_ms: 0 }
+    envelope::write_json(&mut payload, resumed);
+    let subject = Subject::Resumed(resumed.channel.as_ref().into());
+    Frame { bytes: frame_bytes(&payload), subject, polled_at: now, timestamp_ms: 0 }
 }
 
 fn frame_bytes(payload: &[u8]) -> Box<[u8]> {

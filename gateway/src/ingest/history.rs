@@ -32,7 +32,7 @@ pub fn memory_bytes(frame: &Frame) -> usize {
     match &frame.subject {
         Subject::Record(source) => bytes += source.token.len() + source.kind.len() + 2 * ALLOCATION_BYTES,
         Subject::Gap(range) => bytes += range.name.len() + ALLOCATION_BYTES,
-        Subject::Notice => {}
+        Subject::Resumed(name) => bytes += name.len() + ALLOCATION_BYTES,
     }
     bytes
 }

@@ -1,10 +1,11 @@
 //! Acknowledgements: in the order of the questions, complete, bounded.
 
+use protocol::Resumed;
 use serde_json::{Value, json};
 use wire::SocketId;
 
 use super::*;
-use crate::ingest::frame::notice_frame;
+use crate::ingest::frame::resumed_frame;
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::Ticket;
 use crate::shard::begin::{BegunStart, StartFrom};
@@ -122,7 +123,12 @@ fn positions_are_those_of_all_owners_by_kind_and_only_if_they_were_asked_for() {
 fn a_snapshots_frames_keep_the_subscription_that_they_are_for() {
     let mut acks = Acks::default();
     let number = push(&mut acks, &["A.trade", "B.trade"], &[0]);
-    let frame = || Arc::new(notice_frame(&1, std::time::Instant::now()));
+    let frame = || {
+        Arc::new(resumed_frame(
+            &Resumed { channel: "B.trade".into(), replayed: 1 },
+            std::time::Instant::now(),
+        ))
+    };
     let of = |frames| BegunStart { snapshot: frames, ..BegunStart::default() };
     acks.begun(0, begun(number, vec![of(Vec::new()), of(vec![frame(), frame()])]));
     let Some(Ready::Subscription(subscription)) = acks.pop() else { panic!("complete") };

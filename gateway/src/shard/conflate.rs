@@ -9,7 +9,7 @@
 //! Exact: every offset that is dropped is in one gap, and no offset that was sent or stays is in a gap of its channel. So a
 //! gap that still waits is extended rather than followed by a second one, and a range ends where something else stands that
 //! concerns its offsets: a gap of another reason (after `reset` the offsets begin again), or a frame that stays. The frame
-//! that was begun, and notices, are left alone.
+//! that was begun, and `resumed`, are left alone.
 //!
 //! A wildcard's range tells of all channels of its kind, which is right only because nothing of it that is queued stays, and
 //! because the records of a partition are queued by rising offset: what was sent is below. See `covering` in [`conflate`].
@@ -124,7 +124,7 @@ fn newest_of_each(events: &[FrameRef], frames: &Frames, now: Instant) -> Vec<Que
                 Some(name @ Pattern::Exact { .. }) => plan.take_gap(index, name, range, reference),
                 _ => plan.leave_gap(index, range),
             },
-            Subject::Notice => plan.stays[index] = true,
+            Subject::Resumed(_) => plan.stays[index] = true,
         }
     }
     plan.queue(events, now)
@@ -162,7 +162,7 @@ fn gaps_only<'s>(
                 Some(name) => plan.take_gap(index, name, range, reference),
                 None => plan.leave_gap(index, range),
             },
-            Subject::Notice => plan.stays[index] = true,
+            Subject::Resumed(_) => plan.stays[index] = true,
         }
     }
     plan.queue(events, now)

@@ -38,7 +38,7 @@ fn shown(subject: &Subject) -> String {
         Subject::Gap(range) => {
             format!("{} {} {}..{}", range.reason.as_str(), range.name, range.from, range.to)
         }
-        Subject::Notice => "notice".to_owned(),
+        Subject::Resumed(_) => "resumed".to_owned(),
     }
 }
 
@@ -74,9 +74,15 @@ fn after(events: &[Arc<Frame>], limit: usize, subscription: &str) -> (Vec<String
 
 #[test]
 fn the_newest_event_of_each_channel_stays_and_a_gap_before_it_names_the_others() {
-    let events = [trade("A", 1), trade("B", 2), trade("A", 3), queued(Subject::Notice, 5), trade("A", 6)];
+    let events = [
+        trade("A", 1),
+        trade("B", 2),
+        trade("A", 3),
+        queued(Subject::Resumed("A.trade".into()), 5),
+        trade("A", 6),
+    ];
     let (queue, conflated) = after(&events, 100, "*");
-    assert_eq!(queue, ["B 2", "notice", "slow_consumer A.trade 1..3", "A 6"]);
+    assert_eq!(queue, ["B 2", "resumed", "slow_consumer A.trade 1..3", "A 6"]);
     assert_eq!(conflated, Conflated { frames_dropped: 2, gaps: 1 });
 }
 
@@ -245,8 +251,8 @@ impl Life {
                 self.others_expected.push(subject);
             }
             1 => {
-                self.push(queued(Subject::Notice, 30))?;
-                self.others_expected.push("notice".to_owned());
+                self.push(queued(Subject::Resumed("A.trade".into()), 30))?;
+                self.others_expected.push("resumed".to_owned());
             }
             2..5 => self.send(random.usize(..2_000)),
             _ => {
@@ -288,7 +294,7 @@ impl Life {
                     let name = Pattern::parse(&gap.name).expect("a name");
                     (name, gap.partition, gap.from, gap.to, Some(gap.reason))
                 }
-                Subject::Notice => continue,
+                Subject::Resumed(_) => continue,
             };
             let kind = KINDS[partition.topic];
             for &(token, _) in channels
@@ -319,7 +325,7 @@ impl Life {
         let is_other = |subject: &&Subject| match subject {
             Subject::Record(_) => false,
             Subject::Gap(range) => range.reason != GapReason::SlowConsumer,
-            Subject::Notice => true,
+            Subject::Resumed(_) => true,
         };
         let others: Vec<_> = self.received.iter().filter(is_other).map(shown).collect();
         assert_eq!(others, self.others_expected);

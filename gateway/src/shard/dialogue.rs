@@ -22,6 +22,7 @@ use super::owner::{Owner, snapshot_too_large};
 use super::resume::Resume;
 use crate::bucket::Bucket;
 use crate::config::Rate;
+use crate::ingest::frame::Subject;
 use crate::ingest::pull::Ticket;
 use crate::limits;
 use crate::metrics::Counters;
@@ -203,8 +204,14 @@ impl Dialogue<'_> {
                         .give_back(name.as_str(), |pattern: Pattern<'_>| channels.overlapping(slot, pattern));
                 }
             }
-            let discarded = self.outbox.discard_events_where(self.frames, |frame| {
-                frame.source().is_some_and(|source| !channels.covers(slot, source.channel()))
+            let discarded = self.outbox.discard_events_where(self.frames, |frame| match &frame.subject {
+                Subject::Record(source) => !channels.covers(slot, source.channel()),
+                // What is lost of channels that the session does not have is not its matter, and were it to ask for them again,
+                // the gap would name what is brought after it.
+                Subject::Gap(range) => {
+                    Pattern::parse(&range.name).is_ok_and(|pattern| !channels.overlaps(slot, pattern))
+                }
+                Subject::Resumed(name) => !channels.is_subscribed(slot, name),
             });
             self.counters.frames_discarded += discarded as u64;
         }

@@ -11,7 +11,7 @@ const LIMITS: OutboxLimits = OutboxLimits { frames: 8, bytes: 100, control_bytes
 fn frame(bytes: &[u8]) -> Arc<Frame> {
     Arc::new(Frame {
         bytes: bytes.into(),
-        subject: Subject::Notice,
+        subject: Subject::Resumed("A.trade".into()),
         polled_at: Instant::now(),
         timestamp_ms: 0,
     })

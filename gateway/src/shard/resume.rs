@@ -124,9 +124,10 @@ impl Resume {
     }
 
     /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session:
-    /// its cursor will find out by itself.
+    /// its cursor will find out by itself. One that was given back says nothing of a later one of its name, which is live.
     pub fn withholds_range(&self, name: &str, partition: Partition, shards: usize) -> bool {
-        self.subscriptions.iter().any(|it| &*it.name == name && it.is_in(partition, shards))
+        let mut held = self.subscriptions.iter().filter(|it| it.left.is_none());
+        held.any(|it| &*it.name == name && it.is_in(partition, shards))
     }
 
     /// Whether events of this channel come through some cursor.
@@ -134,13 +135,14 @@ impl Resume {
         self.subscriptions.iter().any(|it| it.brings(channel))
     }
 
-    /// A topic was made anew: cursors in this partition go on at `next`. Where each stood, and for whom.
-    pub fn reset(&mut self, partition: Partition, next: i64) -> Vec<(Arc<str>, i64)> {
+    /// A topic of this kind was made anew: cursors in this partition go on at `next`. Where each stood, and for whom.
+    pub fn reset(&mut self, partition: Partition, kind: &str, next: i64) -> Vec<(Arc<str>, i64)> {
         let Self { subscriptions, cursors_made, owner_pull, replay_pull, .. } = self;
         let mut stood = Vec::new();
         for it in subscriptions {
+            let is_wanted = it.is_for_kind(kind);
             for cursor in it.cursors.iter_mut().filter(|cursor| cursor.partition == partition) {
-                stood.push((Arc::clone(&it.name), cursor.next));
+                stood.extend(is_wanted.then(|| (Arc::clone(&it.name), cursor.next)));
                 // What was asked of the old log is not an answer about the new one.
                 owner_pull.take_if(|id| *id == cursor.id);
                 replay_pull.take_if(|id| *id == cursor.id);
@@ -213,6 +215,11 @@ impl Resume {
     /// Whether an event that this cursor found is for the session.
     pub fn brings(&self, id: u32, channel: Channel<'_>) -> bool {
         self.of_cursor(id).is_some_and(|(it, _)| it.brings(channel))
+    }
+
+    /// Whether what this cursor cannot find concerns the session: something of this kind.
+    pub fn is_for_kind(&self, id: u32, kind: &str) -> bool {
+        self.of_cursor(id).is_some_and(|(it, _)| it.is_for_kind(kind))
     }
 
     /// So many frames have found room, and the cursor goes on at `next`.
@@ -288,6 +295,11 @@ impl Resuming {
             None => selects(&self.name),
             Some(left) => left.iter().any(|name| selects(name)),
         }
+    }
+
+    fn is_for_kind(&self, kind: &str) -> bool {
+        let is_of = |name: &str| Pattern::parse(name).is_ok_and(|pattern| pattern.of_kind(kind).is_some());
+        self.left.as_ref().is_none_or(|left| left.iter().any(|name| is_of(name)))
     }
 
     fn is_in(&self, partition: Partition, shards: usize) -> bool {

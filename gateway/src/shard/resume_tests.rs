@@ -254,14 +254,26 @@ fn what_was_given_back_ends_with_the_last_that_wants_of_it() {
 }
 
 #[test]
+fn what_was_given_back_withholds_no_gap_from_a_later_subscription_of_its_name_and_is_told_of_what_it_goes_on_for_only()
+ {
+    let mut resume = resuming("BTC.*", &[cursor(0, 1, 9)]);
+    let asked = next(&mut resume).expect("a pull");
+    assert!(resume.withholds_range("BTC.*", at(0), 1) && resume.is_for_kind(asked.id, "social"));
+    resume.give_back("BTC.*", |_| vec!["BTC.trade".into()]);
+    assert!(!resume.withholds_range("BTC.*", at(0), 1));
+    assert!(resume.is_for_kind(asked.id, "trade") && !resume.is_for_kind(asked.id, "social"));
+    assert!(resume.reset(at(0), "social", 0).is_empty(), "nobody to tell");
+}
+
+#[test]
 fn cursors_in_a_log_that_was_made_anew_go_on_with_the_new_one_and_old_answers_are_nobodys() {
     let mut resume = resuming("BTC.trade", &[cursor(0, 30, 90), cursor(2, 40, 90)]);
     let asked = next(&mut resume).expect("a pull");
     resume.take(asked.id, asked.from, Then::Older(80), 0);
-    let stood = resume.reset(at(asked.number), 0);
+    let stood = resume.reset(at(asked.number), "trade", 0);
     assert_eq!(stood, [("BTC.trade".into(), asked.from)]);
     assert!(resume.answered(asked.id, asked.from).is_none());
-    assert!(resume.reset(at(1), 0).is_empty());
+    assert!(resume.reset(at(1), "trade", 0).is_empty());
     let mut pulled = Vec::new();
     for _ in 0..2 {
         let asked = step(&mut resume, 100, Then::Live, 1);

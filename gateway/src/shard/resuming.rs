@@ -16,7 +16,7 @@ use super::mesh::Mesh;
 use super::owner::Owner;
 use super::resume::Ask;
 use super::sessions::Stage;
-use crate::ingest::frame::{Frame, Range, gap_frame, notice_frame};
+use crate::ingest::frame::{Frame, Range, gap_frame, resumed_frame};
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Then, Ticket};
 use crate::limits;
@@ -74,12 +74,14 @@ impl Connections {
             .map(|frame| frame.source().is_some_and(|it| resume.brings(cursor, it.channel())))
             .collect();
         if let Some((to, reason)) = chunk.lost {
-            let name = narrowed(&name, &kinds[partition.topic]);
-            let range = Range { name, partition, from: chunk.from, to, reason };
-            if !self.bring(socket, Arc::new(gap_frame(range, now))) {
-                return self.pause(socket, now);
+            let kind = &kinds[partition.topic];
+            if resume.is_for_kind(cursor, kind) {
+                let range = Range { name: narrowed(&name, kind), partition, from: chunk.from, to, reason };
+                if !self.bring(socket, Arc::new(gap_frame(range, now))) {
+                    return self.pause(socket, now);
+                }
+                self.counters.gaps.add(GapCause::from(reason));
             }
-            self.counters.gaps.add(GapCause::from(reason));
             self.advance(ticket, to + 1, Then::More, 0);
         }
         let mut brought = 0;
@@ -187,8 +189,8 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return };
         let Some(resume) = &mut session.cold.resume else { return };
         while let Some((name, replayed)) = resume.finished() {
-            let notice = notice_frame(&Resumed { channel: (&*name).into(), replayed }, now);
-            let reference = self.frames.insert_replayed(Arc::new(notice));
+            let resumed = resumed_frame(&Resumed { channel: (&*name).into(), replayed }, now);
+            let reference = self.frames.insert_replayed(Arc::new(resumed));
             if session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_err() {
                 self.frames.settle(reference);
                 return self.pause(socket, now);
@@ -218,7 +220,7 @@ impl Connections {
         for socket in resuming {
             let Some(session) = self.sessions.find(socket) else { continue };
             let Some(resume) = &mut session.cold.resume else { continue };
-            for (name, from) in resume.reset(partition, next) {
+            for (name, from) in resume.reset(partition, kind, next) {
                 let reason = GapReason::Reset;
                 let name = narrowed(&name, kind);
                 let range = Range { name, partition, from, to: to.max(from), reason };

@@ -30,6 +30,8 @@ pub(super) struct Client {
     claims: BTreeMap<(String, Partition), i64>,
     /// What it was told not to get, by channel.
     gaps: Vec<Gap>,
+    /// What it asked to have again and gave back before the answer came: some may come again, or a gap that names it.
+    maybe_again: BTreeMap<(String, Partition), i64>,
     pub(super) reasons: BTreeSet<&'static str>,
 }
 
@@ -175,12 +177,14 @@ impl Client {
     fn hear(&mut self, text: &str) {
         match ServerMessage::parse(text).unwrap_or_else(|error| panic!("{error}: {text}")) {
             ServerMessage::Event(event) => {
+                assert!(self.may_hear_of(&event.channel), "it has not asked for that: {text}");
                 let topic = KINDS.iter().position(|kind| event.channel.ends_with(kind)).expect("a kind");
                 let partition = Partition { topic, number: event.pos.partition };
                 self.deliver(&event.channel, partition, event.pos.offset);
             }
             ServerMessage::Gap(gap) => {
                 let name = gap.channel.into_owned();
+                assert!(self.may_hear_of(&name), "it has not asked for that: {text}");
                 let kind = match pattern(&name) {
                     Pattern::Exact { kind, .. } | Pattern::Kind(kind) => kind,
                     other => panic!("a gap of {other}"),
@@ -194,7 +198,9 @@ impl Client {
                 for (offset, channel) in
                     self.seen.entry(partition).or_default().range(gap.from.offset..=gap.to.offset)
                 {
-                    let has_come = is_strict && selects(&name, channel);
+                    let again = self.maybe_again.get(&(channel.clone(), partition));
+                    let has_come =
+                        is_strict && selects(&name, channel) && again.is_none_or(|&from| offset < &from);
                     assert!(!has_come, "a gap of {name} names {offset}, which came: {text}");
                 }
                 let channels = TOKENS.map(|token| format!("{token}.{kind}"));
@@ -209,9 +215,23 @@ impl Client {
                 let asked = self.asked.pop_front().expect("it asked");
                 assert!(matches!(asked.start, Start::Unsubscribe), "answers come in order: {text}");
             }
-            ServerMessage::Resumed(_) => {}
+            ServerMessage::Resumed(resumed) => {
+                let is_held = self.has(&resumed.channel) || self.gives_back();
+                assert!(is_held, "it has not asked for that: {text}");
+            }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Whether it has, or has asked for, something of this channel or wildcard; or waits to hear what it has no more.
+    fn may_hear_of(&self, name: &str) -> bool {
+        let asked = self.asked.iter().map(|asked| &asked.name);
+        let mut wanted = self.subscriptions.keys().chain(asked);
+        wanted.any(|wanted| pattern(wanted).overlaps(pattern(name))) || self.gives_back()
+    }
+
+    fn gives_back(&self) -> bool {
+        self.asked.iter().any(|asked| matches!(asked.start, Start::Unsubscribe))
     }
 
     fn deliver(&mut self, channel: &str, partition: Partition, offset: i64) {
@@ -281,9 +301,14 @@ impl Client {
     /// What it asked to have again it may have again; and must, unless it has given it back since.
     fn forget(&mut self, name: &str, is_over: bool, from: impl Fn(Partition) -> i64) {
         let is_of = |partition: Partition| pattern(name).of_kind(KINDS[partition.topic]).is_some();
-        if !is_over {
-            for (&partition, seen) in self.seen.iter_mut().filter(|(partition, _)| is_of(**partition)) {
+        for (&partition, seen) in self.seen.iter_mut().filter(|(partition, _)| is_of(**partition)) {
+            if !is_over {
                 seen.retain(|&offset, channel| offset < from(partition) || !selects(name, channel));
+                continue;
+            }
+            for channel in seen.values().filter(|channel| selects(name, channel)) {
+                let again = self.maybe_again.entry((channel.clone(), partition)).or_insert(i64::MAX);
+                *again = (*again).min(from(partition));
             }
         }
         for ((channel, partition), newest) in &mut self.newest {
