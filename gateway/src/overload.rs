@@ -100,7 +100,7 @@ impl Overload {
         }
     }
 
-    /// Takes a reading into account: one a second, and while it is paused ten.
+    /// Takes a reading into account: one a second, and more while it is paused.
     pub fn judge(&mut self, reading: &Reading) -> Decision {
         let config::Overload { reject_percent, pause_percent } = self.thresholds;
         let is_window_at_maximum = reading.window_share >= WINDOW_AT_MAXIMUM;
