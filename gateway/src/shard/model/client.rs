@@ -88,9 +88,11 @@ impl Client {
     }
 
     pub(super) fn subscribe(&mut self, name: &str) -> String {
-        // What it had of a channel long ago may be a little ahead of where the channel begins now.
+        // What it had of a channel long ago may be a little ahead of where the channel begins now. What was asked for with since may
+        // be rejected: it holds nothing yet.
         let Self { newest, subscriptions, asked, .. } = self;
-        let held = subscriptions.keys().chain(asked.iter().map(|asked| &asked.name));
+        let live = asked.iter().filter(|asked| matches!(asked.start, Start::Live));
+        let held = subscriptions.keys().chain(live.map(|asked| &asked.name));
         let held: Vec<_> = held.collect();
         newest.retain(|(channel, _), _| {
             !selects(name, channel) || held.iter().any(|held| selects(held, channel))
