@@ -180,7 +180,7 @@ fn watch(
             }
             let sessions = shared.sessions.load(Ordering::Relaxed);
             info!(signal = name, sessions, lasts_s = config.drain.as_secs_f64(), "draining");
-            shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+            wake_all(shared);
         }
         if let Some(found) = shards.iter().position(|(_, thread)| thread.is_finished()) {
             let (shard, thread) = shards.swap_remove(found);
@@ -192,11 +192,20 @@ fn watch(
             continue;
         }
         if Instant::now() >= sample_at {
+            let was_paused = shared.overload.is_paused();
             sample_at = Instant::now() + sampling.sample(config, shared);
+            if was_paused && !shared.overload.is_paused() {
+                // They sleep: nothing that they hear of came.
+                wake_all(shared);
+            }
         }
-        std::thread::sleep(WATCH_INTERVAL);
+        std::thread::sleep(WATCH_INTERVAL.min(sample_at.saturating_duration_since(Instant::now())));
     }
     Ok(())
+}
+
+fn wake_all(shared: &Shared) {
+    shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
 }
 
 /// How a shard ended. (A panic has ended the process by itself, see `main`.)
