@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{Brokers, PATIENCE};
+use super::{Brokers, PATIENCE, eventually};
 
 /// What is to be produced. The value carries the channel, so that a reader can tell a misdirected event by itself.
 #[derive(Clone, Debug)]
@@ -104,7 +104,8 @@ impl Producer {
 
     /// Waits for the acknowledgements of all that was sent; where Kafka put each since the last call.
     pub(crate) fn acked(&self) -> Vec<(usize, Position)> {
-        self.client.flush(PATIENCE).unwrap();
+        // Its own bound is a number of polls, and one that has an acknowledgement to tell takes no time.
+        eventually("every record has its fate", || self.client.flush(PATIENCE).ok());
         let acks = self.client.context();
         assert_eq!(*acks.failed.lock().unwrap(), Vec::<String>::new(), "records that Kafka did not take");
         std::mem::take(&mut *acks.positions.lock().unwrap())
