@@ -3,9 +3,9 @@
 //! Lives on the main thread, which afterwards only waits for signals and takes samples.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
-use wire::{SocketOptions, Waker};
+use wire::SocketOptions;
 
 use crate::config::Config;
 use crate::dev::Dev;
@@ -180,7 +180,7 @@ fn watch(
             }
             let sessions = shared.sessions.load(Ordering::Relaxed);
             info!(signal = name, sessions, lasts_s = config.drain.as_secs_f64(), "draining");
-            wake_all(shared);
+            shared.wake_shards();
         }
         if let Some(found) = shards.iter().position(|(_, thread)| thread.is_finished()) {
             let (shard, thread) = shards.swap_remove(found);
@@ -192,20 +192,11 @@ fn watch(
             continue;
         }
         if Instant::now() >= sample_at {
-            let was_paused = shared.overload.is_paused();
             sample_at = Instant::now() + sampling.sample(config, shared);
-            if was_paused && !shared.overload.is_paused() {
-                // They sleep: nothing that they hear of came.
-                wake_all(shared);
-            }
         }
         std::thread::sleep(WATCH_INTERVAL.min(sample_at.saturating_duration_since(Instant::now())));
     }
     Ok(())
-}
-
-fn wake_all(shared: &Shared) {
-    shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
 }
 
 /// How a shard ended. (A panic has ended the process by itself, see `main`.)

@@ -3,12 +3,10 @@
 //! Measures ([`crate::vitals`]), asks [`crate::overload`] and tells the shards; each change is one line in the log, with the numbers
 //! that led to it and the variable to turn.
 
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use wire::Waker;
 
 use crate::config::{Config, Flush};
 use crate::limits;
@@ -60,7 +58,7 @@ impl Sampling {
             shared.overload.store(decision);
             if decision.is_paused != before.is_paused {
                 shared.kafka.update(|status| status.paused = decision.is_paused);
-                shared.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+                shared.wake_shards();
             }
             self.say(config, before, reading.cpu_percent, window_s);
             say_memory(config, before, decision, &vitals);

@@ -59,4 +59,9 @@ impl Shared {
             dev_brokers,
         }
     }
+
+    /// Wakes every shard that has started, so that it looks at what it was told here.
+    pub fn wake_shards(&self) {
+        self.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+    }
 }

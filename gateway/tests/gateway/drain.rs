@@ -252,13 +252,12 @@ fn a_drain_that_takes_too_long_is_cut_with_a_line_and_still_ends_with_0() {
     let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_DRAIN", "4s").start();
     let sessions: Vec<_> = (0..4).map(|_| Raw::session(&gateway)).collect();
     gateway.signal(Signal::TERM);
-    eventually("it drains", || gateway.line("draining"));
+    gateway.line_when("draining");
     // The last session is told three seconds from now, and has a linger: until then there is something to cut.
     gateway.signal(Signal::STOP);
     thread::sleep(lasts + SHUTDOWN_TIMEOUT);
     gateway.signal(Signal::CONT);
-    let cut =
-        eventually("the rest is cut", || gateway.line("connections that did not close in time are cut"));
+    let cut = gateway.line_when("connections that did not close in time are cut");
     assert!((1..=4).contains(&cut["connections"].as_u64().unwrap()), "{cut}");
     let ended = gateway.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
