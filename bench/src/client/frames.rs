@@ -245,23 +245,8 @@ pub fn write_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use testkit::frames::server_frame;
     use tungstenite::protocol::{Role, WebSocket};
-
-    fn server_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
-        out.push(first);
-        match payload.len() {
-            length @ 0..=125 => out.push(length as u8),
-            length @ 126..=0xffff => {
-                out.push(126);
-                out.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-            length => {
-                out.push(127);
-                out.extend_from_slice(&(length as u64).to_be_bytes());
-            }
-        }
-        out.extend_from_slice(payload);
-    }
 
     fn read(chunks: &[&[u8]]) -> Result<Vec<String>, FrameError> {
         let mut reader = FrameReader::default();
@@ -278,14 +263,14 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut bytes = Vec::new();
         for length in [0, 1, 125, 126, 300, 65_535, 65_536, 70_000] {
-            server_frame(&mut bytes, 0x81, &vec![b'a'; length]);
-            server_frame(&mut bytes, 0x89, b"ping");
+            bytes.extend(server_frame(0x81, &vec![b'a'; length]));
+            bytes.extend(server_frame(0x89, b"ping"));
         }
-        server_frame(&mut bytes, 0x01, b"one ");
-        server_frame(&mut bytes, 0x8a, b"between");
-        server_frame(&mut bytes, 0x00, b"two ");
-        server_frame(&mut bytes, 0x80, b"three");
-        server_frame(&mut bytes, 0x88, &[0x03, 0xe8, b'o', b'k']);
+        bytes.extend(server_frame(0x01, b"one "));
+        bytes.extend(server_frame(0x8a, b"between"));
+        bytes.extend(server_frame(0x00, b"two "));
+        bytes.extend(server_frame(0x80, b"three"));
+        bytes.extend(server_frame(0x88, &[0x03, 0xe8, b'o', b'k']));
         let whole = read(&[&bytes]).expect("valid frames");
         assert_eq!(whole.len(), 8 * 2 + 3);
         assert_eq!(whole[17], format!("{:?}", Message::Text(b"one two three")));
@@ -329,8 +314,8 @@ mod tests {
     #[test]
     fn a_fragmented_message_is_bounded() {
         let mut bytes = Vec::new();
-        server_frame(&mut bytes, 0x02, &vec![0; MESSAGE_BYTES_MAX]);
-        server_frame(&mut bytes, 0x80, b"x");
+        bytes.extend(server_frame(0x02, &vec![0; MESSAGE_BYTES_MAX]));
+        bytes.extend(server_frame(0x80, b"x"));
         assert_eq!(read(&[&bytes]), Err(FrameError::TooLong));
     }
 
@@ -347,7 +332,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_of_a_large_frame() {
         let mut bytes = Vec::new();
-        server_frame(&mut bytes, 0x81, &vec![b'a'; 100_000]);
+        bytes.extend(server_frame(0x81, &vec![b'a'; 100_000]));
         let mut reader = FrameReader::default();
         for chunk in bytes.chunks(7_000) {
             reader.feed(chunk, |_| ()).expect("a valid frame");

@@ -22,7 +22,7 @@ fn a_partition_refused_at_a_position_that_exists_is_read_on_without_loss() {
     rig.produce(0, numbers(0..3));
     (0..3).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
-    rig.cluster.request_errors(RDKafkaApiKey::Fetch, &[refused; 2]);
+    rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused; 2]);
     // Long enough for fetches to be refused; shorter, the test proves less.
     std::thread::sleep(Duration::from_millis(100));
     rig.produce(0, numbers(3..6));
@@ -38,8 +38,8 @@ fn a_check_that_the_brokers_do_not_answer_is_made_again() {
     rig.next_event();
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
     let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    rig.cluster.request_errors(RDKafkaApiKey::ListOffsets, &[unknown; 3]);
-    rig.cluster.request_errors(RDKafkaApiKey::Fetch, &[refused]);
+    rig.cluster.mock.request_errors(RDKafkaApiKey::ListOffsets, &[unknown; 3]);
+    rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused]);
     std::thread::sleep(Duration::from_millis(100));
     rig.produce(0, numbers(1..2));
     assert_eq!(rig.next_event(), Position { partition: 0, offset: 1 });
@@ -81,14 +81,14 @@ fn a_topic_of_which_the_brokers_cannot_tell_at_first_is_read_from_where_kafka_st
         control.stop(PATIENCE);
     }
     rig.produce(0, numbers(0..10));
-    rig.cluster.topic_error(TOPIC, unclear).unwrap();
+    rig.cluster.mock.topic_error(TOPIC, unclear).unwrap();
     rig.status = Arc::default();
     let control = Control::start(rig.config.clone(), WARMUP, Arc::clone(&rig.status)).unwrap();
     rig.consumers = vec![Consumer::join(0, 1, &rig.config.topics, 1 << 20, waker(), control.requests())];
     rig.control = Some(control);
     rig.until("the refusal is told", |_, status| status.read().error.filter(|error| error.contains(TOPIC)));
     assert!(!rig.status.read().assigned);
-    rig.cluster.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    rig.cluster.mock.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
     rig.until("the partition is read", |_, status| status.read().assigned.then_some(()));
     rig.produce(0, numbers(10..11));
     assert_eq!(rig.next_event(), Position { partition: 0, offset: 10 }, "latest: not the ten old ones");
@@ -173,7 +173,7 @@ fn each_question_for_an_end_is_answered_in_its_order() {
 fn a_question_for_an_end_that_no_broker_answers_says_that_nobody_can_tell() {
     let mut rig = Rig::start(1);
     let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    rig.cluster.request_errors(RDKafkaApiKey::ListOffsets, &[unknown; 20]);
+    rig.cluster.mock.request_errors(RDKafkaApiKey::ListOffsets, &[unknown; 20]);
     let partition = Partition { topic: 0, number: 0 };
     rig.consumers[0].ask_end(partition);
     let end = |polled: &Polled| match polled {

@@ -108,16 +108,12 @@ impl Boundary {
 
 #[cfg(test)]
 mod tests {
+    use testkit::frames::masked_frame;
+
     use super::*;
 
     fn masked(first: u8, payload_bytes: usize) -> Vec<u8> {
-        let mut frame = match payload_bytes {
-            0..=125 => vec![first, MASKED | payload_bytes as u8],
-            126..=65_535 => [&[first, MASKED | 126][..], &(payload_bytes as u16).to_be_bytes()].concat(),
-            _ => [&[first, MASKED | 127][..], &(payload_bytes as u64).to_be_bytes()].concat(),
-        };
-        frame.resize(frame.len() + 4 + payload_bytes, 0xff);
-        frame
+        masked_frame(first, [0xff; 4], &vec![0; payload_bytes])
     }
 
     #[test]

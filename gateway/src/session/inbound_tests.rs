@@ -1,3 +1,5 @@
+use testkit::frames::masked_frame;
+
 use super::*;
 
 const TEXT: u8 = 0x1;
@@ -11,14 +13,7 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A client's frame.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = match payload.len() {
-        short @ 0..=125 => vec![first, 0x80 | short as u8],
-        medium @ 126..=65_535 => [&[first, 0x80 | 126][..], &(medium as u16).to_be_bytes()].concat(),
-        long => [&[first, 0x80 | 127][..], &(long as u64).to_be_bytes()].concat(),
-    };
-    frame.extend(MASK);
-    frame.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ MASK[index % 4]));
-    frame
+    masked_frame(first, MASK, payload)
 }
 
 fn whole(opcode: u8, payload: &[u8]) -> Vec<u8> {

@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 /// With rates that give nothing back as long as a test lasts.
-fn launch(cluster: &Cluster, ip_burst: u32, global_burst: u32) -> Launch {
+fn launch(cluster: &Cluster, ip_burst: u32, global_burst: u32) -> testkit::Launch {
     Launch::new(cluster)
         .env("CONN_RATE_LIMIT_ENABLED", "true")
         .env("CONN_RATE_LIMIT_IP_BURST", ip_burst.to_string())

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// A file that needs more has more than one subject. There is no exception.
 const LINES_MAX: usize = 450;
 
-const CRATES: [&str; 5] = ["gateway", "gateway/wire", "gateway/protocol", "publisher", "bench"];
+const CRATES: [&str; 6] = ["gateway", "gateway/wire", "gateway/protocol", "publisher", "bench", "testkit"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -125,6 +125,28 @@ fn only_the_socket_driver_has_unsafe_code() {
     let this_file = "gateway/tests/gateway/tidy.rs";
     let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code"];
     assert_eq!(violations(&sources, &words, &["gateway/wire/", this_file]), [""; 0]);
+}
+
+#[test]
+fn no_program_depends_on_what_is_for_tests_only() {
+    for name in CRATES.iter().chain(&["bench/peers"]) {
+        let manifest = page(&format!("{name}/Cargo.toml"));
+        let mut section = "";
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            let is_for_tests = section == "[dev-dependencies]" || section.ends_with(".dev-dependencies]");
+            assert!(!line.starts_with("testkit") || is_for_tests, "{name}: testkit stands under {section}");
+        }
+    }
+    let kit = page("testkit/Cargo.toml");
+    let dependencies = kit.split("[dependencies]").nth(1).unwrap();
+    for tested in ["gateway", "wire", "publisher", "bench", "peers"] {
+        let names =
+            |line: &str| line.starts_with(&format!("{tested}.")) || line.starts_with(&format!("{tested} "));
+        assert!(!dependencies.lines().any(names), "testkit depends on {tested}, which it is to test");
+    }
 }
 
 #[test]

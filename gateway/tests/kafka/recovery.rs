@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use testkit::pace;
 
 use crate::harness::{
     Brokers, Event, FENCES, Gateway, Launch, Log, PARTITIONS, Producer, Record, Session, TOPICS, Watch,
 };
 
-const EVENTS_PER_SECOND: u32 = 500;
+const EVENTS_PER_SECOND: f64 = 500.0;
 const TOKENS: usize = 60;
 
 #[test]
@@ -110,20 +112,16 @@ fn sessions(gateway: &Gateway) -> Vec<Session> {
 
 /// Open loop: what a broker that is down would have got waits in the producer.
 fn produce_until(producer: &Producer, is_over: &AtomicBool) -> Vec<Record> {
-    let started_at = Instant::now();
     let mut records: Vec<Record> = Vec::new();
-    while !is_over.load(Ordering::Relaxed) {
-        let due = (started_at.elapsed().as_secs_f64() * f64::from(EVENTS_PER_SECOND)) as usize;
-        for id in records.len()..due {
-            // Every channel in turn, over and over.
-            let (topic, token) = (id % TOPICS.len(), id / TOPICS.len() % TOKENS);
-            let record =
-                Record::new(id, TOPICS[topic], &format!("T{token}"), (id / TOPICS.len() / TOKENS) as u64);
-            producer.send(&record);
-            records.push(record);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    let goes_on = |_| !is_over.load(Ordering::Relaxed);
+    pace(EVENTS_PER_SECOND, goes_on, |id| {
+        // Every channel in turn, over and over.
+        let (topic, token) = (id % TOPICS.len(), id / TOPICS.len() % TOKENS);
+        let record =
+            Record::new(id, TOPICS[topic], &format!("T{token}"), (id / TOPICS.len() / TOKENS) as u64);
+        producer.send(&record);
+        records.push(record);
+    });
     records
 }
 

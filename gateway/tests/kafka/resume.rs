@@ -12,7 +12,7 @@ const PARTITIONS: i32 = 4;
 const SHARDS: &str = "4";
 const ALL: &str = "*.trade";
 
-fn launch(brokers: &Brokers, topic: &str) -> Launch {
+fn launch(brokers: &Brokers, topic: &str) -> testkit::Launch {
     Launch::new(brokers).env("KAFKA_TOPICS", topic).env("WS_SHARDS", SHARDS)
 }
 

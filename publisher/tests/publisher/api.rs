@@ -10,11 +10,12 @@ use std::time::Duration;
 use publisher::Publisher;
 use publisher::producer::client_config;
 use serde_json::{Value, json};
+use testkit::PATIENCE;
 use tokio::sync::oneshot;
 use ureq::Agent;
 
 use crate::audit::Audit;
-use crate::cluster::{Cluster, PATIENCE, wait_until};
+use crate::cluster::{Cluster, wait_until};
 
 struct Api {
     address: SocketAddr,

@@ -1,6 +1,5 @@
 //! A Kafka cluster for one test, and reading it from the beginning.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use publisher::producer::client_config;
@@ -8,33 +7,24 @@ use publisher::{Publisher, Status, TOPICS};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::OwnedMessage;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
+pub(crate) use testkit::PARTITIONS;
+use testkit::{PATIENCE, eventually};
 
-pub(crate) const PARTITIONS: i32 = 12;
-/// Long enough for a machine that is busy with other things; a test that waits this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) struct Cluster {
-    pub(crate) mock: MockCluster<'static, DefaultProducerContext>,
-}
+/// One broker.
+pub(crate) struct Cluster(pub(crate) testkit::Cluster);
 
 impl Cluster {
     pub(crate) fn start() -> Cluster {
-        let cluster = Cluster::without_topics();
-        for topic in TOPICS {
-            cluster.mock.create_topic(topic, PARTITIONS, 1).unwrap();
-        }
-        cluster
+        Cluster(testkit::Cluster::of(1, &TOPICS.map(|topic| (topic, PARTITIONS))))
     }
 
     pub(crate) fn without_topics() -> Cluster {
-        Cluster { mock: MockCluster::new(1).unwrap() }
+        Cluster(testkit::Cluster::of(1, &[]))
     }
 
     pub(crate) fn brokers(&self) -> String {
-        self.mock.bootstrap_servers()
+        self.0.brokers()
     }
 
     pub(crate) fn publisher(&self, properties: &[(&str, &str)]) -> Publisher {
@@ -72,15 +62,7 @@ impl Cluster {
 
 /// Waits until the publisher's status is as asked, and returns it.
 pub(crate) fn wait_until(publisher: &Publisher, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let status = publisher.status();
-        if holds(&status) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "never came true: {what}; {status:?}");
-        thread::sleep(Duration::from_millis(10));
-    }
+    eventually(what, || Some(publisher.status()).filter(&holds))
 }
 
 pub(crate) fn tokens(names: &[&str]) -> Vec<String> {

@@ -56,10 +56,10 @@ fn seq_goes_on_over_a_stop_and_changes_of_rate() {
 fn a_full_queue_holds_the_sender_back_and_loses_nothing() {
     let cluster = Cluster::start();
     let publisher = cluster.publisher(&[("queue.buffering.max.messages", "20")]);
-    cluster.mock.broker_round_trip_time(ALL_BROKERS, Duration::from_millis(30)).unwrap();
+    cluster.0.mock.broker_round_trip_time(ALL_BROKERS, Duration::from_millis(30)).unwrap();
     publisher.start(20_000, tokens(&["BTC", "ETH"])).unwrap();
     wait_until(&publisher, "a full queue", |status| status.queue_full > 20 && status.produced() > 200);
-    cluster.mock.broker_round_trip_time(ALL_BROKERS, Duration::ZERO).unwrap();
+    cluster.0.mock.broker_round_trip_time(ALL_BROKERS, Duration::ZERO).unwrap();
     let status = publisher.stop();
     assert_eq!((status.failed, status.queued()), (0, 0), "{status:?}");
     let records = cluster.read(status.produced());
@@ -72,11 +72,11 @@ fn a_backlog_that_cannot_be_caught_up_with_is_counted_as_skipped_and_leaves_no_h
     let cluster = Cluster::start();
     let publisher = cluster.publisher(&[("queue.buffering.max.messages", "20")]);
     wait_until(&publisher, "Kafka's answer", |status| status.is_healthy());
-    cluster.mock.broker_down(ALL_BROKERS).unwrap();
+    cluster.0.mock.broker_down(ALL_BROKERS).unwrap();
     publisher.start(2_000, tokens(&["BTC"])).unwrap();
     let status = wait_until(&publisher, "skipped events", |status| status.skipped > 0);
     assert!(status.behind_ms >= 4_900, "{status:?}");
-    cluster.mock.broker_up(ALL_BROKERS).unwrap();
+    cluster.0.mock.broker_up(ALL_BROKERS).unwrap();
     wait_until(&publisher, "delivery", |status| status.delivered > 100);
     let status = publisher.stop();
     assert_eq!((status.failed, status.queued()), (0, 0), "{status:?}");
@@ -92,10 +92,10 @@ fn events_made_while_the_brokers_are_away_arrive_when_they_are_back() {
     wait_until(&publisher, "Kafka's answer", |status| status.is_healthy());
     publisher.start(1_000, tokens(&["BTC", "ETH"])).unwrap();
     wait_until(&publisher, "delivery", |status| status.delivered > 200);
-    cluster.mock.broker_down(ALL_BROKERS).unwrap();
+    cluster.0.mock.broker_down(ALL_BROKERS).unwrap();
     let status = wait_until(&publisher, "the loss being noticed", |status| !status.is_connected);
     assert!(status.trouble.as_deref().is_some_and(|trouble| trouble.contains("KAFKA_BROKERS")), "{status:?}");
-    cluster.mock.broker_up(ALL_BROKERS).unwrap();
+    cluster.0.mock.broker_up(ALL_BROKERS).unwrap();
     wait_until(&publisher, "Kafka's return", |status| status.is_healthy() && status.queued() < 1_000);
     let status = publisher.stop();
     assert_eq!((status.failed, status.queued()), (0, 0), "{status:?}");
@@ -111,7 +111,7 @@ fn a_producer_that_is_lost_for_good_is_replaced_and_what_it_took_along_is_counte
     publisher.start(500, tokens(&["BTC", "ETH"])).unwrap();
     wait_until(&publisher, "delivery", |status| status.delivered > 100);
     let out_of_order = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
-    cluster.mock.request_errors(RDKafkaApiKey::Produce, &[out_of_order]);
+    cluster.0.mock.request_errors(RDKafkaApiKey::Produce, &[out_of_order]);
     let failed = wait_until(&publisher, "a failure", |status| status.failed > 0);
     wait_until(&publisher, "delivery after it", |status| status.delivered > failed.delivered + 500);
     publisher.stop();

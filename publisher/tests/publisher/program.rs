@@ -1,10 +1,10 @@
 //! The program: its settings, its exit codes, its end.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 
 use serde_json::Value;
+use testkit::{Ended, Program, Signal};
 
 use crate::audit::Audit;
 use crate::cluster::Cluster;
@@ -21,33 +21,34 @@ fn program() -> Command {
     command
 }
 
-fn output(command: &mut Command) -> (i32, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let text = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
-    (status.code().unwrap(), text)
+fn with(name: &str, value: &str) -> Command {
+    let mut command = program();
+    command.env(name, value);
+    command
 }
 
-/// A running program; killed when the test gives up on it.
+fn with_arg(argument: &str) -> Command {
+    let mut command = program();
+    command.arg(argument);
+    command
+}
+
+fn output(command: Command) -> (i32, String) {
+    let Ended { code, output } = Program::run(command);
+    (code.unwrap(), output)
+}
+
+/// A running publisher.
 struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStdout>,
-    address: String,
+    program: Program,
+    address: SocketAddr,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stdout.take().unwrap());
-        let mut running = Running { child, log, address: String::new() };
-        while running.address.is_empty() {
-            let mut line = String::new();
-            assert!(running.log.read_line(&mut line).unwrap() > 0, "the program ended");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == "listening" {
-                running.address = line["address"].as_str().unwrap().to_owned();
-            }
-        }
-        running
+    fn start(command: Command) -> Running {
+        let mut program = Program::start(command);
+        let address = program.address_when("listening");
+        Running { program, address }
     }
 
     fn post(&self, path: &str, body: &str) {
@@ -55,35 +56,22 @@ impl Running {
         assert_eq!(response.status(), 200);
     }
 
-    fn signal(&self) {
-        let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits for the end; the exit code and the last line of the log.
-    fn end(mut self) -> (i32, Value) {
-        let last = self.log.by_ref().lines().map(Result::unwrap).last().unwrap();
-        let code = self.child.wait().unwrap().code().unwrap();
-        (code, serde_json::from_str(&last).unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Long gone when the test went well.
-        _ = self.child.kill();
-        _ = self.child.wait();
+    /// Sends SIGTERM and waits for the end; the exit code and the last line of the log.
+    fn stop(self) -> (i32, Value) {
+        self.program.signal(Signal::TERM);
+        let Ended { code, output } = self.program.end();
+        (code.unwrap(), serde_json::from_str(output.lines().next_back().unwrap()).unwrap())
     }
 }
 
 #[test]
 fn help_and_version_are_no_errors() {
-    let (code, help) = output(program().arg("--help"));
+    let (code, help) = output(with_arg("--help"));
     assert_eq!(code, 0);
     for name in ["KAFKA_BROKERS", "KAFKA_PROPERTIES", "PORT", "API_PORT", "HOST", "LOG_LEVEL", "LOG_FORMAT"] {
         assert!(help.contains(name), "{name} is missing in {help}");
     }
-    let (code, version) = output(program().arg("--version"));
+    let (code, version) = output(with_arg("--version"));
     assert_eq!((code, version.trim()), (0, concat!("odin-publisher ", env!("CARGO_PKG_VERSION"))));
 }
 
@@ -104,11 +92,11 @@ fn settings_that_cannot_be_used_are_named_and_end_with_64() {
         ("SEED", "x", "invalid digit"),
     ];
     for (name, value, remedy) in cases {
-        let (code, text) = output(program().env(name, value));
+        let (code, text) = output(with(name, value));
         assert_eq!(code, 64, "{name}={value}: {text}");
         assert!(text.contains(remedy), "{name}={value}: {text}");
     }
-    assert_eq!(output(program().arg("--no-such-flag")).0, 64);
+    assert_eq!(output(with_arg("--no-such-flag")).0, 64);
 }
 
 #[test]
@@ -117,7 +105,7 @@ fn a_taken_port_is_told_with_its_remedy() {
     let port = taken.local_addr().unwrap().port();
     // By both names of the variable.
     for name in ["PORT", "API_PORT"] {
-        let (code, text) = output(program().env(name, port.to_string()));
+        let (code, text) = output(with(name, &port.to_string()));
         assert_eq!(code, 1, "{text}");
         assert!(text.contains(&port.to_string()) && text.contains("choose another PORT"), "{text}");
     }
@@ -132,7 +120,7 @@ fn sigterm_flushes_what_was_made_and_exits_with_0() {
         .env("KAFKA_BROKERS", cluster.brokers())
         .env("PORT", "0")
         .env("KAFKA_PROPERTIES", "linger.ms=1000");
-    let running = Running::start(&mut command);
+    let running = Running::start(command);
     running.post("/start", r#"{"rate": 1000, "tokenIds": ["BTC"]}"#);
     loop {
         let mut status = ureq::get(format!("http://{}/status", running.address)).call().unwrap();
@@ -141,8 +129,7 @@ fn sigterm_flushes_what_was_made_and_exits_with_0() {
             break;
         }
     }
-    running.signal();
-    let (code, last) = running.end();
+    let (code, last) = running.stop();
     assert_eq!(code, 0);
     assert_eq!((&last["message"], &last["given_up"]), (&"stopped".into(), &0.into()));
     let delivered = last["delivered"].as_u64().unwrap();
@@ -154,9 +141,8 @@ fn sigterm_flushes_what_was_made_and_exits_with_0() {
 
 #[test]
 fn sigterm_ends_the_program_while_kafka_is_unreachable() {
-    let running = Running::start(program().env("PORT", "0"));
+    let running = Running::start(with("PORT", "0"));
     running.post("/start", r#"{"rate": 100, "tokenIds": ["BTC"]}"#);
-    running.signal();
-    let (code, last) = running.end();
+    let (code, last) = running.stop();
     assert_eq!((code, &last["message"]), (0, &"stopped".into()));
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::Position;
-use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use testkit::{Cluster, record};
 use wire::{Driver, DriverOptions, Waker};
 
 use super::Control;
@@ -21,8 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const WARMUP: Duration = Duration::from_secs(60);
 
 pub(super) struct Rig {
-    pub(super) cluster: MockCluster<'static, DefaultProducerContext>,
-    producer: BaseProducer,
+    pub(super) cluster: Cluster,
     /// By shard.
     pub(super) consumers: Vec<Consumer>,
     pub(super) status: Arc<SharedStatus>,
@@ -64,46 +61,29 @@ impl Rig {
 
     /// One broker with these topics, so many shards, and the configuration with a change.
     pub(super) fn join(topics: &[(&str, i32)], shards: usize, change: impl FnOnce(&mut Kafka)) -> Self {
-        let cluster = MockCluster::new(1).unwrap();
-        for (topic, partitions) in topics {
-            cluster.create_topic(topic, *partitions, 1).unwrap();
-        }
-        let brokers = cluster.bootstrap_servers();
-        let producer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
-        let mut config = kafka(&brokers);
+        let cluster = Cluster::of(1, topics);
+        let mut config = kafka(&cluster.brokers());
         change(&mut config);
         let status: Arc<SharedStatus> = Arc::default();
         let control = Control::start(config.clone(), WARMUP, Arc::clone(&status)).unwrap();
         let join =
             |shard| Consumer::join(shard, shards, &config.topics, 1 << 20, waker(), control.requests());
         let consumers = (0..shards).map(join).collect();
-        Self { cluster, producer, consumers, status, control: Some(control), config }
+        Self { cluster, consumers, status, control: Some(control), config }
     }
 
     pub(super) fn produce(&self, partition: i32, values: impl IntoIterator<Item = String>) {
         self.produce_to(TOPIC, partition, values);
     }
 
-    pub(super) fn produce_to(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = String>) {
-        for value in values {
-            self.send(topic, partition, &value);
-        }
-        self.flush();
-    }
-
-    /// Hands a record to the producer.
-    pub(super) fn send(&self, topic: &str, partition: i32, value: &str) {
-        let record = BaseRecord::to(topic).partition(partition).key("BTC").payload(value);
-        self.producer.send(record).map_err(|(error, _)| error).unwrap();
-    }
-
-    /// Waits until the broker has all that was sent.
-    pub(super) fn flush(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        // Its own bound is a number of polls, and one that has a fate to tell takes no time.
-        while let Err(error) = self.producer.flush(PATIENCE) {
-            assert!(Instant::now() < deadline, "{error}");
-        }
+    pub(super) fn produce_to(
+        &self,
+        topic: &'static str,
+        partition: i32,
+        values: impl IntoIterator<Item = String>,
+    ) {
+        let of_partition = |value| record(topic, "BTC", value).in_partition(partition);
+        self.cluster.produce(&values.into_iter().map(of_partition).collect::<Vec<_>>());
     }
 
     /// Polls until `wanted` finds something.

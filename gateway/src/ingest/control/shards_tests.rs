@@ -26,9 +26,8 @@ fn all(topics: std::ops::Range<usize>) -> BTreeSet<Partition> {
 /// One record for each partition; returns which shard each event came to.
 fn read_one_of_each(rig: &mut Rig, partitions: &BTreeSet<Partition>) -> BTreeMap<Partition, usize> {
     for &Partition { topic, number } in partitions {
-        rig.send(TOPICS[topic], number, "1");
+        rig.produce_to(TOPICS[topic], number, ["1".to_owned()]);
     }
-    rig.flush();
     let mut read = BTreeMap::new();
     while read.len() < partitions.len() {
         let (shard, partition) = rig.until_some_shard("an event arrives", |shard, polled, _| {
@@ -67,7 +66,7 @@ fn a_topic_created_later_reaches_its_owners_from_its_first_record() {
     let mut rig = join(existing);
     rig.until("the others are read", |_, status| status.read().assigned.then_some(()));
     assert_eq!(rig.status.read().topics_missing, [*later]);
-    rig.cluster.create_topic(later, PARTITIONS, 1).unwrap();
+    rig.cluster.mock.create_topic(later, PARTITIONS, 1).unwrap();
     let last = TOPICS.len() - 1;
     let read = read_one_of_each(&mut rig, &all(last..TOPICS.len()));
     assert_owners(&read);

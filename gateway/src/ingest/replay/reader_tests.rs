@@ -6,10 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use protocol::GapReason;
-use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use testkit::{Cluster, PATIENCE, record};
 use wire::{Driver, DriverOptions};
 
 use super::super::waiting::tests::pull;
@@ -19,12 +17,9 @@ use crate::ingest::pull::{Chunk, Then, Ticket};
 use crate::limits;
 
 const TOPIC: &str = "odin.trades";
-/// What is waited for comes within milliseconds; only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Rig {
-    cluster: MockCluster<'static, DefaultProducerContext>,
-    producer: BaseProducer,
+    cluster: Cluster,
     replay: Option<Replay>,
     sender: ReplaySender,
     answers: Receiver<(Ticket, Chunk)>,
@@ -40,12 +35,9 @@ struct Got {
 impl Rig {
     /// One broker, one topic of so many partitions.
     fn start(partitions: i32) -> Self {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic(TOPIC, partitions, 1).unwrap();
-        let brokers = cluster.bootstrap_servers();
-        let producer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+        let cluster = Cluster::of(1, &[(TOPIC, partitions)]);
         let config = Kafka {
-            brokers: vec![brokers],
+            brokers: vec![cluster.brokers()],
             group_id: "test".to_owned(),
             topics: vec![Topic { name: TOPIC.to_owned(), kind: "trade".to_owned() }],
             start: Start::Latest,
@@ -58,27 +50,12 @@ impl Rig {
         let sender = replay.sender();
         let driver = Driver::new(&DriverOptions { sockets: 16, ..DriverOptions::default() }).unwrap();
         let answers = sender.connect(0, driver.waker());
-        Self { cluster, producer, replay: Some(replay), sender, answers }
+        Self { cluster, replay: Some(replay), sender, answers }
     }
 
     fn produce(&self, records: impl IntoIterator<Item = (String, String)>) {
-        for (key, value) in records {
-            let mut record = BaseRecord::to(TOPIC).partition(0).key(&key).payload(&value);
-            // Its queue is bounded.
-            while let Err((_, back)) = self.producer.send(record) {
-                self.producer.poll(Duration::from_millis(1));
-                record = back;
-            }
-        }
-        self.flush();
-    }
-
-    fn flush(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        // Its own bound is a number of polls, and one that has a fate to tell takes no time.
-        while let Err(error) = self.producer.flush(PATIENCE) {
-            assert!(Instant::now() < deadline, "{error}");
-        }
+        let of_partition = |(key, value): (String, String)| record(TOPIC, &key, value).in_partition(0);
+        self.cluster.produce(&records.into_iter().map(of_partition).collect::<Vec<_>>());
     }
 
     fn answer(&self) -> (Ticket, Chunk) {
@@ -210,13 +187,13 @@ fn a_pull_at_or_above_history_comes_back_at_once() {
 fn a_broker_that_is_down_or_refuses_for_a_while_costs_no_record() {
     let rig = Rig::start(1);
     rig.produce(records(0..2000, 1));
-    rig.cluster.broker_down(1).unwrap();
+    rig.cluster.mock.broker_down(1).unwrap();
     rig.sender.pull(0, pull(0, "T0.trade", 0), 2000);
     // Long enough for a try to fail; shorter, the test proves less.
     assert!(rig.answers.recv_timeout(Duration::from_millis(300)).is_err());
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
-    rig.cluster.request_errors(RDKafkaApiKey::Fetch, &[refused]);
-    rig.cluster.broker_up(1).unwrap();
+    rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused]);
+    rig.cluster.mock.broker_up(1).unwrap();
     let (ticket, chunk) = rig.answer();
     assert_eq!((ticket.cursor, chunk.lost), (0, None));
     assert_eq!(chunk.frames[0].source().map(|source| source.offset), Some(0));
@@ -230,10 +207,8 @@ fn more_cursors_than_a_scan_serves_and_more_partitions_than_scans_are_all_served
     rig.produce(records(0..500, 5));
     let cursors = limits::REPLAY_CURSORS_PER_SCAN + 100;
     for number in 1..5 {
-        let record = BaseRecord::to(TOPIC).partition(number).key("T0").payload("1");
-        rig.producer.send(record).map_err(|(error, _)| error).unwrap();
+        rig.cluster.produce_one(record(TOPIC, "T0", "1").in_partition(number));
     }
-    rig.flush();
     for number in 1..5 {
         let mut pull = pull(1_000_000 + number as u32, "*", 0);
         pull.partition.number = number;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use protocol::{Channel, GapReason, Pattern, Position, ServerMessage, code};
 use serde_json::{Value, json};
+use testkit::frames::{CLOSE, TEXT, split_frame};
 use wire::SocketId;
 
 use super::log::{KINDS, Log, TOKENS};
@@ -164,12 +165,12 @@ impl Client {
         }
         let bytes = std::mem::take(&mut self.bytes);
         let mut rest = &bytes[..];
-        while let Some((opcode, payload, after)) = split_frame(rest) {
+        while let Some((first, payload, after)) = split_frame(rest) {
             rest = after;
-            match opcode {
-                1 => self.hear(std::str::from_utf8(payload).expect("text")),
-                8 => return true,
-                other => panic!("opcode {other}"),
+            match first {
+                TEXT => self.hear(std::str::from_utf8(payload).expect("text")),
+                CLOSE => return true,
+                other => panic!("a frame that begins with {other:#x}"),
             }
         }
         self.bytes = rest.to_vec();
@@ -397,18 +398,4 @@ fn pattern(name: &str) -> Pattern<'_> {
 
 fn selects(name: &str, channel: &str) -> bool {
     pattern(name).selects(Channel::parse(channel).expect("a channel"))
-}
-
-/// The first frame of the server's bytes, if it is whole: its opcode, its payload, and what follows.
-fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[first, length], rest) = bytes.split_first_chunk()?;
-    let (length, rest) = match length {
-        126 => {
-            let (extended, rest) = rest.split_first_chunk()?;
-            (u16::from_be_bytes(*extended) as usize, rest)
-        }
-        127 => panic!("nothing here is so long"),
-        short => (short as usize, rest),
-    };
-    (rest.len() >= length).then(|| (first & 0x0f, &rest[..length], &rest[length..]))
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use testkit::frames::{TEXT, frame};
+use testkit::handshake_request;
 use wire::{Readings, SocketId};
 
 use super::client::Client;
@@ -18,9 +20,6 @@ use crate::shard::core::Core;
 use crate::shard::mesh::Mesh;
 use crate::shard::owner::{Keeping, Owner};
 use crate::shared::Shared;
-
-const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 pub(super) struct World {
     random: fastrand::Rng,
@@ -233,7 +232,7 @@ impl World {
         generations[slot as usize] += 1;
         let socket = SocketId::imagined(slot, generations[slot as usize]);
         core.connections.accept(socket, None, self.now);
-        core.receive(socket, HANDSHAKE.as_bytes(), self.now);
+        core.receive(socket, handshake_request().as_bytes(), self.now);
         self.clients[client].connect(shard, socket);
         for message in self.clients[client].come_back(&self.log) {
             self.send(client, &message);
@@ -242,17 +241,7 @@ impl World {
 
     fn send(&mut self, client: usize, message: &str) {
         let Some((shard, socket)) = self.clients[client].line else { return };
-        let mut bytes = vec![0x81];
-        match message.len() {
-            length @ ..126 => bytes.push(0x80 | length as u8),
-            length => {
-                bytes.push(0x80 | 126);
-                bytes.extend((length as u16).to_be_bytes());
-            }
-        }
-        // Masked with zeros.
-        bytes.extend([0; 4]);
-        bytes.extend_from_slice(message.as_bytes());
+        let bytes = frame(TEXT, true, message.as_bytes());
         self.shards[shard].core.receive(socket, &bytes, self.now);
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use testkit::pace;
 use tokio::sync::watch;
 
 use self::client::Client;
@@ -125,17 +126,13 @@ fn start_clients(
 /// Open loop; then waits for all acknowledgements. Where Kafka has put it all.
 fn produce(brokers: &Brokers, mut random: fastrand::Rng) -> Truth {
     let producer = Producer::new(brokers, "lz4");
-    let started_at = Instant::now();
     let mut lanes: Vec<(u16, u8)> = Vec::new();
-    while started_at.elapsed() < LOAD {
-        let due = (started_at.elapsed().as_secs_f64() * EVENTS_PER_SECOND) as usize;
-        for id in lanes.len()..due {
-            let (token, kind) = (random.u16(..TOKENS), (id % TOPICS.len()) as u8);
-            producer.send(&Record::new(id, TOPICS[usize::from(kind)], &format!("T{token}"), id as u64));
-            lanes.push((token, kind));
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    let goes_on = |elapsed| elapsed < LOAD;
+    pace(EVENTS_PER_SECOND, goes_on, |id| {
+        let (token, kind) = (random.u16(..TOKENS), (id % TOPICS.len()) as u8);
+        producer.send(&Record::new(id, TOPICS[usize::from(kind)], &format!("T{token}"), id as u64));
+        lanes.push((token, kind));
+    });
     let acked = producer.acked();
     assert_eq!(acked.len(), lanes.len(), "each record is acknowledged once");
     let mut truth = Truth::new();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use protocol::Position;
 use serde_json::{Value, json};
+use testkit::pace;
 use tokio::sync::watch;
 use tungstenite::{Message, WebSocket};
 
@@ -30,7 +31,7 @@ const PACE: Pace = Pace {
     absence_max: Duration::from_millis(100),
 };
 const LOAD: Duration = Duration::from_secs(2);
-const EVENTS_PER_MS: usize = 2;
+const EVENTS_PER_SECOND: f64 = 2_000.0;
 const LAGS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(60)];
 /// Of a session's turns, and how much of a partition it moves at most in one: a replay takes several.
 const TURN: Duration = Duration::from_millis(4);
@@ -87,18 +88,13 @@ fn rehearse(vice: Vice) -> (BTreeMap<String, usize>, Tally) {
     let scene = Scene::new(LAGS.map(|lag| listen(&stream, lag)), PACE);
     let (stage, stages) = watch::channel(Stage::Churn);
     let clients = start_clients(CLIENTS, &scene, &stages, &mut random);
-    let mut count = 0;
-    while scene.started_at.elapsed() < LOAD {
-        let due = scene.started_at.elapsed().as_millis() as usize * EVENTS_PER_MS;
-        for _ in count..due {
-            let (token, kind) = (random.u16(..TOKENS), random.u8(..TOPICS.len() as u8));
-            let partition = i32::from(token) % PARTITIONS;
-            let mut events = stream.events.lock().unwrap();
-            events.entry((kind, partition)).or_default().push((token, Instant::now()));
-        }
-        count = due;
-        thread::sleep(Duration::from_millis(2));
-    }
+    let goes_on = |elapsed| elapsed < LOAD;
+    pace(EVENTS_PER_SECOND, goes_on, |_| {
+        let (token, kind) = (random.u16(..TOKENS), random.u8(..TOPICS.len() as u8));
+        let partition = i32::from(token) % PARTITIONS;
+        let mut events = stream.events.lock().unwrap();
+        events.entry((kind, partition)).or_default().push((token, Instant::now()));
+    });
     let truth = Arc::new(truth(&stream.events.lock().unwrap()));
     // What is lost will not come, however long the clients wait.
     let patience = Duration::from_secs(if vice == Vice::None { 10 } else { 1 });

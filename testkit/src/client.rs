@@ -6,22 +6,27 @@ use serde_json::{Value, json};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
-use super::gateway::Gateway;
-use super::{Cluster, PARTITIONS, PATIENCE, Record, TOPICS, record};
+use crate::PATIENCE;
+use crate::cluster::{Cluster, PARTITIONS, Record, TOPICS, record};
+use crate::gateway::Gateway;
 
 /// The token of records that mark a place in every partition.
 const FENCE: &str = "FENCE";
 
-pub(crate) struct Client {
-    pub(crate) socket: WebSocket<TcpStream>,
+/// See the module.
+pub struct Client {
+    /// Over a blocking socket.
+    pub socket: WebSocket<TcpStream>,
 }
 
 impl Client {
-    pub(crate) fn connect(gateway: &Gateway) -> Self {
+    /// Connects and shakes hands.
+    pub fn connect(gateway: &Gateway) -> Self {
         Self::over(TcpStream::connect(gateway.address).unwrap())
     }
 
-    pub(crate) fn over(stream: TcpStream) -> Self {
+    /// The same over a connection that there is already.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -30,7 +35,7 @@ impl Client {
     }
 
     /// A session with these channels.
-    pub(crate) fn subscribed(gateway: &Gateway, channels: &[&str]) -> Self {
+    pub fn subscribed(gateway: &Gateway, channels: &[&str]) -> Self {
         let mut client = Self::connect(gateway);
         let ack = client.subscribe(channels);
         assert_eq!(ack["subscribed"], json!(channels), "{ack}");
@@ -38,29 +43,33 @@ impl Client {
     }
 
     /// Asks, and waits for the answer; it must be the next message, so nothing may be on its way.
-    pub(crate) fn subscribe(&mut self, channels: &[&str]) -> Value {
+    pub fn subscribe(&mut self, channels: &[&str]) -> Value {
         self.ask(&json!({"type": "subscribe", "data": {"channels": channels}}))
     }
 
-    pub(crate) fn unsubscribe(&mut self, channels: &[&str]) -> Value {
+    /// Asks, and waits for the answer as [`Client::subscribe`] does.
+    pub fn unsubscribe(&mut self, channels: &[&str]) -> Value {
         self.ask(&json!({"type": "unsubscribe", "data": {"channels": channels}}))
     }
 
-    pub(crate) fn ask(&mut self, message: &Value) -> Value {
+    /// Sends any message and waits for the next one.
+    pub fn ask(&mut self, message: &Value) -> Value {
         self.send(message);
         self.next()
     }
 
-    pub(crate) fn send(&mut self, message: &Value) {
+    /// Sends a message.
+    pub fn send(&mut self, message: &Value) {
         self.send_text(&message.to_string());
     }
 
-    pub(crate) fn send_text(&mut self, text: &str) {
+    /// Sends a text, whatever it is.
+    pub fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
     }
 
     /// The next message, as it was sent.
-    pub(crate) fn next_text(&mut self) -> String {
+    pub fn next_text(&mut self) -> String {
         loop {
             match self.socket.read().unwrap() {
                 Message::Text(text) => return text.as_str().to_owned(),
@@ -71,20 +80,21 @@ impl Client {
     }
 
     /// The next message.
-    pub(crate) fn next(&mut self) -> Value {
+    #[allow(clippy::should_implement_trait, reason = "it has no end: it fails when nothing comes")]
+    pub fn next(&mut self) -> Value {
         let text = self.next_text();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
     /// The next message, which has to be an event of this channel.
-    pub(crate) fn next_event(&mut self, channel: &str) -> Value {
+    pub fn next_event(&mut self, channel: &str) -> Value {
         let event = self.next();
         assert_eq!((&event["type"], &event["channel"]), (&"price:update".into(), &channel.into()), "{event}");
         event
     }
 
     /// The events that came before the ack, as those may that are read while it is on its way, and the ack.
-    pub(crate) fn read_to_ack(&mut self) -> (Vec<Value>, Value) {
+    pub fn read_to_ack(&mut self) -> (Vec<Value>, Value) {
         let mut events = Vec::new();
         loop {
             let message = self.next();
@@ -96,7 +106,7 @@ impl Client {
     }
 
     /// Every message until the close, and the close.
-    pub(crate) fn read_to_close(&mut self) -> (Vec<Value>, Option<CloseFrame>) {
+    pub fn read_to_close(&mut self) -> (Vec<Value>, Option<CloseFrame>) {
         let mut messages = Vec::new();
         loop {
             match self.socket.read() {
@@ -109,7 +119,7 @@ impl Client {
     }
 
     /// What came before the fence of each partition. The session is subscribed to `FENCE.*`.
-    pub(crate) fn read_to_fence(&mut self) -> Vec<Value> {
+    pub fn read_to_fence(&mut self) -> Vec<Value> {
         let mut fences = TOPICS.len() * PARTITIONS as usize;
         let mut messages = Vec::new();
         while fences > 0 {
@@ -123,7 +133,7 @@ impl Client {
 
 impl Cluster {
     /// Marks the end of every partition: within each, what was produced before arrives before.
-    pub(crate) fn fence(&self) {
+    pub fn fence(&self) {
         let fences: Vec<Record> = TOPICS
             .into_iter()
             .flat_map(|topic| {

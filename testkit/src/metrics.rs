@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A page of `/metrics`.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     /// By name and labels as they were written, `name{a="b"}`.
     samples: BTreeMap<String, f64>,
 }
 
 impl Metrics {
-    pub(crate) fn parse(text: &str) -> Self {
+    /// Reads a page.
+    ///
+    /// # Panics
+    /// When it is not well-formed.
+    pub fn parse(text: &str) -> Self {
         let lines = text.strip_suffix("# EOF\n").unwrap_or_else(|| panic!("no end: {text}"));
         let mut families: BTreeMap<&str, &str> = BTreeMap::new();
         let mut described = BTreeSet::new();
@@ -37,12 +42,12 @@ impl Metrics {
     }
 
     /// The sum over all labels.
-    pub(crate) fn sum(&self, name: &str) -> f64 {
+    pub fn sum(&self, name: &str) -> f64 {
         self.labelled(name, "")
     }
 
     /// The sum over those series whose labels contain this text.
-    pub(crate) fn labelled(&self, name: &str, label: &str) -> f64 {
+    pub fn labelled(&self, name: &str, label: &str) -> f64 {
         let matching: Vec<f64> = self
             .samples
             .iter()
@@ -53,11 +58,13 @@ impl Metrics {
         matching.into_iter().sum()
     }
 
-    pub(crate) fn reason(&self, name: &str, reason: &str) -> f64 {
+    /// The sum over those series with this `reason`.
+    pub fn reason(&self, name: &str, reason: &str) -> f64 {
         self.labelled(name, &format!("reason=\"{reason}\""))
     }
 
-    pub(crate) fn names(&self) -> BTreeSet<&str> {
+    /// All there are.
+    pub fn names(&self) -> BTreeSet<&str> {
         self.samples.keys().filter_map(|series| series.split('{').next()).collect()
     }
 }

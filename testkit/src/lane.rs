@@ -4,28 +4,31 @@ use std::fmt;
 
 use protocol::kind_of_topic;
 
-use super::TOPICS;
+use crate::TOPICS;
 
 /// The events of one channel in one partition: what comes in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Lane {
+pub struct Lane {
     /// 17 is the token `T17`.
-    pub(crate) token: u16,
+    pub token: u16,
     /// Place of its topic in [`TOPICS`].
-    pub(crate) kind: u8,
-    pub(crate) partition: i32,
+    pub kind: u8,
+    /// Of the kind's topic.
+    pub partition: i32,
 }
 
 /// What a session subscribes to: a channel or, where a part is `None`, a wildcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Selection {
-    pub(crate) token: Option<u16>,
-    pub(crate) kind: Option<u8>,
+pub struct Selection {
+    /// `None`: all.
+    pub token: Option<u16>,
+    /// `None`: all.
+    pub kind: Option<u8>,
 }
 
 impl Selection {
     /// Reads `T17.trade` or a wildcard; `None` when it is of other tokens or topics than [`Lane`] knows.
-    pub(crate) fn parse(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         let (token, kind) = name.rsplit_once('.')?;
         let token = match token {
             "*" => None,
@@ -38,17 +41,18 @@ impl Selection {
         Some(Self { token, kind })
     }
 
-    pub(crate) fn selects(self, lane: Lane) -> bool {
+    /// Whether it selects the lane's events.
+    pub fn selects(self, lane: Lane) -> bool {
         self.token.is_none_or(|token| token == lane.token) && self.kind.is_none_or(|kind| kind == lane.kind)
     }
 
     /// Whether there are channels that both select.
-    pub(crate) fn overlaps(self, other: Self) -> bool {
+    pub fn overlaps(self, other: Self) -> bool {
         meet(self.token, other.token) && meet(self.kind, other.kind)
     }
 
     /// Whether it selects all that the other selects.
-    pub(crate) fn covers(self, other: Self) -> bool {
+    pub fn covers(self, other: Self) -> bool {
         (self.token.is_none() || self.token == other.token)
             && (self.kind.is_none() || self.kind == other.kind)
     }
@@ -58,11 +62,13 @@ fn meet<T: PartialEq + Copy>(one: Option<T>, other: Option<T>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
-pub(crate) fn kind_name(number: u8) -> &'static str {
+/// The kind's name in a channel.
+pub fn kind_name(number: u8) -> &'static str {
     kind_of_topic(TOPICS[usize::from(number)])
 }
 
-pub(crate) fn kind_number(kind: &str) -> Option<u8> {
+/// The place of the kind's topic; `None` of one that is not among them.
+pub fn kind_number(kind: &str) -> Option<u8> {
     let place = TOPICS.iter().position(|topic| kind_of_topic(topic) == kind)?;
     u8::try_from(place).ok()
 }

@@ -14,14 +14,14 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use rdkafka::types::RDKafkaErrorCode;
 use socket2::{Domain, Socket, Type};
 
-use super::{PATIENCE, eventually};
+use crate::{PATIENCE, eventually};
 
-const BROKERS: i32 = 3;
-pub(crate) const PARTITIONS: i32 = 12;
-pub(crate) use protocol::channel::TOPICS;
+/// Partitions of each topic, as in production.
+pub const PARTITIONS: i32 = 12;
+pub use protocol::channel::TOPICS;
 
 /// The part of a channel after its dot.
-pub(crate) fn kind_of(topic: &str) -> &str {
+pub fn kind_of(topic: &str) -> &str {
     match topic {
         "odin.trades" => "trade",
         _ => topic.rsplit('.').next().unwrap(),
@@ -30,27 +30,35 @@ pub(crate) fn kind_of(topic: &str) -> &str {
 
 /// What is to be produced.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) topic: &'static str,
+pub struct Record {
+    /// Its topic.
+    pub topic: &'static str,
     /// Chosen by the key when it is `None`.
-    pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
+    pub partition: Option<i32>,
+    /// The token.
+    pub key: Option<Vec<u8>>,
+    /// The event, or none.
+    pub value: Option<Vec<u8>>,
 }
 
 /// A record whose key chooses its partition.
-pub(crate) fn record(topic: &'static str, token: &str, value: impl Into<Vec<u8>>) -> Record {
+pub fn record(topic: &'static str, token: &str, value: impl Into<Vec<u8>>) -> Record {
     Record { topic, partition: None, key: Some(token.into()), value: Some(value.into()) }
 }
 
 impl Record {
-    pub(crate) fn in_partition(self, partition: i32) -> Self {
+    /// The same in a partition that is not the key's.
+    #[must_use]
+    pub fn in_partition(self, partition: i32) -> Self {
         Self { partition: Some(partition), ..self }
     }
 }
 
-pub(crate) struct Cluster {
-    pub(crate) mock: MockCluster<'static, DefaultProducerContext>,
+/// See the module.
+pub struct Cluster {
+    /// What it is: for faults that a test injects.
+    pub mock: MockCluster<'static, DefaultProducerContext>,
+    brokers: i32,
     producer: BaseProducer<Acks>,
     /// The ports of brokers that are stopped: the kernel would give them to any connection, and the mock aborts the process when it
     /// cannot have them back.
@@ -58,17 +66,22 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// With the topics of production.
-    pub(crate) fn start() -> Self {
-        let cluster = Self::without_topics();
-        for topic in TOPICS {
-            cluster.create(topic);
-        }
-        cluster
+    /// Three brokers with the topics of production.
+    pub fn start() -> Self {
+        Self::of(3, &TOPICS.map(|topic| (topic, PARTITIONS)))
     }
 
-    pub(crate) fn without_topics() -> Self {
-        let mock = MockCluster::new(BROKERS).unwrap();
+    /// Three brokers and no topic.
+    pub fn without_topics() -> Self {
+        Self::of(3, &[])
+    }
+
+    /// So many brokers, and topics of so many partitions.
+    pub fn of(brokers: i32, topics: &[(&str, i32)]) -> Self {
+        let mock = MockCluster::new(brokers).unwrap();
+        for &(topic, partitions) in topics {
+            mock.create_topic(topic, partitions, 1).unwrap();
+        }
         let producer = ClientConfig::new()
             .set("bootstrap.servers", mock.bootstrap_servers())
             .set("partitioner", "murmur2_random")
@@ -81,31 +94,34 @@ impl Cluster {
             .set("message.max.bytes", "4000000")
             .create_with_context(Acks::default())
             .unwrap();
-        Self { mock, producer, reserved: Mutex::default() }
+        Self { mock, brokers, producer, reserved: Mutex::default() }
     }
 
-    pub(crate) fn create(&self, topic: &str) {
+    /// Makes a topic of [`PARTITIONS`] partitions.
+    pub fn create(&self, topic: &str) {
         self.mock.create_topic(topic, PARTITIONS, 1).unwrap();
     }
 
-    pub(crate) fn brokers(&self) -> String {
+    /// For KAFKA_BROKERS.
+    pub fn brokers(&self) -> String {
         self.mock.bootstrap_servers()
     }
 
     /// Every broker hangs up and refuses connections; what it holds stays.
-    pub(crate) fn stop_brokers(&self) {
-        (1..=BROKERS).for_each(|broker| self.mock.broker_down(broker).unwrap());
+    pub fn stop_brokers(&self) {
+        (1..=self.brokers).for_each(|broker| self.mock.broker_down(broker).unwrap());
         let brokers = self.brokers();
         *self.reserved.lock().unwrap() = brokers.split(',').map(reserve).collect();
     }
 
-    pub(crate) fn start_brokers(&self) {
-        (1..=BROKERS).for_each(|broker| self.mock.broker_up(broker).unwrap());
+    /// The same brokers again, with all that they held.
+    pub fn start_brokers(&self) {
+        (1..=self.brokers).for_each(|broker| self.mock.broker_up(broker).unwrap());
         self.reserved.lock().unwrap().clear();
     }
 
     /// Produces all of them and waits for the acknowledgements: where each record stands.
-    pub(crate) fn produce(&self, records: &[Record]) -> Vec<Position> {
+    pub fn produce(&self, records: &[Record]) -> Vec<Position> {
         for (index, record) in records.iter().enumerate() {
             let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, index);
             message.partition = record.partition;
@@ -125,7 +141,8 @@ impl Cluster {
         acked.into_iter().map(|(_, result)| result.unwrap()).collect()
     }
 
-    pub(crate) fn produce_one(&self, record: Record) -> Position {
+    /// Produces one record: where it stands.
+    pub fn produce_one(&self, record: Record) -> Position {
         self.produce(&[record])[0]
     }
 }

@@ -6,40 +6,58 @@ use std::fmt;
 use protocol::{GapReason, Position};
 use serde::Deserialize;
 
-use super::lane::{Lane, Selection};
+use crate::lane::{Lane, Selection};
 
 /// For each kind the next position of every partition.
-pub(crate) type Positions = BTreeMap<String, Vec<Position>>;
+pub type Positions = BTreeMap<String, Vec<Position>>;
 
 /// A message of the gateway.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub enum Answer {
     #[serde(skip)]
+    /// An event.
     Event {
+        /// Its channel and partition.
         lane: Lane,
+        /// Its offset.
         offset: i64,
     },
+    /// `subscription_ack`.
     SubscriptionAck {
+        /// As the message says.
         subscribed: Vec<String>,
+        /// As the message says.
         #[serde(default)]
         rejected: Vec<Refusal>,
+        /// As the message says.
         #[serde(default)]
         not_resumed: Vec<Refusal>,
+        /// As the message says.
         #[serde(default)]
         positions: Positions,
     },
+    /// `unsubscription_ack`.
     UnsubscriptionAck {
+        /// As the message says.
         unsubscribed: Vec<String>,
     },
+    /// `resumed`.
     Resumed {
+        /// As the message says.
         channel: String,
+        /// As the message says.
         replayed: u64,
     },
+    /// `gap`.
     Gap {
+        /// As the message says.
         channel: String,
+        /// Lost.
         from: Position,
+        /// Lost too.
         to: Position,
+        /// As the message says.
         reason: GapReason,
     },
     /// Whatever it says.
@@ -48,10 +66,13 @@ pub(crate) enum Answer {
 
 /// A channel that was not taken, or not resumed.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Refusal {
-    pub(crate) channel: String,
-    pub(crate) code: String,
-    pub(crate) message: String,
+pub struct Refusal {
+    /// Which.
+    pub channel: String,
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
 }
 
 impl fmt::Display for Refusal {
@@ -63,7 +84,9 @@ impl fmt::Display for Refusal {
 impl Answer {
     /// # Panics
     /// At what the manual does not know: the test is over.
-    pub(crate) fn read(text: &str) -> Self {
+    /// Reads a message.
+    ///
+    pub fn read(text: &str) -> Self {
         match text.starts_with(r#"{"seq":"#) {
             true => Self::read_event(text).unwrap_or_else(|| panic!("no event: {text}")),
             false => serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")),

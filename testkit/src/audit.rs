@@ -12,15 +12,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use super::history::{Entry, History};
-use super::lane::{Lane, Selection};
+use crate::history::{Entry, History};
+use crate::lane::{Lane, Selection};
 
 /// Where Kafka has put all that was produced: rising offsets.
-pub(crate) type Truth = BTreeMap<Lane, Vec<i64>>;
+pub type Truth = BTreeMap<Lane, Vec<i64>>;
 
 /// What is wrong about a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It never came, and no gap names it.
     Lost,
     /// It came a second time.
@@ -39,11 +39,15 @@ pub(crate) enum Fault {
 
 /// A fault, and the entry of the history at which it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Finding {
-    pub(crate) fault: Fault,
-    pub(crate) lane: Lane,
-    pub(crate) offset: i64,
-    pub(crate) at: usize,
+pub struct Finding {
+    /// What is wrong.
+    pub fault: Fault,
+    /// Of which channel and partition.
+    pub lane: Lane,
+    /// At which offset.
+    pub offset: i64,
+    /// The entry.
+    pub at: usize,
 }
 
 impl fmt::Display for Finding {
@@ -53,7 +57,7 @@ impl fmt::Display for Finding {
 }
 
 /// All that is wrong with a history, in its order.
-pub(crate) fn audit(history: &History, truth: &Truth) -> Vec<Finding> {
+pub fn audit(history: &History, truth: &Truth) -> Vec<Finding> {
     let mut account = Account::of(history);
     account.check_order(truth);
     for hold in 0..history.holds.len() {
