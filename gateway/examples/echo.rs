@@ -72,10 +72,7 @@ impl Echo {
             }
         }
         if !self.egress.has_work(now) && driver.may_sleep()? {
-            let mut ready =
-                [rustix::event::PollFd::from_borrowed_fd(driver.wake_fd(), rustix::event::PollFlags::IN)];
-            let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-            rustix::event::poll(&mut ready, Some(&patience))?;
+            driver.sleep(Duration::from_millis(50))?;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@
 //!    the rates of its handshakes. What passes between threads are messages and, once a second, a copy of the counters.
 //!
 //! # Who may touch what
-//! `ingest::{consumer, control, reading, replay::reader}` and `dev` import rdkafka; `shard::{self, sleep, mesh}` and
+//! `ingest::{consumer, control, reading, replay::reader}` and `dev` import rdkafka; `shard::{executor, mesh}` and
 //! `preflight` import glommio; `config` reads the environment; `wire`, a crate of its own, makes the system calls on sockets
 //! and holds all the unsafe code. Everything else is plain state, tested without a socket, an executor or a clock. A test
 //! (`tests/gateway/tidy.rs`) holds these lines.

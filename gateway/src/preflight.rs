@@ -9,12 +9,10 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use glommio::{GlommioError, LocalExecutorBuilder, Placement};
-use rustix::event::{PollFd, PollFlags, poll};
+use glommio::GlommioError;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::debug;
@@ -22,6 +20,7 @@ use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SocketId, Socket
 
 use crate::config::Config;
 use crate::limits;
+use crate::shard::executor;
 use crate::shard::sizes::driver_options;
 
 /// For one connection over loopback, which takes less than a millisecond; a machine may be busy.
@@ -96,8 +95,7 @@ fn check_descriptors(config: &Config, allowed: Option<u64>) -> Result<(), Prefli
 fn try_out(options: &DriverOptions) -> Result<(), PreflightError> {
     try_driver(options)?;
     // As the shards make theirs, except for the CPU. glommio 0.9 leaves one eventfd open.
-    let executor = LocalExecutorBuilder::new(Placement::Unbound).name("preflight").io_memory(64 << 10).make();
-    executor.map_err(executor_refused)?.run(async {});
+    executor::make("preflight", None).map_err(executor_refused)?.run(async {});
     Ok(())
 }
 
@@ -164,21 +162,13 @@ fn answer(driver: &mut Driver, socket: SocketId, bytes: &[u8]) -> io::Result<()>
     }
 }
 
-/// Until the driver wakes its owner, which is tried by this as well.
+/// Until the driver has something, which is tried by this as well.
 fn sleep(driver: &mut Driver, deadline: Instant) -> io::Result<()> {
     if !driver.may_sleep()? {
         return Ok(());
     }
     let until = driver.next_deadline().map_or(deadline, |due| due.min(deadline));
-    wait_readable(driver.wake_fd(), until.saturating_duration_since(Instant::now()))
-}
-
-fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
-    let timeout = timeout.try_into().expect("seconds, not centuries");
-    match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    driver.sleep(until.saturating_duration_since(Instant::now()))
 }
 
 fn executor_refused(error: GlommioError<()>) -> PreflightError {

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SetupError, SocketId};
 
 use super::session::{End, Session};
@@ -190,11 +189,7 @@ impl Sessions {
             std::thread::sleep(sleep.min(NAP));
             return Ok(());
         }
-        let timeout = Timespec::try_from(sleep).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::from_borrowed_fd(self.driver.wake_fd(), PollFlags::IN)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.driver.sleep(sleep)
     }
 
     /// Sends every outbox on the list, then leaves the sockets that are to be left.

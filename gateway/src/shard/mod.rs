@@ -4,7 +4,7 @@
 //! (what its client asks) with `begin` and `acks`, `channels` (who subscribed to what), `owner` (what the shard's partitions have),
 //! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
 //! `egress` (outboxes -> sockets) with its `batch` and its `window`, `timers`.
-//! Of these only `egress` and `batch` touch the wire, and only `sleep` and this file know the executor (`mesh` takes its queues);
+//! Of these only `egress` and `batch` touch the wire, and only `executor` and `mesh`, which takes its queues, know glommio;
 //! the rest is plain state, tested without either.
 //!
 //! Everything here lives on the shard's thread and is shared with nobody: what enters and leaves are messages, a snapshot of
@@ -22,6 +22,7 @@ pub mod core;
 pub mod dialogue;
 pub mod egress;
 mod endings;
+pub mod executor;
 pub mod frames;
 pub mod intake;
 pub mod mesh;
@@ -34,7 +35,6 @@ mod resuming;
 pub mod sessions;
 pub mod shard_set;
 pub mod sizes;
-mod sleep;
 mod spare;
 pub mod timers;
 pub mod window;
@@ -45,7 +45,6 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{error, info, warn};
 use wire::{Driver, Event};
 
@@ -94,18 +93,13 @@ pub struct Setup {
 pub fn start(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let thread = std::thread::Builder::new().name(format!("shard-{}", setup.shard));
     Ok(thread.spawn(move || {
-        let placement = setup.cpu.map_or(Placement::Unbound, Placement::Fixed);
-        let executor = LocalExecutorBuilder::new(placement)
-            .name("shard")
-            // Files and sockets go through our own ring; glommio's buffers stay small.
-            .io_memory(64 << 10)
-            .make()
+        let executor = executor::make("shard", setup.cpu)
             .map_err(|error| anyhow::anyhow!("the executor could not be made: {error}"))?;
-        executor.run(run(setup))
+        executor.run(async { run(setup) })
     })?)
 }
 
-async fn run(setup: Setup) -> anyhow::Result<()> {
+fn run(setup: Setup) -> anyhow::Result<()> {
     let Setup { config, shard, shared, listener, mesh, control, replay, started, .. } = setup;
     let mut driver = Driver::new(&sizes::driver_options(&config))?;
     driver.accept_from(listener);
@@ -142,7 +136,7 @@ async fn run(setup: Setup) -> anyhow::Result<()> {
     // The process is ending if nobody listens.
     let _ = started.send(shard.shard);
     info!(shard = shard.shard, "accepting");
-    shard.run().await
+    shard.run()
 }
 
 struct Shard {
@@ -182,7 +176,7 @@ struct Readiness {
 }
 
 impl Shard {
-    async fn run(&mut self) -> anyhow::Result<()> {
+    fn run(&mut self) -> anyhow::Result<()> {
         loop {
             let now = Instant::now();
             self.core.connections.counters.turns += 1;
@@ -202,10 +196,8 @@ impl Shard {
             if harvested && drained && exchanged && brought && self.may_sleep(now)? {
                 self.core.connections.counters.sleeps += 1;
                 let began = Instant::now();
-                sleep::sleep_until(self.wake_by(now), &self.driver).await?;
+                self.driver.sleep(self.wake_by(now).saturating_duration_since(began))?;
                 self.core.connections.egress.note_sleep(began.elapsed());
-            } else {
-                glommio::yield_if_needed().await;
             }
         }
     }
@@ -322,7 +314,7 @@ impl Shard {
         }
     }
 
-    /// In this order: `may_sleep` resets the wake-up, then everything that could have caused one is looked at again.
+    /// In this order: the driver resets the wake-up, then everything that could have caused one is looked at again.
     fn may_sleep(&mut self, now: Instant) -> anyhow::Result<bool> {
         if !self.driver.may_sleep()? || !self.drain(now) || !self.exchange(now) || !self.bring(now) {
             return Ok(false);

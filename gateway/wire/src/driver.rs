@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
@@ -12,7 +12,7 @@ use crate::accept::Accepting;
 use crate::close::Lingering;
 use crate::error::SetupError;
 use crate::events::Event;
-use crate::kernel::{Completion, Kernel, Operation, Tag};
+use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
 use crate::options::{DriverOptions, Readings};
 use crate::sockets::{Armed, SocketId, Sockets, Stage};
 use crate::uring::{Uring, UringSizes};
@@ -40,6 +40,8 @@ pub struct Driver<K: Kernel = Uring> {
     buffers: usize,
     deferred_rounds: u32,
     waker: Waker,
+    /// A poll of the waker's descriptor is in the kernel, or its completion has not been taken yet.
+    wake_is_armed: bool,
     pub(crate) readings: Readings,
 }
 
@@ -54,13 +56,13 @@ impl Driver<Uring> {
         let sizes = UringSizes {
             // Room for a batch and for what was armed in the same turn.
             submissions: (2 * options.batch as u32).next_power_of_two(),
-            // So that neither a completion of each socket nor a whole batch overflows the queue.
-            completions: ((options.sockets + options.batch + options.accepts) as u32).next_power_of_two(),
+            // So that a completion of each socket, a whole batch and a wake-up do not overflow the queue.
+            completions: ((options.sockets + options.batch + options.accepts + 1) as u32).next_power_of_two(),
             buffers: options.buffers,
             buffer_bytes: options.buffer_bytes,
             accepts: options.accepts,
         };
-        let kernel = Uring::new(&sizes, &waker)?;
+        let kernel = Uring::new(&sizes)?;
         Ok(Self::with_kernel(kernel, waker, options))
     }
 }
@@ -80,6 +82,7 @@ impl<K: Kernel> Driver<K> {
             buffers: usize::from(options.buffers),
             deferred_rounds: 0,
             waker,
+            wake_is_armed: false,
             readings: Readings::default(),
         }
     }
@@ -146,21 +149,27 @@ impl<K: Kernel> Driver<K> {
                 return Ok(Some(Event::Closed(id)));
             }
             let Some(completion) = self.take_completion()? else { return Ok(None) };
+            if completion.tag.operation() == Some(Operation::Wake) {
+                self.on_wake(&completion)?;
+                continue;
+            }
             if let Some(outcome) = self.on_completion(&completion, now) {
                 return Ok(Some(self.event(outcome, &completion)));
             }
         }
     }
 
-    /// Whether nothing waits in the ring: then the owner may sleep until `wake_fd` is readable. Whatever comes after the
-    /// call makes it readable.
+    /// Whether nothing waits in the ring. If so, the owner looks once more at whatever else wakes it, and then calls
+    /// `sleep`: what comes after this call ends the sleep, what came before is seen by that look.
     ///
     /// # Errors
     /// As `begin_turn`.
     pub fn may_sleep(&mut self) -> io::Result<bool> {
         self.release_lent();
-        // In this order: what comes after the drain signals again, what came before is in the ring by now.
-        self.waker.drain();
+        // Not while the poll is armed: a wake-up since then is in the ring, and only a new poll would find this one again.
+        if !self.wake_is_armed {
+            self.waker.drain();
+        }
         self.submit_queued()?;
         if self.kernel.has_deferred() {
             self.run_deferred()?;
@@ -168,12 +177,51 @@ impl<K: Kernel> Driver<K> {
         if let Some(completion) = self.kernel.next_completion() {
             self.pending.push_back(completion);
         }
-        Ok(self.pending.is_empty()
-            && self.closed.is_empty()
-            && self.queued.is_empty()
+        Ok(!self.has_work())
+    }
+
+    /// Sleeps until the ring has something, a [`Waker`] is called, or the time is over; a signal may end it early. It does
+    /// not sleep at all if something waits already, also if that came after `may_sleep`, which has to be called before.
+    ///
+    /// One io_uring_enter(2) submits the poll of the waker's descriptor, unless one is armed, and waits. The poll completes
+    /// at once if the waker was called since `may_sleep` drained it.
+    ///
+    /// # Errors
+    /// As `begin_turn`.
+    pub fn sleep(&mut self, timeout: Duration) -> io::Result<()> {
+        self.release_lent();
+        if timeout.is_zero() || self.has_work() {
+            return Ok(());
+        }
+        if !self.wake_is_armed {
+            // There is room: nothing is unsubmitted.
+            let fd = self.waker.fd().as_raw_fd();
+            self.kernel.push(Tag::new(Operation::Wake, 0, 0), Request::Wake { fd });
+            self.wake_is_armed = true;
+        }
+        match self.kernel.sleep(timeout) {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_transient(&error) => Ok(()),
+            slept => slept,
+        }
+    }
+
+    fn on_wake(&mut self, completion: &Completion) -> io::Result<()> {
+        self.wake_is_armed = false;
+        if completion.result < 0 {
+            // Without it no other thread would end a sleep.
+            return Err(io::Error::from_raw_os_error(-completion.result));
+        }
+        Ok(())
+    }
+
+    /// Whether a turn would find something to do.
+    fn has_work(&mut self) -> bool {
+        !self.pending.is_empty()
+            || !self.closed.is_empty()
+            || !self.queued.is_empty()
             // After a passing failure of an enter.
-            && self.kernel.unsubmitted() == 0
-            && !self.kernel.has_deferred())
+            || self.kernel.unsubmitted() > 0
+            || self.kernel.has_deferred()
     }
 
     /// When `begin_turn` has something to do even if nothing wakes the owner.
@@ -182,11 +230,6 @@ impl<K: Kernel> Driver<K> {
             (Some(first), Some(second)) => Some(first.min(second)),
             (first, second) => first.or(second),
         }
-    }
-
-    /// Readable when the owner should take its next turn.
-    pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.waker.fd()
     }
 
     /// Wakes the owner; may be sent to any thread.

@@ -13,8 +13,8 @@ pub enum SetupError {
     /// `IORING_REGISTER_PBUF_RING`: kernel before 5.19, or locked memory.
     #[error("registering the ring of receive buffers: {0}")]
     Buffers(#[source] io::Error),
-    /// `eventfd(2)` or `IORING_REGISTER_EVENTFD`.
-    #[error("registering the wake-up eventfd: {0}")]
+    /// `eventfd(2)`: no descriptor is left.
+    #[error("making the wake-up eventfd: {0}")]
     Wake(#[source] io::Error),
     /// An option outside what the kernel takes.
     #[error("{0}")]

@@ -67,7 +67,8 @@ impl<K: Kernel> Driver<K> {
             Some(Operation::CancelWritable) => self.on_cancelled(completion, Armed::CANCEL_WRITABLE),
             Some(Operation::CancelAccept) => None,
             // A batch takes its own completions before it returns.
-            Some(Operation::Send) | None => {
+            // Nor is a wake-up an event: `next_event` takes it.
+            Some(Operation::Send | Operation::Wake) | None => {
                 self.readings.completions_stale += 1;
                 None
             }

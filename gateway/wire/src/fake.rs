@@ -3,55 +3,22 @@
 //!
 //! Checked at every call: a descriptor closes only when no request names it; a buffer goes back exactly once, and is
 //! read only while it is out; a request is armed once, on an open descriptor, for the newest generation of its slot;
-//! at most one send per descriptor is in flight; nothing is pushed beyond the room.
-#![allow(unsafe_code, reason = "implements the one unsafe method")]
+//! at most one send per descriptor is in flight; nothing is pushed beyond the room; nobody sleeps without a poll of the
+//! waker.
+#![allow(unsafe_code, reason = "implements the one unsafe method, and poll(2)")]
+
+mod script;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
+pub(crate) use self::script::{Cancel, Enter, Script, Send, Sleep};
 use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
 use crate::sockets::SocketId;
-
-/// What to do with the next enter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Enter {
-    /// Takes nothing.
-    Fails(i32),
-    /// Takes at most so many requests.
-    Takes(usize),
-}
-
-/// How the next send ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Send {
-    Takes(usize),
-    Fails(i32),
-    /// In full, but not inside the submit: only a wait brings the completion.
-    Later,
-}
-
-/// How the next cancel of an armed request ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Cancel {
-    /// The cancelled request's completion first, then the cancel's.
-    TargetFirst,
-    TargetLast,
-    /// The request has just received bytes: its last completion carries them, and the cancel finds nothing.
-    TooLate,
-}
-
-/// What the fake answers next; without a script everything succeeds at once.
-#[derive(Debug, Default)]
-pub(crate) struct Script {
-    pub(crate) enters: VecDeque<Enter>,
-    pub(crate) sends: VecDeque<Send>,
-    pub(crate) cancels: VecDeque<Cancel>,
-    pub(crate) connects: VecDeque<i32>,
-    pub(crate) shutdown_fails: bool,
-}
 
 enum Pushed {
     Request(Request),
@@ -70,6 +37,11 @@ pub(crate) struct Fake {
     /// How many items of deferred work one enter runs.
     pub(crate) deferred_per_enter: usize,
     pub(crate) completions_max: usize,
+    /// Sleeps that began, and those whose time was over.
+    pub(crate) slept: usize,
+    pub(crate) overslept: usize,
+    /// The poll of the waker's descriptor, while it is armed.
+    wake: Option<(Tag, RawFd)>,
     submissions: VecDeque<(Tag, Pushed)>,
     submissions_max: usize,
     /// Requests in the kernel. Ordered, so that a seed gives the same run each time.
@@ -99,6 +71,9 @@ impl Fake {
             pushes: 0,
             deferred_per_enter: 20,
             completions_max: 1024,
+            slept: 0,
+            overslept: 0,
+            wake: None,
             submissions: VecDeque::new(),
             submissions_max,
             armed: BTreeMap::new(),
@@ -193,8 +168,39 @@ impl Fake {
             ) => {
                 assert!(self.armed.insert(tag.0, fd).is_none(), "armed twice: {tag:?}");
             }
+            Pushed::Request(Request::Wake { fd }) => {
+                assert!(self.wake.replace((tag, fd)).is_none(), "the waker is polled twice");
+            }
             Pushed::Send { fd, bytes } => self.send(tag, fd, &bytes),
         }
+    }
+
+    /// Takes requests as the script says.
+    fn submit_all(&mut self) -> io::Result<usize> {
+        let take = match self.script.enters.pop_front() {
+            Some(Enter::Fails(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(Enter::Takes(count)) => count.min(self.submissions.len()),
+            None => self.submissions.len(),
+        };
+        for _ in 0..take {
+            let (tag, pushed) = self.submissions.pop_front().expect("counted above");
+            self.submit(tag, pushed);
+        }
+        Ok(take)
+    }
+
+    /// The poll of the waker completes once the waker was called, whether before or after the poll was armed.
+    fn look_at_waker(&mut self) {
+        if let Some((tag, fd)) = self.wake
+            && is_readable(fd)
+        {
+            self.end_wake(tag, i32::from(libc::POLLIN));
+        }
+    }
+
+    fn end_wake(&mut self, tag: Tag, result: i32) {
+        self.wake = None;
+        self.deferred.push_back(Completion { tag, result, buffer: None, more: false });
     }
 
     fn cancel(&mut self, tag: Tag, target: Tag) {
@@ -252,7 +258,7 @@ impl Fake {
 
     fn names(&self, fd: RawFd) -> bool {
         let pushed = |pushed: &Pushed| match *pushed {
-            Pushed::Request(Request::Cancel { .. }) => false,
+            Pushed::Request(Request::Cancel { .. } | Request::Wake { .. }) => false,
             Pushed::Request(
                 Request::Accept { listener: named, .. }
                 | Request::Receive { fd: named }
@@ -286,7 +292,7 @@ impl Kernel for Fake {
         assert!(self.room() > 0, "pushed without room");
         match request {
             Request::Receive { fd } | Request::Writable { fd } => self.check_socket(tag, fd),
-            Request::Accept { .. } | Request::Cancel { .. } => {}
+            Request::Accept { .. } | Request::Cancel { .. } | Request::Wake { .. } => {}
         }
         self.pushes += 1;
         self.submissions.push_back((tag, Pushed::Request(request)));
@@ -302,15 +308,7 @@ impl Kernel for Fake {
     }
 
     fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize> {
-        let take = match self.script.enters.pop_front() {
-            Some(Enter::Fails(errno)) => return Err(io::Error::from_raw_os_error(errno)),
-            Some(Enter::Takes(count)) => count.min(self.submissions.len()),
-            None => self.submissions.len(),
-        };
-        for _ in 0..take {
-            let (tag, pushed) = self.submissions.pop_front().expect("counted above");
-            self.submit(tag, pushed);
-        }
+        let take = self.submit_all()?;
         if wait > 0 {
             // One at a time, in the other order: the slowest kernel that there could be.
             self.completions.extend(self.late.pop());
@@ -322,11 +320,43 @@ impl Kernel for Fake {
         Ok(take)
     }
 
+    fn sleep(&mut self, _timeout: Duration) -> io::Result<()> {
+        self.submit_all()?;
+        if !self.submissions.is_empty() {
+            // A short count: the kernel does not wait.
+            return Ok(());
+        }
+        self.look_at_waker();
+        self.run_deferred();
+        if !self.completions.is_empty() {
+            return Ok(());
+        }
+        assert!(self.wake.is_some(), "asleep, and no other thread can end it");
+        self.slept += 1;
+        match self.script.sleeps.pop_front() {
+            Some(Sleep::Woken(waker)) => waker.wake(),
+            Some(Sleep::Completes(tag, result)) if tag.operation() == Some(Operation::Wake) => {
+                self.end_wake(tag, result);
+            }
+            Some(Sleep::Completes(tag, result)) => self.end(tag, result),
+            Some(Sleep::Signal) => return Err(io::Error::from_raw_os_error(libc::EINTR)),
+            None => {
+                self.overslept += 1;
+                return Err(io::Error::from_raw_os_error(libc::ETIME));
+            }
+        }
+        self.look_at_waker();
+        self.run_deferred();
+        assert!(!self.completions.is_empty(), "asleep for ever");
+        Ok(())
+    }
+
     fn unsubmitted(&mut self) -> usize {
         self.submissions.len()
     }
 
     fn has_deferred(&mut self) -> bool {
+        self.look_at_waker();
         !self.deferred.is_empty()
     }
 
@@ -382,4 +412,10 @@ impl Kernel for Fake {
         self.sent.remove(&raw);
         self.closed.push(raw);
     }
+}
+
+fn is_readable(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd, borrowed for the call.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// One request to the kernel; none refers to memory of the caller's. (Sends do, see [`Kernel::push_send`].)
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub enum Request {
     /// Cancels the one request that carries this tag. (By descriptor the kernel walks through every request it holds: with
     /// 9,000 sockets a close took 122 us instead of 14.)
     Cancel { tag: Tag },
+    /// One-shot wait until the waker's descriptor is readable.
+    Wake { fd: RawFd },
 }
 
 /// What a request was for. Kept small: it shares 64 bits with generation and slot.
@@ -31,10 +34,11 @@ pub(crate) enum Operation {
     CancelAccept = 5,
     CancelReceive = 6,
     CancelWritable = 7,
+    Wake = 8,
 }
 
 /// The `user_data` of a request: operation (8 bits), generation (24 bits), slot (32 bits). For `Accept` and
-/// `CancelAccept` the slot is the index of the address buffer, for `Send` the index within the batch.
+/// `CancelAccept` the slot is the index of the address buffer, for `Send` the index within the batch, for `Wake` zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tag(pub u64);
 
@@ -56,6 +60,7 @@ impl Tag {
             5 => Some(Operation::CancelAccept),
             6 => Some(Operation::CancelReceive),
             7 => Some(Operation::CancelWritable),
+            8 => Some(Operation::Wake),
             _ => None,
         }
     }
@@ -98,6 +103,10 @@ pub trait Kernel {
     /// `io_uring_enter(2)`: submits all that was pushed and waits for `wait` completions; with `run_deferred` it also
     /// runs deferred work and flushes an overflowed completion queue. Returns how many requests it took.
     fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize>;
+
+    /// As `enter(1, true)`, but returns after `timeout` at the latest. It may also return earlier, with or without a
+    /// completion; the end of the time (`ETIME`) and a signal (`EINTR`) are told as errors.
+    fn sleep(&mut self, timeout: Duration) -> io::Result<()>;
 
     /// Requests that were pushed and not yet taken by `enter`.
     fn unsubmitted(&mut self) -> usize;

@@ -2,14 +2,14 @@
 //! provided buffers, synchronous batches of sends, and a close that leaves nothing behind.
 //!
 //! What it does not do: it knows no protocol, keeps no outgoing bytes (a short send is the caller's to finish),
-//! starts no thread and never blocks. Time is told to it.
+//! starts no thread, and blocks nowhere but in [`Driver::sleep`]. Time is told to it.
 //!
 //! # How to drive it
 //! One turn of the owner's loop:
 //! 1. [`Driver::begin_turn`] submits what was armed since, lets the kernel run its deferred work, ends overdue closes.
 //! 2. [`Driver::next_event`] until `None` or until the turn's bound is reached.
 //! 3. [`Driver::send_batch`], as often as wanted, at most one send per socket each.
-//! 4. With nothing left to do: [`Driver::may_sleep`], then wait until [`Driver::wake_fd`] is readable.
+//! 4. With nothing left to do: [`Driver::may_sleep`], a last look at whatever else wakes the owner, [`Driver::sleep`].
 //!
 //! # Invariants
 //! - The driver lives on the thread that made it (`SINGLE_ISSUER | DEFER_TASKRUN`); only a [`Waker`] may leave it.
@@ -56,4 +56,4 @@ pub use listen::{SocketOptions, listen};
 pub use options::{DriverOptions, Readings};
 pub use send::{Outgoing, SendOutcome};
 pub use sockets::SocketId;
-pub use wake::{Waker, duplicate_as};
+pub use wake::Waker;

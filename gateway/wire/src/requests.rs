@@ -56,7 +56,7 @@ impl<K: Kernel> Driver<K> {
             Operation::CancelWritable => socket()
                 .filter(|socket| socket.armed.contains(Armed::WRITABLE))
                 .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Writable) }),
-            Operation::Send => None,
+            Operation::Send | Operation::Wake => None,
         }
     }
 
@@ -87,6 +87,6 @@ fn armed_by(tag: Tag) -> Option<Armed> {
         Operation::Writable => Some(Armed::WRITABLE),
         Operation::CancelReceive => Some(Armed::CANCEL_RECEIVE),
         Operation::CancelWritable => Some(Armed::CANCEL_WRITABLE),
-        Operation::Accept | Operation::Send | Operation::CancelAccept => None,
+        Operation::Accept | Operation::Send | Operation::CancelAccept | Operation::Wake => None,
     }
 }

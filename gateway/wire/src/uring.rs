@@ -4,17 +4,16 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
 
 use crate::buffers::Buffers;
 use crate::error::SetupError;
 use crate::kernel::{Completion, Kernel, Request, Tag};
-use crate::wake::Waker;
 
 /// The only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
@@ -50,7 +49,7 @@ pub(crate) struct UringSizes {
 }
 
 impl Uring {
-    pub(crate) fn new(sizes: &UringSizes, waker: &Waker) -> Result<Self, SetupError> {
+    pub(crate) fn new(sizes: &UringSizes) -> Result<Self, SetupError> {
         let ring = IoUring::builder()
             .setup_cqsize(sizes.completions)
             .setup_clamp()
@@ -71,7 +70,6 @@ impl Uring {
         // ends what is armed, and the field order).
         unsafe { submitter.register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0) }
             .map_err(SetupError::Buffers)?;
-        submitter.register_eventfd(waker.fd().as_raw_fd()).map_err(SetupError::Wake)?;
         Ok(uring)
     }
 
@@ -139,6 +137,7 @@ impl Kernel for Uring {
             Request::Receive { fd } => opcode::RecvMulti::new(Fd(fd), BUFFER_GROUP).build(),
             Request::Writable { fd } => opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build(),
             Request::Cancel { tag } => opcode::AsyncCancel::new(tag.0).build(),
+            Request::Wake { fd } => opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build(),
         };
         // SAFETY: the only memory that such an entry refers to is an address buffer, which outlives the ring.
         unsafe { self.ring.submission().push(&entry.user_data(tag.0)) }
@@ -161,6 +160,13 @@ impl Kernel for Uring {
         let flags = if run_deferred || wait > 0 { ENTER_GETEVENTS } else { 0 };
         // SAFETY: no argument block is passed; the queues' memory belongs to the ring.
         unsafe { self.ring.submitter().enter::<libc::sigset_t>(unsubmitted, wait, flags, None) }
+    }
+
+    /// With `IORING_ENTER_EXT_ARG` (Linux 5.11). The kernel runs what is deferred and looks at the completion queue before
+    /// it waits; and if it took a request in the same call, the end of the time is no error.
+    fn sleep(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = Timespec::from(timeout);
+        self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)).map(drop)
     }
 
     fn unsubmitted(&mut self) -> usize {

@@ -1,9 +1,9 @@
-//! The eventfd that ends a driver's sleep, whoever wants to: the ring, a Kafka thread, another shard.
+//! The eventfd by which other threads end a driver's sleep: a Kafka thread, another shard. The ring polls it.
 #![allow(unsafe_code, reason = "eventfd(2) has no wrapper in std")]
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// Wakes the driver's owner from its sleep; for any thread. Cheap to clone, and to call when nobody sleeps.
@@ -30,7 +30,7 @@ impl Waker {
         let _ = (&*self.file).write(&1u64.to_ne_bytes());
     }
 
-    /// Resets the counter, so that the next sleep is a sleep.
+    /// Resets the counter, so that the next poll waits.
     pub(crate) fn drain(&self) {
         // EAGAIN: it was at zero.
         let _ = (&*self.file).read(&mut [0; 8]);
@@ -39,15 +39,4 @@ impl Waker {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-}
-
-/// A duplicate of a descriptor in the hands of another library's type, say a stream of the executor that sleeps until
-/// [`crate::Driver::wake_fd`] is readable.
-///
-/// # Errors
-/// No descriptor is left.
-pub fn duplicate_as<S: FromRawFd>(fd: BorrowedFd<'_>) -> io::Result<S> {
-    let duplicate = fd.try_clone_to_owned()?;
-    // SAFETY: the duplicate is open and owned by nobody else, which is all that `from_raw_fd` asks for.
-    Ok(unsafe { S::from_raw_fd(duplicate.into_raw_fd()) })
 }

@@ -8,28 +8,77 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use support::{Happened, Owner, options, readable};
+use support::{Happened, Owner, options, slept_less};
 use wire::SendOutcome;
+
+/// A sleep of that length is a lost wake-up, on the busiest machine.
+const LONG: Duration = Duration::from_secs(30);
+/// A sleep that nothing ends.
+const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
 fn a_wake_from_another_thread_ends_the_sleep_and_is_used_up_by_it() {
     let mut owner = Owner::new(&options());
-    assert!(owner.driver.may_sleep().expect("the ring works"));
-    assert!(!readable(owner.driver.wake_fd(), Duration::ZERO));
-    let waker = owner.driver.waker();
-    let thread = std::thread::spawn(move || waker.wake());
-    assert!(readable(owner.driver.wake_fd(), Duration::from_secs(30)));
-    thread.join().expect("the waker");
-    assert!(owner.driver.may_sleep().expect("the ring works"));
-    assert!(!readable(owner.driver.wake_fd(), Duration::ZERO));
+    for _ in 0..3 {
+        assert!(owner.driver.may_sleep().expect("the ring works"));
+        let waker = owner.driver.waker();
+        let thread = std::thread::spawn(move || waker.wake());
+        assert!(slept_less(&mut owner.driver, LONG));
+        thread.join().expect("the waker");
+        owner.turn();
+        assert!(owner.driver.may_sleep().expect("the ring works"));
+        assert!(!slept_less(&mut owner.driver, SHORT));
+    }
 }
 
 #[test]
 fn a_wake_before_the_sleep_prevents_it() {
-    let owner = Owner::new(&options());
-    owner.driver.waker().wake();
-    owner.driver.waker().wake();
-    assert!(readable(owner.driver.wake_fd(), Duration::ZERO));
+    let mut owner = Owner::new(&options());
+    for _ in 0..3 {
+        // With the poll still to be armed, and with the one that a sleep without a wake-up leaves behind.
+        assert!(owner.driver.may_sleep().expect("the ring works"));
+        owner.driver.waker().wake();
+        owner.driver.waker().wake();
+        assert!(slept_less(&mut owner.driver, LONG));
+        owner.turn();
+        assert!(owner.driver.may_sleep().expect("the ring works"));
+        assert!(!slept_less(&mut owner.driver, SHORT));
+        owner.driver.waker().wake();
+        assert!(!owner.driver.may_sleep().expect("the ring works"));
+        owner.turn();
+    }
+}
+
+/// Accepts, bytes and a FIN come to a sleeper through the ring alone: nobody calls a waker.
+#[test]
+fn what_the_ring_gets_ends_the_sleep() {
+    let (mut owner, address) = Owner::listening(&options());
+    let mut sleeps = 0;
+    let mut until_woken = |owner: &mut Owner| {
+        while owner.happened.is_empty() {
+            owner.sleep();
+            owner.turn();
+        }
+        sleeps += 1;
+        owner.happened.pop_front().expect("not empty")
+    };
+    let after_a_while = |act: Box<dyn FnOnce() -> TcpStream + Send>| {
+        std::thread::spawn(move || {
+            std::thread::sleep(SHORT);
+            act()
+        })
+    };
+    let peer = after_a_while(Box::new(move || TcpStream::connect(address).expect("somebody listens")));
+    let Happened::Accepted(socket, _) = until_woken(&mut owner) else { panic!("instead of an accept") };
+    let mut peer = peer.join().expect("connects");
+    let peer = after_a_while(Box::new(move || {
+        peer.write_all(b"hello").expect("connected");
+        peer
+    }));
+    assert_eq!(until_woken(&mut owner), Happened::Received(socket, b"hello".to_vec()));
+    drop(peer.join().expect("writes"));
+    assert_eq!(until_woken(&mut owner), Happened::PeerFinished(socket));
+    assert_eq!(sleeps, 3);
 }
 
 /// A peer on another thread answers each byte with the next; a wake-up lost anywhere ends the game, and `Owner::sleep`
@@ -86,6 +135,7 @@ fn a_message_published_before_the_wake_is_never_slept_through() {
     start.wait();
     let mut last = 0;
     while last < MESSAGES {
+        owner.turn();
         // The owner's protocol: the driver first (it drains the eventfd), then every other source, then the sleep.
         let may_sleep = owner.driver.may_sleep().expect("the ring works");
         let now = published.load(Ordering::Acquire);
@@ -93,7 +143,7 @@ fn a_message_published_before_the_wake_is_never_slept_through() {
             last = now;
             seen.store(last, Ordering::Release);
         } else if may_sleep {
-            assert!(readable(owner.driver.wake_fd(), Duration::from_secs(30)), "slept through a message");
+            assert!(slept_less(&mut owner.driver, LONG), "slept through a message");
         }
     }
     thread.join().expect("the publisher");

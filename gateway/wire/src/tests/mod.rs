@@ -5,6 +5,7 @@ mod close;
 mod model;
 mod receive;
 mod send;
+mod sleep;
 mod turn;
 
 use std::net::{Ipv4Addr, TcpListener};

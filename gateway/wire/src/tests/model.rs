@@ -1,12 +1,12 @@
 //! Random steps against a model of what an owner may see: bytes in order and none missing, nothing after a close but
-//! its one `Closed`, and at the end everything back where it was. `WIRE_SEED=n` runs one seed again.
+//! its one `Closed`, no message of another thread slept through, and at the end everything back where it was. `WIRE_SEED=n` runs one seed again.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use super::{BUFFERS, Bench, Happened, LINGER, of};
-use crate::fake::{Cancel, Enter, Send};
+use crate::fake::{Cancel, Enter, Send, Sleep};
 use crate::kernel::Operation;
 use crate::send::SendOutcome;
 use crate::sockets::SocketId;
@@ -53,6 +53,9 @@ struct Model {
     closed: Vec<SocketId>,
     listener: TcpListener,
     counter: u8,
+    /// Messages of other threads, each followed by a wake-up, and those that the owner has seen.
+    published: u64,
+    looked_at: u64,
 }
 
 impl Model {
@@ -63,7 +66,17 @@ impl Model {
         bench.driver.kernel.deferred_per_enter = random.usize(1..6);
         bench.listen();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        Self { bench, random, sockets: HashMap::new(), open: vec![], closed: vec![], listener, counter: 0 }
+        Self {
+            bench,
+            random,
+            sockets: HashMap::new(),
+            open: vec![],
+            closed: vec![],
+            listener,
+            counter: 0,
+            published: 0,
+            looked_at: 0,
+        }
     }
 
     /// Runs all steps, then ends everything; how many sockets there were.
@@ -98,16 +111,15 @@ impl Model {
                 let events_max = self.random.usize(0..6);
                 self.turn(events_max);
             }
-            20..25 => {
-                let _ = self.bench.driver.may_sleep().expect("only passing failures");
-            }
+            20..25 => self.sleep(),
             25..35 => self.peer_connects(),
             35..55 => self.bytes_arrive(),
             55..60 => self.receive_ends(),
             60..66 => self.writable(),
             66..80 => self.send(),
             80..84 => self.pick(|model, id| model.bench.driver.wait_writable(id)),
-            84..88 => self.pick(Self::close),
+            84..87 => self.pick(Self::close),
+            87 => self.publish(),
             88..91 => self.pick(Self::abort),
             91..93 => self.connect(),
             93..95 => self.stray(),
@@ -123,6 +135,43 @@ impl Model {
             let event = self.bench.driver.next_event(self.bench.now).expect("only passing failures");
             let Some(happened) = event.as_ref().map(of) else { break };
             self.on_event(happened);
+        }
+    }
+
+    /// As an owner does, while another thread may publish at any moment.
+    fn sleep(&mut self) {
+        if !self.bench.driver.may_sleep().expect("only passing failures") {
+            return;
+        }
+        self.maybe_publish();
+        if self.looked_at < self.published {
+            self.looked_at = self.published;
+            return;
+        }
+        self.maybe_publish();
+        match self.random.u32(0..4) {
+            0 => self.bench.driver.kernel.script.sleeps.push_back(Sleep::Woken(self.bench.driver.waker())),
+            1 => self.bench.driver.kernel.script.sleeps.push_back(Sleep::Signal),
+            _ => {}
+        }
+        let slept = self.bench.fake().slept;
+        self.bench.driver.sleep(Duration::from_secs(1)).expect("only passing failures");
+        self.bench.driver.kernel.script.sleeps.clear();
+        if self.bench.fake().slept > slept {
+            assert_eq!(self.looked_at, self.published, "slept through a message");
+            let driver = &self.bench.driver;
+            assert!(driver.pending.is_empty() && driver.closed.is_empty() && driver.queued.is_empty());
+        }
+    }
+
+    fn publish(&mut self) {
+        self.published += 1;
+        self.bench.driver.waker().wake();
+    }
+
+    fn maybe_publish(&mut self) {
+        if self.random.u32(0..4) == 0 {
+            self.publish();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Turns and sleep: bounded rounds, nothing slept through.
+//! Turns: bounded rounds, and no sleep while something waits.
 
 use super::{Bench, Happened, writable_of};
 use crate::fake::Enter;

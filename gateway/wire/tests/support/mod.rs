@@ -1,11 +1,9 @@
 //! An owner of a driver as the tests need one: it takes turns, sleeps by the driver's own protocol (so that each test
 //! also proves that no wake-up is lost), and keeps what happened.
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(unsafe_code, reason = "poll(2) has no wrapper in std")]
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -45,7 +43,7 @@ impl Happened {
 pub(crate) struct Owner {
     pub(crate) driver: Driver,
     pub(crate) happened: VecDeque<Happened>,
-    /// Sleeps that ended by a wake-up.
+    /// Sleeps that ended before their time.
     pub(crate) sleeps: u64,
 }
 
@@ -102,7 +100,7 @@ impl Owner {
         let timeout = deadline.map_or(SLEEP_MAX, |deadline| {
             deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
         });
-        let woken = readable(self.driver.wake_fd(), timeout);
+        let woken = slept_less(&mut self.driver, timeout);
         assert!(woken || deadline.is_some(), "a wake-up was lost: nothing for {SLEEP_MAX:?}");
         self.sleeps += u64::from(woken);
     }
@@ -157,12 +155,11 @@ pub(crate) fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 1, 1 + TAKEN.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Whether the descriptor becomes readable in time.
-pub(crate) fn readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid pollfd, borrowed for the call.
-    let count = unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as i32) };
-    count == 1
+/// Sleeps; whether something ended it before its time.
+pub(crate) fn slept_less(driver: &mut Driver, timeout: Duration) -> bool {
+    let began = Instant::now();
+    driver.sleep(timeout).expect("the ring works");
+    began.elapsed() < timeout
 }
 
 /// Bytes in which a lost, repeated or misplaced one shows.
