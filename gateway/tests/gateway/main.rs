@@ -24,6 +24,7 @@ mod overload;
 mod promql;
 mod resume;
 mod shards;
+mod sleeps;
 mod slow;
 mod tidy;
 mod window;
