@@ -1,6 +1,7 @@
 //! A well-behaved client: tungstenite's own, over a blocking socket.
 
 use std::net::TcpStream;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tungstenite::protocol::CloseFrame;
@@ -70,10 +71,12 @@ impl Client {
 
     /// The next message, as it was sent.
     pub fn next_text(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match self.socket.read().unwrap() {
                 Message::Text(text) => return text.as_str().to_owned(),
-                Message::Ping(_) | Message::Pong(_) => {}
+                // The socket's own patience begins again with each.
+                Message::Ping(_) | Message::Pong(_) => assert!(Instant::now() < deadline, "no message comes"),
                 other => panic!("{other:?}"),
             }
         }

@@ -56,7 +56,7 @@ pub async fn run(consumer: StreamConsumer, channels: &Channels) -> KafkaError {
             Err(error) => return error,
         };
         let Some(token) = record.key().filter(|key| token_is_valid(key)) else { continue };
-        let token = str::from_utf8(token).expect("a valid token is ASCII");
+        let token = str::from_utf8(token).expect("a valid token is UTF-8");
         let kind = kind_of_topic(record.topic());
         channel.clear();
         channel.extend([token, ".", kind]);

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::code;
 use crate::since::Entries;
 pub use crate::since::{Since, read_since};
+use crate::token::is_hidden;
 
 /// The most of a client's input that an answer repeats.
 pub const ECHO_BYTES_MAX: usize = 64;
@@ -103,17 +104,18 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
-/// The start of a client's text as an answer may repeat it: cut to [`ECHO_BYTES_MAX`], `...` in place of the rest, control
-/// characters shown as `?` (escaped, each would take six bytes).
+/// The start of a client's text as an answer may repeat it: cut to [`ECHO_BYTES_MAX`], `...` in place of the rest, characters
+/// that do not show as `?`. (Escaped, a control character would take six bytes; a mark of direction would turn the rest of
+/// the sentence around.)
 pub fn shorten(text: &str) -> Cow<'_, str> {
-    if text.len() <= ECHO_BYTES_MAX && !text.contains(char::is_control) {
+    if text.len() <= ECHO_BYTES_MAX && !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let (kept, rest) = match text.len() <= ECHO_BYTES_MAX {
         true => (text, ""),
         false => (cut(text, ECHO_BYTES_MAX - 3), "..."),
     };
-    let visible = kept.chars().map(|character| if character.is_control() { '?' } else { character });
+    let visible = kept.chars().map(|character| if is_hidden(character) { '?' } else { character });
     Cow::Owned(visible.chain(rest.chars()).collect())
 }
 
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortened_text_is_whole_when_it_fits_and_free_of_control_characters() {
+    fn a_shortened_text_is_whole_when_it_fits_and_free_of_hidden_characters() {
         let fits = "\u{1F600}".repeat(ECHO_BYTES_MAX / 4);
         assert_eq!(shorten(&fits), fits);
         assert_eq!(
@@ -303,6 +305,7 @@ mod tests {
             format!("{}...", "\u{1F600}".repeat(ECHO_BYTES_MAX / 4 - 1))
         );
         assert_eq!(shorten("a\u{0}b\n"), "a?b?");
+        assert_eq!(shorten("\u{202e}a\u{200b}b\u{2028}\u{feff}\u{e9} c"), "?a?b??\u{e9} c");
     }
 
     #[test]

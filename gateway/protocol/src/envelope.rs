@@ -9,13 +9,14 @@ use std::io::Write;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use crate::channel::{kind_is_valid, token_is_valid};
+use crate::channel::kind_is_valid;
 use crate::position::Position;
 use crate::server::{Gap, GapReason};
+use crate::token::token_is_valid;
 
 /// An upper bound of what [`write_event`] adds to a value that is JSON. (A text that is not JSON becomes a JSON string, of
 /// at most six bytes for each of its own.)
-pub const ENVELOPE_BYTES_MAX: usize = 256;
+pub const ENVELOPE_BYTES_MAX: usize = 320;
 
 /// Why a record's value cannot become an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

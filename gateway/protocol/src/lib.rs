@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod position;
 pub mod server;
 mod since;
+pub mod token;
 
 pub use channel::{
     Channel, ChannelError, Pattern, PatternName, kind_is_valid, kind_of_topic, token_is_valid,

@@ -122,6 +122,25 @@ fn a_channel_of_10_kb_is_rejected_and_not_repeated_whole() {
 }
 
 #[test]
+fn an_answer_repeats_no_character_that_does_not_show_or_turns_the_text_around() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let mut session = Client::connect(&gateway);
+    let name = "B\u{202e}T\u{200b}C\u{2028}\n.trade";
+    let ack = session
+        .ask(&json!({"type": "subscribe", "data": {"channels": [name], "since": {name: 1, "x\u{202e}": 1}}}));
+    assert_eq!(ack["rejected"][0]["channel"], "B?T?C??.trade", "{ack}");
+    let kind = json!({"*": {"\u{202e}": []}});
+    let refused = session.ask(&json!({"type": "subscribe", "data": {"channels": ["*"], "since": kind}}));
+    assert_eq!(refused["not_resumed"][0]["code"], "bad_position", "{refused}");
+    let given_back = session.unsubscribe(&[name]);
+    let unknown = session.ask(&json!({"type": "x\u{202e}"}));
+    for answer in [ack, refused, given_back, unknown] {
+        assert!(!answer.to_string().contains(protocol::token::is_hidden), "{answer}");
+    }
+}
+
+#[test]
 fn a_message_that_never_completes_closes_the_session_after_ten_seconds() {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).start();

@@ -34,7 +34,7 @@ use crate::throttle::Throttle;
 use answers::{Changed, Figures, Health, Refusal, Started, Stopped};
 
 /// Room for the most tokens of the greatest length, with JSON around them.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The next connection waits in the listener's backlog.
 const CONNECTIONS_MAX: usize = 128;
