@@ -4,11 +4,11 @@ mod server;
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::{Ended, Program, Signal};
 
 use server::{CHANNELS, EVENTS, Fault, Server};
 
@@ -34,7 +34,7 @@ impl Outcome {
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_odin-bench"));
-    command.arg("sustained").stdin(Stdio::null());
+    command.arg("sustained");
     // The environment of whoever runs the tests has no say.
     for name in [
         "WS_URL",
@@ -52,43 +52,36 @@ fn program() -> Command {
 
 /// A run that has begun.
 struct Running {
-    child: Child,
+    program: Program,
     directory: TempDir,
 }
 
 fn start(url: &str, sessions: usize, flags: &[&str]) -> Running {
     let directory = tempfile::tempdir().expect("a directory");
-    let child = program()
+    let mut command = program();
+    command
         .args(["--ws-url", url, "--ramp-rate", "200", "--json"])
         .arg(directory.path().join("result.json"))
         .args(["--target-connections", &sessions.to_string()])
-        .args(flags)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
-    Running { child, directory }
+        .args(flags);
+    Running { program: Program::start(command), directory }
 }
 
 impl Running {
     /// Lets it end by itself.
     fn outcome(self) -> Outcome {
-        let output = self.child.wait_with_output().expect("it ends");
+        let Ended { code, output: text } = self.program.end();
         let json = std::fs::read_to_string(self.directory.path().join("result.json"));
-        let json = json.unwrap_or_else(|error| panic!("{error}: {}", text_of(&output)));
+        let json = json.unwrap_or_else(|error| panic!("{error}: {text}"));
         let json = serde_json::from_str(&json).expect("JSON");
-        Outcome { code: output.status.code(), json, text: text_of(&output) }
+        Outcome { code, json, text }
     }
 
     /// Ends it early.
     fn interrupt(self) -> Outcome {
-        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it still runs");
+        self.program.signal(Signal::INT);
         self.outcome()
     }
-}
-
-fn text_of(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A run against a server with this fault, ended when every session has taken what was for it: no clock has a say.
@@ -291,13 +284,17 @@ fn wrong_use_exits_with_2_and_says_what_to_do() {
         (&["--subscription-mode", "random", "--channels-per-client", "9"], "choose 1 to 5"),
         (&["--cpu", "4096"], "CPU 4096"),
     ] {
-        let output = program().args(flags).output().expect("the program runs");
-        assert_eq!(output.status.code(), Some(2), "{flags:?}");
-        assert!(text_of(&output).contains(says), "{}", text_of(&output));
+        let mut command = program();
+        command.args(flags);
+        let Ended { code, output } = Program::run(command);
+        assert_eq!(code, Some(2), "{flags:?}: {output}");
+        assert!(output.contains(says), "{output}");
     }
     let program = env!("CARGO_BIN_EXE_odin-bench");
     let limited = format!("ulimit -n 64; exec {program} sustained --target-connections 100");
-    let output = Command::new("sh").args(["-c", &limited]).output().expect("a shell");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text_of(&output).contains("ulimit -n 132"), "{}", text_of(&output));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &limited]);
+    let Ended { code, output } = Program::run(shell);
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("ulimit -n 132"), "{output}");
 }
