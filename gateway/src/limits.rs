@@ -214,6 +214,12 @@ pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(1);
 pub const PAUSE_LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// The same for what librdkafka says of itself: it repeats itself with every reconnect of every broker.
 pub const KAFKA_LOG_LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Memory of lines that are not written yet: some 4,000 of them. What comes while standard output takes none is dropped beyond it.
+pub const LOG_QUEUE_BYTES: usize = MIB;
+/// Between two tries to write to a standard output that is non-blocking and full.
+pub const LOG_WRITE_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the end of the process waits for the last lines.
+pub const LOG_FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 // The ranges of what can be configured.
 

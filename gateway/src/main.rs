@@ -1,11 +1,13 @@
 //! `odin-gateway`: arguments -> configuration -> logging -> preflight -> run -> exit code.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use gateway::args::{self, Command, EXIT_UNAVAILABLE, EXIT_USAGE};
 use gateway::config::Config;
-use gateway::{ingest, logging, preflight, run};
+use gateway::{ingest, limits, logging, preflight, run};
 use tracing::{error, warn};
 
 #[global_allocator]
@@ -26,8 +28,19 @@ fn serve(dev: bool) -> ExitCode {
         Ok(config) => config,
         Err(exit_code) => return exit_code,
     };
-    logging::start(config.log);
+    if let Err(error) = logging::start(config.log) {
+        complain(format!(
+            "the log's thread could not be made ({error}): raise the limit of processes (`ulimit -u`)"
+        ));
+        return ExitCode::from(EXIT_UNAVAILABLE);
+    }
     end_with_the_first_panic();
+    let exit_code = serve_logging(config);
+    logging::flush();
+    exit_code
+}
+
+fn serve_logging(config: Config) -> ExitCode {
     for warning in &config.warnings {
         warn!(reason = %warning, "the configuration may not be what is meant");
     }
@@ -51,6 +64,7 @@ fn end_with_the_first_panic() {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let reason = panic.payload_as_str().unwrap_or("no reason given");
         error!(thread = thread.name(), location, reason, "panicked: the process ends");
+        logging::flush();
         std::process::abort();
     }));
 }
@@ -70,7 +84,7 @@ fn check_config(dev: bool) -> ExitCode {
         Err(exit_code) => return exit_code,
     };
     for warning in &config.warnings {
-        eprintln!("warning: {warning}");
+        let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     let mut text = Vec::new();
     config.print(&mut text).expect("writing to memory does not fail");
@@ -79,11 +93,23 @@ fn check_config(dev: bool) -> ExitCode {
 
 fn print(text: &str) -> ExitCode {
     // `odin-gateway --help | head` closes the pipe early, which is no fault of anyone.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
 fn misused(error: &impl std::fmt::Display) -> ExitCode {
-    eprintln!("{error}");
+    complain(error.to_string());
     ExitCode::from(EXIT_USAGE)
+}
+
+/// Tells standard error. One that is closed or not read does not hold up the end of the process.
+fn complain(text: String) {
+    let (done, written) = channel();
+    let thread = thread::Builder::new().spawn(move || {
+        let _ = writeln!(io::stderr(), "{text}");
+        let _ = done.send(());
+    });
+    if thread.is_ok() {
+        let _ = written.recv_timeout(limits::LOG_FLUSH_PATIENCE);
+    }
 }

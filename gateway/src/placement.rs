@@ -3,8 +3,9 @@
 //! The executor of a shard pins itself; every other thread is kept off the shards' CPUs where there are others. Honours the affinity mask that the process was started with (taskset,
 //! a cgroup's cpuset). A CPU quota (WS_CPU_LIMIT) limits how many shards there are, not where they run.
 
-use std::io;
+use std::{fs, io};
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Shards cannot be placed. Not recoverable: `main` prints it and exits.
@@ -52,8 +53,8 @@ pub fn choose(allowed: &[usize], shards: usize) -> Result<Vec<usize>, PlacementE
     Ok(cpus.split_off(left_to_others))
 }
 
-/// Keeps the calling thread, and those that it will start (librdkafka's among them), off the CPUs of the shards; where
-/// these are all that the process may use, it changes nothing.
+/// Keeps the threads of the process, and those that they will start (librdkafka's among them), off the CPUs of the shards, which
+/// are started later and pin themselves; where these CPUs are all that the process may use, it changes nothing.
 ///
 /// # Errors
 /// sched_setaffinity(2) refuses.
@@ -64,7 +65,17 @@ pub fn leave_to_shards(allowed: &[usize], shards: &[usize]) -> io::Result<()> {
     }
     let mut set = CpuSet::new();
     others.into_iter().for_each(|cpu| set.set(cpu));
+    for thread in threads() {
+        // One that has ended meanwhile needs no CPU.
+        let _ = sched_setaffinity(Some(thread), &set);
+    }
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Of the process. Without /proc, none.
+fn threads() -> Vec<Pid> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks.filter_map(|task| Pid::from_raw(task.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 fn others(allowed: &[usize], shards: &[usize]) -> Vec<usize> {
@@ -121,5 +132,17 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn every_thread_of_the_process_is_found() {
+        let before = threads();
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || told.recv());
+        // Other tests' threads come and go.
+        assert!(threads().iter().any(|thread| !before.contains(thread)));
+        assert!(threads().contains(&rustix::thread::gettid()));
+        drop(tell);
+        assert!(other.join().unwrap().is_err());
     }
 }

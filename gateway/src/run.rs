@@ -23,7 +23,7 @@ use crate::sampling::Sampling;
 use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
 use crate::shared::Shared;
-use crate::{limits, placement};
+use crate::{limits, logging, placement};
 
 /// How long a shard may take to set its ring up: milliseconds, but a machine that starts much else at once stands still for longer.
 const SHARD_START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -176,6 +176,7 @@ fn watch(
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
             if !shared.drain.begin() {
                 warn!(signal = name, "the second signal: exiting at once");
+                logging::flush();
                 std::process::exit(1);
             }
             let sessions = shared.sessions.load(Ordering::Relaxed);
@@ -210,7 +211,7 @@ fn ended(shard: usize, thread: ShardThread) -> anyhow::Result<()> {
 
 fn banner(config: &Config, address: SocketAddr, brokers: &str) {
     let port = address.port();
-    println!(
+    logging::print(&format!(
         "\n  odin-gateway --dev: {rate} simulated events/s through an embedded Kafka\n\n  \
          console    http://localhost:{port}/\n  \
          websocket  ws://localhost:{port}/ws\n  \
@@ -219,5 +220,5 @@ fn banner(config: &Config, address: SocketAddr, brokers: &str) {
          kafka      {brokers}\n\n  \
          try        websocat -n ws://localhost:{port}/ws <<< '{{\"type\":\"subscribe\",\"data\":{{\"channels\":[\"*.trade\"]}}}}'\n",
         rate = config.dev_event_rate,
-    );
+    ));
 }

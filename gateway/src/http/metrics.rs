@@ -25,7 +25,7 @@ use crate::metrics::{
     RecordSkipped, Refusal, Snapshot,
 };
 use crate::shared::Shared;
-use crate::throttle;
+use crate::{logging, throttle};
 
 /// Renders what the process and its shards count.
 #[derive(Debug)]
@@ -89,6 +89,8 @@ fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), 
     }
     let help = "Log lines that were left out because their kind had just been logged";
     page.process_counter("ws_log_lines_suppressed", help, throttle::suppressed())?;
+    let help = "Log lines that standard output did not take, closed, full or not read";
+    page.process_counter("ws_log_lines_dropped", help, logging::dropped())?;
     let connections_max = config.listen.connections_max as u64;
     page.gauge("ws_connections_max", "Sessions that there may be at once", None, connections_max)?;
     page.gauge("ws_capacity_max_connections", "The same as ws_connections_max", None, connections_max)

@@ -295,10 +295,10 @@ impl Work {
     fn report(&self, complete: bool, missing: Vec<String>, trouble: Option<String>) -> bool {
         let partitions = self.seats.iter().map(Seat::reading).sum();
         let all_is_well = complete && missing.is_empty() && trouble.is_none();
+        if !missing.is_empty() && missing != self.status.read().topics_missing {
+            warn!(topics = ?missing, "the brokers do not have these topics; they are read as soon as they exist");
+        }
         self.status.update(|status| {
-            if !missing.is_empty() && status.topics_missing != missing {
-                warn!(topics = ?missing, "the brokers do not have these topics; they are read as soon as they exist");
-            }
             status.topics = self.config.topics.len();
             status.topics_missing = missing;
             status.partitions = partitions;

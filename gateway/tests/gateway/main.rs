@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod metrics_list;
+mod observers;
 mod operating;
 mod overload;
 mod promql;

@@ -122,6 +122,47 @@ fn only_the_socket_driver_has_unsafe_code() {
     assert_eq!(violations(&sources, &words, &["gateway/wire/", this_file]), [""; 0]);
 }
 
+/// The files of the program without their tests.
+fn without_tests(mut sources: Vec<Source>) -> Vec<Source> {
+    let folders = ["/tests/", "/model/"];
+    sources.retain(|source| {
+        !source.path.ends_with("tests.rs") && !folders.iter().any(|it| source.path.contains(it))
+    });
+    for source in &mut sources {
+        let end = source.text.find("#[cfg(test)]\nmod ").unwrap_or(source.text.len());
+        source.text.truncate(end);
+    }
+    sources
+}
+
+/// `println!` and its like panic when the output is closed, and wait when nobody reads it.
+#[test]
+fn nothing_prints_past_the_log() {
+    let mut sources = files(&[".rs"]);
+    sources.retain(|source| source.is_below(&["gateway/src/", "gateway/wire/src/", "gateway/protocol/src/"]));
+    let words = ["print!(", "println!("];
+    assert_eq!(violations(&without_tests(sources), &words, &[]), [""; 0]);
+}
+
+/// A line costs its formatting and the lock of the log's queue: nobody is to wait for them.
+#[test]
+fn nothing_is_logged_while_the_status_is_locked() {
+    for source in without_tests(gateway_sources()) {
+        for (_, rest) in source.text.match_indices(".update(|").map(|(place, _)| source.text.split_at(place))
+        {
+            let mut depth = 0;
+            let end = rest.find(|character| {
+                depth += i32::from(character == '(') - i32::from(character == ')');
+                character == ')' && depth == 0
+            });
+            let change = &rest[..end.expect("the call ends")];
+            for call in ["debug!(", "info!(", "warn!(", "error!("] {
+                assert!(!change.contains(call), "{}: {change}", source.path);
+            }
+        }
+    }
+}
+
 #[test]
 fn no_program_depends_on_what_is_for_tests_only() {
     for name in CRATES.iter().chain(&["bench/peers"]) {

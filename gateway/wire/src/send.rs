@@ -4,6 +4,10 @@
 //! because it was full. So the bytes can be borrowed, and no send is ever in flight between two calls.
 
 use std::collections::HashSet;
+use std::io::{self, Write};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use crate::driver::{Driver, is_transient};
 use crate::kernel::{Kernel, Operation, Tag};
@@ -11,6 +15,8 @@ use crate::sockets::{SocketId, Stage};
 
 /// Enters of one batch in a row without progress after which something is wrong with the machine.
 const FRUITLESS_ENTERS_MAX: u32 = 100_000;
+/// How long an abort waits for standard error to take its reason.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes for one socket.
 #[derive(Clone, Copy, Debug)]
@@ -164,8 +170,15 @@ fn outcome(result: i32, length: usize) -> SendOutcome {
 
 fn abort(cause: &str) -> ! {
     // The kernel may read the batch's bytes at any later time: nothing that unwinds or returns is sound.
-    eprintln!(
+    let text = format!(
         "the kernel may still read bytes of a batch of sends, and io_uring_enter(2) gives no way on: {cause}"
     );
+    let (done, written) = channel();
+    // A standard error that is closed or not read does not hold up the end.
+    let _ = thread::Builder::new().spawn(move || {
+        let _ = writeln!(io::stderr(), "{text}");
+        let _ = done.send(());
+    });
+    let _ = written.recv_timeout(LAST_WORDS_PATIENCE);
     std::process::abort()
 }
