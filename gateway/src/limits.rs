@@ -115,6 +115,11 @@ pub const MESH_FULL_NAP: Duration = Duration::from_millis(1);
 pub const NEWS_PER_TURN: usize = 256;
 /// Requests of the peers answered in a turn.
 pub const REQUESTS_PER_TURN: usize = 256;
+/// Between two gaps that tell sessions which hear every token of one partition's skipped records: a producer without keys must not
+/// make a message of each record.
+pub const SKIPPED_INTERVAL: Duration = Duration::from_secs(1);
+/// Ranges of skipped records that are kept of a partition, or gathered for a cursor: 1 KiB. With more, the oldest two become one.
+pub const SKIPPED_RANGES: usize = 64;
 /// Pulls of a shard that its peers have not answered. Their answers come in one queue with live events, which wait for no more
 /// chunks than this.
 pub const PULLS_OUT: usize = 8;

@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use protocol::GapReason;
+
 use crate::history::{Entry, History};
 use crate::lane::{Lane, Selection};
 
@@ -138,6 +140,10 @@ impl Account {
                     account.end_stories(history, hold, &open, at);
                 }
                 Entry::Event { lane, offset } => account.take_event(history, &open, at, lane, offset),
+                // Of records without a usable key, which have no lane.
+                Entry::Gap {
+                    selection: Selection { token: None, .. }, reason: GapReason::Skipped, ..
+                } => {}
                 Entry::Gap { selection, partition, from, to, .. } => {
                     account.gaps.push(Gap { at, selection, partition, from, to });
                 }

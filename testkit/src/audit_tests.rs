@@ -216,6 +216,21 @@ fn a_gap_that_names_something_else_explains_nothing() {
 }
 
 #[test]
+fn a_gap_of_records_without_a_usable_key_neither_excuses_nor_denies_an_event() {
+    let skipped = Entry::Gap {
+        selection: selection("*.trade"),
+        partition: LANE.partition,
+        from: 11,
+        to: 17,
+        reason: GapReason::Skipped,
+    };
+    let mut story = Story::with_cut(10);
+    assert_eq!(story.got(&[10, 12]).note(skipped).got(&[14, 16, 18]).faults(), []);
+    let mut story = Story::with_cut(10);
+    assert_eq!(story.got(&[10, 12]).note(skipped).got(&[16, 18]).faults(), [(Fault::Lost, 14)]);
+}
+
+#[test]
 fn a_gap_that_names_what_came_is_found() {
     let mut story = Story::with_cut(10);
     story.got(&[10, 12]).gap("T5.trade", 12, 14).got(&[16, 18]);

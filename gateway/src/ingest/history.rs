@@ -19,6 +19,7 @@ use protocol::Pattern;
 use super::frame::{Frame, Subject};
 use super::partition::Partition;
 use super::pull::{Chunk, Then};
+use super::skipped::Ranges;
 use crate::limits;
 
 /// What an allocation takes beyond what was asked for: the allocator rounds up to its next size.
@@ -56,9 +57,14 @@ struct Kept {
     entries: VecDeque<Entry>,
     first: i64,
     next: i64,
+    skipped: Ranges,
 }
 
 impl Kept {
+    fn begun(first: i64) -> Self {
+        Self { entries: VecDeque::new(), first, next: first, skipped: Ranges::default() }
+    }
+
     /// How far a cursor from before is to come elsewhere: well inside. At the very first frame it would find that frame gone by
     /// the time it is there, and again.
     fn inside(&self) -> i64 {
@@ -98,8 +104,7 @@ impl History {
 
     /// The partition is read from `next` on: what was kept of it is forgotten, its offsets may mean something else now.
     pub fn begin(&mut self, partition: Partition, next: i64) {
-        let begun = Kept { entries: VecDeque::new(), first: next, next };
-        let Some(forgotten) = self.partitions.insert(partition, begun) else { return };
+        let Some(forgotten) = self.partitions.insert(partition, Kept::begun(next)) else { return };
         if !forgotten.entries.is_empty() {
             self.frames -= forgotten.entries.len();
             self.bytes -= forgotten.entries.iter().map(Entry::cost).sum::<usize>();
@@ -128,11 +133,7 @@ impl History {
         while self.bytes + cost > self.bytes_max {
             self.evict_oldest();
         }
-        let kept = self.partitions.entry(partition).or_insert_with(|| Kept {
-            entries: VecDeque::new(),
-            first: offset,
-            next: offset,
-        });
+        let kept = self.partitions.entry(partition).or_insert_with(|| Kept::begun(offset));
         kept.entries.push_back(entry);
         kept.next = offset + 1;
         self.arrivals.push_back(partition);
@@ -144,6 +145,14 @@ impl History {
     pub fn advance(&mut self, partition: Partition, next: i64) {
         if let Some(kept) = self.partitions.get_mut(&partition) {
             kept.next = kept.next.max(next);
+        }
+    }
+
+    /// This record was skipped: whoever hears every token is told so.
+    pub fn skip(&mut self, partition: Partition, offset: i64) {
+        if let Some(kept) = self.partitions.get_mut(&partition).filter(|kept| offset >= kept.next) {
+            kept.skipped.note(offset);
+            kept.next = offset + 1;
         }
     }
 
@@ -159,7 +168,7 @@ impl History {
 
     /// The next of a pattern's frames in a partition. The work is bounded by `limits::FRAMES_PER_PULL`, whatever matches.
     pub fn pull(&self, partition: Partition, pattern: Pattern<'_>, from: i64) -> Chunk {
-        let answer = |next, then| Chunk { from, lost: None, frames: Vec::new(), next, then };
+        let answer = |next, then| Chunk { from, lost: None, frames: Vec::new(), skipped: None, next, then };
         // Of a partition that its owner does not know yet there is nothing to say yet.
         let Some(kept) = self.partitions.get(&partition) else { return answer(from, Then::Wait) };
         if from > kept.next {
@@ -190,6 +199,9 @@ impl History {
                 chunk.frames.push(Arc::clone(&entry.frame));
             }
         }
+        if wanted_hash.is_none() {
+            chunk.skipped = kept.skipped.within(from, chunk.next);
+        }
         chunk
     }
 
@@ -213,6 +225,7 @@ impl History {
         let kept = self.partitions.get_mut(&partition).expect("a partition with a frame is known");
         let entry = kept.entries.pop_front().expect("an arrival is a frame of its partition");
         kept.first = entry.offset + 1;
+        kept.skipped.forget_before(kept.first);
         self.frames -= 1;
         self.bytes -= entry.cost();
         self.evicted += 1;

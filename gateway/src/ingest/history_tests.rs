@@ -235,3 +235,44 @@ fn check_accounting(history: &History, seed: u64) {
     assert!(history.bytes() <= history.bytes_max, "seed {seed}");
     assert!(history.arrivals.capacity() <= 64.max(4 * history.frames() + 4), "seed {seed}");
 }
+
+#[test]
+fn what_was_skipped_is_pulled_by_those_who_want_every_token_as_far_as_the_chunk_goes() {
+    let mut history = History::new(limits::MIB);
+    history.begin(at(0), 0);
+    history.skip(at(0), 0);
+    history.push(&frame(at(0), 1, "A", limits::CHUNK_BYTES));
+    history.skip(at(0), 2);
+    history.push(&frame(at(0), 3, "B", 100));
+    history.skip(at(0), 2);
+    history.skip(at(0), 9);
+    let pull = |pattern, from| {
+        let chunk = history.pull(at(0), pattern, from);
+        (chunk.skipped, chunk.next)
+    };
+    for every in [Pattern::All, Pattern::Kind("trade")] {
+        assert_eq!(pull(every, 0), (Some((0, 2)), 3), "not ahead of the frames");
+        assert_eq!(pull(every, 3), (Some((9, 9)), 10));
+        assert_eq!(pull(every, 10), (None, 10));
+    }
+    for one in [Pattern::Token("A"), Pattern::Exact { token: "B", kind: "trade" }] {
+        assert_eq!(pull(one, 0), (None, 10));
+    }
+}
+
+#[test]
+fn what_was_skipped_goes_with_the_frames_around_it() {
+    let cost = Entry { offset: 0, token_hash: 0, frame: frame(at(0), 0, "A", 100) }.cost();
+    let mut history = History::new(3 * cost);
+    history.begin(at(0), 0);
+    for offset in 0..10 {
+        history.skip(at(0), 2 * offset);
+        history.push(&frame(at(0), 2 * offset + 1, "A", 100));
+    }
+    let first = history.first(at(0)).expect("begun");
+    let chunk = history.pull(at(0), Pattern::All, first);
+    assert_eq!(chunk.skipped, Some((first, 18)));
+    assert_eq!(history.pull(at(0), Pattern::All, first - 1).skipped, None, "the replay threads' matter");
+    history.begin(at(0), 0);
+    assert_eq!(history.pull(at(0), Pattern::All, 0).skipped, None, "the offsets begin again");
+}

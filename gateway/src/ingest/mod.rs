@@ -18,4 +18,5 @@ pub mod partition;
 pub mod pull;
 pub mod reading;
 pub mod replay;
+pub mod skipped;
 pub mod status;

@@ -10,6 +10,7 @@ use wire::SocketId;
 
 use super::frame::Frame;
 use super::partition::Partition;
+use super::skipped;
 
 /// Names one pull of one session, so that its answer finds the way back; of a session that is gone it finds nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Chunk {
     pub lost: Option<(i64, GapReason)>,
     /// The pattern's frames, by rising offset, at most `limits::CHUNK_BYTES` of them or one.
     pub frames: Vec<Arc<Frame>>,
+    /// Of every token: one range for the records before `next` that were skipped, see [`super::skipped`].
+    pub skipped: Option<skipped::Range>,
     /// The next offset that is not looked at yet.
     pub next: i64,
     /// How it goes on.

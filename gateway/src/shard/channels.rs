@@ -197,6 +197,12 @@ impl Channels {
         peers
     }
 
+    /// The sessions that are subscribed to exactly this channel or wildcard.
+    pub fn subscribed_to(&self, name: &str) -> impl Iterator<Item = usize> {
+        let entry = self.by_name.get(name).map(|&index| &self.entries[index as usize]);
+        entry.into_iter().flat_map(|entry| entry.subscribers.iter().map(|it| it.session as usize))
+    }
+
     /// Every channel and wildcard that gets events of this kind, with its sessions: whom a gap of one of its partitions concerns.
     /// All of them: which partitions a token's records go to is the producers' matter, and may change.
     pub fn concerned(&self, kind: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = usize>)> {

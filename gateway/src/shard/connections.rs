@@ -50,7 +50,7 @@ pub struct Connections {
     pub(super) wheel: Wheel<SocketId>,
     http: Http,
     pub(super) shared: Arc<Shared>,
-    shards: usize,
+    pub(super) shards: usize,
     slow_consumer: SlowConsumer,
     pub(super) outbox_limits: OutboxLimits,
     pub(super) admission: Admission,

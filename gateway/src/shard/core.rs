@@ -19,6 +19,7 @@ use crate::ingest::consumer::{Moved, Polled};
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Pull, Ticket};
+use crate::ingest::skipped::Skips;
 use crate::limits;
 use crate::metrics::{Counters, RecordSkipped};
 
@@ -80,7 +81,8 @@ impl Core {
                 counters.records += 1;
                 counters.records_skipped.add(RecordSkipped::from(ignored));
                 if let Some(owned) = owned {
-                    self.owner.pass(owned);
+                    self.owner.skip(owned, now);
+                    self.tell_skipped(now);
                 }
             }
             Polled::Began(began) => self.owner.began(&began),
@@ -109,6 +111,7 @@ impl Core {
     pub fn exchange(&mut self, now: Instant) -> bool {
         self.announce_interest();
         self.mesh.flush();
+        self.tell_skipped(now);
         let heard = self.hear(now);
         let answered = self.answer_requests(now);
         heard && answered
@@ -126,6 +129,11 @@ impl Core {
     /// When a session that waits pulls again, unless as many pulls are under way as may be: then an answer comes first.
     pub fn next_pull_due(&self) -> Option<Instant> {
         self.connections.next_pull_due().filter(|_| self.pulls_out < limits::PULLS_OUT)
+    }
+
+    /// When something is to be told of skipped records, unless it waits for room.
+    pub fn next_skipped_due(&self) -> Option<Instant> {
+        self.owner.skipped.next_due().filter(|_| self.mesh.has_room())
     }
 
     /// The replay thread's answer to a pull.
@@ -177,6 +185,7 @@ impl Core {
             match news {
                 News::Event(frame) => _ = self.connections.broadcast(&frame, now),
                 News::Moved(moved) => self.announce_moved(&moved, now),
+                News::Skipped(skips) => self.announce_skipped(skips, now),
                 News::Begun(begun) => {
                     self.connections.begun(peer, begun, &mut self.owner, &mut self.mesh, now);
                 }
@@ -241,6 +250,21 @@ impl Core {
                 self.mesh.tell(home, News::Begun(begun));
             }
         }
+    }
+
+    /// Tells of skipped records what is due by now, as far as the peers have room.
+    fn tell_skipped(&mut self, now: Instant) {
+        while self.mesh.has_room() {
+            let Some(skips) = self.owner.skipped.take_due(now) else { return };
+            self.announce_skipped(skips, now);
+            for peer in self.mesh.peers().iter() {
+                self.mesh.tell(peer, News::Skipped(skips));
+            }
+        }
+    }
+
+    fn announce_skipped(&mut self, skips: Skips, now: Instant) {
+        self.connections.announce_skipped(skips, &self.owner.kinds()[skips.partition.topic], now);
     }
 
     fn announce_moved(&mut self, moved: &Moved, now: Instant) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use protocol::envelope::write_json;
-use protocol::{ErrorMessage, Pattern, Pong, code};
+use protocol::{ErrorMessage, GapReason, Pattern, Pong, code};
 use serde::Serialize;
 use wire::SocketId;
 
@@ -208,6 +208,9 @@ impl Dialogue<'_> {
                 Subject::Record(source) => !channels.covers(slot, source.channel()),
                 // What is lost of channels that the session does not have is not its matter, and were it to ask for them again,
                 // the gap would name what is brought after it.
+                Subject::Gap(range) if range.reason == GapReason::Skipped => {
+                    !["*", &*range.name].into_iter().any(|name| channels.is_subscribed(slot, name))
+                }
                 Subject::Gap(range) => {
                     Pattern::parse(&range.name).is_ok_and(|pattern| !channels.overlaps(slot, pattern))
                 }

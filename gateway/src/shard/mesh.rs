@@ -20,6 +20,7 @@ use super::shard_set::ShardSet;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
 use crate::ingest::pull::{Chunk, Pull, Ticket};
+use crate::ingest::skipped::Skips;
 use crate::limits;
 
 /// What an owner tells a home.
@@ -29,6 +30,8 @@ pub enum News {
     Event(Arc<Frame>),
     /// Offsets of a partition that will not come.
     Moved(Moved),
+    /// Records of a partition that were skipped, for those who hear every token.
+    Skipped(Skips),
     /// The answer to [`Request::Begin`].
     Begun(Begun),
     /// The answer to [`Request::Pull`].

@@ -35,6 +35,7 @@ mod resuming;
 pub mod sessions;
 pub mod shard_set;
 pub mod sizes;
+pub mod skips;
 mod spare;
 pub mod timers;
 pub mod window;
@@ -333,6 +334,7 @@ impl Shard {
             self.driver.next_deadline(),
             connections.egress.next_due(),
             self.core.next_pull_due(),
+            self.core.next_skipped_due(),
             // No record is taken without room, whatever the intake says.
             self.intake.next_due().filter(|_| self.core.may_take()),
             connections.next_drained(),

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use protocol::client::Since;
 use protocol::{Pattern, code};
@@ -19,6 +20,7 @@ use crate::ingest::history::History;
 use crate::ingest::last_values::LastValues;
 use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::{Chunk, Pull, Then};
+use crate::ingest::skipped::Announcements;
 use crate::limits;
 
 /// See the module.
@@ -30,6 +32,8 @@ pub struct Owner {
     heads: BTreeMap<Partition, Head>,
     history: History,
     last_values: LastValues,
+    /// What is to be told of records without a usable key.
+    pub skipped: Announcements,
     /// What a snapshot may have: half an outbox.
     snapshot_frames_max: usize,
     snapshot_bytes_max: usize,
@@ -100,6 +104,7 @@ impl Owner {
                 keeping.last_values_max,
                 keeping.last_values_max * limits::LAST_VALUE_BYTES,
             ),
+            skipped: Announcements::default(),
             kinds,
             snapshot_frames_max: keeping.snapshot_frames_max,
             snapshot_bytes_max: keeping.snapshot_bytes_max,
@@ -149,6 +154,16 @@ impl Owner {
         }
     }
 
+    /// A record's key names no token: it became no frame, and whoever hears every token is told so.
+    pub fn skip(&mut self, owned: Owned, now: Instant) {
+        let Owned { partition, next } = owned;
+        self.history.skip(partition, next - 1);
+        if self.heads.get(&partition).is_some_and(|head| next > head.live_from) {
+            self.skipped.note(partition, next - 1, now);
+        }
+        self.pass(owned);
+    }
+
     /// A partition goes on elsewhere.
     pub fn moved(&mut self, moved: &Moved) {
         self.history.begin(moved.partition, moved.next);
@@ -156,6 +171,7 @@ impl Owner {
         if moved.next < head.next {
             // The topic was made anew: what was known of the old one is of no use.
             self.last_values.forget(moved.partition);
+            self.skipped.forget(moved.partition);
             head.live_from = moved.next;
             head.end = moved.next;
             let cuts = self.deferred.iter_mut().filter_map(|it| it.question.cut.get_mut(&moved.partition));
@@ -224,7 +240,8 @@ impl Owner {
     /// The next frames of a session.
     pub fn pull(&self, pull: &Pull) -> Chunk {
         let Pull { partition, from, .. } = *pull;
-        let wait = Chunk { from, lost: None, frames: Vec::new(), next: from, then: Then::Wait };
+        let wait =
+            Chunk { from, lost: None, frames: Vec::new(), skipped: None, next: from, then: Then::Wait };
         let Ok(pattern) = Pattern::parse(&pull.pattern) else { return wait };
         let Some(head) = self.heads.get(&partition) else { return wait };
         let mut chunk = self.history.pull(partition, pattern, from);

@@ -90,6 +90,12 @@ impl Connections {
             let (offset, is_gap) = (source.offset, source.is_gap);
             if !self.bring(socket, frame) {
                 self.advance(ticket, offset, Then::More, brought);
+                // What is skipped above comes with the next chunk.
+                let below = chunk
+                    .skipped
+                    .filter(|(from, _)| *from < offset)
+                    .map(|(from, to)| (from, to.min(offset - 1)));
+                self.bring_skipped(socket, (partition, &kinds[partition.topic]), below, false, now);
                 return self.pause(socket, now);
             }
             brought += 1;
@@ -97,9 +103,13 @@ impl Connections {
                 self.counters.gaps.add(GapCause::Skipped);
             }
         }
-        self.advance(ticket, chunk.next, chunk.then, brought);
+        // Told before the cursor is done, in any case.
+        let place = (partition, &*kinds[partition.topic]);
+        let is_told = self.bring_skipped(socket, place, chunk.skipped, chunk.then == Then::Live, now);
+        let then = if is_told || chunk.then != Then::Live { chunk.then } else { Then::Wait };
+        self.advance(ticket, chunk.next, then, brought);
         self.tell_resumed(socket, now);
-        if chunk.then == Then::Wait {
+        if then == Then::Wait || !is_told {
             self.pause(socket, now);
         } else {
             self.pull_soon(socket);
@@ -107,7 +117,7 @@ impl Connections {
     }
 
     /// Queues what is replayed. Whether there was room.
-    fn bring(&mut self, socket: SocketId, frame: Arc<Frame>) -> bool {
+    pub(super) fn bring(&mut self, socket: SocketId, frame: Arc<Frame>) -> bool {
         let Some(session) = self.sessions.find(socket) else { return false };
         let reference = self.frames.insert_replayed(frame);
         let has_room = session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_ok();
@@ -219,6 +229,7 @@ impl Connections {
         let resuming: Vec<_> = self.sessions.resuming().collect();
         for socket in resuming {
             let Some(session) = self.sessions.find(socket) else { continue };
+            session.cold.skips.remove(&partition);
             let Some(resume) = &mut session.cold.resume else { continue };
             for (name, from) in resume.reset(partition, kind, next) {
                 let reason = GapReason::Reset;

@@ -11,6 +11,7 @@ use wire::SocketId;
 use super::acks::Acks;
 use super::outbox::Outbox;
 use super::resume::Resume;
+use super::skips::SkipsToTell;
 use crate::bucket::Bucket;
 use crate::limits;
 use crate::session::{Handshake, Inbound};
@@ -99,6 +100,8 @@ pub struct Cold {
     pub acks: Acks,
     /// What it is still to be brought.
     pub resume: Option<Box<Resume>>,
+    /// Of what it is brought, skipped records that it is still to be told of.
+    pub skips: SkipsToTell,
     /// It stands in a queue of those that pull.
     pub is_pulling: bool,
 }
@@ -118,6 +121,7 @@ impl Session {
             messages: None,
             acks: Acks::default(),
             resume: None,
+            skips: SkipsToTell::default(),
             is_pulling: false,
         };
         Self {

@@ -1,39 +1,67 @@
 //! What may be wrong with a record: it is counted, announced where a channel is concerned, and stops nothing.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use protocol::Position;
+use serde_json::{Value, json};
 
 use crate::harness::{Client, Cluster, Launch, PARTITIONS, Record, record};
 
-#[test]
-fn a_record_without_key_is_counted_and_skipped() {
-    let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
-    let mut session = Client::subscribed(&gateway, &["*"]);
-    let unusable =
-        |key: Option<&[u8]>| Record { key: key.map(<[u8]>::to_vec), ..record("odin.trades", "", "1") };
-    let without_key = [unusable(None), unusable(Some(b""))];
-    let long = [b'T'; 129];
-    let keys: [&[u8]; 6] = [b"two words", b"*", b"caf\xc3\xa9\xe2\x80\x8b", b"\xff", b"a\0b", &long];
-    let bad_keys = keys.map(|key| unusable(Some(key)));
-    // All in one partition: the event after them proves that they were read.
-    let records: Vec<Record> = without_key
-        .iter()
-        .chain(&bad_keys)
-        .chain([&record("odin.trades", "BTC", "\"after\"")])
-        .map(|record| record.clone().in_partition(3))
-        .collect();
-    cluster.produce(&records);
-    assert_eq!(session.next_event("BTC.trade")["data"], "after", "nothing comes before it");
-    let metrics = gateway.metrics_when("all are counted", |metrics| {
-        metrics.reason("ws_kafka_records_skipped_total", "no_key") == without_key.len() as f64
-            && metrics.reason("ws_kafka_records_skipped_total", "bad_key") == bad_keys.len() as f64
-            && metrics.sum("ws_kafka_messages_received_total") == records.len() as f64
-    });
-    assert_eq!(metrics.sum("ws_gaps_total"), 0.0);
-    // The first of a second is told: of one that takes longer, a later one too.
-    let line = gateway.line_when("a record was skipped");
-    assert_eq!(line["topic"], "odin.trades", "{line}");
-    assert!(["no_key", "bad_key"].contains(&line["reason"].as_str().unwrap()), "{line}");
+/// A record of trades with any key, in partition 3.
+fn keyed(key: Option<&[u8]>) -> Record {
+    Record { key: key.map(<[u8]>::to_vec), ..record("odin.trades", "", "1").in_partition(3) }
+}
+
+/// The offsets that a gap of trades of every token names.
+fn skipped_range(gap: &Value) -> (i32, RangeInclusive<i64>) {
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("skipped")), "{gap}");
+    assert_eq!(gap["channel"], "*.trade", "{gap}");
+    let end = |field: &str| serde_json::from_value::<Position>(gap[field].clone()).unwrap();
+    let (from, to) = (end("from"), end("to"));
+    assert_eq!(from.partition, to.partition, "{gap}");
+    (from.partition, from.offset..=to.offset)
+}
+
+/// What a session heard of the trades, by partition.
+#[derive(Default)]
+struct Heard {
+    events: BTreeMap<i32, Vec<i64>>,
+    gaps: BTreeMap<i32, Vec<RangeInclusive<i64>>>,
+    is_resumed: bool,
+}
+
+impl Heard {
+    /// Takes a message in. No event may come that a gap before it has passed: a client that keeps its place by either would
+    /// lose what lies between when it comes back.
+    fn take(&mut self, message: &Value) {
+        match message["type"].as_str() {
+            Some("gap") => {
+                let (partition, range) = skipped_range(message);
+                self.gaps.entry(partition).or_default().push(range);
+            }
+            Some("resumed") => self.is_resumed = true,
+            _ => {
+                assert_eq!(message["type"], "price:update", "{message}");
+                let Position { partition, offset } = serde_json::from_value(message["pos"].clone()).unwrap();
+                let gaps = self.gaps.get(&partition).into_iter().flatten();
+                let passed = gaps.map(|range| *range.end()).max();
+                assert!(passed.is_none_or(|end| end < offset), "{offset} came after a gap up to {passed:?}");
+                self.events.entry(partition).or_default().push(offset);
+            }
+        }
+    }
+
+    fn names(&self, position: &Position) -> bool {
+        let gaps = self.gaps.get(&position.partition).into_iter().flatten();
+        gaps.into_iter().any(|range| range.contains(&position.offset))
+    }
+
+    fn has(&self, position: &Position) -> bool {
+        self.events.get(&position.partition).is_some_and(|offsets| offsets.contains(&position.offset))
+    }
 }
 
 #[test]
@@ -67,6 +95,154 @@ fn what_producers_call_their_tokens_is_a_channel() {
         metrics.sum("ws_kafka_records_framed_total") == 2.0 * tokens.len() as f64
             && metrics.sum("ws_kafka_records_skipped_total") == 0.0
     });
+}
+
+#[test]
+fn a_record_without_a_usable_key_is_told_to_those_who_hear_every_token_and_to_nobody_else() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    // On three shards, most of these sessions are not at the partition's owner.
+    let mut all: Vec<Client> = (0..4).map(|_| Client::subscribed(&gateway, &["*"])).collect();
+    all.extend((0..4).map(|_| Client::subscribed(&gateway, &["*.trade", "BTC.trade"])));
+    let mut others = [&["BTC.trade"][..], &["BTC.*", "*.social"]].map(|it| Client::subscribed(&gateway, it));
+    let long = [b'T'; 129];
+    let keys: [Option<&[u8]>; 10] = [
+        None,
+        Some(b""),
+        Some(b"two words"),
+        Some(b"*"),
+        Some(b"\xff"),
+        Some(b"a\0b"),
+        Some("a\u{200b}b".as_bytes()),
+        Some(b"a\"b"),
+        Some(b"a\\b"),
+        Some(&long),
+    ];
+    let first = cluster.produce_one(keyed(keys[0]));
+    for session in &mut all {
+        assert_eq!(skipped_range(&session.next()), (3, first.offset..=first.offset), "the first, at once");
+    }
+    let rest = cluster.produce(&keys[1..].iter().map(|key| keyed(*key)).collect::<Vec<_>>());
+    for session in &mut all {
+        let mut heard = Heard::default();
+        while !rest.iter().all(|position| heard.names(position)) {
+            heard.take(&session.next());
+        }
+    }
+    // All in one partition: the event after them proves that they were read.
+    let after = cluster.produce_one(record("odin.trades", "BTC", "1").in_partition(3)).to_string();
+    for session in all.iter_mut().chain(&mut others) {
+        assert_eq!(session.next_event("BTC.trade")["pos"], after, "nothing comes before it");
+    }
+    gateway.metrics_when("all are counted", |metrics| {
+        metrics.reason("ws_kafka_records_skipped_total", "no_key") == 2.0
+            && metrics.reason("ws_kafka_records_skipped_total", "bad_key") == 8.0
+            && metrics.sum("ws_kafka_messages_received_total") == 11.0
+            && metrics.reason("ws_gaps_total", "skipped") >= 16.0
+    });
+    // The first of a second is told: of one that takes longer, a later one too.
+    let line = gateway.line_when("a record was skipped");
+    assert_eq!(line["topic"], "odin.trades", "{line}");
+    assert!(["no_key", "bad_key"].contains(&line["reason"].as_str().unwrap()), "{line}");
+}
+
+/// Records without a key in two partitions, and some events, until then: where they stand.
+fn flood(cluster: &Cluster, until: Instant) -> (Vec<Position>, Vec<Position>) {
+    let (mut skipped, mut events) = (Vec::new(), Vec::new());
+    while Instant::now() < until {
+        let mut records = Vec::new();
+        for partition in [3, 4] {
+            records.extend((0..50).map(|_| keyed(None).in_partition(partition)));
+            records.push(record("odin.trades", "BTC", "1").in_partition(partition));
+        }
+        for (position, record) in cluster.produce(&records).into_iter().zip(&records) {
+            if record.key.is_some() { &mut events } else { &mut skipped }.push(position);
+        }
+    }
+    let end = [3, 4].map(|partition| record("odin.trades", "END", "1").in_partition(partition));
+    events.extend(cluster.produce(&end));
+    (skipped, events)
+}
+
+#[test]
+fn a_flood_of_records_without_key_is_a_gap_a_second_of_each_partition_and_the_events_between_come() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let mut session = Client::subscribed(&gateway, &["*.trade"]);
+    let began = Instant::now();
+    let mut heard = Heard::default();
+    let (skipped, events) = thread::scope(|scope| {
+        // What is not read in time closes the session.
+        scope.spawn(|| {
+            let mut ends = 0;
+            while ends < 2 {
+                let message = session.next();
+                ends += u32::from(message["channel"] == "END.trade");
+                heard.take(&message);
+            }
+        });
+        flood(&cluster, began + Duration::from_secs(4))
+    });
+    while !skipped.iter().all(|it| heard.names(it)) || !events.iter().all(|it| heard.has(it)) {
+        heard.take(&session.next());
+    }
+    let seconds = began.elapsed().as_secs() as usize;
+    for (partition, gaps) in &heard.gaps {
+        assert!(gaps.len() <= seconds + 2, "{} of {partition} in {seconds} s: {gaps:?}", gaps.len());
+    }
+    assert_eq!(heard.events.values().map(Vec::len).sum::<usize>(), events.len(), "each once");
+}
+
+#[test]
+fn a_session_that_resumes_hears_of_the_records_without_a_usable_key_that_it_missed() {
+    // All of it is in memory; hardly any of it is.
+    for history in ["16MiB", "64KiB"] {
+        let cluster = Cluster::start();
+        let gateway = Launch::new(&cluster).env("WS_HISTORY_BYTES", history).start();
+        let (mut skipped, mut events) = (Vec::new(), Vec::new());
+        for number in 0..20 {
+            skipped.push(cluster.produce_one(keyed(if number % 2 == 0 { None } else { Some(b"two words") })));
+            let some: Vec<Record> =
+                (0..50).map(|_| record("odin.trades", "BTC", "1").in_partition(3)).collect();
+            events.extend(cluster.produce(&some));
+        }
+        // At the end of what there is, too.
+        skipped.push(cluster.produce_one(keyed(None)));
+        gateway.metrics_when("all are read", |metrics| {
+            metrics.sum("ws_kafka_messages_received_total") >= (skipped.len() + events.len()) as f64
+        });
+        let first = skipped[0];
+        for (name, since) in [("*", json!({"trade": [first]})), ("*.trade", json!({"trade": [first]}))] {
+            let mut session = Client::connect(&gateway);
+            let message = json!({"type": "subscribe", "data": {"channels": [name], "since": {name: since}}});
+            assert_eq!(session.ask(&message)["subscribed"], json!([name]));
+            let mut heard = Heard::default();
+            while !heard.is_resumed {
+                heard.take(&session.next());
+            }
+            assert!(events.iter().all(|it| heard.has(it)), "{history} {name}: every event came");
+            let missing: Vec<_> = skipped.iter().filter(|it| !heard.names(it)).collect();
+            assert!(
+                missing.is_empty(),
+                "{history} {name}: nobody told of {missing:?}, but of {:?}",
+                heard.gaps
+            );
+            let told = heard.gaps.values().flatten();
+            assert!(
+                told.clone().all(|range| *range.start() >= first.offset),
+                "{history} {name}: {:?}",
+                heard.gaps
+            );
+            assert!(told.count() <= 5, "{history} {name}: {:?}", heard.gaps);
+        }
+        let mut exact = Client::connect(&gateway);
+        let since = json!({"type": "subscribe", "data": {"channels": ["BTC.trade"], "since": {"BTC.trade": [first]}}});
+        assert_eq!(exact.ask(&since)["subscribed"], json!(["BTC.trade"]));
+        while exact.next()["type"] != "resumed" {}
+        gateway.metrics_when("the replay is counted", |metrics| {
+            (metrics.sum("ws_replay_records_total") > 0.0) == (history == "64KiB")
+        });
+    }
 }
 
 #[test]

@@ -253,8 +253,11 @@ fn every_record_and_every_frame_is_accounted_for() {
     cluster.fence();
     for (index, session) in sessions.iter_mut().enumerate() {
         let came = session.read_to_fence();
-        let gaps = came.iter().filter(|message| message["type"] == "gap").count();
-        assert_eq!((came.len() - gaps, gaps), (200, 20), "session {index}");
+        let events = came.iter().filter(|message| message["type"] == "price:update").count();
+        // Of records without a usable key come as many gaps of all tokens as there are partitions, or seconds.
+        let gaps =
+            came.iter().filter(|message| message["channel"] == "BTC.trade" && message["type"] == "gap");
+        assert_eq!((events, gaps.count()), (200, 20), "session {index}");
     }
     // Some of them leave with what they are sent.
     sessions.truncate(6);

@@ -16,8 +16,10 @@ use protocol::{Channel, GapReason};
 use super::waiting::{Answer, Waiting};
 use crate::ingest::frame::{Frame, Record};
 use crate::ingest::pull::{Chunk, Then};
+use crate::ingest::skipped::Ranges;
 use crate::limits;
 use crate::shard::channels::Channels;
+use crate::shard::skips::every_token;
 
 /// See the module.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ struct Cursor {
     lost: Option<(i64, GapReason)>,
     frames: VecDeque<Arc<Frame>>,
     bytes: usize,
+    /// Of one that wants every token.
+    skipped: Ranges,
     /// When the first frame of the chunk came.
     begun_at: Option<Instant>,
     /// Where it took no more: its chunk was full, or its `until` reached.
@@ -122,6 +126,7 @@ impl Scan {
             start,
             frames: VecDeque::new(),
             bytes: 0,
+            skipped: Ranges::default(),
             begun_at: None,
             stopped_at: None,
             records_before: self.records,
@@ -185,6 +190,22 @@ impl Scan {
         }
         self.wanting = wanting;
         self.wants_a_look |= is_any_full;
+    }
+
+    /// A record whose key is no token: those that want every token are told of it.
+    pub(super) fn skip(&mut self, kind: &str, offset: i64) {
+        if offset < self.position {
+            return;
+        }
+        let Self { channels, slots, .. } = self;
+        for wildcard in ["*", &every_token(kind)] {
+            for slot in channels.subscribed_to(wildcard) {
+                if let Some(cursor) = slots[slot].as_mut().filter(|cursor| cursor.takes(offset)) {
+                    cursor.skipped.note(offset);
+                }
+            }
+        }
+        self.pass(offset);
     }
 
     /// A record for nobody.
@@ -362,7 +383,10 @@ impl Cursor {
         let rest = self.frames.front().and_then(|frame| frame.source()).map(|source| source.offset);
         let next = rest.unwrap_or_else(|| self.end(position));
         let pull = &mut self.waiting.pull;
-        let chunk = Chunk { from: pull.from, lost: self.lost.take(), frames, next, then: Then::More };
+        let skipped = self.skipped.within(pull.from, next);
+        self.skipped.forget_before(next);
+        let chunk =
+            Chunk { from: pull.from, lost: self.lost.take(), frames, skipped, next, then: Then::More };
         pull.from = next;
         Answer { shard: self.waiting.shard, ticket: pull.ticket, chunk }
     }

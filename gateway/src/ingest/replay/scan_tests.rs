@@ -29,7 +29,7 @@ fn selects(pattern: &str, line: &Line) -> bool {
 
 fn feed(scan: &mut Scan, line: &Line, now: Instant) -> bool {
     let Some(token) = line.token else {
-        scan.pass(line.offset);
+        scan.skip("x", line.offset);
         return false;
     };
     let partition = Partition { topic: 0, number: 0 };
@@ -78,7 +78,7 @@ impl Homes {
 
     /// Checks the chunk against the log: all that the pattern selects, once, in order, or told as lost.
     fn take(&mut self, answer: &Answer, now: Instant, random: &mut fastrand::Rng) {
-        let Chunk { from, lost, frames, next, then } = &answer.chunk;
+        let Chunk { from, lost, frames, skipped, next, then } = &answer.chunk;
         let home = self.cursors.get_mut(&answer.ticket.cursor).expect("a cursor that is not done");
         assert!(home.pulls_at.is_none(), "an answer without a pull");
         assert_eq!((*from, *then), (home.from, Then::More));
@@ -92,6 +92,21 @@ impl Homes {
         assert_eq!(found, wanted, "{} from {from} to {next}", home.pattern);
         let bytes: usize = frames.iter().map(|frame| frame.bytes.len()).sum();
         assert!(bytes <= limits::CHUNK_BYTES || frames.len() == 1);
+        let nameless = self.log.iter().filter(|line| line.token.is_none() && line.offset >= self.low);
+        let mut passed = nameless.map(|line| line.offset).filter(|offset| (*from..*next).contains(offset));
+        match skipped {
+            Some((first, last)) => {
+                assert!(["*.x", "*"].contains(&home.pattern), "{} does not hear every token", home.pattern);
+                assert!(from <= first && first <= last && last < next, "{skipped:?} of {from} to {next}");
+                assert!(
+                    passed.all(|offset| (*first..=*last).contains(&offset)),
+                    "{skipped:?} of {from} to {next}"
+                );
+            }
+            None => {
+                assert!(!["*.x", "*"].contains(&home.pattern) || passed.next().is_none(), "{from} to {next}");
+            }
+        }
         home.from = *next;
         home.pulls_at = Some(now + random.u32(0..=self.delay_ms_max) * MILLISECOND);
         if random.u8(..4) == 0 {

@@ -65,7 +65,8 @@ impl Waiting {
     }
 
     fn answer(self, lost: Option<(i64, GapReason)>, next: i64) -> Answer {
-        let chunk = Chunk { from: self.pull.from, lost, frames: Vec::new(), next, then: Then::More };
+        let chunk =
+            Chunk { from: self.pull.from, lost, frames: Vec::new(), skipped: None, next, then: Then::More };
         Answer { shard: self.shard, ticket: self.pull.ticket, chunk }
     }
 }

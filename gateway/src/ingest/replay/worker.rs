@@ -240,9 +240,8 @@ impl Worker {
         if !fetched.is_of(name, pass.partition.number) {
             return;
         }
-        // A record for nobody was told of when it was new, if ever.
         let Ok(record) = fetched.record(kind, pass.partition) else {
-            return pass.scan.pass(fetched.offset());
+            return pass.scan.skip(kind, fetched.offset());
         };
         let framer = &mut self.framer;
         pass.scan.record(&record, now, || reading::frame(framer, &record, self.record_bytes_max, now).0);

@@ -100,7 +100,7 @@ impl Log {
                 frames.push(Arc::new(frame));
             }
         }
-        Chunk { from: pull.from, lost, frames, next: next.max(begin), then: Then::More }
+        Chunk { from: pull.from, lost, frames, skipped: None, next: next.max(begin), then: Then::More }
     }
 }
 
