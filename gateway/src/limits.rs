@@ -35,6 +35,14 @@ pub const TIMERS_PER_TURN: usize = 512;
 pub const DRAINED_PER_TURN: usize = 128;
 /// The longest sleep of an idle shard: what a missed wake-up costs at most.
 pub const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// Between two looks of the main thread whether each shard turns.
+pub const WATCHDOG_TICK: Duration = Duration::from_secs(1);
+/// Such looks in a row that find no turn of a shard that was not waiting for a CPU, after which the process ends. Long enough for a
+/// disk that a page of the program is read from; shorter than its clients would wait for events.
+pub const WATCHDOG_TICKS_MAX: u32 = 10;
+/// Without a turn of some shard for this long the gateway is neither healthy nor ready. A shard has far more turns on a machine that
+/// has some CPU left.
+pub const SHARD_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// What a turn may delay a ping, an accept or another session's frame by.
 pub const TURN_DELAY_MAX: Duration = Duration::from_millis(2);
 
@@ -297,6 +305,14 @@ const _: () = assert!(SLICE_DURATION.as_micros() < TURN_DELAY_MAX.as_micros(), "
 const _: () = assert!(
     TURN_DELAY_MAX.as_micros() < SLEEP_MAX.as_micros(),
     "a sleep is longer than the work that ends it"
+);
+const _: () = assert!(
+    10 * SLEEP_MAX.as_millis() <= WATCHDOG_TICK.as_millis(),
+    "a shard that sleeps and turns is not taken for one that does not turn"
+);
+const _: () = assert!(
+    SHARD_SILENCE_MAX.as_secs() < WATCHDOG_TICKS_MAX as u64 * WATCHDOG_TICK.as_secs(),
+    "health says so before the process ends"
 );
 const _: () =
     assert!(IDLE_TIMEOUT.as_secs() > 2 * PING_INTERVAL.as_secs(), "a client misses two pings before it goes");

@@ -23,6 +23,7 @@ use crate::sampling::Sampling;
 use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
 use crate::shared::Shared;
+use crate::watching::Watching;
 use crate::{limits, logging, placement};
 
 /// How long a shard may take to set its ring up: milliseconds, but a machine that starts much else at once stands still for longer.
@@ -169,6 +170,7 @@ fn watch(
     config: &Config,
 ) -> anyhow::Result<()> {
     let mut sampling = Sampling::new(config);
+    let mut watching = Watching::new(config.shards.count, Instant::now())?;
     let mut sample_at = Instant::now();
     let mut shards: Vec<_> = shards.into_iter().enumerate().collect();
     while !shards.is_empty() {
@@ -192,6 +194,7 @@ fn watch(
             }
             continue;
         }
+        watching.look(shared, shards.iter().map(|(shard, _)| *shard), Instant::now())?;
         if Instant::now() >= sample_at {
             sample_at = Instant::now() + sampling.sample(config, shared);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wire::Waker;
 
@@ -10,8 +10,10 @@ use crate::admission::SharedConnectionRates;
 use crate::drain::SharedDrain;
 use crate::ingest::replay::ReplaySender;
 use crate::ingest::status::SharedStatus;
+use crate::limits;
 use crate::metrics::Snapshot;
 use crate::overload::SharedOverload;
+use crate::pulse::Pulse;
 use crate::vitals::SharedVitals;
 
 /// See the module.
@@ -21,6 +23,8 @@ pub struct Shared {
     pub drain: SharedDrain,
     /// Each shard's counters, at most a second old.
     pub snapshots: Vec<Snapshot>,
+    /// Each shard's sign of life.
+    pub pulses: Vec<Pulse>,
     /// How each shard is woken, once it has started.
     pub wakers: Vec<OnceLock<Waker>>,
     /// Sessions of all shards: WS_MAX_CONNECTIONS is of the process, and the kernel spreads connections as it likes. Touched by
@@ -45,9 +49,11 @@ pub struct Shared {
 impl Shared {
     /// For so many shards.
     pub fn new(shards: usize, dev_brokers: Option<String>) -> Self {
+        let started_at = Instant::now();
         Self {
             drain: SharedDrain::new(shards),
             snapshots: std::iter::repeat_with(Snapshot::default).take(shards).collect(),
+            pulses: std::iter::repeat_with(|| Pulse::new(started_at)).take(shards).collect(),
             wakers: std::iter::repeat_with(OnceLock::new).take(shards).collect(),
             sessions: AtomicUsize::new(0),
             connection_rates: SharedConnectionRates::default(),
@@ -55,9 +61,17 @@ impl Shared {
             kafka: Arc::default(),
             overload: SharedOverload::default(),
             vitals: SharedVitals::default(),
-            started_at: Instant::now(),
+            started_at,
             dev_brokers,
         }
+    }
+
+    /// A shard that has not turned for so long that the gateway is not well, and how long that is.
+    pub fn silent_shard(&self, now: Instant) -> Option<(usize, Duration)> {
+        let silences = self.pulses.iter().map(|pulse| pulse.silence(now)).enumerate();
+        silences
+            .max_by_key(|(_, silence)| *silence)
+            .filter(|(_, silence)| *silence >= limits::SHARD_SILENCE_MAX)
     }
 
     /// Wakes every shard that has started, so that it looks at what it was told here.

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::ingest::status::Status;
-use crate::limits::MIB;
+use crate::limits::{MIB, SHARD_SILENCE_MAX};
 use crate::metrics::{Counters, Refusal};
 use crate::overload::Decision;
 use crate::vitals::Vitals;
@@ -33,6 +33,8 @@ pub(super) struct Picture<'a> {
     pub(super) kafka: Status,
     /// Each shard's counters.
     pub(super) shards: Vec<Counters>,
+    /// Since each shard's last turn; `None` before its first.
+    pub(super) silences: Vec<Option<Duration>>,
     pub(super) vitals: Vitals,
     pub(super) overload: Decision,
     pub(super) uptime: Duration,
@@ -179,7 +181,7 @@ pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
         capacity: capacity(picture, &mut findings),
         memory: memory(picture, &mut findings),
         cpu: cpu(picture, &mut findings),
-        shards: shards(&picture.shards, &mut findings),
+        shards: shards(picture, &mut findings),
     };
     let Findings { warnings, errors } = findings;
     let status = match (errors.is_empty(), warnings.is_empty()) {
@@ -318,24 +320,31 @@ fn cpu(picture: &Picture<'_>, findings: &mut Findings) -> CpuCheck {
     CpuCheck { percentage, threshold, healthy }
 }
 
-fn shards(shards: &[Counters], findings: &mut Findings) -> ShardsCheck {
-    // A shard that has not turned has not started; one that has failed ends the process.
-    let each: Vec<_> = shards
-        .iter()
-        .enumerate()
-        .map(|(id, shard)| ShardCheck {
-            id,
-            connections: shard.sessions,
-            channels: shard.channels,
-            healthy: shard.turns > 0,
-        })
-        .collect();
-    let ((), healthy) = findings.check(|findings| {
-        for shard in each.iter().filter(|shard| !shard.healthy) {
-            findings.err(format!("shard {} has not started yet", shard.id));
-        }
+/// By the age of its last turn: a shard that turned once may have stopped since. One that has failed ends the process.
+fn shards(picture: &Picture<'_>, findings: &mut Findings) -> ShardsCheck {
+    let (each, healthy) = findings.check(|findings| {
+        let shards = picture.shards.iter().zip(&picture.silences).enumerate();
+        let check = |(id, (shard, silence)): (usize, (&Counters, &Option<Duration>))| {
+            let (_, healthy) = findings.check(|findings| match silence {
+                None => findings.err(format!("shard {id} has not started yet")),
+                Some(silence) if *silence >= SHARD_SILENCE_MAX => {
+                    findings.err(silent(id, *silence));
+                }
+                Some(_) => {}
+            });
+            ShardCheck { id, connections: shard.sessions, channels: shard.channels, healthy }
+        };
+        shards.map(check).collect::<Vec<_>>()
     });
     ShardsCheck { count: each.len(), healthy, each }
+}
+
+fn silent(shard: usize, silence: Duration) -> String {
+    format!(
+        "shard {shard} has not turned for {} s: its sessions get nothing; if the machine has CPU to spare, the process ends and wants \
+         to be restarted",
+        silence.as_secs()
+    )
 }
 
 fn percent(part: f64, whole: f64) -> f64 {
@@ -364,6 +373,16 @@ impl Readiness {
     /// The HTTP status.
     pub(super) fn status_code(&self) -> u16 {
         if self.reason.is_none() { 200 } else { 503 }
+    }
+
+    /// Nor is a gateway ready one of whose shards does not turn: some of its new clients would wait for ever.
+    pub(super) fn unless_silent(self, shard: Option<(usize, Duration)>) -> Self {
+        match shard {
+            Some((shard, silence)) if self.reason.is_none() => {
+                Self { status: "not_ready", reason: Some(silent(shard, silence)) }
+            }
+            _ => self,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ fn running() -> Status {
 }
 
 fn shard(sessions: u64) -> Counters {
-    Counters { turns: 1, sessions, ..Counters::default() }
+    Counters { sessions, ..Counters::default() }
 }
 
 fn well(config: &Config) -> Picture<'_> {
@@ -26,6 +26,7 @@ fn well(config: &Config) -> Picture<'_> {
         config,
         kafka: running(),
         shards: vec![shard(3)],
+        silences: vec![Some(Duration::from_millis(40)); 2],
         vitals: Vitals { cpu_cores: 0.5, rss_bytes: 240 << 20, socket_bytes: 16 << 20, ..Vitals::default() },
         overload: Decision::default(),
         uptime: Duration::from_millis(61_900),
@@ -251,7 +252,8 @@ fn what_is_not_known_of_the_machine_is_null_and_judged_by_nothing() {
 #[test]
 fn a_shard_that_has_not_turned_is_an_error() {
     let config = config();
-    let picture = Picture { shards: vec![shard(1), Counters::default()], ..well(&config) };
+    let silences = vec![Some(Duration::from_millis(40)), None];
+    let picture = Picture { shards: vec![shard(1), shard(0)], silences, ..well(&config) };
     assert_eq!(verdict(&picture), ("unhealthy", 503, "shard 1 has not started yet".to_owned()));
 }
 
@@ -274,4 +276,30 @@ fn ready_once_every_partition_had_an_offset_and_the_history_is_warm_and_until_th
     assert!(reason.contains("WS_HISTORY_WARMUP"), "{reason}");
     let reason = readiness(&Status::default(), calm, false).reason.unwrap();
     assert!(reason.contains("KAFKA_BROKERS"), "{reason}");
+}
+
+#[test]
+fn a_shard_that_stopped_turning_makes_the_gateway_unhealthy_and_not_ready() {
+    let config = config();
+    let silent = |silence| {
+        let silences = vec![Some(Duration::from_millis(40)), Some(silence)];
+        // It has turned, and often.
+        let shards = vec![shard(1), Counters { turns: 1_000_000, ..shard(1) }];
+        Picture { shards, silences, ..well(&config) }
+    };
+    assert_eq!(verdict(&silent(SHARD_SILENCE_MAX - Duration::from_millis(1))).0, "healthy");
+    let picture = silent(SHARD_SILENCE_MAX);
+    let (status, code, text) = verdict(&picture);
+    assert_eq!((status, code), ("unhealthy", 503));
+    assert!(text.starts_with("shard 1 has not turned for 5 s"), "{text}");
+    let each = report(&picture).checks.shards.each;
+    assert_eq!([each[0].healthy, each[1].healthy], [true, false]);
+
+    let ready = || readiness(&running(), Decision::default(), false);
+    assert_eq!(ready().unless_silent(None).status_code(), 200);
+    let not_ready = ready().unless_silent(Some((1, SHARD_SILENCE_MAX)));
+    assert_eq!((not_ready.status, not_ready.status_code()), ("not_ready", 503));
+    let draining =
+        readiness(&running(), Decision::default(), true).unless_silent(Some((1, SHARD_SILENCE_MAX)));
+    assert_eq!(draining.status, "draining");
 }

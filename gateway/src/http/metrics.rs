@@ -10,6 +10,7 @@ mod page;
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -53,7 +54,7 @@ impl Collector for Metrics {
         kafka(&mut page, &self.config, &self.shared)?;
         delivery(&mut page)?;
         resumes(&mut page, &self.shared)?;
-        turns(&mut page)
+        turns(&mut page, &self.shared)
     }
 }
 
@@ -224,7 +225,9 @@ fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Er
     )?;
     let status = shared.kafka.read();
     let is_draining = shared.drain.has_begun();
-    let is_ready = health::readiness(&status, shared.overload.read(), is_draining).status_code() == 200;
+    let readiness = health::readiness(&status, shared.overload.read(), is_draining)
+        .unless_silent(shared.silent_shard(Instant::now()));
+    let is_ready = readiness.status_code() == 200;
     page.gauge("ws_ready", "1 while /health/ready says so, else 0", None, u64::from(is_ready))?;
     let connected = u64::from(status.connected);
     page.gauge("ws_kafka_connected", "1 while the brokers answer, else 0", None, connected)?;
@@ -315,7 +318,9 @@ fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.process_counter("ws_replay_bytes", "Their bytes", value(bytes))
 }
 
-fn turns(page: &mut Page<'_>) -> Result<(), Error> {
+fn turns(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
+    let help = "Times that the shard was found not to have turned for a second";
+    page.counter_of("ws_shard_stalls", help, |shard| shared.pulses[shard].stalls())?;
     page.counter("ws_loop_turns", "Turns of the shard's loop", |it| it.turns)?;
     page.counter("ws_loop_sleeps", "Turns that ended in a sleep", |it| it.sleeps)?;
     page.shard_gauge("ws_receive_buffers_free", "Receive buffers that are free", |it| it.buffers_free)?;

@@ -13,6 +13,7 @@ mod listen_queue;
 mod metrics;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -22,6 +23,7 @@ use self::health::Picture;
 use self::metrics::Metrics;
 use crate::config::Config;
 use crate::metrics::HttpRoute;
+use crate::pulse::Pulse;
 use crate::session::response::{Headers, refusal_body};
 use crate::session::{HttpMethod, HttpRequest};
 use crate::shared::Shared;
@@ -78,7 +80,8 @@ impl Http {
             "/health/live" => json(200, &serde_json::json!({ "status": "alive" })),
             "/health/ready" => {
                 let overload = self.shared.overload.read();
-                let readiness = health::readiness(&self.shared.kafka.read(), overload, is_draining);
+                let readiness = health::readiness(&self.shared.kafka.read(), overload, is_draining)
+                    .unless_silent(self.shared.silent_shard(Instant::now()));
                 json(readiness.status_code(), &readiness)
             }
             "/metrics" => self.metrics(),
@@ -101,12 +104,20 @@ impl Http {
             config: &self.config,
             kafka: self.shared.kafka.read(),
             shards: self.shared.snapshots.iter().map(crate::metrics::Snapshot::load).collect(),
+            silences: self.silences(),
             vitals: self.shared.vitals.read(),
             overload: self.shared.overload.read(),
             uptime: self.shared.started_at.elapsed(),
             dev_brokers: self.shared.dev_brokers.as_deref(),
             is_draining,
         }
+    }
+
+    /// Since each shard's last turn; `None` before its first.
+    fn silences(&self) -> Vec<Option<Duration>> {
+        let now = Instant::now();
+        let silence = |pulse: &Pulse| pulse.turned_at().map(|_| pulse.silence(now));
+        self.shared.pulses.iter().map(silence).collect()
     }
 
     fn metrics(&self) -> Answer {

@@ -18,7 +18,7 @@ fn running(shared: &Shared) {
         status.warm = true;
         status.connected = true;
     });
-    shared.snapshots[0].store(&crate::metrics::Counters { turns: 1, ..Default::default() });
+    shared.pulses.iter().for_each(|pulse| pulse.turn(Instant::now()));
 }
 
 /// A response, taken apart.

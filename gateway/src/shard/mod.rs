@@ -62,6 +62,7 @@ use crate::ingest::control::Request;
 use crate::ingest::pull::{Chunk, Ticket};
 use crate::ingest::replay::ReplaySender;
 use crate::limits;
+use crate::pulse::Phase;
 use crate::shared::Shared;
 
 /// What a shard is started with.
@@ -94,6 +95,7 @@ pub struct Setup {
 pub fn start(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let thread = std::thread::Builder::new().name(format!("shard-{}", setup.shard));
     Ok(thread.spawn(move || {
+        setup.shared.pulses[setup.shard].begin();
         let executor = executor::make("shard", setup.cpu)
             .map_err(|error| anyhow::anyhow!("the executor could not be made: {error}"))?;
         executor.run(async { run(setup) })
@@ -180,6 +182,8 @@ impl Shard {
     fn run(&mut self) -> anyhow::Result<()> {
         loop {
             let now = Instant::now();
+            self.shared.pulses[self.shard].turn(now);
+            self.enter(Phase::Sending);
             self.core.connections.counters.turns += 1;
             self.core.connections.send(&mut self.driver, now);
             self.spare.begin_turn(self.core.connections.egress.has_live(), now);
@@ -187,6 +191,7 @@ impl Shard {
             let drained = self.drain(now);
             let exchanged = self.exchange(now);
             let brought = self.bring(now);
+            self.enter(Phase::Timers);
             self.core.connections.fire_timers(now);
             self.look_whether_ready(now);
             self.wake_peers();
@@ -197,14 +202,20 @@ impl Shard {
             if harvested && drained && exchanged && brought && self.may_sleep(now)? {
                 self.core.connections.counters.sleeps += 1;
                 let began = Instant::now();
+                self.enter(Phase::Sleeping);
                 self.driver.sleep(self.wake_by(now).saturating_duration_since(began))?;
                 self.core.connections.egress.note_sleep(began.elapsed());
             }
         }
     }
 
+    fn enter(&self, phase: Phase) {
+        self.shared.pulses[self.shard].enter(phase);
+    }
+
     /// Takes what the ring has; whether that was all.
     fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
+        self.enter(Phase::Sockets);
         self.driver.begin_turn(now)?;
         let began = Instant::now();
         let exhausted = self.driver.readings().buffers_exhausted;
@@ -247,6 +258,7 @@ impl Shard {
 
     /// Takes records from Kafka; whether there are no more, or none can be taken now. What is no record is heard in a pause, too.
     fn drain(&mut self, now: Instant) -> bool {
+        self.enter(Phase::Kafka);
         self.consumer.begin_drain();
         for _ in 0..limits::RECORDS_PER_TURN {
             if !self.core.may_take() {
@@ -277,6 +289,7 @@ impl Shard {
 
     /// Hears the other shards; whether that was all.
     fn exchange(&mut self, now: Instant) -> bool {
+        self.enter(Phase::Mesh);
         let is_done = self.core.exchange(now);
         for partition in self.core.take_ends_wanted() {
             self.consumer.ask_end(partition);
@@ -286,6 +299,7 @@ impl Shard {
 
     /// Brings sessions what they missed, and sends it, as far as the others leave time; whether that was all.
     fn bring(&mut self, now: Instant) -> bool {
+        self.enter(Phase::Resumes);
         let mut is_done = false;
         while !is_done && self.spare.is_open() {
             let began = Instant::now();

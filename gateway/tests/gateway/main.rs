@@ -27,5 +27,6 @@ mod resume;
 mod shards;
 mod sleeps;
 mod slow;
+mod stalls;
 mod tidy;
 mod window;

@@ -26,7 +26,7 @@
 //! `listen` (options, inherited by what is accepted) -> `accept` -> `driver` (turns) -> `requests` (what waits for the
 //! next enter) -> `events` (what completions mean) -> `sockets` (slots, generations) -> `send` -> `close`; below them
 //! `kernel` (the interface to the ring), `uring` and `buffers` (all the unsafe code but the eventfd of `wake`), and
-//! `fake` (the kernel of the fault tests).
+//! `fake` (the kernel of the fault tests). By itself stands `nudge`, a signal to a thread that does not come back.
 //!
 //! Needs Linux 6.1 (`IORING_SETUP_DEFER_TASKRUN`).
 
@@ -40,6 +40,7 @@ mod events;
 mod fake;
 mod kernel;
 mod listen;
+mod nudge;
 mod options;
 mod requests;
 mod send;
@@ -53,6 +54,7 @@ pub use driver::Driver;
 pub use error::SetupError;
 pub use events::Event;
 pub use listen::{SocketOptions, listen};
+pub use nudge::{accept_nudges, nudge};
 pub use options::{DriverOptions, Readings};
 pub use send::{Outgoing, SendOutcome};
 pub use sockets::SocketId;

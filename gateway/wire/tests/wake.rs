@@ -81,6 +81,29 @@ fn what_the_ring_gets_ends_the_sleep() {
     assert_eq!(sleeps, 3);
 }
 
+/// A signal to the sleeping thread is a short sleep.
+#[test]
+fn a_nudge_ends_the_sleep() {
+    wire::accept_nudges().expect("a handler");
+    let (named, name) = std::sync::mpsc::channel();
+    let sleeper = std::thread::spawn(move || {
+        let mut owner = Owner::new(&options());
+        // The last part of /proc/thread-self's target is the thread's number.
+        let thread = std::fs::read_link("/proc/thread-self").expect("proc(5) is mounted");
+        let thread = thread.file_name().and_then(|name| name.to_str()?.parse().ok());
+        named.send(thread.expect("a number")).expect("somebody listens");
+        assert!(owner.driver.may_sleep().expect("the ring works"));
+        assert!(slept_less(&mut owner.driver, LONG));
+    });
+    let thread: i32 = name.recv().expect("it has started");
+    while !sleeper.is_finished() {
+        // A signal that comes before the sleep ends none.
+        std::thread::sleep(SHORT);
+        let _ = wire::nudge(thread);
+    }
+    sleeper.join().expect("slept less");
+}
+
 /// A peer on another thread answers each byte with the next; a wake-up lost anywhere ends the game, and `Owner::sleep`
 /// fails after 30 s.
 #[test]

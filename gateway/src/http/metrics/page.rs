@@ -126,6 +126,21 @@ impl Page<'_> {
         self.counters(name, help, |counters| vec![([], of(counters))])
     }
 
+    /// Of each shard, by its number: what others count of it.
+    pub(super) fn counter_of(
+        &mut self,
+        name: &str,
+        help: &str,
+        of: impl Fn(usize) -> u64,
+    ) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (number, (shard, _)) in self.shards.iter().enumerate() {
+            let no_exemplar: Option<&Exemplar<NoLabelSet, f64>> = None;
+            metric.encode_family(&[("shard", shard)])?.encode_counter(&of(number), no_exemplar)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn counters_by<L: Label<N>, const N: usize>(
         &mut self,
         name: &str,

@@ -1,0 +1,234 @@
+//! Whether each shard turns, judged by ticks of whoever watches.
+//!
+//! A shard turns at least every 50 ms (`limits::SLEEP_MAX`). One that has not since the last tick is stalled; one that has not for
+//! [`limits::WATCHDOG_TICKS_MAX`] ticks, and was not merely waiting for a CPU, is stuck. A tick that comes late counts as one: a
+//! process that was stopped, a virtual machine that was paused or a machine without CPU holds the watcher back as well, so nobody
+//! is accused of that. Pure: the ticks, the turns and the waiting are told.
+
+use std::time::Duration;
+
+use crate::limits;
+
+/// What a tick finds of a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// When its last turn began; `None` before the first.
+    pub turned_at: Option<Duration>,
+    /// How long its thread has waited for a CPU since it began; `None` if the kernel does not tell.
+    pub waited: Option<Duration>,
+}
+
+/// What follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It turns.
+    Turns,
+    /// It turns again, after so many ticks without a turn.
+    TurnsAgain(u32),
+    /// Not since the last tick, which may be a chance.
+    Suspect,
+    /// It does not turn; told once.
+    Stalled,
+    /// Still not.
+    StillStalled,
+    /// It does not turn, and will not.
+    Stuck,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Watchdog {
+    shards: Vec<Watched>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Watched {
+    turned_at: Option<Duration>,
+    waited: Option<Duration>,
+    /// Ticks in a row without a turn, and those of them in which it was not waiting for a CPU.
+    silent: u32,
+    at_fault: u32,
+    is_told: bool,
+}
+
+impl Watchdog {
+    /// Over so many shards, none of which has turned.
+    pub fn new(shards: usize) -> Self {
+        Self { shards: vec![Watched::default(); shards] }
+    }
+
+    /// One tick for one shard, so long after the one before.
+    pub fn tick(&mut self, shard: usize, sight: Sight, since_last: Duration) -> Verdict {
+        let watched = &mut self.shards[shard];
+        let waited_before = std::mem::replace(&mut watched.waited, sight.waited);
+        if watched.turned_at != sight.turned_at {
+            let before = std::mem::replace(watched, Watched { turned_at: sight.turned_at, ..*watched });
+            (watched.silent, watched.at_fault, watched.is_told) = (0, 0, false);
+            return if before.is_told { Verdict::TurnsAgain(before.silent) } else { Verdict::Turns };
+        }
+        watched.silent += 1;
+        // Without the kernel's word nobody is condemned.
+        let waited = sight.waited.map(|waited| waited.saturating_sub(waited_before.unwrap_or_default()));
+        if waited.is_some_and(|waited| waited < since_last / 2) {
+            watched.at_fault += 1;
+        }
+        if watched.at_fault >= limits::WATCHDOG_TICKS_MAX {
+            return Verdict::Stuck;
+        }
+        if watched.is_told {
+            return Verdict::StillStalled;
+        }
+        // After a late tick the shard may not have had its turn yet, though everything runs again.
+        let is_late = since_last >= 2 * limits::WATCHDOG_TICK;
+        if is_late && watched.silent == 1 {
+            return Verdict::Suspect;
+        }
+        watched.is_told = true;
+        Verdict::Stalled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = limits::WATCHDOG_TICK;
+
+    /// One shard, with a clock for its turns and one for its waiting.
+    struct Rig {
+        watchdog: Watchdog,
+        turned_at: Option<Duration>,
+        waited: Option<Duration>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            Self { watchdog: Watchdog::new(1), turned_at: None, waited: Some(Duration::ZERO) }
+        }
+
+        fn turning() -> Self {
+            let mut rig = Self::new();
+            assert_eq!(rig.turn(), Verdict::Turns);
+            rig
+        }
+
+        fn tick(&mut self, since_last: Duration) -> Verdict {
+            self.watchdog.tick(0, Sight { turned_at: self.turned_at, waited: self.waited }, since_last)
+        }
+
+        fn turn(&mut self) -> Verdict {
+            self.turned_at = Some(self.turned_at.unwrap_or_default() + Duration::from_millis(950));
+            self.tick(TICK)
+        }
+
+        fn wait_for_cpu(&mut self, time: Duration) {
+            *self.waited.as_mut().unwrap() += time;
+        }
+    }
+
+    #[test]
+    fn a_shard_that_turns_is_never_accused() {
+        let mut rig = Rig::turning();
+        for _ in 0..1000 {
+            assert_eq!(rig.turn(), Verdict::Turns);
+        }
+    }
+
+    #[test]
+    fn a_stall_is_told_once_and_so_is_its_end() {
+        let mut rig = Rig::turning();
+        assert_eq!(rig.tick(TICK), Verdict::Stalled);
+        assert_eq!(rig.tick(TICK), Verdict::StillStalled);
+        assert_eq!(rig.turn(), Verdict::TurnsAgain(2));
+        assert_eq!(rig.turn(), Verdict::Turns);
+        assert_eq!(rig.tick(TICK), Verdict::Stalled, "the next one is another");
+    }
+
+    #[test]
+    fn a_shard_that_does_not_turn_for_ten_ticks_is_stuck() {
+        let mut rig = Rig::turning();
+        for _ in 1..limits::WATCHDOG_TICKS_MAX {
+            assert_ne!(rig.tick(TICK), Verdict::Stuck);
+        }
+        assert_eq!(rig.tick(TICK), Verdict::Stuck);
+    }
+
+    #[test]
+    fn a_shard_that_never_turned_is_judged_like_any_other() {
+        let mut rig = Rig::new();
+        assert_eq!(rig.tick(TICK), Verdict::Stalled);
+        for _ in 2..limits::WATCHDOG_TICKS_MAX {
+            assert_eq!(rig.tick(TICK), Verdict::StillStalled);
+        }
+        assert_eq!(rig.tick(TICK), Verdict::Stuck);
+    }
+
+    #[test]
+    fn one_turn_clears_what_came_before() {
+        let mut rig = Rig::turning();
+        for _ in 0..100 {
+            for _ in 1..limits::WATCHDOG_TICKS_MAX {
+                assert_ne!(rig.tick(TICK), Verdict::Stuck);
+            }
+            assert!(matches!(rig.turn(), Verdict::TurnsAgain(_)));
+        }
+    }
+
+    #[test]
+    fn a_tick_that_comes_late_counts_once() {
+        let mut rig = Rig::turning();
+        assert_eq!(rig.tick(TICK * 3600), Verdict::Suspect, "a process that was stopped for an hour");
+        assert_eq!(rig.turn(), Verdict::Turns);
+        assert_eq!(rig.tick(TICK * 30), Verdict::Suspect);
+        for _ in 2..limits::WATCHDOG_TICKS_MAX {
+            assert_ne!(rig.tick(TICK * 30), Verdict::Stuck);
+        }
+        assert_eq!(
+            rig.tick(TICK * 30),
+            Verdict::Stuck,
+            "late ticks count, so that a busy machine hides no stuck shard"
+        );
+    }
+
+    #[test]
+    fn a_shard_that_waits_for_a_cpu_is_stalled_and_never_stuck() {
+        let mut rig = Rig::turning();
+        assert_eq!(
+            {
+                rig.wait_for_cpu(TICK);
+                rig.tick(TICK)
+            },
+            Verdict::Stalled
+        );
+        for _ in 0..1000 {
+            rig.wait_for_cpu(TICK * 9 / 10);
+            assert_eq!(rig.tick(TICK), Verdict::StillStalled);
+        }
+        // It has its CPU again, and still does not turn.
+        for _ in 1..limits::WATCHDOG_TICKS_MAX {
+            assert_eq!(rig.tick(TICK), Verdict::StillStalled);
+        }
+        assert_eq!(rig.tick(TICK), Verdict::Stuck);
+    }
+
+    #[test]
+    fn without_the_kernels_word_a_stall_is_told_and_nobody_condemned() {
+        let mut rig = Rig { waited: None, ..Rig::turning() };
+        assert_eq!(rig.tick(TICK), Verdict::Stalled);
+        for _ in 0..1000 {
+            assert_eq!(rig.tick(TICK), Verdict::StillStalled);
+        }
+    }
+
+    #[test]
+    fn each_shard_is_judged_by_itself() {
+        let mut watchdog = Watchdog::new(2);
+        let sight = |ms| Sight { turned_at: Some(Duration::from_millis(ms)), waited: Some(Duration::ZERO) };
+        for ms in 0..u64::from(limits::WATCHDOG_TICKS_MAX) {
+            assert_eq!(watchdog.tick(0, sight(ms), TICK), Verdict::Turns);
+            assert_ne!(watchdog.tick(1, sight(0), TICK), Verdict::Stuck);
+        }
+        assert_eq!(watchdog.tick(1, sight(0), TICK), Verdict::Stuck);
+        assert_eq!(watchdog.tick(0, sight(99), TICK), Verdict::Turns);
+    }
+}

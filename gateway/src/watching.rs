@@ -1,0 +1,159 @@
+//! Once a second, on the main thread: looks whether each shard turns, and what follows if one does not.
+//!
+//! [`crate::watchdog`] decides; here it is looked, logged and done. A shard that is stalled is woken, and interrupted by a signal
+//! that does nothing, because the kernel or this program may have lost its wake-up. A shard that is stuck ends the process: half of
+//! the clients would hear nothing, and whoever restarts the gateway gives it back to them.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use tracing::{error, info, warn};
+use wire::Waker;
+
+use crate::limits;
+use crate::pulse::Pulse;
+use crate::shared::Shared;
+use crate::watchdog::{Sight, Verdict, Watchdog};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Watching {
+    watchdog: Watchdog,
+    ticked_at: Instant,
+}
+
+impl Watching {
+    /// Over so many shards, from now on.
+    ///
+    /// # Errors
+    /// The signal cannot be taken.
+    pub fn new(shards: usize, now: Instant) -> anyhow::Result<Self> {
+        wire::accept_nudges()?;
+        Ok(Self { watchdog: Watchdog::new(shards), ticked_at: now })
+    }
+
+    /// When `look` has something to do.
+    pub fn due_at(&self) -> Instant {
+        self.ticked_at + limits::WATCHDOG_TICK
+    }
+
+    /// One tick, if it is due, for the shards that have not ended.
+    ///
+    /// # Errors
+    /// One of them is stuck.
+    pub fn look(
+        &mut self,
+        shared: &Shared,
+        alive: impl Iterator<Item = usize>,
+        now: Instant,
+    ) -> anyhow::Result<()> {
+        if now < self.due_at() {
+            return Ok(());
+        }
+        let since_last = now - std::mem::replace(&mut self.ticked_at, now);
+        for shard in alive {
+            let pulse = &shared.pulses[shard];
+            let sight =
+                Sight { turned_at: pulse.turned_at(), waited: pulse.thread().and_then(waited_for_cpu) };
+            let verdict = self.watchdog.tick(shard, sight, since_last);
+            follow(verdict, shard, pulse, shared.wakers[shard].get(), now)?;
+        }
+        Ok(())
+    }
+}
+
+fn follow(
+    verdict: Verdict,
+    shard: usize,
+    pulse: &Pulse,
+    waker: Option<&Waker>,
+    now: Instant,
+) -> anyhow::Result<()> {
+    let silent_ms = pulse.silence(now).as_millis() as u64;
+    let phase = pulse.phase().text();
+    match verdict {
+        Verdict::Turns | Verdict::Suspect => return Ok(()),
+        Verdict::TurnsAgain(ticks) => {
+            info!(shard, ticks, "the shard turns again");
+            return Ok(());
+        }
+        Verdict::Stalled => {
+            pulse.count_stall();
+            warn!(shard, phase, silent_ms, "the shard does not turn: it is woken");
+        }
+        Verdict::StillStalled => {}
+        Verdict::Stuck => {
+            error!(shard, phase, silent_ms, "the shard is stuck: the process ends");
+            bail!(
+                "shard {shard} has not turned for {silent_ms} ms, in the phase `{phase}`, and did not wait for a CPU; there is no \
+                 half-alive gateway"
+            );
+        }
+    }
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    if let Some(thread) = pulse.thread() {
+        // A thread that has just ended has no use for it.
+        let _ = wire::nudge(thread);
+    }
+    Ok(())
+}
+
+/// What a thread of this process has waited for a CPU since it began: the second number of its schedstat, in nanoseconds
+/// (Documentation/scheduler/sched-stats.rst). `None` if the kernel does not count it.
+fn waited_for_cpu(thread: i32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    parse_waited(&text)
+}
+
+fn parse_waited(schedstat: &str) -> Option<Duration> {
+    let mut numbers = schedstat.split_whitespace().map(|number| number.parse::<u64>().ok());
+    let (_ran, waited, slices) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    // A kernel without CONFIG_SCHED_INFO says "0 0 0" of a thread that runs.
+    (slices > 0).then(|| Duration::from_nanos(waited))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_that_a_thread_waited_is_the_second_number_and_nonsense_is_nothing() {
+        assert_eq!(parse_waited("229414 89885 12\n"), Some(Duration::from_nanos(89885)));
+        for text in ["", "1", "1 2", "1 x 3", "0 0 0\n"] {
+            assert_eq!(parse_waited(text), None, "{text}");
+        }
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        assert!(waited_for_cpu(thread).is_some(), "of this thread");
+    }
+
+    /// A shard's thread in a call that nothing else would end: the signal ends it.
+    #[test]
+    fn a_stalled_shard_is_counted_woken_and_interrupted_and_a_stuck_one_ends_the_process() {
+        let now = Instant::now();
+        let shared = Shared::new(2, None);
+        shared.pulses[0].begin();
+        shared.pulses[0].turn(now);
+        let mut watching = Watching::new(2, now).unwrap();
+        let at = |ticks: u32| now + limits::WATCHDOG_TICK * ticks;
+        assert!(watching.look(&shared, 0..1, now).is_ok(), "not due yet");
+        shared.pulses[0].turn(at(1));
+        watching.look(&shared, 0..1, at(1)).unwrap();
+        assert_eq!(shared.pulses[0].stalls(), 0);
+        for ticks in 2..=limits::WATCHDOG_TICKS_MAX {
+            watching.look(&shared, 0..1, at(ticks)).unwrap();
+            assert_eq!(shared.pulses[0].stalls(), 1, "once each stall");
+        }
+        shared.pulses[0].enter(crate::pulse::Phase::Kafka);
+        let mut last = Ok(());
+        for ticks in 1..=3 {
+            last = watching.look(&shared, 0..1, at(limits::WATCHDOG_TICKS_MAX + ticks));
+        }
+        let text = last.unwrap_err().to_string();
+        assert!(text.contains("shard 0") && text.contains("`kafka`"), "{text}");
+        // The other one has ended, or not begun: nobody asks.
+        assert_eq!(shared.pulses[1].stalls(), 0);
+    }
+}
