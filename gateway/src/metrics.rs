@@ -352,6 +352,8 @@ pub struct Counters {
     pub sleeps: u64,
     /// Receives that found no free buffer.
     pub buffers_exhausted: u64,
+    /// Cancels that did not find their request, as the driver counts them.
+    pub cancels_missed: u64,
     /// Connections closed at once because the table of sockets was full.
     pub no_slot: u64,
     /// Receive buffers that are free, now.

@@ -326,7 +326,9 @@ fn turns(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.shard_gauge("ws_receive_buffers_free", "Receive buffers that are free", |it| it.buffers_free)?;
     page.counter("ws_receive_buffers_exhausted", "Receives that found no free buffer and waited", |it| {
         it.buffers_exhausted
-    })
+    })?;
+    let help = "Cancels that did not find their request in the ring; its connection was shut down";
+    page.counter("ws_cancels_missed", help, |it| it.cancels_missed)
 }
 
 fn initiator(reason: &str) -> &'static str {

@@ -95,6 +95,7 @@ fn distinct() -> Counters {
         turns: 1017,
         sleeps: 1018,
         buffers_exhausted: 1019,
+        cancels_missed: 1067,
         no_slot: 1020,
         buffers_free: 1021,
         frames_held: 1022,

@@ -279,6 +279,7 @@ impl Connections {
         counters.resuming = (self.pulling.len() + self.paused.len()) as u64;
         counters.flush_window_s = self.egress.window().as_secs_f64();
         counters.buffers_exhausted = readings.buffers_exhausted;
+        counters.cancels_missed = readings.cancels_missed;
         counters.buffers_free = readings.buffers_free as u64;
         counters.no_slot = readings.accepts_refused;
         counters

@@ -5,7 +5,7 @@
 //! its number, which the kernel could have given to another file meanwhile.
 
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::driver::Driver;
@@ -22,10 +22,8 @@ pub(crate) struct Accepting {
     /// Takes over when the last accept of the former listener has ended.
     successor: Option<TcpListener>,
     stopping: bool,
-    /// Accepts to keep armed.
-    count: u32,
-    /// Accepts that are queued or that the kernel holds.
-    armed: u32,
+    /// By index, whether that accept is queued or held by the kernel.
+    armed: Vec<bool>,
     /// Accepts that rest after an error.
     resting: Vec<u32>,
     resting_until: Option<Instant>,
@@ -37,15 +35,14 @@ impl Accepting {
             listener: None,
             successor: None,
             stopping: false,
-            count: count as u32,
-            armed: 0,
+            armed: vec![false; count],
             resting: Vec::new(),
             resting_until: None,
         }
     }
 
-    pub(crate) fn listener(&self) -> Option<RawFd> {
-        self.listener.as_ref().map(AsRawFd::as_raw_fd)
+    pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -63,7 +60,7 @@ impl<K: Kernel> Driver<K> {
         self.change_listener();
     }
 
-    /// Accepts no more. The next turns close the listener.
+    /// Accepts no more. The next turns close the listener. (They may have to shut it down, which a duplicate feels as well.)
     pub fn stop_accepting(&mut self) {
         let accepting = &mut self.accepting;
         accepting.successor = None;
@@ -73,30 +70,34 @@ impl<K: Kernel> Driver<K> {
         accepting.stopping = true;
         accepting.resting.clear();
         accepting.resting_until = None;
-        let before = self.queued.len();
-        self.queued.retain(|tag| tag.operation() != Some(Operation::Accept));
-        accepting.armed -= (before - self.queued.len()) as u32;
-        // Each by its own tag. One that is not armed is not found, which is all the same.
-        let cancels = (0..accepting.count).map(|index| Tag::new(Operation::CancelAccept, 0, index));
-        self.queued.extend(cancels);
+        self.queued.retain(|tag| {
+            let is_accept = tag.operation() == Some(Operation::Accept);
+            if is_accept {
+                accepting.armed[tag.slot() as usize] = false;
+            }
+            !is_accept
+        });
+        // Each by its own tag.
+        let armed = (0u32..).zip(&accepting.armed).filter(|(_, is_armed)| **is_armed);
+        self.queued.extend(armed.map(|(index, _)| Tag::new(Operation::CancelAccept, 0, index)));
         self.change_listener();
     }
 
     /// Once no accept is armed any more: closes the listener that was stopped, and begins with the next.
     fn change_listener(&mut self) {
         let accepting = &mut self.accepting;
-        if accepting.armed > 0 {
+        if accepting.armed.contains(&true) {
             return;
         }
         accepting.listener = accepting.successor.take();
         accepting.stopping = false;
         if accepting.listener.is_some() {
-            (0..self.accepting.count).for_each(|index| self.queue_accept(index));
+            (0..self.accepting.armed.len() as u32).for_each(|index| self.queue_accept(index));
         }
     }
 
     fn queue_accept(&mut self, index: u32) {
-        self.accepting.armed += 1;
+        self.accepting.armed[index as usize] = true;
         self.queued.push_back(Tag::new(Operation::Accept, 0, index));
     }
 
@@ -109,12 +110,12 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    pub(crate) fn on_accept(&mut self, completion: &Completion, now: Instant) -> Option<Outcome> {
+    pub(crate) fn on_accept(&mut self, completion: &mut Completion, now: Instant) -> Option<Outcome> {
         let index = completion.tag.slot();
-        self.accepting.armed -= 1;
-        let accepted = match completion.result {
-            fd if fd >= 0 => Ok(self.kernel.adopt(fd, index as usize)),
-            error => Err(-error),
+        self.accepting.armed[index as usize] = false;
+        let accepted = match completion.accepted.take() {
+            Some(fd) => Ok((fd, self.kernel.take_peer(index as usize))),
+            None => Err(-completion.result),
         };
         if self.accepting.stopping {
             if let Ok((fd, _)) = accepted {
@@ -138,6 +139,21 @@ impl<K: Kernel> Driver<K> {
                 self.accepting.resting_until.get_or_insert(now + ACCEPT_REST);
                 first.then_some(Outcome::AcceptFailed(errno))
             }
+        }
+    }
+
+    /// A cancel that does not find its accept, though it has not completed: the kernel was just serving it, and may have armed it
+    /// again. Then only the end of the listener completes it; the connections that wait there are lost with it in any case.
+    pub(crate) fn on_accept_cancelled(&mut self, completion: &Completion) {
+        let accepting = &self.accepting;
+        if completion.result < 0
+            && accepting.stopping
+            && accepting.armed[completion.tag.slot() as usize]
+            && let Some(listener) = accepting.listener()
+        {
+            self.readings.cancels_missed += 1;
+            // ENOTCONN: another such cancel has shut it down.
+            let _ = self.kernel.shutdown(listener);
         }
     }
 

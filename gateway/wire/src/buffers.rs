@@ -1,39 +1,83 @@
 //! The ring of provided buffers (`IORING_REGISTER_PBUF_RING`, Linux 5.19): an idle socket holds no memory, the kernel
 //! takes a buffer at the instant bytes arrive.
+//!
+//! A buffer is either the kernel's or, as a [`BufferId`], the owner's. There is one such name for each buffer that the
+//! kernel has filled, it cannot be copied, and to give the buffer back uses it up: so nobody reads what the kernel may be
+//! writing, and no buffer is given twice.
 #![allow(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::BufRingEntry;
+/// `struct io_uring_buf`.
+#[repr(C)]
+struct Entry {
+    address: u64,
+    length: u32,
+    id: u16,
+    /// In the first entry this is the ring's tail (the union in `struct io_uring_buf_ring`), which the kernel reads at any
+    /// time; so no reference is ever made to an entry.
+    reserved: u16,
+}
 
-/// The kernel wants the ring on a page boundary.
-const PAGE_BYTES: usize = 4096;
+const _: () = assert!(size_of::<Entry>() == 16 && offset_of!(Entry, reserved) == 14, "the kernel's layout");
+
+/// A buffer that the kernel has filled and that was not given back.
+#[derive(Debug)]
+pub struct BufferId(u16);
+
+impl BufferId {
+    /// For the fake, which has no such memory.
+    #[cfg(test)]
+    pub(crate) fn imagined(id: u16) -> Self {
+        Self(id)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn index(&self) -> usize {
+        usize::from(self.0)
+    }
+}
 
 /// Memory that the kernel writes to. Freed when dropped: after the io_uring that it was registered with.
 pub(crate) struct Buffers {
-    entries: NonNull<BufRingEntry>,
+    entries: NonNull<Entry>,
+    entries_layout: Layout,
     pool: NonNull<u8>,
+    pool_layout: Layout,
     count: u16,
     buffer_bytes: usize,
     /// The next entry to fill; free-running, the kernel masks it.
     tail: u16,
+    /// Which are the owner's, and how many.
+    is_taken: Vec<bool>,
+    taken: usize,
 }
 
 impl Buffers {
-    /// `count` must be a power of two of at most 32,768 (io_uring_register(2)).
-    pub(crate) fn new(count: u16, buffer_bytes: usize) -> Self {
+    /// `count` must be a power of two of at most 32,768 (io_uring_register(2)), `page_bytes` the system's: the kernel
+    /// wants the ring on a page boundary.
+    pub(crate) fn new(count: u16, buffer_bytes: usize, page_bytes: usize) -> Self {
         assert!(count.is_power_of_two() && buffer_bytes > 0, "checked by DriverOptions");
+        let entries_layout = Layout::from_size_align(usize::from(count) * size_of::<Entry>(), page_bytes)
+            .expect("at most 512 KiB, aligned to a power of two");
+        let pool_layout = Layout::from_size_align(usize::from(count) * buffer_bytes, page_bytes)
+            .expect("DriverOptions bounds the pool far below isize::MAX");
         let mut buffers = Self {
-            entries: allocate(Self::ring_layout(count)).cast(),
-            pool: allocate(Self::pool_layout(count, buffer_bytes)),
+            entries: allocate(entries_layout).cast(),
+            entries_layout,
+            pool: allocate(pool_layout),
+            pool_layout,
             count,
             buffer_bytes,
             tail: 0,
+            is_taken: vec![true; usize::from(count)],
+            taken: usize::from(count),
         };
         for id in 0..count {
-            buffers.give(id);
+            buffers.give(BufferId(id));
         }
         buffers
     }
@@ -46,11 +90,25 @@ impl Buffers {
         self.count
     }
 
-    /// The first `length` bytes of a buffer that the kernel has filled and that was not given back.
-    pub(crate) fn bytes(&self, id: u16, length: usize) -> &[u8] {
+    /// Buffers that are the owner's.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Takes a buffer that a completion names, which the kernel does once each time it was given the buffer.
+    pub(crate) fn take(&mut self, id: u16) -> BufferId {
+        let is_taken =
+            self.is_taken.get_mut(usize::from(id)).expect("the kernel names only buffers that it was given");
+        assert!(!std::mem::replace(is_taken, true), "the kernel names a buffer once");
+        self.taken += 1;
+        BufferId(id)
+    }
+
+    /// The first `length` bytes of a buffer.
+    pub(crate) fn bytes(&self, id: &BufferId, length: usize) -> &[u8] {
         assert!(
-            id < self.count && length <= self.buffer_bytes,
-            "the kernel names only buffers that it was given"
+            length <= self.buffer_bytes && self.is_taken[usize::from(id.0)],
+            "the kernel fills what it was given"
         );
         let first = self.address(id);
         // SAFETY: `length` bytes from there are inside the pool by the assertion; they are initialised (zeroed at first,
@@ -59,56 +117,109 @@ impl Buffers {
     }
 
     /// Hands a buffer to the kernel.
-    pub(crate) fn give(&mut self, id: u16) {
-        assert!(id < self.count, "the kernel names only buffers that it was given");
-        let address = self.address(id) as u64;
+    #[allow(clippy::needless_pass_by_value, reason = "whoever gives a buffer back does not have it any more")]
+    pub(crate) fn give(&mut self, id: BufferId) {
+        assert!(
+            std::mem::replace(&mut self.is_taken[usize::from(id.0)], false),
+            "a name of another ring's buffer"
+        );
+        self.taken -= 1;
+        let address = self.address(&id) as u64;
         let index = usize::from(self.tail & (self.count - 1));
         // SAFETY: `index` is below `count`: inside the ring.
         let entry = unsafe { self.entries.as_ptr().add(index) };
-        // SAFETY: aligned and initialised (zeroed). The kernel reads an entry only below the published tail, which does
-        // not cover this one until the store below, so nobody reads it meanwhile.
-        let entry = unsafe { &mut *entry };
-        entry.set_addr(address);
-        entry.set_len(self.buffer_bytes as u32);
-        entry.set_bid(id);
+        // SAFETY: (This and the next two.) In bounds and aligned, as above. The kernel reads these three fields only below
+        // the published tail, which does not cover this entry until the store below. The fourth field, which in the first
+        // entry it reads at any time, is not touched, and no reference is made that would claim it.
+        unsafe { (*entry).address = address };
+        // SAFETY: as above.
+        unsafe { (*entry).length = self.buffer_bytes as u32 };
+        // SAFETY: as above.
+        unsafe { (*entry).id = id.0 };
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: `entries` points at the first entry of the ring, whose reserved field is the tail (the definition of
-        // `struct io_uring_buf_ring`).
-        let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr()) };
-        // SAFETY: aligned for u16, inside the ring, and written nowhere else.
-        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        // SAFETY: the address of a field of the first entry, which there always is.
+        let tail = unsafe { &raw mut (*self.entries.as_ptr()).reserved };
+        // SAFETY: aligned for u16, inside the ring for as long as `self`, and accessed nowhere else but by the kernel, which
+        // reads it as an atomic.
+        let tail = unsafe { AtomicU16::from_ptr(tail) };
         // Release: the entry's fields are visible to the kernel before the tail that covers them.
         tail.store(self.tail, Ordering::Release);
     }
 
-    fn address(&self, id: u16) -> *mut u8 {
-        // SAFETY: `id` is below `count` (asserted by both callers): inside the pool.
-        unsafe { self.pool.as_ptr().add(usize::from(id) * self.buffer_bytes) }
-    }
-
-    fn ring_layout(count: u16) -> Layout {
-        Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), PAGE_BYTES)
-            .expect("at most 512 KiB, aligned to a power of two")
-    }
-
-    fn pool_layout(count: u16, buffer_bytes: usize) -> Layout {
-        Layout::from_size_align(usize::from(count) * buffer_bytes, PAGE_BYTES)
-            .expect("DriverOptions bounds the pool far below isize::MAX")
+    fn address(&self, id: &BufferId) -> *mut u8 {
+        let offset = usize::from(id.0) * self.buffer_bytes;
+        assert!(id.0 < self.count);
+        // SAFETY: inside the pool, which has `count` buffers.
+        unsafe { self.pool.as_ptr().add(offset) }
     }
 }
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this very layout, freed once. The io_uring is gone by now (field order of its
-        // owner), so the kernel takes no buffer any more.
-        unsafe { dealloc(self.entries.as_ptr().cast(), Self::ring_layout(self.count)) };
+        #[cfg(test)]
+        FREED.with(|freed| freed.set(freed.get() + 1));
+        // SAFETY: allocated in `new` with this very layout, freed once. The io_uring is gone by now (`Uring::drop`), so the
+        // kernel takes no buffer any more.
+        unsafe { dealloc(self.entries.as_ptr().cast(), self.entries_layout) };
         // SAFETY: likewise.
-        unsafe { dealloc(self.pool.as_ptr(), Self::pool_layout(self.count, self.buffer_bytes)) };
+        unsafe { dealloc(self.pool.as_ptr(), self.pool_layout) };
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Rings of buffers whose memory was freed by this thread.
+    pub(crate) static FREED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// The size of a page, which is not 4 KiB everywhere.
+pub(crate) fn page_bytes() -> usize {
+    // SAFETY: sysconf(3) takes an integer and touches no memory of ours.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).expect("every Linux tells it")
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: both layouts have a size above zero (count >= 1, buffer_bytes >= 1).
     let memory = unsafe { alloc_zeroed(layout) };
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_lies_on_a_boundary_of_the_systems_pages() {
+        for page_bytes in [page_bytes(), 64 << 10] {
+            let rings: Vec<_> = (0..8).map(|_| Buffers::new(1, 1, page_bytes)).collect();
+            for ring in &rings {
+                assert_eq!(ring.ring_address() % page_bytes as u64, 0, "pages of {page_bytes} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_to_entries_leaves_the_tail_alone() {
+        let mut buffers = Buffers::new(2, 8, page_bytes());
+        let tail = |buffers: &Buffers| {
+            // SAFETY: the first entry; nobody writes to it meanwhile.
+            unsafe { (*buffers.entries.as_ptr()).reserved }
+        };
+        assert_eq!(tail(&buffers), 2);
+        for given in 3..1000u16 {
+            let id = buffers.take(given % 2);
+            assert_eq!((buffers.taken(), buffers.bytes(&id, 8)), (1, &[0; 8][..]));
+            buffers.give(id);
+            assert_eq!((buffers.taken(), tail(&buffers)), (0, given));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the kernel names a buffer once")]
+    fn a_buffer_that_is_out_cannot_be_taken_again() {
+        let mut buffers = Buffers::new(2, 8, page_bytes());
+        let _first = buffers.take(1);
+        buffers.take(1);
+    }
 }

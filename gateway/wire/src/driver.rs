@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::accept::Accepting;
+use crate::buffers::BufferId;
 use crate::close::Lingering;
 use crate::error::SetupError;
 use crate::events::Event;
@@ -36,7 +36,7 @@ pub struct Driver<K: Kernel = Uring> {
     pub(crate) lingering: Lingering,
     pub(crate) accepting: Accepting,
     /// The buffer behind the last event's bytes.
-    pub(crate) lent: Option<u16>,
+    pub(crate) lent: Option<BufferId>,
     buffers: usize,
     deferred_rounds: u32,
     waker: Waker,
@@ -148,13 +148,13 @@ impl<K: Kernel> Driver<K> {
                 self.sockets.free(id);
                 return Ok(Some(Event::Closed(id)));
             }
-            let Some(completion) = self.take_completion()? else { return Ok(None) };
+            let Some(mut completion) = self.take_completion()? else { return Ok(None) };
             if completion.tag.operation() == Some(Operation::Wake) {
                 self.on_wake(&completion)?;
                 continue;
             }
-            if let Some(outcome) = self.on_completion(&completion, now) {
-                return Ok(Some(self.event(outcome, &completion)));
+            if let Some(outcome) = self.on_completion(&mut completion, now) {
+                return Ok(Some(self.event(outcome, completion)));
             }
         }
     }
@@ -195,8 +195,8 @@ impl<K: Kernel> Driver<K> {
         }
         if !self.wake_is_armed {
             // There is room: nothing is unsubmitted.
-            let fd = self.waker.fd().as_raw_fd();
-            self.kernel.push(Tag::new(Operation::Wake, 0, 0), Request::Wake { fd });
+            let request = Request::Wake { fd: self.waker.fd() };
+            self.kernel.push(Tag::new(Operation::Wake, 0, 0), request);
             self.wake_is_armed = true;
         }
         match self.kernel.sleep(timeout) {

@@ -58,14 +58,21 @@ pub(crate) enum Outcome {
 }
 
 impl<K: Kernel> Driver<K> {
-    pub(crate) fn on_completion(&mut self, completion: &Completion, now: Instant) -> Option<Outcome> {
+    pub(crate) fn on_completion(&mut self, completion: &mut Completion, now: Instant) -> Option<Outcome> {
         let outcome = match completion.tag.operation() {
             Some(Operation::Accept) => self.on_accept(completion, now),
             Some(Operation::Receive) => self.on_receive(completion),
             Some(Operation::Writable) => self.on_writable(completion),
-            Some(Operation::CancelReceive) => self.on_cancelled(completion, Armed::CANCEL_RECEIVE),
-            Some(Operation::CancelWritable) => self.on_cancelled(completion, Armed::CANCEL_WRITABLE),
-            Some(Operation::CancelAccept) => None,
+            Some(Operation::CancelReceive) => {
+                self.on_cancelled(completion, Armed::CANCEL_RECEIVE, Armed::RECEIVE)
+            }
+            Some(Operation::CancelWritable) => {
+                self.on_cancelled(completion, Armed::CANCEL_WRITABLE, Armed::WRITABLE)
+            }
+            Some(Operation::CancelAccept) => {
+                self.on_accept_cancelled(completion);
+                None
+            }
             // A batch takes its own completions before it returns.
             // Nor is a wake-up an event: `next_event` takes it.
             Some(Operation::Send | Operation::Wake) | None => {
@@ -74,8 +81,8 @@ impl<K: Kernel> Driver<K> {
             }
         };
         // Bytes that nobody wants go straight back.
-        if let Some(buffer) = completion.buffer
-            && !matches!(outcome, Some(Outcome::Received(_)))
+        if !matches!(outcome, Some(Outcome::Received(_)))
+            && let Some(buffer) = completion.buffer.take()
         {
             self.kernel.release(buffer);
         }
@@ -149,26 +156,32 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    fn on_cancelled(&mut self, completion: &Completion, armed: Armed) -> Option<Outcome> {
+    fn on_cancelled(&mut self, completion: &Completion, cancel: Armed, target: Armed) -> Option<Outcome> {
         let id = SocketId::of(completion.tag);
         let Some(socket) = self.sockets.find(id) else {
             self.readings.completions_stale += 1;
             return None;
         };
-        socket.armed.remove(armed);
+        socket.armed.remove(cancel);
+        if completion.result < 0 && socket.armed.contains(target) {
+            // The request was just being served when the kernel looked for it. It completes, or it is armed again, and then
+            // only the end of the connection completes it. (ENOTCONN: the connection is broken, which ends it as well.)
+            self.readings.cancels_missed += 1;
+            let _ = self.kernel.shutdown(socket.fd.as_fd());
+        }
         self.finish_if_idle(id);
         None
     }
 
     /// Lends the bytes of a receive until the next call.
-    pub(crate) fn event(&mut self, outcome: Outcome, completion: &Completion) -> Event<'_> {
+    pub(crate) fn event(&mut self, outcome: Outcome, completion: Completion) -> Event<'_> {
         match outcome {
             Outcome::Accepted(socket, peer) => Event::Accepted { socket, peer },
             Outcome::AcceptFailed(errno) => Event::AcceptFailed(io::Error::from_raw_os_error(errno)),
             Outcome::Connected(socket) => Event::Connected(socket),
             Outcome::Received(socket) => {
                 let buffer = completion.buffer.expect("a receive brings its bytes in a provided buffer");
-                self.lent = Some(buffer);
+                let buffer = self.lent.insert(buffer);
                 Event::Received { socket, bytes: self.kernel.buffer(buffer, completion.result as usize) }
             }
             Outcome::PeerFinished(socket) => Event::PeerFinished(socket),

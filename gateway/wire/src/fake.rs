@@ -17,11 +17,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 pub(crate) use self::script::{Cancel, Enter, Script, Send, Sleep};
+use crate::buffers::BufferId;
 use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
 use crate::sockets::SocketId;
 
+/// A request that waits to be submitted.
 enum Pushed {
-    Request(Request),
+    Armed(RawFd),
+    Cancel(Tag),
+    Wake(RawFd),
     Send { fd: RawFd, bytes: Vec<u8> },
 }
 
@@ -53,9 +57,8 @@ pub(crate) struct Fake {
     late: Vec<Completion>,
     sends_in_flight: HashSet<RawFd>,
     buffers_free: Vec<u16>,
-    buffers_out: HashSet<u16>,
+    buffers_out: HashSet<usize>,
     contents: Vec<Vec<u8>>,
-    accepted: HashMap<RawFd, OwnedFd>,
     adopted: HashSet<RawFd>,
     open: HashMap<RawFd, SocketId>,
     generations_closed: HashMap<usize, SocketId>,
@@ -84,7 +87,6 @@ impl Fake {
             buffers_free: (0..buffers).collect(),
             buffers_out: HashSet::new(),
             contents: vec![Vec::new(); usize::from(buffers)],
-            accepted: HashMap::new(),
             adopted: HashSet::new(),
             open: HashMap::new(),
             generations_closed: HashMap::new(),
@@ -109,8 +111,8 @@ impl Fake {
         let tag = self.armed(Operation::Accept)[0];
         let fd: OwnedFd = File::open("/dev/null").expect("always there").into();
         let raw = fd.as_raw_fd();
-        self.accepted.insert(raw, fd);
         self.complete(tag, raw, None, false);
+        self.deferred.back_mut().expect("pushed above").accepted = Some(fd);
     }
 
     /// Bytes arrive on a socket with an armed receive, which stays armed or not. Without a free buffer the receive
@@ -135,7 +137,7 @@ impl Fake {
 
     /// A completion out of nowhere.
     pub(crate) fn stray(&mut self, tag: Tag, result: i32, buffer: Option<u16>) {
-        self.deferred.push_back(Completion { tag, result, buffer, more: false });
+        self.deferred.push_back(completion(tag, result, buffer, false));
     }
 
     pub(crate) fn take_free_buffer(&mut self) -> u16 {
@@ -148,7 +150,6 @@ impl Fake {
         assert!(self.submissions.is_empty() && self.completions.is_empty() && self.deferred.is_empty());
         assert!(self.open.is_empty(), "open: {:?}", self.open);
         assert!(self.adopted.is_empty(), "adopted and not closed: {:?}", self.adopted);
-        assert!(self.accepted.is_empty(), "accepted and not adopted: {:?}", self.accepted);
         assert!(self.buffers_out.is_empty(), "buffers out: {:?}", self.buffers_out);
         assert_eq!(self.buffers_free.len(), self.contents.len());
     }
@@ -157,18 +158,16 @@ impl Fake {
         if !more {
             self.armed.remove(&tag.0);
         }
-        self.deferred.push_back(Completion { tag, result, buffer, more });
+        self.deferred.push_back(completion(tag, result, buffer, more));
     }
 
     fn submit(&mut self, tag: Tag, pushed: Pushed) {
         match pushed {
-            Pushed::Request(Request::Cancel { tag: target }) => self.cancel(tag, target),
-            Pushed::Request(
-                Request::Accept { listener: fd, .. } | Request::Receive { fd } | Request::Writable { fd },
-            ) => {
+            Pushed::Cancel(target) => self.cancel(tag, target),
+            Pushed::Armed(fd) => {
                 assert!(self.armed.insert(tag.0, fd).is_none(), "armed twice: {tag:?}");
             }
-            Pushed::Request(Request::Wake { fd }) => {
+            Pushed::Wake(fd) => {
                 assert!(self.wake.replace((tag, fd)).is_none(), "the waker is polled twice");
             }
             Pushed::Send { fd, bytes } => self.send(tag, fd, &bytes),
@@ -200,7 +199,7 @@ impl Fake {
 
     fn end_wake(&mut self, tag: Tag, result: i32) {
         self.wake = None;
-        self.deferred.push_back(Completion { tag, result, buffer: None, more: false });
+        self.deferred.push_back(completion(tag, result, None, false));
     }
 
     fn cancel(&mut self, tag: Tag, target: Tag) {
@@ -216,6 +215,7 @@ impl Fake {
                 self.complete(tag, 0, None, false);
                 self.complete(target, -libc::ECANCELED, None, false);
             }
+            Cancel::Missed => self.complete(tag, -libc::ENOENT, None, false),
             Cancel::TooLate => {
                 self.complete(tag, -libc::ENOENT, None, false);
                 match target.operation() {
@@ -238,7 +238,7 @@ impl Fake {
             self.sent.entry(fd).or_default().extend(&bytes[..result as usize]);
         }
         self.sends_in_flight.remove(&fd);
-        let completion = Completion { tag, result, buffer: None, more: false };
+        let completion = completion(tag, result, None, false);
         match answer {
             Send::Later => self.late.push(completion),
             _ if self.completions.len() < self.completions_max => self.completions.push_back(completion),
@@ -258,13 +258,8 @@ impl Fake {
 
     fn names(&self, fd: RawFd) -> bool {
         let pushed = |pushed: &Pushed| match *pushed {
-            Pushed::Request(Request::Cancel { .. } | Request::Wake { .. }) => false,
-            Pushed::Request(
-                Request::Accept { listener: named, .. }
-                | Request::Receive { fd: named }
-                | Request::Writable { fd: named },
-            )
-            | Pushed::Send { fd: named, .. } => named == fd,
+            Pushed::Cancel(_) | Pushed::Wake(_) => false,
+            Pushed::Armed(named) | Pushed::Send { fd: named, .. } => named == fd,
         };
         self.armed.values().any(|&named| named == fd)
             || self.submissions.iter().any(|(_, entry)| pushed(entry))
@@ -288,17 +283,23 @@ impl Kernel for Fake {
         self.submissions_max - self.submissions.len()
     }
 
-    fn push(&mut self, tag: Tag, request: Request) {
+    fn push(&mut self, tag: Tag, request: Request<'_>) {
         assert!(self.room() > 0, "pushed without room");
-        match request {
-            Request::Receive { fd } | Request::Writable { fd } => self.check_socket(tag, fd),
-            Request::Accept { .. } | Request::Cancel { .. } | Request::Wake { .. } => {}
-        }
+        let pushed = match request {
+            Request::Receive { fd } | Request::Writable { fd } => {
+                self.check_socket(tag, fd.as_raw_fd());
+                Pushed::Armed(fd.as_raw_fd())
+            }
+            Request::Accept { listener, .. } => Pushed::Armed(listener.as_raw_fd()),
+            Request::Cancel { tag } => Pushed::Cancel(tag),
+            Request::Wake { fd } => Pushed::Wake(fd.as_raw_fd()),
+        };
         self.pushes += 1;
-        self.submissions.push_back((tag, Pushed::Request(request)));
+        self.submissions.push_back((tag, pushed));
     }
 
-    unsafe fn push_send(&mut self, tag: Tag, fd: RawFd, bytes: &[u8]) {
+    unsafe fn push_send(&mut self, tag: Tag, fd: BorrowedFd<'_>, bytes: &[u8]) {
+        let fd = fd.as_raw_fd();
         assert!(self.room() > 0, "pushed without room");
         let open = self.open.contains_key(&fd) || self.adopted.contains(&fd);
         assert!(open, "a send on a descriptor that is not open");
@@ -362,30 +363,45 @@ impl Kernel for Fake {
 
     fn next_completion(&mut self) -> Option<Completion> {
         let completion = self.completions.pop_front()?;
-        if let Some(buffer) = completion.buffer {
-            assert!(self.buffers_out.insert(buffer), "one buffer in two completions");
+        if let Some(buffer) = &completion.buffer {
+            assert!(self.buffers_out.insert(buffer.index()), "one buffer in two completions");
+        }
+        if let Some(fd) = &completion.accepted {
+            self.adopted.insert(fd.as_raw_fd());
         }
         Some(completion)
     }
 
-    fn buffer(&self, buffer: u16, length: usize) -> &[u8] {
-        assert!(self.buffers_out.contains(&buffer), "read a buffer that the kernel has");
-        &self.contents[usize::from(buffer)][..length]
+    fn buffer(&self, buffer: &BufferId, length: usize) -> &[u8] {
+        assert!(self.buffers_out.contains(&buffer.index()), "read a buffer that the kernel has");
+        &self.contents[buffer.index()][..length]
     }
 
-    fn release(&mut self, buffer: u16) {
-        assert!(self.buffers_out.remove(&buffer), "released a buffer that the kernel has");
-        self.buffers_free.push(buffer);
+    fn release(&mut self, buffer: BufferId) {
+        assert!(self.buffers_out.remove(&buffer.index()), "released a buffer that the kernel has");
+        self.buffers_free.push(buffer.index() as u16);
     }
 
     fn buffers_taken(&self) -> usize {
         self.buffers_out.len()
     }
 
-    fn adopt(&mut self, fd: RawFd, _index: usize) -> (OwnedFd, Option<SocketAddr>) {
-        let owned = self.accepted.remove(&fd).expect("an accepted descriptor, adopted once");
-        self.adopted.insert(fd);
-        (owned, Some((Ipv4Addr::LOCALHOST, 1).into()))
+    fn take_peer(&mut self, _index: usize) -> Option<SocketAddr> {
+        Some((Ipv4Addr::LOCALHOST, 1).into())
+    }
+
+    fn shutdown(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let named = |named: &&RawFd| **named == fd.as_raw_fd();
+        let armed: Vec<_> = self.armed.iter().filter(|(_, fd)| named(fd)).map(|(&tag, _)| Tag(tag)).collect();
+        for tag in armed {
+            let result = match tag.operation() {
+                Some(Operation::Receive) => 0,
+                Some(Operation::Accept) => -libc::EINVAL,
+                _ => i32::from(libc::POLLHUP),
+            };
+            self.complete(tag, result, None, false);
+        }
+        Ok(())
     }
 
     fn shutdown_write(&mut self, _fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -412,6 +428,10 @@ impl Kernel for Fake {
         self.sent.remove(&raw);
         self.closed.push(raw);
     }
+}
+
+fn completion(tag: Tag, result: i32, buffer: Option<u16>, more: bool) -> Completion {
+    Completion { tag, result, buffer: buffer.map(BufferId::imagined), accepted: None, more }
 }
 
 fn is_readable(fd: RawFd) -> bool {

@@ -20,6 +20,7 @@
 //!   the peer would never see a FIN.
 //! - `send_batch` borrows bytes for the length of the call: it returns only when each of its requests has completed.
 //! - A buffer goes back to the kernel before the completion's generation is even looked at.
+//! - Memory that the kernel may write to is freed only when it holds no request any more; else it is leaked.
 //! - Nothing here grows with traffic: sockets, buffers, accepts and rounds per turn are fixed by [`DriverOptions`].
 //!
 //! # Files, in the order of a socket's life

@@ -65,6 +65,8 @@ pub struct Readings {
     pub accepts_refused: u64,
     /// Receives that found no free buffer, and were armed again.
     pub buffers_exhausted: u64,
+    /// Cancels that did not find their request, though it had not completed: its connection, or the listener, was shut down.
+    pub cancels_missed: u64,
     /// Completions of a request of an earlier user of the slot.
     pub completions_stale: u64,
 }

@@ -2,10 +2,12 @@
 //! pointless before that.
 
 use std::io;
+use std::os::fd::AsFd;
 
+use crate::accept::Accepting;
 use crate::driver::{Driver, is_transient};
 use crate::kernel::{Kernel, Operation, Request, Tag};
-use crate::sockets::{Armed, SocketId, Stage};
+use crate::sockets::{Armed, SocketId, Sockets, Stage};
 
 impl<K: Kernel> Driver<K> {
     /// Moves queued requests into the submission queue and submits them; what does not fit waits for the next turn.
@@ -14,7 +16,7 @@ impl<K: Kernel> Driver<K> {
         while room > 0
             && let Some(tag) = self.queued.pop_front()
         {
-            match self.request(tag) {
+            match request(&self.sockets, &self.accepting, tag) {
                 Some(request) => {
                     self.kernel.push(tag, request);
                     room -= 1;
@@ -30,33 +32,6 @@ impl<K: Kernel> Driver<K> {
             // What was not taken stays in the submission queue for the next enter.
             Err(error) if is_transient(&error) => Ok(()),
             Err(error) => Err(error),
-        }
-    }
-
-    /// The request that a queued tag stands for; `None` when it has become pointless meanwhile.
-    fn request(&self, tag: Tag) -> Option<Request> {
-        let socket = || self.sockets.peek(SocketId::of(tag));
-        match tag.operation()? {
-            Operation::Accept => {
-                let listener = self.accepting.listener()?;
-                Some(Request::Accept { listener, index: tag.slot() as usize })
-            }
-            Operation::CancelAccept => {
-                Some(Request::Cancel { tag: Tag::new(Operation::Accept, 0, tag.slot()) })
-            }
-            Operation::Receive => socket()
-                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Lingering))
-                .map(|socket| Request::Receive { fd: socket.raw() }),
-            Operation::Writable => socket()
-                .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Connecting))
-                .map(|socket| Request::Writable { fd: socket.raw() }),
-            Operation::CancelReceive => socket()
-                .filter(|socket| socket.armed.contains(Armed::RECEIVE))
-                .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Receive) }),
-            Operation::CancelWritable => socket()
-                .filter(|socket| socket.armed.contains(Armed::WRITABLE))
-                .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Writable) }),
-            Operation::Send | Operation::Wake => None,
         }
     }
 
@@ -77,6 +52,31 @@ impl<K: Kernel> Driver<K> {
             socket.armed.insert(armed);
             self.queued.push_back(tag);
         }
+    }
+}
+
+/// The request that a queued tag stands for; `None` when it has become pointless meanwhile.
+fn request<'a>(sockets: &'a Sockets, accepting: &'a Accepting, tag: Tag) -> Option<Request<'a>> {
+    let socket = || sockets.peek(SocketId::of(tag));
+    match tag.operation()? {
+        Operation::Accept => {
+            let listener = accepting.listener()?;
+            Some(Request::Accept { listener, index: tag.slot() as usize })
+        }
+        Operation::CancelAccept => Some(Request::Cancel { tag: Tag::new(Operation::Accept, 0, tag.slot()) }),
+        Operation::Receive => socket()
+            .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Lingering))
+            .map(|socket| Request::Receive { fd: socket.fd.as_fd() }),
+        Operation::Writable => socket()
+            .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Connecting))
+            .map(|socket| Request::Writable { fd: socket.fd.as_fd() }),
+        Operation::CancelReceive => socket()
+            .filter(|socket| socket.armed.contains(Armed::RECEIVE))
+            .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Receive) }),
+        Operation::CancelWritable => socket()
+            .filter(|socket| socket.armed.contains(Armed::WRITABLE))
+            .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Writable) }),
+        Operation::Send | Operation::Wake => None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -76,10 +77,9 @@ impl<K: Kernel> Driver<K> {
                 continue;
             }
             let tag = Tag::new(Operation::Send, 0, index as u32);
-            let fd = socket.raw();
             // SAFETY: `finish_sends` does not return before it has taken this request's completion, `sends` borrows the
             // bytes for longer than that, and a panic on the way there ends the process (`NoUnwinding`).
-            unsafe { self.kernel.push_send(tag, fd, send.bytes) };
+            unsafe { self.kernel.push_send(tag, socket.fd.as_fd(), send.bytes) };
             outstanding += 1;
         }
         outstanding

@@ -1,6 +1,8 @@
 //! The slots of a driver's sockets. Pure bookkeeping: no system call is made here.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
+#[cfg(test)]
+use std::os::fd::{AsRawFd, RawFd};
 
 use crate::kernel::{GENERATION_MASK, Operation, Tag};
 
@@ -81,6 +83,7 @@ pub(crate) struct Socket {
     pub(crate) receive_ended: bool,
 }
 
+#[cfg(test)]
 impl Socket {
     pub(crate) fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()

@@ -2,18 +2,19 @@
 #![allow(unsafe_code, reason = "io_uring shares memory with the kernel")]
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
 
-use crate::buffers::Buffers;
+use crate::buffers::{BufferId, Buffers, page_bytes};
+use crate::driver::is_transient;
 use crate::error::SetupError;
-use crate::kernel::{Completion, Kernel, Request, Tag};
+use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
 
 /// The only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
@@ -24,19 +25,23 @@ const ENTER_GETEVENTS: u32 = 1;
 /// Enters of a drop: each runs at least 20 items of deferred work, and a ring holds at most three per socket.
 const DEFERRED_ROUNDS_MAX: u32 = 200_000;
 
+/// Cancels of a drop. One is enough but for requests that were just being served when it looked.
+const ENDING_ROUNDS_MAX: u32 = 1_000;
+
 /// Where the kernel writes the address of one accepted peer.
 struct AddressBuffer {
     storage: MaybeUninit<libc::sockaddr_storage>,
     length: libc::socklen_t,
 }
 
-/// Dropped in this order: the ring first, so that the kernel has let go of the memory that follows.
+/// Dropped by hand: the ring first, and what the kernel may write to only when it has no request any more.
 pub struct Uring {
-    ring: IoUring,
-    buffers: Buffers,
-    buffers_taken: usize,
+    ring: ManuallyDrop<IoUring>,
+    buffers: ManuallyDrop<Buffers>,
     /// Boxed: its address must not change while accepts are armed.
-    addresses: Box<[AddressBuffer]>,
+    addresses: ManuallyDrop<Box<[AddressBuffer]>>,
+    /// Requests that were pushed and whose last completion was not taken yet.
+    outstanding: usize,
 }
 
 /// Sizes of an io_uring.
@@ -62,8 +67,12 @@ impl Uring {
         let addresses =
             (0..sizes.accepts).map(|_| AddressBuffer { storage: MaybeUninit::zeroed(), length: 0 }).collect();
         // Put together before anything is registered, so that a failure drops it all in the right order.
-        let buffers = Buffers::new(sizes.buffers, sizes.buffer_bytes);
-        let uring = Self { ring, buffers, buffers_taken: 0, addresses };
+        let uring = Self {
+            ring: ManuallyDrop::new(ring),
+            buffers: ManuallyDrop::new(Buffers::new(sizes.buffers, sizes.buffer_bytes, page_bytes())),
+            addresses: ManuallyDrop::new(addresses),
+            outstanding: 0,
+        };
         let submitter = uring.ring.submitter();
         let (address, count) = (uring.buffers.ring_address(), uring.buffers.count());
         // SAFETY: the ring of buffers has `count` entries, lies on a page boundary, and outlives the io_uring (`drop`
@@ -73,12 +82,16 @@ impl Uring {
         Ok(uring)
     }
 
-    fn accept_entry(&mut self, listener: RawFd, index: usize) -> squeue::Entry {
+    fn accept_entry(&mut self, listener: BorrowedFd<'_>, index: usize) -> squeue::Entry {
         let address = &mut self.addresses[index];
         address.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        opcode::Accept::new(Fd(listener), address.storage.as_mut_ptr().cast(), &raw mut address.length)
-            .flags(libc::SOCK_CLOEXEC)
-            .build()
+        opcode::Accept::new(
+            Fd(listener.as_raw_fd()),
+            address.storage.as_mut_ptr().cast(),
+            &raw mut address.length,
+        )
+        .flags(libc::SOCK_CLOEXEC)
+        .build()
     }
 
     fn address(&self, index: usize) -> Option<SocketAddr> {
@@ -108,19 +121,62 @@ impl Uring {
     }
 }
 
-impl Drop for Uring {
-    /// Ends what is armed. A ring that is merely closed is taken down by the kernel in the background: its sockets and
-    /// its port would stay open for a while, and its memory would be freed under requests that still name it.
-    fn drop(&mut self) {
-        // ENOENT: nothing was armed. After any other error it is left to the kernel, as above.
-        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+impl Uring {
+    /// Ends what is armed; whether the kernel has no request any more, so that it touches our memory no more.
+    fn end_requests(&mut self) -> bool {
+        for _ in 0..ENDING_ROUNDS_MAX {
+            while self.next_completion().is_some() {}
+            // What was never submitted names no memory to the kernel.
+            if self.outstanding == self.unsubmitted() {
+                return true;
+            }
+            match self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
+                Ok(()) => {}
+                // What it did not find may be about to complete, or to be armed again.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EALREADY | libc::EINTR)) => {}
+                Err(_) => return false,
+            }
+            if !self.run_deferred() {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Runs all deferred work, and takes what completes by it; whether that is possible.
+    fn run_deferred(&mut self) -> bool {
         for _ in 0..DEFERRED_ROUNDS_MAX {
             // SAFETY: nothing is submitted, and no argument block is passed.
             let entered =
                 unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None) };
-            if entered.is_err() || !self.ring.submission().taskrun() {
-                break;
+            match entered {
+                Ok(_) => {}
+                Err(error) if is_transient(&error) => {}
+                Err(_) => return false,
             }
+            while self.next_completion().is_some() {}
+            if !self.has_deferred() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Uring {
+    /// Ends what is armed. A ring that is merely closed is taken down by the kernel in the background: its sockets and
+    /// its port would stay open for a while, and its memory would be freed under requests that still name it. Where they
+    /// cannot be ended, the memory is left to them.
+    fn drop(&mut self) {
+        let has_ended = self.end_requests();
+        // SAFETY: dropped here only, and not used below.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if has_ended {
+            // SAFETY: likewise; and no request is left that names this memory.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+            // SAFETY: likewise.
+            unsafe { ManuallyDrop::drop(&mut self.addresses) };
         }
     }
 }
@@ -131,28 +187,32 @@ impl Kernel for Uring {
         submissions.capacity() - submissions.len()
     }
 
-    fn push(&mut self, tag: Tag, request: Request) {
+    fn push(&mut self, tag: Tag, request: Request<'_>) {
         let entry = match request {
             Request::Accept { listener, index } => self.accept_entry(listener, index),
-            Request::Receive { fd } => opcode::RecvMulti::new(Fd(fd), BUFFER_GROUP).build(),
-            Request::Writable { fd } => opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build(),
+            Request::Receive { fd } => opcode::RecvMulti::new(Fd(fd.as_raw_fd()), BUFFER_GROUP).build(),
+            Request::Writable { fd } => {
+                opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLOUT as u32).build()
+            }
             Request::Cancel { tag } => opcode::AsyncCancel::new(tag.0).build(),
-            Request::Wake { fd } => opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build(),
+            Request::Wake { fd } => opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32).build(),
         };
         // SAFETY: the only memory that such an entry refers to is an address buffer, which outlives the ring.
         unsafe { self.ring.submission().push(&entry.user_data(tag.0)) }
             .expect("the caller has asked for room");
+        self.outstanding += 1;
     }
 
-    unsafe fn push_send(&mut self, tag: Tag, fd: RawFd, bytes: &[u8]) {
+    unsafe fn push_send(&mut self, tag: Tag, fd: BorrowedFd<'_>, bytes: &[u8]) {
         // The length field has 32 bits; what is cut off counts as a short send.
         let length = bytes.len().min(i32::MAX as usize) as u32;
-        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), length)
+        let entry = opcode::Send::new(Fd(fd.as_raw_fd()), bytes.as_ptr(), length)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build()
             .user_data(tag.0);
         // SAFETY: the caller keeps the bytes until the completion.
         unsafe { self.ring.submission().push(&entry) }.expect("the caller has asked for room");
+        self.outstanding += 1;
     }
 
     fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize> {
@@ -180,34 +240,36 @@ impl Kernel for Uring {
 
     fn next_completion(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
-        let buffer = cqueue::buffer_select(entry.flags());
-        self.buffers_taken += usize::from(buffer.is_some());
-        Some(Completion {
-            tag: Tag(entry.user_data()),
-            result: entry.result(),
-            buffer,
-            more: cqueue::more(entry.flags()),
-        })
+        let (tag, result) = (Tag(entry.user_data()), entry.result());
+        let more = cqueue::more(entry.flags());
+        self.outstanding -= usize::from(!more);
+        let is_accepted = tag.operation() == Some(Operation::Accept) && result >= 0;
+        // SAFETY: the result of an accept: newly opened, and this is the only place that takes it.
+        let accepted = is_accepted.then(|| unsafe { OwnedFd::from_raw_fd(result) });
+        let buffer = cqueue::buffer_select(entry.flags()).map(|id| self.buffers.take(id));
+        Some(Completion { tag, result, buffer, accepted, more })
     }
 
-    fn buffer(&self, buffer: u16, length: usize) -> &[u8] {
+    fn buffer(&self, buffer: &BufferId, length: usize) -> &[u8] {
         self.buffers.bytes(buffer, length)
     }
 
-    fn release(&mut self, buffer: u16) {
+    fn release(&mut self, buffer: BufferId) {
         self.buffers.give(buffer);
-        self.buffers_taken -= 1;
     }
 
     fn buffers_taken(&self) -> usize {
-        self.buffers_taken
+        self.buffers.taken()
     }
 
-    fn adopt(&mut self, fd: RawFd, index: usize) -> (OwnedFd, Option<SocketAddr>) {
+    fn take_peer(&mut self, index: usize) -> Option<SocketAddr> {
         let address = self.address(index);
         self.addresses[index].storage = MaybeUninit::zeroed();
-        // SAFETY: `fd` is the result of an accept: newly opened, and this is the only place that takes it.
-        (unsafe { OwnedFd::from_raw_fd(fd) }, address)
+        address
+    }
+
+    fn shutdown(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        SockRef::from(&fd).shutdown(std::net::Shutdown::Both)
     }
 
     fn shutdown_write(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -224,5 +286,90 @@ impl Kernel for Uring {
 
     fn close(&mut self, fd: OwnedFd) {
         drop(fd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::buffers::FREED;
+
+    const SIZES: UringSizes =
+        UringSizes { submissions: 8, completions: 8, buffers: 4, buffer_bytes: 64, accepts: 1 };
+
+    /// What only a test does.
+    struct Sent(Uring);
+
+    // SAFETY: the ring's memory is its own; the kernel refuses what another thread asks of it, which is what is tested.
+    unsafe impl Send for Sent {}
+
+    impl Sent {
+        /// Drops the ring; whether its memory was freed.
+        fn frees(self) -> bool {
+            let before = FREED.get();
+            drop(self.0);
+            FREED.get() > before
+        }
+    }
+
+    /// A ring with a receive on one end of a pair of sockets.
+    fn armed() -> (Uring, UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("two descriptors");
+        let mut uring = Uring::new(&SIZES).expect("io_uring works on this machine");
+        uring.push(Tag::new(Operation::Receive, 0, 0), Request::Receive { fd: ours.as_fd() });
+        assert_eq!(uring.enter(0, true).expect("taken"), 1);
+        (uring, ours, theirs)
+    }
+
+    /// Drops a ring on this thread or, as the kernel takes calls only from the thread that made the ring, on another one,
+    /// where nothing armed can be ended; whether its memory was freed.
+    fn is_freed(uring: Uring, here: bool) -> bool {
+        let uring = Sent(uring);
+        if here { uring.frees() } else { std::thread::spawn(move || uring.frees()).join().expect("drops") }
+    }
+
+    #[test]
+    fn memory_is_freed_once_what_was_armed_has_ended() {
+        let (uring, _ours, mut theirs) = armed();
+        std::io::Write::write_all(&mut theirs, b"unread").expect("written");
+        assert!(is_freed(uring, true));
+    }
+
+    #[test]
+    fn memory_under_armed_requests_is_not_freed_if_they_cannot_be_ended() {
+        let (uring, _ours, mut theirs) = armed();
+        assert!(!is_freed(uring, false), "freed under an armed receive");
+        // Into memory that is still ours.
+        std::io::Write::write_all(&mut theirs, b"late").expect("written");
+    }
+
+    #[test]
+    fn memory_that_no_request_names_is_freed_though_nothing_can_be_ended() {
+        let uring = Uring::new(&SIZES).expect("io_uring works on this machine");
+        assert!(is_freed(uring, false));
+        let (mut uring, ours, theirs) = armed();
+        drop(theirs);
+        uring.enter(1, true).expect("the end of the stream");
+        assert_eq!(uring.next_completion().expect("waited for").result, 0);
+        // Pushed and never submitted.
+        uring.push(Tag::new(Operation::Receive, 0, 0), Request::Receive { fd: ours.as_fd() });
+        assert!(is_freed(uring, false));
+    }
+
+    #[test]
+    fn a_connection_that_nobody_took_is_closed_with_the_ring() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let mut uring = Uring::new(&SIZES).expect("io_uring works on this machine");
+        let request = Request::Accept { listener: listener.as_fd(), index: 0 };
+        uring.push(Tag::new(Operation::Accept, 0, 0), request);
+        uring.enter(0, true).expect("taken");
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("listens");
+        peer.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        uring.enter(1, true).expect("accepted");
+        assert!(is_freed(uring, true));
+        assert_eq!(std::io::Read::read(&mut peer, &mut [0]).expect("a FIN"), 0);
     }
 }

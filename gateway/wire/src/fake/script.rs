@@ -31,6 +31,8 @@ pub(crate) enum Cancel {
     TargetLast,
     /// The request has just received bytes: its last completion carries them, and the cancel finds nothing.
     TooLate,
+    /// The request was just being served: the cancel finds nothing, and the request is armed again.
+    Missed,
 }
 
 /// What ends the next sleep before its time is over.

@@ -1,5 +1,6 @@
 //! Accepting: rests, retries, and the end of a listener.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use super::{ACCEPTS, Bench, Happened};
@@ -71,15 +72,31 @@ fn a_connection_accepted_after_the_stop_is_closed() {
 }
 
 #[test]
+fn a_cancel_that_missed_its_accept_leaves_no_listener_behind() {
+    for cancels in
+        [[Cancel::Missed; 2], [Cancel::TargetFirst, Cancel::Missed], [Cancel::Missed, Cancel::TooLate]]
+    {
+        let mut bench = Bench::new(4);
+        bench.listen();
+        bench.fake().script.cancels.extend(cancels);
+        bench.driver.stop_accepting();
+        assert_eq!(bench.settle(), []);
+        assert!(bench.driver.accepting.listener().is_none(), "{cancels:?}");
+        assert!(bench.driver.readings().cancels_missed > 0);
+        bench.finish(&[]);
+    }
+}
+
+#[test]
 fn a_stopped_listener_stays_open_until_its_last_accept_has_ended() {
     let mut bench = Bench::new(4);
     bench.listen();
-    let listener = bench.driver.accepting.listener();
+    let listener = bench.driver.accepting.listener().map(|fd| fd.as_raw_fd());
     assert!(listener.is_some());
     bench.driver.stop_accepting();
-    assert_eq!(bench.driver.accepting.listener(), listener);
+    assert_eq!(bench.driver.accepting.listener().map(|fd| fd.as_raw_fd()), listener);
     bench.settle();
-    assert_eq!(bench.driver.accepting.listener(), None);
+    assert!(bench.driver.accepting.listener().is_none());
     bench.finish(&[]);
 }
 
@@ -93,7 +110,7 @@ fn a_stop_while_accepts_rest_or_wait_in_line_leaves_nothing_behind() {
     // One rests now, one is queued to be armed again.
     assert_eq!(bench.turn(), [Happened::AcceptFailed(libc::ENFILE)]);
     bench.driver.stop_accepting();
-    assert_eq!(bench.driver.accepting.listener(), None);
+    assert!(bench.driver.accepting.listener().is_none());
     assert_eq!(bench.driver.next_deadline(), None);
     bench.finish(&[]);
 }
@@ -102,10 +119,10 @@ fn a_stop_while_accepts_rest_or_wait_in_line_leaves_nothing_behind() {
 fn a_second_listener_takes_over_once_the_first_has_ended() {
     let mut bench = Bench::new(4);
     bench.listen();
-    let first = bench.driver.accepting.listener();
+    let first = bench.driver.accepting.listener().map(|fd| fd.as_raw_fd());
     bench.listen();
     bench.settle();
-    let second = bench.driver.accepting.listener();
+    let second = bench.driver.accepting.listener().map(|fd| fd.as_raw_fd());
     assert!(second.is_some() && second != first);
     assert_eq!(bench.fake().armed(Operation::Accept).len(), ACCEPTS);
     let socket = bench.accepted();

@@ -138,6 +138,43 @@ fn a_cancel_that_the_kernel_did_not_take_yet_keeps_the_socket() {
     bench.finish(&[]);
 }
 
+/// The kernel was just serving the request when it looked for it, and armed it again.
+#[test]
+fn a_cancel_that_missed_its_request_leaves_no_socket_behind() {
+    for cancels in
+        [[Cancel::Missed; 2], [Cancel::Missed, Cancel::TargetFirst], [Cancel::TargetLast, Cancel::Missed]]
+    {
+        let (mut bench, socket) = Bench::with_socket();
+        bench.driver.wait_writable(socket);
+        bench.turn();
+        bench.fake().script.cancels.extend(cancels);
+        bench.driver.abort(socket);
+        assert_eq!(bench.settle(), [Happened::Closed(socket)], "{cancels:?}");
+        assert!(bench.driver.readings().cancels_missed > 0);
+        assert_eq!((bench.fake().closed.len(), bench.fake().resets.len()), (1, 1));
+        bench.finish(&[]);
+    }
+}
+
+#[test]
+fn a_missed_cancel_of_a_linger_or_of_a_connect_leaves_no_socket_behind() {
+    let (mut bench, socket) = Bench::with_socket();
+    bench.fake().script.cancels.push_back(Cancel::Missed);
+    bench.close(socket);
+    bench.now += LINGER;
+    assert_eq!(bench.settle(), [Happened::Closed(socket)]);
+    bench.finish(&[]);
+
+    let mut bench = Bench::new(4);
+    let (socket, _listener) = connecting(&mut bench);
+    bench.turn();
+    bench.fake().script.cancels.push_back(Cancel::Missed);
+    bench.close(socket);
+    assert_eq!(bench.settle(), [Happened::Closed(socket)]);
+    assert_eq!(bench.driver.readings().cancels_missed, 1);
+    bench.finish(&[]);
+}
+
 #[test]
 fn a_pending_connect_can_be_closed_before_and_after_it_was_armed() {
     for armed in [false, true] {

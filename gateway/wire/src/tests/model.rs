@@ -365,7 +365,8 @@ impl Model {
     fn script(&mut self) {
         let errno = self.random.choice([libc::EAGAIN, libc::EBUSY, libc::EINTR]).expect("three");
         let takes = self.random.usize(0..4);
-        let cancel = self.random.choice([Cancel::TargetFirst, Cancel::TargetLast, Cancel::TooLate]);
+        let cancel =
+            self.random.choice([Cancel::TargetFirst, Cancel::TargetLast, Cancel::TooLate, Cancel::Missed]);
         let script = &mut self.bench.driver.kernel.script;
         script.enters.push_back(if takes == 0 { Enter::Fails(errno) } else { Enter::Takes(takes) });
         script.cancels.extend(cancel);
