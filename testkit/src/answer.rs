@@ -36,6 +36,14 @@ pub enum Answer {
         /// As the message says.
         #[serde(default)]
         positions: Positions,
+        /// Partitions, by kind, of which no position is known yet.
+        #[serde(default)]
+        waiting: BTreeMap<String, Vec<i32>>,
+    },
+    /// `positions`.
+    Positions {
+        /// Of partitions that an acknowledgement listed as waiting.
+        positions: Positions,
     },
     /// `unsubscription_ack`.
     UnsubscriptionAck {

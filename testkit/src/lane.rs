@@ -29,6 +29,9 @@ pub struct Selection {
 impl Selection {
     /// Reads `T17.trade` or a wildcard; `None` when it is of other tokens or topics than [`Lane`] knows.
     pub fn parse(name: &str) -> Option<Self> {
+        if name == "*" {
+            return Some(Self { token: None, kind: None });
+        }
         let (token, kind) = name.rsplit_once('.')?;
         let token = match token {
             "*" => None,
@@ -76,6 +79,7 @@ pub fn kind_number(kind: &str) -> Option<u8> {
 impl fmt::Display for Selection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.token {
+            None if self.kind.is_none() => return formatter.write_str("*"),
             Some(token) => write!(formatter, "T{token}.")?,
             None => formatter.write_str("*.")?,
         }

@@ -1,9 +1,12 @@
 //! What Kafka itself has lost is announced, and reading goes on where there are records.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use protocol::{GapReason, Position};
 use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::Client;
 
 use crate::harness::{Brokers, Gateway, Launch, Log, Producer, Record, Session, Topics, eventually};
 
@@ -154,4 +157,76 @@ fn make_anew(shards: &str, before: impl Fn(&Brokers)) {
     }
     assert_eq!(gaps.len(), PARTITIONS as usize);
     gateway.await_status("healthy");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
+fn a_topic_made_anew_and_overtaken_between_two_looks_is_a_gap_and_nothing_of_the_old_one_is_served() {
+    const OLD: usize = 30;
+    const NEW: usize = 60;
+    /// Of the first new record: its number shows which topic a record is of.
+    const FIRST: usize = 1_000;
+    let brokers = Brokers::of_the_script();
+    let topics = Topics::new(&brokers);
+    let topic = topics.create("trade", PARTITIONS);
+    let gateway = gateway_of(&brokers, &topic, "2");
+    let mut session = Client::subscribed(&gateway, &["*.trade"]);
+    let old = |partition| Record::new(OLD - 1, &topic, &format!("OLD{partition}"), 0).in_partition(partition);
+    let producer = Producer::new(&brokers, "none");
+    produce(&producer, &topic, 0, OLD - 1);
+    producer.send_all(&(0..PARTITIONS).map(old).collect::<Vec<_>>());
+    let before: Vec<_> = (0..OLD * PARTITIONS as usize).map(|_| session.next()).collect();
+    assert!(before.iter().all(|event| event["type"] == "price:update"), "{before:?}");
+
+    // Stopped, it looks at the metadata before and after, and never between.
+    gateway.signal(Signal::STOP);
+    topics.delete(&topic);
+    topics.create("trade", PARTITIONS);
+    // The old one knows the old topic.
+    let producer = Producer::new(&brokers, "none");
+    produce(&producer, &topic, FIRST, NEW);
+    gateway.signal(Signal::CONT);
+
+    // Behind each partition's gap all of the new topic comes, also what came before it.
+    let mut resets = BTreeMap::new();
+    let mut ids: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
+    let expected: Vec<u64> = (FIRST as u64..(FIRST + NEW) as u64).collect();
+    let is_whole = |ids: &BTreeMap<i32, Vec<u64>>| {
+        (0..PARTITIONS).all(|partition| ids.get(&partition).is_some_and(|ids| ids.len() >= NEW))
+    };
+    while resets.len() < PARTITIONS as usize || !is_whole(&ids) {
+        let message = session.next();
+        if message["type"] == "gap" {
+            assert_eq!(message["reason"], "reset", "{message}");
+            let from: Position = message["from"].as_str().unwrap().parse().unwrap();
+            assert_eq!(resets.insert(from.partition, from.offset), None, "one gap for one loss");
+            ids.remove(&from.partition);
+            continue;
+        }
+        let position: Position = message["pos"].as_str().unwrap().parse().unwrap();
+        ids.entry(position.partition).or_default().push(message["data"]["id"].as_u64().unwrap());
+    }
+    for (partition, ids) in ids {
+        assert_eq!(ids, expected, "partition {partition}");
+    }
+
+    let since =
+        json!({"type": "subscribe", "data": {"channels": ["*.trade"], "since": {"*.trade": {"trade": []}}}});
+    let mut later = Client::connect(&gateway);
+    let ack = later.ask(&since);
+    assert_eq!(ack["not_resumed"], Value::Null, "{ack}");
+    let replayed: Vec<_> =
+        std::iter::repeat_with(|| later.next()).take_while(|message| message["type"] != "resumed").collect();
+    let of_the_old = |event: &&Value| event["data"]["id"].as_u64() < Some(FIRST as u64);
+    assert_eq!(replayed.iter().filter(of_the_old).count(), 0, "events of the topic that was deleted");
+    assert_eq!(replayed.len(), NEW * PARTITIONS as usize);
+
+    let mut last = Client::connect(&gateway);
+    last.ask(&json!({"type": "subscribe", "data": {"channels": ["*.trade"], "snapshot": true}}));
+    let mut channels: Vec<_> =
+        (0..PARTITIONS).map(|_| last.next()["channel"].as_str().unwrap().to_owned()).collect();
+    channels.sort_unstable();
+    assert_eq!(channels, ["T0.trade", "T1.trade", "T2.trade"], "the channels of the new topic");
+    last.send(&json!({"type": "heartbeat"}));
+    assert_eq!(last.next()["type"], "pong", "and no other");
 }

@@ -3,6 +3,8 @@
 //! It has at most one request under way. What it has given back it forgets at once; what it had asked for when a connection
 //! broke, without an answer, it does not hold. All that it does and gets is in its history.
 
+mod answers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +15,6 @@ use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
 
 use super::scene::{Scene, Stage};
 use super::wants::{Profile, Want, is_covered};
-use crate::harness::Positions;
-use crate::harness::answer::Answer;
 use crate::harness::audit::{Fault, Truth, audit};
 use crate::harness::history::{Entry, History, Hold};
 use crate::harness::lane::Selection;
@@ -28,6 +28,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 const FORGETS_PERCENT: u8 = 10;
 /// Of all requests, those that the client does not wait to see answered.
 const DROPS_AFTER_REQUEST_PERCENT: u8 = 5;
+
+/// In a cut: nothing is promised of the partition yet.
+const NOT_TOLD: i64 = i64::MAX;
 
 enum Request {
     /// What the client does not have yet.
@@ -114,7 +117,7 @@ impl Client {
                 Ok(Err(error)) => self.count_break(&format!("not connected: {error}")),
                 Err(_) => self.count_break("not connected in time"),
             }
-            sleep(Duration::from_millis(self.random.u64(100..300))).await;
+            sleep(self.scene.pace.retry_max.mul_f64((1.0 + self.random.f64()) / 2.0)).await;
         }
         None
     }
@@ -154,7 +157,7 @@ impl Client {
     fn pause(&mut self) -> Duration {
         match *self.stage.borrow() {
             Stage::Churn => self.scene.pace.pause_max.mul_f64(self.random.f64()),
-            Stage::Settle(_) | Stage::Over => LOOK,
+            Stage::Stay | Stage::Settle(_) | Stage::Over => LOOK,
         }
     }
 
@@ -169,6 +172,7 @@ impl Client {
         let stage = self.stage.borrow().clone();
         match stage {
             Stage::Over => return Err(Parting::Over),
+            Stage::Stay => {}
             Stage::Settle(truth) => self.look(&truth),
             Stage::Churn => {
                 let is_idle = self.requests.is_empty() && self.under_way.is_none();
@@ -186,6 +190,13 @@ impl Client {
     fn look(&mut self, truth: &Truth) {
         let is_waiting = !self.requests.is_empty() || self.under_way.is_some() || !self.resuming.is_empty();
         if self.has_settled || is_waiting {
+            return;
+        }
+        let is_told = |want: &Want| {
+            let cut = &self.history.holds[want.hold].cut;
+            want.selection.kind.is_none() || !cut.values().any(|&first| first == NOT_TOLD)
+        };
+        if !self.wants.iter().all(is_told) {
             return;
         }
         if !audit(&self.history, truth).iter().any(|finding| finding.fault == Fault::Lost) {
@@ -236,8 +247,9 @@ impl Client {
             let first = self.profile.first(&mut self.random);
             return self.ask(first);
         }
+        let is_fixed = self.is_fixed();
         let (covered, alone): (Vec<_>, Vec<_>) =
-            self.wants.iter().partition(|want| is_covered(want, &self.wants));
+            self.wants.iter().partition(|want| !is_fixed && is_covered(want, &self.wants));
         let holds = |wants: Vec<&Want>| wants.iter().map(|want| want.hold).collect::<Vec<usize>>();
         self.requests.push_back(Request::Resume(holds(alone)));
         if !covered.is_empty() {
@@ -299,12 +311,20 @@ impl Client {
             Request::Resume(holds) => {
                 holds.iter().for_each(|&hold| self.note(Entry::Resuming { hold }));
                 let mut since = serde_json::Map::new();
+                let is_fixed = self.is_fixed();
                 for want in self.wants.iter().filter(|want| holds.contains(&want.hold)) {
                     self.resuming.push(want.selection);
-                    since.insert(want.selection.to_string(), want.since(&self.wants, &mut self.random));
+                    let place =
+                        if is_fixed { want.place() } else { want.since(&self.wants, &mut self.random) };
+                    since.insert(want.selection.to_string(), place);
+                    // A list that does not name a partition asks for all of it.
+                    self.history.holds[want.hold].cut.retain(|_, first| *first != NOT_TOLD);
                 }
                 self.scene.tally(|tally| tally.resumes += holds.len() as u64);
-                json!({"type": "subscribe", "data": {"channels": self.names(holds), "since": since}})
+                // Where a subscription is live again that cannot be resumed.
+                let positions = is_fixed;
+                let data = json!({"channels": self.names(holds), "positions": positions, "since": since});
+                json!({"type": "subscribe", "data": data})
             }
         }
     }
@@ -313,57 +333,8 @@ impl Client {
         holds.iter().map(|&hold| self.history.holds[hold].selection.to_string()).collect()
     }
 
-    fn take(&mut self, text: &str) {
-        match Answer::read(text) {
-            Answer::Event { lane, offset } => {
-                self.scene.tally(|tally| tally.deliveries += 1);
-                self.wants.iter_mut().for_each(|want| want.take(lane, offset));
-                self.note(Entry::Event { lane, offset });
-            }
-            Answer::SubscriptionAck { subscribed, rejected, not_resumed, positions } => {
-                let refusals = rejected.into_iter().chain(not_resumed);
-                self.history.complaints.extend(refusals.map(|refusal| refusal.to_string()));
-                let holds = match self.under_way.take() {
-                    Some((Request::Ask(holds), _)) => {
-                        holds.iter().for_each(|&hold| self.begin(hold, &positions));
-                        holds
-                    }
-                    Some((Request::Resume(holds) | Request::Repeat(holds), _)) => holds,
-                    Some((Request::Leave(_), _)) | None => Vec::new(),
-                };
-                self.complain_unless(subscribed == self.names(&holds), text);
-            }
-            Answer::UnsubscriptionAck { unsubscribed } => match self.under_way.take() {
-                Some((Request::Leave(hold), _)) => {
-                    self.note(Entry::Ended { hold });
-                    self.complain_unless(unsubscribed == self.names(&[hold]), text);
-                }
-                _ => self.complain_unless(false, text),
-            },
-            Answer::Resumed { channel, replayed } => {
-                self.scene.tally(|tally| tally.replayed += replayed);
-                self.resuming.retain(|selection| selection.to_string() != channel);
-            }
-            Answer::Gap { channel, from, to, reason } => {
-                let selection = Selection::parse(&channel).unwrap_or_else(|| panic!("{text}"));
-                let (from, to, partition) = (from.offset, to.offset, from.partition);
-                self.note(Entry::Gap { selection, partition, from, to, reason });
-            }
-            Answer::Error => self.complain_unless(false, text),
-        }
-    }
-
-    fn begin(&mut self, hold: usize, positions: &Positions) {
-        if let Some(want) = self.wants.iter_mut().find(|want| want.hold == hold) {
-            self.history.holds[hold].cut = want.begin(positions);
-            self.note(Entry::Began { hold });
-        }
-    }
-
-    fn complain_unless(&mut self, is_expected: bool, text: &str) {
-        if !is_expected {
-            self.history.complaints.push(text.to_owned());
-        }
+    fn is_fixed(&self) -> bool {
+        matches!(self.profile, Profile::Fixed(_))
     }
 
     fn note(&mut self, entry: Entry) {

@@ -5,6 +5,7 @@
 
 mod client;
 mod rehearsal;
+mod restarts;
 mod scene;
 mod wants;
 
@@ -30,6 +31,7 @@ const PACE: Pace = Pace {
     arrival_max: Duration::from_secs(4),
     pause_max: Duration::from_secs(16),
     absence_max: Duration::from_secs(2),
+    retry_max: Duration::from_millis(300),
 };
 const SHARDS: &str = "4";
 const EVENTS_PER_SECOND: f64 = 2_000.0;
@@ -57,7 +59,7 @@ fn on_three_nodes_every_position_comes_once_whatever_dies_and_whoever_moves() {
     let brokers = Brokers::of_the_script();
     assert_eq!(brokers.nodes, 3, "the partitions need somewhere to go");
     let mut gateways = [launch(&brokers), launch(&brokers)];
-    let scene = Scene::new([gateways[0].address, gateways[1].address], PACE);
+    let scene = Arc::new(Scene::new([gateways[0].address, gateways[1].address], PACE));
     let (stage, stages) = watch::channel(Stage::Churn);
     let clients = start_clients(CLIENTS, &scene, &stages, &mut random);
     let truth = thread::scope(|scope| {
@@ -109,6 +111,11 @@ fn start_clients(
             (Client::new(Arc::clone(scene), stages.clone(), random, profile), begins_after)
         })
         .collect();
+    run_clients(clients)
+}
+
+/// Each client begins after its time.
+fn run_clients(clients: Vec<(Client, Duration)>) -> JoinHandle<Vec<History>> {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -206,13 +213,17 @@ fn faults(histories: &[History], truth: &Truth) -> BTreeMap<String, usize> {
         if faults.values().sum::<usize>() > before && shown < SHOWN_MAX {
             shown += 1;
             println!("--- client {number}: {} findings", findings.len());
-            history.complaints.iter().take(SHOWN_MAX).for_each(|complaint| println!("{complaint}"));
             gaps.iter().take(SHOWN_MAX).for_each(|gap| println!("{gap:?}"));
             for finding in findings.iter().take(SHOWN_MAX) {
                 println!("{finding}{}", history.around(finding.at, finding.lane));
             }
         }
     }
+    let mut complaints: BTreeMap<&str, usize> = BTreeMap::new();
+    for complaint in histories.iter().flat_map(|history| &history.complaints) {
+        *complaints.entry(complaint).or_default() += 1;
+    }
+    complaints.iter().for_each(|(complaint, count)| println!("{count} times: {complaint}"));
     println!("{early} events came before their subscription's first promised one");
     faults
 }

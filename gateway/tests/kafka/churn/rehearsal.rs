@@ -29,6 +29,7 @@ const PACE: Pace = Pace {
     arrival_max: Duration::from_millis(200),
     pause_max: Duration::from_millis(300),
     absence_max: Duration::from_millis(100),
+    retry_max: Duration::from_millis(300),
 };
 const LOAD: Duration = Duration::from_secs(2);
 const EVENTS_PER_SECOND: f64 = 2_000.0;
@@ -85,7 +86,7 @@ fn a_gateway_that_breaks_its_promise_fails() {
 fn rehearse(vice: Vice) -> (BTreeMap<String, usize>, Tally) {
     let mut random = random_of("CHURN_SEED");
     let stream = Arc::new(Stream { events: Mutex::default(), vice, is_over: AtomicBool::new(false) });
-    let scene = Scene::new(LAGS.map(|lag| listen(&stream, lag)), PACE);
+    let scene = Arc::new(Scene::new(LAGS.map(|lag| listen(&stream, lag)), PACE));
     let (stage, stages) = watch::channel(Stage::Churn);
     let clients = start_clients(CLIENTS, &scene, &stages, &mut random);
     let goes_on = |elapsed| elapsed < LOAD;

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::harness::PARTITIONS;
 use crate::harness::audit::Truth;
 
 /// What the clients are to do.
 #[derive(Clone)]
 pub(super) enum Stage {
     Churn,
+    /// Stay, and return when the connection is lost.
+    Stay,
     /// Stay, until all of this has come.
     Settle(Arc<Truth>),
     Over,
@@ -23,6 +26,8 @@ pub(super) struct Tally {
     pub(super) connections: u64,
     pub(super) resumes: u64,
     pub(super) replayed: u64,
+    /// Subscriptions that were live again, with a loss that was named.
+    pub(super) not_resumed: u64,
     pub(super) requests: u64,
     /// Clients that have all.
     pub(super) settled: usize,
@@ -38,6 +43,8 @@ pub(super) struct Pace {
     pub(super) pause_max: Duration,
     /// Between two connections.
     pub(super) absence_max: Duration,
+    /// Between two tries to connect.
+    pub(super) retry_max: Duration,
 }
 
 /// What the clients share.
@@ -46,13 +53,18 @@ pub(super) struct Scene {
     pub(super) pace: Pace,
     /// Of a gateway that is down, the last one.
     pub(super) gateways: Mutex<[SocketAddr; 2]>,
+    /// Of each topic, when the clients come.
+    pub(super) partitions: i32,
+    /// Of `not_resumed`, the codes that name a loss which this test brings about.
+    pub(super) named_losses: &'static [&'static str],
     pub(super) tally: Mutex<Tally>,
 }
 
 impl Scene {
-    pub(super) fn new(gateways: [SocketAddr; 2], pace: Pace) -> Arc<Self> {
+    pub(super) fn new(gateways: [SocketAddr; 2], pace: Pace) -> Self {
         let (started_at, gateways) = (Instant::now(), Mutex::new(gateways));
-        Arc::new(Self { started_at, pace, gateways, tally: Mutex::default() })
+        let (partitions, named_losses) = (PARTITIONS, &[][..]);
+        Self { started_at, pace, gateways, partitions, named_losses, tally: Mutex::default() }
     }
 
     pub(super) fn tally(&self, count: impl FnOnce(&mut Tally)) {

@@ -33,7 +33,8 @@ impl Want {
         Self { hold, selection, next: BTreeMap::new(), last: BTreeMap::new() }
     }
 
-    /// The acknowledgement's cut of its kinds. Events may have come before it.
+    /// The cut of its kinds that an acknowledgement tells, or a later message of partitions that were waiting. Events may have come
+    /// before it.
     pub(super) fn begin(&mut self, positions: &Positions) -> HashMap<(u8, i32), i64> {
         let mut cut = HashMap::new();
         for (kind, positions) in positions {
@@ -84,6 +85,19 @@ impl Want {
         }
     }
 
+    /// The value of its name in `since`: where it stands itself, whatever else the client has.
+    pub(super) fn place(&self) -> Value {
+        match self.selection {
+            Selection { token: Some(_), kind: Some(kind) } => self.last_or_list(kind),
+            Selection { kind, .. } => {
+                let known = (0..TOPICS.len() as u8).filter(|&known| {
+                    kind.is_none_or(|own| own == known) && self.begins(known).next().is_some()
+                });
+                known.map(|kind| (kind_name(kind).to_owned(), self.list(kind))).collect()
+            }
+        }
+    }
+
     fn last_or_list(&self, kind: u8) -> Value {
         self.last.get(&kind).map_or_else(|| self.list(kind), |last| json!(last))
     }
@@ -104,6 +118,8 @@ pub(super) enum Profile {
     Kind(u8),
     /// All that it ever takes is of these.
     Tokens([u16; 3]),
+    /// Just these, which may overlap in any way: each resumes from its own place.
+    Fixed(Vec<Selection>),
 }
 
 impl Profile {
@@ -122,6 +138,7 @@ impl Profile {
     pub(super) fn first(&self, random: &mut fastrand::Rng) -> Vec<Selection> {
         match self {
             &Self::Kind(kind) => vec![Selection { token: None, kind: Some(kind) }],
+            Self::Fixed(selections) => selections.clone(),
             Self::Tokens(tokens) => {
                 let count = random.usize(1..=tokens.len());
                 let of_token = |&token: &u16| -> Vec<Selection> {
@@ -149,6 +166,7 @@ impl Profile {
         let selection = match self {
             Self::Kind(_) => Selection { token: Some(random.u16(..TOKENS)), kind: kind.or(Some(0)) },
             Self::Tokens(tokens) => Selection { token: random.choice(tokens).copied(), kind },
+            Self::Fixed(_) => return None,
         };
         // Of two that overlap one covers the other: after a reconnect it alone resumes both. And what a client holds
         // already is at the gateway's head, or a new cut might be below what it has.

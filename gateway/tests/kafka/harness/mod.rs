@@ -3,6 +3,7 @@
 
 mod brokers;
 mod gateway;
+mod kept;
 mod producer;
 mod reader;
 mod session;
@@ -10,6 +11,7 @@ pub(crate) mod socket;
 
 pub(crate) use brokers::{Brokers, Topics};
 pub(crate) use gateway::{Launch, Watch};
+pub(crate) use kept::kept;
 pub(crate) use producer::{Producer, Record};
 pub(crate) use reader::{Offsets, Reader};
 pub(crate) use session::{Event, FENCES, Log, Session};

@@ -40,6 +40,10 @@ impl Record {
         }
     }
 
+    pub(crate) fn in_partition(self, partition: i32) -> Self {
+        Self { partition: Some(partition), ..self }
+    }
+
     pub(crate) fn kind(&self) -> &str {
         kind_of_topic(&self.topic)
     }
@@ -67,16 +71,23 @@ pub(crate) struct Producer {
 
 impl Producer {
     pub(crate) fn new(brokers: &Brokers, codec: &str) -> Self {
+        Self::with(brokers, &[("compression.type", codec)])
+    }
+
+    /// With other properties.
+    pub(crate) fn with(brokers: &Brokers, properties: &[(&str, &str)]) -> Self {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &brokers.addresses)
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
-            .set("compression.type", codec)
             .set("linger.ms", "10")
             .set("message.timeout.ms", "300000")
             .set("reconnect.backoff.max.ms", "1000");
+        for (name, value) in properties {
+            config.set(*name, *value);
+        }
         Self { client: ThreadedProducer::from_config_and_context(&config, Acks::default()).unwrap() }
     }
 
@@ -100,6 +111,11 @@ impl Producer {
     pub(crate) fn send_all(&self, records: &[Record]) -> Vec<(usize, Position)> {
         records.iter().for_each(|record| self.send(record));
         self.acked()
+    }
+
+    /// Waits so long for what was sent; what is left is given up when the producer is dropped.
+    pub(crate) fn flush(&self, patience: Duration) {
+        let _ = self.client.flush(patience);
     }
 
     /// Waits for the acknowledgements of all that was sent; where Kafka put each since the last call.

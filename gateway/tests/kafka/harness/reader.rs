@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use protocol::Position;
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ impl Reader {
         let mut reader = Self { socket, early: VecDeque::new() };
         loop {
             match reader.read() {
-                Answer::SubscriptionAck { subscribed, rejected, not_resumed, positions } => {
+                Answer::SubscriptionAck { subscribed, rejected, not_resumed, positions, .. } => {
                     assert!(rejected.is_empty(), "{rejected:?}");
                     return (reader, Ack { subscribed, not_resumed, positions });
                 }
@@ -59,10 +60,12 @@ impl Reader {
     }
 
     fn read(&mut self) -> Answer {
+        let asked_at = Instant::now();
         loop {
             match self.socket.read().unwrap() {
                 Message::Text(text) => return Answer::read(text.as_str()),
-                Message::Ping(_) => {}
+                // They come whatever happens: the read's own deadline is none.
+                Message::Ping(_) => assert!(asked_at.elapsed() < PATIENCE, "nothing came but pings"),
                 other => panic!("{other:?}"),
             }
         }
