@@ -96,7 +96,7 @@ impl fmt::Debug for Property {
 }
 
 /// Properties that would contradict the gateway, and what to do instead.
-const RESERVED: [(&str, &str); 13] = [
+const RESERVED: [(&str, &str); 14] = [
     ("bootstrap.servers", "set KAFKA_BROKERS instead"),
     ("metadata.broker.list", "set KAFKA_BROKERS instead"),
     ("group.id", "set KAFKA_GROUP_ID instead"),
@@ -109,6 +109,10 @@ const RESERVED: [(&str, &str); 13] = [
     ("auto.commit.enable", "the gateway never commits offsets"),
     ("enable.auto.offset.store", "the gateway never commits offsets"),
     ("auto.offset.reset", "set KAFKA_START instead; an offset out of range later is announced as a gap"),
+    (
+        "isolation.level",
+        "the gateway reads read_committed: what a transaction takes back is delivered to nobody",
+    ),
     ("enable.partition.eof", "the gateway asks for watermarks itself"),
 ];
 

@@ -144,6 +144,7 @@ fn properties_that_contradict_the_gateway_are_refused_with_the_remedy() {
         ("group.id=other", "set KAFKA_GROUP_ID instead"),
         ("a.b=1,enable.auto.commit=true", "never commits"),
         ("sasl.password=hunter2", "set KAFKA_SASL_PASSWORD instead"),
+        ("isolation.level=read_uncommitted", "read_committed"),
         ("a=1,a=2", "a is set twice"),
         ("hunter2", "name=value"),
         ("Hunter 2=x", "lower-case"),
