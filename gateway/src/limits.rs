@@ -137,8 +137,9 @@ pub const PULL_PAUSE: Duration = Duration::from_millis(5);
 pub const ANSWERS_PENDING: usize = 1024;
 /// How often a shard that starts looks whether its partitions have begun.
 pub const READY_INTERVAL: Duration = Duration::from_millis(20);
-/// A history that gets no record for this long while it is being filled is full.
-pub const WARMUP_QUIET: Duration = Duration::from_secs(2);
+/// How long a partition is waited for whose history is being filled and which gets no record: its broker is silent, or refuses.
+/// Beyond it the partition counts as filled, and what comes of it then is delivered.
+pub const WARMUP_QUIET: Duration = Duration::from_secs(10);
 /// Bytes of frames in one chunk of a resume; a larger frame is a chunk of its own.
 pub const CHUNK_BYTES: usize = 64 * KIB;
 /// How far inside history, at most, a replay ends: a cursor that comes to its edge has to come faster than the edge goes on.
@@ -152,6 +153,8 @@ pub const LAST_VALUE_BYTES: usize = KIB;
 
 /// Between two looks at the cluster's topics and partitions: how soon a new partition is read.
 pub const KAFKA_METADATA_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two reports of librdkafka on its fetching: how soon it is seen that a log ends in what is no record.
+pub const KAFKA_STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at the ends of partitions with WS_MAX_LAG: how exact it is.
 pub const LAG_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Ends of one partition that are remembered to tell how long its oldest undelivered record waits: a minute's looks.
@@ -346,6 +349,10 @@ const _: () =
 const _: () = assert!(
     LAG_LOOK_INTERVAL.as_secs() < KAFKA_METADATA_INTERVAL.as_secs(),
     "a watched lag is looked at more often than the rest"
+);
+const _: () = assert!(
+    4 * KAFKA_STATISTICS_INTERVAL.as_secs() < WARMUP_QUIET.as_secs(),
+    "the end of a log is proven before it is waited for in vain"
 );
 const _: () = assert!(
     KAFKA_RATE_PAUSE_LEAST.as_millis() < KAFKA_RATE_BURST.as_millis(),

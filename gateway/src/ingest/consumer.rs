@@ -39,6 +39,8 @@ pub enum Polled {
     Ignored(Ignored, Option<Owned>),
     /// A partition is the shard's from now on.
     Began(Began),
+    /// A partition has come to here, though no record says so.
+    Passed(Owned),
     /// Reading one partition went on elsewhere; the records in between will not come.
     Moved(Moved),
     /// The answer to [`Consumer::ask_end`].
@@ -179,6 +181,10 @@ impl Consumer {
                     let _ = self.requests.send(Request::Positions { shard: self.shard, positions });
                     continue;
                 }
+                Note::Passed(passed) => {
+                    passed.into_iter().for_each(|owned| self.pass(owned));
+                    continue;
+                }
                 Note::Ends(ends) => {
                     self.news.extend(ends.into_iter().map(|(partition, end)| Polled::End(partition, end)));
                     continue;
@@ -197,6 +203,17 @@ impl Consumer {
             };
             owned.iter().for_each(|owned| self.set_next(owned));
             let _ = self.requests.send(Request::Read { shard: self.shard, owned });
+        }
+    }
+
+    /// Offsets below this one will not come. Records that were taken since the proof may have gone beyond.
+    fn pass(&mut self, owned: Owned) {
+        let next = self.topics[owned.partition.topic].next.get_mut(owned.partition.number as usize);
+        if let Some(Some(next)) = next
+            && *next < owned.next
+        {
+            *next = owned.next;
+            self.news.push_back(Polled::Passed(owned));
         }
     }
 
@@ -259,7 +276,7 @@ impl Consumer {
     }
 
     /// Says that what was to be read before the shard is ready has been read: each partition has come to its
-    /// [`Began::live_from`], or nothing more of it comes. Once is enough; where nothing lay before, not even that.
+    /// [`Began::live_from`], or is not waited for any longer. Once is enough; where nothing lay before, not even that.
     pub fn say_warm(&self) {
         let _ = self.requests.send(Request::Warm { shard: self.shard });
     }

@@ -20,12 +20,14 @@ mod lag;
 #[cfg(test)]
 mod lag_tests;
 mod messages;
+mod passed;
 #[cfg(test)]
 mod rig;
 mod seat;
 #[cfg(test)]
 mod shards_tests;
 mod stall;
+mod statistics;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,6 +46,7 @@ pub use self::context::Context;
 use self::context::KafkaLog;
 pub use self::messages::{Note, Request, Stopped};
 use self::seat::Seat;
+use self::statistics::Statistics;
 use super::consumer::NativeConsumer;
 use super::partition::Partition;
 use super::status::SharedStatus;
@@ -206,8 +209,8 @@ impl Work {
             }
             Request::Retired(consumer) => drop(consumer),
             Request::Statistics { shard, json } => {
-                if let Some(next_fetches) = stall::next_fetches(&self.config, &json) {
-                    self.of_shard(shard, |seat| seat.saw_next_fetches(next_fetches, Instant::now()));
+                if let Some(statistics) = Statistics::parse(&self.config, &json) {
+                    self.of_shard(shard, |seat| seat.saw_statistics(&statistics, Instant::now()));
                 }
             }
             Request::Disconnected => {

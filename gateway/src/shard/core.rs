@@ -85,6 +85,7 @@ impl Core {
                     self.tell_skipped(now);
                 }
             }
+            Polled::Passed(owned) => self.owner.pass(owned),
             Polled::Began(began) => self.owner.began(&began),
             Polled::Moved(moved) => {
                 self.owner.moved(&moved);

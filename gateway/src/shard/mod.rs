@@ -134,7 +134,7 @@ fn run(setup: Setup) -> anyhow::Result<()> {
         drain_lasts: config.drain,
         ending: None,
         snapshot_at: now,
-        ready: Readiness { is_ready: false, look_at: now, polled_at: now },
+        ready: Readiness { is_ready: false, look_at: now },
     };
     // The process is ending if nobody listens.
     let _ = started.send(shard.shard);
@@ -175,7 +175,6 @@ struct Ending {
 struct Readiness {
     is_ready: bool,
     look_at: Instant,
-    polled_at: Instant,
 }
 
 impl Shard {
@@ -273,7 +272,6 @@ impl Shard {
                     if polled.is_record() {
                         self.intake.took();
                     }
-                    self.ready.polled_at = now;
                     self.core.take(polled, now);
                 }
             }
@@ -357,28 +355,26 @@ impl Shard {
     }
 
     /// Resumes are answered, and the gateway says that it is ready, when every partition has been assigned and its history is
-    /// filled. A log may end in what is no record (a transaction's marker), so quiet counts as full.
+    /// filled, or the partition is not waited for any longer.
     fn look_whether_ready(&mut self, now: Instant) {
-        if self.ready.is_ready || now < self.ready.look_at {
+        if now < self.ready.look_at {
             return;
         }
         self.ready.look_at = now + limits::READY_INTERVAL;
-        if !self.shared.kafka.read().assigned {
-            self.ready.polled_at = now;
+        let silent = self.core.owner.stop_waiting(limits::WARMUP_QUIET, now);
+        if silent > 0 {
+            warn!(
+                shard = self.shard,
+                partitions = silent,
+                "no records come of partitions whose history is being read: not waiting any longer"
+            );
+        }
+        if self.ready.is_ready || !self.shared.kafka.read().assigned || !self.core.owner.is_warm() {
             return;
         }
-        let is_warm = self.core.owner.is_warm();
-        if is_warm || now >= self.ready.polled_at + limits::WARMUP_QUIET {
-            if !is_warm {
-                warn!(
-                    shard = self.shard,
-                    "some partition's history ends before its log: no more records come"
-                );
-            }
-            self.ready.is_ready = true;
-            self.core.set_ready(now);
-            self.consumer.say_warm();
-        }
+        self.ready.is_ready = true;
+        self.core.set_ready(now);
+        self.consumer.say_warm();
     }
 
     fn take_snapshot(&mut self, now: Instant) {

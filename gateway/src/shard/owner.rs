@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::client::Since;
 use protocol::{Pattern, code};
@@ -50,6 +50,8 @@ struct Head {
     live_from: i64,
     /// The log's end, as the brokers last told.
     end: i64,
+    /// Since when it stands at this offset, while what is before `live_from` is read.
+    stands: Option<(i64, Instant)>,
     /// How often the brokers were asked for the end, and how often they have answered.
     asked: u64,
     answered: u64,
@@ -183,6 +185,27 @@ impl Owner {
     /// Whether every partition has come to where its delivery begins. True of none, too.
     pub fn is_warm(&self) -> bool {
         self.heads.values().all(|head| head.next >= head.live_from)
+    }
+
+    /// Delivery of a partition that stood still for `quiet`, before where it was to begin, begins where the partition stands:
+    /// what comes of it then is nobody's past. How many such partitions there were.
+    pub fn stop_waiting(&mut self, quiet: Duration, now: Instant) -> usize {
+        let mut stopped = 0;
+        for (partition, head) in self.heads.iter_mut().filter(|(_, head)| head.next < head.live_from) {
+            let since = match head.stands {
+                Some((next, since)) if next == head.next => since,
+                _ => now,
+            };
+            head.stands = Some((head.next, since));
+            if now < since + quiet {
+                continue;
+            }
+            head.live_from = head.next;
+            stopped += 1;
+            let cuts = self.deferred.iter_mut().filter_map(|it| it.question.cut.get_mut(partition));
+            cuts.for_each(|cut| *cut = head.next.min(*cut));
+        }
+        stopped
     }
 
     /// Every partition has begun, and has come as far as it is waited for: from now on resumes are answered. The answers that

@@ -245,6 +245,37 @@ fn what_fills_the_history_is_kept_and_not_delivered_and_who_pulls_meanwhile_wait
 }
 
 #[test]
+fn a_log_that_ends_in_what_is_no_record_fills_the_history_when_it_has_been_passed() {
+    let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
+    let partition = at(0, 0);
+    owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
+    owner.keep(&frame(partition, 0, "BTC"));
+    assert_eq!(pull(&owner, partition, 0), (vec![0], 1, Then::Wait));
+    owner.pass(Owned { partition, next: 3 });
+    assert!(owner.is_warm());
+    assert_eq!(pull(&owner, partition, 1), (vec![], 3, Then::Live));
+}
+
+#[test]
+fn delivery_of_a_partition_that_is_silent_while_its_history_is_read_begins_where_it_stands() {
+    const QUIET: Duration = Duration::from_secs(10);
+    let (start, partition) = (Instant::now(), at(0, 0));
+    let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
+    owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
+    assert!(owner.begin(1, after(1, "0:0")).is_none(), "not ready");
+    assert_eq!(owner.stop_waiting(QUIET, start), 0);
+    owner.keep(&frame(partition, 0, "BTC"));
+    assert_eq!(owner.stop_waiting(QUIET, start + QUIET), 0, "it has moved");
+    assert_eq!(owner.stop_waiting(QUIET, start + 2 * QUIET), 1);
+    assert_eq!(owner.stop_waiting(QUIET, start + 9 * QUIET), 0, "once");
+    assert!(owner.is_warm());
+    let answers = owner.set_ready();
+    assert_eq!(cursors(&answers[0].1), [(partition, 1, 1)], "the cut comes down too");
+    assert_eq!(pull(&owner, partition, 1), (vec![], 1, Then::Live));
+    assert!(owner.keep(&frame(partition, 1, "BTC")), "delivered: it is nobody's past");
+}
+
+#[test]
 fn a_log_that_goes_on_higher_up_leaves_what_is_before_to_the_replay() {
     let mut owner = ready(5);
     let partition = at(0, 0);

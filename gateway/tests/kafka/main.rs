@@ -14,3 +14,4 @@ mod loss;
 mod recovery;
 mod resume;
 mod start;
+mod transactions;

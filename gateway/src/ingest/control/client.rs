@@ -51,8 +51,8 @@ fn base_config(config: &Kafka) -> ClientConfig {
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.nagle.disable", "true")
-        // For the watches over partitions that are no longer fetched (`stall`), or late (`lag`).
-        .set("statistics.interval.ms", look_interval(config).as_millis().to_string())
+        // For the watches over how far partitions have come (`passed`), are no longer fetched (`stall`), or late (`lag`).
+        .set("statistics.interval.ms", limits::KAFKA_STATISTICS_INTERVAL.as_millis().to_string())
         // Memory: what may wait in librdkafka, and in one answer. A larger record still comes through (KIP-74).
         .set("queued.min.messages", "10000")
         .set("queued.max.messages.kbytes", "4096")

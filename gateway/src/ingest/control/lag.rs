@@ -30,9 +30,9 @@ impl LagWatch {
         behind.pass(next);
     }
 
-    /// There is nothing to be delivered before `next` any more: what is left there are control records, which nobody sees.
-    pub(super) fn fetched(&mut self, next_fetches: &Offsets) {
-        for (partition, &next) in next_fetches {
+    /// There is nothing to be delivered before these offsets any more.
+    pub(super) fn passed(&mut self, passed: &Offsets) {
+        for (partition, &next) in passed {
             if let Some(behind) = self.0.get_mut(partition) {
                 behind.pass(next);
             }
@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn control_records_at_the_end_are_no_lag() {
         let (mut watch, start) = (LagWatch::default(), Instant::now());
-        watch.fetched(&at(PARTITION, 6));
+        watch.passed(&at(PARTITION, 6));
         watch.delivered(PARTITION, 5);
         watch.saw_ends(&at(PARTITION, 6), start);
         assert_eq!(watch.greatest(start + seconds(1)), seconds(1), "nobody knows yet that 5 is none");
-        watch.fetched(&at(PARTITION, 6));
+        watch.passed(&at(PARTITION, 6));
         watch.delivered(PARTITION, 5);
         watch.saw_ends(&at(PARTITION, 6), start + seconds(2));
         assert_eq!(watch.greatest(start + seconds(9)), seconds(0));

@@ -81,6 +81,8 @@ pub enum Note {
     Stopped(Vec<Stopped>),
     /// To be answered with [`Request::Positions`].
     Positions,
+    /// Below these offsets the shard has taken every record that there is: a log may end in what is no record.
+    Passed(Vec<Owned>),
     /// The ends that were asked for with [`Request::LookUpEnd`], in the order of the questions. `None`: nobody can tell now.
     Ends(Vec<(Partition, Option<i64>)>),
 }

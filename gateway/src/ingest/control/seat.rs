@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use protocol::GapReason;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
+use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 use wire::Waker;
 
 use super::cluster::{Cluster, Layout, Wanted, with_offsets, without_offsets};
 use super::lag::LagWatch;
+use super::passed::PassedWatch;
 use super::stall::{Offsets, StallWatch};
+use super::statistics::Statistics;
 use super::{Note, Stopped};
 use crate::config::Kafka;
 use crate::ingest::consumer::{Began, NativeConsumer};
@@ -44,6 +47,7 @@ pub(super) struct Seat {
     stalls: StallWatch,
     complaints: Throttle,
     lags: LagWatch,
+    passed: PassedWatch,
     /// The shard was asked for its positions and did not answer yet.
     positions_asked: bool,
 }
@@ -87,6 +91,7 @@ impl Seat {
             stalls: StallWatch::default(),
             complaints: Throttle::default(),
             lags: LagWatch::default(),
+            passed: PassedWatch::default(),
             positions_asked: false,
         };
         seat.tell(Note::Consumer(Arc::clone(&seat.consumer)));
@@ -127,12 +132,18 @@ impl Seat {
         }
     }
 
-    /// Where the next fetches begin, by librdkafka's statistics.
-    pub(super) fn saw_next_fetches(&mut self, next_fetches: Offsets, now: Instant) {
-        self.lags.fetched(&next_fetches);
+    /// librdkafka's report of the shard's consumer.
+    pub(super) fn saw_statistics(&mut self, statistics: &Statistics, now: Instant) {
+        let mut passed = self.passed.observe(statistics);
+        passed.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
+        self.lags.passed(&passed);
+        if !passed.is_empty() {
+            let owned = passed.into_iter().map(|(partition, next)| Owned { partition, next });
+            self.tell(Note::Passed(owned.collect()));
+        }
         if now >= self.stalls_at {
             self.stalls_at = now + STALL_INTERVAL;
-            self.next_fetches = Some(next_fetches);
+            self.next_fetches = Some(statistics.next_fetches());
         }
     }
 
@@ -196,6 +207,7 @@ impl Seat {
         self.next_fetches = None;
         self.stalls = StallWatch::default();
         self.lags = LagWatch::default();
+        self.passed = PassedWatch::default();
         self.consumer = consumer;
         self.partitions.values_mut().for_each(|stage| *stage = Stage::Told);
         self.tell(Note::Consumer(Arc::clone(&self.consumer)));
@@ -260,7 +272,11 @@ impl Seat {
             return Ok(());
         }
         self.consumer.incremental_assign(&with_offsets(config, &due)?)?;
-        self.partitions.extend(due.iter().map(|owned| (owned.partition, Stage::Reading)));
+        let now_us = monotonic_us();
+        for owned in &due {
+            self.partitions.insert(owned.partition, Stage::Reading);
+            self.passed.assigned(owned.partition, now_us);
+        }
         info!(shard = self.shard, partitions = due.len(), "reading");
         Ok(())
     }
@@ -301,8 +317,15 @@ impl Seat {
         for partition in partitions {
             self.partitions.insert(partition, Stage::Told);
             self.lags.forget(partition);
+            self.passed.forget(partition);
         }
         self.tell(Note::Stopped(stopped));
         Ok(())
     }
+}
+
+/// librdkafka's clock, which its statistics are dated by.
+fn monotonic_us() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }

@@ -5,52 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
-use crate::config::Kafka;
 use crate::ingest::partition::Partition;
 
 /// By partition, an offset.
 pub(super) type Offsets = BTreeMap<Partition, i64>;
-
-/// What is read of librdkafka's statistics.
-#[derive(Deserialize)]
-struct Statistics<'a> {
-    #[serde(borrow)]
-    topics: BTreeMap<&'a str, TopicStatistics<'a>>,
-}
-
-#[derive(Deserialize)]
-struct TopicStatistics<'a> {
-    #[serde(borrow)]
-    partitions: BTreeMap<&'a str, PartitionStatistics>,
-}
-
-#[derive(Deserialize)]
-struct PartitionStatistics {
-    /// Fetched records that the shard did not take yet.
-    fetchq_cnt: u64,
-    /// Where the next fetch begins, control records counted.
-    next_offset: i64,
-}
-
-/// The next offset to be fetched of each partition whose fetched records were all taken: the others are not waited for.
-/// `None`: these are no statistics.
-pub(super) fn next_fetches(config: &Kafka, statistics: &[u8]) -> Option<Offsets> {
-    let statistics: Statistics<'_> = serde_json::from_slice(statistics).ok()?;
-    let mut offsets = Offsets::new();
-    for (topic, configured) in config.topics.iter().enumerate() {
-        let Some(of_topic) = statistics.topics.get(configured.name.as_str()) else { continue };
-        for (number, state) in &of_topic.partitions {
-            // Its own partition -1 is no partition.
-            let number = number.parse().ok().filter(|&number: &i32| number >= 0 && state.fetchq_cnt == 0);
-            if let Some(number) = number {
-                offsets.insert(Partition { topic, number }, state.next_offset);
-            }
-        }
-    }
-    Some(offsets)
-}
 
 /// Compares one statistics with the one before.
 #[derive(Debug, Default)]
@@ -81,7 +39,6 @@ impl StallWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Security, Start, Topic};
 
     const PARTITION: Partition = Partition { topic: 0, number: 3 };
 
@@ -118,27 +75,5 @@ mod tests {
         }
         watch.observe(at(10), Offsets::new());
         assert_eq!(watch.observe(at(10), Offsets::new()), Offsets::new(), "nobody knows the end");
-    }
-
-    #[test]
-    fn statistics_tell_of_configured_partitions_whose_records_were_taken() {
-        let topics = vec![Topic { name: "odin.trades".to_owned(), kind: "trade".to_owned() }];
-        let config = Kafka {
-            brokers: Vec::new(),
-            group_id: "test".to_owned(),
-            topics,
-            start: Start::Latest,
-            lag_max: None,
-            rate_max: None,
-            security: Security::Plaintext,
-            properties: Vec::new(),
-        };
-        let partitions = r#"{"-1":{"fetchq_cnt":0,"next_offset":0},"2":{"fetchq_cnt":4,"next_offset":9},
-            "3":{"fetchq_cnt":0,"next_offset":7,"state":"x"}}"#;
-        let text = format!(
-            r#"{{"name":"x","topics":{{"other":{{"partitions":{{}}}},"odin.trades":{{"partitions":{partitions}}}}}}}"#
-        );
-        assert_eq!(next_fetches(&config, text.as_bytes()), Some(at(7)));
-        assert_eq!(next_fetches(&config, b"{"), None);
     }
 }

@@ -74,6 +74,18 @@ impl Producer {
         Self::with(brokers, &[("compression.type", codec)])
     }
 
+    /// One whose records come in transactions, see [`Producer::transaction`].
+    pub(crate) fn transactional(brokers: &Brokers) -> Self {
+        let id = format!("test-{:08x}", fastrand::u32(..));
+        let properties = [
+            ("transactional.id", id.as_str()),
+            ("transaction.timeout.ms", "600000"),
+        ];
+        let producer = Self::with(brokers, &properties);
+        producer.client.init_transactions(PATIENCE).unwrap();
+        producer
+    }
+
     /// With other properties.
     pub(crate) fn with(brokers: &Brokers, properties: &[(&str, &str)]) -> Self {
         let mut config = ClientConfig::new();
@@ -105,6 +117,18 @@ impl Producer {
                 Err((error, _)) => panic!("{record:?}: {error}"),
             }
         }
+    }
+
+    /// Sends these in a transaction of their own.
+    pub(crate) fn transaction(&self, records: &[Record]) {
+        self.open_transaction(records);
+        self.client.commit_transaction(PATIENCE).unwrap();
+    }
+
+    /// The same, without the end of the transaction.
+    pub(crate) fn open_transaction(&self, records: &[Record]) {
+        self.client.begin_transaction().unwrap();
+        self.send_all(records);
     }
 
     /// Sends these and waits for their acknowledgements.

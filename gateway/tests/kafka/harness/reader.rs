@@ -33,14 +33,23 @@ pub(crate) type Offsets = BTreeMap<i32, Vec<i64>>;
 impl Reader {
     /// Connects and subscribes, with positions in the answer; `since` is null or what to resume.
     pub(crate) fn subscribe(gateway: &Gateway, channel: &str, since: &Value) -> (Self, Ack) {
-        let stream = TcpStream::connect(gateway.address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (mut socket, _) = tungstenite::client("ws://localhost/ws", stream).unwrap();
         let mut data = json!({"channels": [channel], "positions": true});
         if !since.is_null() {
             data["since"] = json!({ channel: since });
         }
+        Self::ask(gateway, &data)
+    }
+
+    /// Connects and subscribes with a snapshot.
+    pub(crate) fn snapshot(gateway: &Gateway, channel: &str) -> Self {
+        Self::ask(gateway, &json!({"channels": [channel], "snapshot": true})).0
+    }
+
+    fn ask(gateway: &Gateway, data: &Value) -> (Self, Ack) {
+        let stream = TcpStream::connect(gateway.address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut socket, _) = tungstenite::client("ws://localhost/ws", stream).unwrap();
         socket.send(Message::text(json!({"type": "subscribe", "data": data}).to_string())).unwrap();
         let mut reader = Self { socket, early: VecDeque::new() };
         loop {
