@@ -305,7 +305,7 @@ impl Work {
             status.topics = self.config.topics.len();
             status.topics_missing = missing;
             status.partitions = partitions;
-            status.assigned |= complete && partitions > 0;
+            status.assigned |= complete;
             status.connected = true;
             if complete || trouble.is_some() {
                 status.error = trouble;
@@ -389,9 +389,9 @@ fn all_joined(seats: &[Seat]) -> bool {
     seats.first().is_some_and(|seat| seats.len() == seat.shards)
 }
 
-/// Whether every partition that the brokers have is being read.
+/// Whether every partition that can be read is being read.
 fn all_complete(seats: &[Seat], cluster: &Cluster) -> bool {
-    all_joined(seats) && seats.iter().all(|seat| seat.is_complete(&cluster.layout))
+    all_joined(seats) && seats.iter().all(|seat| seat.is_complete(cluster))
 }
 
 #[cfg(test)]

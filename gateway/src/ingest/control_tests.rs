@@ -9,7 +9,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::client::client_config;
 use super::context::Context;
-use super::rig::{PATIENCE, Rig, TOPIC, WARMUP, kafka, numbers, position, waker};
+use super::rig::{Rig, TOPIC, WARMUP, kafka, numbers, position, waker};
 use super::seat::Seat;
 use super::{Control, Note, Request, check_config};
 use crate::config::Property;
@@ -77,21 +77,42 @@ fn what_the_broker_dropped_is_one_gap_and_every_other_record_an_event() {
 fn a_topic_of_which_the_brokers_cannot_tell_at_first_is_read_from_where_kafka_start_says() {
     let mut rig = Rig::join(&[(TOPIC, 1)], 1, |_| ());
     let unclear = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    if let Some(control) = rig.control.take() {
-        control.stop(PATIENCE);
-    }
-    rig.produce(0, numbers(0..10));
-    rig.cluster.mock.topic_error(TOPIC, unclear).unwrap();
-    rig.status = Arc::default();
-    let control = Control::start(rig.config.clone(), WARMUP, Arc::clone(&rig.status)).unwrap();
-    rig.consumers = vec![Consumer::join(0, 1, &rig.config.topics, 1 << 20, waker(), control.requests())];
-    rig.control = Some(control);
+    rig.restart(|rig| {
+        rig.produce(0, numbers(0..10));
+        rig.cluster.mock.topic_error(TOPIC, unclear).unwrap();
+    });
     rig.until("the refusal is told", |_, status| status.read().error.filter(|error| error.contains(TOPIC)));
-    assert!(!rig.status.read().assigned);
+    assert_eq!(rig.status.read().partitions, 0);
     rig.cluster.mock.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
-    rig.until("the partition is read", |_, status| status.read().assigned.then_some(()));
+    rig.until("the partition is read", |_, status| (status.read().partitions == 1).then_some(()));
     rig.produce(0, numbers(10..11));
     assert_eq!(rig.next_event(), Position { partition: 0, offset: 10 }, "latest: not the ten old ones");
+}
+
+#[test]
+fn a_partition_that_nobody_leads_keeps_nobody_waiting_and_is_read_when_it_is_led() {
+    let mut rig = Rig::start(2);
+    rig.restart(|rig| rig.cluster.mock.partition_leader(TOPIC, 1, None).unwrap());
+    rig.until("the gateway is ready", |_, status| status.read().warm.then_some(()));
+    let status = rig.status.read();
+    assert_eq!(status.partitions, 1);
+    assert!(status.error.is_some_and(|error| error.contains("no broker leads partition 1")));
+    rig.produce(0, numbers(0..1));
+    assert_eq!(rig.next_event(), Position { partition: 0, offset: 0 });
+    rig.cluster.mock.partition_leader(TOPIC, 1, Some(1)).unwrap();
+    rig.until("the other is read", |_, status| (status.read().partitions == 2).then_some(()));
+    rig.produce(1, numbers(0..1));
+    assert_eq!(rig.next_event(), Position { partition: 1, offset: 0 });
+}
+
+#[test]
+fn a_gateway_whose_topics_do_not_exist_yet_is_ready_and_reads_them_from_their_first_record() {
+    let mut rig = Rig::join(&[], 1, |_| ());
+    rig.until("the gateway is ready", |_, status| status.read().warm.then_some(()));
+    assert_eq!(rig.status.read().topics_missing, [TOPIC]);
+    rig.cluster.mock.create_topic(TOPIC, 1, 1).unwrap();
+    rig.produce(0, numbers(0..2));
+    (0..2).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
 }
 
 #[test]

@@ -11,7 +11,8 @@ pub struct Status {
     pub topics_missing: Vec<String>,
     /// Partitions with a resolved offset, being read.
     pub partitions: usize,
-    /// Every partition of every topic that exists has been assigned.
+    /// Every partition has been assigned, but for those that do not exist and those that nobody leads: these may come at any
+    /// time, and keep nobody waiting for the others.
     pub assigned: bool,
     /// Once `assigned`: what is read before the gateway is ready (WS_HISTORY_WARMUP) has been read.
     pub warm: bool,

@@ -72,6 +72,22 @@ impl Rig {
         Self { cluster, consumers, status, control: Some(control), config }
     }
 
+    /// Another gateway in the place of this one.
+    pub(super) fn restart(&mut self, change: impl FnOnce(&Self)) {
+        if let Some(control) = self.control.take() {
+            control.stop(PATIENCE);
+        }
+        change(self);
+        self.status = Arc::default();
+        let control = Control::start(self.config.clone(), WARMUP, Arc::clone(&self.status)).unwrap();
+        let shards = self.consumers.len();
+        let topics = &self.config.topics;
+        self.consumers = (0..shards)
+            .map(|shard| Consumer::join(shard, shards, topics, 1 << 20, waker(), control.requests()))
+            .collect();
+        self.control = Some(control);
+    }
+
     pub(super) fn produce(&self, partition: i32, values: impl IntoIterator<Item = String>) {
         self.produce_to(TOPIC, partition, values);
     }

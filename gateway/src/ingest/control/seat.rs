@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 use wire::Waker;
 
-use super::cluster::{Cluster, Layout, Wanted, with_offsets, without_offsets};
+use super::cluster::{Cluster, Wanted, with_offsets, without_offsets};
 use super::lag::LagWatch;
 use super::passed::PassedWatch;
 use super::stall::{Offsets, StallWatch};
@@ -222,10 +222,12 @@ impl Seat {
         self.read_partitions().count()
     }
 
-    /// Whether every partition that the brokers have for this shard is being read.
-    pub(super) fn is_complete(&self, layout: &Layout) -> bool {
-        let mut partitions = layout.of_shard(self.shard, self.shards);
-        partitions.all(|partition| self.partitions.get(&partition) == Some(&Stage::Reading))
+    /// Whether every partition of this shard that can be read is being read: one that nobody leads is not waited for.
+    pub(super) fn is_complete(&self, cluster: &Cluster) -> bool {
+        let mut partitions = cluster.layout.of_shard(self.shard, self.shards);
+        partitions.all(|partition| {
+            !cluster.can_tell_of(&partition) || self.partitions.get(&partition) == Some(&Stage::Reading)
+        })
     }
 
     /// What the shard asked for.
