@@ -45,7 +45,12 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::new(config.shards.count, dev.as_ref().map(Dev::brokers)));
     let config = Arc::new(config);
     let control = Control::start(config.kafka.clone(), config.history.warmup, Arc::clone(&shared.kafka))?;
-    let replay = Replay::start(config.kafka.clone(), config.session.record_bytes_max, config.shards.count)?;
+    let replay = Replay::start(
+        config.kafka.clone(),
+        config.session.record_bytes_max,
+        config.shards.count,
+        Arc::clone(&shared.kafka),
+    )?;
     shared.replay.set(replay.sender()).expect("it is started once");
     let shards = start_shards(&config, &shared, listeners, &cpus, &control, &replay)?;
     if let Some(dev) = &mut dev {

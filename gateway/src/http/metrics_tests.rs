@@ -133,7 +133,8 @@ fn rendered(counters: &[Counters]) -> String {
     let allocation = Allocation { cpu_cores: Some(1.5), memory_bytes: Some(4096) };
     let shared = Arc::new(Shared::new(counters.len(), None));
     let replay =
-        Replay::start(config.kafka.clone(), config.session.record_bytes_max, counters.len()).unwrap();
+        Replay::start(config.kafka.clone(), config.session.record_bytes_max, counters.len(), Arc::default())
+            .unwrap();
     let sender = replay.sender();
     let ReplayReadings { scans, cursors, records, frames, bytes } = sender.readings();
     for (reading, value) in [scans, cursors, records, frames, bytes].into_iter().zip(1101..) {

@@ -9,16 +9,15 @@
 //!
 //! Invariants: an offset is a number before its partition is assigned; a partition is assigned only once its shard has
 //! answered the note that names it, so a shard knows where a partition begins before it sees a record of it.
-//!
-//! Not seen: a topic that was deleted and made anew, and whose new partition has already grown past the old position when
-//! it is next looked at. To librdkafka, which does not show topic ids, that is the same partition a little later.
 
 mod client;
 mod cluster;
 mod context;
+mod incarnations;
 mod lag;
 #[cfg(test)]
 mod lag_tests;
+mod layout;
 mod messages;
 mod passed;
 #[cfg(test)]
@@ -229,7 +228,8 @@ impl Work {
 
     fn join(&mut self, shard: usize, shards: usize, waker: Waker, notes: Sender<Note>) -> KafkaResult<()> {
         if self.cluster.is_none() {
-            self.cluster = Some(Cluster::new(self.client(None)?, self.config.clone(), self.warmup));
+            let (asker, observer) = (self.client(None)?, self.observer()?);
+            self.cluster = Some(Cluster::new(asker, observer, self.config.clone(), self.warmup));
         }
         let consumer = self.consumer(shard, &waker)?;
         self.seats.push(Seat::new(shard, shards, consumer, notes, waker));
@@ -248,6 +248,13 @@ impl Work {
         let context =
             Context::new(shard, Arc::clone(&self.status), self.requests.clone(), Arc::clone(&self.log));
         client::client_config(&self.config).create_with_context(context)
+    }
+
+    /// The client that sees open transactions.
+    fn observer(&self) -> KafkaResult<NativeConsumer> {
+        let context =
+            Context::new(None, Arc::clone(&self.status), self.requests.clone(), Arc::clone(&self.log));
+        client::observer_config(&self.config).create_with_context(context)
     }
 
     /// Has a shard read on with another consumer: the one it has does not fetch what there is.
@@ -275,6 +282,8 @@ impl Work {
             self.status.update(|status| status.connected = false);
             return false;
         }
+        cluster.look_at_last_records(self.seats.iter().flat_map(Seat::positions).collect());
+        self.status.saw_topic_ids(cluster.topic_ids());
         let mut trouble = cluster.layout.trouble.clone();
         let mut stalled = Vec::new();
         for (index, seat) in self.seats.iter_mut().enumerate() {

@@ -142,16 +142,16 @@ fn a_shard_with_a_past_to_read_is_warm_when_it_says_so_and_for_good() {
     let native = Arc::new(client_config(&config).create_with_context(context).unwrap());
     let (notes, noted) = channel();
     let mut seat = Seat::new(0, 1, native, notes, waker());
-    seat.begin(vec![Began { live_from: 3, ..PAST }]);
+    seat.tell_begun(vec![Began { live_from: 3, ..PAST }]);
     assert!(seat.is_warm(), "nothing is before its start");
-    seat.begin(vec![PAST]);
+    seat.tell_begun(vec![PAST]);
     assert!(!seat.is_warm());
     let consumer = Consumer::join(0, 1, &config.topics, 1 << 20, waker(), requests);
     consumer.say_warm();
     assert!(inbox.try_iter().any(|request| matches!(request, Request::Warm { shard: 0 })));
     seat.said_warm();
     assert!(seat.is_warm());
-    seat.begin(vec![PAST]);
+    seat.tell_begun(vec![PAST]);
     assert!(seat.is_warm(), "a partition whose leader was late keeps nobody waiting again");
     assert_eq!(noted.try_iter().filter(|note| matches!(note, Note::Begin(_))).count(), 3);
 }

@@ -8,8 +8,8 @@
 //! none, or with a range that is lost and why. A broker that is down is waited for, `limits::REPLAY_PATIENCE` at most. Nothing
 //! is cancelled: the answer to a session that is gone finds nobody.
 //!
-//! It decides nothing about sessions: how much they take and when they pull is theirs. What is not told apart from a hole in
-//! the log: a topic that was made anew and has grown past a cursor's place since.
+//! It decides nothing about sessions: how much they take and when they pull is theirs. A topic that was deleted and created
+//! again is not read until the control thread has seen it: then its sessions are told, and their cursors begin anew.
 
 mod board;
 mod reader;
@@ -30,6 +30,7 @@ use self::shared::Shared;
 use self::waiting::Waiting;
 use self::worker::Worker;
 use super::pull::{Chunk, Pull, Ticket};
+use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::limits;
 
@@ -62,17 +63,23 @@ pub struct ReplayReadings {
 }
 
 impl Replay {
-    /// Starts the threads. They sleep, and know no broker, until a cursor comes: a thread started from a shard would
+    /// Starts the threads; `status` tells them which topics are read. They sleep, and know no broker, until a cursor comes: a thread started from a shard would
     /// inherit the CPU that the shard is pinned to.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start(config: Kafka, record_bytes_max: usize, shards: usize) -> std::io::Result<Self> {
+    pub fn start(
+        config: Kafka,
+        record_bytes_max: usize,
+        shards: usize,
+        status: Arc<SharedStatus>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::new(shards));
         let config = Arc::new(config);
         let mut replay = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..limits::REPLAY_SCANS {
-            let worker = Worker::new(Arc::clone(&shared), Arc::clone(&config), record_bytes_max);
+            let worker =
+                Worker::new(Arc::clone(&shared), Arc::clone(&config), record_bytes_max, Arc::clone(&status));
             let thread = Builder::new().name(format!("replay-{number}")).spawn(move || worker.run())?;
             replay.threads.push(thread);
         }

@@ -1,6 +1,9 @@
 //! What `/health` tells of Kafka: written by the control thread and by librdkafka's callbacks, read by anyone.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use topic_ids::TopicId;
 
 /// A picture of the connection to Kafka.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +53,11 @@ impl Status {
 
 /// A status shared between threads. The lock is held for a copy only, never on the way of an event.
 #[derive(Debug, Default)]
-pub struct SharedStatus(Mutex<Status>);
+pub struct SharedStatus {
+    status: Mutex<Status>,
+    /// Of the topics that are read, where brokers give ids.
+    topic_ids: Mutex<BTreeMap<usize, TopicId>>,
+}
 
 impl SharedStatus {
     /// A copy of the picture as it is now.
@@ -63,8 +70,21 @@ impl SharedStatus {
         change(&mut self.lock());
     }
 
+    /// Which topics are read now.
+    pub fn saw_topic_ids(&self, ids: &BTreeMap<usize, TopicId>) {
+        let mut known = self.topic_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != *ids {
+            known.clone_from(ids);
+        }
+    }
+
+    /// The id of a topic by its index, if the brokers gave one.
+    pub fn topic_id(&self, topic: usize) -> Option<TopicId> {
+        self.topic_ids.lock().unwrap_or_else(PoisonError::into_inner).get(&topic).copied()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Status> {
         // A panic of another thread cannot leave a half-made picture: every change is one assignment after another.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -223,7 +223,7 @@ impl Connections {
         let (mut audience, overflowed) = self.audience();
         broadcast::gap(moved, kind, &mut audience, overflowed, now);
         self.close_overflowed(now);
-        if moved.next < moved.from {
+        if moved.reason == protocol::GapReason::Reset {
             self.reset_cursors(moved.partition, kind, moved.to, moved.next, now);
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::client::Since;
-use protocol::{Pattern, code};
+use protocol::{GapReason, Pattern, code};
 
 use super::begin::{Begin, Begun, BegunCursor, BegunStart, Refusal, Start, StartFrom};
 use crate::ingest::consumer::{Began, Moved};
@@ -170,7 +170,7 @@ impl Owner {
     pub fn moved(&mut self, moved: &Moved) {
         self.history.begin(moved.partition, moved.next);
         let Some(head) = self.heads.get_mut(&moved.partition) else { return };
-        if moved.next < head.next {
+        if moved.reason == GapReason::Reset {
             // The topic was made anew: what was known of the old one is of no use.
             self.last_values.forget(moved.partition);
             self.skipped.forget(moved.partition);

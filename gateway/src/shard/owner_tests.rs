@@ -306,6 +306,18 @@ fn of_a_topic_that_was_made_anew_nothing_old_is_known() {
 }
 
 #[test]
+fn of_a_topic_that_was_made_anew_and_begins_above_the_old_position_nothing_old_is_known() {
+    let mut owner = ready(5);
+    let partition = at(0, 0);
+    keep(&mut owner, partition, 5..8);
+    // Its own first records were deleted already.
+    owner.moved(&Moved { partition, from: 8, to: 8, reason: GapReason::Reset, next: 20 });
+    assert_eq!(owner.last_values().channels(), 0);
+    assert!(owner.keep(&frame(partition, 20, "ETH")));
+    assert_eq!(pull(&owner, partition, 20), (vec![20], 21, Then::Live));
+}
+
+#[test]
 fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_there() {
     let mut owner = owner(0);
     let tokens = [(at(0, 0), 0, "A"), (at(0, 0), 1, "B"), (at(0, 0), 2, "A"), (at(1, 0), 0, "A")];

@@ -14,6 +14,17 @@ pub(super) fn client_config(config: &Kafka) -> ClientConfig {
     with_properties(base_config(config), config)
 }
 
+/// For the client that sees the ends of logs as they are, open transactions included.
+pub(super) fn observer_config(config: &Kafka) -> ClientConfig {
+    let mut client = client_config(config);
+    client
+        .set("client.id", "odin-gateway-observer")
+        .set("isolation.level", "read_uncommitted")
+        // It reads for moments only.
+        .set("statistics.interval.ms", "0");
+    client
+}
+
 /// For a consumer that reads one partition again: throughput first, and the end of the log is told. Bounds on one answer of
 /// a broker stay as they are, so that properties which suit the others suit this one.
 pub(crate) fn replay_config(config: &Kafka) -> ClientConfig {

@@ -3,85 +3,29 @@
 //! Blocking calls, each no longer than `limits::KAFKA_CALL_TIMEOUT`; the control thread's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
+use topic_ids::{DescribeError, TopicId};
+use tracing::debug;
 
+use super::incarnations::{Incarnations, LastRecord};
+use super::layout::Layout;
 use super::stall::Offsets;
 use crate::config::{Kafka, Start};
 use crate::ingest::consumer::{Began, NativeConsumer};
 use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
 
-/// The configured topics as the brokers describe them.
-#[derive(Debug, Default)]
-pub(super) struct Layout {
-    /// Partitions of each topic; 0 for one that does not exist. Topics of which the brokers cannot tell are left out.
-    pub(super) counts: BTreeMap<usize, i32>,
-    /// Partitions that nobody leads at the moment: no question about them would be answered.
-    pub(super) leaderless: BTreeSet<Partition>,
-    /// What is wrong with some topic, in a sentence.
-    pub(super) trouble: Option<String>,
-}
-
-impl Layout {
-    /// Asks the brokers.
-    pub(super) fn ask(asker: &NativeConsumer, config: &Kafka) -> KafkaResult<Self> {
-        let mut layout = Self::default();
-        for (index, topic) in config.topics.iter().enumerate() {
-            let metadata = asker.fetch_metadata(Some(&topic.name), limits::KAFKA_CALL_TIMEOUT)?;
-            let found = metadata.topics().iter().find(|found| found.name() == topic.name);
-            layout.add(index, &topic.name, found);
-        }
-        layout.tell_leaderless(config);
-        Ok(layout)
-    }
-
-    fn add(&mut self, topic: usize, name: &str, found: Option<&MetadataTopic>) {
-        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
-        match (found, error) {
-            (Some(found), None) => {
-                self.counts.insert(topic, found.partitions().len() as i32);
-                let leaderless = found.partitions().iter().filter(|partition| partition.leader() < 0);
-                self.leaderless
-                    .extend(leaderless.map(|partition| Partition { topic, number: partition.id() }));
-            }
-            (None, _) | (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-                self.counts.insert(topic, 0);
-            }
-            // Not "it does not exist": whoever takes it for that reads the topic from its beginning later.
-            (_, Some(error)) => _ = self.trouble.get_or_insert_with(|| format!("topic {name}: {error}")),
-        }
-    }
-
-    fn tell_leaderless(&mut self, config: &Kafka) {
-        let Some(first) = self.leaderless.first() else { return };
-        let mut text =
-            format!("no broker leads partition {} of {}", first.number, config.topics[first.topic].name);
-        if self.leaderless.len() > 1 {
-            let _ = write!(text, " and {} others", self.leaderless.len() - 1);
-        }
-        self.trouble.get_or_insert(text);
-    }
-
-    /// Every partition of a shard.
-    pub(super) fn of_shard(&self, shard: usize, shards: usize) -> impl Iterator<Item = Partition> {
-        let partitions = self
-            .counts
-            .iter()
-            .flat_map(|(&topic, &count)| (0..count).map(move |number| Partition { topic, number }));
-        partitions.filter(move |partition| partition.owner(shards) == shard)
-    }
-}
-
 /// What is known of the brokers, and whom to ask.
 pub(super) struct Cluster {
     /// Reads no partition.
     asker: NativeConsumer,
+    /// Sees what open transactions hold, too, and reads last records again where topics have no ids.
+    observer: NativeConsumer,
     pub(super) config: Kafka,
     /// What is younger is read though it is not delivered.
     warmup: Duration,
@@ -89,12 +33,32 @@ pub(super) struct Cluster {
     pub(super) layout: Layout,
     /// Partitions of each topic when the brokers first told: KAFKA_START is for these.
     counts_at_start: BTreeMap<usize, i32>,
+    incarnations: Incarnations,
+    /// Topics that this gateway may not read.
+    pub(super) forbidden: BTreeSet<usize>,
 }
+
+/// How long last records are waited for: the last offset of a log may be none.
+const LAST_RECORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Cluster {
     /// Nothing is known before the first look.
-    pub(super) fn new(asker: NativeConsumer, config: Kafka, warmup: Duration) -> Self {
-        Self { asker, config, warmup, layout: Layout::default(), counts_at_start: BTreeMap::new() }
+    pub(super) fn new(
+        asker: NativeConsumer,
+        observer: NativeConsumer,
+        config: Kafka,
+        warmup: Duration,
+    ) -> Self {
+        Self {
+            asker,
+            observer,
+            config,
+            warmup,
+            layout: Layout::default(),
+            counts_at_start: BTreeMap::new(),
+            incarnations: Incarnations::default(),
+            forbidden: BTreeSet::new(),
+        }
     }
 
     /// Asks for the topics and their partitions.
@@ -102,10 +66,119 @@ impl Cluster {
     /// # Errors
     /// No broker answered.
     pub(super) fn look(&mut self) -> KafkaResult<()> {
-        // The asker has no records; its errors go to its context, and would pile up otherwise.
-        while self.asker.poll(Duration::ZERO).is_some() {}
+        // Neither has records now; their errors go to their context, and would pile up otherwise.
+        for client in [&self.asker, &self.observer] {
+            while client.poll(Duration::ZERO).is_some() {}
+        }
         self.saw(Layout::ask(&self.asker, &self.config)?);
+        match self.describe() {
+            Ok(described) => {
+                self.forbidden = described.forbidden;
+                let known = self.incarnations.numbers();
+                self.incarnations.saw_ids(described.ids);
+                self.forget_starts(&known);
+            }
+            // Not the end of the look: the question goes to one broker, and what is known stays known.
+            Err(error) => debug!(%error, "the ids of topics cannot be asked for now"),
+        }
         Ok(())
+    }
+
+    /// Of topics without ids: whether their logs still hold the last records that were seen, and which these are now, for
+    /// partitions that are read from these offsets on.
+    pub(super) fn look_at_last_records(&mut self, positions: Offsets) {
+        let mut positions = positions;
+        positions.retain(|partition, _| {
+            self.incarnations.id(partition.topic).is_none() && self.can_tell_of(partition)
+        });
+        if positions.is_empty() {
+            return;
+        }
+        let known = self.incarnations.numbers();
+        let remembered = self.incarnations.remembered(&positions);
+        let ends = self.ends_of(remembered.keys().copied());
+        let found = self.read_records(&remembered);
+        self.incarnations.compare(&ends, &found);
+        self.forget_starts(&known);
+        let is_known = |partition: &Partition, position: i64| {
+            self.incarnations.number(partition.topic)
+                != known.get(&partition.topic).copied().unwrap_or_default()
+                || remembered.get(partition).is_some_and(|&offset| offset == position - 1)
+        };
+        positions.retain(|partition, position| *position > 0 && !is_known(partition, *position));
+        let last = positions.into_iter().map(|(partition, position)| (partition, position - 1)).collect();
+        let records = self.read_records(&last);
+        self.incarnations.remember(records);
+    }
+
+    /// KAFKA_START was for the topic that was there before: nothing of its successor is passed over.
+    fn forget_starts(&mut self, known: &BTreeMap<usize, u64>) {
+        for (topic, number) in self.incarnations.numbers() {
+            if known.get(&topic) != Some(&number) {
+                self.counts_at_start.insert(topic, 0);
+            }
+        }
+    }
+
+    /// Which incarnation of its topic is there now.
+    pub(super) fn incarnation(&self, topic: usize) -> u64 {
+        self.incarnations.number(topic)
+    }
+
+    /// The ids of topics, where brokers give them.
+    pub(super) fn topic_ids(&self) -> &BTreeMap<usize, TopicId> {
+        self.incarnations.ids()
+    }
+
+    /// What the brokers say of topics by name; twice if it differs from what is known, because much depends on it.
+    fn describe(&self) -> Result<Described, DescribeError> {
+        let described = self.describe_once()?;
+        if self.incarnations.contradict(&described.ids) { self.describe_once() } else { Ok(described) }
+    }
+
+    fn describe_once(&self) -> Result<Described, DescribeError> {
+        let names: Vec<&str> = self.config.topics.iter().map(|topic| topic.name.as_str()).collect();
+        let answer = topic_ids::describe(self.asker.client(), &names, limits::KAFKA_CALL_TIMEOUT)?;
+        let mut described = Described::default();
+        for found in answer {
+            let Some(topic) = self.config.topics.iter().position(|topic| topic.name == found.name) else {
+                continue;
+            };
+            if let Some(id) = found.id {
+                described.ids.insert(topic, id);
+            }
+            let is_forbidden = found.may_read == Some(false)
+                || found.error == Some(RDKafkaErrorCode::TopicAuthorizationFailed);
+            if is_forbidden {
+                described.forbidden.insert(topic);
+            }
+        }
+        Ok(described)
+    }
+
+    /// The first record of each partition from an offset on, as far as they come in time.
+    fn read_records(&self, offsets: &Offsets) -> BTreeMap<Partition, LastRecord> {
+        let mut found = BTreeMap::new();
+        let owned: Vec<_> = offsets.iter().map(|(&partition, &next)| Owned { partition, next }).collect();
+        let list = with_offsets(&self.config, &owned);
+        if owned.is_empty() || !list.is_ok_and(|list| self.observer.assign(&list).is_ok()) {
+            return found;
+        }
+        let deadline = Instant::now() + LAST_RECORDS_PATIENCE;
+        while found.len() < offsets.len() && Instant::now() < deadline {
+            let Some(Ok(message)) = self.observer.poll(Duration::from_millis(20)) else { continue };
+            let topic = self.config.topics.iter().position(|topic| topic.name == message.topic());
+            let Some(topic) = topic else { continue };
+            let partition = Partition { topic, number: message.partition() };
+            found.entry(partition).or_insert_with(|| {
+                let timestamp_ms = message.timestamp().to_millis();
+                LastRecord::new(message.offset(), timestamp_ms, message.key(), message.payload())
+            });
+        }
+        if let Err(error) = self.observer.unassign() {
+            debug!(%error, "last records are read on; the next assignment replaces them");
+        }
+        found
     }
 
     fn saw(&mut self, layout: Layout) {
@@ -127,6 +200,12 @@ impl Cluster {
     /// Whether KAFKA_START is for this partition. Whatever appears later is read from its first record.
     pub(super) fn is_at_start(&self, partition: &Partition) -> bool {
         self.counts_at_start.get(&partition.topic).is_some_and(|&count| partition.number < count)
+    }
+
+    /// Whether the topic is there, and without this partition.
+    pub(super) fn is_gone(&self, partition: &Partition) -> bool {
+        let count = self.layout.counts.get(&partition.topic).copied().unwrap_or_default();
+        count > 0 && partition.number >= count
     }
 
     /// Whether questions about this partition are answered: its topic exists, and somebody leads it.
@@ -223,6 +302,13 @@ impl Cluster {
     }
 }
 
+/// What the brokers say of topics by name.
+#[derive(Default)]
+struct Described {
+    ids: BTreeMap<usize, TopicId>,
+    forbidden: BTreeSet<usize>,
+}
+
 const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
 
 /// An offset that the brokers know.
@@ -262,17 +348,48 @@ mod tests {
     use std::sync::Arc;
     use std::sync::mpsc::channel;
 
-    use super::super::client::client_config;
+    use super::super::client::{client_config, observer_config};
     use super::super::context::Context;
-    use super::super::rig::kafka;
+    use super::super::rig::{Rig, kafka, numbers};
     use super::*;
+
+    fn cluster(config: Kafka) -> Cluster {
+        let context = || Context::new(None, Arc::default(), channel().0, Arc::default());
+        let asker = client_config(&config).create_with_context(context()).expect("a client");
+        let observer = observer_config(&config).create_with_context(context()).expect("a client");
+        Cluster::new(asker, observer, config, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_topic_without_id_is_known_by_the_last_records_of_its_partitions() {
+        let rig = Rig::start(2);
+        rig.produce(0, numbers(0..5));
+        rig.produce(1, numbers(0..3));
+        let at = |number| Partition { topic: 0, number };
+        let mut cluster = cluster(rig.config.clone());
+        cluster.look().expect("a broker");
+        assert!(cluster.topic_ids().is_empty(), "the mock gives none");
+        let positions = Offsets::from([(at(0), 5), (at(1), 3)]);
+        for look in 0..3 {
+            cluster.look_at_last_records(positions.clone());
+            assert_eq!(cluster.incarnation(0), 0, "look {look}");
+        }
+        let remembered = cluster.incarnations.remembered(&positions);
+        assert_eq!(remembered, Offsets::from([(at(0), 4), (at(1), 2)]));
+        assert!(cluster.is_at_start(&at(0)));
+        // The mock cannot delete a topic: another record is claimed to have stood there.
+        let other = LastRecord::new(4, None, Some(b"BTC"), Some(b"another"));
+        cluster.incarnations.remember(BTreeMap::from([(at(0), other)]));
+        cluster.look_at_last_records(positions.clone());
+        assert_eq!(cluster.incarnation(0), 1);
+        assert!(!cluster.is_at_start(&at(0)), "the new topic is read from its first record");
+        cluster.look_at_last_records(positions);
+        assert_eq!(cluster.incarnation(0), 1, "once");
+    }
 
     #[test]
     fn partitions_added_later_have_one_owner_each_and_are_read_from_their_first_record() {
-        let config = kafka("127.0.0.1:1");
-        let context = Context::new(None, Arc::default(), channel().0, Arc::default());
-        let asker = client_config(&config).create_with_context(context).expect("a client");
-        let mut cluster = Cluster::new(asker, config, Duration::ZERO);
+        let mut cluster = cluster(kafka("127.0.0.1:1"));
         let see = |cluster: &mut Cluster, count| {
             cluster.saw(Layout { counts: BTreeMap::from([(0, count)]), ..Layout::default() });
             (0..3).map(|shard| cluster.layout.of_shard(shard, 3).collect()).collect::<Vec<Vec<_>>>()

@@ -128,7 +128,11 @@ mod tests {
     fn a_position_counts_after_two_more_fetches_of_its_broker() {
         let mut watch = assigned();
         assert_eq!(watch.observe(&report(101, 50, 7)), Offsets::new(), "perhaps of the assignment before");
-        assert_eq!(watch.observe(&report(102, 50, 8)), Offsets::new(), "the fetch was perhaps prepared before");
+        assert_eq!(
+            watch.observe(&report(102, 50, 8)),
+            Offsets::new(),
+            "the fetch was perhaps prepared before"
+        );
         assert_eq!(watch.observe(&report(103, 6, 9)), at(6));
         assert_eq!(watch.observe(&report(104, 6, 10)), Offsets::new(), "told");
         assert_eq!(watch.observe(&report(105, 8, 11)), at(8));

@@ -36,6 +36,10 @@ pub(super) struct Seat {
     notes: Sender<Note>,
     waker: Waker,
     partitions: BTreeMap<Partition, Stage>,
+    /// The incarnation of its topic that each partition is read of.
+    incarnations: BTreeMap<Partition, u64>,
+    /// Where the next fetches begin, by the newest report.
+    fetched: Offsets,
     /// Some partition is read from before where it is delivered.
     has_past: bool,
     /// What the shard says of that.
@@ -84,6 +88,8 @@ impl Seat {
             notes,
             waker,
             partitions: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            fetched: Offsets::new(),
             has_past: false,
             said_warm: false,
             next_fetches: None,
@@ -134,6 +140,7 @@ impl Seat {
 
     /// librdkafka's report of the shard's consumer.
     pub(super) fn saw_statistics(&mut self, statistics: &Statistics, now: Instant) {
+        self.fetched = statistics.fetchers.iter().map(|(&partition, it)| (partition, it.next)).collect();
         let mut passed = self.passed.observe(statistics);
         passed.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
         self.lags.passed(&passed);
@@ -150,6 +157,11 @@ impl Seat {
     /// Partitions that are being read.
     pub(super) fn read_partitions(&self) -> impl Iterator<Item = Partition> {
         self.partitions.iter().filter(|(_, stage)| **stage == Stage::Reading).map(|(&partition, _)| partition)
+    }
+
+    /// Where the reading of partitions has come to, as far as that is known.
+    pub(super) fn positions(&self) -> impl Iterator<Item = (Partition, i64)> {
+        self.read_partitions().filter_map(|partition| Some((partition, *self.fetched.get(&partition)?)))
     }
 
     /// Ends as they are now. The shard is asked how far it has come: after the ends, so that what it delivered meanwhile is no
@@ -208,6 +220,7 @@ impl Seat {
         self.stalls = StallWatch::default();
         self.lags = LagWatch::default();
         self.passed = PassedWatch::default();
+        self.fetched = Offsets::new();
         self.consumer = consumer;
         self.partitions.values_mut().for_each(|stage| *stage = Stage::Told);
         self.tell(Note::Consumer(Arc::clone(&self.consumer)));
@@ -246,16 +259,24 @@ impl Seat {
         let (at_start, later) =
             partitions.filter(is_new).partition::<Vec<_>, _>(|partition| cluster.is_at_start(partition));
         let results = [
-            self.read_due(&cluster.config),
-            cluster.look_up_start(&at_start).map(|began| self.begin(began)),
-            cluster.look_up_first(&later).map(|began| self.begin(began)),
+            self.read_due(cluster),
+            self.leave_old_incarnations(cluster),
+            cluster.look_up_start(&at_start).map(|began| self.begin(began, cluster)),
+            cluster.look_up_first(&later).map(|began| self.begin(began, cluster)),
             self.check_suspects(cluster),
         ];
         results.into_iter().collect()
     }
 
     /// Tells the shard where partitions begin.
-    pub(super) fn begin(&mut self, began: Vec<Began>) {
+    fn begin(&mut self, began: Vec<Began>, cluster: &Cluster) {
+        for Began { owned: Owned { partition, .. }, .. } in &began {
+            self.incarnations.insert(*partition, cluster.incarnation(partition.topic));
+        }
+        self.tell_begun(began);
+    }
+
+    pub(super) fn tell_begun(&mut self, began: Vec<Began>) {
         if began.is_empty() {
             return;
         }
@@ -264,22 +285,46 @@ impl Seat {
         self.tell(Note::Begin(began));
     }
 
-    fn read_due(&mut self, config: &Kafka) -> KafkaResult<()> {
+    fn read_due(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         let due = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
-            Stage::Due(next) => Some(Owned { partition, next }),
+            Stage::Due(next) if !cluster.is_gone(&partition) => Some(Owned { partition, next }),
             _ => None,
         });
         let due: Vec<_> = due.collect();
         if due.is_empty() {
             return Ok(());
         }
-        self.consumer.incremental_assign(&with_offsets(config, &due)?)?;
+        self.consumer.incremental_assign(&with_offsets(&cluster.config, &due)?)?;
         let now_us = monotonic_us();
         for owned in &due {
             self.partitions.insert(owned.partition, Stage::Reading);
             self.passed.assigned(owned.partition, now_us);
         }
         info!(shard = self.shard, partitions = due.len(), "reading");
+        Ok(())
+    }
+
+    /// Has partitions of topics that were deleted and created again start with the first record of the new topic.
+    fn leave_old_incarnations(&mut self, cluster: &Cluster) -> KafkaResult<()> {
+        let is_old = |(partition, stage): (&Partition, &Stage)| {
+            let number = cluster.incarnation(partition.topic);
+            let is_read = matches!(stage, Stage::Reading | Stage::Suspect(_));
+            (is_read && self.incarnations.get(partition) != Some(&number)).then_some(*partition)
+        };
+        let old: Vec<Partition> = self.partitions.iter().filter_map(is_old).collect();
+        let there: Vec<_> = old.iter().copied().filter(|it| cluster.can_tell_of(it)).collect();
+        let firsts = cluster.look_up(&there, Wanted::First)?;
+        // The new topic may have fewer partitions.
+        let gone = old.into_iter().filter(|it| cluster.is_gone(it)).map(|partition| (partition, 0));
+        let stopped = there.into_iter().zip(firsts).chain(gone);
+        let stopped: Vec<_> = stopped
+            .map(|(partition, first)| Stopped { partition, first, reason: GapReason::Reset })
+            .collect();
+        let left: Vec<_> = stopped.iter().map(|stopped| stopped.partition).collect();
+        self.stop(&cluster.config, stopped)?;
+        for partition in left {
+            self.incarnations.insert(partition, cluster.incarnation(partition.topic));
+        }
         Ok(())
     }
 
@@ -320,6 +365,7 @@ impl Seat {
             self.partitions.insert(partition, Stage::Told);
             self.lags.forget(partition);
             self.passed.forget(partition);
+            self.fetched.remove(&partition);
         }
         self.tell(Note::Stopped(stopped));
         Ok(())

@@ -113,7 +113,8 @@ mod tests {
         let partitions = r#"{"-1":{"broker":-1,"fetchq_cnt":0,"fetch_state":"none","next_offset":0},
             "2":{"broker":7,"fetchq_cnt":4,"fetch_state":"active","next_offset":9},
             "3":{"broker":8,"fetchq_cnt":0,"fetch_state":"stopped","next_offset":7,"state":"x"}}"#;
-        let brokers = r#"{"a:1/7":{"nodeid":7,"req":{"Fetch":5,"Metadata":1}},"b:1/bootstrap":{"nodeid":-1,"req":{}}}"#;
+        let brokers =
+            r#"{"a:1/7":{"nodeid":7,"req":{"Fetch":5,"Metadata":1}},"b:1/bootstrap":{"nodeid":-1,"req":{}}}"#;
         let json = format!(
             r#"{{"name":"x","ts":12,"brokers":{brokers},"topics":{{"other":{{"partitions":{{}}}},"odin.trades":{{"partitions":{partitions}}}}}}}"#
         );

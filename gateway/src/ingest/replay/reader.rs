@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use topic_ids::TopicId;
 use tracing::debug;
 
 use super::waiting::Extent;
@@ -47,6 +48,9 @@ pub(super) enum ReadError {
     /// The brokers do not hold the offset that is next.
     #[error("the brokers do not hold the next offset any more")]
     Refused,
+    /// The topic's id is not the one that is known: its records are no answer to what was asked.
+    #[error("the topic was deleted and created again")]
+    Recreated,
     /// The log has more, but nothing comes.
     #[error("nothing comes, though the log has more")]
     Silence,
@@ -71,6 +75,13 @@ impl Reader {
     pub(super) fn extent(&self, topic: &str, number: i32) -> Result<Extent, ReadError> {
         let (low, high) = self.native.fetch_watermarks(topic, number, limits::KAFKA_CALL_TIMEOUT)?;
         Ok(Extent { low, high })
+    }
+
+    /// The topic's id now; `None` if the brokers gave none.
+    pub(super) fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, ReadError> {
+        let answer = topic_ids::describe(self.native.client(), &[topic], limits::KAFKA_CALL_TIMEOUT);
+        let topics = answer.map_err(|error| ReadError::Call(error.to_string()))?;
+        Ok(topics.first().and_then(|topic| topic.id))
     }
 
     /// Reads this partition, and no other, from this offset on.

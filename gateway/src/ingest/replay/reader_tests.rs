@@ -1,6 +1,7 @@
 //! The replay threads end to end, against librdkafka's mock cluster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -46,7 +47,7 @@ impl Rig {
             lag_max: None,
             rate_max: None,
         };
-        let replay = Replay::start(config, 1 << 20, 1).unwrap();
+        let replay = Replay::start(config, 1 << 20, 1, Arc::default()).unwrap();
         let sender = replay.sender();
         let driver = Driver::new(&DriverOptions { sockets: 16, ..DriverOptions::default() }).unwrap();
         let answers = sender.connect(0, driver.waker());

@@ -16,17 +16,23 @@ use crate::config::{Kafka, Topic};
 use crate::ingest::frame::Framer;
 use crate::ingest::partition::Partition;
 use crate::ingest::reading;
+use crate::ingest::status::SharedStatus;
 use crate::limits;
 use crate::throttle::Throttle;
 
 /// How long one call for the next record waits; a cursor that joins waits as long.
 const READ_TIMEOUT: Duration = Duration::from_millis(5);
 
+/// How often a pass looks whether its topic is still the same one.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// See the module.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     config: Arc<Kafka>,
     record_bytes_max: usize,
+    /// Knows which topics are read.
+    status: Arc<SharedStatus>,
     /// Made for the first pass, kept for the next.
     reader: Option<Reader>,
     framer: Framer,
@@ -44,14 +50,22 @@ struct Pass {
     silent_since: Instant,
     /// The log was told to end at this position, below its extent, which was asked again since.
     ended_at: Option<i64>,
+    /// When the topic was last seen to be the one that is read.
+    checked_at: Instant,
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, config: Arc<Kafka>, record_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        config: Arc<Kafka>,
+        record_bytes_max: usize,
+        status: Arc<SharedStatus>,
+    ) -> Self {
         Self {
             shared,
             config,
             record_bytes_max,
+            status,
             reader: None,
             framer: Framer::default(),
             interrupted: Throttle::default(),
@@ -115,7 +129,9 @@ impl Worker {
         partition: Partition,
         waiting: Vec<Waiting>,
     ) -> (Vec<Waiting>, Option<ReadError>) {
-        let extent = match reader.extent(&self.topic(partition).name, partition.number) {
+        // In this order: what is read is of the topic that is there now, or of a later one.
+        let extent = reader.extent(&self.topic(partition).name, partition.number);
+        let extent = match extent.and_then(|extent| self.check_topic(reader, partition).map(|()| extent)) {
             Ok(extent) => extent,
             Err(error) => return (waiting, Some(error)),
         };
@@ -126,7 +142,15 @@ impl Worker {
             return (waiting, Some(error));
         }
         let scan = Scan::new(extent.low, start);
-        let mut pass = Pass { partition, extent, scan, begun_at: now, silent_since: now, ended_at: None };
+        let mut pass = Pass {
+            partition,
+            extent,
+            scan,
+            begun_at: now,
+            silent_since: now,
+            ended_at: None,
+            checked_at: now,
+        };
         self.admit(&mut pass, waiting, now);
         let error = self.read_on(reader, &mut pass).err();
         let left = pass.scan.end(Instant::now());
@@ -170,6 +194,10 @@ impl Worker {
             let now = Instant::now();
             let arrivals = self.shared.arrivals(pass.partition);
             self.admit(pass, arrivals, now);
+            if now >= pass.checked_at + TOPIC_CHECK_INTERVAL {
+                self.check_topic(reader, pass.partition)?;
+                pass.checked_at = now;
+            }
             pass.scan.look(now);
             self.shared.send(pass.scan.take_answers());
             if self.shared.is_stopped() || self.is_to_give_way(pass, now) {
@@ -191,6 +219,15 @@ impl Worker {
                 }
                 Go::End => return Ok(()),
             }
+        }
+    }
+
+    /// Whether the topic is still the one that the shards read.
+    fn check_topic(&self, reader: &Reader, partition: Partition) -> Result<(), ReadError> {
+        let Some(known) = self.status.topic_id(partition.topic) else { return Ok(()) };
+        match reader.topic_id(&self.topic(partition).name)? {
+            Some(id) if id != known => Err(ReadError::Recreated),
+            _ => Ok(()),
         }
     }
 

@@ -77,10 +77,7 @@ impl Producer {
     /// One whose records come in transactions, see [`Producer::transaction`].
     pub(crate) fn transactional(brokers: &Brokers) -> Self {
         let id = format!("test-{:08x}", fastrand::u32(..));
-        let properties = [
-            ("transactional.id", id.as_str()),
-            ("transaction.timeout.ms", "600000"),
-        ];
+        let properties = [("transactional.id", id.as_str()), ("transaction.timeout.ms", "600000")];
         let producer = Self::with(brokers, &properties);
         producer.client.init_transactions(PATIENCE).unwrap();
         producer

@@ -1,0 +1,74 @@
+//! The topics and partitions that the brokers have, as one question told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
+
+use crate::config::Kafka;
+use crate::ingest::consumer::NativeConsumer;
+use crate::ingest::partition::Partition;
+use crate::limits;
+
+/// The configured topics as the brokers describe them.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    /// Partitions of each topic; 0 for one that does not exist. Topics of which the brokers cannot tell are left out.
+    pub(super) counts: BTreeMap<usize, i32>,
+    /// Partitions that nobody leads at the moment: no question about them would be answered.
+    pub(super) leaderless: BTreeSet<Partition>,
+    /// What is wrong with some topic, in a sentence.
+    pub(super) trouble: Option<String>,
+}
+
+impl Layout {
+    /// Asks the brokers.
+    pub(super) fn ask(asker: &NativeConsumer, config: &Kafka) -> KafkaResult<Self> {
+        let mut layout = Self::default();
+        for (index, topic) in config.topics.iter().enumerate() {
+            let metadata = asker.fetch_metadata(Some(&topic.name), limits::KAFKA_CALL_TIMEOUT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic.name);
+            layout.add(index, &topic.name, found);
+        }
+        layout.tell_leaderless(config);
+        Ok(layout)
+    }
+
+    fn add(&mut self, topic: usize, name: &str, found: Option<&MetadataTopic>) {
+        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+        match (found, error) {
+            (Some(found), None) => {
+                self.counts.insert(topic, found.partitions().len() as i32);
+                let leaderless = found.partitions().iter().filter(|partition| partition.leader() < 0);
+                self.leaderless
+                    .extend(leaderless.map(|partition| Partition { topic, number: partition.id() }));
+            }
+            (None, _) | (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+                self.counts.insert(topic, 0);
+            }
+            // Not "it does not exist": whoever takes it for that reads the topic from its beginning later.
+            (_, Some(error)) => _ = self.trouble.get_or_insert_with(|| format!("topic {name}: {error}")),
+        }
+    }
+
+    fn tell_leaderless(&mut self, config: &Kafka) {
+        let Some(first) = self.leaderless.first() else { return };
+        let mut text =
+            format!("no broker leads partition {} of {}", first.number, config.topics[first.topic].name);
+        if self.leaderless.len() > 1 {
+            let _ = write!(text, " and {} others", self.leaderless.len() - 1);
+        }
+        self.trouble.get_or_insert(text);
+    }
+
+    /// Every partition of a shard.
+    pub(super) fn of_shard(&self, shard: usize, shards: usize) -> impl Iterator<Item = Partition> {
+        let partitions = self
+            .counts
+            .iter()
+            .flat_map(|(&topic, &count)| (0..count).map(move |number| Partition { topic, number }));
+        partitions.filter(move |partition| partition.owner(shards) == shard)
+    }
+}
