@@ -7,6 +7,7 @@
 #   kafka.sh status [--dir DIR]                            which nodes run; exit 1 unless all do
 #   kafka.sh kill [--node N] [--dir DIR]                   SIGKILL one node, or all; the data stays
 #   kafka.sh start [--node N] [--dir DIR]                  start a killed node, or all, on the same data
+#   kafka.sh forbid|permit --topic NAME [--dir DIR]        take the right to read a topic, or give it back (one node only)
 #
 # `up` prints `KAFKA_BROKERS=...` on stdout; everything else that is said goes to stderr. Node N listens on port + N - 1, its
 # controller 10000 above. Default DIR: target/kafka. The jars are downloaded once, to ~/.cache/odin-kafka-VERSION (XDG_CACHE_HOME).
@@ -137,6 +138,11 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # 96 partitions, two indexes each, mapped at full size.
 log.index.size.max.bytes=1048576
+PROPERTIES
+  # Everything is allowed where no rule forbids it. Several controllers could not elect one of them before they know the rules.
+  ((nodes > 1)) || cat >>"$(node_dir "$node")/server.properties" <<PROPERTIES
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
 PROPERTIES
 }
 
@@ -324,6 +330,15 @@ topics() {
   say "8 topics of 12 partitions, all empty"
 }
 
+rights() {
+  need_java_and_kafka
+  need_cluster
+  [[ -n $topic ]] || fail 64 "$verb needs --topic NAME"
+  ((nodes == 1)) || fail 64 "$verb: only a cluster of one node has rules"
+  java "${java_options[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$classpath" \
+    "$scripts/kafka/Rights.java" "$verb" "$(brokers)" "$topic" >&2 || fail 1 "the rule for $topic could not be changed"
+}
+
 status() {
   local n pid running=0
   need_cluster
@@ -369,13 +384,14 @@ number() {
 
 verb=${1:-}
 shift || true
-nodes='' port='' node='' dir=$scripts/../target/kafka
+nodes='' port='' node='' topic='' dir=$scripts/../target/kafka
 while (($# > 0)); do
   [[ $# -ge 2 && -n $2 ]] || fail 64 "$1 needs a value"
   case $1 in
     --nodes) [[ $2 == 1 || $2 == 3 ]] || fail 64 "--nodes $2: 1 or 3"; nodes=$2 ;;
     --port) number --port "$2" 1024 55000; port=$2 ;;
     --node) number --node "$2" 1 3; node=$2 ;;
+    --topic) topic=$2 ;;
     --dir) dir=$2 ;;
     *) usage; fail 64 "unknown option $1" ;;
   esac
@@ -396,6 +412,7 @@ trap 'exit 130' INT TERM
 case $verb in
   up | down | topics) lock; "$verb" ;;
   kill | start) lock; "${verb}_verb" ;;
+  forbid | permit) rights ;;
   status) status ;;
   help | -h | --help) usage ;;
   *) usage; fail 64 "unknown command '${verb}'" ;;

@@ -49,7 +49,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         config.kafka.clone(),
         config.session.record_bytes_max,
         config.shards.count,
-        Arc::clone(&shared.kafka),
+        &shared.kafka,
     )?;
     shared.replay.set(replay.sender()).expect("it is started once");
     let shards = start_shards(&config, &shared, listeners, &cpus, &control, &replay)?;

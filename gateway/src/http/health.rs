@@ -83,6 +83,10 @@ struct KafkaCheck {
     topics: usize,
     topics_missing: Vec<String>,
     partitions: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    topics_forbidden: Vec<String>,
+    /// Partitions that are not fetched although their logs go on.
+    partitions_stuck: usize,
     /// How long the oldest undelivered record has waited.
     lag_seconds: f64,
     /// No records are taken, for overload.
@@ -215,6 +219,16 @@ fn kafka(picture: &Picture<'_>, findings: &mut Findings) -> KafkaCheck {
                 "Kafka does not have the topics {names}: create them or correct KAFKA_TOPICS; they are read as soon as they exist"
             ));
         }
+        if !status.topics_forbidden.is_empty() {
+            let names = status.topics_forbidden.join(", ");
+            findings.warn(format!(
+                "the gateway may not read the topics {names}: the ACL READ is missing for its user; they are read as soon as it is there"
+            ));
+        }
+        if let Some(stuck) = &status.stuck {
+            let others = status.partitions_stuck.saturating_sub(1);
+            findings.warn(format!("{stuck} ({others} others stand still too)"));
+        }
         if let Some(error) = &status.error {
             findings.warn(format!("Kafka answers, but not without errors: {error}"));
         }
@@ -240,6 +254,8 @@ fn kafka(picture: &Picture<'_>, findings: &mut Findings) -> KafkaCheck {
         topics: picture.config.kafka.topics.len(),
         topics_missing: status.topics_missing.clone(),
         partitions: status.partitions,
+        topics_forbidden: status.topics_forbidden.clone(),
+        partitions_stuck: status.partitions_stuck,
         lag_seconds: rounded(status.lag_s),
         paused: status.paused,
         error: status.error.clone(),

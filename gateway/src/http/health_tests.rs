@@ -52,7 +52,7 @@ fn the_whole_report_of_a_gateway_that_is_well() {
         "healthy": true,
         "draining": false,
         "checks": {
-            "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96, "lag_seconds": 0.0, "paused": false},
+            "kafka": {"status": "running", "healthy": true, "topics": 8, "topics_missing": [], "partitions": 96, "partitions_stuck": 0, "lag_seconds": 0.0, "paused": false},
             "capacity": {"current": 3, "max": 10, "percentage": 30.0, "healthy": true},
             "memory": {"used_mb": 256.0, "limit_mb": 1024.0, "percentage": 25.0, "healthy": true},
             "cpu": {"percentage": 25.0, "threshold": 75.0, "healthy": true},
@@ -115,6 +115,16 @@ fn kafka_sentences_name_the_state_and_the_remedy() {
             Status { topics_missing: missing(), ..running() },
             "running",
             "odin.trades, odin.social: create them",
+        ),
+        (
+            Status { topics_forbidden: missing(), ..running() },
+            "running",
+            "may not read the topics odin.trades, odin.social: the ACL READ is missing",
+        ),
+        (
+            Status { partitions_stuck: 3, stuck: Some("partition 1 has stood".to_owned()), ..running() },
+            "running",
+            "partition 1 has stood (2 others stand still too)",
         ),
     ] {
         let picture = Picture { kafka, ..well(&config) };

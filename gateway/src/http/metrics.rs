@@ -234,7 +234,17 @@ fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Er
     page.gauge("ws_kafka_topics", "Topics to be read", None, config.kafka.topics.len() as u64)?;
     let missing = status.topics_missing.len() as u64;
     page.gauge("ws_kafka_topics_missing", "Of these, topics that the brokers do not have", None, missing)?;
+    let forbidden = status.topics_forbidden.len() as u64;
+    page.gauge(
+        "ws_kafka_topics_forbidden",
+        "Of these, topics that the gateway may not read",
+        None,
+        forbidden,
+    )?;
     page.gauge("ws_kafka_partitions", "Partitions that are read", None, status.partitions as u64)?;
+    let stuck = status.partitions_stuck as u64;
+    let help = "Of these, partitions that are not fetched although their logs go on";
+    page.gauge("ws_kafka_partitions_stuck", help, None, stuck)?;
     let help = "How long the oldest undelivered record of any partition has waited, as last looked at";
     page.gauge("ws_kafka_lag", help, Some(&Unit::Seconds), status.lag_s)?;
     let help = "Consumers that ceased to fetch and were replaced";

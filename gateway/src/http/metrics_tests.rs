@@ -133,7 +133,7 @@ fn rendered(counters: &[Counters]) -> String {
     let allocation = Allocation { cpu_cores: Some(1.5), memory_bytes: Some(4096) };
     let shared = Arc::new(Shared::new(counters.len(), None));
     let replay =
-        Replay::start(config.kafka.clone(), config.session.record_bytes_max, counters.len(), Arc::default())
+        Replay::start(config.kafka.clone(), config.session.record_bytes_max, counters.len(), &Arc::default())
             .unwrap();
     let sender = replay.sender();
     let ReplayReadings { scans, cursors, records, frames, bytes } = sender.readings();
@@ -299,6 +299,8 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_kafka_topics", 8.0),
         ("ws_kafka_topics_missing", 1.0),
         ("ws_kafka_partitions", 96.0),
+        ("ws_kafka_topics_forbidden", 0.0),
+        ("ws_kafka_partitions_stuck", 0.0),
         ("ws_kafka_lag_seconds", 2.5),
         ("ws_kafka_consumers_replaced_total", 3.0),
         ("ws_ready", 0.0),

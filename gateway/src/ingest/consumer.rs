@@ -319,6 +319,9 @@ impl Consumer {
         if let KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) = error {
             self.check_at.get_or_insert(now + CHECK_DELAY);
         }
+        if let KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed) = error {
+            let _ = self.requests.send(Request::Refused { shard: self.shard });
+        }
     }
 
     fn ask_for_a_check(&mut self) {

@@ -27,6 +27,8 @@ mod seat;
 mod shards_tests;
 mod stall;
 mod statistics;
+mod stuck;
+mod telling;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,15 +45,16 @@ pub(crate) use self::client::replay_config;
 use self::cluster::Cluster;
 pub use self::context::Context;
 use self::context::KafkaLog;
+pub(crate) use self::layout::answering;
 pub use self::messages::{Note, Request, Stopped};
 use self::seat::Seat;
 use self::statistics::Statistics;
+use self::telling::Complaints;
 use super::consumer::NativeConsumer;
 use super::partition::Partition;
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::limits;
-use crate::throttle::Throttle;
 
 /// The control thread, as its starter sees it.
 pub struct Control {
@@ -123,27 +126,6 @@ struct Work {
     next_look: Instant,
 }
 
-/// Lines that each round would repeat for as long as the brokers are in trouble.
-#[derive(Debug)]
-struct Complaints {
-    no_consumer: Throttle,
-    unreadable: Throttle,
-    unstoppable: Throttle,
-    no_answer: Throttle,
-}
-
-impl Default for Complaints {
-    fn default() -> Self {
-        let throttle = || Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL);
-        Self {
-            no_consumer: throttle(),
-            unreadable: throttle(),
-            unstoppable: throttle(),
-            no_answer: throttle(),
-        }
-    }
-}
-
 /// How soon a round that left something to do is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -212,6 +194,7 @@ impl Work {
                     self.of_shard(shard, |seat| seat.saw_statistics(&statistics, Instant::now()));
                 }
             }
+            Request::Refused { shard } => self.of_shard(shard, Seat::refused),
             Request::Disconnected => {
                 self.next_round = self.next_round.min(Instant::now() + RETRY_INTERVAL);
             }
@@ -299,29 +282,11 @@ impl Work {
             }
         }
         let (complete, missing) = (all_complete(&self.seats, cluster), cluster.missing_topics());
+        let mut forbidden = cluster.forbidden.clone();
+        self.seats.iter().for_each(|seat| forbidden.extend(seat.refused_topics()));
+        self.tell_forbidden(&forbidden);
         stalled.into_iter().for_each(|index| self.replace_consumer(index));
         self.report(complete, missing, trouble)
-    }
-
-    /// Tells what a round came to. Whether all is well.
-    fn report(&self, complete: bool, missing: Vec<String>, trouble: Option<String>) -> bool {
-        let partitions = self.seats.iter().map(Seat::reading).sum();
-        let all_is_well = complete && missing.is_empty() && trouble.is_none();
-        if !missing.is_empty() && missing != self.status.read().topics_missing {
-            warn!(topics = ?missing, "the brokers do not have these topics; they are read as soon as they exist");
-        }
-        self.status.update(|status| {
-            status.topics = self.config.topics.len();
-            status.topics_missing = missing;
-            status.partitions = partitions;
-            status.assigned |= complete;
-            status.connected = true;
-            if complete || trouble.is_some() {
-                status.error = trouble;
-            }
-        });
-        self.tell_warmth();
-        all_is_well
     }
 
     /// One question for all that shards have asked since the last.
@@ -343,13 +308,19 @@ impl Work {
         let (Some(cluster), true) = (&self.cluster, self.status.read().warm) else { return true };
         let partitions: Vec<_> = self.seats.iter().flat_map(Seat::read_partitions).collect();
         let asked = !partitions.is_empty();
-        let ends = cluster.ends_of(partitions);
-        let answered = !asked || !ends.is_empty();
+        // In this order: what arrives in between is beyond the first end only.
+        let stable = cluster.ends_of(partitions.iter().copied());
+        let high = cluster.high_watermarks_of(partitions);
+        let answered = !asked || !stable.is_empty();
         let now = Instant::now();
         if answered {
-            self.seats.iter_mut().for_each(|seat| seat.saw_ends(&ends, now));
+            self.seats.iter_mut().for_each(|seat| seat.saw_ends(&stable, &high, now));
+        }
+        if self.status.read().paused {
+            self.seats.iter_mut().for_each(Seat::pause);
         }
         self.tell_lag(now);
+        self.tell_stuck(now);
         answered
     }
 
@@ -366,31 +337,6 @@ impl Work {
             }
         }
         self.tell_lag(now);
-    }
-
-    fn tell_lag(&self, now: Instant) {
-        let lag = self.seats.iter().map(|seat| seat.lag(now)).max().unwrap_or_default();
-        self.status.update(|status| status.lag_s = lag.as_secs_f64());
-    }
-
-    /// Like `assigned`, for good: partitions that appear later have no past that anyone could ask for.
-    fn tell_warmth(&self) {
-        let all_are_warm = all_joined(&self.seats) && self.seats.iter().all(Seat::is_warm);
-        self.status.update(|status| status.warm |= status.assigned && all_are_warm);
-    }
-
-    fn note_error(&self, error: &KafkaError) {
-        let text = error.to_string();
-        let fresh = self.status.read().error.as_deref() != Some(text.as_str());
-        if fresh {
-            if let Some(suppressed) = self.complaints.no_answer.pass(Instant::now()) {
-                warn!(error = text, suppressed, "Kafka does not answer; trying again");
-            }
-            // librdkafka's own words, if it said why, are better than "timed out".
-            self.status.update(|status| {
-                status.error.get_or_insert(text);
-            });
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::client::client_config;
 use super::context::Context;
-use super::rig::{Rig, TOPIC, WARMUP, kafka, numbers, position, waker};
+use super::rig::{PATIENCE, Rig, TOPIC, WARMUP, kafka, numbers, position, waker};
 use super::seat::Seat;
 use super::{Control, Note, Request, check_config};
 use crate::config::Property;
@@ -205,4 +205,44 @@ fn a_question_for_an_end_that_no_broker_answers_says_that_nobody_can_tell() {
         _ => None,
     };
     assert_eq!(rig.until("there is an answer", |polled, _| end(polled)), None);
+}
+
+#[test]
+fn a_partition_that_the_brokers_refuse_to_let_read_is_named_and_its_consumer_is_not_replaced() {
+    let mut rig = Rig::start(1);
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    let refuse = |rig: &Rig| rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused; 500]);
+    refuse(&rig);
+    rig.produce(0, numbers(0..3));
+    // Two intervals of the watch, and one for its first look.
+    let deadline = Instant::now() + 3 * PATIENCE;
+    let named = |rig: &Rig| rig.status.read().topics_forbidden == [TOPIC];
+    let mut refuse_at = Instant::now();
+    let is_told = |rig: &Rig| {
+        let sentence = rig.status.read().stuck;
+        named(rig) && sentence.is_some_and(|sentence| sentence.contains("the ACL READ is missing"))
+    };
+    while !is_told(&rig) {
+        assert!(Instant::now() < deadline, "{:?}", rig.status.read());
+        if Instant::now() >= refuse_at {
+            refuse(&rig);
+            refuse_at += Duration::from_secs(5);
+        }
+        rig.consumers[0].begin_drain();
+        assert!(matches!(rig.consumers[0].poll(Instant::now()), Polled::Nothing | Polled::Began(_)));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let status = rig.status.read();
+    assert_eq!((status.consumers_replaced, status.partitions_stuck), (0, 1), "{status:?}");
+    assert!(status.lag_s > 10.0, "{status:?}");
+    // The right is given.
+    rig.cluster.mock.clear_request_errors(RDKafkaApiKey::Fetch);
+    (0..3).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
+    let deadline = Instant::now() + 3 * PATIENCE;
+    while named(&rig) {
+        assert!(Instant::now() < deadline, "{:?}", rig.status.read());
+        rig.consumers[0].begin_drain();
+        rig.consumers[0].poll(Instant::now());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -72,14 +72,14 @@ impl Replay {
         config: Kafka,
         record_bytes_max: usize,
         shards: usize,
-        status: Arc<SharedStatus>,
+        status: &Arc<SharedStatus>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::new(shards));
         let config = Arc::new(config);
         let mut replay = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..limits::REPLAY_SCANS {
             let worker =
-                Worker::new(Arc::clone(&shared), Arc::clone(&config), record_bytes_max, Arc::clone(&status));
+                Worker::new(Arc::clone(&shared), Arc::clone(&config), record_bytes_max, Arc::clone(status));
             let thread = Builder::new().name(format!("replay-{number}")).spawn(move || worker.run())?;
             replay.threads.push(thread);
         }

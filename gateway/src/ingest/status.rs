@@ -26,6 +26,12 @@ pub struct Status {
     /// How long the oldest undelivered record of any partition has waited, by our clock, since it was first seen to be there;
     /// looked at every second with WS_MAX_LAG, every ten seconds without.
     pub lag_s: f64,
+    /// Topics that the gateway may not read.
+    pub topics_forbidden: Vec<String>,
+    /// Partitions whose log has gone on for a while and whose fetching has not.
+    pub partitions_stuck: usize,
+    /// A sentence about one of these.
+    pub stuck: Option<String>,
     /// Consumers that ceased to fetch and were replaced.
     pub consumers_replaced: u64,
     /// The newest error, in librdkafka's words; `None` while all is well.

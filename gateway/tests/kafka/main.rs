@@ -13,5 +13,6 @@ mod harness;
 mod loss;
 mod recovery;
 mod resume;
+mod rights;
 mod start;
 mod transactions;

@@ -76,7 +76,7 @@ fn a_position_behind_a_marker_is_resumed_by_a_gateway_that_saw_the_marker_pass()
 #[test]
 #[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
 fn a_broker_that_is_silent_while_the_history_is_read_costs_nothing() {
-    const RECORDS: usize = 3_000;
+    const RECORDS: usize = 12_000;
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let topic = topics.create("trade", 1);
@@ -99,4 +99,27 @@ fn a_broker_that_is_silent_while_the_history_is_read_costs_nothing() {
     assert_eq!(reader.replay(ALL), (offsets(0..RECORDS as i64), RECORDS as u64));
     let snapshot = Reader::snapshot(&gateway, ALL).event_of_any_age();
     assert_eq!(snapshot, Position { partition: 0, offset: RECORDS as i64 - 1 }, "the newest");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: scripts/kafka-tests.sh"]
+fn an_open_transaction_is_told_until_it_ends() {
+    let brokers = Brokers::of_the_script();
+    let topics = Topics::new(&brokers);
+    let topic = topics.create("trade", 1);
+    let producer = Producer::transactional(&brokers);
+    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "1").start();
+    let (mut reader, _) = Reader::subscribe(&gateway, ALL, &Value::Null);
+    producer.open_transaction(&records(&topic, 0..5));
+    gateway.await_status("degraded");
+    let health = gateway.health();
+    let warnings = health["warnings"].to_string();
+    assert!(warnings.contains("a transaction is open there"), "{health}");
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("ws_kafka_partitions_stuck"), 1.0);
+    assert!(metrics.sum("ws_kafka_lag_seconds") > 5.0, "{}", metrics.sum("ws_kafka_lag_seconds"));
+    assert_eq!(metrics.sum("ws_kafka_consumers_replaced_total"), 0.0);
+    producer.commit();
+    assert_eq!(reader.events(5), offsets(0..5));
+    gateway.await_status("healthy");
 }

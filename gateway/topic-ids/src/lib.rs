@@ -63,12 +63,14 @@ pub enum DescribeError {
     Failed(RDKafkaErrorCode),
 }
 
-/// Asks for all of these topics at once. The answers are in the order of the names; one may be missing.
+/// Asks this broker for all of these topics at once: any broker knows them, and it is known to the client by an answer that it
+/// has given. The answers are in the order of the names; one may be missing.
 ///
 /// # Errors
 /// Nothing is known of any topic, see [`DescribeError`].
 pub fn describe<C: ClientContext>(
     client: &Client<C>,
+    broker: i32,
     names: &[&str],
     timeout: Duration,
 ) -> Result<Vec<Topic>, DescribeError> {
@@ -80,7 +82,7 @@ pub fn describe<C: ClientContext>(
     let options = unsafe { Options::new(native) }.ok_or(DescribeError::Refused)?;
     let names = Names::new(&names).ok_or(DescribeError::Refused)?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    set(&options, timeout_ms)?;
+    set(&options, broker, timeout_ms)?;
     // SAFETY: all four are alive. librdkafka copies what it needs of the names and the options, and holds the queue until it
     // has answered.
     unsafe { rdsys::rd_kafka_DescribeTopics(native, names.as_ptr(), options.as_ptr(), queue.as_ptr()) };
@@ -90,7 +92,7 @@ pub fn describe<C: ClientContext>(
     read(&event)
 }
 
-fn set(options: &Options, timeout_ms: i32) -> Result<(), DescribeError> {
+fn set(options: &Options, broker: i32, timeout_ms: i32) -> Result<(), DescribeError> {
     let mut reason = [0; 256];
     // SAFETY: the options are alive, and the buffer is as long as is said.
     let error = unsafe {
@@ -100,6 +102,11 @@ fn set(options: &Options, timeout_ms: i32) -> Result<(), DescribeError> {
             reason.as_mut_ptr(),
             reason.len(),
         )
+    };
+    check(error)?;
+    // SAFETY: likewise.
+    let error = unsafe {
+        rdsys::rd_kafka_AdminOptions_set_broker(options.as_ptr(), broker, reason.as_mut_ptr(), reason.len())
     };
     check(error)?;
     // SAFETY: the options are alive. An error would be ours to free, and comes only for options of another call.
@@ -215,28 +222,28 @@ mod tests {
         cluster.create_topic("there", 2, 1).expect("a topic");
         let client = client(&cluster.bootstrap_servers());
         for _ in 0..20 {
-            let topics = describe(client.client(), &["absent", "there"], TIMEOUT).expect("an answer");
+            let topics = describe(client.client(), 1, &["absent", "there"], TIMEOUT).expect("an answer");
             let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
             assert_eq!(names, ["absent", "there"]);
             // The mock cluster gives no ids.
             assert_eq!((topics[1].id, topics[1].error), (None, None));
         }
-        let none = describe(client.client(), &[], TIMEOUT).expect("an answer");
+        let none = describe(client.client(), 1, &[], TIMEOUT).expect("an answer");
         assert_eq!(none, []);
     }
 
     #[test]
     fn names_that_cannot_be_asked_for_are_refused() {
         let client = client("127.0.0.1:1");
-        assert!(matches!(describe(client.client(), &["a\0b"], TIMEOUT), Err(DescribeError::Name(_))));
-        let twice = describe(client.client(), &["a", "a"], TIMEOUT);
+        assert!(matches!(describe(client.client(), 1, &["a\0b"], TIMEOUT), Err(DescribeError::Name(_))));
+        let twice = describe(client.client(), 1, &["a", "a"], TIMEOUT);
         assert_eq!(twice, Err(DescribeError::Failed(RDKafkaErrorCode::InvalidArgument)));
     }
 
     #[test]
     fn without_a_broker_the_question_ends_in_time() {
         let client = client("127.0.0.1:1");
-        let answer = describe(client.client(), &["a"], Duration::from_millis(200));
+        let answer = describe(client.client(), 1, &["a"], Duration::from_millis(200));
         assert!(matches!(answer, Err(DescribeError::Failed(_))), "{answer:?}");
     }
 }

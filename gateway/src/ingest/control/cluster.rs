@@ -96,7 +96,7 @@ impl Cluster {
         }
         let known = self.incarnations.numbers();
         let remembered = self.incarnations.remembered(&positions);
-        let ends = self.ends_of(remembered.keys().copied());
+        let ends = self.high_watermarks_of(remembered.keys().copied());
         let found = self.read_records(&remembered);
         self.incarnations.compare(&ends, &found);
         self.forget_starts(&known);
@@ -138,7 +138,9 @@ impl Cluster {
 
     fn describe_once(&self) -> Result<Described, DescribeError> {
         let names: Vec<&str> = self.config.topics.iter().map(|topic| topic.name.as_str()).collect();
-        let answer = topic_ids::describe(self.asker.client(), &names, limits::KAFKA_CALL_TIMEOUT)?;
+        // No broker has a name: there is nobody to ask.
+        let Some(broker) = self.layout.broker else { return Ok(Described::default()) };
+        let answer = topic_ids::describe(self.asker.client(), broker, &names, limits::KAFKA_CALL_TIMEOUT)?;
         let mut described = Described::default();
         for found in answer {
             let Some(topic) = self.config.topics.iter().position(|topic| topic.name == found.name) else {
@@ -255,7 +257,7 @@ impl Cluster {
         let since_ms = now.saturating_sub(ago).as_millis() as i64;
         // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
         let ends = self.look_up(partitions, Wanted::End)?;
-        let found = self.list_offsets(partitions, Offset::Offset(since_ms))?;
+        let found = self.list_offsets(&self.asker, partitions, Offset::Offset(since_ms))?;
         Ok(found.into_iter().zip(ends).map(|(found, end)| (since(found, end), end)).collect())
     }
 
@@ -266,22 +268,36 @@ impl Cluster {
     pub(super) fn look_up(&self, partitions: &[Partition], wanted: Wanted) -> KafkaResult<Vec<i64>> {
         // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
         let found = match wanted {
-            Wanted::First => self.list_offsets(partitions, Offset::Beginning)?,
-            Wanted::End => self.list_offsets(partitions, Offset::End)?,
+            Wanted::First => self.list_offsets(&self.asker, partitions, Offset::Beginning)?,
+            Wanted::End => self.list_offsets(&self.asker, partitions, Offset::End)?,
         };
         found.into_iter().map(|offset| offset.ok_or(NO_OFFSET)).collect()
     }
 
-    /// The ends of these partitions, where somebody can tell.
+    /// The ends of these partitions as consumers see them, before the first open transaction, where somebody can tell.
     pub(super) fn ends_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
+        self.ends_by(&self.asker, partitions)
+    }
+
+    /// The ends of these partitions as they are, where somebody can tell.
+    pub(super) fn high_watermarks_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
+        self.ends_by(&self.observer, partitions)
+    }
+
+    fn ends_by(&self, client: &NativeConsumer, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         let partitions: Vec<_> =
             partitions.into_iter().filter(|partition| self.can_tell_of(partition)).collect();
-        let ends = self.list_offsets(&partitions, Offset::End).unwrap_or_default();
+        let ends = self.list_offsets(client, &partitions, Offset::End).unwrap_or_default();
         partitions.into_iter().zip(ends).filter_map(|(partition, end)| Some((partition, end?))).collect()
     }
 
     /// One ListOffsets question per broker, for all partitions at once. `None` where there is no such offset.
-    fn list_offsets(&self, partitions: &[Partition], question: Offset) -> KafkaResult<Vec<Option<i64>>> {
+    fn list_offsets(
+        &self,
+        client: &NativeConsumer,
+        partitions: &[Partition],
+        question: Offset,
+    ) -> KafkaResult<Vec<Option<i64>>> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -290,7 +306,7 @@ impl Cluster {
         for partition in partitions {
             list.add_partition_offset(topic_of(partition), partition.number, question)?;
         }
-        let answer = self.asker.offsets_for_times(list, limits::KAFKA_CALL_TIMEOUT)?;
+        let answer = client.offsets_for_times(list, limits::KAFKA_CALL_TIMEOUT)?;
         let offset_of = |partition: &Partition| {
             let found = answer.find_partition(topic_of(partition), partition.number)?;
             match found.offset() {
@@ -344,71 +360,5 @@ pub(super) fn without_offsets(config: &Kafka, partitions: &[Partition]) -> Topic
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::mpsc::channel;
-
-    use super::super::client::{client_config, observer_config};
-    use super::super::context::Context;
-    use super::super::rig::{Rig, kafka, numbers};
-    use super::*;
-
-    fn cluster(config: Kafka) -> Cluster {
-        let context = || Context::new(None, Arc::default(), channel().0, Arc::default());
-        let asker = client_config(&config).create_with_context(context()).expect("a client");
-        let observer = observer_config(&config).create_with_context(context()).expect("a client");
-        Cluster::new(asker, observer, config, Duration::ZERO)
-    }
-
-    #[test]
-    fn a_topic_without_id_is_known_by_the_last_records_of_its_partitions() {
-        let rig = Rig::start(2);
-        rig.produce(0, numbers(0..5));
-        rig.produce(1, numbers(0..3));
-        let at = |number| Partition { topic: 0, number };
-        let mut cluster = cluster(rig.config.clone());
-        cluster.look().expect("a broker");
-        assert!(cluster.topic_ids().is_empty(), "the mock gives none");
-        let positions = Offsets::from([(at(0), 5), (at(1), 3)]);
-        for look in 0..3 {
-            cluster.look_at_last_records(positions.clone());
-            assert_eq!(cluster.incarnation(0), 0, "look {look}");
-        }
-        let remembered = cluster.incarnations.remembered(&positions);
-        assert_eq!(remembered, Offsets::from([(at(0), 4), (at(1), 2)]));
-        assert!(cluster.is_at_start(&at(0)));
-        // The mock cannot delete a topic: another record is claimed to have stood there.
-        let other = LastRecord::new(4, None, Some(b"BTC"), Some(b"another"));
-        cluster.incarnations.remember(BTreeMap::from([(at(0), other)]));
-        cluster.look_at_last_records(positions.clone());
-        assert_eq!(cluster.incarnation(0), 1);
-        assert!(!cluster.is_at_start(&at(0)), "the new topic is read from its first record");
-        cluster.look_at_last_records(positions);
-        assert_eq!(cluster.incarnation(0), 1, "once");
-    }
-
-    #[test]
-    fn partitions_added_later_have_one_owner_each_and_are_read_from_their_first_record() {
-        let mut cluster = cluster(kafka("127.0.0.1:1"));
-        let see = |cluster: &mut Cluster, count| {
-            cluster.saw(Layout { counts: BTreeMap::from([(0, count)]), ..Layout::default() });
-            (0..3).map(|shard| cluster.layout.of_shard(shard, 3).collect()).collect::<Vec<Vec<_>>>()
-        };
-        let at = |numbers: &[i32]| -> Vec<_> {
-            numbers.iter().map(|&number| Partition { topic: 0, number }).collect()
-        };
-        assert_eq!(see(&mut cluster, 4), [at(&[0, 3]), at(&[1]), at(&[2])]);
-        assert_eq!(see(&mut cluster, 8), [at(&[0, 3, 6]), at(&[1, 4, 7]), at(&[2, 5])]);
-        for number in 0..8 {
-            assert_eq!(cluster.is_at_start(&Partition { topic: 0, number }), number < 4, "{number}");
-        }
-    }
-
-    #[test]
-    fn what_is_read_since_a_time_begins_no_later_than_at_the_end_that_was_there_before() {
-        assert_eq!(since(Some(3), 9), 3);
-        assert_eq!(since(None, 9), 9, "nothing is young enough");
-        assert_eq!(since(Some(9), 9), 9);
-        assert_eq!(since(Some(11), 9), 9, "10 is older, by its time, and arrived in between");
-    }
-}
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use crate::config::Kafka;
 use crate::ingest::consumer::NativeConsumer;
@@ -19,6 +19,8 @@ pub(super) struct Layout {
     pub(super) counts: BTreeMap<usize, i32>,
     /// Partitions that nobody leads at the moment: no question about them would be answered.
     pub(super) leaderless: BTreeSet<Partition>,
+    /// A broker that has answered; `None` if none said which it is.
+    pub(super) broker: Option<i32>,
     /// What is wrong with some topic, in a sentence.
     pub(super) trouble: Option<String>,
 }
@@ -30,6 +32,7 @@ impl Layout {
         for (index, topic) in config.topics.iter().enumerate() {
             let metadata = asker.fetch_metadata(Some(&topic.name), limits::KAFKA_CALL_TIMEOUT)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic.name);
+            layout.broker = answering(&metadata);
             layout.add(index, &topic.name, found);
         }
         layout.tell_leaderless(config);
@@ -71,4 +74,10 @@ impl Layout {
             .flat_map(|(&topic, &count)| (0..count).map(move |number| Partition { topic, number }));
         partitions.filter(move |partition| partition.owner(shards) == shard)
     }
+}
+
+/// The broker that has answered, or else any that it names.
+pub(crate) fn answering(metadata: &Metadata) -> Option<i32> {
+    let by_itself = Some(metadata.orig_broker_id()).filter(|&broker| broker >= 0);
+    by_itself.or_else(|| metadata.brokers().first().map(|broker| broker.id()))
 }

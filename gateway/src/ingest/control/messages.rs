@@ -64,6 +64,11 @@ pub enum Request {
         /// As librdkafka wrote it.
         json: Box<[u8]>,
     },
+    /// The brokers refuse this shard's consumer to read some topic: a right is missing.
+    Refused {
+        /// Whose.
+        shard: usize,
+    },
     /// The last connection to a broker was lost.
     Disconnected,
     /// Close the consumers and end.

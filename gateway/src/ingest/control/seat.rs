@@ -4,7 +4,9 @@
 //! arrives at a shard that does not know where its partition begins, and what the shard was told once is not changed by
 //! an assignment that has to be tried again.
 
-use std::collections::BTreeMap;
+mod watching;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -13,19 +15,18 @@ use protocol::GapReason;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use rustix::time::{ClockId, clock_gettime};
-use tracing::{info, warn};
+use tracing::info;
 use wire::Waker;
 
 use super::cluster::{Cluster, Wanted, with_offsets, without_offsets};
 use super::lag::LagWatch;
 use super::passed::PassedWatch;
 use super::stall::{Offsets, StallWatch};
-use super::statistics::Statistics;
+use super::stuck::StuckWatch;
 use super::{Note, Stopped};
 use crate::config::Kafka;
 use crate::ingest::consumer::{Began, NativeConsumer};
 use crate::ingest::partition::{Owned, Partition};
-use crate::limits;
 use crate::throttle::Throttle;
 
 /// See the module.
@@ -51,6 +52,15 @@ pub(super) struct Seat {
     stalls: StallWatch,
     complaints: Throttle,
     lags: LagWatch,
+    /// The same towards the ends of logs as they are, open transactions included.
+    high_lags: LagWatch,
+    stuck: StuckWatch,
+    /// When the brokers last refused to let this shard's consumer read: what stands still since is no stall.
+    refused_at: Option<Instant>,
+    /// Topics that stand still for that.
+    refused_topics: BTreeSet<usize>,
+    /// Ends as consumers see them.
+    stable_ends: Offsets,
     passed: PassedWatch,
     /// The shard was asked for its positions and did not answer yet.
     positions_asked: bool,
@@ -68,9 +78,6 @@ enum Stage {
     /// librdkafka reads it, or has given it up; this was the shard's next offset.
     Suspect(i64),
 }
-
-/// Between two looks for stalls: a little less than between two statistics, that each of them is taken.
-const STALL_INTERVAL: Duration = limits::KAFKA_METADATA_INTERVAL.saturating_sub(limits::LAG_LOOK_INTERVAL);
 
 impl Seat {
     /// A shard that has its consumer and no partition yet.
@@ -97,6 +104,11 @@ impl Seat {
             stalls: StallWatch::default(),
             complaints: Throttle::default(),
             lags: LagWatch::default(),
+            high_lags: LagWatch::default(),
+            stuck: StuckWatch::default(),
+            refused_at: None,
+            refused_topics: BTreeSet::new(),
+            stable_ends: Offsets::new(),
             passed: PassedWatch::default(),
             positions_asked: false,
         };
@@ -138,22 +150,6 @@ impl Seat {
         }
     }
 
-    /// librdkafka's report of the shard's consumer.
-    pub(super) fn saw_statistics(&mut self, statistics: &Statistics, now: Instant) {
-        self.fetched = statistics.fetchers.iter().map(|(&partition, it)| (partition, it.next)).collect();
-        let mut passed = self.passed.observe(statistics);
-        passed.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
-        self.lags.passed(&passed);
-        if !passed.is_empty() {
-            let owned = passed.into_iter().map(|(partition, next)| Owned { partition, next });
-            self.tell(Note::Passed(owned.collect()));
-        }
-        if now >= self.stalls_at {
-            self.stalls_at = now + STALL_INTERVAL;
-            self.next_fetches = Some(statistics.next_fetches());
-        }
-    }
-
     /// Partitions that are being read.
     pub(super) fn read_partitions(&self) -> impl Iterator<Item = Partition> {
         self.partitions.iter().filter(|(_, stage)| **stage == Stage::Reading).map(|(&partition, _)| partition)
@@ -164,28 +160,20 @@ impl Seat {
         self.read_partitions().filter_map(|partition| Some((partition, *self.fetched.get(&partition)?)))
     }
 
-    /// Ends as they are now. The shard is asked how far it has come: after the ends, so that what it delivered meanwhile is no
-    /// lag.
-    pub(super) fn saw_ends(&mut self, ends: &Offsets, now: Instant) {
-        self.lags.saw_ends(ends, now);
-        if !std::mem::replace(&mut self.positions_asked, true) {
-            self.tell(Note::Positions);
-        }
-    }
-
     /// The shard has answered with its next offsets.
     pub(super) fn saw_positions(&mut self, positions: &[Owned]) {
         self.positions_asked = false;
         for Owned { partition, next } in positions {
             if self.partitions.get(partition) == Some(&Stage::Reading) {
                 self.lags.delivered(*partition, *next);
+                self.high_lags.delivered(*partition, *next);
             }
         }
     }
 
     /// The greatest lag of the shard's partitions.
     pub(super) fn lag(&self, now: Instant) -> Duration {
-        self.lags.greatest(now)
+        self.lags.greatest(now).max(self.high_lags.greatest(now))
     }
 
     /// Has partitions that lag longer than `bound` go on at their newest end.
@@ -197,28 +185,10 @@ impl Seat {
         self.stop(config, stopped.collect())
     }
 
-    /// A sentence about partitions that stand still elsewhere than at their end.
-    pub(super) fn look_for_stalls(&mut self, cluster: &Cluster) -> Option<String> {
-        let next_fetches = self.next_fetches.take()?;
-        let is_read = |partition: &&Partition| self.partitions.get(partition) == Some(&Stage::Reading);
-        // Without ends nothing is found to stand still: there is no telling now.
-        let ends = cluster.ends_of(next_fetches.keys().filter(is_read).copied());
-        let stalled = self.stalls.observe(next_fetches, ends);
-        let (partition, offset) = stalled.first_key_value()?;
-        let name = &cluster.config.topics[partition.topic].name;
-        let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
-        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
-            let (shard, partitions) = (self.shard, stalled.len());
-            warn!(shard, partitions, reason = text, suppressed, "reading on with a new consumer");
-        }
-        Some(text)
-    }
-
     /// Has the shard read on, from where it is, with this one.
     pub(super) fn replace_consumer(&mut self, consumer: Arc<NativeConsumer>) {
         self.next_fetches = None;
         self.stalls = StallWatch::default();
-        self.lags = LagWatch::default();
         self.passed = PassedWatch::default();
         self.fetched = Offsets::new();
         self.consumer = consumer;
@@ -364,6 +334,8 @@ impl Seat {
         for partition in partitions {
             self.partitions.insert(partition, Stage::Told);
             self.lags.forget(partition);
+            self.high_lags.forget(partition);
+            self.stuck.forget(partition);
             self.passed.forget(partition);
             self.fetched.remove(&partition);
         }

@@ -16,7 +16,7 @@ use tracing::debug;
 use super::waiting::Extent;
 use crate::config::Kafka;
 use crate::ingest::consumer::Ignored;
-use crate::ingest::control::replay_config;
+use crate::ingest::control::{answering, replay_config};
 use crate::ingest::frame::Record;
 use crate::ingest::partition::Partition;
 use crate::ingest::reading;
@@ -79,7 +79,9 @@ impl Reader {
 
     /// The topic's id now; `None` if the brokers gave none.
     pub(super) fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, ReadError> {
-        let answer = topic_ids::describe(self.native.client(), &[topic], limits::KAFKA_CALL_TIMEOUT);
+        let metadata = self.native.fetch_metadata(Some(topic), limits::KAFKA_CALL_TIMEOUT)?;
+        let Some(broker) = answering(&metadata) else { return Ok(None) };
+        let answer = topic_ids::describe(self.native.client(), broker, &[topic], limits::KAFKA_CALL_TIMEOUT);
         let topics = answer.map_err(|error| ReadError::Call(error.to_string()))?;
         Ok(topics.first().and_then(|topic| topic.id))
     }

@@ -40,6 +40,16 @@ impl Brokers {
         self.script(&["start", "--node", &node.to_string()]);
     }
 
+    /// Nobody may read the topic. Only a cluster of one node can be told so.
+    pub(crate) fn forbid(&self, topic: &str) {
+        self.script(&["forbid", "--topic", topic]);
+    }
+
+    /// Everybody may again.
+    pub(crate) fn permit(&self, topic: &str) {
+        self.script(&["permit", "--topic", topic]);
+    }
+
     /// Until [`Brokers::resume`] no node does anything; their sockets stay.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);

@@ -119,6 +119,11 @@ impl Producer {
     /// Sends these in a transaction of their own.
     pub(crate) fn transaction(&self, records: &[Record]) {
         self.open_transaction(records);
+        self.commit();
+    }
+
+    /// Ends the open transaction.
+    pub(crate) fn commit(&self) {
         self.client.commit_transaction(PATIENCE).unwrap();
     }
 
