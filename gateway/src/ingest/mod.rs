@@ -15,6 +15,7 @@ pub mod frame;
 pub mod history;
 pub mod last_values;
 pub mod partition;
+pub mod partitioner;
 pub mod pull;
 pub mod reading;
 pub mod replay;
