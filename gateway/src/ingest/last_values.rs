@@ -4,7 +4,8 @@
 //! of what is scarce: a kind with a million busy channels then displaces its own, and leaves the few of a quiet kind, which
 //! a snapshot matters most for, alone. No kind with less than its even share of the bounds ever loses a channel.
 //!
-//! A frame that came later is newer, but for a record that is read again. Frames are shared with history; they are counted
+//! A frame that came later is newer, but for a record that is read again, and for one of another partition whose record is older.
+//! Frames are shared with history; they are counted
 //! here as if they were not, since history drops them first. Plain memory of the shard that owns the partitions.
 
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl LastValues {
             self.kinds.insert(source.kind.clone(), Kind::default());
             return self.put(frame);
         };
-        if kind.by_token.get(&source.token).is_some_and(|kept| is_read_again(source, kept)) {
+        if kind.by_token.get(&source.token).is_some_and(|kept| is_older(source, frame, kept)) {
             return;
         }
         let cost = cost(source, frame);
@@ -132,6 +133,14 @@ impl LastValues {
         }
     }
 
+    /// What is kept of a topic.
+    pub fn of_topic(&self, topic: usize) -> impl Iterator<Item = &Frame> {
+        let frames = self.kinds.values().flat_map(|kind| kind.by_token.values());
+        frames
+            .map(|frame| &**frame)
+            .filter(move |frame| frame.source().is_some_and(|source| source.partition.topic == topic))
+    }
+
     /// Channels whose newest frame is kept.
     pub fn channels(&self) -> usize {
         self.channels
@@ -173,8 +182,12 @@ impl LastValues {
     }
 }
 
-fn is_read_again(source: &Source, kept: &Frame) -> bool {
-    kept.source().is_some_and(|kept| kept.partition == source.partition && kept.offset >= source.offset)
+/// In a partition by the offset: a record may be read again. Between two partitions only the records' times tell.
+fn is_older(source: &Source, frame: &Frame, kept: &Frame) -> bool {
+    kept.source().is_some_and(|of_kept| match of_kept.partition == source.partition {
+        true => of_kept.offset >= source.offset,
+        false => kept.timestamp_ms > frame.timestamp_ms,
+    })
 }
 
 fn cost(source: &Source, frame: &Frame) -> usize {
@@ -261,6 +274,20 @@ mod tests {
         }
         assert!(values.select(Pattern::Kind("trade"), 0, 300).is_none());
         assert!(values.select(Pattern::Kind("unknown"), 0, 0).is_some_and(|frames| frames.is_empty()));
+    }
+
+    #[test]
+    fn of_a_token_in_two_partitions_the_record_with_the_later_time_is_its_value_whichever_is_read_first() {
+        let at = |number, timestamp_ms| {
+            let frame = Arc::into_inner(frame(0, number, 0, "A", 100)).expect("one");
+            Arc::new(Frame { timestamp_ms, ..frame })
+        };
+        let (older, newer) = (at(0, 1_000), at(1, 2_000));
+        for order in [[&older, &newer], [&newer, &older]] {
+            let mut values = LastValues::new(10, limits::MIB);
+            order.into_iter().for_each(|frame| values.put(frame));
+            assert_eq!(select(&values, "A.trade"), places(&[Arc::clone(&newer)]));
+        }
     }
 
     #[test]

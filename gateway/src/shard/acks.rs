@@ -51,7 +51,7 @@ pub struct Subscription {
     pub unanswered: ShardSet,
     /// The next offsets, if they were asked for.
     pub cut: Option<Vec<Owned>>,
-    /// The last events, with their subscription's index in `starts`.
+    /// The last events, with their subscription's index in `starts`; by the records' times once all owners have answered.
     pub snapshot: Vec<(usize, Arc<Frame>)>,
 }
 
@@ -148,7 +148,11 @@ impl Acks {
         let Waiting { bytes, answer, .. } = self.waiting.pop_front()?;
         self.bytes -= bytes;
         Some(match answer {
-            Answer::Subscription(subscription) => Ready::Subscription(subscription),
+            Answer::Subscription(mut subscription) => {
+                // What owners have of one channel is ordered by nothing else. Stable: of one owner as it said.
+                subscription.snapshot.sort_by_key(|(_, frame)| frame.timestamp_ms);
+                Ready::Subscription(subscription)
+            }
             Answer::Text(text) => Ready::Text(text),
         })
     }

@@ -182,3 +182,27 @@ fn no_subscription_has_the_number_of_texts() {
     acks.numbers = u32::MAX;
     assert_eq!(acks.next_number(), 1);
 }
+
+#[test]
+fn a_snapshot_is_in_the_order_of_the_records_times_whichever_owner_answers_first() {
+    let frame = |timestamp_ms| {
+        let resumed = Resumed { channel: "A.trade".into(), replayed: 0 };
+        Arc::new(Frame { timestamp_ms, ..resumed_frame(&resumed, std::time::Instant::now()) })
+    };
+    for order in [[0, 1], [1, 0]] {
+        let mut acks = Acks::default();
+        let number = push(&mut acks, &["A.trade", "B.trade"], &[0, 1]);
+        let answers = [[vec![3, 9], vec![4]], [vec![5], vec![1]]];
+        for owner in order {
+            let starts = answers[owner].iter().map(|times| BegunStart {
+                snapshot: times.iter().map(|&time| frame(time)).collect(),
+                ..BegunStart::default()
+            });
+            acks.begun(owner, begun(number, starts.collect()));
+        }
+        let Some(Ready::Subscription(subscription)) = acks.pop() else { panic!("it is complete") };
+        let times: Vec<_> =
+            subscription.snapshot.iter().map(|(start, it)| (*start, it.timestamp_ms)).collect();
+        assert_eq!(times, [(1, 1), (0, 3), (1, 4), (0, 5), (0, 9)]);
+    }
+}

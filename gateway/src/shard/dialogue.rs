@@ -249,6 +249,7 @@ impl Dialogue<'_> {
             snapshot.len() > self.outbox_limits.frames / 2 || bytes > self.outbox_limits.bytes / 2;
         if is_too_large || !self.outbox.has_room(snapshot.len(), bytes, self.outbox_limits) {
             let mut starts: Vec<_> = snapshot.iter().map(|(start, _)| *start).collect();
+            starts.sort_unstable();
             starts.dedup();
             starts.into_iter().for_each(|start| subscription.refuse(start, snapshot_too_large()));
             return;
