@@ -217,6 +217,11 @@ pub const REPLAY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A scan without a record for this long, below the end of the log, is a try that failed.
 pub const REPLAY_SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// Tokens of a shard's partitions that are remembered because they were seen where they do not belong: 16 MiB at common lengths.
+pub const STRAY_TOKENS_MAX: usize = 1 << 17;
+/// How many numbers of partitions that a topic had are remembered: one that changes more often is not followed.
+pub const PARTITION_COUNTS_KEPT: usize = 8;
+
 // The process.
 
 /// From the end of WS_DRAIN to the end of the process, when the last sessions take longer to close.

@@ -330,6 +330,12 @@ pub struct Counters {
     pub last_values: u64,
     /// Channels whose last frame had to go.
     pub last_values_evicted: u64,
+    /// Records in another partition than their key's.
+    pub records_misplaced: u64,
+    /// Tokens that are remembered for it, now.
+    pub tokens_misplaced: u64,
+    /// Of the records, those whose token found no room.
+    pub tokens_misplaced_dropped: u64,
     /// Bytes that the kernel took, of everything.
     pub bytes_sent: u64,
     /// Sends that the kernel took something of.

@@ -16,6 +16,8 @@ pub const ALREADY_LIVE: &str = "already_live";
 pub const BAD_POSITION: &str = "bad_position";
 /// The position is in the future, or of a partition or a kind that is not there.
 pub const UNKNOWN_POSITION: &str = "unknown_position";
+/// One position does not say where the client stands: the token's events are in several partitions.
+pub const PARTITIONS_CHANGED: &str = "partitions_changed";
 /// The last events of the channel's tokens are more than a session's queue may hold.
 pub const SNAPSHOT_TOO_LARGE: &str = "snapshot_too_large";
 /// The channel's name is empty.
@@ -39,7 +41,7 @@ pub const DOUBLE_WILDCARD: &str = "double_wildcard";
 pub const RATE_LIMITED: &str = "rate_limited";
 
 /// Every code, for whoever documents or counts them.
-pub const ALL: [&str; 17] = [
+pub const ALL: [&str; 18] = [
     NOT_JSON,
     BAD_SHAPE,
     UNKNOWN_TYPE,
@@ -47,6 +49,7 @@ pub const ALL: [&str; 17] = [
     ALREADY_LIVE,
     BAD_POSITION,
     UNKNOWN_POSITION,
+    PARTITIONS_CHANGED,
     SNAPSHOT_TOO_LARGE,
     EMPTY_NAME,
     NO_DOT,

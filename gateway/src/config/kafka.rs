@@ -12,6 +12,7 @@ use super::raw::Raw;
 use super::reading::Reading;
 use super::security::{self, Security};
 use super::{table, units};
+use crate::ingest::partitioner::Partitioner;
 use crate::limits::{
     BROKERS_MAX, KAFKA_RATE_MAX, LAG_MAX_LEAST, LAG_MAX_MOST, PROPERTIES_MAX, START_AGO_MAX,
     TOPIC_NAME_BYTES, TOPICS_MAX,
@@ -26,6 +27,8 @@ pub struct Kafka {
     pub group_id: String,
     /// In the order given; no two of one kind.
     pub topics: Vec<Topic>,
+    /// How producers choose the partition of a key.
+    pub partitioner: Partitioner,
     /// Where reading starts.
     pub start: Start,
     /// A partition that lags longer goes on at its end; `None`: never.
@@ -132,6 +135,12 @@ pub(super) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
     let topics = reading.value(&table::KAFKA_TOPICS, raw.kafka_topics.as_deref(), topics, |topics| {
         topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>().join(",")
     });
+    let partitioner = reading.value(
+        &table::KAFKA_PARTITIONER,
+        raw.kafka_partitioner.as_deref(),
+        |text| units::word(text, &PARTITIONERS),
+        show_partitioner,
+    );
     let start = reading.value(&table::KAFKA_START, raw.kafka_start.as_deref(), start, show_start);
     if let (true, Start::Ago(ago)) = (dev, start) {
         let reason =
@@ -158,6 +167,7 @@ pub(super) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
         brokers: brokers.unwrap_or_default(),
         group_id,
         topics,
+        partitioner,
         start,
         lag_max,
         rate_max,
@@ -254,6 +264,23 @@ fn is_topic_name(name: &str) -> bool {
         && name != "."
         && name != ".."
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// librdkafka's names of those that place keyless records at random too: keys go where they go with the others.
+const PARTITIONERS: [(&str, Partitioner); 7] = [
+    ("murmur2", Partitioner::Murmur2),
+    ("murmur2_random", Partitioner::Murmur2),
+    ("consistent", Partitioner::Consistent),
+    ("consistent_random", Partitioner::Consistent),
+    ("fnv1a", Partitioner::Fnv1a),
+    ("fnv1a_random", Partitioner::Fnv1a),
+    ("none", Partitioner::Unknown),
+];
+
+/// The first of its names.
+fn show_partitioner(partitioner: &Partitioner) -> String {
+    let named = PARTITIONERS.iter().find(|(_, value)| value == partitioner);
+    named.map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
 fn start(text: &str) -> Result<Start, String> {

@@ -30,8 +30,8 @@ raw! {
     ws_message_burst, ws_message_rate, ws_drain, ws_refuse, ws_trusted_proxies,
     conn_rate_limit_enabled, conn_rate_limit_ip_burst, conn_rate_limit_ip_rate,
     conn_rate_limit_global_burst, conn_rate_limit_global_rate, ws_console,
-    kafka_brokers, kafka_group_id, kafka_consumer_group, kafka_topics, kafka_start, ws_max_lag,
-    ws_max_kafka_rate,
+    kafka_brokers, kafka_group_id, kafka_consumer_group, kafka_topics, kafka_partitioner, kafka_start,
+    ws_max_lag, ws_max_kafka_rate,
     kafka_security_protocol, kafka_sasl_mechanism, kafka_sasl_username, kafka_sasl_password, kafka_properties,
     log_level, log_format, environment, dev_event_rate,
 }

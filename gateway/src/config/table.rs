@@ -61,6 +61,7 @@ variables! {
     KAFKA_CONSUMER_GROUP = "KAFKA_GROUP_ID's", "another name of KAFKA_GROUP_ID";
     KAFKA_TOPICS = "odin.trades,odin.liquidity,odin.balances,odin.metadata,odin.social,odin.community,odin.creation,odin.analytics",
         "comma list of topics; each gives its channels their kind";
+    KAFKA_PARTITIONER = "murmur2", "how producers choose a key's partition: murmur2, consistent, fnv1a, or none where nobody knows";
     KAFKA_START = "latest", "where reading starts: latest, earliest, or that long ago (5m)";
     WS_MAX_LAG = "0", "a partition whose oldest undelivered record waits longer goes on at its end, with a gap; 0 is never";
     WS_MAX_KAFKA_RATE = "0", "records/s that are taken from Kafka at most, 0 is no bound; the others wait there";

@@ -223,6 +223,12 @@ fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Er
         "reason",
         |it| &it.records_skipped,
     )?;
+    let help = "Records in another partition than the one that KAFKA_PARTITIONER gives their key";
+    page.counter("ws_kafka_records_misplaced", help, |it| it.records_misplaced)?;
+    let help = "Tokens that were seen in such a partition: single positions of theirs are refused";
+    page.shard_gauge("ws_kafka_tokens_misplaced", help, |it| it.tokens_misplaced)?;
+    let help = "Of the records misplaced, those whose token found no room: single positions of the topic are refused";
+    page.counter("ws_kafka_tokens_misplaced_dropped", help, |it| it.tokens_misplaced_dropped)?;
     let status = shared.kafka.read();
     let is_draining = shared.drain.has_begun();
     let readiness = health::readiness(&status, shared.overload.read(), is_draining)

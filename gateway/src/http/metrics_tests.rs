@@ -124,6 +124,9 @@ fn distinct() -> Counters {
         mesh_backed_up: 1064,
         resumes_refused: 1065,
         resuming: 1066,
+        records_misplaced: 1081,
+        tokens_misplaced: 1082,
+        tokens_misplaced_dropped: 1083,
     }
 }
 
@@ -262,7 +265,7 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = (1001..=1038).chain(1051..=1053).chain(1061..=1066);
+    let plain = (1001..=1038).chain(1051..=1053).chain(1061..=1066).chain(1081..=1083);
     let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6), (600, 2)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];
@@ -303,6 +306,8 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_kafka_partitions_stuck", 0.0),
         ("ws_kafka_lag_seconds", 2.5),
         ("ws_kafka_consumers_replaced_total", 3.0),
+        ("ws_kafka_records_misplaced_total{shard=\"0\"}", 1081.0),
+        ("ws_kafka_tokens_misplaced{shard=\"0\"}", 1082.0),
         ("ws_ready", 0.0),
         ("ws_resumes_total{shard=\"0\"}", 1031.0),
         ("ws_history_bytes{shard=\"0\"}", 1033.0),

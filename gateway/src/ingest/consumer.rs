@@ -37,6 +37,8 @@ pub enum Polled {
     Skipped(Frame, Skipped),
     /// A record for nobody; where its partition goes on, unless it was there before.
     Ignored(Ignored, Option<Owned>),
+    /// A topic has so many partitions from now on, those of other shards included.
+    Partitions(usize, i32),
     /// A partition is the shard's from now on.
     Began(Began),
     /// A partition has come to here, though no record says so.
@@ -187,6 +189,11 @@ impl Consumer {
                 }
                 Note::Ends(ends) => {
                     self.news.extend(ends.into_iter().map(|(partition, end)| Polled::End(partition, end)));
+                    continue;
+                }
+                Note::Partitions(counts) => {
+                    self.news
+                        .extend(counts.into_iter().map(|(topic, count)| Polled::Partitions(topic, count)));
                     continue;
                 }
                 Note::Consumer(native) => {

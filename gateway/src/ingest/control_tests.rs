@@ -65,7 +65,7 @@ fn what_the_broker_dropped_is_one_gap_and_every_other_record_an_event() {
                 assert!(*to > next, "{to}");
                 Some(to + 1)
             }
-            Polled::Nothing | Polled::Began(_) => None,
+            Polled::Nothing | Polled::Partitions(..) | Polled::Began(_) => None,
             other => panic!("{other:?}"),
         });
     }
@@ -161,8 +161,11 @@ fn a_shard_learns_where_reading_and_where_delivery_begin_and_asks_for_the_first(
     let (requests, inbox) = channel();
     let mut consumer = Consumer::join(0, 1, &kafka("127.0.0.1:1").topics, 1 << 20, waker(), requests);
     let Ok(Request::Join { notes, .. }) = inbox.try_recv() else { panic!("it joins first") };
+    notes.send(Note::Partitions(vec![(0, 12)])).unwrap();
     notes.send(Note::Begin(vec![PAST])).unwrap();
     consumer.begin_drain();
+    let told = consumer.poll(Instant::now());
+    assert!(matches!(told, Polled::Partitions(0, 12)), "how many there are comes first: {told:?}");
     let Polled::Began(began) = consumer.poll(Instant::now()) else { panic!("no news") };
     assert_eq!(began, PAST);
     let Ok(Request::Read { owned, .. }) = inbox.try_recv() else { panic!("no answer") };
@@ -229,7 +232,10 @@ fn a_partition_that_the_brokers_refuse_to_let_read_is_named_and_its_consumer_is_
             refuse_at += Duration::from_secs(5);
         }
         rig.consumers[0].begin_drain();
-        assert!(matches!(rig.consumers[0].poll(Instant::now()), Polled::Nothing | Polled::Began(_)));
+        assert!(matches!(
+            rig.consumers[0].poll(Instant::now()),
+            Polled::Nothing | Polled::Partitions(..) | Polled::Began(_)
+        ));
         std::thread::sleep(Duration::from_millis(5));
     }
     let status = rig.status.read();

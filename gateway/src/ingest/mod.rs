@@ -21,3 +21,4 @@ pub mod reading;
 pub mod replay;
 pub mod skipped;
 pub mod status;
+pub mod strays;

@@ -86,6 +86,7 @@ impl Core {
                 }
             }
             Polled::Passed(owned) => self.owner.pass(owned),
+            Polled::Partitions(topic, count) => self.owner.set_partitions(topic, count),
             Polled::Began(began) => self.owner.began(&began),
             Polled::Moved(moved) => {
                 self.owner.moved(&moved);
@@ -161,6 +162,10 @@ impl Core {
         counters.history_evicted = history.evicted();
         counters.last_values = self.owner.last_values().channels() as u64;
         counters.last_values_evicted = self.owner.last_values().evicted();
+        let strays = self.owner.strays();
+        counters.records_misplaced = strays.records();
+        counters.tokens_misplaced = strays.tokens() as u64;
+        counters.tokens_misplaced_dropped = strays.dropped();
         counters.mesh_backlog = self.mesh.backlog() as u64;
         counters
     }

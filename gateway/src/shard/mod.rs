@@ -34,6 +34,7 @@ pub mod resume;
 mod resuming;
 pub mod sessions;
 pub mod shard_set;
+pub mod single;
 pub mod sizes;
 pub mod skips;
 mod spare;
@@ -61,6 +62,7 @@ use crate::ingest::consumer::{Consumer, Polled};
 use crate::ingest::control::Request;
 use crate::ingest::pull::{Chunk, Ticket};
 use crate::ingest::replay::ReplaySender;
+use crate::ingest::strays::Strays;
 use crate::limits;
 use crate::pulse::Phase;
 use crate::shared::Shared;
@@ -118,7 +120,9 @@ fn run(setup: Setup) -> anyhow::Result<()> {
     let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
     let connections = Connections::new(&config, http, Arc::clone(&shared), Instant::now());
     let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
-    let owner = Owner::new(shard, config.shards.count, kinds, &sizes::keeping(&config));
+    let names = config.kafka.topics.iter().map(|topic| topic.name.as_str());
+    let owner = Owner::new(shard, config.shards.count, kinds, &sizes::keeping(&config))
+        .with_strays(Strays::new(config.kafka.partitioner, names));
     let replayed = replay.connect(shard, driver.waker());
     let now = Instant::now();
     let mut shard = Shard {

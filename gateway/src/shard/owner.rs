@@ -14,6 +14,7 @@ use protocol::client::Since;
 use protocol::{GapReason, Pattern, code};
 
 use super::begin::{Begin, Begun, BegunCursor, BegunStart, Refusal, Start, StartFrom};
+use super::single;
 use crate::ingest::consumer::{Began, Moved};
 use crate::ingest::frame::Frame;
 use crate::ingest::history::History;
@@ -21,6 +22,7 @@ use crate::ingest::last_values::LastValues;
 use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::{Chunk, Pull, Then};
 use crate::ingest::skipped::Announcements;
+use crate::ingest::strays::Strays;
 use crate::limits;
 
 /// See the module.
@@ -34,6 +36,7 @@ pub struct Owner {
     last_values: LastValues,
     /// What is to be told of records without a usable key.
     pub skipped: Announcements,
+    strays: Strays,
     /// What a snapshot may have: half an outbox.
     snapshot_frames_max: usize,
     snapshot_bytes_max: usize,
@@ -108,12 +111,18 @@ impl Owner {
             ),
             skipped: Announcements::default(),
             kinds,
+            strays: Strays::default(),
             snapshot_frames_max: keeping.snapshot_frames_max,
             snapshot_bytes_max: keeping.snapshot_bytes_max,
             is_ready: false,
             deferred: Vec::new(),
             ends_wanted: Vec::new(),
         }
+    }
+
+    /// With this knowledge of where tokens belong; without any, single positions are taken as they are.
+    pub fn with_strays(self, strays: Strays) -> Self {
+        Self { strays, ..self }
     }
 
     /// The kinds, by topic.
@@ -131,6 +140,16 @@ impl Owner {
         &self.last_values
     }
 
+    /// Tokens that were seen where they do not belong.
+    pub fn strays(&self) -> &Strays {
+        &self.strays
+    }
+
+    /// A topic has so many partitions from now on.
+    pub fn set_partitions(&mut self, topic: usize, partitions: i32) {
+        self.strays.set_partitions(topic, partitions, &self.last_values);
+    }
+
     /// A partition is this shard's.
     pub fn began(&mut self, began: &Began) {
         let Owned { partition, next } = began.owned;
@@ -143,6 +162,7 @@ impl Owner {
         let Some(source) = frame.source() else { return false };
         self.history.push(frame);
         self.last_values.put(frame);
+        self.strays.saw(frame);
         let Some(head) = self.heads.get_mut(&source.partition) else { return false };
         head.next = source.offset + 1;
         source.offset >= head.live_from
@@ -174,6 +194,7 @@ impl Owner {
             // The topic was made anew: what was known of the old one is of no use.
             self.last_values.forget(moved.partition);
             self.skipped.forget(moved.partition);
+            self.strays.forget(moved.partition);
             head.live_from = moved.next;
             head.end = moved.next;
             let cuts = self.deferred.iter_mut().filter_map(|it| it.question.cut.get_mut(&moved.partition));
@@ -296,7 +317,7 @@ impl Owner {
         let cut = cut.iter().map(|(&partition, &cut)| (partition, cut)).filter(|(it, _)| is_selected(it));
         match &start.from {
             StartFrom::Snapshot => self.snapshot(pattern, cut.collect()),
-            StartFrom::Since(kinds) => self.resume(kinds, &cut.collect()),
+            StartFrom::Since(kinds) => self.resume(pattern, kinds, &cut.collect()),
         }
     }
 
@@ -321,8 +342,14 @@ impl Owner {
         begun
     }
 
-    fn resume(&self, kinds: &[(Box<str>, Since)], cut: &BTreeMap<Partition, i64>) -> BegunStart {
-        let mut begun = BegunStart::default();
+    fn resume(
+        &self,
+        pattern: Pattern<'_>,
+        kinds: &[(Box<str>, Since)],
+        cut: &BTreeMap<Partition, i64>,
+    ) -> BegunStart {
+        let refusal = single::refusal(&self.strays, &self.kinds, pattern, kinds);
+        let mut begun = BegunStart { refusal, ..BegunStart::default() };
         // Partitions that the question does not name are live; what came since the question has to be brought all the same.
         let is_late =
             |partition: &Partition, cut: i64| self.heads.get(partition).is_some_and(|it| cut < it.next);

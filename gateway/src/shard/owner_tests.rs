@@ -7,6 +7,7 @@ use wire::SocketId;
 
 use super::*;
 use crate::ingest::frame::{Source, Subject};
+use crate::ingest::partitioner::Partitioner;
 use crate::ingest::pull::Ticket;
 
 const KINDS: [&str; 2] = ["trade", "social"];
@@ -345,4 +346,89 @@ fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_
     let begun = owner.begin(0, ask(1, snapshot("*"))).expect("ready");
     assert_eq!((taken(&begun), code(&begun)), (Vec::new(), Some(code::SNAPSHOT_TOO_LARGE)));
     assert_eq!(cursors(&begun).len(), 4, "live from the cut all the same");
+}
+
+/// A token that belongs to `home` of 2 partitions and to `later` of 5.
+fn token_of(home: i32, later: i32) -> String {
+    let partition = |token: &str, partitions| {
+        Partitioner::default().partition(token.as_bytes(), partitions).expect("known")
+    };
+    let mut tokens = (0..10_000).map(|number| format!("T{number}"));
+    tokens.find(|it| (partition(it, 2), partition(it, 5)) == (home, later)).expect("there is one")
+}
+
+/// The owners of a topic on two shards, with partitions from 0 on, which both know to be so many.
+fn owners(partitions: i32) -> [Owner; 2] {
+    [0, 1].map(|shard| {
+        let strays = Strays::new(Partitioner::default(), ["odin.trades", "odin.social"].into_iter());
+        let mut owner = Owner::new(shard, 2, KINDS.map(Arc::from).into(), &KEEPING).with_strays(strays);
+        grow(&mut owner, shard, 0..partitions);
+        assert!(owner.set_ready().is_empty());
+        owner
+    })
+}
+
+/// Tells an owner how many there are now, and its part of those that were added.
+fn grow(owner: &mut Owner, shard: usize, added: std::ops::Range<i32>) {
+    owner.set_partitions(0, added.end);
+    for partition in added.map(|number| at(0, number)).filter(|it| it.owner(2) == shard) {
+        owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 0 });
+    }
+}
+
+/// Of each owner: the code with which it refuses.
+fn refusals(owners: &mut [Owner; 2], start: &Start) -> [Option<&'static str>; 2] {
+    owners.each_mut().map(|owner| code(&owner.begin(0, ask(1, vec![start.clone()])).expect("an answer")))
+}
+
+fn single(token: &str, position: &str) -> Start {
+    since(&format!("{token}.trade"), Since::After(position.parse().expect("a position")))
+}
+
+#[test]
+fn after_a_topic_has_grown_a_position_is_enough_only_for_tokens_that_have_events_in_no_other_partition() {
+    let mut owners = owners(2);
+    let (moved, stayed, new) = (token_of(0, 4), token_of(0, 0), token_of(0, 3));
+    for name in [&moved, &stayed] {
+        owners[0].keep(&frame(at(0, 0), 0, name));
+        owners[0].keep(&frame(at(0, 0), 1, name));
+        assert_eq!(refusals(&mut owners, &single(name, "0:0")), [None; 2], "as ever");
+    }
+    // Shard 1 hears of it first. Whatever it has delivered by then it answers for.
+    grow(&mut owners[1], 1, 2..5);
+    let changed = Some(code::PARTITIONS_CHANGED);
+    assert_eq!(refusals(&mut owners, &single(&new, "0:0")), [None, changed]);
+    grow(&mut owners[0], 0, 2..5);
+    owners[0].keep(&frame(at(0, 4), 0, &moved));
+    assert_eq!(refusals(&mut owners, &single(&moved, "0:1")), [changed; 2], "what is new is in 4");
+    assert_eq!(refusals(&mut owners, &single(&moved, "4:0"))[0], changed, "what is old is in 0");
+    assert_eq!(refusals(&mut owners, &single(&stayed, "0:1")), [None; 2]);
+    owners[1].keep(&frame(at(0, 3), 0, &new));
+    assert_eq!(refusals(&mut owners, &single(&new, "3:0")), [None; 2]);
+    let list = from(&format!("{moved}.trade"), &["0:1"]);
+    assert_eq!(refusals(&mut owners, &list), [None; 2], "a list names each partition");
+    let begun = owners[0].begin(0, ask(1, vec![list])).expect("an answer");
+    assert!(
+        cursors(&begun).contains(&(at(0, 4), 0, 1)),
+        "with what came in those it did not know: {begun:?}"
+    );
+}
+
+#[test]
+fn a_token_that_was_seen_where_it_does_not_belong_is_refused_by_the_owner_that_saw_it() {
+    let mut owners = owners(2);
+    let name = token_of(0, 0);
+    owners[0].keep(&frame(at(0, 0), 0, &name));
+    owners[1].keep(&frame(at(0, 1), 0, &name));
+    let changed = Some(code::PARTITIONS_CHANGED);
+    assert_eq!(refusals(&mut owners, &single(&name, "0:0")), [None, changed]);
+    assert_eq!(refusals(&mut owners, &single(&name, "1:0")), [changed; 2]);
+    let kinds = vec![("trade".into(), Since::After("0:0".parse().expect("a position")))];
+    let all_kinds = Start { name: format!("{name}.*").into(), from: StartFrom::Since(kinds) };
+    assert_eq!(refusals(&mut owners, &all_kinds), [None, changed]);
+    assert_eq!(owners[1].strays().tokens(), 1);
+    // A recreated topic has nothing of it.
+    let moved = Moved { partition: at(0, 1), from: 1, to: 1, reason: GapReason::Reset, next: 0 };
+    owners[1].moved(&moved);
+    assert_eq!(refusals(&mut owners, &single(&name, "0:0")), [None; 2]);
 }

@@ -154,11 +154,13 @@ fn lines_of(ended: &Ended) -> Vec<Value> {
 
 fn unusable_records(count: usize) -> Vec<Record> {
     let no_key = Record { key: None, ..record("odin.trades", "", "1") };
-    let not_utf8 = record("odin.trades", "BTC", &b"\xff"[..]);
+    // In the partitions of their keys: what is elsewhere makes a line of its own.
+    let not_utf8 = |index| record("odin.trades", &format!("T{}", index % 20), &b"\xff"[..]);
     (0..count)
-        .map(|index| if index % 2 == 0 { no_key.clone() } else { not_utf8.clone() })
-        .enumerate()
-        .map(|(index, record)| record.in_partition(index as i32 % PARTITIONS))
+        .map(|index| match index % 2 {
+            0 => no_key.clone().in_partition(index as i32 % PARTITIONS),
+            _ => not_utf8(index),
+        })
         .collect()
 }
 

@@ -22,6 +22,7 @@ mod metrics_list;
 mod observers;
 mod operating;
 mod overload;
+mod partitions;
 mod promql;
 mod resume;
 mod shards;

@@ -11,6 +11,7 @@ mod churn;
 mod delivery;
 mod harness;
 mod loss;
+mod partitions;
 mod recovery;
 mod resume;
 mod rights;

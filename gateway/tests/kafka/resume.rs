@@ -145,7 +145,9 @@ fn what_cannot_be_resumed_is_said_and_live() {
         // One partition is enough: a client that is told so does not get the others' past without a word.
         (ALL, json!({ "trade": ["0:1000", "1:0", "2:0", "3:0"] }), "unknown_position"),
         (ALL, json!({ "trade": [Position { partition: PARTITIONS + 5, offset: 0 }] }), "unknown_position"),
-        ("T1.trade", json!("1:1000"), "unknown_position"),
+        ("T1.trade", json!(["1:1000"]), "unknown_position"),
+        // The producer's hash would put it elsewhere: that this one partition has it all is no more than a claim.
+        ("T1.trade", json!("1:10"), "partitions_changed"),
         (ALL, json!("1:10"), "bad_position"),
         ("T1.trade", json!("a position"), "bad_position"),
     ];

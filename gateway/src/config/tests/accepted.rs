@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::{BROKERS, config, printed, with_dev};
+use crate::ingest::partitioner::Partitioner;
 use crate::limits;
 
 #[test]
@@ -35,6 +36,7 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     assert!(!config.console && !config.dev);
     assert_eq!(config.kafka.brokers, ["broker:9092"]);
     assert_eq!(config.kafka.group_id, "ws-server");
+    assert_eq!(config.kafka.partitioner, Partitioner::Murmur2);
     assert_eq!(config.kafka.start, Start::Latest);
     assert_eq!(config.kafka.security, Security::Plaintext);
     assert!(config.kafka.properties.is_empty());
@@ -116,6 +118,7 @@ fn every_variable_that_can_have_another_value_takes_it() {
             ("KAFKA_TOPICS", "odin.trades,orders.eu.fills"),
             ("WS_MAX_BROADCAST_RATE", "25"),
             ("WS_FLUSH_WINDOW_MAX", "80ms"),
+            ("KAFKA_PARTITIONER", "Consistent_Random"),
             ("KAFKA_START", "5m"),
             ("LOG_LEVEL", "DEBUG"),
             ("LOG_FORMAT", "pretty"),
@@ -156,6 +159,8 @@ fn every_variable_that_can_have_another_value_takes_it() {
     assert_eq!(config.kafka.group_id, "ws-server-local");
     let kinds: Vec<_> = config.kafka.topics.iter().map(|topic| topic.kind.as_str()).collect();
     assert_eq!(kinds, ["trade", "fills"]);
+    assert_eq!(config.kafka.partitioner, Partitioner::Consistent);
+    assert!(printed(&config).contains("KAFKA_PARTITIONER=consistent\n"));
     assert_eq!(config.kafka.start, Start::Ago(Duration::from_secs(300)));
     assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Text });
     assert_eq!(config.environment, "production");

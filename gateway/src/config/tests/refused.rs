@@ -62,6 +62,7 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("KAFKA_TOPICS", "odin.trades,other.trade", "odin.trades and other.trade are both of the kind trade"),
         ("KAFKA_TOPICS", "odin/trades", "odin/trades is no topic"),
         ("KAFKA_TOPICS", "odin.", "which no channel can have"),
+        ("KAFKA_PARTITIONER", "random", "murmur2, murmur2_random, consistent"),
         ("KAFKA_START", "yesterday", "latest, earliest, or how long ago"),
         ("KAFKA_START", "0s", "latest, earliest, or how long ago"),
         ("KAFKA_GROUP_ID", "two words", "without spaces"),

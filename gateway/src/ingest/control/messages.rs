@@ -80,6 +80,8 @@ pub enum Note {
     /// The shard's consumer, ready to be polled; to be answered with [`Request::Read`] and the partitions that the shard
     /// owns. One that it had before goes back with [`Request::Retired`].
     Consumer(Arc<NativeConsumer>),
+    /// How many partitions topics have, by topic, where that has changed: told before the first of them begins.
+    Partitions(Vec<(usize, i32)>),
     /// These partitions are the shard's, from these offsets on; to be answered with [`Request::Read`].
     Begin(Vec<Began>),
     /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.

@@ -10,6 +10,7 @@ use wire::{Driver, DriverOptions, Waker};
 use super::Control;
 use crate::config::{Kafka, Property, Security, Start, Topic};
 use crate::ingest::consumer::{Consumer, Polled};
+use crate::ingest::partitioner::Partitioner;
 use crate::ingest::status::SharedStatus;
 
 pub(super) const TOPIC: &str = "odin.trades";
@@ -35,6 +36,7 @@ pub(super) fn kafka(brokers: &str) -> Kafka {
         brokers: vec![brokers.to_owned()],
         group_id: "test".to_owned(),
         topics: vec![topic(TOPIC)],
+        partitioner: Partitioner::default(),
         start: Start::Latest,
         lag_max: None,
         rate_max: None,
@@ -141,7 +143,7 @@ impl Rig {
     pub(super) fn next_event(&mut self) -> Position {
         self.until("an event arrives", |polled, _| match polled {
             Polled::Event(frame) => Some(position(&frame.bytes)),
-            Polled::Nothing | Polled::Began(_) => None,
+            Polled::Nothing | Polled::Partitions(..) | Polled::Began(_) => None,
             other => panic!("{other:?}"),
         })
     }

@@ -20,6 +20,7 @@ use wire::Waker;
 
 use super::cluster::{Cluster, Wanted, with_offsets, without_offsets};
 use super::lag::LagWatch;
+use super::layout::Layout;
 use super::passed::PassedWatch;
 use super::stall::{Offsets, StallWatch};
 use super::stuck::StuckWatch;
@@ -41,6 +42,8 @@ pub(super) struct Seat {
     incarnations: BTreeMap<Partition, u64>,
     /// Where the next fetches begin, by the newest report.
     fetched: Offsets,
+    /// How many partitions of each topic the shard was told.
+    counts_told: BTreeMap<usize, i32>,
     /// Some partition is read from before where it is delivered.
     has_past: bool,
     /// What the shard says of that.
@@ -97,6 +100,7 @@ impl Seat {
             partitions: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             fetched: Offsets::new(),
+            counts_told: BTreeMap::new(),
             has_past: false,
             said_warm: false,
             next_fetches: None,
@@ -222,6 +226,7 @@ impl Seat {
 
     /// Does what can be done. What fails stays as it is and is tried with the next round; it does not keep the rest waiting.
     pub(super) fn advance(&mut self, cluster: &Cluster) -> KafkaResult<()> {
+        self.tell_counts(&cluster.layout);
         let partitions = cluster.layout.of_shard(self.shard, self.shards);
         let is_new = |partition: &Partition| {
             !self.partitions.contains_key(partition) && cluster.can_tell_of(partition)
@@ -236,6 +241,18 @@ impl Seat {
             self.check_suspects(cluster),
         ];
         results.into_iter().collect()
+    }
+
+    /// Tells the shard how many partitions topics have. One that is gone keeps its number: nothing is read of it.
+    fn tell_counts(&mut self, layout: &Layout) {
+        let counts = layout.counts.iter().map(|(&topic, &count)| (topic, count));
+        let is_new =
+            |&(topic, count): &(usize, i32)| count > 0 && self.counts_told.get(&topic) != Some(&count);
+        let changed: Vec<_> = counts.filter(is_new).collect();
+        if !changed.is_empty() {
+            self.counts_told.extend(changed.iter().copied());
+            self.tell(Note::Partitions(changed));
+        }
     }
 
     /// Tells the shard where partitions begin.

@@ -14,6 +14,7 @@ use wire::{Driver, DriverOptions};
 use super::super::waiting::tests::pull;
 use super::super::{Replay, ReplaySender};
 use crate::config::{Kafka, Security, Start, Topic};
+use crate::ingest::partitioner::Partitioner;
 use crate::ingest::pull::{Chunk, Then, Ticket};
 use crate::limits;
 
@@ -41,6 +42,7 @@ impl Rig {
             brokers: vec![cluster.brokers()],
             group_id: "test".to_owned(),
             topics: vec![Topic { name: TOPIC.to_owned(), kind: "trade".to_owned() }],
+            partitioner: Partitioner::default(),
             start: Start::Latest,
             security: Security::Plaintext,
             properties: Vec::new(),
