@@ -133,6 +133,15 @@ pub const SKIPPED_RANGES: usize = 64;
 pub const PULLS_OUT: usize = 8;
 /// How long a session that resumes waits when it has no room, or its owner nothing yet.
 pub const PULL_PAUSE: Duration = Duration::from_millis(5);
+/// How long an owner of partitions keeps a question waiting for the brokers, or for its history: then it answers with what it has.
+pub const BEGIN_PATIENCE: Duration = Duration::from_secs(4);
+/// How long an acknowledgement waits for partitions to begin: then it names those that have not.
+pub const ACK_PATIENCE: Duration = Duration::from_secs(5);
+const _: () = assert!(BEGIN_PATIENCE.as_millis() < ACK_PATIENCE.as_millis());
+/// Subscriptions of one session that a resume keeps account of, those that were given back meanwhile included.
+pub const RESUME_STARTS: usize = 2048;
+/// Cursors of one shard's partitions that stand beyond what is known of a log, until the brokers have said where that ends.
+pub const DOUBTS: usize = 4096;
 /// Answers that one client may wait for: a client that pipelines more than that does not read them.
 pub const ANSWERS_PENDING: usize = 1024;
 /// How often a shard that starts looks whether its partitions have begun.

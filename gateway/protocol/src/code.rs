@@ -10,7 +10,7 @@ pub const BAD_SHAPE: &str = "bad_shape";
 pub const UNKNOWN_TYPE: &str = "unknown_type";
 /// More channels than a session may have.
 pub const TOO_MANY_CHANNELS: &str = "too_many_channels";
-/// The channel was to begin in the past, but the session has events of it already.
+/// The channel was to begin in the past, but the session has events of it already: it is live.
 pub const ALREADY_LIVE: &str = "already_live";
 /// What is to be resumed after is no position, or not of the shape that the channel takes.
 pub const BAD_POSITION: &str = "bad_position";
@@ -20,6 +20,8 @@ pub const UNKNOWN_POSITION: &str = "unknown_position";
 pub const PARTITIONS_CHANGED: &str = "partitions_changed";
 /// The last events of the channel's tokens are more than a session's queue may hold.
 pub const SNAPSHOT_TOO_LARGE: &str = "snapshot_too_large";
+/// The gateway has just started and has not read the last events yet.
+pub const SNAPSHOT_NOT_READY: &str = "snapshot_not_ready";
 /// The channel's name is empty.
 pub const EMPTY_NAME: &str = "empty_name";
 /// The channel's name has no dot between token and kind.
@@ -41,7 +43,7 @@ pub const DOUBLE_WILDCARD: &str = "double_wildcard";
 pub const RATE_LIMITED: &str = "rate_limited";
 
 /// Every code, for whoever documents or counts them.
-pub const ALL: [&str; 18] = [
+pub const ALL: [&str; 19] = [
     NOT_JSON,
     BAD_SHAPE,
     UNKNOWN_TYPE,
@@ -51,6 +53,7 @@ pub const ALL: [&str; 18] = [
     UNKNOWN_POSITION,
     PARTITIONS_CHANGED,
     SNAPSHOT_TOO_LARGE,
+    SNAPSHOT_NOT_READY,
     EMPTY_NAME,
     NO_DOT,
     EMPTY_TOKEN,

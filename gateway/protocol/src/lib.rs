@@ -23,6 +23,6 @@ pub use client::{ClientError, ClientMessage};
 pub use envelope::{NotFramed, write_event, write_gap};
 pub use position::{Position, PositionError};
 pub use server::{
-    ErrorMessage, EventHead, Gap, GapReason, Pong, Rejected, Resumed, ServerMessage, ServerMessageError,
-    SubscriptionAck, UnsubscriptionAck,
+    ErrorMessage, EventHead, Gap, GapReason, Pong, Positions, Rejected, Resumed, ServerMessage,
+    ServerMessageError, SubscriptionAck, UnsubscriptionAck,
 };

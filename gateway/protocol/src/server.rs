@@ -28,6 +28,18 @@ pub struct SubscriptionAck<'a> {
     /// For each kind, the next position of every partition, when the message asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<BTreeMap<Cow<'a, str>, Vec<Position>>>,
+    /// For each kind, the partitions whose position is not known yet: a [`Positions`] follows for each. An empty list: it is not even
+    /// known which partitions there are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<Cow<'a, str>, Vec<i32>>,
+}
+
+/// The first positions of partitions that an acknowledgement listed under `waiting`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "positions")]
+pub struct Positions<'a> {
+    /// For each kind, where delivery begins in these partitions.
+    pub positions: BTreeMap<Cow<'a, str>, Vec<Position>>,
 }
 
 /// The answer to `unsubscribe`.
@@ -176,6 +188,8 @@ pub enum ServerMessage<'a> {
     Gap(Gap<'a>),
     /// A resumed channel is live.
     Resumed(Resumed<'a>),
+    /// Where delivery begins in partitions that had no position yet.
+    Positions(Positions<'a>),
 }
 
 /// Why a text is no message of the gateway.
@@ -228,6 +242,7 @@ impl<'a> ServerMessage<'a> {
             "error" => Self::Error(serde_json::from_str(text)?),
             "gap" => Self::Gap(serde_json::from_str(text)?),
             "resumed" => Self::Resumed(serde_json::from_str(text)?),
+            "positions" => Self::Positions(serde_json::from_str(text)?),
             _ => return Err(ServerMessageError::UnknownType),
         })
     }
@@ -242,6 +257,10 @@ mod tests {
         let mut out = Vec::new();
         write_json(&mut out, message);
         String::from_utf8(out).expect("JSON is text")
+    }
+
+    fn ack_positions() -> BTreeMap<Cow<'static, str>, Vec<Position>> {
+        BTreeMap::from([("trade".into(), vec![Position { partition: 7, offset: 0 }])])
     }
 
     #[test]
@@ -272,8 +291,15 @@ mod tests {
             vec![Rejected { channel: "\u{1}\"".into(), code: "no_dot".into(), message: "m".into() }];
         let positions = Some(BTreeMap::from([("trade".into(), vec![Position { partition: 0, offset: 51 }])]));
         let not_resumed = rejected.clone();
-        let ack =
-            SubscriptionAck { subscribed: vec!["*".into()], count: 1, rejected, not_resumed, positions };
+        let waiting = BTreeMap::from([("trade".into(), vec![7, 9]), ("social".into(), Vec::new())]);
+        let ack = SubscriptionAck {
+            subscribed: vec!["*".into()],
+            count: 1,
+            rejected,
+            not_resumed,
+            positions,
+            waiting,
+        };
         let text = json_of(&ack);
         assert!(
             matches!(ServerMessage::parse(&text), Ok(ServerMessage::SubscriptionAck(read)) if read == ack)
@@ -283,6 +309,10 @@ mod tests {
         assert!(
             matches!(ServerMessage::parse(&text), Ok(ServerMessage::UnsubscriptionAck(read)) if read == ack)
         );
+        let first = Positions { positions: ack_positions() };
+        let text = json_of(&first);
+        assert_eq!(text, r#"{"type":"positions","positions":{"trade":["7:0"]}}"#);
+        assert!(matches!(ServerMessage::parse(&text), Ok(ServerMessage::Positions(read)) if read == first));
         let text = json_of(&Pong { ts: -3 });
         assert!(matches!(ServerMessage::parse(&text), Ok(ServerMessage::Pong(Pong { ts: -3 }))));
         let error = ErrorMessage { code: "c".into(), message: "\n".into() };

@@ -36,6 +36,14 @@ impl Since {
             }
         }
     }
+
+    /// The positions that it names, as they were sent.
+    pub fn positions(&self) -> &[Position] {
+        match self {
+            Self::After(last) => std::slice::from_ref(last),
+            Self::From(list) => list,
+        }
+    }
 }
 
 /// Reads the value that `since` has for a channel: what each kind begins with, a kind that is not among them being live.

@@ -39,6 +39,8 @@ pub enum Polled {
     Ignored(Ignored, Option<Owned>),
     /// A topic has so many partitions from now on, those of other shards included.
     Partitions(usize, i32),
+    /// The partitions that the shard has or will have, and whether somebody can say where each begins.
+    Layout(Vec<(Partition, bool)>),
     /// A partition is the shard's from now on.
     Began(Began),
     /// A partition has come to here, though no record says so.
@@ -185,6 +187,10 @@ impl Consumer {
                 }
                 Note::Passed(passed) => {
                     passed.into_iter().for_each(|owned| self.pass(owned));
+                    continue;
+                }
+                Note::Layout(partitions) => {
+                    self.news.push_back(Polled::Layout(partitions));
                     continue;
                 }
                 Note::Ends(ends) => {

@@ -13,13 +13,13 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap};
-use protocol::Pattern;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use super::frame::{Frame, Subject};
 use super::partition::Partition;
 use super::pull::{Chunk, Then};
 use super::skipped::Ranges;
+use super::wants::Wants;
 use crate::limits;
 
 /// What an allocation takes beyond what was asked for: the allocator rounds up to its next size.
@@ -166,8 +166,8 @@ impl History {
         self.partitions.get(&partition).map(|kept| kept.next)
     }
 
-    /// The next of a pattern's frames in a partition. The work is bounded by `limits::FRAMES_PER_PULL`, whatever matches.
-    pub fn pull(&self, partition: Partition, pattern: Pattern<'_>, from: i64) -> Chunk {
+    /// The next frames of a partition that are wanted. The work is bounded by `limits::FRAMES_PER_PULL`, whatever matches.
+    pub fn pull(&self, partition: Partition, wants: &Wants, from: i64) -> Chunk {
         let answer = |next, then| Chunk { from, lost: None, frames: Vec::new(), skipped: None, next, then };
         // Of a partition that its owner does not know yet there is nothing to say yet.
         let Some(kept) = self.partitions.get(&partition) else { return answer(from, Then::Wait) };
@@ -177,16 +177,13 @@ impl History {
         if from < kept.first {
             return answer(from, Then::Older(kept.inside()));
         }
-        let wanted_hash = match pattern {
-            Pattern::Exact { token, .. } | Pattern::Token(token) => Some(self.hasher.hash_one(token)),
-            Pattern::Kind(_) | Pattern::All => None,
-        };
+        let wanted = self.hashes(wants);
         let mut chunk = answer(kept.next, Then::Live);
         let mut bytes = 0;
         let start = kept.entries.partition_point(|entry| entry.offset < from);
         for (looked_at, entry) in kept.entries.range(start..).enumerate() {
-            let is_wanted = wanted_hash.is_none_or(|hash| hash == entry.token_hash)
-                && entry.frame.source().is_some_and(|source| pattern.selects(source.channel()));
+            let is_wanted = wanted.as_ref().is_none_or(|hashes| hashes.contains(&entry.token_hash))
+                && entry.frame.source().is_some_and(|source| wants.selects(&source.token, entry.offset));
             let length = if is_wanted { entry.frame.bytes.len() } else { 0 };
             let is_full = !chunk.frames.is_empty() && bytes + length > limits::CHUNK_BYTES;
             if looked_at == limits::FRAMES_PER_PULL || is_full {
@@ -199,10 +196,15 @@ impl History {
                 chunk.frames.push(Arc::clone(&entry.frame));
             }
         }
-        if wanted_hash.is_none() {
+        if wanted.is_none() {
             chunk.skipped = kept.skipped.within(from, chunk.next);
         }
         chunk
+    }
+
+    /// The hashes of the tokens that are wanted; `None`: every one may be.
+    fn hashes(&self, wants: &Wants) -> Option<HashSet<u64>> {
+        Some(wants.tokens()?.map(|token| self.hasher.hash_one(token)).collect())
     }
 
     /// Frames that are kept.

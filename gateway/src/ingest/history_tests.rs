@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use protocol::Pattern;
+
 use super::*;
 use crate::ingest::frame::Source;
 
@@ -26,10 +28,14 @@ fn offsets(chunk: &Chunk) -> Vec<i64> {
 }
 
 /// Pulls until it is live; how many chunks that took.
-fn pull_all(history: &History, partition: Partition, pattern: Pattern<'_>, from: i64) -> (Vec<i64>, usize) {
+fn all() -> Wants {
+    Wants::of(Pattern::All, 0)
+}
+
+fn pull_all(history: &History, partition: Partition, wants: &Wants, from: i64) -> (Vec<i64>, usize) {
     let (mut found, mut from, mut chunks) = (Vec::new(), from, 0);
     loop {
-        let chunk = history.pull(partition, pattern, from);
+        let chunk = history.pull(partition, wants, from);
         let bytes: usize = chunk.frames.iter().map(|frame| frame.bytes.len()).sum();
         assert!(bytes <= limits::CHUNK_BYTES || chunk.frames.len() == 1, "{bytes} bytes");
         assert!(chunk.frames.len() <= limits::FRAMES_PER_PULL && chunk.lost.is_none());
@@ -50,7 +56,7 @@ fn pull_all(history: &History, partition: Partition, pattern: Pattern<'_>, from:
 #[test]
 fn where_a_pull_begins_decides_how_it_is_answered() {
     let mut history = History::new(limits::MIB);
-    let all = Pattern::All;
+    let all = &all();
     assert_eq!(history.pull(at(0), all, 0).then, Then::Wait, "never begun");
     history.begin(at(0), 10);
     for offset in [10, 12, 20] {
@@ -82,7 +88,7 @@ fn a_cursor_from_before_comes_inside_though_history_goes_on_meanwhile() {
     pushed(&mut history, 0..10_000);
     let mut next = 0;
     for round in 0..3 {
-        let Then::Older(until) = history.pull(at(0), Pattern::All, next).then else { return };
+        let Then::Older(until) = history.pull(at(0), &all(), next).then else { return };
         assert!(round == 0, "it did not come inside by {next}");
         let room = history.frames() as i64;
         // What a replay up to there takes: a quarter of the history goes meanwhile.
@@ -103,8 +109,8 @@ fn beginning_again_forgets_the_partition_and_no_other() {
     assert_eq!((history.first(at(0)), history.next(at(0)), history.frames()), (Some(3), Some(3), 10));
     history.push(&frame(at(0), 3, "A", 100));
     history.push(&frame(at(0), 3, "A", 100));
-    assert_eq!(pull_all(&history, at(0), Pattern::All, 3).0, [3], "the same offset once");
-    assert_eq!(pull_all(&history, at(1), Pattern::All, 0).0, (100..110).collect::<Vec<_>>());
+    assert_eq!(pull_all(&history, at(0), &all(), 3).0, [3], "the same offset once");
+    assert_eq!(pull_all(&history, at(1), &all(), 0).0, (100..110).collect::<Vec<_>>());
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn a_chunk_ends_at_its_bytes_and_a_large_frame_is_one_of_its_own() {
     let expected: [(&[i64], Then); 4] =
         [(&[0, 1], Then::More), (&[2], Then::More), (&[3], Then::More), (&[4, 5], Then::Live)];
     for (found, then) in expected {
-        let chunk = history.pull(at(0), Pattern::All, from);
+        let chunk = history.pull(at(0), &all(), from);
         assert_eq!((offsets(&chunk).as_slice(), chunk.then), (found, then));
         from = chunk.next;
     }
@@ -131,7 +137,7 @@ fn a_pull_that_finds_nothing_ends_too() {
     history.begin(at(0), 0);
     let count = 2 * limits::FRAMES_PER_PULL as i64 + 1;
     (0..count).for_each(|offset| history.push(&frame(at(0), offset * 2, "A", 1)));
-    let nobody = Pattern::Exact { token: "B", kind: "trade" };
+    let nobody = &Wants::of(Pattern::Exact { token: "B", kind: "trade" }, 0);
     let chunk = history.pull(at(0), nobody, 1);
     assert_eq!((chunk.then, chunk.next), (Then::More, 2 + 2 * limits::FRAMES_PER_PULL as i64));
     assert_eq!(pull_all(&history, at(0), nobody, 0), (vec![], 3));
@@ -196,20 +202,24 @@ fn a_random_life_agrees_with_a_list_of_everything() {
                     assert_eq!(history.next(partition), Some(known.next), "seed {seed}");
                     let first = history.first(partition).expect("begun");
                     let from = random.i64(first..=known.next);
+                    let kind = if partition.topic == 0 { "trade" } else { "social" };
                     let pattern = [
-                        Pattern::Exact { token: "A", kind: "trade" },
+                        Pattern::Exact { token: "A", kind },
                         Pattern::Token("C.D"),
-                        Pattern::Kind("social"),
+                        Pattern::Kind(kind),
                         Pattern::All,
                     ][random.usize(..4)];
-                    let kind = if partition.topic == 0 { "trade" } else { "social" };
                     let wanted = known.frames.iter().filter(|&&(offset, token)| {
                         offset >= from && pattern.selects(protocol::Channel { token, kind })
                     });
                     let expected: Vec<_> = wanted.map(|&(offset, _)| offset).collect();
                     pulled += expected.len();
-                    assert_eq!(pull_all(&history, partition, pattern, from).0, expected, "seed {seed}");
-                    let before = history.pull(partition, pattern, first - 1);
+                    assert_eq!(
+                        pull_all(&history, partition, &Wants::of(pattern, 0), from).0,
+                        expected,
+                        "seed {seed}"
+                    );
+                    let before = history.pull(partition, &Wants::of(pattern, 0), first - 1);
                     let Then::Older(until) = before.then else { panic!("{:?}, seed {seed}", before.then) };
                     assert!((first..=known.next).contains(&until) && before.frames.is_empty(), "seed {seed}");
                 }
@@ -247,7 +257,7 @@ fn what_was_skipped_is_pulled_by_those_who_want_every_token_as_far_as_the_chunk_
     history.skip(at(0), 2);
     history.skip(at(0), 9);
     let pull = |pattern, from| {
-        let chunk = history.pull(at(0), pattern, from);
+        let chunk = history.pull(at(0), &Wants::of(pattern, 0), from);
         (chunk.skipped, chunk.next)
     };
     for every in [Pattern::All, Pattern::Kind("trade")] {
@@ -270,9 +280,9 @@ fn what_was_skipped_goes_with_the_frames_around_it() {
         history.push(&frame(at(0), 2 * offset + 1, "A", 100));
     }
     let first = history.first(at(0)).expect("begun");
-    let chunk = history.pull(at(0), Pattern::All, first);
+    let chunk = history.pull(at(0), &all(), first);
     assert_eq!(chunk.skipped, Some((first, 18)));
-    assert_eq!(history.pull(at(0), Pattern::All, first - 1).skipped, None, "the replay threads' matter");
+    assert_eq!(history.pull(at(0), &all(), first - 1).skipped, None, "the replay threads' matter");
     history.begin(at(0), 0);
-    assert_eq!(history.pull(at(0), Pattern::All, 0).skipped, None, "the offsets begin again");
+    assert_eq!(history.pull(at(0), &all(), 0).skipped, None, "the offsets begin again");
 }

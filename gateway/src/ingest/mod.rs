@@ -22,3 +22,4 @@ pub mod replay;
 pub mod skipped;
 pub mod status;
 pub mod strays;
+pub mod wants;

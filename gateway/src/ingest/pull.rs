@@ -11,6 +11,7 @@ use wire::SocketId;
 use super::frame::Frame;
 use super::partition::Partition;
 use super::skipped;
+use super::wants::Wants;
 
 /// Names one pull of one session, so that its answer finds the way back; of a session that is gone it finds nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +27,11 @@ pub struct Ticket {
 pub struct Pull {
     /// Whose.
     pub ticket: Ticket,
-    /// The channel or wildcard whose events are wanted.
-    pub pattern: Arc<str>,
+    /// Whose events are wanted, and from where.
+    pub wants: Arc<Wants>,
     /// Where.
     pub partition: Partition,
-    /// The first offset that is wanted.
+    /// The first offset that was not looked at.
     pub from: i64,
 }
 
@@ -41,7 +42,7 @@ pub struct Chunk {
     pub from: i64,
     /// Offsets before the first frame that are nowhere to be had: the last of them, and why.
     pub lost: Option<(i64, GapReason)>,
-    /// The pattern's frames, by rising offset, at most `limits::CHUNK_BYTES` of them or one.
+    /// The frames that are wanted, by rising offset, at most `limits::CHUNK_BYTES` of them or one.
     pub frames: Vec<Arc<Frame>>,
     /// Of every token: one range for the records before `next` that were skipped, see [`super::skipped`].
     pub skipped: Option<skipped::Range>,
@@ -60,6 +61,8 @@ pub enum Then {
     Live,
     /// The owner has not come so far itself: pull again a little later.
     Wait,
+    /// The log ends below the offset asked for, as the brokers say: the position is of another log, whose topic was recreated since.
+    Reset,
     /// History begins above the offset asked for: what is before this one, which lies inside of it, the replay thread has.
     Older(i64),
 }

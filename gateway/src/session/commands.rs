@@ -120,31 +120,19 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// Rejects the channels that begin in the past and of which the session has events already: of one that it has
-    /// (`overlaps` tells), or of one that the message names before. Past and live events of a channel would be out of order.
-    /// Channels that are live from the start stay.
-    pub fn reject_live(&mut self, overlaps: impl Fn(Pattern<'_>) -> bool) {
-        let mut kept: Vec<Pattern<'_>> = Vec::with_capacity(self.channels.len());
-        let is_kept: Vec<bool> = self
-            .channels
-            .iter()
-            .map(|wanted| {
-                let pattern = wanted.name.pattern();
-                let has_events = || overlaps(pattern) || kept.iter().any(|other| other.overlaps(pattern));
-                let is_kept = wanted.start == Start::Live || !has_events();
-                kept.extend(is_kept.then_some(pattern));
-                is_kept
-            })
-            .collect();
-        for (wanted, is_kept) in std::mem::take(&mut self.channels).into_iter().zip(is_kept) {
-            if is_kept {
-                self.channels.push(wanted);
-            } else {
+    /// Has channels begin with the next event though they were to begin in the past, if the session has events of them already, from
+    /// a subscription of an earlier message (`overlaps` tells): past and live events of a channel would be out of order.
+    pub fn begin_live_ones_live(&mut self, overlaps: impl Fn(Pattern<'_>) -> bool) {
+        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != Start::Live) {
+            if overlaps(wanted.name.pattern()) {
                 let option = if wanted.start == Start::Snapshot { "snapshot" } else { "since" };
                 let message = format!(
-                    "the session has events of it already: unsubscribe those channels first, or subscribe without {option}"
+                    "the session has events of it already: it is live; to begin in the past, unsubscribe those channels \
+                     first, or name them all with {option} in one message"
                 );
-                self.reject(wanted.name, code::ALREADY_LIVE, message);
+                wanted.start = Start::Live;
+                let shown = wanted.name.as_str().to_owned().into();
+                self.not_resumed.push(entry(shown, code::ALREADY_LIVE, message));
             }
         }
     }
@@ -153,7 +141,7 @@ impl<'a> Subscribe<'a> {
     pub fn acknowledge(self, count: usize) -> SubscriptionAck<'a> {
         let Self { channels, rejected, not_resumed, positions: _ } = self;
         let subscribed = channels.into_iter().map(|wanted| wanted.name.into_text()).collect();
-        SubscriptionAck { subscribed, count, rejected, not_resumed, positions: None }
+        SubscriptionAck { subscribed, count, rejected, not_resumed, ..SubscriptionAck::default() }
     }
 
     /// The same, free of the message's text: an acknowledgement may have to wait for the answers of other shards.

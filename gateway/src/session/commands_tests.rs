@@ -97,32 +97,29 @@ fn a_since_that_cannot_be_read_leaves_its_channel_live_and_says_why() {
 }
 
 #[test]
-fn only_a_channel_that_begins_in_the_past_is_rejected_for_events_that_the_session_has() {
+fn a_channel_of_which_the_session_has_events_from_before_is_live_and_channels_of_one_message_do_not_matter_to_each_other()
+ {
     let text = r#"{"type":"subscribe","data":{"channels":["*.x","B.y","A.x","A.y","B.*"],
         "since":{"A.x":"0:1","A.y":"0:1","B.*":{"y":"0:1"}}}}"#;
     let mut subscribe = subscription(text);
-    subscribe.reject_live(|_| false);
-    assert_eq!(wanted_names(&subscribe), ["*.x", "B.y", "A.y"], "of the message, the earlier stays");
-    assert_eq!(codes(&subscribe.rejected), [("A.x", "already_live"), ("B.*", "already_live")]);
-    let mut subscribe = subscription(text);
-    subscribe.reject_live(|pattern| pattern.overlaps(Pattern::Token("A")));
-    assert_eq!(wanted_names(&subscribe), ["*.x", "B.y"], "the session's own count too");
-    assert!(subscribe.rejected.iter().all(|entry| entry.message.contains("without since")));
+    subscribe.begin_live_ones_live(|_| false);
+    assert_eq!(wanted_names(&subscribe), ["*.x", "B.y", "A.x", "A.y", "B.*"]);
+    assert_eq!(codes(&subscribe.not_resumed), []);
+    subscribe.begin_live_ones_live(|pattern| pattern.overlaps(Pattern::Token("A")));
+    assert_eq!(wanted_names(&subscribe), ["*.x", "B.y", "A.x", "A.y", "B.*"], "none is dropped");
+    let expected = [("A.x", "already_live"), ("A.y", "already_live"), ("B.*", "already_live")];
+    // B.* has something of every kind, and A.* no B: it only overlaps what it selects.
+    assert_eq!(codes(&subscribe.not_resumed), expected[..2]);
+    assert!(subscribe.not_resumed.iter().all(|entry| entry.message.contains("with since in one message")));
+    assert!(subscribe.channels[2..4].iter().all(|wanted| wanted.start == Start::Live));
     let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"snapshot":true}}"#;
     let mut subscribe = subscription(text);
-    subscribe.reject_live(|_| true);
-    assert!(subscribe.channels.is_empty() && subscribe.rejected[0].message.contains("without snapshot"));
+    subscribe.begin_live_ones_live(|_| true);
+    assert_eq!(subscribe.channels[0].start, Start::Live);
+    assert!(subscribe.not_resumed[0].message.contains("with snapshot in one message"));
     let mut subscribe = subscription(r#"{"type":"subscribe","data":{"channels":["A.x","*","A.x"]}}"#);
-    subscribe.reject_live(|_| true);
-    assert_eq!(wanted_names(&subscribe), ["A.x", "*"], "live channels are never in the way");
-}
-
-#[test]
-fn a_rejected_channel_does_not_stand_in_the_way_of_later_ones() {
-    let text = r#"{"type":"subscribe","data":{"channels":["*","A.x"],"since":{"*":{},"A.x":"0:1"}}}"#;
-    let mut subscribe = subscription(text);
-    subscribe.reject_live(|pattern| pattern.overlaps(Pattern::Token("B")));
-    assert_eq!(wanted_names(&subscribe), ["A.x"]);
+    subscribe.begin_live_ones_live(|_| true);
+    assert_eq!((wanted_names(&subscribe), codes(&subscribe.not_resumed)), (vec!["A.x", "*"], vec![]));
 }
 
 #[test]

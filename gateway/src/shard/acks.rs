@@ -1,19 +1,22 @@
 //! What a client is still to be answered, in the order in which it asked.
 //!
-//! A `subscribe` is acknowledged when every owner has said where it begins; what is asked meanwhile is answered after it. Bounded
+//! A `subscribe` is acknowledged when every owner has said where it begins, and when the partitions that are about to begin have,
+//! or the client has waited [`limits::ACK_PATIENCE`] for them. What is asked meanwhile is answered after it, but for pongs. Bounded
 //! in answers and bytes: a client that asks faster than the shards answer is closed for it. Pure.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use protocol::envelope::write_json;
 use protocol::{Position, Rejected, SubscriptionAck};
 
 use super::begin::{Begun, Refusal, Start};
+use super::layout::Layout;
 use super::shard_set::ShardSet;
 use crate::ingest::frame::Frame;
-use crate::ingest::partition::Owned;
+use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
 
 /// See the module.
@@ -26,7 +29,6 @@ pub struct Acks {
 
 #[derive(Debug)]
 struct Waiting {
-    number: u32,
     bytes: usize,
     answer: Answer,
 }
@@ -45,12 +47,20 @@ pub struct Subscription {
     pub number: u32,
     /// The acknowledgement, but for what the owners say.
     pub ack: SubscriptionAck<'static>,
-    /// What began elsewhere than with the next event.
+    /// Its subscriptions, if some begin elsewhere than with the next event.
     pub starts: Arc<[Start]>,
+    /// The topics that it concerns.
+    pub topics: Box<[usize]>,
     /// Owners that have not answered.
     pub unanswered: ShardSet,
-    /// The next offsets, if they were asked for.
-    pub cut: Option<Vec<Owned>>,
+    /// How long it waits for partitions to begin.
+    pub due: Instant,
+    /// Whether the client wants to know the next offsets.
+    pub wants_positions: bool,
+    /// The next offset of each partition, as its owner answered.
+    pub cut: BTreeMap<Partition, i64>,
+    /// Those of the starts that begin with the cut because some owner refused them.
+    pub refused: Vec<usize>,
     /// The last events, with their subscription's index in `starts`; by the records' times once all owners have answered.
     pub snapshot: Vec<(usize, Arc<Frame>)>,
 }
@@ -72,7 +82,6 @@ impl Acks {
 
     /// The number of the next subscription.
     pub fn next_number(&mut self) -> u32 {
-        // 0 is of texts.
         self.numbers = self.numbers.checked_add(1).unwrap_or(1);
         self.numbers
     }
@@ -82,11 +91,10 @@ impl Acks {
     /// # Errors
     /// The client asked for too much at a time.
     pub fn push_subscription(&mut self, subscription: Subscription) -> Result<(), TooManyAsked> {
-        let number = subscription.number;
         let names = subscription.ack.subscribed.iter().map(|name| name.len() + 3);
         let rejected = &subscription.ack.rejected;
         let bytes = 64 + names.sum::<usize>() + rejected.len() * 256;
-        self.push(Waiting { number, bytes, answer: Answer::Subscription(Box::new(subscription)) })
+        self.push(Waiting { bytes, answer: Answer::Subscription(Box::new(subscription)) })
     }
 
     /// An answer that is complete, behind those that are not.
@@ -94,7 +102,7 @@ impl Acks {
     /// # Errors
     /// The client asked for too much at a time.
     pub fn push_text(&mut self, text: Vec<u8>) -> Result<(), TooManyAsked> {
-        self.push(Waiting { number: 0, bytes: text.len(), answer: Answer::Text(text) })
+        self.push(Waiting { bytes: text.len(), answer: Answer::Text(text) })
     }
 
     fn push(&mut self, waiting: Waiting) -> Result<(), TooManyAsked> {
@@ -106,28 +114,12 @@ impl Acks {
         Ok(())
     }
 
-    /// What began elsewhere than with the next event in the subscription of this number, if it waits.
-    pub fn starts(&self, number: u32) -> Option<Arc<[Start]>> {
-        self.waiting.iter().find(|waiting| waiting.number == number).and_then(|waiting| {
-            match &waiting.answer {
-                Answer::Subscription(subscription) => Some(Arc::clone(&subscription.starts)),
-                Answer::Text(_) => None,
-            }
-        })
-    }
-
     /// An owner has answered.
     pub fn begun(&mut self, owner: usize, begun: Begun) {
-        let of_number = |waiting: &&mut Waiting| waiting.number == begun.ticket.cursor;
-        let Some(Waiting { answer: Answer::Subscription(subscription), .. }) =
-            self.waiting.iter_mut().find(of_number)
-        else {
-            return;
-        };
+        let of_number = |it: &&mut Box<Subscription>| it.number == begun.ticket.cursor;
+        let Some(subscription) = self.subscriptions().find(of_number) else { return };
         subscription.unanswered.remove(owner);
-        if let Some(cut) = &mut subscription.cut {
-            cut.extend(begun.cut);
-        }
+        subscription.cut.extend(begun.cut.iter().map(|owned| (owned.partition, owned.next)));
         for (index, start) in begun.starts.into_iter().enumerate() {
             subscription.snapshot.extend(start.snapshot.into_iter().map(|frame| (index, frame)));
             if let Some(refusal) = start.refusal {
@@ -136,10 +128,39 @@ impl Acks {
         }
     }
 
+    /// A partition has begun. An owner that has not answered yet will name it in its answer.
+    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned) {
+        for subscription in self.subscriptions().filter(|it| !it.unanswered.contains(owner)) {
+            subscription.cut.entry(partition).or_insert(next);
+        }
+    }
+
+    /// A partition's topic was recreated: what was said of the old one is not where anything begins.
+    pub fn reset(&mut self, partition: Partition, next: i64) {
+        self.subscriptions().filter_map(|it| it.cut.get_mut(&partition)).for_each(|cut| *cut = next);
+    }
+
+    fn subscriptions(&mut self) -> impl Iterator<Item = &mut Box<Subscription>> {
+        self.waiting.iter_mut().filter_map(|waiting| match &mut waiting.answer {
+            Answer::Subscription(subscription) => Some(subscription),
+            Answer::Text(_) => None,
+        })
+    }
+
+    /// When the next answer goes out although partitions have not begun. `None`: it waits for nothing, or for an owner.
+    pub fn next_due(&self) -> Option<Instant> {
+        match &self.waiting.front()?.answer {
+            Answer::Subscription(it) => it.unanswered.is_empty().then_some(it.due),
+            Answer::Text(_) => None,
+        }
+    }
+
     /// The next answer, if it is complete.
-    pub fn pop(&mut self) -> Option<Ready> {
+    pub fn pop(&mut self, layout: &Layout, now: Instant) -> Option<Ready> {
         let is_ready = match &self.waiting.front()?.answer {
-            Answer::Subscription(subscription) => subscription.unanswered.is_empty(),
+            Answer::Subscription(it) => {
+                it.unanswered.is_empty() && (now >= it.due || layout.is_settled(&it.topics))
+            }
             Answer::Text(_) => true,
         };
         if !is_ready {
@@ -170,26 +191,35 @@ pub enum Ready {
 impl Subscription {
     /// A subscription cannot begin where it was to, for the first of its reasons.
     pub fn refuse(&mut self, start: usize, refusal: Refusal) {
-        let name = &self.starts[start].name;
-        if self.ack.not_resumed.iter().all(|it| it.channel != **name) {
-            let channel = Cow::Owned(name.to_string());
+        if !self.refused.contains(&start) {
+            self.refused.push(start);
+            let channel = Cow::Owned(self.starts[start].name.to_string());
             let Refusal { code, message } = refusal;
             self.ack.not_resumed.push(Rejected { channel, code: code.into(), message: message.into() });
         }
     }
 
-    /// Writes it, with the kinds of the topics.
-    pub fn write(mut self, kinds: &[Arc<str>], payload: &mut Vec<u8>) {
-        self.ack.positions = self.cut.map(|mut cut| {
-            cut.sort_unstable_by_key(|owned| owned.partition);
+    /// Where delivery of a partition begins: for a subscription that names a place in it, there.
+    fn position(&self, kind: &str, partition: Partition, cut: i64) -> i64 {
+        let starts = self.starts.iter().enumerate().filter(|(index, _)| !self.refused.contains(index));
+        starts.filter_map(|(_, start)| start.first(kind, partition)).fold(cut, i64::min)
+    }
+
+    /// Writes it, with the kinds of the topics and the partitions that have not begun.
+    pub fn write(mut self, kinds: &[Arc<str>], waiting: &BTreeMap<usize, Vec<i32>>, payload: &mut Vec<u8>) {
+        let kind_of = |topic: usize| Cow::Owned(kinds[topic].to_string());
+        if self.wants_positions {
             let mut positions: BTreeMap<Cow<'static, str>, Vec<Position>> =
-                kinds.iter().map(|kind| (Cow::Owned(kind.to_string()), Vec::new())).collect();
-            for Owned { partition, next } in cut {
-                let of_kind = positions.get_mut(&*kinds[partition.topic]);
-                of_kind.expect("every topic has a kind").push(partition.position(next));
+                (0..kinds.len()).map(|topic| (kind_of(topic), Vec::new())).collect();
+            for (&partition, &cut) in &self.cut {
+                let kind = &*kinds[partition.topic];
+                let position = partition.position(self.position(kind, partition, cut));
+                positions.get_mut(kind).expect("every topic has a kind").push(position);
             }
-            positions
-        });
+            self.ack.positions = Some(positions);
+        }
+        self.ack.waiting =
+            waiting.iter().map(|(&topic, numbers)| (kind_of(topic), numbers.clone())).collect();
         write_json(payload, &self.ack);
     }
 }

@@ -9,6 +9,7 @@ use crate::ingest::frame::resumed_frame;
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::Ticket;
 use crate::shard::begin::{BegunStart, StartFrom};
+use crate::shard::layout::Progress;
 
 fn subscription(acks: &mut Acks, names: &[&str], owners: &[usize]) -> Subscription {
     let mut unanswered = ShardSet::default();
@@ -19,8 +20,12 @@ fn subscription(acks: &mut Acks, names: &[&str], owners: &[usize]) -> Subscripti
         number: acks.next_number(),
         ack: SubscriptionAck { subscribed, count: names.len(), ..SubscriptionAck::default() },
         starts: names.iter().map(start).collect(),
+        topics: [0].into(),
         unanswered,
-        cut: None,
+        due: now() + limits::ACK_PATIENCE,
+        wants_positions: false,
+        cut: BTreeMap::new(),
+        refused: Vec::new(),
         snapshot: Vec::new(),
     }
 }
@@ -35,7 +40,7 @@ fn push(acks: &mut Acks, names: &[&str], owners: &[usize]) -> u32 {
 
 fn begun(number: u32, starts: Vec<BegunStart>) -> Begun {
     let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: number };
-    Begun { ticket, cut: Vec::new(), starts }
+    Begun { ticket, cut: Vec::new(), behind: Vec::new(), starts }
 }
 
 fn refused(code: &'static str) -> BegunStart {
@@ -43,34 +48,54 @@ fn refused(code: &'static str) -> BegunStart {
     BegunStart { refusal: Some(refusal), ..BegunStart::default() }
 }
 
+fn now() -> Instant {
+    static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *NOW.get_or_init(Instant::now)
+}
+
+/// Partition 0 of the first topic has come so far.
+fn layout(progress: Progress) -> Layout {
+    let mut layout = Layout::new(1);
+    layout.set(0, vec![(Partition { topic: 0, number: 0 }, progress)].into());
+    layout
+}
+
+fn pop(acks: &mut Acks) -> Option<Ready> {
+    acks.pop(&layout(Progress::Begun), now())
+}
+
 /// What comes next, as a client reads it.
 fn next(acks: &mut Acks) -> Option<Value> {
+    pop(acks).map(|ready| read(ready, &BTreeMap::new()))
+}
+
+fn read(ready: Ready, waiting: &BTreeMap<usize, Vec<i32>>) -> Value {
     let mut payload = Vec::new();
-    match acks.pop()? {
+    match ready {
         Ready::Subscription(subscription) => {
-            subscription.write(&["trade".into(), "social".into()], &mut payload);
+            subscription.write(&["trade".into(), "social".into()], waiting, &mut payload);
         }
         Ready::Text(text) => payload = text,
     }
-    Some(serde_json::from_slice(&payload).expect("JSON"))
+    serde_json::from_slice(&payload).expect("JSON")
 }
 
 #[test]
 fn an_acknowledgement_waits_for_every_owner_and_what_was_asked_later_for_it() {
     let mut acks = Acks::default();
-    assert!(acks.is_empty() && acks.pop().is_none());
+    assert!(acks.is_empty() && pop(&mut acks).is_none());
     let first = push(&mut acks, &["A.trade"], &[0, 2]);
     acks.push_text(b"1".to_vec()).expect("room");
     let second = push(&mut acks, &["B.trade"], &[0]);
-    assert!(acks.pop().is_none());
+    assert!(pop(&mut acks).is_none());
     acks.begun(0, begun(second, Vec::new()));
     acks.begun(2, begun(first, Vec::new()));
-    assert!(acks.pop().is_none(), "the second is complete, and not its turn");
+    assert!(pop(&mut acks).is_none(), "the second is complete, and not its turn");
     acks.begun(0, begun(first, Vec::new()));
     assert_eq!(next(&mut acks).expect("the first")["subscribed"], json!(["A.trade"]));
     assert_eq!(next(&mut acks), Some(json!(1)));
     assert_eq!(next(&mut acks).expect("the second")["subscribed"], json!(["B.trade"]));
-    assert!(acks.is_empty() && acks.pop().is_none());
+    assert!(acks.is_empty() && pop(&mut acks).is_none());
 }
 
 #[test]
@@ -80,11 +105,9 @@ fn an_answer_to_a_question_that_is_not_there_changes_nothing() {
     let number = push(&mut acks, &["A.trade"], &[1]);
     for nobody in [0, number + 1] {
         acks.begun(1, begun(nobody, vec![refused("unknown_position")]));
-        assert!(acks.starts(nobody).is_none());
     }
-    assert_eq!(&*acks.starts(number).expect("it waits")[0].name, "A.trade");
-    acks.pop().expect("the text");
-    assert!(acks.pop().is_none(), "not answered");
+    pop(&mut acks).expect("the text");
+    assert!(pop(&mut acks).is_none(), "not answered");
     acks.begun(1, begun(number, vec![BegunStart::default()]));
     assert_eq!(next(&mut acks).expect("it")["not_resumed"], Value::Null);
 }
@@ -106,7 +129,7 @@ fn a_channel_is_refused_once_for_the_first_reason() {
 fn positions_are_those_of_all_owners_by_kind_and_only_if_they_were_asked_for() {
     let mut acks = Acks::default();
     let mut wants = subscription(&mut acks, &["A.trade"], &[0, 1]);
-    wants.cut = Some(Vec::new());
+    wants.wants_positions = true;
     let wanting = wants.number;
     acks.push_subscription(wants).expect("room");
     let other = push(&mut acks, &["B.trade"], &[0]);
@@ -117,6 +140,64 @@ fn positions_are_those_of_all_owners_by_kind_and_only_if_they_were_asked_for() {
     let positions = &next(&mut acks).expect("complete")["positions"];
     assert_eq!(*positions, json!({"trade": ["0:5", "1:7", "2:9", "3:0"], "social": []}));
     assert!(next(&mut acks).expect("complete").get("positions").is_none());
+}
+
+#[test]
+fn an_acknowledgement_waits_for_partitions_that_are_about_to_begin_and_not_for_ever() {
+    let mut acks = Acks::default();
+    let number = push(&mut acks, &["A.trade"], &[0]);
+    let due = now() + limits::ACK_PATIENCE;
+    assert_eq!(acks.next_due(), None, "it waits for an owner");
+    acks.begun(0, begun(number, Vec::new()));
+    assert_eq!(acks.next_due(), Some(due));
+    let awaited = layout(Progress::Awaited);
+    assert!(acks.pop(&awaited, now()).is_none() && acks.pop(&Layout::new(1), now()).is_none());
+    assert!(acks.pop(&layout(Progress::Stuck), now()).is_some(), "nobody knows when");
+    let number = push(&mut acks, &["A.trade"], &[0]);
+    acks.begun(0, begun(number, Vec::new()));
+    let waiting = BTreeMap::from([(0, vec![0, 7]), (1, Vec::new())]);
+    let ack = read(acks.pop(&awaited, due).expect("its time is over"), &waiting);
+    assert_eq!(ack["waiting"], json!({"trade": [0, 7], "social": []}));
+}
+
+#[test]
+fn a_partition_that_begins_meanwhile_is_in_the_positions_once() {
+    let mut acks = Acks::default();
+    let mut wants = subscription(&mut acks, &["A.trade"], &[0, 1]);
+    wants.wants_positions = true;
+    let number = wants.number;
+    acks.push_subscription(wants).expect("room");
+    let owned = |number: i32, next| Owned { partition: Partition { topic: 0, number }, next };
+    acks.began(1, owned(1, 4));
+    acks.begun(1, Begun { cut: vec![owned(1, 6)], ..begun(number, Vec::new()) });
+    acks.begun(0, Begun { cut: vec![owned(0, 5)], ..begun(number, Vec::new()) });
+    acks.began(0, owned(0, 1));
+    acks.began(0, owned(2, 9));
+    acks.reset(Partition { topic: 0, number: 2 }, 0);
+    let positions = &next(&mut acks).expect("complete")["positions"]["trade"];
+    assert_eq!(*positions, json!(["0:5", "1:6", "2:0"]), "what an owner answers counts");
+}
+
+#[test]
+fn positions_are_no_higher_than_where_a_subscription_begins_so_that_a_place_is_never_moved_past_what_is_to_come()
+ {
+    let mut acks = Acks::default();
+    let mut wants = subscription(&mut acks, &["A.trade", "B.trade"], &[0]);
+    let since = |name: &str, list: &[&str]| {
+        let list = list.iter().map(|it| it.parse().expect("a position")).collect();
+        let kinds = vec![("trade".into(), protocol::client::Since::From(list))];
+        Start { name: name.into(), from: StartFrom::Since(kinds) }
+    };
+    wants.starts = [since("A.trade", &["0:3", "1:9"]), since("B.trade", &["0:1", "1:8"])].into();
+    wants.wants_positions = true;
+    let number = wants.number;
+    acks.push_subscription(wants).expect("room");
+    let owned = |number: i32, next| Owned { partition: Partition { topic: 0, number }, next };
+    let cut = vec![owned(0, 5), owned(1, 5), owned(2, 5)];
+    let starts = vec![BegunStart::default(), refused("unknown_position")];
+    acks.begun(0, Begun { cut, ..begun(number, starts) });
+    let positions = &next(&mut acks).expect("complete")["positions"]["trade"];
+    assert_eq!(*positions, json!(["0:3", "1:5", "2:0"]));
 }
 
 #[test]
@@ -131,7 +212,7 @@ fn a_snapshots_frames_keep_the_subscription_that_they_are_for() {
     };
     let of = |frames| BegunStart { snapshot: frames, ..BegunStart::default() };
     acks.begun(0, begun(number, vec![of(Vec::new()), of(vec![frame(), frame()])]));
-    let Some(Ready::Subscription(subscription)) = acks.pop() else { panic!("complete") };
+    let Some(Ready::Subscription(subscription)) = pop(&mut acks) else { panic!("complete") };
     assert_eq!(subscription.snapshot.iter().map(|(start, _)| *start).collect::<Vec<_>>(), [1, 1]);
 }
 
@@ -146,7 +227,7 @@ fn answers_that_wait_are_bounded_in_number_and_there_is_room_again_when_one_has_
     let late = subscription(&mut acks, &[], &[0]);
     assert_eq!(acks.push_subscription(late), Err(TooManyAsked));
     acks.begun(0, begun(number, Vec::new()));
-    acks.pop().expect("complete");
+    pop(&mut acks).expect("complete");
     acks.push_text(Vec::new()).expect("room");
     assert_eq!(acks.push_text(Vec::new()), Err(TooManyAsked));
 }
@@ -159,7 +240,7 @@ fn answers_that_wait_are_bounded_in_bytes_and_there_is_room_again_when_they_have
     acks.push_text(text()).expect("room");
     assert_eq!(acks.push_text(text()), Err(TooManyAsked));
     acks.begun(0, begun(number, Vec::new()));
-    while acks.pop().is_some() {}
+    while pop(&mut acks).is_some() {}
     assert_eq!(acks.bytes, 0);
     // Names count too.
     let name = "A".repeat(100) + ".trade";
@@ -200,7 +281,7 @@ fn a_snapshot_is_in_the_order_of_the_records_times_whichever_owner_answers_first
             });
             acks.begun(owner, begun(number, starts.collect()));
         }
-        let Some(Ready::Subscription(subscription)) = acks.pop() else { panic!("it is complete") };
+        let Some(Ready::Subscription(subscription)) = pop(&mut acks) else { panic!("it is complete") };
         let times: Vec<_> =
             subscription.snapshot.iter().map(|(start, it)| (*start, it.timestamp_ms)).collect();
         assert_eq!(times, [(1, 1), (0, 3), (1, 4), (0, 5), (0, 9)]);

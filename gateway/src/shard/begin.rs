@@ -8,7 +8,7 @@ use std::sync::Arc;
 use protocol::client::Since;
 
 use crate::ingest::frame::Frame;
-use crate::ingest::partition::Owned;
+use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::Ticket;
 
 /// A client's `subscribe`, as far as it concerns the owners.
@@ -18,11 +18,11 @@ pub struct Begin {
     pub ticket: Ticket,
     /// Whether the next offsets are wanted.
     pub wants_cut: bool,
-    /// The subscriptions that do not simply begin with the next event.
+    /// The subscriptions of the message, if some begin elsewhere than with the next event; otherwise none.
     pub starts: Arc<[Start]>,
 }
 
-/// A subscription that begins elsewhere than with the next event.
+/// A subscription and where it begins.
 #[derive(Clone, Debug)]
 pub struct Start {
     /// The channel or wildcard.
@@ -34,10 +34,26 @@ pub struct Start {
 /// See [`Start`].
 #[derive(Clone, Debug)]
 pub enum StartFrom {
+    /// With the next event.
+    Live,
     /// With the last event of each of its channels.
     Snapshot,
-    /// In these kinds after, or with, these positions.
+    /// In these kinds after, or with, these positions; in others with the next event.
     Since(Vec<(Box<str>, Since)>),
+}
+
+impl Start {
+    /// Whether its events come, at first, otherwise than live.
+    pub fn has_past(&self) -> bool {
+        !matches!(self.from, StartFrom::Live)
+    }
+
+    /// The first offset that it wants of a partition of this kind; `None`: the next event.
+    pub fn first(&self, kind: &str, partition: Partition) -> Option<i64> {
+        let StartFrom::Since(kinds) = &self.from else { return None };
+        let (_, since) = kinds.iter().find(|(named, _)| **named == *kind)?;
+        since.first(partition.number)
+    }
 }
 
 /// An owner's answer.
@@ -47,6 +63,8 @@ pub struct Begun {
     pub ticket: Ticket,
     /// If it was wanted, the next offset of each of the owner's partitions: what it tells from here on begins there.
     pub cut: Vec<Owned>,
+    /// Partitions of which the session is to be brought something: what the starts want of them is not what comes live from here on.
+    pub behind: Vec<Partition>,
     /// As many as there were starts, in their order.
     pub starts: Vec<BegunStart>,
 }
@@ -54,21 +72,10 @@ pub struct Begun {
 /// What an owner has for a [`Start`].
 #[derive(Debug, Default)]
 pub struct BegunStart {
-    /// Partitions that are to be pulled, and from where.
-    pub cursors: Vec<BegunCursor>,
     /// The last events, by position.
     pub snapshot: Vec<Arc<Frame>>,
-    /// What cannot be had, if anything; the subscription is live without it.
+    /// What cannot be had, if anything; the subscription begins with the next event.
     pub refusal: Option<Refusal>,
-}
-
-/// A partition that is to be pulled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BegunCursor {
-    /// Which, and from where.
-    pub owned: Owned,
-    /// The next offset of it when the owner answered: where it begins if another owner refuses.
-    pub cut: i64,
 }
 
 /// Why a subscription does not begin where it was to.

@@ -66,14 +66,20 @@ pub fn conflate<'s>(
     }
     let gaps = queue.iter().filter(|queued| matches!(queued, Queued::New(_))).count();
     let frames_dropped = outbox.frames() - (queue.len() - gaps);
+    let mut inserted = Vec::with_capacity(gaps);
     let events: Vec<_> = queue
         .into_iter()
         .map(|queued| match queued {
             Queued::Same(reference) => reference,
-            Queued::New(gap) => frames.insert(gap),
+            Queued::New(gap) => {
+                let reference = frames.insert(gap);
+                inserted.push(reference);
+                reference
+            }
         })
         .collect();
     outbox.replace_events(&events, frames);
+    inserted.into_iter().for_each(|reference| frames.settle(reference));
     Ok(Conflated { frames_dropped, gaps })
 }
 

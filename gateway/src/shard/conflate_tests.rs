@@ -51,6 +51,7 @@ fn outbox_of(frames: &mut Frames, events: &[Arc<Frame>]) -> Outbox {
     for event in events {
         let reference = frames.insert(Arc::clone(event));
         outbox.push_event(reference, frames, &ROOMY).expect("room");
+        frames.settle(reference);
     }
     outbox
 }
@@ -216,6 +217,7 @@ impl Life {
             assert!(self.outbox.event_bytes() <= self.limits.bytes / 2);
             self.outbox.push_event(reference, &mut self.frames, &self.limits).expect("room was made");
         }
+        self.frames.settle(reference);
         self.appended += 1;
         Ok(())
     }

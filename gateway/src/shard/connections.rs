@@ -17,9 +17,11 @@ use super::channels::Channels;
 use super::dialogue::{Allowance, Dialogue};
 use super::egress::Egress;
 use super::frames::Frames;
+use super::layout::Layout;
 use super::mesh::Mesh;
 use super::outbox::OutboxLimits;
 use super::owner::Owner;
+use super::replies::Replies;
 use super::sessions::{Cold, Session, Sessions, Stage, Turn, Unfinished};
 use super::shard_set::ShardSet;
 use super::timers::Wheel;
@@ -50,7 +52,11 @@ pub struct Connections {
     pub(super) wheel: Wheel<SocketId>,
     http: Http,
     pub(super) shared: Arc<Shared>,
-    pub(super) shards: usize,
+    /// Which partitions have begun, at all owners.
+    pub(super) layout: Layout,
+    /// The kinds, by topic.
+    pub(super) kinds: Arc<[Arc<str>]>,
+    shards: usize,
     slow_consumer: SlowConsumer,
     pub(super) outbox_limits: OutboxLimits,
     pub(super) admission: Admission,
@@ -90,6 +96,8 @@ impl Connections {
             wheel: Wheel::new(now),
             http,
             shared,
+            layout: Layout::new(shards),
+            kinds: config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect(),
             shards,
             slow_consumer: config.outbox.slow_consumer,
             outbox_limits: OutboxLimits {
@@ -219,12 +227,13 @@ impl Connections {
     }
 
     /// Queues the announcement of a partition's gap.
-    pub fn announce(&mut self, moved: &Moved, kind: &str, now: Instant) {
+    pub fn announce(&mut self, moved: &Moved, now: Instant) {
+        let kinds = Arc::clone(&self.kinds);
         let (mut audience, overflowed) = self.audience();
-        broadcast::gap(moved, kind, &mut audience, overflowed, now);
+        broadcast::gap(moved, &kinds[moved.partition.topic], &mut audience, overflowed, now);
         self.close_overflowed(now);
         if moved.reason == protocol::GapReason::Reset {
-            self.reset_cursors(moved.partition, kind, moved.to, moved.next, now);
+            self.reset_cursors(moved.partition, &kinds, moved.to, moved.next, now);
         }
     }
 
@@ -314,25 +323,30 @@ impl Connections {
     ) {
         let Some(session) = self.sessions.find(socket) else { return };
         let Session { outbox, cold, .. } = session;
-        let Cold { stage, acks, resume, messages, .. } = &mut **cold;
+        let Cold { stage, acks, resume, waiting, messages, .. } = &mut **cold;
         let Stage::Open(inbound) = stage else { return };
         let bytes_before = inbound.message_bytes();
         let mut replies = std::mem::take(&mut self.replies);
         replies.clear();
         let mut dialogue = Dialogue {
-            socket,
+            replies: Replies {
+                socket,
+                outbox,
+                outbox_limits: &self.outbox_limits,
+                frames: &mut self.frames,
+                acks,
+                resume,
+                waiting,
+                layout: &self.layout,
+                kinds: &self.kinds,
+                counters: &mut self.counters,
+                now,
+            },
             channels: &mut self.channels,
-            outbox,
-            outbox_limits: &self.outbox_limits,
-            frames: &mut self.frames,
-            acks,
-            resume,
-            counters: &mut self.counters,
             channels_max: self.channels_max,
             allowance: self.message_rate.as_ref().map(|rate| Allowance {
                 bucket: messages.get_or_insert_with(|| Bucket::full(rate, now)),
                 rate,
-                now,
             }),
             owner,
             mesh,
@@ -346,6 +360,7 @@ impl Connections {
         self.replies = replies;
         self.conclude(socket, &outcome, queued, now);
         self.watch_unfinished(socket, now);
+        self.watch_acks(socket);
         self.pull_soon(socket);
     }
 

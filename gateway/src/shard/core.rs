@@ -15,9 +15,9 @@ use super::connections::Connections;
 use super::mesh::{Mesh, News, Request};
 use super::owner::Owner;
 use super::resume::Ask;
-use crate::ingest::consumer::{Moved, Polled};
+use crate::ingest::consumer::Polled;
 use crate::ingest::frame::Frame;
-use crate::ingest::partition::Partition;
+use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::{Chunk, Pull, Ticket};
 use crate::ingest::skipped::Skips;
 use crate::limits;
@@ -87,10 +87,17 @@ impl Core {
             }
             Polled::Passed(owned) => self.owner.pass(owned),
             Polled::Partitions(topic, count) => self.owner.set_partitions(topic, count),
-            Polled::Began(began) => self.owner.began(&began),
+            Polled::Began(began) => {
+                let began = self.owner.began(&began);
+                self.tell_layout(Some(began), now);
+            }
+            Polled::Layout(expected) => {
+                self.owner.expect(expected);
+                self.tell_layout(None, now);
+            }
             Polled::Moved(moved) => {
                 self.owner.moved(&moved);
-                self.announce_moved(&moved, now);
+                self.connections.announce(&moved, now);
                 for peer in self.mesh.peers().iter() {
                     self.mesh.tell(peer, News::Moved(moved));
                 }
@@ -109,11 +116,20 @@ impl Core {
         self.answer(answers, now);
     }
 
+    /// When this shard has to answer what it cannot find out.
+    pub fn next_answer_due(&self) -> Option<Instant> {
+        self.owner.next_due().filter(|_| self.mesh.has_room())
+    }
+
     /// Hears the other shards and answers them. Whether that was all.
     pub fn exchange(&mut self, now: Instant) -> bool {
         self.announce_interest();
         self.mesh.flush();
         self.tell_skipped(now);
+        if self.mesh.has_room() {
+            let overdue = self.owner.answer_overdue(now);
+            self.answer(overdue, now);
+        }
         let heard = self.hear(now);
         let answered = self.answer_requests(now);
         heard && answered
@@ -140,7 +156,7 @@ impl Core {
 
     /// The replay thread's answer to a pull.
     pub fn take_replayed(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
-        self.connections.take_chunk(ticket, chunk, self.owner.kinds(), now);
+        self.connections.take_chunk(ticket, chunk, now);
     }
 
     /// What the replay thread is to be asked.
@@ -190,14 +206,13 @@ impl Core {
             let Some((peer, news)) = self.mesh.next_news() else { return true };
             match news {
                 News::Event(frame) => _ = self.connections.broadcast(&frame, now),
-                News::Moved(moved) => self.announce_moved(&moved, now),
+                News::Moved(moved) => self.connections.announce(&moved, now),
                 News::Skipped(skips) => self.announce_skipped(skips, now),
-                News::Begun(begun) => {
-                    self.connections.begun(peer, begun, &mut self.owner, &mut self.mesh, now);
-                }
+                News::Layout(known, began) => self.connections.set_layout(peer, known, began, now),
+                News::Begun(begun) => self.connections.begun(peer, begun, now),
                 News::Chunk(ticket, chunk) => {
                     self.pulls_out -= 1;
-                    self.connections.take_chunk(ticket, chunk, self.owner.kinds(), now);
+                    self.connections.take_chunk(ticket, chunk, now);
                 }
             }
         }
@@ -210,7 +225,7 @@ impl Core {
             match request {
                 Request::Interest(interest) => self.connections.channels.set_interest(peer, &interest),
                 Request::Begin(begin) => {
-                    let answer = self.owner.begin(peer, begin).map(|begun| (peer, begun));
+                    let answer = self.owner.begin(peer, begin, now).map(|begun| (peer, begun));
                     self.answer(answer, now);
                 }
                 Request::Pull(pull) => self.pulls_wanted.push_back((peer, pull)),
@@ -238,7 +253,7 @@ impl Core {
                 let owner = pull.partition.owner(self.mesh.shards());
                 if owner == self.mesh.shard() {
                     let chunk = self.owner.pull(&pull);
-                    self.connections.take_chunk(pull.ticket, chunk, self.owner.kinds(), now);
+                    self.connections.take_chunk(pull.ticket, chunk, now);
                 } else {
                     self.pulls_out += 1;
                     self.mesh.ask(owner, Request::Pull(pull));
@@ -251,7 +266,7 @@ impl Core {
     fn answer(&mut self, answers: impl IntoIterator<Item = (usize, Begun)>, now: Instant) {
         for (home, begun) in answers {
             if home == self.mesh.shard() {
-                self.connections.begun(home, begun, &mut self.owner, &mut self.mesh, now);
+                self.connections.begun(home, begun, now);
             } else {
                 self.mesh.tell(home, News::Begun(begun));
             }
@@ -273,8 +288,13 @@ impl Core {
         self.connections.announce_skipped(skips, &self.owner.kinds()[skips.partition.topic], now);
     }
 
-    fn announce_moved(&mut self, moved: &Moved, now: Instant) {
-        self.connections.announce(moved, &self.owner.kinds()[moved.partition.topic], now);
+    /// Tells every shard, this one included, how far this shard's partitions have come.
+    fn tell_layout(&mut self, began: Option<Owned>, now: Instant) {
+        let Some(known) = self.owner.known() else { return };
+        self.connections.set_layout(self.mesh.shard(), Arc::clone(&known), began, now);
+        for peer in self.mesh.peers().iter() {
+            self.mesh.tell(peer, News::Layout(Arc::clone(&known), began));
+        }
     }
 }
 

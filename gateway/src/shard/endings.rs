@@ -142,6 +142,10 @@ impl Connections {
 
     pub(super) fn on_deadline(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
+        if session.cold.acks.next_due().is_some_and(|due| now >= due) {
+            self.answer_overdue(socket, now);
+        }
+        let Some(session) = self.sessions.find(socket) else { return };
         let overdue = |since: Instant, patience: Duration| now >= since + patience;
         match session.cold.stage {
             // In a storm its request may lie unread: it is given its time again.

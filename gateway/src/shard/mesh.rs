@@ -16,9 +16,11 @@ use glommio::channels::spsc_queue::{self, Consumer, Producer};
 
 use super::begin::{Begin, Begun};
 use super::channels::Interest;
+use super::layout::Known;
 use super::shard_set::ShardSet;
 use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
+use crate::ingest::partition::Owned;
 use crate::ingest::pull::{Chunk, Pull, Ticket};
 use crate::ingest::skipped::Skips;
 use crate::limits;
@@ -32,6 +34,8 @@ pub enum News {
     Moved(Moved),
     /// Records of a partition that were skipped, for those who hear every token.
     Skipped(Skips),
+    /// How far all partitions of the owner have come, and which of them begins now, and where.
+    Layout(Known, Option<Owned>),
     /// The answer to [`Request::Begin`].
     Begun(Begun),
     /// The answer to [`Request::Pull`].

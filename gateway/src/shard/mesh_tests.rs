@@ -11,7 +11,7 @@ fn ticket(number: u32) -> Ticket {
 }
 
 fn news(number: u32) -> News {
-    News::Begun(Begun { ticket: ticket(number), cut: Vec::new(), starts: Vec::new() })
+    News::Begun(Begun { ticket: ticket(number), cut: Vec::new(), behind: Vec::new(), starts: Vec::new() })
 }
 
 fn request(number: u32) -> Request {

@@ -1,7 +1,7 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
 //! This file is the loop. What it drives is the `core`: `connections`, `admission` and `endings` (what happens to a connection), `dialogue`
-//! (what its client asks) with `begin` and `acks`, `channels` (who subscribed to what), `owner` (what the shard's partitions have),
+//! (what its client asks) with `begin`, `acks` and `replies`, `layout` (which partitions have begun), `channels` (who subscribed to what), `owner` (what the shard's partitions have),
 //! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
 //! `egress` (outboxes -> sockets) with its `batch` and its `window`, `timers`.
 //! Of these only `egress` and `batch` touch the wire, and only `executor` and `mesh`, which takes its queues, know glommio;
@@ -25,11 +25,13 @@ mod endings;
 pub mod executor;
 pub mod frames;
 pub mod intake;
+pub mod layout;
 pub mod mesh;
 #[cfg(test)]
 mod model;
 pub mod outbox;
 pub mod owner;
+pub mod replies;
 pub mod resume;
 mod resuming;
 pub mod sessions;
@@ -351,6 +353,7 @@ impl Shard {
             connections.egress.next_due(),
             self.core.next_pull_due(),
             self.core.next_skipped_due(),
+            self.core.next_answer_due(),
             // No record is taken without room, whatever the intake says.
             self.intake.next_due().filter(|_| self.core.may_take()),
             connections.next_drained(),

@@ -4,6 +4,8 @@
 //! behind events), `events`, and last `farewell` (the close frame; nothing follows it). Pure: no socket, no clock. Each part
 //! has a bound, and the caller is told when it is reached.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::frames::{Delivered, FrameRef, Frames};
@@ -109,6 +111,14 @@ impl Outbox {
         self.event_bytes += bytes as u32;
         self.events.push(reference);
         Ok(())
+    }
+
+    /// Appends what the session missed, if there is room for it.
+    pub fn bring(&mut self, frame: Arc<Frame>, frames: &mut Frames, limits: &OutboxLimits) -> bool {
+        let reference = frames.insert_replayed(frame);
+        let has_room = self.push_event(reference, frames, limits).is_ok();
+        frames.settle(reference);
+        has_room
     }
 
     /// Lets `write` append control messages, if there is room for any.

@@ -4,26 +4,35 @@
 //! Pure: records and questions go in, answers come out; who delivers them is `core`'s matter.
 //!
 //! A client may come from a gateway that is ahead of this one, so a position beyond our head is not wrong yet: the brokers are
-//! asked where the log ends (`take_ends_wanted`), and the answer waits for theirs.
+//! asked where the log ends (`take_ends_wanted`), and the answer waits for theirs. It waits, too, until the history is filled; but
+//! never longer than [`limits::BEGIN_PATIENCE`]: then a subscription keeps the place that it named, and nothing of it is refused
+//! that nobody could look up.
+//!
+//! A question is answered for the partitions that have begun by then, also while it waits. Of those that begin later the homes
+//! are told by [`Owner::known`].
 
-use std::collections::BTreeMap;
+mod answers;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::client::Since;
-use protocol::{GapReason, Pattern, code};
+use protocol::GapReason;
 
-use super::begin::{Begin, Begun, BegunCursor, BegunStart, Refusal, Start, StartFrom};
-use super::single;
+use super::begin::Begun;
+use super::layout::{Known, Progress};
 use crate::ingest::consumer::{Began, Moved};
 use crate::ingest::frame::Frame;
 use crate::ingest::history::History;
 use crate::ingest::last_values::LastValues;
 use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::pull::{Chunk, Pull, Then};
+use crate::ingest::pull::{Chunk, Pull, Then, Ticket};
 use crate::ingest::skipped::Announcements;
 use crate::ingest::strays::Strays;
 use crate::limits;
+
+use self::answers::Deferred;
+pub(super) use self::answers::snapshot_too_large;
 
 /// See the module.
 pub struct Owner {
@@ -32,6 +41,8 @@ pub struct Owner {
     /// By topic.
     kinds: Vec<Arc<str>>,
     heads: BTreeMap<Partition, Head>,
+    /// The partitions that there are, and whether somebody can say where each begins. `None`: the brokers have not told yet.
+    expected: Option<Vec<(Partition, bool)>>,
     history: History,
     last_values: LastValues,
     /// What is to be told of records without a usable key.
@@ -42,6 +53,8 @@ pub struct Owner {
     snapshot_bytes_max: usize,
     is_ready: bool,
     deferred: Vec<Deferred>,
+    /// Pulls beyond the end of what is known of a log, and the number of the brokers' answer that decides.
+    doubts: VecDeque<(Ticket, u64)>,
     ends_wanted: Vec<Partition>,
 }
 
@@ -58,30 +71,20 @@ struct Head {
     /// How often the brokers were asked for the end, and how often they have answered.
     asked: u64,
     answered: u64,
+    /// The number of the last answer that told one.
+    told: u64,
 }
 
 impl Head {
     /// Whether the log is known to come to this offset.
     fn can_reach(&self, offset: i64) -> bool {
-        offset <= self.next.max(self.live_from).max(self.end)
+        offset <= self.live_next().max(self.end)
     }
-}
 
-/// A question that waits.
-#[derive(Debug)]
-struct Deferred {
-    question: Question,
-    /// For these ends: for the answer of that number, which was asked for after the question came.
-    ends: Vec<(Partition, u64)>,
-}
-
-/// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
-/// else wants it, so that is where the answer has to begin, however late it is.
-#[derive(Debug)]
-struct Question {
-    home: usize,
-    begin: Begin,
-    cut: BTreeMap<Partition, i64>,
+    /// The next offset that is delivered.
+    fn live_next(&self) -> i64 {
+        self.next.max(self.live_from)
+    }
 }
 
 /// Bounds of what a shard keeps of its partitions.
@@ -104,6 +107,7 @@ impl Owner {
             shard,
             shards,
             heads: BTreeMap::new(),
+            expected: None,
             history: History::new(keeping.history_bytes_max),
             last_values: LastValues::new(
                 keeping.last_values_max,
@@ -116,6 +120,7 @@ impl Owner {
             snapshot_bytes_max: keeping.snapshot_bytes_max,
             is_ready: false,
             deferred: Vec::new(),
+            doubts: VecDeque::new(),
             ends_wanted: Vec::new(),
         }
     }
@@ -150,11 +155,36 @@ impl Owner {
         self.strays.set_partitions(topic, partitions, &self.last_values);
     }
 
-    /// A partition is this shard's.
-    pub fn began(&mut self, began: &Began) {
+    /// The brokers say which partitions this shard has, and of which somebody can say where they begin.
+    pub fn expect(&mut self, expected: Vec<(Partition, bool)>) {
+        self.expected = Some(expected);
+    }
+
+    /// What is known of this shard's partitions; `None` before the brokers have said which there are.
+    pub fn known(&self) -> Option<Known> {
+        let expected = self.expected.as_ref()?;
+        let not_begun = expected
+            .iter()
+            .filter(|(it, _)| !self.heads.contains_key(it))
+            .map(|&(it, can_begin)| (it, if can_begin { Progress::Awaited } else { Progress::Stuck }));
+        let begun = self.heads.keys().map(|&it| (it, Progress::Begun));
+        Some(begun.chain(not_begun).collect())
+    }
+
+    /// A partition is this shard's. Where its delivery begins: of the questions that wait, too.
+    pub fn began(&mut self, began: &Began) -> Owned {
         let Owned { partition, next } = began.owned;
         self.history.begin(partition, next);
-        self.heads.insert(partition, Head { next, live_from: began.live_from, ..Head::default() });
+        let head = Head { next, live_from: began.live_from, ..Head::default() };
+        let cut = head.live_next();
+        self.heads.insert(partition, head);
+        let mut deferred = std::mem::take(&mut self.deferred);
+        for Deferred { question, ends, .. } in &mut deferred {
+            question.cut.insert(partition, cut);
+            ends.extend(self.end_needed(&question.begin, partition));
+        }
+        self.deferred = deferred;
+        Owned { partition, next: cut }
     }
 
     /// Keeps a record's frame. Whether it is to be delivered.
@@ -236,26 +266,16 @@ impl Owner {
         self.answer_deferred()
     }
 
-    /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::set_ready`] or [`Owner::end_found`].
-    pub fn begin(&mut self, home: usize, begin: Begin) -> Option<Begun> {
-        let ends = self.ends_needed(&begin);
-        let question = Question { home, begin, cut: self.cut().collect() };
-        if ends.is_empty() && (self.is_ready || question.begin.starts.is_empty()) {
-            return Some(self.answer(&question));
-        }
-        self.deferred.push(Deferred { question, ends });
-        None
-    }
-
     /// The brokers told a log's end (or could not). The answers that waited for it.
     pub fn end_found(&mut self, partition: Partition, end: Option<i64>) -> Vec<(usize, Begun)> {
         let Some(head) = self.heads.get_mut(&partition) else { return Vec::new() };
         head.answered += 1;
         let answered = if let Some(end) = end {
             head.end = end;
+            head.told = head.answered;
             head.answered
         } else {
-            // Asked again, until they can tell.
+            // Asked again, while a question waits for it.
             0
         };
         for deferred in &mut self.deferred {
@@ -267,160 +287,55 @@ impl Owner {
         if self.is_ready { self.answer_deferred() } else { Vec::new() }
     }
 
-    /// Answers those who wait for nothing any more.
-    fn answer_deferred(&mut self) -> Vec<(usize, Begun)> {
-        let (ready, waiting) =
-            std::mem::take(&mut self.deferred).into_iter().partition(|it| it.ends.is_empty());
-        self.deferred = waiting;
-        let ready: Vec<Deferred> = ready;
-        ready.into_iter().map(|Deferred { question, .. }| (question.home, self.answer(&question))).collect()
-    }
-
     /// Partitions whose end the brokers are to be asked for.
     pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
         std::mem::take(&mut self.ends_wanted)
     }
 
     /// The next frames of a session.
-    pub fn pull(&self, pull: &Pull) -> Chunk {
-        let Pull { partition, from, .. } = *pull;
-        let wait =
-            Chunk { from, lost: None, frames: Vec::new(), skipped: None, next: from, then: Then::Wait };
-        let Ok(pattern) = Pattern::parse(&pull.pattern) else { return wait };
-        let Some(head) = self.heads.get(&partition) else { return wait };
-        let mut chunk = self.history.pull(partition, pattern, from);
+    pub fn pull(&mut self, pull: &Pull) -> Chunk {
+        let Pull { partition, from, ticket, .. } = *pull;
+        let Some(head) = self.heads.get(&partition) else {
+            return Chunk {
+                from,
+                lost: None,
+                frames: Vec::new(),
+                skipped: None,
+                next: from,
+                then: Then::Wait,
+            };
+        };
+        let is_beyond = !head.can_reach(from);
+        let mut chunk = self.history.pull(partition, &pull.wants, from);
         if chunk.then == Then::Live && head.next < head.live_from {
             chunk.then = Then::Wait;
+        }
+        if is_beyond && self.is_of_another_log(ticket, partition) {
+            chunk.then = Then::Reset;
         }
         chunk
     }
 
-    /// The next offset of each partition that is delivered.
-    fn cut(&self) -> impl Iterator<Item = (Partition, i64)> {
-        self.heads.iter().map(|(&partition, head)| (partition, head.next.max(head.live_from)))
-    }
-
-    fn answer(&self, question: &Question) -> Begun {
-        let Question { begin, cut, .. } = question;
-        let starts = begin.starts.iter().map(|start| self.start(start, cut)).collect();
-        let owned = cut.iter().map(|(&partition, &next)| Owned { partition, next });
-        Begun {
-            ticket: begin.ticket,
-            cut: if begin.wants_cut { owned.collect() } else { Vec::new() },
-            starts,
-        }
-    }
-
-    fn start(&self, start: &Start, cut: &BTreeMap<Partition, i64>) -> BegunStart {
-        let Ok(pattern) = Pattern::parse(&start.name) else { return BegunStart::default() };
-        let is_selected = |partition: &Partition| pattern.of_kind(&self.kinds[partition.topic]).is_some();
-        let cut = cut.iter().map(|(&partition, &cut)| (partition, cut)).filter(|(it, _)| is_selected(it));
-        match &start.from {
-            StartFrom::Snapshot => self.snapshot(pattern, cut.collect()),
-            StartFrom::Since(kinds) => self.resume(pattern, kinds, &cut.collect()),
-        }
-    }
-
-    /// The last events before the cut, and cursors from there on: the acknowledgement comes first, so nothing may be ahead of
-    /// them.
-    fn snapshot(&self, pattern: Pattern<'_>, cut: BTreeMap<Partition, i64>) -> BegunStart {
-        let mut begun = BegunStart::default();
-        match self.last_values.select(pattern, self.snapshot_frames_max, self.snapshot_bytes_max) {
-            Some(mut snapshot) => {
-                // What came since the question comes through the cursors.
-                snapshot.retain(|frame| {
-                    frame
-                        .source()
-                        .is_some_and(|it| cut.get(&it.partition).is_some_and(|&cut| it.offset < cut))
-                });
-                begun.snapshot = snapshot;
+    /// Whether the brokers have said, since this cursor was first asked for here, that the log ends below it.
+    fn is_of_another_log(&mut self, ticket: Ticket, partition: Partition) -> bool {
+        let Some(head) = self.heads.get(&partition) else { return false };
+        if let Some(index) = self.doubts.iter().position(|(doubted, _)| *doubted == ticket) {
+            let number = self.doubts[index].1;
+            if head.told >= number {
+                self.doubts.remove(index);
+                return true;
             }
-            None => begun.refusal = Some(snapshot_too_large()),
+        } else {
+            if self.doubts.len() == limits::DOUBTS {
+                self.doubts.pop_front();
+            }
+            self.doubts.push_back((ticket, head.asked + 1));
         }
-        let owned = cut.into_iter().map(|(partition, next)| Owned { partition, next });
-        begun.cursors = owned.map(|owned| BegunCursor { owned, cut: owned.next }).collect();
-        begun
+        self.want_end(partition);
+        false
     }
 
-    fn resume(
-        &self,
-        pattern: Pattern<'_>,
-        kinds: &[(Box<str>, Since)],
-        cut: &BTreeMap<Partition, i64>,
-    ) -> BegunStart {
-        let refusal = single::refusal(&self.strays, &self.kinds, pattern, kinds);
-        let mut begun = BegunStart { refusal, ..BegunStart::default() };
-        // Partitions that the question does not name are live; what came since the question has to be brought all the same.
-        let is_late =
-            |partition: &Partition, cut: i64| self.heads.get(partition).is_some_and(|it| cut < it.next);
-        let mut wanted: BTreeMap<Partition, i64> = cut
-            .iter()
-            .filter(|&(partition, &cut)| is_late(partition, cut))
-            .map(|(&it, &cut)| (it, cut))
-            .collect();
-        for (kind, since) in kinds {
-            for Owned { partition, next } in self.wanted(kind, since) {
-                let can_come = self.heads.get(&partition).is_some_and(|head| head.can_reach(next));
-                if !can_come {
-                    let named = partition.position(next).to_string();
-                    begun.refusal.get_or_insert_with(|| unknown_position(kind, &named));
-                }
-                if let Some(&cut) = cut.get(&partition) {
-                    wanted.insert(partition, if can_come { next } else { cut });
-                }
-            }
-        }
-        let cursors = wanted.into_iter().map(|(partition, next)| {
-            let owned = Owned { partition, next };
-            BegunCursor { owned, cut: cut.get(&partition).copied().unwrap_or(next) }
-        });
-        begun.cursors = cursors.collect();
-        begun
-    }
-
-    /// The cursors that a `since` asks this shard for, in partitions that there may not be.
-    fn wanted(&self, kind: &str, since: &Since) -> Vec<Owned> {
-        let Some(topic) = self.kinds.iter().position(|known| **known == *kind) else { return Vec::new() };
-        let owned = |number: i32, next: i64| Owned { partition: Partition { topic, number }, next };
-        let is_ours = |owned: &Owned| owned.partition.owner(self.shards) == self.shard;
-        match since {
-            Since::After(position) => {
-                let after = owned(position.partition, position.offset.saturating_add(1));
-                Some(after).into_iter().filter(is_ours).collect()
-            }
-            Since::From(positions) => {
-                let mut wanted: BTreeMap<i32, Owned> = self
-                    .heads
-                    .keys()
-                    .filter(|partition| partition.topic == topic)
-                    .map(|partition| (partition.number, owned(partition.number, 0)))
-                    .collect();
-                let named = positions.iter().map(|position| owned(position.partition, position.offset));
-                wanted.extend(named.filter(is_ours).map(|owned| (owned.partition.number, owned)));
-                wanted.into_values().collect()
-            }
-        }
-    }
-
-    /// The ends without which the question cannot be answered; they are asked for.
-    fn ends_needed(&mut self, begin: &Begin) -> Vec<(Partition, u64)> {
-        let mut needed = Vec::new();
-        for start in &*begin.starts {
-            let StartFrom::Since(kinds) = &start.from else { continue };
-            for wanted in kinds.iter().flat_map(|(kind, since)| self.wanted(kind, since)) {
-                let Some(head) = self.heads.get(&wanted.partition) else { continue };
-                if !head.can_reach(wanted.next) {
-                    needed.push((wanted.partition, head.asked + 1));
-                }
-            }
-        }
-        for &(partition, _) in &needed {
-            self.want_end(partition);
-        }
-        needed
-    }
-
-    /// One question at a time: those who come while it is on its way have it asked again.
+    /// One question at a time: whatever is asked while it is on its way has it asked again.
     fn want_end(&mut self, partition: Partition) {
         if let Some(head) = self.heads.get_mut(&partition)
             && head.asked == head.answered
@@ -429,22 +344,6 @@ impl Owner {
             self.ends_wanted.push(partition);
         }
     }
-}
-
-/// A kind's `since` that names a position which is not there.
-fn unknown_position(kind: &str, position: &str) -> Refusal {
-    let message = format!(
-        "no {kind} event has the position {position} yet, or there is no such partition: delivery begins with the next \
-         event; send a pos that this gateway sent"
-    );
-    Refusal { code: code::UNKNOWN_POSITION, message }
-}
-
-/// The last events are more than a session may have waiting.
-pub(super) fn snapshot_too_large() -> Refusal {
-    let message = "the last events are more than half an outbox (WS_OUTBOX_BYTES, WS_OUTBOX_FRAMES): delivery begins with \
-                   the next event; subscribe to fewer channels at a time";
-    Refusal { code: code::SNAPSHOT_TOO_LARGE, message: message.to_owned() }
 }
 
 #[cfg(test)]

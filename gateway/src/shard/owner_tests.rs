@@ -2,13 +2,17 @@
 
 use std::time::Instant;
 
-use protocol::{GapReason, Position};
+use protocol::client::Since;
+use protocol::{GapReason, Pattern, Position, code};
 use wire::SocketId;
 
 use super::*;
 use crate::ingest::frame::{Source, Subject};
 use crate::ingest::partitioner::Partitioner;
 use crate::ingest::pull::Ticket;
+use crate::ingest::wants::Wants;
+use crate::shard::begin::{Begin, Start, StartFrom};
+use crate::shard::layout::Progress;
 
 const KINDS: [&str; 2] = ["trade", "social"];
 const KEEPING: Keeping = Keeping {
@@ -27,7 +31,8 @@ fn owner(next: i64) -> Owner {
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
     for topic in 0..2 {
         for number in [0, 2] {
-            owner.began(&Began { owned: Owned { partition: at(topic, number), next }, live_from: next });
+            let owned = Owned { partition: at(topic, number), next };
+            assert_eq!(owner.began(&Began { owned, live_from: next }), owned);
         }
     }
     owner
@@ -73,19 +78,28 @@ fn from(name: &str, positions: &[&str]) -> Start {
     since(name, Since::From(positions))
 }
 
-/// The only start's cursors, as (partition, from, cut).
-fn cursors(begun: &Begun) -> Vec<(Partition, i64, i64)> {
-    assert_eq!(begun.starts.len(), 1);
-    begun.starts[0].cursors.iter().map(|it| (it.owned.partition, it.owned.next, it.cut)).collect()
+fn begin(owner: &mut Owner, home: usize, begin: Begin) -> Option<Begun> {
+    owner.begin(home, begin, now())
+}
+
+fn now() -> Instant {
+    static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *NOW.get_or_init(Instant::now)
+}
+
+/// The cut in the partitions in which a cursor has to stand.
+fn behind(begun: &Begun) -> Vec<(Partition, i64)> {
+    let cut = |it: &Partition| begun.cut.iter().find(|owned| owned.partition == *it).expect("a cut").next;
+    begun.behind.iter().map(|it| (*it, cut(it))).collect()
 }
 
 fn code(begun: &Begun) -> Option<&'static str> {
     begun.starts[0].refusal.as_ref().map(|refusal| refusal.code)
 }
 
-fn pull(owner: &Owner, partition: Partition, from: i64) -> (Vec<i64>, i64, Then) {
+fn pull(owner: &mut Owner, partition: Partition, from: i64) -> (Vec<i64>, i64, Then) {
     let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
-    let chunk = owner.pull(&Pull { ticket, pattern: "*".into(), partition, from });
+    let chunk = owner.pull(&Pull { ticket, wants: Arc::new(Wants::of(Pattern::All, 0)), partition, from });
     let offsets = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset);
     (offsets.collect(), chunk.next, chunk.then)
 }
@@ -100,130 +114,43 @@ fn a_question_without_a_past_is_answered_at_once_with_the_cut() {
     let mut owner = owner(5);
     keep(&mut owner, at(0, 2), 5..8);
     owner.pass(Owned { partition: at(1, 0), next: 11 });
-    let begun = owner.begin(1, ask(1, Vec::new())).expect("even before the gateway is ready");
+    let begun = begin(&mut owner, 1, ask(1, Vec::new())).expect("even before the gateway is ready");
     let cut: Vec<_> = begun.cut.iter().map(|owned| (owned.partition, owned.next)).collect();
     assert_eq!(cut, [(at(0, 0), 5), (at(0, 2), 8), (at(1, 0), 11), (at(1, 2), 5)]);
     let silent = Begin { wants_cut: false, ..ask(2, Vec::new()) };
-    assert!(owner.begin(1, silent).expect("an answer").cut.is_empty());
+    assert!(begin(&mut owner, 1, silent).expect("an answer").cut.is_empty());
 }
 
 #[test]
 fn a_question_about_the_past_waits_until_the_owner_is_ready_and_begins_where_it_was_asked() {
     let mut owner = owner(5);
-    assert!(owner.begin(1, after(1, "0:2")).is_none());
-    assert!(owner.begin(2, after(2, "0:4")).is_none());
+    assert!(begin(&mut owner, 1, after(1, "0:2")).is_none());
+    assert!(begin(&mut owner, 2, after(2, "0:4")).is_none());
     keep(&mut owner, at(0, 0), 5..9);
     let answers = owner.set_ready();
     assert_eq!(answered(&answers), [(1, 1), (2, 2)]);
-    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 3, 5)]);
+    assert_eq!(behind(&answers[0].1), [(at(0, 0), 5)]);
     assert!(owner.set_ready().is_empty(), "once");
-    assert_eq!(cursors(&owner.begin(0, after(3, "0:6")).expect("ready")), [(at(0, 0), 7, 9)]);
+    assert_eq!(behind(&begin(&mut owner, 0, after(3, "0:6")).expect("ready")), [(at(0, 0), 9)]);
 }
 
 #[test]
-fn one_position_is_a_cursor_in_its_own_partition_and_only_its_owner_has_it() {
+fn one_position_needs_a_cursor_in_its_own_partition_and_only_its_owner_says_so() {
     let mut owner = ready(5);
-    assert_eq!(cursors(&owner.begin(0, after(1, "2:1")).expect("an answer")), [(at(0, 2), 2, 5)]);
-    // Also of the newest event, with nothing after it yet.
-    assert_eq!(cursors(&owner.begin(0, after(1, "2:4")).expect("an answer")), [(at(0, 2), 5, 5)]);
-    let begun = owner.begin(0, after(1, "1:1")).expect("an answer");
-    assert_eq!((cursors(&begun), code(&begun)), (Vec::new(), None), "another shard's");
+    assert_eq!(behind(&begin(&mut owner, 0, after(1, "2:1")).expect("an answer")), [(at(0, 2), 5)]);
+    assert_eq!(behind(&begin(&mut owner, 0, after(1, "2:4")).expect("an answer")), [], "nothing is after it");
+    let begun = begin(&mut owner, 0, after(1, "1:1")).expect("an answer");
+    assert_eq!((behind(&begun), code(&begun)), (Vec::new(), None), "another shard's");
 }
 
 #[test]
-fn a_list_is_a_cursor_in_each_partition_of_its_kind_and_those_it_does_not_name_count_from_0() {
+fn a_list_needs_a_cursor_in_each_partition_of_its_kind_and_those_it_does_not_name_count_from_0() {
     let mut owner = ready(5);
-    let begun = owner.begin(0, ask(1, vec![from("BTC.social", &["1:4", "2:3"])])).expect("an answer");
-    assert_eq!(cursors(&begun), [(at(1, 0), 0, 5), (at(1, 2), 3, 5)]);
+    let begun = begin(&mut owner, 0, ask(1, vec![from("BTC.social", &["1:4", "2:3"])])).expect("an answer");
+    assert_eq!(behind(&begun), [(at(1, 0), 5), (at(1, 2), 5)]);
     assert_eq!(code(&begun), None);
-    let begun = owner.begin(0, ask(1, vec![from("BTC.nothing", &[])])).expect("an answer");
-    assert_eq!(cursors(&begun), [], "a kind that there is not has no past");
-}
-
-#[test]
-fn a_position_of_a_partition_that_is_not_there_is_refused_by_its_owner_alone() {
-    let mut owner = ready(5);
-    let begun = owner.begin(0, after(1, "4:0")).expect("nobody has to be asked");
-    assert_eq!((cursors(&begun), code(&begun)), (Vec::new(), Some(code::UNKNOWN_POSITION)));
-    let begun = owner.begin(0, after(1, "7:0")).expect("an answer");
-    assert_eq!(code(&begun), None, "the other shard's to refuse");
-    let begun = owner.begin(0, ask(1, vec![from("BTC.trade", &["0:1", "4:0"])])).expect("an answer");
-    assert_eq!(code(&begun), Some(code::UNKNOWN_POSITION));
-    assert_eq!(cursors(&begun), [(at(0, 0), 1, 5), (at(0, 2), 0, 5)], "the cut is there for the rest");
-}
-
-#[test]
-fn a_position_beyond_the_head_waits_for_the_brokers_and_is_served_if_the_log_has_it() {
-    let mut owner = ready(5);
-    for end in [11, 12, 30] {
-        assert!(owner.begin(1, after(end as u32, "0:40")).is_none());
-        assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
-        assert!(owner.take_ends_wanted().is_empty());
-        let refused = owner.end_found(at(0, 0), Some(end));
-        assert_eq!((refused.len(), code(&refused[0].1)), (1, Some(code::UNKNOWN_POSITION)), "{end}");
-        assert_eq!(cursors(&refused[0].1), [(at(0, 0), 5, 5)], "it begins with the cut");
-    }
-    let begun = owner.begin(1, after(1, "0:29")).expect("that the log has it is known by now");
-    assert_eq!((cursors(&begun), code(&begun)), (vec![(at(0, 0), 30, 5)], None));
-    assert!(owner.begin(1, after(2, "0:30")).is_none(), "not yet");
-    let served = owner.end_found(at(0, 0), Some(31));
-    assert_eq!((cursors(&served[0].1), code(&served[0].1)), (vec![(at(0, 0), 31, 5)], None));
-    assert_eq!(pull(&owner, at(0, 0), 31), (Vec::new(), 31, Then::Wait), "until the owner is there too");
-}
-
-#[test]
-fn the_answer_to_an_earlier_question_is_none_to_a_later_one() {
-    let mut owner = ready(5);
-    assert!(owner.begin(1, after(1, "0:9")).is_none());
-    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
-    // The brokers may have answered already, before the client's record was there.
-    assert!(owner.begin(2, after(2, "0:19")).is_none());
-    assert!(owner.take_ends_wanted().is_empty(), "one question at a time");
-    let first = owner.end_found(at(0, 0), Some(10));
-    assert_eq!((answered(&first), code(&first[0].1)), (vec![(1, 1)], None));
-    assert_eq!(owner.take_ends_wanted(), [at(0, 0)], "asked again, for the second");
-    let second = owner.end_found(at(0, 0), Some(20));
-    assert_eq!((answered(&second), code(&second[0].1)), (vec![(2, 2)], None));
-    assert!(owner.take_ends_wanted().is_empty());
-}
-
-#[test]
-fn brokers_that_cannot_tell_are_asked_again_and_nobody_is_answered_meanwhile() {
-    let mut owner = ready(5);
-    assert!(owner.begin(1, after(1, "0:9")).is_none());
-    for _ in 0..5 {
-        assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
-        assert!(owner.end_found(at(0, 0), None).is_empty());
-    }
-    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
-    assert_eq!(answered(&owner.end_found(at(0, 0), Some(10))), [(1, 1)]);
-    assert!(owner.take_ends_wanted().is_empty());
-}
-
-#[test]
-fn a_question_waits_for_the_ends_of_all_its_partitions_and_for_the_owner() {
-    let mut owner = owner(5);
-    let starts = vec![from("BTC.trade", &["0:9", "2:9"])];
-    assert!(owner.begin(1, ask(1, starts)).is_none());
-    assert_eq!(owner.take_ends_wanted(), [at(0, 0), at(0, 2)]);
-    assert!(owner.end_found(at(0, 2), Some(9)).is_empty());
-    assert!(owner.end_found(at(1, 1), Some(9)).is_empty(), "nobody's");
-    assert!(owner.set_ready().is_empty());
-    let answers = owner.end_found(at(0, 0), Some(9));
-    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 9, 5), (at(0, 2), 9, 5)]);
-}
-
-#[test]
-fn an_answer_that_comes_late_begins_everywhere_where_the_question_was_asked() {
-    let mut owner = ready(5);
-    assert!(owner.begin(1, after(1, "0:9")).is_none());
-    // Withheld by the home, as it is the subscription's.
-    keep(&mut owner, at(0, 0), 5..7);
-    keep(&mut owner, at(0, 2), 5..8);
-    let answers = owner.end_found(at(0, 0), Some(10));
-    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 10, 5), (at(0, 2), 5, 5)]);
-    let cut: Vec<i64> = answers[0].1.cut.iter().map(|owned| owned.next).collect();
-    assert_eq!(cut, [5; 4]);
+    let begun = begin(&mut owner, 0, ask(1, vec![from("BTC.nothing", &[])])).expect("an answer");
+    assert_eq!(behind(&begun), [], "a kind that there is not has no past");
 }
 
 #[test]
@@ -231,18 +158,18 @@ fn what_fills_the_history_is_kept_and_not_delivered_and_who_pulls_meanwhile_wait
     let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
     assert!(owner.is_warm(), "it owns nothing");
     let partition = at(0, 0);
-    owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
+    assert_eq!(owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 }).next, 3);
     assert!(!owner.is_warm());
     assert!(!owner.keep(&frame(partition, 0, "BTC")) && !owner.keep(&frame(partition, 1, "BTC")));
-    assert_eq!(pull(&owner, partition, 0), (vec![0, 1], 2, Then::Wait));
-    let begun = owner.begin(0, ask(1, Vec::new())).expect("an answer");
+    assert_eq!(pull(&mut owner, partition, 0), (vec![0, 1], 2, Then::Wait));
+    let begun = begin(&mut owner, 0, ask(1, Vec::new())).expect("an answer");
     assert_eq!(begun.cut[0].next, 3, "what is before it will not be delivered");
     assert!(!owner.keep(&frame(partition, 2, "BTC")));
     assert!(owner.is_warm());
-    assert_eq!(pull(&owner, partition, 2), (vec![2], 3, Then::Live));
+    assert_eq!(pull(&mut owner, partition, 2), (vec![2], 3, Then::Live));
     assert!(owner.keep(&frame(partition, 3, "BTC")));
     assert!(!owner.keep(&frame(at(1, 0), 0, "BTC")), "nobody's partition");
-    assert_eq!(pull(&owner, at(1, 0), 0), (Vec::new(), 0, Then::Wait));
+    assert_eq!(pull(&mut owner, at(1, 0), 0), (Vec::new(), 0, Then::Wait));
 }
 
 #[test]
@@ -251,10 +178,10 @@ fn a_log_that_ends_in_what_is_no_record_fills_the_history_when_it_has_been_passe
     let partition = at(0, 0);
     owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
     owner.keep(&frame(partition, 0, "BTC"));
-    assert_eq!(pull(&owner, partition, 0), (vec![0], 1, Then::Wait));
+    assert_eq!(pull(&mut owner, partition, 0), (vec![0], 1, Then::Wait));
     owner.pass(Owned { partition, next: 3 });
     assert!(owner.is_warm());
-    assert_eq!(pull(&owner, partition, 1), (vec![], 3, Then::Live));
+    assert_eq!(pull(&mut owner, partition, 1), (vec![], 3, Then::Live));
 }
 
 #[test]
@@ -263,7 +190,7 @@ fn delivery_of_a_partition_that_is_silent_while_its_history_is_read_begins_where
     let (start, partition) = (Instant::now(), at(0, 0));
     let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
     owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
-    assert!(owner.begin(1, after(1, "0:0")).is_none(), "not ready");
+    assert!(begin(&mut owner, 1, after(1, "0:0")).is_none(), "not ready");
     assert_eq!(owner.stop_waiting(QUIET, start), 0);
     owner.keep(&frame(partition, 0, "BTC"));
     assert_eq!(owner.stop_waiting(QUIET, start + QUIET), 0, "it has moved");
@@ -271,8 +198,8 @@ fn delivery_of_a_partition_that_is_silent_while_its_history_is_read_begins_where
     assert_eq!(owner.stop_waiting(QUIET, start + 9 * QUIET), 0, "once");
     assert!(owner.is_warm());
     let answers = owner.set_ready();
-    assert_eq!(cursors(&answers[0].1), [(partition, 1, 1)], "the cut comes down too");
-    assert_eq!(pull(&owner, partition, 1), (vec![], 1, Then::Live));
+    assert_eq!(answers[0].1.cut[0], Owned { partition, next: 1 }, "the cut comes down too");
+    assert_eq!(pull(&mut owner, partition, 1), (vec![], 1, Then::Live));
     assert!(owner.keep(&frame(partition, 1, "BTC")), "delivered: it is nobody's past");
 }
 
@@ -281,12 +208,12 @@ fn a_log_that_goes_on_higher_up_leaves_what_is_before_to_the_replay() {
     let mut owner = ready(5);
     let partition = at(0, 0);
     keep(&mut owner, partition, 5..8);
-    assert_eq!(pull(&owner, partition, 5), (vec![5, 6, 7], 8, Then::Live));
+    assert_eq!(pull(&mut owner, partition, 5), (vec![5, 6, 7], 8, Then::Live));
     owner.moved(&Moved { partition, from: 8, to: 19, reason: GapReason::Retention, next: 20 });
-    assert_eq!(pull(&owner, partition, 5).2, Then::Older(20));
+    assert_eq!(pull(&mut owner, partition, 5).2, Then::Older(20));
     assert_eq!(owner.last_values().channels(), 1, "the last event is still the last");
     assert!(owner.keep(&frame(partition, 20, "BTC")));
-    assert_eq!(cursors(&owner.begin(0, after(1, "0:7")).expect("an answer")), [(partition, 8, 21)]);
+    assert_eq!(behind(&begin(&mut owner, 0, after(1, "0:7")).expect("an answer")), [(partition, 21)]);
 }
 
 #[test]
@@ -295,15 +222,15 @@ fn of_a_topic_that_was_made_anew_nothing_old_is_known() {
     let partition = at(0, 0);
     keep(&mut owner, partition, 50..53);
     keep(&mut owner, at(1, 0), 50..51);
-    assert!(owner.begin(1, after(1, "0:99")).is_none());
+    assert!(begin(&mut owner, 1, after(1, "0:99")).is_none());
     owner.moved(&Moved { partition, from: 53, to: 60, reason: GapReason::Reset, next: 0 });
     assert_eq!(owner.last_values().channels(), 1, "the other topic's");
     let answers = owner.end_found(partition, Some(2));
     assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
-    assert_eq!(cursors(&answers[0].1), [(partition, 0, 0)], "the cut is of the new log");
+    assert_eq!(answers[0].1.cut[0], Owned { partition, next: 0 }, "the cut is of the new log");
     assert!(owner.keep(&frame(partition, 0, "BTC")));
-    assert_eq!(pull(&owner, partition, 0), (vec![0], 1, Then::Live));
-    assert!(owner.begin(1, after(2, "0:51")).is_none(), "an old position is in the future now");
+    assert_eq!(pull(&mut owner, partition, 0), (vec![0], 1, Then::Live));
+    assert!(begin(&mut owner, 1, after(2, "0:51")).is_none(), "an old position is in the future now");
 }
 
 #[test]
@@ -315,7 +242,7 @@ fn of_a_topic_that_was_made_anew_and_begins_above_the_old_position_nothing_old_i
     owner.moved(&Moved { partition, from: 8, to: 8, reason: GapReason::Reset, next: 20 });
     assert_eq!(owner.last_values().channels(), 0);
     assert!(owner.keep(&frame(partition, 20, "ETH")));
-    assert_eq!(pull(&owner, partition, 20), (vec![20], 21, Then::Live));
+    assert_eq!(pull(&mut owner, partition, 20), (vec![20], 21, Then::Live));
 }
 
 #[test]
@@ -326,7 +253,7 @@ fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_
         owner.keep(&frame(partition, offset, token));
     }
     let snapshot = |name: &str| vec![Start { name: name.into(), from: StartFrom::Snapshot }];
-    assert!(owner.begin(0, ask(1, snapshot("*.trade"))).is_none(), "not ready");
+    assert!(begin(&mut owner, 0, ask(1, snapshot("*.trade"))).is_none(), "not ready");
     owner.keep(&frame(at(0, 0), 3, "B"));
     let answers = owner.set_ready();
     let taken = |begun: &Begun| -> Vec<(usize, i64)> {
@@ -335,17 +262,17 @@ fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_
     };
     // B's last event came after the question: through the cursor.
     assert_eq!(taken(&answers[0].1), [(0, 2)]);
-    assert_eq!(cursors(&answers[0].1), [(at(0, 0), 3, 3), (at(0, 2), 0, 0)]);
-    let begun = owner.begin(0, ask(1, snapshot("A.*"))).expect("ready");
+    assert_eq!(behind(&answers[0].1), [(at(0, 0), 3), (at(0, 2), 0)]);
+    let begun = begin(&mut owner, 0, ask(1, snapshot("A.*"))).expect("ready");
     assert_eq!(taken(&begun), [(0, 2), (1, 0)]);
-    assert_eq!(cursors(&begun).len(), 4, "of either kind");
-    assert_eq!(taken(&owner.begin(0, ask(1, snapshot("B.trade"))).expect("ready")), [(0, 3)]);
-    assert_eq!(taken(&owner.begin(0, ask(1, snapshot("C.trade"))).expect("ready")), []);
-    assert_eq!(taken(&owner.begin(0, ask(1, snapshot("*"))).expect("ready")).len(), 3);
+    assert_eq!(behind(&begun).len(), 4, "of either kind");
+    assert_eq!(taken(&begin(&mut owner, 0, ask(1, snapshot("B.trade"))).expect("ready")), [(0, 3)]);
+    assert_eq!(taken(&begin(&mut owner, 0, ask(1, snapshot("C.trade"))).expect("ready")), []);
+    assert_eq!(taken(&begin(&mut owner, 0, ask(1, snapshot("*"))).expect("ready")).len(), 3);
     owner.keep(&frame(at(0, 0), 4, "C"));
-    let begun = owner.begin(0, ask(1, snapshot("*"))).expect("ready");
+    let begun = begin(&mut owner, 0, ask(1, snapshot("*"))).expect("ready");
     assert_eq!((taken(&begun), code(&begun)), (Vec::new(), Some(code::SNAPSHOT_TOO_LARGE)));
-    assert_eq!(cursors(&begun).len(), 4, "live from the cut all the same");
+    assert_eq!(behind(&begun), [], "live from the cut");
 }
 
 /// A token that belongs to `home` of 2 partitions and to `later` of 5.
@@ -378,7 +305,7 @@ fn grow(owner: &mut Owner, shard: usize, added: std::ops::Range<i32>) {
 
 /// Of each owner: the code with which it refuses.
 fn refusals(owners: &mut [Owner; 2], start: &Start) -> [Option<&'static str>; 2] {
-    owners.each_mut().map(|owner| code(&owner.begin(0, ask(1, vec![start.clone()])).expect("an answer")))
+    owners.each_mut().map(|owner| code(&begin(owner, 0, ask(1, vec![start.clone()])).expect("an answer")))
 }
 
 fn single(token: &str, position: &str) -> Start {
@@ -407,11 +334,8 @@ fn after_a_topic_has_grown_a_position_is_enough_only_for_tokens_that_have_events
     assert_eq!(refusals(&mut owners, &single(&new, "3:0")), [None; 2]);
     let list = from(&format!("{moved}.trade"), &["0:1"]);
     assert_eq!(refusals(&mut owners, &list), [None; 2], "a list names each partition");
-    let begun = owners[0].begin(0, ask(1, vec![list])).expect("an answer");
-    assert!(
-        cursors(&begun).contains(&(at(0, 4), 0, 1)),
-        "with what came in those it did not know: {begun:?}"
-    );
+    let begun = begin(&mut owners[0], 0, ask(1, vec![list])).expect("an answer");
+    assert!(behind(&begun).contains(&(at(0, 4), 1)), "with what came in those it did not know: {begun:?}");
 }
 
 #[test]
@@ -432,3 +356,6 @@ fn a_token_that_was_seen_where_it_does_not_belong_is_refused_by_the_owner_that_s
     owners[1].moved(&moved);
     assert_eq!(refusals(&mut owners, &single(&name, "0:0")), [None; 2]);
 }
+
+#[path = "owner_waiting_tests.rs"]
+mod waiting;

@@ -1,63 +1,75 @@
-//! What one session is still to be brought: for each of its subscriptions that began in the past, a cursor a partition.
+//! What one session is still to be brought: at most one cursor in each partition, for all of its subscriptions together.
 //!
-//! While a cursor stands in a partition, the subscription's events of that partition come through it and through nothing
-//! else: what is live is withheld ([`Resume::withholds`]), and comes with a later chunk. So a session gets each event once and
-//! in order, wherever the cursor is when the live ones pass by. Before an owner has said which cursors there are, everything of
-//! its partitions is withheld.
+//! A `subscribe` that begins in the past is a [`Message`] here, with its subscriptions as they were sent. Its *past* subscriptions
+//! (`since`, `snapshot`) cover tokens: while the message is *in* a partition (its owner has not answered, or a cursor stands there for
+//! it) covered events come through the cursor and through nothing else; live ones are withheld ([`Resume::withholds`]). Everything
+//! that is not covered is live. So a session gets each event once and in order, wherever the cursor is when the live ones pass by.
+//!
+//! A cursor brings a covered event if any subscription that the session holds takes it from there on ([`Wants`]): one with a past from the place
+//! that it named, any other of these messages from the cut. A message that comes while cursors stand joins them: they rest until it is
+//! acknowledged, and go back for it if they have to; what the others had by then they do not get again (`Place::floor`).
+//!
+//! Whatever is subscribed to while this exists is a message here, too: it may take events that are withheld. And what is given back
+//! goes on to cover as long as others want some of it.
 //!
 //! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
 
-use std::collections::BTreeSet;
+pub(super) mod message;
+mod pulls;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use protocol::{Channel, Pattern};
+use protocol::Channel;
+use smallvec::SmallVec;
 
-use super::begin::BegunCursor;
+use self::message::{Message, Place};
+use super::begin::Start;
+use super::layout::Layout;
 use super::shard_set::ShardSet;
-use crate::ingest::frame::Source;
+use crate::ingest::frame::{Range, Source};
 use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::pull::{Pull, Then, Ticket};
+use crate::ingest::pull::Pull;
+use crate::ingest::wants::{Tokens, Wants};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Resume {
-    subscriptions: Vec<Resuming>,
+    messages: Vec<Message>,
+    /// One for a partition.
+    cursors: Vec<Cursor>,
     cursors_made: u32,
-    /// The cursor that its owner is asked for, and the one that the replay threads are: one of each at a time.
-    owner_pull: Option<u32>,
-    replay_pull: Option<u32>,
-    /// The cursor that the replay threads were asked for last. It is asked for again until it is inside history: with another
-    /// partition in between, the reading of its own would begin anew for each chunk.
-    replayed_last: u32,
+    /// Rises when less is wanted.
+    version: u32,
+    /// What an owner was asked for, and what the replay threads were: one of each at a time.
+    owner_pull: Option<Asked>,
+    replay_pull: Option<Asked>,
+    /// Where the replay threads read last. They are asked for it again until it is inside history: with another partition in
+    /// between, the reading of its own would begin again for each chunk.
+    replayed_last: Option<Partition>,
+    /// Losses that are told before anything else is pulled.
+    gaps: VecDeque<Range>,
+    /// Some subscription may have become live.
+    is_unsettled: bool,
 }
 
 #[derive(Debug)]
-struct Resuming {
-    /// The session's subscribe that began it.
-    begin: u32,
-    name: Arc<str>,
-    /// Owners that have not said where it begins.
-    unanswered: ShardSet,
-    cursors: Vec<Cursor>,
-    /// Frames that came.
-    replayed: u64,
-    /// Whether the client has its acknowledgement: nothing is brought before.
-    is_acknowledged: bool,
-    /// Whether the client is told when it is live.
-    is_told: bool,
-    /// Once it was given back: the channels that it goes on for, because other subscriptions want them.
-    left: Option<Vec<Box<str>>>,
+struct Asked {
+    cursor: u32,
+    version: u32,
+    wants: Arc<Wants>,
 }
 
 #[derive(Debug)]
 struct Cursor {
+    /// Changes when what was asked for is not what is wanted.
     id: u32,
     partition: Partition,
     next: i64,
-    /// The partition's next offset when its owner answered.
-    cut: i64,
     /// Before this offset it is the replay threads that are asked.
     replay_until: i64,
+    /// The messages that are in the partition, by number.
+    serves: SmallVec<[u32; 2]>,
 }
 
 /// Whom to ask for what a session wants next.
@@ -69,211 +81,302 @@ pub enum Ask {
     Replay(Pull, i64),
 }
 
+/// The kinds, by topic.
+type Kinds<'a> = &'a [Arc<str>];
+
 impl Resume {
-    /// A subscription that begins in the past: everything is withheld until its owners have answered.
-    pub fn add(&mut self, begin: u32, name: Arc<str>, unanswered: ShardSet, is_told: bool) {
-        self.subscriptions.push(Resuming {
-            begin,
-            name,
-            unanswered,
-            cursors: Vec::new(),
-            replayed: 0,
-            is_acknowledged: false,
-            is_told,
-            left: None,
-        });
+    /// A message whose owners are asked where it begins: what it covers is withheld until they have answered.
+    pub fn add(&mut self, number: u32, starts: Arc<[Start]>, topics: Box<[usize]>, unanswered: ShardSet) {
+        // An answer that is on its way may reach beyond this message's cut: the cursor has to rest below.
+        for index in 0..self.cursors.len() {
+            let Cursor { partition, next, .. } = self.cursors[index];
+            if topics.contains(&partition.topic) {
+                self.ask_again(index, next);
+            }
+        }
+        self.messages.push(Message::new(number, starts, topics, unanswered));
     }
 
-    /// An owner has said where a subscription begins in its partitions.
-    pub fn begun(&mut self, begin: u32, name: &str, owner: usize, cursors: &[BegunCursor]) {
-        let Self { subscriptions, cursors_made, .. } = self;
-        let Some(resuming) = subscriptions.iter_mut().find(|it| it.begin == begin && &*it.name == name)
-        else {
-            return;
-        };
-        resuming.unanswered.remove(owner);
-        resuming.cursors.extend(cursors.iter().map(|&BegunCursor { owned, cut }| {
-            *cursors_made += 1;
-            let Owned { partition, next } = owned;
-            Cursor { id: *cursors_made, partition, next, cut, replay_until: i64::MIN }
-        }));
+    /// The subscriptions of all messages, those that were given back included.
+    pub fn starts(&self) -> usize {
+        self.messages.iter().map(|message| message.starts.len()).sum()
     }
 
-    /// Some owner cannot begin this subscription where it was to, and the client is told so: all of it begins with the cut.
-    pub fn refused(&mut self, begin: u32, name: &str) {
-        for it in self.subscriptions.iter_mut().filter(|it| it.begin == begin && &*it.name == name) {
-            it.is_told = false;
-            it.cursors.iter_mut().for_each(|cursor| cursor.next = cursor.cut);
+    /// An owner has answered: in these partitions the message wants something else than what comes live from here on.
+    pub fn begun(&mut self, number: u32, owner: usize, behind: &[Partition]) {
+        if let Some(message) = self.messages.iter_mut().find(|it| it.number == number) {
+            message.unanswered.remove(owner);
+            message.behind.extend_from_slice(behind);
         }
     }
 
-    /// Whether this subscription was not given back.
-    pub fn is_held(&self, begin: u32, name: &str) -> bool {
-        self.subscriptions.iter().any(|it| it.begin == begin && &*it.name == name && it.left.is_none())
+    /// A partition has begun, with delivery from `next` on. An owner that has not answered yet will name it in its answer.
+    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned, kinds: Kinds<'_>) {
+        self.is_unsettled = true;
+        let mut begun = Vec::new();
+        for (index, message) in self.messages.iter_mut().enumerate() {
+            let is_concerned =
+                message.topics.contains(&partition.topic) && !message.unanswered.contains(owner);
+            if !is_concerned || message.places.contains_key(&partition) {
+                continue;
+            }
+            if message.is_acknowledged {
+                message.places.insert(partition, Place::at(next));
+                begun.push(index);
+            } else {
+                message.behind.push(partition);
+            }
+        }
+        let kind = &kinds[partition.topic];
+        let new: Vec<_> = begun
+            .into_iter()
+            .map(|index| (index, self.messages[index].is_behind(partition, kind, next)))
+            .collect();
+        if !new.is_empty() {
+            self.stand(&new, partition, kinds);
+        }
     }
 
-    /// The client's subscribe is acknowledged: what it began may come.
-    pub fn acknowledged(&mut self, begin: u32) {
-        self.subscriptions.iter_mut().filter(|it| it.begin == begin).for_each(|it| it.is_acknowledged = true);
+    /// The client's subscribe is acknowledged, with these next offsets, and these of its starts refused: what it began may come.
+    pub fn acknowledged(
+        &mut self,
+        number: u32,
+        cut: &BTreeMap<Partition, i64>,
+        refused: &[usize],
+        kinds: Kinds<'_>,
+    ) {
+        let Some(index) = self.messages.iter().position(|it| it.number == number) else { return };
+        let message = &mut self.messages[index];
+        message.acknowledge(cut, refused);
+        let behind = std::mem::take(&mut message.behind);
+        for &partition in &behind {
+            self.stand(&[(index, true)], partition, kinds);
+        }
+        // What the others are brought this one may want from below where they stand.
+        let topics = self.messages[index].topics.clone();
+        let standing: Vec<_> = self.cursors.iter().map(|cursor| cursor.partition).collect();
+        let may_join = |it: &Partition| topics.contains(&it.topic) && !behind.contains(it);
+        for partition in standing.into_iter().filter(may_join) {
+            self.stand(&[(index, false)], partition, kinds);
+        }
+        self.is_unsettled = true;
+    }
+
+    /// The lowest offset that some subscription names in a partition of this kind.
+    pub fn first(&self, partition: Partition, kind: &str) -> Option<i64> {
+        self.messages.iter().filter_map(|message| message.first(partition, kind)).min()
+    }
+
+    /// Whether this subscription was not given back.
+    pub fn is_held(&self, number: u32, start: usize) -> bool {
+        self.messages.iter().any(|it| it.number == number && it.states[start].is_held)
     }
 
     /// Whether an event that is live now is to come through a cursor instead.
     pub fn withholds(&self, source: &Source, shards: usize) -> bool {
         let Source { partition, .. } = *source;
-        self.subscriptions.iter().any(|it| it.is_in(partition, shards) && it.brings(source.channel()))
+        self.messages.iter().any(|it| self.is_in(it, partition, shards) && it.covers(source.channel()))
     }
 
-    /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session:
-    /// its cursor will find out by itself. One that was given back says nothing of a later one of its name, which is live.
-    pub fn withholds_range(&self, name: &str, partition: Partition, shards: usize) -> bool {
-        let mut held = self.subscriptions.iter().filter(|it| it.left.is_none());
-        held.any(|it| &*it.name == name && it.is_in(partition, shards))
+    /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session: a
+    /// cursor will find out by itself.
+    pub fn withholds_range(&self, name: &str, partition: Partition) -> bool {
+        let Some(cursor) = self.cursors.iter().find(|it| it.partition == partition) else { return false };
+        self.messages.iter().any(|it| cursor.serves.contains(&it.number) && it.holds_past(name))
     }
 
     /// Whether events of this channel come through some cursor.
     pub fn selects(&self, channel: Channel<'_>) -> bool {
-        self.subscriptions.iter().any(|it| it.brings(channel))
+        self.messages.iter().any(|it| it.covers(channel))
     }
 
-    /// A topic of this kind was made anew: cursors in this partition go on at `next`. Where each stood, and for whom.
-    pub fn reset(&mut self, partition: Partition, kind: &str, next: i64) -> Vec<(Arc<str>, i64)> {
-        let Self { subscriptions, cursors_made, owner_pull, replay_pull, .. } = self;
-        let mut stood = Vec::new();
-        for it in subscriptions {
-            let is_wanted = it.is_for_kind(kind);
-            for cursor in it.cursors.iter_mut().filter(|cursor| cursor.partition == partition) {
-                stood.extend(is_wanted.then(|| (Arc::clone(&it.name), cursor.next)));
-                // What was asked of the old log is not an answer about the new one.
-                owner_pull.take_if(|id| *id == cursor.id);
-                replay_pull.take_if(|id| *id == cursor.id);
-                *cursors_made += 1;
-                *cursor = Cursor { id: *cursors_made, next, cut: next, replay_until: i64::MIN, ..*cursor };
-            }
+    /// A topic was recreated: the cursor in this partition goes on at `next`. By which names the loss is told, and from where.
+    pub fn reset(&mut self, partition: Partition, next: i64, kinds: Kinds<'_>) -> Vec<(Box<str>, i64)> {
+        let index = self.cursors.iter().position(|it| it.partition == partition);
+        let losses = index.map(|index| {
+            let cursor = &self.cursors[index];
+            let wants = self.wants(partition, &cursor.serves, kinds);
+            wants.losses(&kinds[partition.topic], cursor.next, i64::MAX)
+        });
+        self.messages.iter_mut().for_each(|message| message.reset(partition, next));
+        if let Some(index) = index {
+            self.ask_again(index, next);
         }
-        stood
+        losses.unwrap_or_default()
     }
 
-    /// A subscription was given back. What others of the session's (`overlapping`) want of its channels it brings all the same:
-    /// of these the live events were withheld from them. So for every one that was given back before.
-    pub fn give_back(&mut self, name: &str, overlapping: impl Fn(Pattern<'_>) -> Vec<Box<str>>) {
-        for it in &mut self.subscriptions {
-            if *it.name == *name && it.left.is_none() {
-                it.is_told = false;
-                it.left = Some(vec![name.into()]);
+    /// Subscriptions were given back. What others want of what they cover is brought all the same.
+    pub fn give_back(&mut self, names: &[&str], kinds: Kinds<'_>) {
+        self.messages.iter_mut().for_each(|message| message.give_back(names));
+        self.version += 1;
+        self.is_unsettled = true;
+        // Partitions of a topic have mostly the same answer.
+        let mut known: Vec<(usize, SmallVec<[u32; 2]>, bool)> = Vec::new();
+        let mut cursors = std::mem::take(&mut self.cursors);
+        cursors.retain(|cursor| {
+            let topic = cursor.partition.topic;
+            if let Some((.., is_wanted)) = known.iter().find(|it| it.0 == topic && it.1 == cursor.serves) {
+                return *is_wanted;
             }
-            if let Some(left) = &mut it.left {
-                *left = wanted_of(left, &overlapping);
-            }
-        }
-        self.subscriptions.retain(|it| it.left.as_ref().is_none_or(|left| !left.is_empty()));
-        let is_there = |id: &u32| self.of_cursor(*id).is_some();
-        (self.owner_pull, self.replay_pull) =
-            (self.owner_pull.filter(is_there), self.replay_pull.filter(is_there));
+            let is_wanted = self.is_any_wanted(&kinds[topic], &cursor.serves);
+            known.push((topic, cursor.serves.clone(), is_wanted));
+            is_wanted
+        });
+        self.cursors = cursors;
+        self.forget_given_back();
     }
 
-    /// What to ask for next, unless answers are on their way. Cursors inside history take turns.
-    pub fn next_pull(&mut self, ticket_of: impl Fn(u32) -> Ticket) -> Option<Ask> {
-        let pull_of = |it: &Resuming, cursor: &Cursor| Pull {
-            ticket: ticket_of(cursor.id),
-            pattern: Arc::clone(&it.name),
-            partition: cursor.partition,
-            from: cursor.next,
-        };
-        if self.replay_pull.is_none() {
-            let old = || self.pulls().filter(|(_, cursor)| cursor.is_old());
-            let again = old().find(|(_, cursor)| cursor.id == self.replayed_last);
-            if let Some((it, cursor)) = again.or_else(|| old().next()) {
-                let (pull, until) = (pull_of(it, cursor), cursor.replay_until);
-                self.replayed_last = cursor.id;
-                self.replay_pull = Some(self.replayed_last);
-                return Some(Ask::Replay(pull, until));
+    /// The loss that is to be told first. [`Resume::told_gap`] follows.
+    pub fn next_gap(&self) -> Option<&Range> {
+        self.gaps.front()
+    }
+
+    /// The client was told of [`Resume::next_gap`].
+    pub fn told_gap(&mut self) {
+        self.gaps.pop_front();
+    }
+
+    /// A subscription that is live by now of which the client was not told, and how many of its frames came.
+    /// [`Resume::told`] follows.
+    pub fn finished(&mut self, layout: &Layout, kinds: Kinds<'_>) -> Option<(Arc<str>, u64)> {
+        if !self.is_unsettled || !self.gaps.is_empty() {
+            return None;
+        }
+        for message in self.messages.iter().filter(|it| it.is_acknowledged) {
+            let is_busy = |topic: usize| {
+                let mut of_topic = self.cursors.iter().filter(|cursor| cursor.partition.topic == topic);
+                of_topic.any(|cursor| cursor.serves.contains(&message.number))
+            };
+            let busy: Vec<_> = (0..kinds.len()).map(is_busy).collect();
+            if let Some(finished) = message.finished(&busy, layout, kinds) {
+                return Some(finished);
             }
         }
-        if self.owner_pull.is_none() {
-            let young = |it: &Resuming| it.cursors.iter().position(|cursor| !cursor.is_old());
-            let mut acknowledged = self.subscriptions.iter().enumerate().filter(|(_, it)| it.is_acknowledged);
-            let (index, place) = acknowledged.find_map(|(index, it)| Some((index, young(it)?)))?;
-            let it = &mut self.subscriptions[index];
-            it.cursors[place..].rotate_left(1);
-            let cursor = it.cursors.last()?;
-            self.owner_pull = Some(cursor.id);
-            let pull = pull_of(it, cursor);
-            self.subscriptions[index..].rotate_left(1);
-            return Some(Ask::Owner(pull));
-        }
+        self.is_unsettled = false;
         None
-    }
-
-    /// The answer to this cursor's pull has come. Its subscription, and where it stands; `None`: nobody waits for it.
-    pub fn answered(&mut self, id: u32, from: i64) -> Option<(Arc<str>, Partition)> {
-        let is_it = |asked: &mut u32| *asked == id;
-        self.owner_pull.take_if(is_it).or_else(|| self.replay_pull.take_if(is_it))?;
-        let (it, cursor) = self.of_cursor(id)?;
-        (cursor.next == from).then(|| (Arc::clone(&it.name), cursor.partition))
-    }
-
-    /// Whether an event that this cursor found is for the session.
-    pub fn brings(&self, id: u32, channel: Channel<'_>) -> bool {
-        self.of_cursor(id).is_some_and(|(it, _)| it.brings(channel))
-    }
-
-    /// Whether what this cursor cannot find concerns the session: something of this kind.
-    pub fn is_for_kind(&self, id: u32, kind: &str) -> bool {
-        self.of_cursor(id).is_some_and(|(it, _)| it.is_for_kind(kind))
-    }
-
-    /// So many frames have found room, and the cursor goes on at `next`.
-    pub fn take(&mut self, id: u32, next: i64, then: Then, frames: u64) {
-        for it in &mut self.subscriptions {
-            let Some(index) = it.cursors.iter().position(|cursor| cursor.id == id) else { continue };
-            it.replayed += frames;
-            let cursor = &mut it.cursors[index];
-            cursor.next = next;
-            match then {
-                Then::Live => drop(it.cursors.remove(index)),
-                Then::Older(until) => cursor.replay_until = until,
-                Then::More | Then::Wait => {}
-            }
-        }
-    }
-
-    /// A subscription that is live by now of which the client was not told, and how many frames came. [`Resume::told`] follows.
-    pub fn finished(&self) -> Option<(Arc<str>, u64)> {
-        let it = self.subscriptions.iter().find(|it| it.is_live() && it.is_told)?;
-        Some((Arc::clone(&it.name), it.replayed))
     }
 
     /// The client was told that this one is live.
     pub fn told(&mut self, name: &str) {
-        if let Some(it) = self.subscriptions.iter_mut().find(|it| &*it.name == name && it.is_live()) {
-            it.is_told = false;
-        }
+        self.messages.iter_mut().for_each(|message| message.told(name));
     }
 
-    /// Forgets what is live and told. Whether nothing is left.
-    pub fn forget_finished(&mut self) -> bool {
-        self.subscriptions.retain(|it| !it.is_live() || it.is_told);
-        self.subscriptions.is_empty()
+    /// More partitions may have become known: subscriptions that waited for them may be live.
+    pub fn look_again(&mut self) {
+        self.is_unsettled = true;
+    }
+
+    /// Whether nothing is left to be brought, now or when more partitions begin.
+    pub fn is_over(&self, layout: &Layout) -> bool {
+        let is_over = |message: &Message| message.is_told() && layout.has_begun(&message.topics);
+        self.cursors.is_empty() && self.gaps.is_empty() && self.messages.iter().all(is_over)
     }
 
     /// Whether there is something to pull, or to tell.
     pub fn has_work(&self) -> bool {
         let may_pull = |cursor: &Cursor| match cursor.is_old() {
+            _ if self.rests(cursor) => false,
             true => self.replay_pull.is_none(),
             false => self.owner_pull.is_none(),
         };
-        self.finished().is_some() || self.pulls().any(|(_, cursor)| may_pull(cursor))
+        self.is_unsettled || !self.gaps.is_empty() || self.cursors.iter().any(may_pull)
     }
 
-    fn of_cursor(&self, id: u32) -> Option<(&Resuming, &Cursor)> {
-        let found = |it: &'_ Resuming| it.cursors.iter().position(|cursor| cursor.id == id);
-        self.subscriptions.iter().find_map(|it| found(it).map(|index| (it, &it.cursors[index])))
+    /// Whether a message that is not acknowledged may want something of the cursor's partition.
+    fn rests(&self, cursor: &Cursor) -> bool {
+        let is_concerned = |message: &Message| message.topics.contains(&cursor.partition.topic);
+        self.messages.iter().any(|message| !message.is_acknowledged && is_concerned(message))
     }
 
-    /// What there is to pull.
-    fn pulls(&self) -> impl Iterator<Item = (&Resuming, &Cursor)> {
-        let acknowledged = self.subscriptions.iter().filter(|it| it.is_acknowledged);
-        acknowledged.flat_map(|it| it.cursors.iter().map(move |cursor| (it, cursor)))
+    fn is_in(&self, message: &Message, partition: Partition, shards: usize) -> bool {
+        message.unanswered.contains(partition.owner(shards))
+            || message.behind.contains(&partition)
+            || self.cursors.iter().any(|it| it.partition == partition && it.serves.contains(&message.number))
+    }
+
+    /// What a cursor that serves these messages is to bring.
+    fn wants(&self, partition: Partition, serves: &[u32], kinds: Kinds<'_>) -> Wants {
+        let kind = &*kinds[partition.topic];
+        let covered = self.covered(kind, serves);
+        let mut wants = Wants::default();
+        self.messages.iter().for_each(|message| message.add_wants(partition, kind, &covered, &mut wants));
+        wants
+    }
+
+    fn covered(&self, kind: &str, serves: &[u32]) -> Tokens {
+        let mut covered = Tokens::default();
+        let served = self.messages.iter().filter(|it| serves.contains(&it.number));
+        served.for_each(|message| message.add_covered(kind, &mut covered));
+        covered
+    }
+
+    /// Whether a subscription that is held takes something of what these messages cover, now or once it is acknowledged.
+    fn is_any_wanted(&self, kind: &str, serves: &[u32]) -> bool {
+        let covered = self.covered(kind, serves);
+        self.messages.iter().any(|message| message.wants_some(kind, &covered))
+    }
+
+    /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
+    /// back as far as they want; the others have had what is below where it stood.
+    fn stand(&mut self, new: &[(usize, bool)], partition: Partition, kinds: Kinds<'_>) {
+        let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
+        let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
+        let needed = new.iter().filter(|(_, is_needed)| *is_needed);
+        serves.extend(needed.map(|(message, _)| self.messages[*message].number));
+        if serves.is_empty() {
+            return;
+        }
+        if let Some(index) = index {
+            let stood = self.cursors[index].next;
+            let is_other = |message: usize| new.iter().all(|(new, _)| *new != message);
+            let others = self.messages.iter_mut().enumerate().filter(|(message, _)| is_other(*message));
+            others.for_each(|(_, other)| other.raise_floor(partition, stood));
+        }
+        let first = self.wants(partition, &serves, kinds).first().or_else(|| {
+            // One that is not acknowledged may want what was withheld since this one's cut.
+            let is_wanted = self.is_any_wanted(&kinds[partition.topic], &serves);
+            new.iter()
+                .filter_map(|(message, _)| self.messages[*message].cut(partition))
+                .min()
+                .filter(|_| is_wanted)
+        });
+        match (index, first) {
+            (Some(index), first) => {
+                let cursor = &mut self.cursors[index];
+                cursor.serves = serves;
+                let next = first.map_or(cursor.next, |first| first.min(cursor.next));
+                self.ask_again(index, next);
+            }
+            (None, Some(first)) => {
+                self.cursors_made += 1;
+                let id = self.cursors_made;
+                self.cursors.push(Cursor { id, partition, next: first, replay_until: i64::MIN, serves });
+            }
+            // Given back before it began.
+            (None, None) => {}
+        }
+    }
+
+    /// What this cursor asked for is not what is wanted: it asks again, from `next` on.
+    fn ask_again(&mut self, index: usize, next: i64) {
+        let cursor = &mut self.cursors[index];
+        self.owner_pull.take_if(|asked| asked.cursor == cursor.id);
+        self.replay_pull.take_if(|asked| asked.cursor == cursor.id);
+        self.cursors_made += 1;
+        cursor.id = self.cursors_made;
+        if next != cursor.next {
+            cursor.next = next;
+            cursor.replay_until = i64::MIN;
+        }
+    }
+
+    /// Forgets messages of which nothing is held, unless a cursor is in some partition for them.
+    fn forget_given_back(&mut self) {
+        let Self { messages, cursors, .. } = self;
+        messages.retain(|message| {
+            let is_served = cursors.iter().any(|cursor| cursor.serves.contains(&message.number));
+            !message.is_acknowledged || message.is_held() || is_served
+        });
     }
 }
 
@@ -282,42 +385,6 @@ impl Cursor {
     fn is_old(&self) -> bool {
         self.next < self.replay_until
     }
-}
-
-impl Resuming {
-    fn is_live(&self) -> bool {
-        self.is_acknowledged && self.cursors.is_empty()
-    }
-
-    fn brings(&self, channel: Channel<'_>) -> bool {
-        let selects = |name: &str| Pattern::parse(name).is_ok_and(|pattern| pattern.selects(channel));
-        match &self.left {
-            None => selects(&self.name),
-            Some(left) => left.iter().any(|name| selects(name)),
-        }
-    }
-
-    fn is_for_kind(&self, kind: &str) -> bool {
-        let is_of = |name: &str| Pattern::parse(name).is_ok_and(|pattern| pattern.of_kind(kind).is_some());
-        self.left.as_ref().is_none_or(|left| left.iter().any(|name| is_of(name)))
-    }
-
-    fn is_in(&self, partition: Partition, shards: usize) -> bool {
-        self.unanswered.contains(partition.owner(shards))
-            || self.cursors.iter().any(|cursor| cursor.partition == partition)
-    }
-}
-
-/// Of these channels and wildcards, what others select, too.
-fn wanted_of(names: &[Box<str>], overlapping: impl Fn(Pattern<'_>) -> Vec<Box<str>>) -> Vec<Box<str>> {
-    let mut wanted = BTreeSet::new();
-    for pattern in names.iter().filter_map(|name| Pattern::parse(name).ok()) {
-        for other in overlapping(pattern) {
-            let common = Pattern::parse(&other).ok().and_then(|other| pattern.intersection(other));
-            wanted.extend(common.map(|common| common.to_string().into_boxed_str()));
-        }
-    }
-    wanted.into_iter().collect()
 }
 
 #[cfg(test)]

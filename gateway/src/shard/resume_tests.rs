@@ -1,10 +1,22 @@
-//! What is withheld, what is pulled, and what the client is told, through the life of a subscription.
+//! What is withheld, what is pulled, and what the client is told, through the life of a session's resumes.
 
+use protocol::client::Since;
 use wire::SocketId;
 
+use protocol::GapReason;
+
 use super::*;
+use crate::ingest::pull::{Then, Ticket};
+use crate::shard::begin::StartFrom;
+use crate::shard::layout::Progress;
 
 const SHARDS: usize = 2;
+/// Partitions 0 to 5 of either topic are there.
+const NUMBERS: i32 = 6;
+
+fn kinds() -> Vec<Arc<str>> {
+    ["trade", "social"].map(Arc::from).into()
+}
 
 fn at(number: i32) -> Partition {
     Partition { topic: 0, number }
@@ -16,274 +28,350 @@ fn everyone() -> ShardSet {
     everyone
 }
 
+fn layout(begun: i32) -> Layout {
+    let mut layout = Layout::new(SHARDS);
+    for owner in 0..SHARDS {
+        let all = (0..2).flat_map(|topic| (0..NUMBERS).map(move |number| Partition { topic, number }));
+        let progress = |it: Partition| if it.number < begun { Progress::Begun } else { Progress::Awaited };
+        layout.set(owner, all.filter(|it| it.owner(SHARDS) == owner).map(|it| (it, progress(it))).collect());
+    }
+    layout
+}
+
 fn source(token: &str, number: i32, offset: i64) -> Source {
     Source { token: token.into(), kind: "trade".into(), partition: at(number), offset, is_gap: false }
 }
 
-fn cursor(number: i32, next: i64, cut: i64) -> BegunCursor {
-    BegunCursor { owned: Owned { partition: at(number), next }, cut }
+/// A subscription of the trades: from these offsets of the partitions from 0 on.
+fn since(name: &str, offsets: &[i64]) -> Start {
+    let positions = offsets.iter().zip(0..).map(|(&offset, number)| at(number).position(offset));
+    let kinds = vec![("trade".into(), Since::From(positions.collect()))];
+    Start { name: name.into(), from: StartFrom::Since(kinds) }
 }
 
-/// A session with one subscription, acknowledged, that has these cursors.
-fn resuming(name: &str, cursors: &[BegunCursor]) -> Resume {
-    let mut resume = Resume::default();
-    begin(&mut resume, 1, name, cursors);
-    resume
+fn live(name: &str) -> Start {
+    Start { name: name.into(), from: StartFrom::Live }
 }
 
-fn begin(resume: &mut Resume, number: u32, name: &str, cursors: &[BegunCursor]) {
-    resume.add(number, name.into(), everyone(), true);
-    resume.begun(number, name, 0, cursors);
-    resume.begun(number, name, 1, &[]);
-    resume.acknowledged(number);
+/// A message that both owners have answered: behind in these partitions, of which all have this cut.
+fn begin(resume: &mut Resume, number: u32, starts: Vec<Start>, behind: &[i32], cut: i64) {
+    add(resume, number, starts);
+    for owner in 0..SHARDS {
+        let of_owner = behind.iter().map(|&it| at(it)).filter(|it| it.owner(SHARDS) == owner);
+        resume.begun(number, owner, &of_owner.collect::<Vec<_>>());
+    }
+    acknowledge(resume, number, cut, &[]);
 }
 
-/// What is asked for next: the cursor's number, its subscription, partition and offset, and whether of the replay.
+fn add(resume: &mut Resume, number: u32, starts: Vec<Start>) {
+    resume.add(number, starts.into(), [0].into(), everyone());
+}
+
+fn acknowledge(resume: &mut Resume, number: u32, cut: i64, refused: &[usize]) {
+    let cut = (0..NUMBERS).map(|it| (at(it), cut)).collect();
+    resume.acknowledged(number, &cut, refused, &kinds());
+}
+
+/// What is asked for next: the cursor's number, its partition and offset, and until where of the replay.
 #[derive(Debug, PartialEq)]
 struct Asked {
     id: u32,
-    name: String,
     number: i32,
     from: i64,
     until: Option<i64>,
 }
 
 fn next(resume: &mut Resume) -> Option<Asked> {
-    let (pull, until) =
-        match resume.next_pull(|cursor| Ticket { socket: SocketId::imagined(0, 0), cursor })? {
-            Ask::Owner(pull) => (pull, None),
-            Ask::Replay(pull, until) => (pull, Some(until)),
-        };
-    let Pull { ticket, pattern, partition, from } = pull;
-    Some(Asked { id: ticket.cursor, name: pattern.to_string(), number: partition.number, from, until })
-}
-
-/// Answers the next pull; what was asked.
-fn step(resume: &mut Resume, next_offset: i64, then: Then, frames: u64) -> Asked {
-    let asked = next(resume).expect("something to pull");
-    assert!(resume.answered(asked.id, asked.from).is_some());
-    resume.take(asked.id, next_offset, then, frames);
-    asked
-}
-
-#[test]
-fn until_an_owner_has_answered_all_of_its_partitions_is_withheld_and_then_what_has_a_cursor() {
-    let mut resume = Resume::default();
-    resume.add(1, "BTC.trade".into(), everyone(), true);
-    let withheld = |resume: &Resume| -> Vec<i32> {
-        (0..6).filter(|&number| resume.withholds(&source("BTC", number, 0), SHARDS)).collect()
+    let ticket_of = |cursor| Ticket { socket: SocketId::imagined(0, 0), cursor };
+    let (pull, until) = match resume.next_pull(ticket_of, &kinds())? {
+        Ask::Owner(pull) => (pull, None),
+        Ask::Replay(pull, until) => (pull, Some(until)),
     };
-    assert_eq!(withheld(&resume), [0, 1, 2, 3, 4, 5]);
-    assert!(!resume.withholds(&source("ETH", 0, 0), SHARDS), "another channel's is none of its business");
-    resume.begun(1, "BTC.trade", 1, &[cursor(3, 7, 9)]);
-    assert_eq!(withheld(&resume), [0, 2, 3, 4]);
-    resume.begun(1, "BTC.trade", 0, &[]);
-    assert_eq!(withheld(&resume), [3]);
-    assert!(resume.withholds_range("BTC.trade", at(3), SHARDS));
-    assert!(!resume.withholds_range("BTC.trade", at(1), SHARDS));
-    assert!(!resume.withholds_range("*.trade", at(3), SHARDS), "another subscription's range");
-    resume.acknowledged(1);
-    step(&mut resume, 9, Then::Live, 2);
-    assert_eq!(withheld(&resume), [0; 0]);
+    Some(Asked { id: pull.ticket.cursor, number: pull.partition.number, from: pull.from, until })
 }
 
-#[test]
-fn an_answer_for_another_subscribe_is_not_taken() {
-    let mut resume = Resume::default();
-    resume.add(2, "BTC.trade".into(), everyone(), true);
-    resume.begun(1, "BTC.trade", 0, &[cursor(0, 1, 2)]);
-    resume.begun(2, "ETH.trade", 0, &[cursor(0, 1, 2)]);
-    resume.acknowledged(1);
-    assert!(resume.withholds(&source("BTC", 2, 0), SHARDS), "its owner has not answered");
-    assert_eq!(next(&mut resume), None);
+/// Answers the next pull with the events of A and B, at every offset both; what was asked, and what the session took of it.
+fn step(resume: &mut Resume, to: i64, then: Then) -> (Asked, Vec<(char, i64)>) {
+    let asked = next(resume).expect("something to pull");
+    let brought = answer(resume, &asked, to, then);
+    (asked, brought)
 }
 
-#[test]
-fn nothing_is_brought_before_the_acknowledgement() {
-    let mut resume = Resume::default();
-    resume.add(1, "BTC.trade".into(), everyone(), true);
-    resume.begun(1, "BTC.trade", 0, &[cursor(0, 3, 5)]);
-    resume.begun(1, "BTC.trade", 1, &[]);
-    assert!(!resume.has_work());
-    assert_eq!(next(&mut resume), None);
-    assert!(resume.finished().is_none() && !resume.forget_finished());
-    resume.acknowledged(1);
-    assert!(resume.has_work());
-    assert_eq!(next(&mut resume).expect("a pull").from, 3);
-}
-
-#[test]
-fn a_session_pulls_once_at_a_time_and_its_cursors_take_turns() {
-    let mut resume = resuming("BTC.trade", &[cursor(0, 1, 9), cursor(2, 1, 9)]);
-    begin(&mut resume, 2, "*.social", &[cursor(4, 1, 9)]);
-    let mut pulled = Vec::new();
-    for _ in 0..12 {
-        let asked = next(&mut resume).expect("something to pull");
-        assert!(next(&mut resume).is_none() && !resume.has_work(), "one at a time");
-        assert!(resume.answered(asked.id, asked.from).is_some());
-        resume.take(asked.id, asked.from + 1, Then::More, 1);
-        pulled.push((asked.number, asked.from));
+fn answer(resume: &mut Resume, asked: &Asked, to: i64, then: Then) -> Vec<(char, i64)> {
+    let (_, wants) = resume.answered(asked.id, asked.from, &kinds()).expect("it waits");
+    let mut brought = Vec::new();
+    for offset in asked.from..to {
+        for (name, token) in [('A', "A"), ('B', "B")] {
+            if wants.selects(token, offset) {
+                resume.took(&wants, token, offset);
+                brought.push((name, offset));
+            }
+        }
     }
-    for number in [0, 2, 4] {
-        let of_it: Vec<i64> = pulled.iter().filter(|it| it.0 == number).map(|it| it.1).collect();
-        assert!(of_it.len() >= 3, "{number} has its turn: {pulled:?}");
-        assert!(of_it.iter().copied().eq(1..=of_it.len() as i64), "{pulled:?}");
+    resume.take(asked.id, to, then);
+    brought
+}
+
+fn finished(resume: &mut Resume) -> Vec<(String, u64)> {
+    let mut all = Vec::new();
+    while let Some((name, replayed)) = resume.finished(&layout(NUMBERS), &kinds()) {
+        resume.told(&name);
+        all.push((name.to_string(), replayed));
     }
+    all
+}
+
+fn withheld(resume: &Resume, token: &str) -> Vec<i32> {
+    (0..NUMBERS).filter(|&number| resume.withholds(&source(token, number, 0), SHARDS)).collect()
 }
 
 #[test]
-fn what_is_older_than_history_is_asked_of_the_replay_up_to_where_history_begins() {
-    let mut resume = resuming("BTC.trade", &[cursor(0, 3, 50)]);
-    assert_eq!(step(&mut resume, 3, Then::Older(20), 0).until, None, "the owner is asked first");
-    let asked = step(&mut resume, 12, Then::More, 4);
-    assert_eq!((asked.from, asked.until), (3, Some(20)));
-    let asked = step(&mut resume, 20, Then::More, 4);
-    assert_eq!((asked.from, asked.until), (12, Some(20)));
-    // History has moved on meanwhile.
-    let asked = step(&mut resume, 20, Then::Older(30), 0);
-    assert_eq!((asked.from, asked.until), (20, None));
-    assert_eq!(step(&mut resume, 30, Then::More, 5).until, Some(30));
-    assert_eq!(step(&mut resume, 30, Then::Wait, 0).until, None);
-    assert_eq!(step(&mut resume, 50, Then::Live, 7).from, 30);
-    assert_eq!(resume.finished(), Some(("BTC.trade".into(), 20)));
-}
-
-#[test]
-fn an_answer_that_nobody_waits_for_is_nobodys() {
-    let mut resume = resuming("BTC.trade", &[cursor(0, 3, 9)]);
-    assert!(resume.answered(1, 3).is_none(), "nothing was asked");
-    let asked = next(&mut resume).expect("a pull");
-    assert!(resume.answered(asked.id + 1, 3).is_none());
-    assert!(next(&mut resume).is_none(), "the pull is still on its way");
-    assert_eq!(resume.answered(asked.id, 3), Some(("BTC.trade".into(), at(0))));
-    assert!(resume.answered(asked.id, 3).is_none(), "once");
-    let asked = next(&mut resume).expect("a pull");
-    assert!(resume.answered(asked.id, 4).is_none(), "it is of another offset");
-    assert!(next(&mut resume).is_some(), "and may be asked again");
-}
-
-#[test]
-fn a_subscription_is_finished_when_all_its_cursors_are_live_and_the_client_is_told_once() {
-    let mut resume = resuming("BTC.trade", &[cursor(0, 1, 9), cursor(2, 1, 9)]);
-    step(&mut resume, 9, Then::Live, 3);
-    assert!(resume.finished().is_none() && !resume.forget_finished());
-    step(&mut resume, 9, Then::Live, 4);
-    assert!(resume.has_work(), "there is something to tell");
-    assert_eq!(resume.finished(), Some(("BTC.trade".into(), 7)));
-    assert!(!resume.forget_finished(), "not before it is told");
-    resume.told("BTC.trade");
-    assert!(resume.finished().is_none());
-    assert!(resume.forget_finished() && !resume.has_work());
-}
-
-#[test]
-fn of_a_snapshot_nothing_is_told_when_it_is_live() {
+fn until_an_owner_has_answered_all_of_its_partitions_are_withheld_and_then_those_in_which_a_cursor_stands() {
     let mut resume = Resume::default();
-    resume.add(1, "BTC.trade".into(), everyone(), false);
-    resume.begun(1, "BTC.trade", 0, &[cursor(0, 5, 5)]);
-    resume.begun(1, "BTC.trade", 1, &[]);
-    resume.acknowledged(1);
-    step(&mut resume, 5, Then::Live, 0);
-    assert!(resume.finished().is_none() && resume.forget_finished());
+    add(&mut resume, 1, vec![since("A.trade", &[])]);
+    assert_eq!(withheld(&resume, "A"), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(withheld(&resume, "B"), [0; 0], "another channel's events are live");
+    resume.begun(1, 1, &[at(3)]);
+    assert_eq!(withheld(&resume, "A"), [0, 2, 3, 4]);
+    resume.begun(1, 0, &[]);
+    assert_eq!(withheld(&resume, "A"), [3]);
+    assert!(!resume.withholds_range("A.trade", at(3)), "no cursor would find out");
+    assert!(next(&mut resume).is_none(), "nothing is brought before the acknowledgement");
+    acknowledge(&mut resume, 1, 9, &[]);
+    assert!(resume.withholds_range("A.trade", at(3)) && !resume.withholds_range("A.trade", at(1)));
+    assert!(!resume.withholds_range("*.trade", at(3)), "another subscription's range");
+    assert_eq!(step(&mut resume, 2, Then::Live).1, [('A', 0), ('A', 1)]);
+    assert_eq!(withheld(&resume, "A"), [0; 0]);
+    assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 2)]);
+    assert!(resume.is_over(&layout(NUMBERS)));
+}
+
+#[test]
+fn one_cursor_serves_subscriptions_that_cross_and_brings_each_event_once_from_the_earliest_place_on() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("*.trade", &[5]), since("A.*", &[3]), live("B.trade")], &[0], 7);
+    let (_, brought) = step(&mut resume, 8, Then::Live);
+    let expected = [('A', 3), ('A', 4), ('A', 5), ('B', 5), ('A', 6), ('B', 6), ('A', 7), ('B', 7)];
+    assert_eq!(brought, expected);
+    let told = finished(&mut resume);
+    assert_eq!(told, [("*.trade".to_owned(), 6), ("A.*".to_owned(), 5)]);
+}
+
+#[test]
+fn a_live_subscription_of_the_message_takes_what_is_withheld_from_the_cut_on() {
+    let mut resume = Resume::default();
+    // A's place is ahead of this gateway; the wildcard beside it is promised all from the cut on.
+    begin(&mut resume, 1, vec![since("A.trade", &[9]), live("*.trade")], &[0], 7);
+    assert_eq!(withheld(&resume, "A"), [0]);
+    assert_eq!(withheld(&resume, "B"), [0; 0]);
+    let (asked, brought) = step(&mut resume, 10, Then::Live);
+    assert_eq!((asked.from, brought), (7, vec![('A', 7), ('A', 8), ('A', 9)]));
+    assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 1)]);
+}
+
+#[test]
+fn a_later_message_joins_the_cursor_which_goes_back_and_brings_the_others_nothing_twice() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[2])], &[0], 9);
+    assert_eq!(step(&mut resume, 4, Then::More).1, [('A', 2), ('A', 3)]);
+    let late = next(&mut resume).expect("a pull");
+    begin(&mut resume, 2, vec![since("B.trade", &[1])], &[0], 9);
+    assert!(resume.answered(late.id, late.from, &kinds()).is_none(), "it was asked for A alone");
+    let (asked, brought) = step(&mut resume, 6, Then::More);
+    assert_eq!(asked.from, 1);
+    assert_eq!(brought, [('B', 1), ('B', 2), ('B', 3), ('A', 4), ('B', 4), ('A', 5), ('B', 5)]);
+    assert!(next(&mut resume).is_some() && next(&mut resume).is_none(), "one cursor");
+}
+
+#[test]
+fn what_is_subscribed_to_meanwhile_gets_what_is_withheld_from_it_also_when_the_other_is_given_back() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[2])], &[0], 9);
+    assert_eq!(step(&mut resume, 10, Then::More).1.len(), 8);
+    let asked = next(&mut resume).expect("a pull");
+    add(&mut resume, 2, vec![live("*.trade")]);
+    assert!(resume.answered(asked.id, asked.from, &kinds()).is_none(), "it may reach beyond the other's cut");
+    assert!(next(&mut resume).is_none(), "it rests meanwhile");
+    resume.give_back(&["A.trade"], &kinds());
+    assert_eq!(withheld(&resume, "A"), [0], "the other one wants it");
+    (0..SHARDS).for_each(|owner| resume.begun(2, owner, &[]));
+    acknowledge(&mut resume, 2, 10, &[]);
+    let (asked, brought) = step(&mut resume, 13, Then::Live);
+    assert_eq!((asked.from, brought), (10, vec![('A', 10), ('A', 11), ('A', 12)]));
+    assert_eq!((finished(&mut resume), withheld(&resume, "A")), (vec![], vec![]));
+    assert!(resume.is_over(&layout(NUMBERS)));
+}
+
+#[test]
+fn what_is_given_back_and_wanted_by_nobody_is_forgotten_with_the_pull_that_is_on_its_way() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[1]), since("B.trade", &[1])], &[0, 1], 9);
+    let asked = next(&mut resume).expect("a pull");
+    resume.give_back(&["A.trade"], &kinds());
+    assert!(answer(&mut resume, &asked, 3, Then::More).iter().all(|(token, _)| *token == 'B'));
+    let asked = next(&mut resume).expect("a pull");
+    resume.give_back(&["B.trade", "C.trade"], &kinds());
+    assert!(resume.answered(asked.id, asked.from, &kinds()).is_none());
+    assert!(resume.is_over(&layout(NUMBERS)) && !resume.selects(Channel { token: "A", kind: "trade" }));
+    assert_eq!(resume.starts(), 0, "nothing is kept of what came and went");
+}
+
+#[test]
+fn a_subscription_that_is_given_back_and_asked_for_again_is_brought_again() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[1]), since("*.trade", &[1])], &[0], 9);
+    step(&mut resume, 4, Then::More);
+    resume.give_back(&["A.trade", "*.trade"], &kinds());
+    begin(&mut resume, 2, vec![since("A.trade", &[2])], &[0], 9);
+    let (asked, brought) = step(&mut resume, 4, Then::More);
+    assert_eq!((asked.from, brought), (2, vec![('A', 2), ('A', 3)]));
 }
 
 #[test]
 fn a_refused_subscription_begins_with_the_cut_everywhere_and_is_not_told() {
     let mut resume = Resume::default();
-    for name in ["BTC.trade", "ETH.trade"] {
-        resume.add(1, name.into(), everyone(), true);
-        resume.begun(1, name, 0, &[cursor(0, 1, 50)]);
-        resume.begun(1, name, 1, &[cursor(1, 2, 60)]);
+    add(&mut resume, 1, vec![since("A.trade", &[1, 1]), since("B.trade", &[3, 3])]);
+    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[at(owner as i32)]));
+    acknowledge(&mut resume, 1, 5, &[0]);
+    for _ in 0..2 {
+        let (asked, brought) = step(&mut resume, 7, Then::Live);
+        assert_eq!(asked.from, 3);
+        assert_eq!(brought, [('B', 3), ('B', 4), ('A', 5), ('B', 5), ('A', 6), ('B', 6)]);
     }
-    resume.refused(1, "BTC.trade");
-    resume.acknowledged(1);
-    let mut froms = Vec::new();
-    for _ in 0..4 {
-        let asked = step(&mut resume, 70, Then::Live, 1);
-        froms.push((asked.name, asked.number, asked.from));
+    assert_eq!(finished(&mut resume), [("B.trade".to_owned(), 8)]);
+    assert!(resume.is_over(&layout(NUMBERS)));
+}
+
+#[test]
+fn a_partition_that_begins_later_is_brought_from_the_place_that_was_named() {
+    let mut resume = Resume::default();
+    add(&mut resume, 1, vec![since("A.trade", &[1, 1])]);
+    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[]));
+    resume.began(1, Owned { partition: at(1), next: 9 }, &kinds());
+    assert_eq!(withheld(&resume, "A"), [1], "before the acknowledgement, too");
+    resume.acknowledged(1, &BTreeMap::from([(at(1), 9)]), &[], &kinds());
+    let (asked, brought) = step(&mut resume, 3, Then::Live);
+    assert_eq!((asked.number, brought), (1, vec![('A', 1), ('A', 2)]));
+    assert!(resume.finished(&layout(2), &kinds()).is_none(), "others are about to begin");
+    assert!(!resume.is_over(&layout(2)));
+    resume.began(0, Owned { partition: at(0), next: 1 }, &kinds());
+    resume.began(0, Owned { partition: at(2), next: 4 }, &kinds());
+    assert_eq!(withheld(&resume, "A"), [2], "of 0 it wants what is live");
+    resume.began(0, Owned { partition: at(2), next: 5 }, &kinds());
+    assert_eq!(step(&mut resume, 4, Then::Live).0.from, 0, "it did not name this one");
+    assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 6)]);
+    assert!(resume.is_over(&layout(NUMBERS)));
+}
+
+#[test]
+fn an_owner_that_has_not_answered_names_a_partition_that_begins_itself() {
+    let mut resume = Resume::default();
+    add(&mut resume, 1, vec![since("A.trade", &[1])]);
+    resume.began(0, Owned { partition: at(0), next: 9 }, &kinds());
+    resume.begun(1, 0, &[at(0)]);
+    resume.begun(1, 1, &[]);
+    acknowledge(&mut resume, 1, 12, &[]);
+    assert_eq!(step(&mut resume, 12, Then::Live).1.len(), 11);
+    assert!(next(&mut resume).is_none());
+}
+
+#[test]
+fn a_session_pulls_once_at_a_time_and_its_cursors_take_turns() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[1, 1, 1])], &[0, 1, 2], 99);
+    let mut pulled = Vec::new();
+    for _ in 0..12 {
+        let asked = next(&mut resume).expect("something to pull");
+        assert!(next(&mut resume).is_none(), "one at a time");
+        answer(&mut resume, &asked, asked.from + 1, Then::More);
+        pulled.push((asked.number, asked.from));
     }
-    froms.sort();
-    let expected = [("BTC.trade", 0, 50), ("BTC.trade", 1, 60), ("ETH.trade", 0, 1), ("ETH.trade", 1, 2)];
-    assert_eq!(froms, expected.map(|(name, number, from)| (name.to_owned(), number, from)));
-    assert_eq!(resume.finished(), Some(("ETH.trade".into(), 2)), "the other one is served");
-    resume.told("ETH.trade");
-    assert!(resume.finished().is_none() && resume.forget_finished());
+    for number in 0..3 {
+        let of_it: Vec<i64> = pulled.iter().filter(|it| it.0 == number).map(|it| it.1).collect();
+        assert!(of_it.iter().copied().eq(1..=4), "{number} has its turn: {pulled:?}");
+    }
 }
 
 #[test]
-fn a_subscription_that_was_given_back_is_forgotten_with_the_pull_that_is_on_its_way() {
-    let mut resume = resuming("BTC.trade", &[cursor(0, 1, 9)]);
-    begin(&mut resume, 2, "ETH.trade", &[cursor(2, 1, 9)]);
+fn what_is_older_than_history_is_asked_of_the_replay_up_to_where_history_begins() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[3])], &[0], 50);
+    assert_eq!(step(&mut resume, 3, Then::Older(20)).0.until, None, "the owner is asked first");
+    let (asked, _) = step(&mut resume, 12, Then::More);
+    assert_eq!((asked.from, asked.until), (3, Some(20)));
+    let (asked, _) = step(&mut resume, 20, Then::More);
+    assert_eq!((asked.from, asked.until), (12, Some(20)));
+    // History has moved on meanwhile.
+    let (asked, _) = step(&mut resume, 20, Then::Older(30));
+    assert_eq!((asked.from, asked.until), (20, None));
+    assert_eq!(step(&mut resume, 30, Then::More).0.until, Some(30));
+    assert_eq!(step(&mut resume, 30, Then::Wait).0.until, None);
+    assert_eq!(step(&mut resume, 50, Then::Live).0.from, 30);
+    assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 47)]);
+}
+
+#[test]
+fn an_answer_that_nothing_waits_for_is_ignored() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[3])], &[0], 9);
+    assert!(resume.answered(1, 3, &kinds()).is_none(), "nothing was asked");
     let asked = next(&mut resume).expect("a pull");
-    resume.give_back(&asked.name, |_| Vec::new());
-    assert!(resume.answered(asked.id, asked.from).is_none());
-    let other = next(&mut resume).expect("the other goes on at once");
-    assert_ne!(other.name, asked.name);
-    assert!(!resume.selects(Channel { token: &asked.name[..3], kind: "trade" }));
-    assert!(resume.selects(Channel { token: &other.name[..3], kind: "trade" }));
-    resume.give_back(&other.name, |_| Vec::new());
-    assert!(resume.forget_finished());
-}
-
-#[test]
-fn what_was_given_back_goes_on_silently_for_what_others_want_of_it() {
-    let mut resume = resuming("*.trade", &[cursor(0, 1, 9)]);
+    assert!(resume.answered(asked.id + 1, 3, &kinds()).is_none());
+    assert!(next(&mut resume).is_none(), "the pull is still on its way");
+    assert!(resume.answered(asked.id, 3, &kinds()).is_some());
+    assert!(resume.answered(asked.id, 3, &kinds()).is_none(), "once");
     let asked = next(&mut resume).expect("a pull");
-    resume.give_back("*.trade", |_| vec!["BTC.*".into(), "*.social".into()]);
-    assert!(resume.withholds(&source("BTC", 0, 3), SHARDS), "what it is about to bring comes through it");
-    assert!(!resume.withholds(&source("ETH", 0, 3), SHARDS), "nobody wants it any more");
-    assert_eq!(resume.answered(asked.id, 1), Some(("*.trade".into(), at(0))));
-    let is_brought = |resume: &Resume, token| resume.brings(asked.id, Channel { token, kind: "trade" });
-    assert!(is_brought(&resume, "BTC") && !is_brought(&resume, "ETH"));
-    resume.take(asked.id, 5, Then::More, 4);
-    // The other is given back, too; a third came later, and wants what is still withheld.
-    resume.give_back("BTC.*", |_| vec!["*".into()]);
-    assert!(is_brought(&resume, "BTC") && !is_brought(&resume, "ETH"));
-    step(&mut resume, 9, Then::Live, 1);
-    assert!(resume.finished().is_none(), "nobody is told");
-    assert!(resume.forget_finished());
+    assert!(resume.answered(asked.id, 4, &kinds()).is_none(), "it is of another offset");
+    assert!(next(&mut resume).is_some(), "and may be asked again");
 }
 
 #[test]
-fn what_was_given_back_ends_with_the_last_that_wants_of_it() {
-    let mut resume = resuming("*.trade", &[cursor(0, 1, 9)]);
-    resume.give_back("*.trade", |_| vec!["BTC.trade".into()]);
-    assert!(!resume.forget_finished());
-    resume.give_back("BTC.trade", |_| Vec::new());
-    assert!(resume.forget_finished());
-}
-
-#[test]
-fn what_was_given_back_withholds_no_gap_from_a_later_subscription_of_its_name_and_is_told_of_what_it_goes_on_for_only()
- {
-    let mut resume = resuming("BTC.*", &[cursor(0, 1, 9)]);
+fn a_loss_is_told_to_each_subscription_from_where_it_begins_before_anything_else_is_pulled() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("*", &[4]), since("A.trade", &[2]), since("B.trade", &[9])], &[0], 50);
     let asked = next(&mut resume).expect("a pull");
-    assert!(resume.withholds_range("BTC.*", at(0), 1) && resume.is_for_kind(asked.id, "social"));
-    resume.give_back("BTC.*", |_| vec!["BTC.trade".into()]);
-    assert!(!resume.withholds_range("BTC.*", at(0), 1));
-    assert!(resume.is_for_kind(asked.id, "trade") && !resume.is_for_kind(asked.id, "social"));
-    assert!(resume.reset(at(0), "social", 0).is_empty(), "nobody to tell");
+    let (_, wants) = resume.answered(asked.id, asked.from, &kinds()).expect("it waits");
+    resume.lose(asked.id, &wants, 6, GapReason::Retention, &kinds());
+    assert!(next(&mut resume).is_none() && resume.has_work());
+    let mut told = Vec::new();
+    while let Some(Range { name, from, to, .. }) = resume.next_gap() {
+        told.push((name.to_string(), *from, *to));
+        resume.told_gap();
+    }
+    told.sort();
+    assert_eq!(told, [("*.trade".to_owned(), 4, 6), ("A.trade".to_owned(), 2, 6)]);
+    assert_eq!(next(&mut resume).expect("a pull").from, 7);
 }
 
 #[test]
-fn cursors_in_a_log_that_was_made_anew_go_on_with_the_new_one_and_old_answers_are_nobodys() {
-    let mut resume = resuming("BTC.trade", &[cursor(0, 30, 90), cursor(2, 40, 90)]);
+fn a_cursor_in_a_topic_that_was_recreated_goes_on_with_the_new_one_and_old_answers_are_ignored() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[30, 40])], &[0, 1], 90);
     let asked = next(&mut resume).expect("a pull");
-    resume.take(asked.id, asked.from, Then::Older(80), 0);
-    let stood = resume.reset(at(asked.number), "trade", 0);
-    assert_eq!(stood, [("BTC.trade".into(), asked.from)]);
-    assert!(resume.answered(asked.id, asked.from).is_none());
-    assert!(resume.reset(at(1), "trade", 0).is_empty());
+    answer(&mut resume, &asked, asked.from, Then::Older(80));
+    let stood = resume.reset(at(asked.number), 0, &kinds());
+    assert_eq!(stood, [("A.trade".into(), asked.from)]);
+    assert!(resume.answered(asked.id, asked.from, &kinds()).is_none());
+    assert!(resume.reset(at(3), 0, &kinds()).is_empty());
     let mut pulled = Vec::new();
     for _ in 0..2 {
-        let asked = step(&mut resume, 100, Then::Live, 1);
+        let (asked, _) = step(&mut resume, 100, Then::Live);
         assert_eq!(asked.until, None, "what was known of the old log's history is forgotten");
         pulled.push((asked.number, asked.from));
     }
     pulled.sort_unstable();
-    let other = if asked.number == 0 { (2, 40) } else { (0, 30) };
+    let other = if asked.number == 0 { (1, 40) } else { (0, 30) };
     let mut expected = [(asked.number, 0), other];
     expected.sort_unstable();
     assert_eq!(pulled, expected);
-    assert_eq!(resume.finished(), Some(("BTC.trade".into(), 2)));
+}
+
+#[test]
+fn a_topic_that_is_recreated_before_the_acknowledgement_is_brought_from_its_beginning() {
+    let mut resume = Resume::default();
+    add(&mut resume, 1, vec![since("A.trade", &[30])]);
+    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[at(0)]));
+    assert!(resume.reset(at(0), 0, &kinds()).is_empty(), "nothing stood there");
+    acknowledge(&mut resume, 1, 0, &[]);
+    assert_eq!(step(&mut resume, 5, Then::Live).0.from, 0);
 }

@@ -9,13 +9,8 @@ use std::time::Instant;
 use protocol::{GapReason, Pattern, Resumed};
 use wire::SocketId;
 
-use super::begin::Begun;
 use super::connections::Connections;
-use super::dialogue::{Dialogue, note_begun};
-use super::mesh::Mesh;
-use super::owner::Owner;
 use super::resume::Ask;
-use super::sessions::Stage;
 use crate::ingest::frame::{Frame, Range, gap_frame, resumed_frame};
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Then, Ticket};
@@ -25,6 +20,7 @@ use crate::metrics::GapCause;
 impl Connections {
     /// What the next session in turn wants to be asked for. `None`: nobody pulls now.
     pub(super) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
+        let kinds = Arc::clone(&self.kinds);
         while self.paused.front().is_some_and(|(due, _)| *due <= now) {
             let Some((_, socket)) = self.paused.pop_front() else { break };
             self.pulling.push_back(socket);
@@ -32,15 +28,17 @@ impl Connections {
         while let Some(socket) = self.pulling.pop_front() {
             let Some(session) = self.sessions.find(socket) else { continue };
             session.cold.is_pulling = false;
-            let Some(resume) = &mut session.cold.resume else { continue };
+            if session.cold.resume.is_none() {
+                continue;
+            }
             let room = &self.outbox_limits;
             let (frames, bytes) = (session.outbox.frames(), session.outbox.event_bytes());
-            if frames > room.frames / 2 || bytes > room.bytes / 2 {
+            if frames > room.frames / 2 || bytes > room.bytes / 2 || !self.tell(socket, now) {
                 self.pause(socket, now);
                 continue;
             }
-            let ask = resume.next_pull(|cursor| Ticket { socket, cursor });
-            self.tell_resumed(socket, now);
+            let resume = self.sessions.find(socket).and_then(|session| session.cold.resume.as_mut());
+            let ask = resume.and_then(|resume| resume.next_pull(|cursor| Ticket { socket, cursor }, &kinds));
             if ask.is_some() {
                 self.pull_soon(socket);
                 return ask;
@@ -61,128 +59,84 @@ impl Connections {
     }
 
     /// The answer to a pull. Of what finds no room the rest is asked for again.
-    pub(super) fn take_chunk(&mut self, ticket: Ticket, chunk: Chunk, kinds: &[Arc<str>], now: Instant) {
+    pub(super) fn take_chunk(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
+        let kinds = Arc::clone(&self.kinds);
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
         let Some(resume) = &mut session.cold.resume else { return };
-        let Some((name, partition)) = resume.answered(cursor, chunk.from) else {
+        let Some((partition, wants)) = resume.answered(cursor, chunk.from, &kinds) else {
             return self.pull_soon(socket);
         };
-        let is_wanted: Vec<bool> = chunk
-            .frames
-            .iter()
-            .map(|frame| frame.source().is_some_and(|it| resume.brings(cursor, it.channel())))
-            .collect();
-        if let Some((to, reason)) = chunk.lost {
-            let kind = &kinds[partition.topic];
-            if resume.is_for_kind(cursor, kind) {
-                let range = Range { name: narrowed(&name, kind), partition, from: chunk.from, to, reason };
-                if !self.bring(socket, Arc::new(gap_frame(range, now))) {
-                    return self.pause(socket, now);
-                }
-                self.counters.gaps.add(GapCause::from(reason));
-            }
-            self.advance(ticket, to + 1, Then::More, 0);
+        if chunk.then == Then::Reset {
+            resume.begin_again(partition, &kinds);
         }
-        let mut brought = 0;
-        for (frame, _) in chunk.frames.into_iter().zip(is_wanted).filter(|(_, is_wanted)| *is_wanted) {
-            let Some(source) = frame.source() else { continue };
-            let (offset, is_gap) = (source.offset, source.is_gap);
-            if !self.bring(socket, frame) {
-                self.advance(ticket, offset, Then::More, brought);
-                // What is skipped above comes with the next chunk.
-                let below = chunk
-                    .skipped
-                    .filter(|(from, _)| *from < offset)
-                    .map(|(from, to)| (from, to.min(offset - 1)));
-                self.bring_skipped(socket, (partition, &kinds[partition.topic]), below, false, now);
+        if let Some((to, reason)) = chunk.lost {
+            resume.lose(cursor, &wants, to, reason, &kinds);
+            if !self.tell(socket, now) {
                 return self.pause(socket, now);
             }
-            brought += 1;
+        }
+        let place = (partition, &*kinds[partition.topic]);
+        for frame in chunk.frames {
+            let Some(source) = frame.source() else { continue };
+            let (offset, is_gap) = (source.offset, source.is_gap);
+            if !wants.selects(&source.token, offset) {
+                continue;
+            }
+            if !self.bring(socket, Arc::clone(&frame)) {
+                self.advance(ticket, offset, Then::More);
+                // What is skipped above comes with the next chunk.
+                let below = chunk.skipped.filter(|(from, _)| *from < offset);
+                let below = below.map(|(from, to)| (from, to.min(offset - 1)));
+                self.bring_skipped(socket, place, below, false, now);
+                return self.pause(socket, now);
+            }
+            if let Some(resume) = self.sessions.find(socket).and_then(|it| it.cold.resume.as_mut()) {
+                resume.took(&wants, &source.token, offset);
+            }
             if is_gap {
                 self.counters.gaps.add(GapCause::Skipped);
             }
         }
         // Told before the cursor is done, in any case.
-        let place = (partition, &*kinds[partition.topic]);
         let is_told = self.bring_skipped(socket, place, chunk.skipped, chunk.then == Then::Live, now);
         let then = if is_told || chunk.then != Then::Live { chunk.then } else { Then::Wait };
-        self.advance(ticket, chunk.next, then, brought);
-        self.tell_resumed(socket, now);
-        if then == Then::Wait || !is_told {
-            self.pause(socket, now);
-        } else {
+        let then = self.advance(ticket, chunk.next, then);
+        if self.tell(socket, now) && is_told && then != Then::Wait {
             self.pull_soon(socket);
+        } else {
+            self.pause(socket, now);
         }
     }
 
     /// Queues what is replayed. Whether there was room.
     pub(super) fn bring(&mut self, socket: SocketId, frame: Arc<Frame>) -> bool {
         let Some(session) = self.sessions.find(socket) else { return false };
-        let reference = self.frames.insert_replayed(frame);
-        let has_room = session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_ok();
+        let has_room = session.outbox.bring(frame, &mut self.frames, &self.outbox_limits);
         if has_room {
             self.counters.frames_queued += 1;
             self.counters.frames_replayed += 1;
             self.egress.enqueue_events(session);
-        } else {
-            self.frames.settle(reference);
         }
         has_room
     }
 
-    fn advance(&mut self, ticket: Ticket, next: i64, then: Then, brought: u64) {
+    fn advance(&mut self, ticket: Ticket, next: i64, then: Then) -> Then {
         let session = self.sessions.find(ticket.socket);
-        if let Some(resume) = session.and_then(|session| session.cold.resume.as_mut()) {
-            resume.take(ticket.cursor, next, then, brought);
-        }
+        let resume = session.and_then(|session| session.cold.resume.as_mut());
+        resume.map_or(then, |resume| resume.take(ticket.cursor, next, then))
     }
 
-    /// An owner has said where a subscription begins.
-    pub(super) fn begun(
-        &mut self,
-        owner_shard: usize,
-        begun: Begun,
-        owner: &mut Owner,
-        mesh: &mut Mesh,
-        now: Instant,
-    ) {
-        let socket = begun.ticket.socket;
-        let Some(session) = self.sessions.find(socket) else { return };
-        if !matches!(session.cold.stage, Stage::Open(_)) {
-            return;
-        }
-        note_begun(&mut session.cold.acks, &mut session.cold.resume, owner_shard, begun);
-        let mut replies = Vec::new();
-        Dialogue {
-            socket,
-            channels: &mut self.channels,
-            outbox: &mut session.outbox,
-            outbox_limits: &self.outbox_limits,
-            frames: &mut self.frames,
-            acks: &mut session.cold.acks,
-            resume: &mut session.cold.resume,
-            counters: &mut self.counters,
-            channels_max: self.channels_max,
-            allowance: None,
-            owner,
-            mesh,
-            is_flooded: false,
-        }
-        .answer(&mut replies);
-        self.reply(socket, &replies, now);
-        self.pull_soon(socket);
-    }
-
-    /// Puts a session that has something to pull into the queue.
+    /// Puts a session that has something to pull into the queue; one that has nothing left is as any other.
     pub(super) fn pull_soon(&mut self, socket: SocketId) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        session.cold.resume.take_if(|resume| resume.forget_finished());
+        let Self { sessions, layout, pulling, .. } = self;
+        let Some(session) = sessions.find(socket) else { return };
+        session.cold.resume.take_if(|resume| resume.is_over(layout));
         session.is_resuming = session.cold.resume.is_some();
         let has_work = session.cold.resume.as_ref().is_some_and(|resume| resume.has_work());
         if has_work && !session.cold.is_pulling {
             session.cold.is_pulling = true;
-            self.pulling.push_back(socket);
+            pulling.push_back(socket);
         }
     }
 
@@ -194,47 +148,60 @@ impl Connections {
         }
     }
 
-    /// Tells the client which of its subscriptions are live by now, and forgets them.
-    fn tell_resumed(&mut self, socket: SocketId, now: Instant) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        let Some(resume) = &mut session.cold.resume else { return };
-        while let Some((name, replayed)) = resume.finished() {
-            let resumed = resumed_frame(&Resumed { channel: (&*name).into(), replayed }, now);
-            let reference = self.frames.insert_replayed(Arc::new(resumed));
-            if session.outbox.push_event(reference, &mut self.frames, &self.outbox_limits).is_err() {
-                self.frames.settle(reference);
-                return self.pause(socket, now);
+    /// Tells the client what is lost, and which of its subscriptions are live by now. Whether there was room for it.
+    fn tell(&mut self, socket: SocketId, now: Instant) -> bool {
+        let Self { sessions, frames, outbox_limits, counters, layout, kinds, egress, .. } = self;
+        let Some(session) = sessions.find(socket) else { return true };
+        let Some(resume) = &mut session.cold.resume else { return true };
+        let mut has_room = true;
+        while let Some(range) = resume.next_gap() {
+            let cause = GapCause::from(range.reason);
+            let gap = Arc::new(gap_frame(range.clone(), now));
+            has_room = session.outbox.bring(gap, frames, outbox_limits);
+            if !has_room {
+                break;
             }
-            self.counters.frames_queued += 1;
+            counters.frames_queued += 1;
+            counters.frames_replayed += 1;
+            counters.gaps.add(cause);
+            resume.told_gap();
+        }
+        while has_room && let Some((name, replayed)) = resume.finished(layout, kinds) {
+            let resumed = Arc::new(resumed_frame(&Resumed { channel: (&*name).into(), replayed }, now));
+            has_room = session.outbox.bring(resumed, frames, outbox_limits);
+            if !has_room {
+                // Asked for again.
+                resume.look_again();
+                break;
+            }
+            counters.frames_queued += 1;
             resume.told(&name);
         }
-        if resume.forget_finished() {
-            session.cold.resume = None;
-            session.is_resuming = false;
-        }
         if !session.outbox.is_empty() {
-            self.egress.enqueue_events(session);
+            egress.enqueue_events(session);
         }
+        if has_room {
+            self.pull_soon(socket);
+        }
+        has_room
     }
 
-    /// A topic was made anew: whoever is being brought what it held goes on with the new one, and is told what is lost.
+    /// A topic was recreated: sessions that are brought what it held go on with the new one, and are told what is lost.
     pub(super) fn reset_cursors(
         &mut self,
         partition: Partition,
-        kind: &str,
+        kinds: &[Arc<str>],
         to: i64,
         next: i64,
         now: Instant,
     ) {
-        let resuming: Vec<_> = self.sessions.resuming().collect();
-        for socket in resuming {
+        for socket in self.sessions.unsettled().collect::<Vec<_>>() {
             let Some(session) = self.sessions.find(socket) else { continue };
             session.cold.skips.remove(&partition);
+            session.cold.acks.reset(partition, next);
             let Some(resume) = &mut session.cold.resume else { continue };
-            for (name, from) in resume.reset(partition, kind, next) {
-                let reason = GapReason::Reset;
-                let name = narrowed(&name, kind);
-                let range = Range { name, partition, from, to: to.max(from), reason };
+            for (name, from) in resume.reset(partition, next, kinds) {
+                let range = Range { name, partition, from, to: to.max(from), reason: GapReason::Reset };
                 let (mut audience, overflowed) = self.audience();
                 audience.tell(&[socket.slot()], range, overflowed, now);
             }

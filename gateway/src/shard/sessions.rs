@@ -102,6 +102,8 @@ pub struct Cold {
     pub resume: Option<Box<Resume>>,
     /// Of what it is brought, skipped records that it is still to be told of.
     pub skips: SkipsToTell,
+    /// The topics of which the client was told that partitions have not begun; it hears of them when they do.
+    pub waiting: Option<Box<[usize]>>,
     /// It stands in a queue of those that pull.
     pub is_pulling: bool,
 }
@@ -122,6 +124,7 @@ impl Session {
             acks: Acks::default(),
             resume: None,
             skips: SkipsToTell::default(),
+            waiting: None,
             is_pulling: false,
         };
         Self {
@@ -147,7 +150,8 @@ impl Cold {
                 let ping = self.pinged_at + limits::PING_INTERVAL;
                 let idle = self.heard_at + limits::IDLE_TIMEOUT;
                 let unfinished = self.unfinished.map(|message| message.since + limits::MESSAGE_TIMEOUT);
-                unfinished.map_or(ping.min(idle), |unfinished| unfinished.min(ping).min(idle))
+                let acknowledged = self.acks.next_due();
+                unfinished.into_iter().chain(acknowledged).fold(ping.min(idle), Instant::min)
             }
         }
     }
@@ -202,6 +206,14 @@ impl Sessions {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The sockets of those that wait for owners, for partitions or for what they missed.
+    pub fn unsettled(&self) -> impl Iterator<Item = SocketId> {
+        let is_unsettled = |session: &&Session| {
+            session.is_resuming || !session.cold.acks.is_empty() || session.cold.waiting.is_some()
+        };
+        self.slots.iter().flatten().filter(is_unsettled).map(|session| session.socket)
     }
 
     /// The sockets of those that are still to be brought something.

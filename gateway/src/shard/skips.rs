@@ -20,7 +20,7 @@ use crate::metrics::GapCause;
 pub type SkipsToTell = BTreeMap<Partition, Telling>;
 
 /// The channel by which skipped records of a kind are told.
-pub(crate) fn every_token(kind: &str) -> String {
+pub(super) fn every_token(kind: &str) -> String {
     format!("*.{kind}")
 }
 
@@ -29,16 +29,13 @@ impl Connections {
     pub fn announce_skipped(&mut self, skips: Skips, kind: &str, now: Instant) {
         let Skips { partition, range: (from, to) } = skips;
         let name = every_token(kind);
-        let shards = self.shards;
         let wildcards = ["*", &*name];
         let mut slots: Vec<usize> = wildcards
             .iter()
             .flat_map(|wildcard| self.channels.subscribed_to(wildcard))
             .filter(|&slot| {
                 let resume = self.sessions.at(slot).and_then(|session| session.cold.resume.as_ref());
-                !resume.is_some_and(|it| {
-                    wildcards.iter().any(|name| it.withholds_range(name, partition, shards))
-                })
+                !resume.is_some_and(|it| wildcards.iter().any(|name| it.withholds_range(name, partition)))
             })
             .collect();
         slots.sort_unstable();

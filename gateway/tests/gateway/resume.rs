@@ -225,7 +225,7 @@ fn what_cannot_be_resumed_is_said_and_the_channel_is_live() {
 }
 
 #[test]
-fn a_past_that_overlaps_what_the_session_has_is_rejected_and_what_it_has_goes_on() {
+fn a_past_that_overlaps_what_the_session_has_is_live_and_said_so_and_what_it_has_goes_on() {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).start();
     let had = cluster.produce(&trades("BTC", 0..20));
@@ -233,20 +233,72 @@ fn a_past_that_overlaps_what_the_session_has_is_rejected_and_what_it_has_goes_on
     let mut session = Client::subscribed(&gateway, &["BTC.*"]);
     let since = json!({"BTC.trade": had[0]});
     let ack = session.ask(&subscribe(&["BTC.trade", "ETH.trade"], &since));
-    assert_eq!((&ack["subscribed"], &ack["count"]), (&json!(["ETH.trade"]), &json!(2)), "{ack}");
-    let rejected = &ack["rejected"][0];
-    assert_eq!((&rejected["channel"], &rejected["code"]), (&json!("BTC.trade"), &json!("already_live")));
+    assert_eq!((&ack["subscribed"], &ack["count"]), (&json!(["BTC.trade", "ETH.trade"]), &json!(3)), "{ack}");
+    let told = &ack["not_resumed"][0];
+    assert_eq!((&told["channel"], &told["code"]), (&json!("BTC.trade"), &json!("already_live")));
     let snapshot =
         json!({"type": "subscribe", "data": {"channels": ["X.trade", "*.trade"], "snapshot": true}});
     let ack = session.ask(&snapshot);
-    assert_eq!(ack["subscribed"], json!(["X.trade"]), "{ack}");
-    assert_eq!(ack["rejected"][0]["code"], "already_live", "of the same message, and of what it has: {ack}");
+    assert_eq!(ack["subscribed"], json!(["X.trade", "*.trade"]), "{ack}");
+    let told: Vec<_> = ack["not_resumed"].as_array().unwrap().iter().map(|it| &it["channel"]).collect();
+    assert_eq!(told, [&json!("*.trade")], "of what it had before, not of the same message: {ack}");
     let live = cluster.produce_one(record("odin.trades", "BTC", "1"));
     assert_eq!(position(&session.next_event("BTC.trade")), live);
-    assert_eq!(session.unsubscribe(&["BTC.*"])["count"], 2);
+    assert_eq!(session.unsubscribe(&["BTC.*", "BTC.trade", "*.trade"])["count"], 2);
     session.send(&subscribe(&["BTC.trade"], &json!({"BTC.trade": had[9]})));
     expect_resuming(&mut session, "BTC.trade");
     assert_eq!(read_to_resumed(&mut session, "BTC.trade").len(), 11);
+}
+
+#[test]
+fn wildcards_that_cross_resume_together_and_each_event_comes_once_from_the_earliest_place_on() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let mut records = trades("BTC", 0..10);
+    records.extend(trades("ETH", 0..10));
+    records.extend((0..10).map(|number| record("odin.social", "ETH", number.to_string())));
+    let had = cluster.produce(&records);
+    await_records(&gateway, 30);
+    let (btc, eth, social) = (&had[..10], &had[10..20], &had[20..]);
+    let mut session = Client::connect(&gateway);
+    // Of ETH's trades the narrower one has seen less.
+    let wide = json!({"trade": [next(btc[4]), next(eth[7])]});
+    let narrow = json!({"trade": eth[3], "social": social[8]});
+    session.send(&subscribe(&["*.trade", "ETH.*"], &json!({"*.trade": wide, "ETH.*": narrow})));
+    let ack = session.next();
+    assert_eq!(
+        (&ack["subscribed"], &ack["not_resumed"]),
+        (&json!(["*.trade", "ETH.*"]), &Value::Null),
+        "{ack}"
+    );
+    let mut came = Vec::new();
+    let mut resumed = Vec::new();
+    while resumed.len() < 2 {
+        let message = session.next();
+        if message["type"] == "resumed" {
+            resumed.push((message["channel"].clone(), message["replayed"].as_u64().unwrap()));
+        } else {
+            came.push((message["channel"].as_str().unwrap().to_owned(), position(&message)));
+        }
+    }
+    let expected = |channel: &str, positions: &[Position]| -> Vec<(String, Position)> {
+        positions.iter().map(|position| (channel.to_owned(), *position)).collect()
+    };
+    let of = |channel: &str| came.iter().filter(|(it, _)| it == channel).cloned().collect::<Vec<_>>();
+    assert_ne!(btc[0].partition, eth[0].partition, "a list says of each where it stands");
+    assert_eq!(of("BTC.trade"), expected("BTC.trade", &btc[5..]));
+    assert_eq!(of("ETH.trade"), expected("ETH.trade", &eth[4..]));
+    assert_eq!(of("ETH.social"), expected("ETH.social", &social[9..]));
+    assert_eq!(came.len(), 12, "each once");
+    resumed.sort_by_key(|(channel, _)| channel.to_string());
+    assert_eq!(resumed, [(json!("*.trade"), 7), (json!("ETH.*"), 7)]);
+    let live = cluster.produce_one(record("odin.social", "ETH", "1"));
+    assert_eq!(position(&session.next_event("ETH.social")), live, "none was dropped");
+}
+
+/// The first offset that is wanted, as a list has it, after this one.
+fn next(position: Position) -> Position {
+    Position { offset: position.offset + 1, ..position }
 }
 
 #[test]

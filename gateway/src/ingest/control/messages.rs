@@ -82,6 +82,8 @@ pub enum Note {
     Consumer(Arc<NativeConsumer>),
     /// How many partitions topics have, by topic, where that has changed: told before the first of them begins.
     Partitions(Vec<(usize, i32)>),
+    /// The partitions that the brokers have for the shard, and whether somebody can say where each begins: told when it changes.
+    Layout(Vec<(Partition, bool)>),
     /// These partitions are the shard's, from these offsets on; to be answered with [`Request::Read`].
     Begin(Vec<Began>),
     /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.

@@ -143,7 +143,7 @@ impl Rig {
     pub(super) fn next_event(&mut self) -> Position {
         self.until("an event arrives", |polled, _| match polled {
             Polled::Event(frame) => Some(position(&frame.bytes)),
-            Polled::Nothing | Polled::Partitions(..) | Polled::Began(_) => None,
+            Polled::Nothing | Polled::Partitions(..) | Polled::Layout(_) | Polled::Began(_) => None,
             other => panic!("{other:?}"),
         })
     }

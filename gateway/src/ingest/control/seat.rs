@@ -44,6 +44,8 @@ pub(super) struct Seat {
     fetched: Offsets,
     /// How many partitions of each topic the shard was told.
     counts_told: BTreeMap<usize, i32>,
+    /// What the shard was told of the partitions that there are.
+    layout: Option<Vec<(Partition, bool)>>,
     /// Some partition is read from before where it is delivered.
     has_past: bool,
     /// What the shard says of that.
@@ -101,6 +103,7 @@ impl Seat {
             incarnations: BTreeMap::new(),
             fetched: Offsets::new(),
             counts_told: BTreeMap::new(),
+            layout: None,
             has_past: false,
             said_warm: false,
             next_fetches: None,
@@ -227,6 +230,7 @@ impl Seat {
     /// Does what can be done. What fails stays as it is and is tried with the next round; it does not keep the rest waiting.
     pub(super) fn advance(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         self.tell_counts(&cluster.layout);
+        self.tell_layout(cluster);
         let partitions = cluster.layout.of_shard(self.shard, self.shards);
         let is_new = |partition: &Partition| {
             !self.partitions.contains_key(partition) && cluster.can_tell_of(partition)
@@ -252,6 +256,16 @@ impl Seat {
         if !changed.is_empty() {
             self.counts_told.extend(changed.iter().copied());
             self.tell(Note::Partitions(changed));
+        }
+    }
+
+    /// Tells the shard which partitions there are, if it does not know.
+    fn tell_layout(&mut self, cluster: &Cluster) {
+        let partitions = cluster.layout.of_shard(self.shard, self.shards);
+        let layout: Vec<_> = partitions.map(|it| (it, cluster.can_tell_of(&it))).collect();
+        if self.layout.as_ref() != Some(&layout) {
+            self.layout = Some(layout.clone());
+            self.tell(Note::Layout(layout));
         }
     }
 

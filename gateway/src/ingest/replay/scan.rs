@@ -4,7 +4,7 @@
 //! while and its next chunk is gathered already, so that the way of the next pull delays nobody; when that chunk is full the
 //! scan stands still for it, briefly. A cursor that the scan has left behind waits for the next pass.
 //!
-//! Invariant: the frames that a cursor gathered are all that its pattern selects from the offset that it asked for to where
+//! Invariant: the frames that a cursor gathered are all that it wants from the offset that it asked for to where
 //! it stopped, or to the scan's position.
 
 use std::collections::VecDeque;
@@ -19,7 +19,6 @@ use crate::ingest::pull::{Chunk, Then};
 use crate::ingest::skipped::Ranges;
 use crate::limits;
 use crate::shard::channels::Channels;
-use crate::shard::skips::every_token;
 
 /// See the module.
 #[derive(Debug)]
@@ -135,7 +134,10 @@ impl Scan {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        self.channels.subscribe(slot, &cursor.waiting.pull.pattern);
+        match cursor.waiting.pull.wants.tokens() {
+            None => _ = self.channels.subscribe(slot, "*"),
+            Some(tokens) => tokens.for_each(|token| _ = self.channels.subscribe(slot, &format!("{token}.*"))),
+        }
         self.slots[slot] = Some(cursor);
         self.look_at(slot, now);
         Ok(())
@@ -149,7 +151,7 @@ impl Scan {
             cursor.answered_at.is_some()
                 && cursor.waiting.pull.from == pull.from
                 && cursor.waiting.until <= *until
-                && cursor.waiting.pull.pattern == pull.pattern
+                && cursor.waiting.pull.wants == pull.wants
         };
         let slots = self.slots.iter().enumerate().filter_map(|(slot, cursor)| Some((slot, cursor.as_ref()?)));
         let awaited = slots.filter(|(_, cursor)| is_it(cursor));
@@ -165,7 +167,7 @@ impl Scan {
         let (slots, wanting) = (&self.slots, &mut self.wanting);
         wanting.clear();
         self.channels.subscribers(Channel { token, kind }, |slot| {
-            if slots[slot].as_ref().is_some_and(|cursor| cursor.takes(offset)) {
+            if slots[slot].as_ref().is_some_and(|cursor| cursor.takes(token, offset)) {
                 wanting.push(slot);
             }
         });
@@ -193,16 +195,14 @@ impl Scan {
     }
 
     /// A record whose key is no token: those that want every token are told of it.
-    pub(super) fn skip(&mut self, kind: &str, offset: i64) {
+    pub(super) fn skip(&mut self, offset: i64) {
         if offset < self.position {
             return;
         }
         let Self { channels, slots, .. } = self;
-        for wildcard in ["*", &every_token(kind)] {
-            for slot in channels.subscribed_to(wildcard) {
-                if let Some(cursor) = slots[slot].as_mut().filter(|cursor| cursor.takes(offset)) {
-                    cursor.skipped.note(offset);
-                }
+        for slot in channels.subscribed_to("*") {
+            if let Some(cursor) = slots[slot].as_mut().filter(|cursor| cursor.is_at(offset)) {
+                cursor.skipped.note(offset);
             }
         }
         self.pass(offset);
@@ -334,8 +334,12 @@ impl Scan {
 }
 
 impl Cursor {
-    fn takes(&self, offset: i64) -> bool {
+    fn is_at(&self, offset: i64) -> bool {
         self.stopped_at.is_none() && offset >= self.start && offset < self.waiting.until
+    }
+
+    fn takes(&self, token: &str, offset: i64) -> bool {
+        self.is_at(offset) && self.waiting.pull.wants.selects(token, offset)
     }
 
     fn is_full(&self) -> bool {

@@ -29,7 +29,7 @@ fn selects(pattern: &str, line: &Line) -> bool {
 
 fn feed(scan: &mut Scan, line: &Line, now: Instant) -> bool {
     let Some(token) = line.token else {
-        scan.skip("x", line.offset);
+        scan.skip(line.offset);
         return false;
     };
     let partition = Partition { topic: 0, number: 0 };

@@ -74,12 +74,14 @@ impl Waiting {
 #[cfg(test)]
 pub(super) mod tests {
     use std::net::TcpListener;
-    use std::sync::OnceLock;
+    use std::sync::{Arc, OnceLock};
 
+    use protocol::Pattern;
     use wire::{Driver, DriverOptions, SocketId};
 
     use super::*;
     use crate::ingest::partition::Partition;
+    use crate::ingest::wants::Wants;
 
     /// A driver of its own; its first socket is always named alike.
     pub(crate) fn socket() -> SocketId {
@@ -95,7 +97,11 @@ pub(super) mod tests {
     /// The pull of a cursor, in partition 0 of topic 0.
     pub(crate) fn pull(cursor: u32, pattern: &str, from: i64) -> Pull {
         let ticket = Ticket { socket: socket(), cursor };
-        Pull { ticket, pattern: pattern.into(), partition: Partition { topic: 0, number: 0 }, from }
+        let pattern = Pattern::parse(pattern).expect("valid");
+        // The kinds that the tests' topics have.
+        let is_of_kind = ["x", "trade"].into_iter().any(|kind| pattern.of_kind(kind).is_some());
+        let wants = Arc::new(if is_of_kind { Wants::of(pattern, 0) } else { Wants::default() });
+        Pull { ticket, wants, partition: Partition { topic: 0, number: 0 }, from }
     }
 
     pub(crate) fn waiting(cursor: u32, pattern: &str, from: i64, until: i64, since: Instant) -> Waiting {

@@ -278,7 +278,7 @@ impl Worker {
             return;
         }
         let Ok(record) = fetched.record(kind, pass.partition) else {
-            return pass.scan.skip(kind, fetched.offset());
+            return pass.scan.skip(fetched.offset());
         };
         let framer = &mut self.framer;
         pass.scan.record(&record, now, || reading::frame(framer, &record, self.record_bytes_max, now).0);

@@ -8,6 +8,7 @@ use testkit::frames::{CLOSE, TEXT, split_frame};
 use wire::SocketId;
 
 use super::log::{KINDS, Log, TOKENS};
+use super::promise::{Promise, cut_of};
 use crate::ingest::partition::Partition;
 
 /// A position that no log reaches.
@@ -21,14 +22,14 @@ pub(super) struct Client {
     bytes: Vec<u8>,
     /// What it asked for and was not answered.
     asked: VecDeque<Asked>,
-    /// What it has, or is to ask for again once it is connected: from which offset of each partition it must have got all.
-    pub(super) subscriptions: BTreeMap<String, BTreeMap<Partition, i64>>,
-    /// What it got.
-    seen: BTreeMap<Partition, BTreeMap<i64, String>>,
+    /// What it has, or is to ask for again once it is connected.
+    pub(super) subscriptions: BTreeMap<String, Promise>,
+    /// What it got: the channel, and when.
+    seen: BTreeMap<Partition, BTreeMap<i64, (String, u64)>>,
+    /// How much it has got or asked for.
+    clock: u64,
     /// The newest offset of each channel in each partition.
     newest: BTreeMap<(String, Partition), i64>,
-    /// What it says to have: of a channel, all of a partition before an offset.
-    claims: BTreeMap<(String, Partition), i64>,
     /// What it was told not to get, by channel.
     gaps: Vec<Gap>,
     /// What it asked to have again and gave back before the answer came: some may come again, or a gap that names it.
@@ -42,16 +43,20 @@ struct Gap {
     partition: Partition,
     from: i64,
     to: i64,
+    /// When it was told.
+    at: u64,
     /// None of it may come. A wildcard's gap says nothing of what a narrower subscription is brought, and what Kafka deleted
     /// may have come before, for another subscription.
     is_strict: bool,
 }
 
 struct Asked {
-    name: String,
-    start: Start,
+    names: Vec<(String, Start)>,
+    at: u64,
+    /// What came until then may have been queued for what it has given back since, and may come again.
+    again_until: u64,
     /// Given back before the answer came.
-    is_over: bool,
+    over: BTreeSet<String>,
 }
 
 enum Start {
@@ -67,67 +72,74 @@ impl Client {
         self.has_upgraded = false;
         self.bytes.clear();
         self.asked.clear();
+        // What is a repetition is said by what it asks for now.
+        self.newest.clear();
     }
 
-    /// What it asks for, having lost its connection: everything that it had, from where it stands.
-    pub(super) fn come_back(&mut self, log: &Log) -> Vec<String> {
+    /// What it asks for, having lost its connection: everything that it had, from where it stands, though it may cross.
+    pub(super) fn come_back(&mut self, log: &Log) -> Option<String> {
         let names: Vec<_> = self.subscriptions.keys().cloned().collect();
-        let mut messages = Vec::new();
-        // The widest first: what it covers needs no resume of its own.
-        let mut asked: Vec<String> = Vec::new();
-        for name in sorted_by_width(names) {
-            let is_covered = asked.iter().any(|other| pattern(other).overlaps(pattern(&name)));
-            if is_covered {
-                self.subscriptions.remove(&name);
-                continue;
-            }
-            let from = self.missing_from(&name, log);
-            messages.push(self.subscribe_since(&name, from));
-            asked.push(name);
-        }
-        messages
+        let all: Vec<_> =
+            names.into_iter().map(|name| (name.clone(), self.missing_from(&name, log))).collect();
+        (!all.is_empty()).then(|| self.subscribe_since(all))
     }
 
-    pub(super) fn subscribe(&mut self, name: &str) -> String {
+    fn ask(&mut self, names: Vec<(String, Start)>) {
+        self.clock += 1;
+        let at = self.clock;
+        self.asked.push_back(Asked { names, at, again_until: at, over: BTreeSet::new() });
+    }
+
+    pub(super) fn subscribe(&mut self, names: &[String]) -> String {
         // What it had of a channel long ago may be a little ahead of where the channel begins now. What was asked for with since may
-        // be rejected: it holds nothing yet.
-        let Self { newest, subscriptions, asked, .. } = self;
-        let live = asked.iter().filter(|asked| matches!(asked.start, Start::Live));
-        let held = subscriptions.keys().chain(live.map(|asked| &asked.name));
-        let held: Vec<_> = held.collect();
-        newest.retain(|(channel, _), _| {
-            !selects(name, channel) || held.iter().any(|held| selects(held, channel))
-        });
-        self.asked.push_back(Asked { name: name.to_owned(), start: Start::Live, is_over: false });
-        json!({"type": "subscribe", "data": {"channels": [name], "positions": true}}).to_string()
+        // be live: it holds nothing yet.
+        for name in names {
+            let Self { newest, subscriptions, asked, .. } = self;
+            let asked = asked.iter().flat_map(|asked| &asked.names);
+            let live = asked.filter(|(_, start)| matches!(start, Start::Live)).map(|(name, _)| name);
+            let held: Vec<_> = subscriptions.keys().chain(live).collect();
+            newest.retain(|(channel, _), _| {
+                !selects(name, channel) || held.iter().any(|held| selects(held, channel))
+            });
+        }
+        self.ask(names.iter().map(|name| (name.clone(), Start::Live)).collect());
+        json!({"type": "subscribe", "data": {"channels": names, "positions": true}}).to_string()
     }
 
-    pub(super) fn subscribe_snapshot(&mut self, name: &str) -> String {
-        self.asked.push_back(Asked { name: name.to_owned(), start: Start::Snapshot, is_over: false });
-        json!({"type": "subscribe", "data": {"channels": [name], "positions": true, "snapshot": true}})
+    pub(super) fn subscribe_snapshot(&mut self, names: &[String]) -> String {
+        self.ask(names.iter().map(|name| (name.clone(), Start::Snapshot)).collect());
+        json!({"type": "subscribe", "data": {"channels": names, "positions": true, "snapshot": true}})
             .to_string()
     }
 
-    pub(super) fn unsubscribe(&mut self, name: &str) -> String {
-        self.asked.iter_mut().filter(|asked| asked.name == name).for_each(|asked| asked.is_over = true);
-        self.subscriptions.remove(name);
-        self.asked.push_back(Asked { name: name.to_owned(), start: Start::Unsubscribe, is_over: false });
-        json!({"type": "unsubscribe", "data": {"channels": [name]}}).to_string()
+    pub(super) fn unsubscribe(&mut self, names: &[String]) -> String {
+        self.asked.iter_mut().for_each(|asked| asked.over.extend(names.iter().cloned()));
+        self.subscriptions.retain(|name, _| !names.contains(name));
+        self.ask(names.iter().map(|name| (name.clone(), Start::Unsubscribe)).collect());
+        json!({"type": "unsubscribe", "data": {"channels": names}}).to_string()
     }
 
     /// With lists, as the ack has them.
-    pub(super) fn subscribe_since(&mut self, name: &str, from: BTreeMap<Partition, i64>) -> String {
-        let mut kinds: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (partition, offset) in &from {
-            let position = Position { partition: partition.number, offset: *offset };
-            kinds.entry(KINDS[partition.topic]).or_default().push(position.to_string());
+    pub(super) fn subscribe_since(&mut self, all: Vec<(String, BTreeMap<Partition, i64>)>) -> String {
+        let mut since = serde_json::Map::new();
+        for (name, from) in &all {
+            let mut kinds: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+            for kind in KINDS.into_iter().filter(|kind| pattern(name).of_kind(kind).is_some()) {
+                kinds.insert(kind, Vec::new());
+            }
+            for (partition, offset) in from {
+                let position = Position { partition: partition.number, offset: *offset };
+                kinds.entry(KINDS[partition.topic]).or_default().push(position.to_string());
+            }
+            let value = match pattern(name) {
+                Pattern::Exact { kind, .. } => json!(kinds.get(kind)),
+                _ => json!(kinds),
+            };
+            since.insert(name.clone(), value);
         }
-        let since = match pattern(name) {
-            Pattern::Exact { kind, .. } => json!(kinds.get(kind)),
-            _ => json!(kinds),
-        };
-        self.asked.push_back(Asked { name: name.to_owned(), start: Start::Since(from), is_over: false });
-        json!({"type": "subscribe", "data": {"channels": [name], "positions": true, "since": {name: since}}})
+        let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
+        self.ask(all.into_iter().map(|(name, from)| (name, Start::Since(from))).collect());
+        json!({"type": "subscribe", "data": {"channels": names, "positions": true, "since": since}})
             .to_string()
     }
 
@@ -137,23 +149,31 @@ impl Client {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.subscriptions.contains_key(name) || self.asked.iter().any(|it| it.name == name && !it.is_over)
+        let is_asked = |asked: &Asked| {
+            asked.names.iter().any(|(asked, start)| asked == name && !matches!(start, Start::Unsubscribe))
+                && !asked.over.contains(name)
+        };
+        self.subscriptions.contains_key(name) || self.asked.iter().any(is_asked)
     }
 
-    /// Any since of a pattern at random, up to the ends of the logs, or beyond any.
+    /// Any since of a pattern at random, up to the ends of the logs, or beyond any; some partitions are left out.
     pub(super) fn any_since(name: &str, log: &Log, random: &mut fastrand::Rng) -> BTreeMap<Partition, i64> {
+        // That nothing reaches so far is known only of what has begun.
+        let may_be_far = log.partitions.values().all(|log| log.polled.is_some()) && random.u8(..30) == 0;
+        let mut any = |end: i64| match random.u8(..40) {
+            0 if may_be_far => Some(FAR),
+            1 => None,
+            _ => Some(random.i64(0..=end)),
+        };
         let all = log
             .partitions
             .iter()
             .filter(|(partition, _)| pattern(name).of_kind(KINDS[partition.topic]).is_some());
-        all.map(|(&partition, log)| {
-            (partition, if random.u8(..30) == 0 { FAR } else { random.i64(0..=log.end) })
-        })
-        .collect()
+        all.filter_map(|(&partition, log)| Some((partition, any(log.end)?))).collect()
     }
 
     /// Bytes came. Whether the gateway has closed.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn read(&mut self, bytes: &[u8], log: &Log) -> bool {
         self.bytes.extend_from_slice(bytes);
         if !self.has_upgraded {
             let Some(end) = self.bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
@@ -168,7 +188,7 @@ impl Client {
         while let Some((first, payload, after)) = split_frame(rest) {
             rest = after;
             match first {
-                TEXT => self.hear(std::str::from_utf8(payload).expect("text")),
+                TEXT => self.hear(std::str::from_utf8(payload).expect("text"), log),
                 CLOSE => return true,
                 other => panic!("a frame that begins with {other:#x}"),
             }
@@ -177,7 +197,7 @@ impl Client {
         false
     }
 
-    fn hear(&mut self, text: &str) {
+    fn hear(&mut self, text: &str, log: &Log) {
         match ServerMessage::parse(text).unwrap_or_else(|error| panic!("{error}: {text}")) {
             ServerMessage::Event(event) => {
                 assert!(self.may_hear_of(&event.channel), "it has not asked for that: {text}");
@@ -199,11 +219,13 @@ impl Client {
                 }
                 let topic = KINDS.iter().position(|it| *it == kind).expect("a kind");
                 let partition = Partition { topic, number: gap.from.partition };
+                if gap.reason == GapReason::Reset {
+                    return self.begin_again(&name, partition, gap.from.offset);
+                }
                 self.reasons.insert(gap.reason.as_str());
-                assert!(gap.reason != GapReason::Reset, "no topic was made anew");
                 let is_exact = matches!(pattern(&name), Pattern::Exact { .. });
                 let is_strict = is_exact && gap.reason == GapReason::SlowConsumer;
-                for (offset, channel) in
+                for (offset, (channel, _)) in
                     self.seen.entry(partition).or_default().range(gap.from.offset..=gap.to.offset)
                 {
                     let again = self.maybe_again.get(&(channel.clone(), partition));
@@ -214,14 +236,22 @@ impl Client {
                 let channels = TOKENS.map(|token| format!("{token}.{kind}"));
                 let named = channels.into_iter().filter(|channel| selects(&name, channel));
                 let (from, to) = (gap.from.offset, gap.to.offset);
-                self.gaps.extend(named.map(|channel| Gap { channel, partition, from, to, is_strict }));
+                self.clock += 1;
+                let at = self.clock;
+                self.gaps.extend(named.map(|channel| Gap { channel, partition, from, to, at, is_strict }));
             }
             ServerMessage::SubscriptionAck(_) => {
-                self.acknowledged(&serde_json::from_str(text).expect("JSON"));
+                self.acknowledged(&serde_json::from_str(text).expect("JSON"), log);
             }
             ServerMessage::UnsubscriptionAck(_) => {
                 let asked = self.asked.pop_front().expect("it asked");
-                assert!(matches!(asked.start, Start::Unsubscribe), "answers come in order: {text}");
+                assert!(matches!(asked.names[0].1, Start::Unsubscribe), "answers come in order: {text}");
+                self.asked.iter_mut().for_each(|asked| asked.again_until = self.clock);
+            }
+            ServerMessage::Positions(first) => {
+                for (kind, positions) in &first.positions {
+                    positions.iter().for_each(|position| self.begin(kind, *position, log));
+                }
             }
             ServerMessage::Resumed(resumed) => {
                 let is_held = self.has(&resumed.channel) || self.gives_back();
@@ -233,13 +263,13 @@ impl Client {
 
     /// Whether it has, or has asked for, something of this channel or wildcard; or waits to hear what it has no more.
     fn may_hear_of(&self, name: &str) -> bool {
-        let asked = self.asked.iter().map(|asked| &asked.name);
+        let asked = self.asked.iter().flat_map(|asked| &asked.names).map(|(name, _)| name);
         let mut wanted = self.subscriptions.keys().chain(asked);
         wanted.any(|wanted| pattern(wanted).overlaps(pattern(name))) || self.gives_back()
     }
 
     fn gives_back(&self) -> bool {
-        self.asked.iter().any(|asked| matches!(asked.start, Start::Unsubscribe))
+        self.asked.iter().any(|asked| matches!(asked.names[0].1, Start::Unsubscribe))
     }
 
     fn deliver(&mut self, channel: &str, partition: Partition, offset: i64) {
@@ -253,79 +283,120 @@ impl Client {
                 "{offset} of {channel} came after a gap: {from}-{to}"
             );
         }
-        self.seen.entry(partition).or_default().insert(offset, channel.to_owned());
+        self.clock += 1;
+        self.seen.entry(partition).or_default().insert(offset, (channel.to_owned(), self.clock));
     }
 
-    fn acknowledged(&mut self, ack: &Value) {
-        let Asked { name, start, is_over } = self.asked.pop_front().expect("it asked");
-        let cut: BTreeMap<Partition, i64> = KINDS
-            .iter()
-            .enumerate()
-            .filter(|(_, kind)| pattern(&name).of_kind(kind).is_some())
-            .flat_map(|(topic, kind)| {
-                let list = ack["positions"][kind].as_array().expect("positions were asked for").clone();
-                list.into_iter().map(move |text| {
-                    let position: Position = text.as_str().expect("text").parse().expect("a position");
-                    (Partition { topic, number: position.partition }, position.offset)
-                })
-            })
+    /// The position that it named is of no log that is there, which nobody could tell in time: it gets all that is.
+    fn begin_again(&mut self, name: &str, partition: Partition, from: i64) {
+        assert!(from == FAR, "no topic was recreated");
+        self.clock += 1;
+        self.forget(name, (self.clock, self.clock), false, |it| if it == partition { 0 } else { i64::MAX });
+        let kind = KINDS[partition.topic];
+        for (held, promise) in &mut self.subscriptions {
+            if pattern(held).of_kind(kind).is_some_and(|it| it.to_string() == name) {
+                promise.from.insert(partition, 0);
+            }
+        }
+    }
+
+    /// The gateway says where a partition begins.
+    fn begin(&mut self, kind: &str, position: Position, log: &Log) {
+        let topic = KINDS.iter().position(|it| *it == kind).expect("a kind");
+        let partition = Partition { topic, number: position.partition };
+        let live_from = log.partitions[&partition].live_from;
+        assert!(position.offset <= live_from, "{position} of {kind}, which begins at {live_from}");
+        let selects_kind = |name: &str| pattern(name).of_kind(kind).is_some();
+        for (_, promise) in self.subscriptions.iter_mut().filter(|(name, _)| selects_kind(name)) {
+            // One with a place in it has that.
+            if promise.otherwise.is_none() {
+                promise.from.entry(partition).or_insert(live_from);
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, ack: &Value, log: &Log) {
+        let Asked { names, at, again_until, over } = self.asked.pop_front().expect("it asked");
+        assert!(ack["rejected"].is_null(), "{ack}");
+        let refused: BTreeMap<&str, &str> = ack["not_resumed"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|entry| (entry["channel"].as_str().expect("text"), entry["code"].as_str().expect("text")))
             .collect();
-        if let Some(rejected) = ack["rejected"].as_array() {
-            assert_eq!(rejected[0]["code"], code::ALREADY_LIVE, "{ack}");
-            assert!(!matches!(start, Start::Live), "{ack}");
-            return;
-        }
-        let is_refused = ack["not_resumed"].as_array().is_some_and(|list| !list.is_empty());
-        let from = match start {
-            Start::Live => cut,
-            Start::Snapshot => {
-                self.forget(&name, is_over, |_| 0);
-                cut
-            }
-            Start::Since(since) => {
-                assert_eq!(is_refused, since.values().any(|&offset| offset == FAR), "{ack}");
-                let from: BTreeMap<_, _> = cut
-                    .iter()
-                    .map(|(&partition, &cut)| {
-                        let wanted = since.get(&partition).copied().unwrap_or(0);
-                        (partition, if is_refused { cut } else { wanted })
-                    })
-                    .collect();
-                self.forget(&name, is_over, |partition| from[&partition]);
-                for (&partition, &from) in from.iter().filter(|_| !is_refused) {
-                    let channels = TOKENS.map(|token| format!("{token}.{}", KINDS[partition.topic]));
-                    let claimed = channels.into_iter().filter(|channel| selects(&name, channel));
-                    self.claims.extend(claimed.map(|channel| ((channel, partition), from)));
+        let is_alone = names.len() == 1;
+        for (name, start) in names {
+            let refusal = refused.get(&*name).copied();
+            let cut = cut_of(&name, ack, log);
+            let is_over = over.contains(&name);
+            let promise = match start {
+                Start::Live => {
+                    assert_eq!(refusal, None, "{ack}");
+                    self.lower_newest(&name, again_until, |it| cut.get(&it).copied().unwrap_or(0));
+                    Promise { from: cut, otherwise: None }
                 }
-                from
+                Start::Snapshot | Start::Since(_) if refusal.is_some() => {
+                    if let Start::Since(since) = &start {
+                        let is_far = since.values().any(|&offset| offset == FAR);
+                        // Of a new partition the gateway may not have heard.
+                        let is_new = since.keys().any(|it| log.partitions[it].is_late);
+                        let is_unknown = refusal == Some(code::UNKNOWN_POSITION);
+                        let is_live = refusal == Some(code::ALREADY_LIVE);
+                        assert!(is_live || is_unknown == is_far || (is_unknown && is_new), "{name}: {ack}");
+                    }
+                    self.lower_newest(&name, again_until, |it| cut.get(&it).copied().unwrap_or(0));
+                    // Others of the message may begin below, and the positions tell the lowest.
+                    let now = |partition: &Partition| {
+                        let log = &log.partitions[partition];
+                        log.polled.unwrap_or_default().max(log.live_from)
+                    };
+                    let from =
+                        cut.into_iter().map(|(it, cut)| (it, if is_alone { cut } else { cut.max(now(&it)) }));
+                    Promise { from: from.collect(), otherwise: None }
+                }
+                Start::Snapshot => {
+                    self.forget(&name, (at, again_until), is_over, |_| 0);
+                    Promise { from: cut, otherwise: None }
+                }
+                Start::Since(since) => {
+                    self.forget(&name, (at, again_until), is_over, |partition| {
+                        since.get(&partition).copied().unwrap_or(0)
+                    });
+                    Promise { from: since, otherwise: Some(0) }
+                }
+                Start::Unsubscribe => panic!("answers come in order: {ack}"),
+            };
+            if !is_over {
+                self.subscriptions.insert(name, promise);
             }
-            Start::Unsubscribe => panic!("answers come in order: {ack}"),
-        };
-        if !is_over {
-            self.subscriptions.entry(name).or_insert(from);
         }
     }
 
-    /// What it asked to have again it may have again; and must, unless it has given it back since.
-    fn forget(&mut self, name: &str, is_over: bool, from: impl Fn(Partition) -> i64) {
+    /// What it asked to have again it may have again; and must, unless it has given it back since. What came after the question is no
+    /// repetition: where nothing is missed, events are live before the answer.
+    fn forget(
+        &mut self,
+        name: &str,
+        (asked_at, again_until): (u64, u64),
+        is_over: bool,
+        from: impl Fn(Partition) -> i64,
+    ) {
         let is_of = |partition: Partition| pattern(name).of_kind(KINDS[partition.topic]).is_some();
         for (&partition, seen) in self.seen.iter_mut().filter(|(partition, _)| is_of(**partition)) {
             if !is_over {
-                seen.retain(|&offset, channel| offset < from(partition) || !selects(name, channel));
+                seen.retain(|&offset, (channel, at)| {
+                    offset < from(partition) || !selects(name, channel) || *at > asked_at
+                });
                 continue;
             }
-            for channel in seen.values().filter(|channel| selects(name, channel)) {
+            for (channel, _) in seen.values().filter(|(channel, _)| selects(name, channel)) {
                 let again = self.maybe_again.entry((channel.clone(), partition)).or_insert(i64::MAX);
                 *again = (*again).min(from(partition));
             }
         }
-        for ((channel, partition), newest) in &mut self.newest {
-            if selects(name, channel) && is_of(*partition) {
-                *newest = (*newest).min(from(*partition) - 1);
-            }
-        }
+        self.lower_newest(name, again_until, &from);
         for gap in &mut self.gaps {
-            if selects(name, &gap.channel) && is_of(gap.partition) {
+            if selects(name, &gap.channel) && is_of(gap.partition) && gap.at <= asked_at {
                 // Of what was given back some may have come.
                 gap.is_strict &= !is_over;
                 gap.to = if is_over { gap.to } else { gap.to.min(from(gap.partition) - 1) };
@@ -333,23 +404,32 @@ impl Client {
         }
     }
 
+    /// A subscription begins here: what is above may come, unless it has come since it was asked for.
+    fn lower_newest(&mut self, name: &str, again_until: u64, from: impl Fn(Partition) -> i64) {
+        let is_of = |partition: Partition| pattern(name).of_kind(KINDS[partition.topic]).is_some();
+        for ((channel, partition), newest) in &mut self.newest {
+            if selects(name, channel) && is_of(*partition) {
+                let since = self.seen.get(partition).into_iter().flatten().rev();
+                let mut since = since.filter(|(_, (it, at))| it == channel && *at > again_until);
+                let came = since.next().map_or(-1, |(offset, _)| *offset);
+                *newest = (*newest).min(from(*partition) - 1).max(came);
+            }
+        }
+    }
+
     /// From where each partition is not complete.
     fn missing_from(&self, name: &str, log: &Log) -> BTreeMap<Partition, i64> {
-        let start = &self.subscriptions[name];
-        start
-            .iter()
-            .map(|(&partition, &from)| {
-                let missing = self.missing(name, partition, from, log).next();
-                let seen = self.seen.get(&partition);
-                let newest = seen.and_then(|seen| {
-                    seen.iter()
-                        .rev()
-                        .find(|(_, channel)| selects(name, channel))
-                        .map(|(offset, _)| offset + 1)
-                });
-                (partition, missing.unwrap_or_else(|| newest.unwrap_or(from).max(from)))
-            })
-            .collect()
+        let promise = &self.subscriptions[name];
+        let place = |(partition, from): (Partition, i64)| {
+            let missing = self.missing(name, partition, from, log).next();
+            let seen = self.seen.get(&partition);
+            let newest = seen.and_then(|seen| {
+                let mut of_name = seen.iter().rev().filter(|(_, (channel, _))| selects(name, channel));
+                of_name.next().map(|(offset, _)| offset + 1)
+            });
+            (partition, missing.unwrap_or_else(|| newest.unwrap_or(from).max(from)))
+        };
+        promise.of(name, log).map(place).collect()
     }
 
     fn missing<'a>(
@@ -365,15 +445,14 @@ impl Client {
             let seen = self.seen.get(&partition).is_some_and(|seen| seen.contains_key(&offset));
             let text = channel.to_string();
             let named = || self.gaps.iter().any(|gap| gap.names(&text, partition, offset));
-            let claimed = || self.claims.get(&(text.clone(), partition)).is_some_and(|&from| offset < from);
-            (pattern(name).selects(channel) && !seen && !named() && !claimed()).then_some(offset)
+            (pattern(name).selects(channel) && !seen && !named()).then_some(offset)
         })
     }
 
     /// What is neither here nor named by a gap.
     pub(super) fn check(&self, log: &Log) {
-        for (name, start) in &self.subscriptions {
-            for (&partition, &from) in start {
+        for (name, promise) in &self.subscriptions {
+            for (partition, from) in promise.of(name, log) {
                 let missing: Vec<_> = self.missing(name, partition, from, log).collect();
                 assert!(missing.is_empty(), "{:?} {name} {partition:?}: {missing:?} are missing", self.line);
             }
@@ -387,17 +466,7 @@ impl Gap {
     }
 }
 
-fn sorted_by_width(mut names: Vec<String>) -> Vec<String> {
-    names.sort_by_key(|name| match pattern(name) {
-        Pattern::All => 0,
-        Pattern::Kind(_) => 1,
-        Pattern::Token(_) => 2,
-        Pattern::Exact { .. } => 3,
-    });
-    names
-}
-
-fn pattern(name: &str) -> Pattern<'_> {
+pub(super) fn pattern(name: &str) -> Pattern<'_> {
     Pattern::parse(name).expect("a valid name")
 }
 

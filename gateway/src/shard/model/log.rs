@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use protocol::{GapReason, Pattern};
+use protocol::GapReason;
 
-use crate::ingest::consumer::{Ignored, Moved, Polled};
+use crate::ingest::consumer::{Began, Ignored, Moved, Polled};
 use crate::ingest::frame::{Frame, Framer, Record};
 use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::{Chunk, Pull, Then};
@@ -22,8 +22,12 @@ pub(super) struct PartitionLog {
     pub(super) end: i64,
     /// By offset; a record without token is nobody's.
     pub(super) records: BTreeMap<i64, Option<&'static str>>,
-    /// The next offset that its owner reads.
-    pub(super) polled: i64,
+    /// The next offset that its owner reads, once that has begun.
+    pub(super) polled: Option<i64>,
+    /// Where delivery began.
+    pub(super) live_from: i64,
+    /// The topic has been given this partition after the gateway had started.
+    pub(super) is_late: bool,
 }
 
 pub(super) struct Log {
@@ -49,6 +53,29 @@ impl Log {
         log.end += 1;
     }
 
+    /// Gives each topic one partition more.
+    pub(super) fn grow(&mut self) {
+        for topic in 0..KINDS.len() {
+            let log = PartitionLog { is_late: true, ..PartitionLog::default() };
+            self.partitions.insert(Partition { topic, number: self.numbers as i32 }, log);
+        }
+        self.numbers += 1;
+    }
+
+    /// A partition's owner begins to read it: what was there when the gateway started mostly from its end, with a little of what is
+    /// before for the history; what was not from its beginning. Unless it has.
+    pub(super) fn begin(&mut self, partition: Partition, random: &mut fastrand::Rng) -> Option<Began> {
+        let log = self.partitions.get_mut(&partition)?;
+        if log.polled.is_some() {
+            return None;
+        }
+        let live_from = if log.is_late { log.low } else { random.i64(log.low..=log.end) };
+        let next = random.i64(log.low..=live_from);
+        log.polled = Some(next);
+        log.live_from = live_from;
+        Some(Began { owned: Owned { partition, next }, live_from })
+    }
+
     /// Deletes the oldest records of a partition.
     pub(super) fn delete(&mut self, partition: Partition, random: &mut fastrand::Rng) {
         let log = self.partitions.get_mut(&partition).expect("it is one of them");
@@ -58,9 +85,10 @@ impl Log {
     /// What the owner polls next of a partition.
     pub(super) fn poll(&mut self, partition: Partition, framer: &mut Framer, now: Instant) -> Option<Polled> {
         let log = self.partitions.get_mut(&partition)?;
-        if log.polled < log.low {
-            let (from, next) = (log.polled, log.low);
-            log.polled = next;
+        let polled = log.polled?;
+        if polled < log.low {
+            let (from, next) = (polled, log.low);
+            log.polled = Some(next);
             return Some(Polled::Moved(Moved {
                 partition,
                 from,
@@ -69,8 +97,8 @@ impl Log {
                 next,
             }));
         }
-        let (&offset, &token) = log.records.range(log.polled..).next()?;
-        log.polled = offset + 1;
+        let (&offset, &token) = log.records.range(polled..).next()?;
+        log.polled = Some(offset + 1);
         Some(match token {
             Some(token) => Polled::Event(frame(framer, partition, offset, token, now)),
             None => Polled::Ignored(Ignored::NoKey, Some(Owned { partition, next: offset + 1 })),
@@ -87,7 +115,6 @@ impl Log {
         now: Instant,
     ) -> Chunk {
         let log = &self.partitions[&pull.partition];
-        let pattern = Pattern::parse(&pull.pattern).expect("a subscription's name");
         let lost_to = (log.low - 1).min(until - 1);
         let lost = (pull.from <= lost_to).then_some((lost_to, GapReason::Retention));
         let begin = pull.from.max(lost_to + 1);
@@ -96,7 +123,7 @@ impl Log {
         for (&offset, &token) in log.records.range(begin..next.max(begin)) {
             let Some(token) = token else { continue };
             let frame = frame(framer, pull.partition, offset, token, now);
-            if pattern.selects(frame.source().expect("a record's frame").channel()) {
+            if pull.wants.selects(token, offset) {
                 frames.push(Arc::new(frame));
             }
         }

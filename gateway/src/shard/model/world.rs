@@ -11,12 +11,13 @@ use super::client::Client;
 use super::log::{KINDS, Log, TOKENS};
 use crate::config::Config;
 use crate::http::Http;
-use crate::ingest::consumer::{Began, Polled};
+use crate::ingest::consumer::Polled;
 use crate::ingest::frame::Framer;
-use crate::ingest::partition::{Owned, Partition};
+use crate::ingest::partition::Partition;
 use crate::ingest::pull::Pull;
 use crate::shard::connections::Connections;
 use crate::shard::core::Core;
+use crate::shard::layout::Progress;
 use crate::shard::mesh::Mesh;
 use crate::shard::owner::{Keeping, Owner};
 use crate::shared::Shared;
@@ -82,10 +83,7 @@ impl World {
             let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
             let connections = Connections::new(&config, http, Arc::clone(&shared), now);
             let kinds = KINDS.map(Arc::from).to_vec();
-            let mut owner = Owner::new(shard, config.shards.count, kinds, &keeping);
-            for &partition in log.partitions.keys().filter(|it| it.owner(config.shards.count) == shard) {
-                owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 0 });
-            }
+            let owner = Owner::new(shard, config.shards.count, kinds, &keeping);
             Shard {
                 core: Core::new(connections, owner, mesh),
                 pulls: Vec::new(),
@@ -102,7 +100,8 @@ impl World {
     }
 
     fn step(&mut self) {
-        self.now += Duration::from_millis(self.random.u64(..3));
+        self.now +=
+            Duration::from_millis(if self.random.u8(..200) == 0 { 2000 } else { self.random.u64(..3) });
         let shard = self.random.usize(..self.shards.len());
         let client = self.random.usize(..self.clients.len());
         match self.random.u8(..100) {
@@ -111,15 +110,45 @@ impl World {
             45..65 => self.exchange(shard),
             65..69 => self.answer_replay(shard),
             69..71 => self.answer_end(shard),
-            71..74 => self.shards[shard].core.set_ready(self.now),
+            71..72 => self.shards[shard].core.set_ready(self.now),
+            72..73 => self.tell_layout(shard),
+            73..74 => self.begin(shard),
             74..90 => {
                 let bytes = if self.random.bool() { 1 << 20 } else { self.random.usize(1..500) };
                 self.read(client, bytes);
             }
             90..98 => self.ask(client),
+            98 if self.random.u8(..8) == 0 => self.log.grow(),
             98 => self.hang_up(client),
             _ if self.may_lose && self.random.u8(..4) == 0 => self.delete(),
             _ => {}
+        }
+    }
+
+    /// The brokers tell an owner which partitions there are; of some nobody can say where they begin.
+    fn tell_layout(&mut self, shard: usize) {
+        let shards = self.shards.len();
+        let owned = self.log.partitions.iter().filter(|(partition, _)| partition.owner(shards) == shard);
+        let random = &mut self.random;
+        let layout = owned.map(|(&it, log)| (it, log.polled.is_some() || random.u8(..4) > 0)).collect();
+        let core = &mut self.shards[shard].core;
+        if core.may_take() {
+            core.take(Polled::Layout(layout), self.now);
+        }
+    }
+
+    /// An owner begins to read one of its partitions, of which it has been told.
+    fn begin(&mut self, shard: usize) {
+        let core = &mut self.shards[shard].core;
+        let Some(known) = core.owner.known().filter(|_| core.may_take()) else { return };
+        let waiting: Vec<_> =
+            known.iter().filter(|(_, progress)| *progress != Progress::Begun).map(|(it, _)| *it).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let partition = waiting[self.random.usize(..waiting.len())];
+        if let Some(began) = self.log.begin(partition, &mut self.random) {
+            core.take(Polled::Began(began), self.now);
         }
     }
 
@@ -187,7 +216,7 @@ impl World {
         session.outbox.gather(frames, &mut bytes, bytes_max);
         session.outbox.consume(bytes.len(), frames, |_| *sent += 1);
         let is_over = session.outbox.is_empty() && session.outbox.is_finished();
-        let has_closed = self.clients[client].read(&bytes);
+        let has_closed = self.clients[client].read(&bytes, &self.log);
         if is_over || has_closed {
             self.hang_up(client);
         }
@@ -207,17 +236,22 @@ impl World {
         if self.clients[client].line.is_none() {
             return self.connect(client);
         }
-        let name = any_name(&mut self.random);
+        let count = if self.random.bool() { 1 } else { self.random.usize(1..4) };
+        let mut names: Vec<_> = (0..count).map(|_| any_name(&mut self.random)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let kind = self.random.u8(..10);
         let asked = &mut self.clients[client];
-        let message = match self.random.u8(..10) {
-            0..3 if !asked.has(&name) => asked.subscribe(&name),
-            3..4 if !asked.has(&name) && self.keeping.last_values_max > 0 => asked.subscribe_snapshot(&name),
-            4..8 if !asked.has(&name) => {
-                let since = Client::any_since(&name, &self.log, &mut self.random);
-                asked.subscribe_since(&name, since)
-            }
-            8.. if asked.has(&name) => asked.unsubscribe(&name),
-            _ => return,
+        names.retain(|name| asked.has(name) == (kind >= 8));
+        if names.is_empty() {
+            return;
+        }
+        let mut any_since = |it: &String| (it.clone(), Client::any_since(it, &self.log, &mut self.random));
+        let message = match kind {
+            8.. => asked.unsubscribe(&names),
+            0..3 => asked.subscribe(&names),
+            3..4 => asked.subscribe_snapshot(&names),
+            _ => asked.subscribe_since(names.iter().map(&mut any_since).collect()),
         };
         self.send(client, &message);
     }
@@ -234,7 +268,7 @@ impl World {
         core.connections.accept(socket, None, self.now);
         core.receive(socket, handshake_request().as_bytes(), self.now);
         self.clients[client].connect(shard, socket);
-        for message in self.clients[client].come_back(&self.log) {
+        if let Some(message) = self.clients[client].come_back(&self.log) {
             self.send(client, &message);
         }
     }
@@ -260,10 +294,15 @@ impl World {
     /// No more events, and time for everyone to get what there is; then everybody must have it.
     fn settle(&mut self) {
         for _ in 0..3 {
-            for _ in 0..200 {
+            for round in 0..200 {
                 self.now += Duration::from_millis(10);
                 for shard in 0..self.shards.len() {
                     self.shards[shard].core.set_ready(self.now);
+                    match round {
+                        0..100 if round % 2 == 0 => self.tell_layout(shard),
+                        0..100 => self.begin(shard),
+                        _ => {}
+                    }
                     (0..20).for_each(|_| self.poll(shard));
                     self.exchange(shard);
                     (0..4).for_each(|_| self.answer_replay(shard));
@@ -279,8 +318,9 @@ impl World {
             }
         }
         for (partition, log) in &self.log.partitions {
+            let polled = log.polled.expect("it has begun");
             assert_eq!(
-                log.records.range(log.polled..).next(),
+                log.records.range(polled..).next(),
                 None,
                 "{partition:?} is read to its end, {}",
                 log.end

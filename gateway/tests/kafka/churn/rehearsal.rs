@@ -203,16 +203,8 @@ impl Served<'_> {
             return self.say(&json!({"type": "unsubscription_ack", "unsubscribed": names, "count": 0}));
         }
         let heads = self.heads();
-        let mut rejected = Vec::new();
         for selection in selections {
             let since = &request["data"]["since"][selection.to_string()];
-            let overlaps =
-                self.subscriptions.iter().any(|subscription| subscription.selection.overlaps(selection));
-            if overlaps && !since.is_null() {
-                rejected
-                    .push(json!({"channel": selection.to_string(), "code": "already_live", "message": ""}));
-                continue;
-            }
             let own = heads.iter().filter(|&(&(kind, _), _)| selection.kind.is_none_or(|own| own == kind));
             let cursors =
                 own.map(|(&place, &head)| (place, self.begin(selection, since, place, head))).collect();
@@ -223,7 +215,7 @@ impl Served<'_> {
         for ((kind, partition), offset) in heads {
             positions.entry(kind_name(kind)).or_default().push(Position { partition, offset });
         }
-        self.say(&json!({"type": "subscription_ack", "subscribed": names, "count": 0, "rejected": rejected,
+        self.say(&json!({"type": "subscription_ack", "subscribed": names, "count": 0,
             "positions": positions}))
     }
 

@@ -1,0 +1,108 @@
+//! Which partitions there are, and which of them have begun, as their owners say.
+//!
+//! A subscription is promised something of a partition once that has begun: once its owner knows the next offset. An
+//! acknowledgement waits a little for partitions that are about to begin, and names those that it did not wait for. Each home has
+//! one of these and hears of every change ([`Layout::set`]) in the order in which the owner's events come. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ingest::partition::Partition;
+
+/// How far a partition has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nobody can say when it begins: no broker leads it, or it may not be read.
+    Stuck,
+    /// It is about to begin.
+    Awaited,
+    /// Its owner knows where delivery begins.
+    Begun,
+}
+
+/// The partitions of one owner.
+pub type Known = Arc<[(Partition, Progress)]>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Layout {
+    /// By owner; `None` until the brokers have said which partitions there are.
+    owners: Vec<Option<Known>>,
+}
+
+impl Layout {
+    /// Of so many owners, of which nothing is known.
+    pub fn new(owners: usize) -> Self {
+        Self { owners: vec![None; owners] }
+    }
+
+    /// What an owner says of all its partitions.
+    pub fn set(&mut self, owner: usize, known: Known) {
+        self.owners[owner] = Some(known);
+    }
+
+    /// Whether nothing of these topics is worth waiting for: all that can begin soon has begun.
+    pub fn is_settled(&self, topics: &[usize]) -> bool {
+        let is_settled = |known: &Option<Known>| {
+            let mut of_topics = known.iter().flat_map(|known| known.iter());
+            known.is_some()
+                && !of_topics
+                    .any(|(it, progress)| *progress == Progress::Awaited && topics.contains(&it.topic))
+        };
+        topics.is_empty() || self.owners.iter().all(is_settled)
+    }
+
+    /// The partitions of these topics that have not begun, by topic. No numbers: which partitions there are is not known of all owners.
+    pub fn waiting(&self, topics: &[usize]) -> BTreeMap<usize, Vec<i32>> {
+        if self.owners.iter().any(Option::is_none) {
+            return topics.iter().map(|&topic| (topic, Vec::new())).collect();
+        }
+        let mut waiting: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
+        for (partition, progress) in self.owners.iter().flatten().flat_map(|known| known.iter()) {
+            if *progress != Progress::Begun && topics.contains(&partition.topic) {
+                waiting.entry(partition.topic).or_default().push(partition.number);
+            }
+        }
+        waiting.values_mut().for_each(|numbers| numbers.sort_unstable());
+        waiting
+    }
+
+    /// Whether every partition of these topics has begun.
+    pub fn has_begun(&self, topics: &[usize]) -> bool {
+        self.waiting(topics).is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(topic: usize, number: i32, progress: Progress) -> (Partition, Progress) {
+        (Partition { topic, number }, progress)
+    }
+
+    #[test]
+    fn an_acknowledgement_waits_for_partitions_that_are_about_to_begin_and_names_all_that_have_not() {
+        use Progress::{Awaited, Begun, Stuck};
+        let mut layout = Layout::new(2);
+        assert!(!layout.is_settled(&[0]), "which partitions there are is not known");
+        assert_eq!(layout.waiting(&[0, 1]), BTreeMap::from([(0, vec![]), (1, vec![])]));
+        layout.set(0, vec![at(0, 0, Begun), at(0, 2, Stuck), at(1, 0, Awaited)].into());
+        assert_eq!(
+            layout.waiting(&[0, 1]),
+            BTreeMap::from([(0, vec![]), (1, vec![])]),
+            "half an answer is none"
+        );
+        assert!(!layout.is_settled(&[0]), "of the other owner nothing is known");
+        layout.set(1, vec![at(0, 1, Stuck)].into());
+        assert!(layout.is_settled(&[0]) && !layout.is_settled(&[0, 1]));
+        assert_eq!(layout.waiting(&[0]), BTreeMap::from([(0, vec![1, 2])]));
+        assert!(
+            !layout.has_begun(&[0]) && layout.has_begun(&[2]),
+            "a topic that is not there waits for nothing"
+        );
+        layout.set(0, vec![at(0, 0, Begun), at(0, 2, Begun)].into());
+        layout.set(1, vec![at(0, 1, Begun)].into());
+        assert!(layout.has_begun(&[0]));
+    }
+}

@@ -1,0 +1,54 @@
+//! What an acknowledgement promises a client, as the model has it.
+
+use std::collections::BTreeMap;
+
+use protocol::Position;
+use serde_json::{Value, json};
+
+use super::client::pattern;
+use super::log::{KINDS, Log};
+use crate::ingest::partition::Partition;
+
+/// From which offset of each partition a subscription must have got all.
+#[derive(Default)]
+pub(super) struct Promise {
+    pub(super) from: BTreeMap<Partition, i64>,
+    /// Of partitions that are not among these, whenever they begin; `None`: nothing of those that were there at the start.
+    pub(super) otherwise: Option<i64>,
+}
+
+impl Promise {
+    /// The partitions of which something was promised.
+    pub(super) fn of<'a>(
+        &'a self,
+        name: &'a str,
+        log: &'a Log,
+    ) -> impl Iterator<Item = (Partition, i64)> + 'a {
+        let all = log.partitions.iter().filter(|(it, _)| pattern(name).of_kind(KINDS[it.topic]).is_some());
+        all.filter_map(|(&partition, log)| {
+            // One that came later is delivered from what it held when it was found.
+            let late = || log.polled.and(Some(log.live_from));
+            let otherwise = || if log.is_late { late() } else { self.otherwise };
+            Some((partition, self.from.get(&partition).copied().or_else(otherwise)?))
+        })
+    }
+}
+
+/// Where an acknowledgement says that each partition begins. It names all that were there at the start, those that have not begun as
+/// waiting.
+pub(super) fn cut_of(name: &str, ack: &Value, log: &Log) -> BTreeMap<Partition, i64> {
+    let mut cut = BTreeMap::new();
+    for (topic, kind) in KINDS.iter().enumerate().filter(|(_, kind)| pattern(name).of_kind(kind).is_some()) {
+        for text in ack["positions"][kind].as_array().expect("positions were asked for") {
+            let position: Position = text.as_str().expect("text").parse().expect("a position");
+            cut.insert(Partition { topic, number: position.partition }, position.offset);
+        }
+        let waiting = ack["waiting"][kind].as_array();
+        let of_topic = log.partitions.iter().filter(|(it, log)| it.topic == topic && !log.is_late);
+        for (partition, _) in of_topic.filter(|(it, _)| !cut.contains_key(it)) {
+            let is_named = |it: &Vec<Value>| it.is_empty() || it.contains(&json!(partition.number));
+            assert!(waiting.is_some_and(is_named), "{partition:?} is not named: {ack}");
+        }
+    }
+    cut
+}

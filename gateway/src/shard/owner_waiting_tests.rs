@@ -1,0 +1,162 @@
+//! Questions that cannot be answered at once: what they wait for, for how long, and what they are answered then.
+
+use super::*;
+
+#[test]
+fn a_position_of_a_partition_that_is_not_there_is_refused_by_its_owner_alone() {
+    let mut owner = ready(5);
+    owner.expect([0, 2].map(|number| (at(0, number), true)).into());
+    let begun = begin(&mut owner, 0, after(1, "4:0")).expect("nobody has to be asked");
+    assert_eq!((behind(&begun), code(&begun)), (Vec::new(), Some(code::UNKNOWN_POSITION)));
+    let begun = begin(&mut owner, 0, after(1, "7:0")).expect("an answer");
+    assert_eq!(code(&begun), None, "the other shard's to refuse");
+    let begun = begin(&mut owner, 0, ask(1, vec![from("BTC.trade", &["0:1", "4:0"])])).expect("an answer");
+    assert_eq!(code(&begun), Some(code::UNKNOWN_POSITION));
+    assert_eq!(behind(&begun), [], "all of it begins with the cut");
+}
+
+#[test]
+fn a_position_beyond_the_head_waits_for_the_brokers_and_is_served_if_the_log_has_it() {
+    let mut owner = ready(5);
+    for end in [11, 12, 30] {
+        assert!(begin(&mut owner, 1, after(end as u32, "0:40")).is_none());
+        assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+        assert!(owner.take_ends_wanted().is_empty());
+        let refused = owner.end_found(at(0, 0), Some(end));
+        assert_eq!((refused.len(), code(&refused[0].1)), (1, Some(code::UNKNOWN_POSITION)), "{end}");
+        assert_eq!(behind(&refused[0].1), [], "it begins with the cut");
+    }
+    let begun = begin(&mut owner, 1, after(1, "0:29")).expect("that the log has it is known by now");
+    assert_eq!((behind(&begun), code(&begun)), (vec![(at(0, 0), 5)], None));
+    assert!(begin(&mut owner, 1, after(2, "0:30")).is_none(), "not yet");
+    let served = owner.end_found(at(0, 0), Some(31));
+    assert_eq!((behind(&served[0].1), code(&served[0].1)), (vec![(at(0, 0), 5)], None));
+    assert_eq!(pull(&mut owner, at(0, 0), 31), (Vec::new(), 31, Then::Wait), "until the owner is there too");
+}
+
+#[test]
+fn the_answer_to_an_earlier_question_is_none_to_a_later_one() {
+    let mut owner = ready(5);
+    assert!(begin(&mut owner, 1, after(1, "0:9")).is_none());
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+    // The brokers may have answered already, before the client's record was there.
+    assert!(begin(&mut owner, 2, after(2, "0:19")).is_none());
+    assert!(owner.take_ends_wanted().is_empty(), "one question at a time");
+    let first = owner.end_found(at(0, 0), Some(10));
+    assert_eq!((answered(&first), code(&first[0].1)), (vec![(1, 1)], None));
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)], "asked again, for the second");
+    let second = owner.end_found(at(0, 0), Some(20));
+    assert_eq!((answered(&second), code(&second[0].1)), (vec![(2, 2)], None));
+    assert!(owner.take_ends_wanted().is_empty());
+}
+
+#[test]
+fn brokers_that_cannot_tell_are_asked_again_while_somebody_waits_and_whoever_waited_long_enough_keeps_its_place()
+ {
+    let mut owner = ready(5);
+    assert!(begin(&mut owner, 1, after(1, "0:9")).is_none());
+    for _ in 0..5 {
+        assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+        assert!(owner.end_found(at(0, 0), None).is_empty());
+    }
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+    assert_eq!(answered(&owner.end_found(at(0, 0), Some(10))), [(1, 1)]);
+    assert!(owner.take_ends_wanted().is_empty());
+    assert!(begin(&mut owner, 1, after(2, "0:99")).is_none());
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+    let due = owner.next_due().expect("it waits");
+    assert!(owner.answer_overdue(due - limits::MESH_FULL_NAP).is_empty());
+    let answers = owner.answer_overdue(due);
+    assert_eq!((answered(&answers), code(&answers[0].1)), (vec![(1, 2)], None), "nobody could look it up");
+    assert_eq!(behind(&answers[0].1), [(at(0, 0), 5)]);
+    assert!(owner.end_found(at(0, 0), None).is_empty());
+    assert!(
+        owner.take_ends_wanted().is_empty() && owner.next_due().is_none(),
+        "nobody waits for it any more"
+    );
+}
+
+#[test]
+fn a_partition_that_begins_while_a_question_waits_is_in_its_answer() {
+    let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
+    assert!(owner.known().is_none());
+    owner.expect(vec![(at(0, 0), true), (at(0, 2), false)]);
+    let known = owner.known().expect("told");
+    assert_eq!(*known, [(at(0, 0), Progress::Awaited), (at(0, 2), Progress::Stuck)]);
+    let starts = || vec![from("BTC.trade", &["0:3", "2:1"])];
+    assert!(begin(&mut owner, 1, ask(1, starts())).is_none());
+    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 2 }, live_from: 9 });
+    keep(&mut owner, at(0, 0), 2..6);
+    let answers = owner.set_ready();
+    assert_eq!((behind(&answers[0].1), code(&answers[0].1)), (vec![(at(0, 0), 9)], None));
+    assert_eq!(answers[0].1.cut, [Owned { partition: at(0, 0), next: 9 }], "of the other nothing is known");
+    owner.began(&Began { owned: Owned { partition: at(0, 2), next: 0 }, live_from: 0 });
+    assert!(begin(&mut owner, 1, ask(2, starts())).is_none(), "its end has to be asked for");
+    assert_eq!(owner.take_ends_wanted(), [at(0, 2)]);
+    assert!(owner.known().expect("told").iter().all(|(_, progress)| *progress == Progress::Begun));
+}
+
+#[test]
+fn a_partition_that_begins_beyond_what_a_waiting_question_names_has_its_end_asked_for() {
+    let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
+    owner.expect(vec![(at(0, 0), true)]);
+    assert!(begin(&mut owner, 1, after(1, "0:41")).is_none());
+    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 5 }, live_from: 5 });
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
+    assert!(owner.set_ready().is_empty(), "not yet");
+    let answers = owner.end_found(at(0, 0), Some(30));
+    assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
+}
+
+#[test]
+fn a_cursor_beyond_the_end_of_a_log_waits_until_the_brokers_have_said_so_since_it_came() {
+    let mut owner = ready(5);
+    let partition = at(0, 0);
+    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait);
+    assert_eq!(owner.take_ends_wanted(), [partition]);
+    owner.end_found(partition, None);
+    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "nobody could tell");
+    assert_eq!(owner.take_ends_wanted(), [partition]);
+    owner.end_found(partition, Some(9));
+    assert_eq!(pull(&mut owner, partition, 40).2, Then::Reset);
+    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "another one is asked for again");
+    assert_eq!(owner.take_ends_wanted(), [partition]);
+    owner.end_found(partition, Some(50));
+    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "the gateway is not so far yet");
+    assert!(owner.take_ends_wanted().is_empty());
+}
+
+#[test]
+fn a_snapshot_that_is_not_known_in_time_is_refused() {
+    let mut owner = owner(5);
+    let snapshot = || vec![Start { name: "*.trade".into(), from: StartFrom::Snapshot }];
+    assert!(begin(&mut owner, 1, ask(1, snapshot())).is_none());
+    let due = owner.next_due().expect("it waits");
+    assert_eq!(code(&owner.answer_overdue(due)[0].1), Some(code::SNAPSHOT_NOT_READY));
+}
+
+#[test]
+fn a_question_waits_for_the_ends_of_all_its_partitions_and_for_the_owner() {
+    let mut owner = owner(5);
+    let starts = vec![from("BTC.trade", &["0:9", "2:9"])];
+    assert!(begin(&mut owner, 1, ask(1, starts)).is_none());
+    assert_eq!(owner.take_ends_wanted(), [at(0, 0), at(0, 2)]);
+    assert!(owner.end_found(at(0, 2), Some(9)).is_empty());
+    assert!(owner.end_found(at(1, 1), Some(9)).is_empty(), "nobody's");
+    assert!(owner.set_ready().is_empty());
+    let answers = owner.end_found(at(0, 0), Some(9));
+    assert_eq!(behind(&answers[0].1), [(at(0, 0), 5), (at(0, 2), 5)]);
+}
+
+#[test]
+fn an_answer_that_comes_late_begins_everywhere_where_the_question_was_asked() {
+    let mut owner = ready(5);
+    assert!(begin(&mut owner, 1, after(1, "0:9")).is_none());
+    // Withheld by the home, as it is the subscription's.
+    keep(&mut owner, at(0, 0), 5..7);
+    keep(&mut owner, at(0, 2), 5..8);
+    let answers = owner.end_found(at(0, 0), Some(10));
+    assert_eq!(behind(&answers[0].1), [(at(0, 0), 5), (at(0, 2), 5)]);
+    let cut: Vec<i64> = answers[0].1.cut.iter().map(|owned| owned.next).collect();
+    assert_eq!(cut, [5; 4]);
+}
