@@ -76,7 +76,7 @@ Examples:
   KAFKA_BROKERS=broker-1:9092 WS_OUTBOX_BYTES=4MiB odin-gateway --check-config
 
 Exit codes:
-  0   done, or stopped by SIGTERM or SIGINT
+  0   done, or stopped by SIGTERM, SIGINT or SIGQUIT
   1   could not start, or stopped by a failure; the log says which
   64  an argument or a variable cannot be used; standard error names each
   69  this machine does not let it work (io_uring, open files, memory); the log says what to change

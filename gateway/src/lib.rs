@@ -57,6 +57,7 @@ pub mod sampling;
 pub mod session;
 pub mod shard;
 pub mod shared;
+pub mod signals;
 pub mod throttle;
 pub mod vitals;
 pub mod watchdog;

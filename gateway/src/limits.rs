@@ -109,6 +109,9 @@ pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a shard copies its counters for /metrics and /health.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Pages of health that are older are not shown: the main thread, which renders them once a second, is no longer at work.
+pub const PAGES_AGE_MAX: Duration = Duration::from_secs(30);
+
 /// Shards of a process: a set of them is one word.
 pub const SHARDS_MAX: usize = 64;
 /// News that wait in a queue of the mesh. A peer takes a quarter of it in a turn.

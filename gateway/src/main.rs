@@ -1,4 +1,4 @@
-//! `odin-gateway`: arguments -> configuration -> logging -> preflight -> run -> exit code.
+//! `odin-gateway`: arguments -> signals -> configuration -> logging -> preflight -> run -> exit code.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use std::thread;
 
 use gateway::args::{self, Command, EXIT_UNAVAILABLE, EXIT_USAGE};
 use gateway::config::Config;
+use gateway::signals::Signals;
 use gateway::{ingest, limits, logging, preflight, run};
 use tracing::{error, warn};
 
@@ -24,6 +25,14 @@ fn main() -> ExitCode {
 }
 
 fn serve(dev: bool) -> ExitCode {
+    // Before anything else, see `signals`.
+    let signals = match Signals::register() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(format!("signals cannot be handled: {error}"));
+            return ExitCode::from(EXIT_UNAVAILABLE);
+        }
+    };
     let config = match read_config(dev) {
         Ok(config) => config,
         Err(exit_code) => return exit_code,
@@ -35,12 +44,12 @@ fn serve(dev: bool) -> ExitCode {
         return ExitCode::from(EXIT_UNAVAILABLE);
     }
     end_with_the_first_panic();
-    let exit_code = serve_logging(config);
+    let exit_code = serve_logging(config, signals);
     logging::flush();
     exit_code
 }
 
-fn serve_logging(config: Config) -> ExitCode {
+fn serve_logging(config: Config, signals: Signals) -> ExitCode {
     for warning in &config.warnings {
         warn!(reason = %warning, "the configuration may not be what is meant");
     }
@@ -48,7 +57,7 @@ fn serve_logging(config: Config) -> ExitCode {
         error!(%error, "the gateway does not work on this machine");
         return ExitCode::from(EXIT_UNAVAILABLE);
     }
-    match run::run(config) {
+    match run::run(config, signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = %format_args!("{error:#}"), "the gateway failed");

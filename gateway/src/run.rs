@@ -1,28 +1,28 @@
 //! The life of the process between its configuration and its exit code: threads up, signals awaited, threads down.
 //!
-//! Lives on the main thread, which afterwards only waits for signals and takes samples.
+//! Lives on the main thread, which afterwards only waits for signals, takes samples and renders the pages.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 use wire::SocketOptions;
 
 use crate::config::Config;
 use crate::dev::Dev;
+use crate::http::Renderer;
 use crate::ingest::control::Control;
 use crate::ingest::replay::Replay;
 use crate::sampling::Sampling;
 use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
 use crate::shared::Shared;
+use crate::signals::Signals;
 use crate::watching::Watching;
 use crate::{limits, logging, placement};
 
@@ -31,19 +31,22 @@ const SHARD_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the main thread looks whether a shard has ended.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Serves until SIGTERM or SIGINT, then drains; a second one exits at once.
+/// Serves until a signal asks for the end, then drains; a second one exits at once.
 ///
 /// # Errors
 /// The port is taken, a thread or a ring cannot be made, or a shard failed.
-pub fn run(mut config: Config) -> anyhow::Result<()> {
-    // Before any other thread, so that none of them takes the signals.
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
     let cpus = place(&config)?;
     let listeners = listen(&config)?;
     let address = listeners[0].local_addr()?;
     let mut dev = if config.dev { Some(Dev::start(&mut config)?) } else { None };
     let shared = Arc::new(Shared::new(config.shards.count, dev.as_ref().map(Dev::brokers)));
     let config = Arc::new(config);
+    shared.kafka.observe(thread::current());
+    let pages = Renderer::new(Arc::clone(&config), Arc::clone(&shared), Instant::now());
+    let mut front = Front { signals, pages, config: Arc::clone(&config), shared: Arc::clone(&shared) };
+    // Shards hand the pages out as soon as they accept.
+    front.look();
     let control = Control::start(config.kafka.clone(), config.history.warmup, Arc::clone(&shared.kafka))?;
     let replay = Replay::start(
         config.kafka.clone(),
@@ -52,13 +55,13 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         &shared.kafka,
     )?;
     shared.replay.set(replay.sender()).expect("it is started once");
-    let shards = start_shards(&config, &shared, listeners, &cpus, &control, &replay)?;
+    let shards = start_shards(&mut front, listeners, &cpus, &control, &replay)?;
     if let Some(dev) = &mut dev {
         dev.simulate(config.dev_event_rate)?;
         banner(&config, address, &dev.brokers());
     }
     info!(version = env!("CARGO_PKG_VERSION"), %address, shards = config.shards.count, "serving");
-    let result = watch(&mut signals, &shared, shards, &config);
+    let result = watch(&mut front, shards);
     replay.stop(limits::CONTROL_STOP_TIMEOUT);
     control.stop(limits::CONTROL_STOP_TIMEOUT);
     drop(dev);
@@ -129,22 +132,22 @@ type ShardThread = JoinHandle<anyhow::Result<()>>;
 
 /// Starts all of them, and waits until all have started.
 fn start_shards(
-    config: &Arc<Config>,
-    shared: &Arc<Shared>,
+    front: &mut Front,
     listeners: Vec<TcpListener>,
     cpus: &[usize],
     control: &Control,
     replay: &Replay,
 ) -> anyhow::Result<Vec<ShardThread>> {
     let (started, starts) = channel();
+    let (config, shared) = (Arc::clone(&front.config), Arc::clone(&front.shared));
     let meshes = Mesh::connect(config.shards.count, limits::MESH_NEWS, limits::MESH_REQUESTS);
     let mut threads = Vec::new();
     for (shard, (listener, mesh)) in listeners.into_iter().zip(meshes).enumerate() {
         threads.push(shard::start(Setup {
-            config: Arc::clone(config),
+            config: Arc::clone(&config),
             shard,
             cpu: cpus.get(shard).copied(),
-            shared: Arc::clone(shared),
+            shared: Arc::clone(&shared),
             listener,
             mesh,
             control: control.requests(),
@@ -155,6 +158,7 @@ fn start_shards(
     let deadline = Instant::now() + SHARD_START_TIMEOUT;
     for _ in 0..threads.len() {
         while starts.recv_timeout(WATCH_INTERVAL).is_err() {
+            front.look();
             if let Some(shard) = threads.iter().position(JoinHandle::is_finished) {
                 ended(shard, threads.swap_remove(shard))?;
                 bail!("shard {shard} ended at once");
@@ -167,29 +171,47 @@ fn start_shards(
     Ok(threads)
 }
 
+/// What the process is told from outside, and what it shows there.
+struct Front {
+    signals: Signals,
+    pages: Renderer,
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+}
+
+impl Front {
+    /// Does what signals ask for, and renders what is due.
+    fn look(&mut self) {
+        for signal in self.signals.ending() {
+            self.end(signal);
+        }
+        self.pages.refresh(Instant::now());
+    }
+
+    fn end(&mut self, signal: &str) {
+        if self.shared.drain.has_begun() {
+            warn!(signal, "the second signal: exiting at once");
+            logging::flush();
+            std::process::exit(1);
+        }
+        self.pages.begin_drain(Instant::now());
+        self.shared.drain.begin();
+        let sessions = self.shared.sessions.load(Ordering::Relaxed);
+        info!(signal, sessions, lasts_s = self.config.drain.as_secs_f64(), "draining");
+        self.shared.wake_shards();
+    }
+}
+
 /// Waits for a signal, then for the shards to drain.
-fn watch(
-    signals: &mut Signals,
-    shared: &Shared,
-    shards: Vec<ShardThread>,
-    config: &Config,
-) -> anyhow::Result<()> {
+fn watch(front: &mut Front, shards: Vec<ShardThread>) -> anyhow::Result<()> {
+    let (config, shared) = (Arc::clone(&front.config), Arc::clone(&front.shared));
+    let (config, shared) = (&*config, &*shared);
     let mut sampling = Sampling::new(config);
     let mut watching = Watching::new(config.shards.count, Instant::now())?;
     let mut sample_at = Instant::now();
     let mut shards: Vec<_> = shards.into_iter().enumerate().collect();
     while !shards.is_empty() {
-        for signal in signals.pending() {
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            if !shared.drain.begin() {
-                warn!(signal = name, "the second signal: exiting at once");
-                logging::flush();
-                std::process::exit(1);
-            }
-            let sessions = shared.sessions.load(Ordering::Relaxed);
-            info!(signal = name, sessions, lasts_s = config.drain.as_secs_f64(), "draining");
-            shared.wake_shards();
-        }
+        front.look();
         if let Some(found) = shards.iter().position(|(_, thread)| thread.is_finished()) {
             let (shard, thread) = shards.swap_remove(found);
             ended(shard, thread)?;
@@ -203,7 +225,8 @@ fn watch(
         if Instant::now() >= sample_at {
             sample_at = Instant::now() + sampling.sample(config, shared);
         }
-        std::thread::sleep(WATCH_INTERVAL.min(sample_at.saturating_duration_since(Instant::now())));
+        // Readiness that changes unparks it.
+        thread::park_timeout(WATCH_INTERVAL.min(sample_at.saturating_duration_since(Instant::now())));
     }
     Ok(())
 }

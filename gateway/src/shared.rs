@@ -8,6 +8,7 @@ use wire::Waker;
 
 use crate::admission::SharedConnectionRates;
 use crate::drain::SharedDrain;
+use crate::http::SharedPages;
 use crate::ingest::replay::ReplaySender;
 use crate::ingest::status::SharedStatus;
 use crate::limits;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub overload: SharedOverload,
     /// The process's CPU and memory.
     pub vitals: SharedVitals,
+    /// The pages of health and metrics.
+    pub pages: SharedPages,
     /// When the process started.
     pub started_at: Instant,
     /// The bootstrap address of --dev's embedded broker, for other programs to produce to.
@@ -61,6 +64,7 @@ impl Shared {
             kafka: Arc::default(),
             overload: SharedOverload::default(),
             vitals: SharedVitals::default(),
+            pages: SharedPages::default(),
             started_at,
             dev_brokers,
         }

@@ -70,6 +70,11 @@ impl Launch {
         gateway
     }
 
+    /// Starts it and waits for nothing.
+    pub fn start_early(self) -> Program {
+        self.spawn()
+    }
+
     fn spawn(self) -> Program {
         match self.has_output {
             true => Program::start_as_it_is(self.command),

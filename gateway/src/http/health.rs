@@ -378,7 +378,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// The body of `/health/ready`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

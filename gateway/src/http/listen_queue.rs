@@ -1,7 +1,7 @@
 //! How often the kernel turned a connection away before the gateway could accept it.
 //!
 //! The count is of the network namespace: of the gateway alone in a container of its own, of every listening socket of the
-//! machine elsewhere. Linux counts no single socket. Reading it is one short file of /proc, at a scrape, and waits for nobody.
+//! machine elsewhere. Linux counts no single socket. Reading it is one short file of /proc, once a second, and waits for nobody.
 
 use std::fs;
 

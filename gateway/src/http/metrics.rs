@@ -1,6 +1,6 @@
 //! Every metric: its name, help, unit and labels. What is counted stands in `crate::metrics`.
 //!
-//! Rendered from the shards' snapshots when somebody asks; nothing is kept here. Names are those that the Go server's dashboards
+//! Rendered from the shards' snapshots once a second; nothing is kept here. Names are those that the Go server's dashboards
 //! query where the meaning is the same; there a "connection" is a session and a "message" to a client is a frame. The
 //! library appends a metric's unit to its name, and `_total` to a counter's. Counters are never summed up over shards: each
 //! has the label `shard`, and the dashboard sums. How a metric becomes text is for [`page`].

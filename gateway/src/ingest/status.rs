@@ -1,7 +1,8 @@
 //! What `/health` tells of Kafka: written by the control thread and by librdkafka's callbacks, read by anyone.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 
 use topic_ids::TopicId;
 
@@ -63,6 +64,8 @@ pub struct SharedStatus {
     status: Mutex<Status>,
     /// Of the topics that are read, where brokers give ids.
     topic_ids: Mutex<BTreeMap<usize, TopicId>>,
+    /// The thread that shows readiness.
+    observer: OnceLock<Thread>,
 }
 
 impl SharedStatus {
@@ -73,7 +76,22 @@ impl SharedStatus {
 
     /// Changes the picture.
     pub fn update(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut self.lock());
+        let mut status = self.lock();
+        let before = (status.assigned, status.warm);
+        change(&mut status);
+        let after = (status.assigned, status.warm);
+        drop(status);
+        if before != after
+            && let Some(observer) = self.observer.get()
+        {
+            observer.unpark();
+        }
+    }
+
+    /// Has this thread unparked whenever the readiness that follows from the picture may have changed.
+    pub fn observe(&self, observer: Thread) {
+        // There is one, for good.
+        let _ = self.observer.set(observer);
     }
 
     /// Which topics are read now.

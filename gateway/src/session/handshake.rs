@@ -82,6 +82,8 @@ pub struct HttpRequest {
     pub method: HttpMethod,
     /// Its path, without the query.
     pub path: String,
+    /// Its Accept header lists `text/plain` and not OpenMetrics.
+    pub wants_prometheus_text: bool,
 }
 
 /// The methods that are handed on.
@@ -256,7 +258,8 @@ fn decide_http(request: &Request<'_>) -> Result<HttpRequest, Refusal> {
             return Err(Refusal { headers: &[("Allow", "GET, HEAD, OPTIONS")], ..refusal });
         }
     };
-    Ok(HttpRequest { method, path: request.path.to_owned() })
+    let wants_prometheus_text = request.accepts_text && !request.accepts_openmetrics;
+    Ok(HttpRequest { method, path: request.path.to_owned(), wants_prometheus_text })
 }
 
 fn decide_upgrade(request: &Request<'_>) -> Result<Accepted, Refusal> {

@@ -179,14 +179,16 @@ fn other_requests_are_handed_on_with_their_path() {
         ("GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", HttpMethod::Get, "/"),
         ("GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", HttpMethod::Get, "/"),
     ] {
-        let expected = Progress::Http(HttpRequest { method, path: path.to_owned() });
+        let expected =
+            Progress::Http(HttpRequest { method, path: path.to_owned(), wants_prometheus_text: false });
         assert_eq!(fed_whole(request.as_bytes()), expected, "{request}");
     }
 }
 
 #[test]
 fn the_answer_to_head_has_no_body() {
-    let request = HttpRequest { method: HttpMethod::Head, path: "/health".to_owned() };
+    let request =
+        HttpRequest { method: HttpMethod::Head, path: "/health".to_owned(), wants_prometheus_text: false };
     let response = String::from_utf8(request.respond(200, "text/plain", &[], b"hello")).expect("text");
     assert!(response.contains("Content-Length: 5\r\n") && response.ends_with("\r\n\r\n"));
     let get = HttpRequest { method: HttpMethod::Get, ..request };

@@ -29,6 +29,10 @@ pub struct Request<'a> {
     pub key: Option<&'a [u8]>,
     /// There is more than one.
     pub key_is_repeated: bool,
+    /// The Accept header lists `text/plain`.
+    pub accepts_text: bool,
+    /// The Accept header lists OpenMetrics.
+    pub accepts_openmetrics: bool,
     /// X-Forwarded-For, each line of it in turn.
     pub forwarded_for: Vec<&'a [u8]>,
 }
@@ -80,6 +84,9 @@ impl<'a> Request<'a> {
             self.key = Some(value.trim_ascii());
         } else if is("x-forwarded-for") {
             self.forwarded_for.push(value);
+        } else if is("accept") {
+            self.accepts_text |= has_media(value, "text/plain");
+            self.accepts_openmetrics |= has_media(value, "application/openmetrics-text");
         } else if is("content-length") {
             self.has_body |= value.trim_ascii() != b"0";
         } else if is("transfer-encoding") {
@@ -112,6 +119,14 @@ fn has_token(list: &[u8], token: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// Whether a list of media types has this one, whatever its parameters: a version or a weight.
+fn has_media(list: &[u8], media: &str) -> bool {
+    list.split(|byte| *byte == b',').any(|item| {
+        let name = item.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(media.as_bytes())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +157,22 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(has_token(list.as_bytes(), "upgrade"), found, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_found_whatever_its_parameters() {
+        for (list, found) in [
+            ("text/plain", true),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,Text/Plain ; version=0.0.4;q=0.3,*/*;q=0.2",
+                true,
+            ),
+            ("*/*", false),
+            ("text/plainer, text/*", false),
+            ("", false),
+        ] {
+            assert_eq!(has_media(list.as_bytes(), "text/plain"), found, "{list}");
         }
     }
 

@@ -29,7 +29,7 @@ impl Door {
         let pairs = variables.iter().chain([&brokers]).map(|(name, value)| ((*name).into(), (*value).into()));
         let config = Arc::new(Config::from_pairs(pairs, false).expect("valid"));
         let shared = Arc::new(Shared::new(1, None));
-        let (http, now) = (Http::new(Arc::clone(&config), Arc::clone(&shared)), Instant::now());
+        let (http, now) = (Http::new(&config, Arc::clone(&shared)), Instant::now());
         let connections = Connections::new(&config, http, shared, now);
         let keeping = Keeping {
             history_bytes_max: 1000,

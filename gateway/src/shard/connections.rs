@@ -182,7 +182,7 @@ impl Connections {
                 }
                 Progress::Http(request) => {
                     self.handshakes_left = self.handshakes_left.saturating_sub(1);
-                    let (route, response) = self.http.respond(&request, self.is_draining());
+                    let (route, response) = self.http.respond(&request, now);
                     self.counters.http_requests.add(route);
                     self.finish(socket, response, now);
                 }

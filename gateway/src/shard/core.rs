@@ -311,7 +311,7 @@ mod tests {
         let pairs = [("KAFKA_BROKERS".into(), "broker:9092".into())];
         let config = Config::from_pairs(pairs.into_iter(), false);
         let (config, shared) = (Arc::new(config.expect("valid")), Arc::new(Shared::new(1, None)));
-        let (http, now) = (Http::new(Arc::clone(&config), Arc::clone(&shared)), Instant::now());
+        let (http, now) = (Http::new(&config, Arc::clone(&shared)), Instant::now());
         let keeping = Keeping {
             history_bytes_max: 1000,
             last_values_max: 1,

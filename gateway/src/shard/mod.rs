@@ -119,7 +119,7 @@ fn run(setup: Setup) -> anyhow::Result<()> {
         driver.waker(),
         control,
     );
-    let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
+    let http = Http::new(&config, Arc::clone(&shared));
     let connections = Connections::new(&config, http, Arc::clone(&shared), Instant::now());
     let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
     let names = config.kafka.topics.iter().map(|topic| topic.name.as_str());

@@ -1,10 +1,12 @@
 //! Plain HTTP beside the sessions: health, metrics, the console.
 
+use std::collections::BTreeSet;
 use std::thread;
+use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::{Bystander, Client, Cluster, Launch, Record, eventually, record};
+use crate::harness::{Bystander, Client, Cluster, Launch, Raw, Record, eventually, record};
 
 #[test]
 fn health_is_told_to_people_load_balancers_and_pages_of_any_site() {
@@ -181,4 +183,48 @@ fn many_clients_may_ask_for_health_at_once_while_events_flow() {
             && metrics.labelled("ws_http_requests_total", "route=\"health\"") >= 400.0
             && metrics.labelled("ws_http_requests_total", "route=\"metrics\"") >= 200.0
     });
+}
+
+#[test]
+fn pages_are_rendered_once_a_second_however_often_they_are_asked_for() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let began = Instant::now();
+    let uptimes: BTreeSet<String> =
+        (0..50).map(|_| gateway.metrics().sum("ws_uptime_seconds").to_string()).collect();
+    // One each second, and those at both ends.
+    let most = began.elapsed().as_secs() as usize + 2;
+    assert!(uptimes.len() <= most, "{} in {:?}", uptimes.len(), began.elapsed());
+}
+
+#[test]
+fn a_reader_that_accepts_text_and_not_openmetrics_gets_the_older_format() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start();
+    let ask = |accept: &str| {
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n").as_bytes());
+        raw.response()
+    };
+    for accept in [
+        "",
+        "Accept: */*\r\n",
+        "Accept: text/html, */*;q=0.1\r\n",
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n",
+    ] {
+        let response = ask(accept);
+        assert!(
+            response.header("Content-Type").unwrap().starts_with("application/openmetrics-text"),
+            "{accept}"
+        );
+        assert!(response.body.ends_with("# EOF\n"), "{accept}");
+    }
+    let text = ask("Accept: text/plain;version=0.0.4\r\n");
+    assert_eq!(text.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(
+        text.body.contains("# TYPE ws_sends_total counter\nws_sends_total{shard=\"0\"} "),
+        "{}",
+        text.body
+    );
+    assert!(!text.body.contains("# EOF") && !text.body.contains("# UNIT"), "{}", text.body);
 }

@@ -1,11 +1,13 @@
-//! What only observes has no power: whatever becomes of the log, deliveries, health, new sessions and the end go on.
+//! What only observes has no power: whatever becomes of the log, and whichever signal comes, deliveries, health, new sessions and the end
+//! go on.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, pipe};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -159,5 +161,85 @@ fn an_end_does_not_wait_for_a_log_that_nobody_reads() {
         [Signal::TERM, Signal::INT].into_iter().take(signals).for_each(|signal| gateway.signal(signal));
         gateway.signal(Signal::CONT);
         assert_eq!(gateway.end().code, Some(signals as i32 - 1));
+    }
+}
+
+#[test]
+fn an_output_that_may_not_grow_costs_lines_and_nothing_else() {
+    let cluster = Cluster::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = || file.reopen().unwrap();
+    // Half a KiB: the first lines fill it. A write beyond it comes with a signal that ends a process.
+    let mut shell = Command::new("sh");
+    shell.env_clear().args(["-c", "ulimit -f 1; exec \"$0\"", env!("CARGO_BIN_EXE_odin-gateway")]);
+    let launch = Launch::of(shell).env("KAFKA_BROKERS", cluster.brokers());
+    let launch = launch.env("KAFKA_PROPERTIES", "fetch.wait.max.ms=5").output_to(output(), output());
+    let mut gateway = launch.start_unheard();
+    let mut bystander = Bystander::connect(&gateway);
+    for _ in 0..10 {
+        serves(&mut gateway, &cluster, &mut bystander);
+        thread::sleep(Duration::from_millis(100));
+    }
+    eventually("lines are counted", || (dropped(&gateway) > 0.0).then_some(()));
+    ends_when_told(gateway);
+}
+
+#[test]
+fn signals_that_ask_for_nothing_are_logged_and_change_nothing() {
+    let cluster = Cluster::start();
+    for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        let mut gateway = Launch::new(&cluster).start();
+        let mut bystander = Bystander::connect(&gateway);
+        gateway.signal(signal);
+        gateway.signal(Signal::PIPE);
+        let line = eventually("it is logged", || {
+            let output = gateway.output();
+            output.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(|line| {
+                line["message"].as_str().is_some_and(|message| message.starts_with("a signal without effect"))
+            })
+        });
+        assert_eq!(line["signal"], name);
+        bystander.hears(&cluster);
+        assert_eq!((gateway.get("/health/ready").status, gateway.exited()), (200, None));
+        ends_when_told(gateway);
+    }
+}
+
+#[test]
+fn a_quit_from_the_keyboard_drains() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).env("WS_DRAIN", "0s").start();
+    let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
+    gateway.signal(Signal::QUIT);
+    let (_, close) = session.read_to_close();
+    assert!(close.unwrap().reason.as_str().contains("draining"));
+    let ended = gateway.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+/// The kernel keeps from the first process of a container what it has no handler for.
+#[test]
+fn a_signal_before_it_serves_counts_also_for_the_first_process_of_a_container() {
+    let cluster = Cluster::start();
+    for _ in 0..5 {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+        if !unshare.args(["true"]).status().is_ok_and(|status| status.success()) {
+            println!("not tested: this machine lets nobody make a namespace of processes");
+            return;
+        }
+        let mut unshare = Command::new("unshare");
+        unshare.env_clear().args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+        unshare.arg(env!("CARGO_BIN_EXE_odin-gateway"));
+        // The warning is the first that it does after its configuration is read: the ring, the port and the shards come later.
+        let launch = Launch::of(unshare).env("KAFKA_BROKERS", cluster.brokers()).env("WS_ADDRESS", "1");
+        let program = launch.start_early();
+        eventually("it warns", || program.line("the configuration may not be what is meant"));
+        let children = format!("/proc/{0}/task/{0}/children", program.pid());
+        let child: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        kill_process(Pid::from_raw(child).unwrap(), Signal::TERM).unwrap();
+        let ended = program.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.output.contains("\"stopped\""), "{ended:?}");
     }
 }

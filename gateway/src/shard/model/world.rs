@@ -80,7 +80,7 @@ impl World {
         let log = Log::new(random.usize(1..=5));
         let meshes = Mesh::connect(shards, random.usize(1..8), random.usize(1..8));
         let shards = meshes.into_iter().enumerate().map(|(shard, mesh)| {
-            let http = Http::new(Arc::clone(&config), Arc::clone(&shared));
+            let http = Http::new(&config, Arc::clone(&shared));
             let connections = Connections::new(&config, http, Arc::clone(&shared), now);
             let kinds = KINDS.map(Arc::from).to_vec();
             let owner = Owner::new(shard, config.shards.count, kinds, &keeping);
