@@ -1,9 +1,11 @@
 //! A client, as the model has it: what it asked for, what it got, and what it must have got.
 
+mod asks;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use protocol::{Channel, GapReason, Pattern, Position, ServerMessage, code};
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::frames::{CLOSE, TEXT, split_frame};
 use wire::SocketId;
 
@@ -76,73 +78,6 @@ impl Client {
         self.newest.clear();
     }
 
-    /// What it asks for, having lost its connection: everything that it had, from where it stands, though it may cross.
-    pub(super) fn come_back(&mut self, log: &Log) -> Option<String> {
-        let names: Vec<_> = self.subscriptions.keys().cloned().collect();
-        let all: Vec<_> =
-            names.into_iter().map(|name| (name.clone(), self.missing_from(&name, log))).collect();
-        (!all.is_empty()).then(|| self.subscribe_since(all))
-    }
-
-    fn ask(&mut self, names: Vec<(String, Start)>) {
-        self.clock += 1;
-        let at = self.clock;
-        self.asked.push_back(Asked { names, at, again_until: at, over: BTreeSet::new() });
-    }
-
-    pub(super) fn subscribe(&mut self, names: &[String]) -> String {
-        // What it had of a channel long ago may be a little ahead of where the channel begins now. What was asked for with since may
-        // be live: it holds nothing yet.
-        for name in names {
-            let Self { newest, subscriptions, asked, .. } = self;
-            let asked = asked.iter().flat_map(|asked| &asked.names);
-            let live = asked.filter(|(_, start)| matches!(start, Start::Live)).map(|(name, _)| name);
-            let held: Vec<_> = subscriptions.keys().chain(live).collect();
-            newest.retain(|(channel, _), _| {
-                !selects(name, channel) || held.iter().any(|held| selects(held, channel))
-            });
-        }
-        self.ask(names.iter().map(|name| (name.clone(), Start::Live)).collect());
-        json!({"type": "subscribe", "data": {"channels": names, "positions": true}}).to_string()
-    }
-
-    pub(super) fn subscribe_snapshot(&mut self, names: &[String]) -> String {
-        self.ask(names.iter().map(|name| (name.clone(), Start::Snapshot)).collect());
-        json!({"type": "subscribe", "data": {"channels": names, "positions": true, "snapshot": true}})
-            .to_string()
-    }
-
-    pub(super) fn unsubscribe(&mut self, names: &[String]) -> String {
-        self.asked.iter_mut().for_each(|asked| asked.over.extend(names.iter().cloned()));
-        self.subscriptions.retain(|name, _| !names.contains(name));
-        self.ask(names.iter().map(|name| (name.clone(), Start::Unsubscribe)).collect());
-        json!({"type": "unsubscribe", "data": {"channels": names}}).to_string()
-    }
-
-    /// With lists, as the ack has them.
-    pub(super) fn subscribe_since(&mut self, all: Vec<(String, BTreeMap<Partition, i64>)>) -> String {
-        let mut since = serde_json::Map::new();
-        for (name, from) in &all {
-            let mut kinds: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-            for kind in KINDS.into_iter().filter(|kind| pattern(name).of_kind(kind).is_some()) {
-                kinds.insert(kind, Vec::new());
-            }
-            for (partition, offset) in from {
-                let position = Position { partition: partition.number, offset: *offset };
-                kinds.entry(KINDS[partition.topic]).or_default().push(position.to_string());
-            }
-            let value = match pattern(name) {
-                Pattern::Exact { kind, .. } => json!(kinds.get(kind)),
-                _ => json!(kinds),
-            };
-            since.insert(name.clone(), value);
-        }
-        let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
-        self.ask(all.into_iter().map(|(name, from)| (name, Start::Since(from))).collect());
-        json!({"type": "subscribe", "data": {"channels": names, "positions": true, "since": since}})
-            .to_string()
-    }
-
     /// Whether it waits for an answer, or for the end of its handshake.
     pub(super) fn is_waiting(&self) -> bool {
         !self.asked.is_empty()
@@ -154,22 +89,6 @@ impl Client {
                 && !asked.over.contains(name)
         };
         self.subscriptions.contains_key(name) || self.asked.iter().any(is_asked)
-    }
-
-    /// Any since of a pattern at random, up to the ends of the logs, or beyond any; some partitions are left out.
-    pub(super) fn any_since(name: &str, log: &Log, random: &mut fastrand::Rng) -> BTreeMap<Partition, i64> {
-        // That nothing reaches so far is known only of what has begun.
-        let may_be_far = log.partitions.values().all(|log| log.polled.is_some()) && random.u8(..30) == 0;
-        let mut any = |end: i64| match random.u8(..40) {
-            0 if may_be_far => Some(FAR),
-            1 => None,
-            _ => Some(random.i64(0..=end)),
-        };
-        let all = log
-            .partitions
-            .iter()
-            .filter(|(partition, _)| pattern(name).of_kind(KINDS[partition.topic]).is_some());
-        all.filter_map(|(&partition, log)| Some((partition, any(log.end)?))).collect()
     }
 
     /// Bytes came. Whether the gateway has closed.
