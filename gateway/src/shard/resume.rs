@@ -1,6 +1,6 @@
 //! What one session is still to be brought: at most one cursor in each partition, for all of its subscriptions together.
 //!
-//! A `subscribe` that begins in the past is a [`Message`] here, with its subscriptions as they were sent. Its *past* subscriptions
+//! A `subscribe` that begins in the past is a message here (`resume/message.rs`), with its subscriptions as they were sent. Its *past* subscriptions
 //! (`since`, `snapshot`) cover tokens: while the message is *in* a partition (its owner has not answered, or a cursor stands there for
 //! it) covered events come through the cursor and through nothing else; live ones are withheld ([`Resume::withholds`]). Everything
 //! that is not covered is live. So a session gets each event once and in order, wherever the cursor is when the live ones pass by.
