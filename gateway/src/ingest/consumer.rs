@@ -41,8 +41,8 @@ pub enum Polled {
     Partitions(usize, i32),
     /// The partitions that the shard has or will have, and whether somebody can say where each begins.
     Layout(Vec<(Partition, bool)>),
-    /// A partition is the shard's from now on.
-    Began(Began),
+    /// Partitions are the shard's from now on.
+    Began(Vec<Began>),
     /// A partition has come to here, though no record says so.
     Passed(Owned),
     /// Reading one partition went on elsewhere; the records in between will not come.
@@ -209,7 +209,7 @@ impl Consumer {
                     self.owned()
                 }
                 Note::Begin(began) => {
-                    self.news.extend(began.iter().copied().map(Polled::Began));
+                    self.news.push_back(Polled::Began(began.clone()));
                     began.into_iter().map(|began| began.owned).collect()
                 }
                 Note::Stopped(stopped) => stopped.iter().map(|stopped| self.go_on(stopped)).collect(),

@@ -167,7 +167,7 @@ fn a_shard_learns_where_reading_and_where_delivery_begin_and_asks_for_the_first(
     let told = consumer.poll(Instant::now());
     assert!(matches!(told, Polled::Partitions(0, 12)), "how many there are comes first: {told:?}");
     let Polled::Began(began) = consumer.poll(Instant::now()) else { panic!("no news") };
-    assert_eq!(began, PAST);
+    assert_eq!(began, [PAST]);
     let Ok(Request::Read { owned, .. }) = inbox.try_recv() else { panic!("no answer") };
     assert_eq!(owned, [PAST.owned]);
     let first = consumer.owned().first().map(|owned| owned.partition.position(owned.next));

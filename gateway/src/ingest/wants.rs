@@ -42,15 +42,11 @@ impl Tokens {
             Pattern::Kind(_) | Pattern::All => self.has_every = true,
         }
     }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        !self.has_every && self.named.is_empty()
-    }
 }
 
 impl Wants {
     /// Everything at `from` or above that a pattern selects.
+    #[cfg(test)]
     pub fn of(pattern: Pattern<'_>, from: i64) -> Self {
         let mut wants = Self::default();
         let mut within = Tokens::default();
@@ -86,6 +82,12 @@ impl Wants {
     pub fn first(&self) -> Option<i64> {
         let all = self.every.iter().chain(self.by_token.values().flatten());
         all.map(|want| want.from).min()
+    }
+
+    /// The offset from which on all that is wanted is wanted.
+    pub fn last(&self) -> Option<i64> {
+        let all = self.every.iter().chain(self.by_token.values().flatten());
+        all.map(|want| want.from).max()
     }
 
     /// The tokens that are wanted; `None`: every one, from some offset on.

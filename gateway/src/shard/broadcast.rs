@@ -161,7 +161,7 @@ pub fn gap(
     for (name, slots) in channels.concerned(kind) {
         let told = slots.filter(|&slot| {
             let resume = sessions.at(slot).and_then(|session| session.cold.resume.as_ref());
-            !resume.is_some_and(|resume| resume.withholds_range(name, partition))
+            !resume.is_some_and(|resume| resume.withholds_range(name, partition, reason))
         });
         slots_by_name.entry(narrowed(name, kind)).or_default().extend(told);
     }

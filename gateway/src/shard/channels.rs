@@ -153,12 +153,6 @@ impl Channels {
         self.patterns(session).any(|held| held.overlaps(pattern))
     }
 
-    /// The session's subscriptions that take some channel that this pattern selects.
-    pub fn overlapping(&self, session: usize, pattern: Pattern<'_>) -> Vec<Box<str>> {
-        let held = self.patterns(session).filter(|held| held.overlaps(pattern));
-        held.map(|held| held.to_string().into()).collect()
-    }
-
     /// The subscription of the session that takes this channel's events: one of its whole kind before others.
     pub fn widest(&self, session: usize, channel: Channel<'_>) -> Option<Pattern<'_>> {
         let mut covering = self.patterns(session).filter(|pattern| pattern.selects(channel));

@@ -88,12 +88,12 @@ impl Core {
             Polled::Passed(owned) => self.owner.pass(owned),
             Polled::Partitions(topic, count) => self.owner.set_partitions(topic, count),
             Polled::Began(began) => {
-                let began = self.owner.began(&began);
-                self.tell_layout(Some(began), now);
+                let began = began.iter().map(|began| self.owner.began(began)).collect();
+                self.tell_layout(&began, now);
             }
             Polled::Layout(expected) => {
                 self.owner.expect(expected);
-                self.tell_layout(None, now);
+                self.tell_layout(&[].into(), now);
             }
             Polled::Moved(moved) => {
                 self.owner.moved(&moved);
@@ -103,7 +103,7 @@ impl Core {
                 }
             }
             Polled::End(partition, end) => {
-                let answers = self.owner.end_found(partition, end);
+                let answers = self.owner.end_found(partition, end, now);
                 self.answer(answers, now);
             }
             Polled::Nothing => {}
@@ -208,7 +208,7 @@ impl Core {
                 News::Event(frame) => _ = self.connections.broadcast(&frame, now),
                 News::Moved(moved) => self.connections.announce(&moved, now),
                 News::Skipped(skips) => self.announce_skipped(skips, now),
-                News::Layout(known, began) => self.connections.set_layout(peer, known, began, now),
+                News::Layout(known, began) => self.connections.set_layout(peer, known, &began, now),
                 News::Begun(begun) => self.connections.begun(peer, begun, now),
                 News::Chunk(ticket, chunk) => {
                     self.pulls_out -= 1;
@@ -289,11 +289,11 @@ impl Core {
     }
 
     /// Tells every shard, this one included, how far this shard's partitions have come.
-    fn tell_layout(&mut self, began: Option<Owned>, now: Instant) {
+    fn tell_layout(&mut self, began: &Arc<[Owned]>, now: Instant) {
         let Some(known) = self.owner.known() else { return };
         self.connections.set_layout(self.mesh.shard(), Arc::clone(&known), began, now);
         for peer in self.mesh.peers().iter() {
-            self.mesh.tell(peer, News::Layout(Arc::clone(&known), began));
+            self.mesh.tell(peer, News::Layout(Arc::clone(&known), Arc::clone(began)));
         }
     }
 }
@@ -303,24 +303,60 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::http::Http;
+    use crate::ingest::consumer::Began;
     use crate::shard::owner::Keeping;
     use crate::shared::Shared;
 
-    #[test]
-    fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_next_pull() {
-        let pairs = [("KAFKA_BROKERS".into(), "broker:9092".into())];
-        let config = Config::from_pairs(pairs.into_iter(), false);
-        let (config, shared) = (Arc::new(config.expect("valid")), Arc::new(Shared::new(1, None)));
-        let (http, now) = (Http::new(&config, Arc::clone(&shared)), Instant::now());
+    /// One shard with these topics' partitions 0, of which the first is read from 0 on and live from `live_from`.
+    fn core(live_from: i64, now: Instant) -> Core {
+        let pairs = [("KAFKA_BROKERS", "broker:9092"), ("KAFKA_TOPICS", "odin.x")];
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Arc::new(Config::from_pairs(pairs.into_iter(), false).expect("valid"));
+        let shared = Arc::new(Shared::new(1, None));
         let keeping = Keeping {
             history_bytes_max: 1000,
             last_values_max: 1,
             snapshot_frames_max: 1,
             snapshot_bytes_max: 1,
         };
-        let owner = Owner::new(0, 1, Vec::new(), &keeping);
-        let mesh = Mesh::connect(1, 8, 8).pop().expect("one");
-        let mut core = Core::new(Connections::new(&config, http, shared, now), owner, mesh);
+        let owner = Owner::new(0, 1, vec!["x".into()], &keeping);
+        let http = Http::new(&config, Arc::clone(&shared));
+        let connections = Connections::new(&config, http, shared, now);
+        let mut core = Core::new(connections, owner, Mesh::connect(1, 8, 8).pop().expect("one"));
+        let partition = Partition { topic: 0, number: 0 };
+        core.take(Polled::Layout(vec![(partition, true)]), now);
+        core.take(Polled::Began(vec![Began { owned: Owned { partition, next: 0 }, live_from }]), now);
+        core.set_ready(now);
+        core
+    }
+
+    /// A session that says this.
+    fn session(core: &mut Core, text: &str, now: Instant) {
+        let socket = SocketId::imagined(0, 1);
+        core.connections.accept(socket, None, now);
+        let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        core.receive(socket, handshake.as_bytes(), now);
+        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("short"), 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        core.receive(socket, &frame, now);
+    }
+
+    #[test]
+    fn a_session_that_has_to_wait_for_its_owner_pulls_once_and_then_rests() {
+        let now = Instant::now();
+        let mut core = core(5, now);
+        let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#;
+        session(&mut core, text, now);
+        let pulled = (0..50).filter(|_| core.bring(now)).count();
+        assert_eq!(pulled, 1, "the history is not filled yet");
+        assert_eq!(core.next_pull_due(), Some(now + limits::PULL_PAUSE));
+    }
+
+    #[test]
+    fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_next_pull() {
+        let now = Instant::now();
+        let mut core = core(0, now);
         core.connections.paused.push_back((now, SocketId::imagined(0, 1)));
         core.pulls_out = limits::PULLS_OUT;
         assert!(!core.bring(now), "there is nothing that can be done");

@@ -182,6 +182,9 @@ impl Dialogue<'_> {
         if has_left {
             if let Some(resume) = resume {
                 resume.give_back(&names, kinds);
+                resume.forget_gaps(|name| {
+                    Pattern::parse(name).is_ok_and(|pattern| channels.overlaps(slot, pattern))
+                });
             }
             let discarded = outbox.discard_events_where(frames, |frame| match &frame.subject {
                 Subject::Record(source) => !channels.covers(slot, source.channel()),

@@ -12,7 +12,7 @@ use crate::ingest::partition::Partition;
 /// How far a partition has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nobody can say when it begins: no broker leads it, or it may not be read.
+    /// Nobody can say when it begins: no broker leads it, or its topic may not be read.
     Stuck,
     /// It is about to begin.
     Awaited,

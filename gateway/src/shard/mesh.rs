@@ -34,8 +34,8 @@ pub enum News {
     Moved(Moved),
     /// Records of a partition that were skipped, for those who hear every token.
     Skipped(Skips),
-    /// How far all partitions of the owner have come, and which of them begins now, and where.
-    Layout(Known, Option<Owned>),
+    /// How far all partitions of the owner have come, and which of them begin now, and where.
+    Layout(Known, Arc<[Owned]>),
     /// The answer to [`Request::Begin`].
     Begun(Begun),
     /// The answer to [`Request::Pull`].

@@ -56,6 +56,8 @@ pub struct Owner {
     /// Pulls beyond the end of what is known of a log, and the number of the brokers' answer that decides.
     doubts: VecDeque<(Ticket, u64)>,
     ends_wanted: Vec<Partition>,
+    /// Of these the brokers could not tell the end; when they may be asked again.
+    unanswered: VecDeque<(Instant, Partition)>,
 }
 
 /// How far a partition has come.
@@ -122,6 +124,7 @@ impl Owner {
             deferred: Vec::new(),
             doubts: VecDeque::new(),
             ends_wanted: Vec::new(),
+            unanswered: VecDeque::new(),
         }
     }
 
@@ -266,8 +269,8 @@ impl Owner {
         self.answer_deferred()
     }
 
-    /// The brokers told a log's end (or could not). The answers that waited for it.
-    pub fn end_found(&mut self, partition: Partition, end: Option<i64>) -> Vec<(usize, Begun)> {
+    /// The brokers told a log's end (or could not: they are asked again a little later). The answers that waited for it.
+    pub fn end_found(&mut self, partition: Partition, end: Option<i64>, now: Instant) -> Vec<(usize, Begun)> {
         let Some(head) = self.heads.get_mut(&partition) else { return Vec::new() };
         head.answered += 1;
         let answered = if let Some(end) = end {
@@ -275,7 +278,7 @@ impl Owner {
             head.told = head.answered;
             head.answered
         } else {
-            // Asked again, while a question waits for it.
+            self.unanswered.push_back((now + limits::END_RETRY_INTERVAL, partition));
             0
         };
         for deferred in &mut self.deferred {
@@ -305,13 +308,23 @@ impl Owner {
                 then: Then::Wait,
             };
         };
-        let is_beyond = !head.can_reach(from);
+        // Some place may be ahead of the others: until the log is there, what is live is not all wanted.
+        let last = pull.wants.last().unwrap_or(from).max(from);
+        let (is_beyond, reach) = (!head.can_reach(last), head.live_next().max(head.end));
+        let is_ahead = last > head.live_next();
         let mut chunk = self.history.pull(partition, &pull.wants, from);
-        if chunk.then == Then::Live && head.next < head.live_from {
+        if chunk.then == Then::Live && (head.next < head.live_from || is_ahead) {
             chunk.then = Then::Wait;
         }
         if is_beyond && self.is_of_another_log(ticket, partition) {
-            chunk.then = Then::Reset;
+            return Chunk {
+                from,
+                lost: None,
+                frames: Vec::new(),
+                skipped: None,
+                next: reach,
+                then: Then::Reset,
+            };
         }
         chunk
     }
@@ -337,8 +350,10 @@ impl Owner {
 
     /// One question at a time: whatever is asked while it is on its way has it asked again.
     fn want_end(&mut self, partition: Partition) {
+        let is_resting = self.unanswered.iter().any(|(_, it)| *it == partition);
         if let Some(head) = self.heads.get_mut(&partition)
             && head.asked == head.answered
+            && !is_resting
         {
             head.asked += 1;
             self.ends_wanted.push(partition);

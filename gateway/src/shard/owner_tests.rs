@@ -225,7 +225,7 @@ fn of_a_topic_that_was_made_anew_nothing_old_is_known() {
     assert!(begin(&mut owner, 1, after(1, "0:99")).is_none());
     owner.moved(&Moved { partition, from: 53, to: 60, reason: GapReason::Reset, next: 0 });
     assert_eq!(owner.last_values().channels(), 1, "the other topic's");
-    let answers = owner.end_found(partition, Some(2));
+    let answers = owner.end_found(partition, Some(2), now());
     assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
     assert_eq!(answers[0].1.cut[0], Owned { partition, next: 0 }, "the cut is of the new log");
     assert!(owner.keep(&frame(partition, 0, "BTC")));

@@ -22,14 +22,14 @@ fn a_position_beyond_the_head_waits_for_the_brokers_and_is_served_if_the_log_has
         assert!(begin(&mut owner, 1, after(end as u32, "0:40")).is_none());
         assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
         assert!(owner.take_ends_wanted().is_empty());
-        let refused = owner.end_found(at(0, 0), Some(end));
+        let refused = owner.end_found(at(0, 0), Some(end), now());
         assert_eq!((refused.len(), code(&refused[0].1)), (1, Some(code::UNKNOWN_POSITION)), "{end}");
         assert_eq!(behind(&refused[0].1), [], "it begins with the cut");
     }
     let begun = begin(&mut owner, 1, after(1, "0:29")).expect("that the log has it is known by now");
     assert_eq!((behind(&begun), code(&begun)), (vec![(at(0, 0), 5)], None));
     assert!(begin(&mut owner, 1, after(2, "0:30")).is_none(), "not yet");
-    let served = owner.end_found(at(0, 0), Some(31));
+    let served = owner.end_found(at(0, 0), Some(31), now());
     assert_eq!((behind(&served[0].1), code(&served[0].1)), (vec![(at(0, 0), 5)], None));
     assert_eq!(pull(&mut owner, at(0, 0), 31), (Vec::new(), 31, Then::Wait), "until the owner is there too");
 }
@@ -42,10 +42,10 @@ fn the_answer_to_an_earlier_question_is_none_to_a_later_one() {
     // The brokers may have answered already, before the client's record was there.
     assert!(begin(&mut owner, 2, after(2, "0:19")).is_none());
     assert!(owner.take_ends_wanted().is_empty(), "one question at a time");
-    let first = owner.end_found(at(0, 0), Some(10));
+    let first = owner.end_found(at(0, 0), Some(10), now());
     assert_eq!((answered(&first), code(&first[0].1)), (vec![(1, 1)], None));
     assert_eq!(owner.take_ends_wanted(), [at(0, 0)], "asked again, for the second");
-    let second = owner.end_found(at(0, 0), Some(20));
+    let second = owner.end_found(at(0, 0), Some(20), now());
     assert_eq!((answered(&second), code(&second[0].1)), (vec![(2, 2)], None));
     assert!(owner.take_ends_wanted().is_empty());
 }
@@ -57,10 +57,13 @@ fn brokers_that_cannot_tell_are_asked_again_while_somebody_waits_and_whoever_wai
     assert!(begin(&mut owner, 1, after(1, "0:9")).is_none());
     for _ in 0..5 {
         assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
-        assert!(owner.end_found(at(0, 0), None).is_empty());
+        assert!(owner.end_found(at(0, 0), None, now()).is_empty());
+        assert!(owner.take_ends_wanted().is_empty(), "not at once");
+        assert_eq!(owner.next_due(), Some(now() + limits::END_RETRY_INTERVAL));
+        assert!(owner.answer_overdue(now() + limits::END_RETRY_INTERVAL).is_empty());
     }
     assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
-    assert_eq!(answered(&owner.end_found(at(0, 0), Some(10))), [(1, 1)]);
+    assert_eq!(answered(&owner.end_found(at(0, 0), Some(10), now())), [(1, 1)]);
     assert!(owner.take_ends_wanted().is_empty());
     assert!(begin(&mut owner, 1, after(2, "0:99")).is_none());
     assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
@@ -69,7 +72,8 @@ fn brokers_that_cannot_tell_are_asked_again_while_somebody_waits_and_whoever_wai
     let answers = owner.answer_overdue(due);
     assert_eq!((answered(&answers), code(&answers[0].1)), (vec![(1, 2)], None), "nobody could look it up");
     assert_eq!(behind(&answers[0].1), [(at(0, 0), 5)]);
-    assert!(owner.end_found(at(0, 0), None).is_empty());
+    assert!(owner.end_found(at(0, 0), None, now()).is_empty());
+    assert!(owner.answer_overdue(now() + limits::END_RETRY_INTERVAL).is_empty());
     assert!(
         owner.take_ends_wanted().is_empty() && owner.next_due().is_none(),
         "nobody waits for it any more"
@@ -104,7 +108,7 @@ fn a_partition_that_begins_beyond_what_a_waiting_question_names_has_its_end_aske
     owner.began(&Began { owned: Owned { partition: at(0, 0), next: 5 }, live_from: 5 });
     assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
     assert!(owner.set_ready().is_empty(), "not yet");
-    let answers = owner.end_found(at(0, 0), Some(30));
+    let answers = owner.end_found(at(0, 0), Some(30), now());
     assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
 }
 
@@ -114,14 +118,17 @@ fn a_cursor_beyond_the_end_of_a_log_waits_until_the_brokers_have_said_so_since_i
     let partition = at(0, 0);
     assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait);
     assert_eq!(owner.take_ends_wanted(), [partition]);
-    owner.end_found(partition, None);
+    owner.end_found(partition, None, now());
     assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "nobody could tell");
+    assert!(owner.take_ends_wanted().is_empty(), "they are not asked at every pull");
+    owner.answer_overdue(now() + limits::END_RETRY_INTERVAL);
+    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait);
     assert_eq!(owner.take_ends_wanted(), [partition]);
-    owner.end_found(partition, Some(9));
+    owner.end_found(partition, Some(9), now());
     assert_eq!(pull(&mut owner, partition, 40).2, Then::Reset);
     assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "another one is asked for again");
     assert_eq!(owner.take_ends_wanted(), [partition]);
-    owner.end_found(partition, Some(50));
+    owner.end_found(partition, Some(50), now());
     assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "the gateway is not so far yet");
     assert!(owner.take_ends_wanted().is_empty());
 }
@@ -141,10 +148,10 @@ fn a_question_waits_for_the_ends_of_all_its_partitions_and_for_the_owner() {
     let starts = vec![from("BTC.trade", &["0:9", "2:9"])];
     assert!(begin(&mut owner, 1, ask(1, starts)).is_none());
     assert_eq!(owner.take_ends_wanted(), [at(0, 0), at(0, 2)]);
-    assert!(owner.end_found(at(0, 2), Some(9)).is_empty());
-    assert!(owner.end_found(at(1, 1), Some(9)).is_empty(), "nobody's");
+    assert!(owner.end_found(at(0, 2), Some(9), now()).is_empty());
+    assert!(owner.end_found(at(1, 1), Some(9), now()).is_empty(), "nobody's");
     assert!(owner.set_ready().is_empty());
-    let answers = owner.end_found(at(0, 0), Some(9));
+    let answers = owner.end_found(at(0, 0), Some(9), now());
     assert_eq!(behind(&answers[0].1), [(at(0, 0), 5), (at(0, 2), 5)]);
 }
 
@@ -155,8 +162,28 @@ fn an_answer_that_comes_late_begins_everywhere_where_the_question_was_asked() {
     // Withheld by the home, as it is the subscription's.
     keep(&mut owner, at(0, 0), 5..7);
     keep(&mut owner, at(0, 2), 5..8);
-    let answers = owner.end_found(at(0, 0), Some(10));
+    let answers = owner.end_found(at(0, 0), Some(10), now());
     assert_eq!(behind(&answers[0].1), [(at(0, 0), 5), (at(0, 2), 5)]);
     let cut: Vec<i64> = answers[0].1.cut.iter().map(|owned| owned.next).collect();
     assert_eq!(cut, [5; 4]);
+}
+
+#[test]
+fn a_cursor_of_which_one_place_is_ahead_of_the_log_waits_for_it_after_what_the_others_want() {
+    let mut owner = ready(5);
+    let partition = at(0, 0);
+    keep(&mut owner, partition, 5..8);
+    let mut wants = Wants::of(Pattern::Token("BTC"), 6);
+    let mut tokens = crate::ingest::wants::Tokens::default();
+    tokens.add(Pattern::Token("ETH"));
+    wants.add(Pattern::Token("ETH"), 20, (0, 1), &tokens);
+    let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
+    let pull = Pull { ticket, wants: Arc::new(wants), partition, from: 6 };
+    let chunk = owner.pull(&pull);
+    let offsets: Vec<_> = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset).collect();
+    assert_eq!((offsets, chunk.next, chunk.then), (vec![6, 7], 8, Then::Wait));
+    assert_eq!(owner.take_ends_wanted(), [partition], "the place may be of another log");
+    owner.end_found(partition, Some(9), now());
+    let chunk = owner.pull(&Pull { from: 8, ..pull });
+    assert_eq!((chunk.next, chunk.then), (9, Then::Reset));
 }

@@ -166,14 +166,12 @@ impl Connections {
         self.answer(begun.ticket.socket, now, |replies, _| replies.begun(owner, begun));
     }
 
-    /// An owner says how far all its partitions have come; `began`: one that has begun now.
-    pub fn set_layout(&mut self, owner: usize, known: Known, began: Option<Owned>, now: Instant) {
+    /// An owner says how far all its partitions have come; `began`: those that begin now.
+    pub fn set_layout(&mut self, owner: usize, known: Known, began: &[Owned], now: Instant) {
         self.layout.set(owner, known);
         for socket in self.sessions.unsettled().collect::<Vec<_>>() {
             self.answer(socket, now, |replies, out| {
-                if let Some(began) = began {
-                    replies.began(owner, began, out);
-                }
+                began.iter().for_each(|began| replies.began(owner, *began, out));
                 replies.look_again();
             });
         }

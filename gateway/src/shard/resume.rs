@@ -20,7 +20,7 @@ mod pulls;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use protocol::Channel;
+use protocol::{Channel, GapReason};
 use smallvec::SmallVec;
 
 use self::message::{Message, Place};
@@ -97,9 +97,18 @@ impl Resume {
         self.messages.push(Message::new(number, starts, topics, unanswered));
     }
 
-    /// The subscriptions of all messages, those that were given back included.
+    /// The subscriptions of all messages, those included that were given back while something is brought for them.
     pub fn starts(&self) -> usize {
-        self.messages.iter().map(|message| message.starts.len()).sum()
+        let count = |message: &Message| {
+            if self.brings_for(message) { message.starts.len() } else { message.count_held() }
+        };
+        self.messages.iter().map(count).sum()
+    }
+
+    /// Whether something is brought, or will be once it is acknowledged: live events may be withheld.
+    pub fn is_bringing(&self) -> bool {
+        let Self { messages, cursors, gaps, .. } = self;
+        !cursors.is_empty() || !gaps.is_empty() || messages.iter().any(|message| !message.is_acknowledged)
     }
 
     /// An owner has answered: in these partitions the message wants something else than what comes live from here on.
@@ -179,15 +188,19 @@ impl Resume {
     }
 
     /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session: a
-    /// cursor will find out by itself.
-    pub fn withholds_range(&self, name: &str, partition: Partition) -> bool {
-        let Some(cursor) = self.cursors.iter().find(|it| it.partition == partition) else { return false };
-        self.messages.iter().any(|it| cursor.serves.contains(&it.number) && it.holds_past(name))
+    /// cursor will find out by itself. Of a reset only one that stands can ([`Resume::reset`]).
+    pub fn withholds_range(&self, name: &str, partition: Partition, reason: GapReason) -> bool {
+        let cursor = self.cursors.iter().find(|it| it.partition == partition);
+        let will_find_out = |it: &Message| {
+            cursor.is_some_and(|cursor| cursor.serves.contains(&it.number))
+                || (reason != GapReason::Reset && it.behind.contains(&partition))
+        };
+        self.messages.iter().any(|it| will_find_out(it) && it.holds_past(name))
     }
 
     /// Whether events of this channel come through some cursor.
     pub fn selects(&self, channel: Channel<'_>) -> bool {
-        self.messages.iter().any(|it| it.covers(channel))
+        self.messages.iter().any(|it| self.brings_for(it) && it.covers(channel))
     }
 
     /// A topic was recreated: the cursor in this partition goes on at `next`. By which names the loss is told, and from where.
@@ -229,6 +242,11 @@ impl Resume {
     /// The loss that is to be told first. [`Resume::told_gap`] follows.
     pub fn next_gap(&self) -> Option<&Range> {
         self.gaps.front()
+    }
+
+    /// Forgets losses by names that the session has no interest in any more.
+    pub fn forget_gaps(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.gaps.retain(|range| is_wanted(&range.name));
     }
 
     /// The client was told of [`Resume::next_gap`].
@@ -280,6 +298,11 @@ impl Resume {
             false => self.owner_pull.is_none(),
         };
         self.is_unsettled || !self.gaps.is_empty() || self.cursors.iter().any(may_pull)
+    }
+
+    fn brings_for(&self, message: &Message) -> bool {
+        let is_served = |cursor: &Cursor| cursor.serves.contains(&message.number);
+        !message.is_acknowledged || self.cursors.iter().any(is_served)
     }
 
     /// Whether a message that is not acknowledged may want something of the cursor's partition.
@@ -372,11 +395,9 @@ impl Resume {
 
     /// Forgets messages of which nothing is held, unless a cursor is in some partition for them.
     fn forget_given_back(&mut self) {
-        let Self { messages, cursors, .. } = self;
-        messages.retain(|message| {
-            let is_served = cursors.iter().any(|cursor| cursor.serves.contains(&message.number));
-            !message.is_acknowledged || message.is_held() || is_served
-        });
+        let mut messages = std::mem::take(&mut self.messages);
+        messages.retain(|message| message.count_held() > 0 || self.brings_for(message));
+        self.messages = messages;
     }
 }
 

@@ -135,11 +135,13 @@ fn until_an_owner_has_answered_all_of_its_partitions_are_withheld_and_then_those
     assert_eq!(withheld(&resume, "A"), [0, 2, 3, 4]);
     resume.begun(1, 0, &[]);
     assert_eq!(withheld(&resume, "A"), [3]);
-    assert!(!resume.withholds_range("A.trade", at(3)), "no cursor would find out");
+    let lag = GapReason::Lag;
+    assert!(resume.withholds_range("A.trade", at(3), lag), "a cursor will find out");
+    assert!(!resume.withholds_range("A.trade", at(3), GapReason::Reset), "of that it would not");
     assert!(next(&mut resume).is_none(), "nothing is brought before the acknowledgement");
     acknowledge(&mut resume, 1, 9, &[]);
-    assert!(resume.withholds_range("A.trade", at(3)) && !resume.withholds_range("A.trade", at(1)));
-    assert!(!resume.withholds_range("*.trade", at(3)), "another subscription's range");
+    assert!(resume.withholds_range("A.trade", at(3), lag) && !resume.withholds_range("A.trade", at(1), lag));
+    assert!(!resume.withholds_range("*.trade", at(3), lag), "another subscription's range");
     assert_eq!(step(&mut resume, 2, Then::Live).1, [('A', 0), ('A', 1)]);
     assert_eq!(withheld(&resume, "A"), [0; 0]);
     assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 2)]);
@@ -374,4 +376,21 @@ fn a_topic_that_is_recreated_before_the_acknowledgement_is_brought_from_its_begi
     assert!(resume.reset(at(0), 0, &kinds()).is_empty(), "nothing stood there");
     acknowledge(&mut resume, 1, 0, &[]);
     assert_eq!(step(&mut resume, 5, Then::Live).0.from, 0);
+}
+
+#[test]
+fn of_a_place_in_another_log_the_client_is_told_and_it_alone_begins_again() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[90]), since("B.trade", &[3])], &[0], 10);
+    let asked = next(&mut resume).expect("a pull");
+    answer(&mut resume, &asked, 10, Then::Wait);
+    resume.begin_again(at(0), 20, &kinds());
+    let Some(Range { name, from, reason, .. }) = resume.next_gap() else { panic!("nothing is told") };
+    assert_eq!((&**name, *from, *reason), ("A.trade", 90, GapReason::Reset));
+    resume.told_gap();
+    assert!(resume.next_gap().is_none());
+    let (asked, brought) = step(&mut resume, 12, Then::Live);
+    assert_eq!(asked.from, 0);
+    assert_eq!(brought.iter().filter(|(token, _)| *token == 'A').count(), 12, "all of the log");
+    assert_eq!(brought.iter().filter(|(token, _)| *token == 'B').count(), 2, "nothing twice");
 }

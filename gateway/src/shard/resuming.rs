@@ -68,7 +68,8 @@ impl Connections {
             return self.pull_soon(socket);
         };
         if chunk.then == Then::Reset {
-            resume.begin_again(partition, &kinds);
+            resume.begin_again(partition, chunk.next, &kinds);
+            return self.pull_soon(socket);
         }
         if let Some((to, reason)) = chunk.lost {
             resume.lose(cursor, &wants, to, reason, &kinds);
@@ -129,15 +130,21 @@ impl Connections {
 
     /// Puts a session that has something to pull into the queue; one that has nothing left is as any other.
     pub(super) fn pull_soon(&mut self, socket: SocketId) {
-        let Self { sessions, layout, pulling, .. } = self;
-        let Some(session) = sessions.find(socket) else { return };
-        session.cold.resume.take_if(|resume| resume.is_over(layout));
-        session.is_resuming = session.cold.resume.is_some();
+        self.settle(socket);
+        let Some(session) = self.sessions.find(socket) else { return };
         let has_work = session.cold.resume.as_ref().is_some_and(|resume| resume.has_work());
         if has_work && !session.cold.is_pulling {
             session.cold.is_pulling = true;
-            pulling.push_back(socket);
+            self.pulling.push_back(socket);
         }
+    }
+
+    /// A session to which nothing is brought is as any other, though partitions that begin later may still concern its resume.
+    fn settle(&mut self, socket: SocketId) {
+        let Self { sessions, layout, .. } = self;
+        let Some(session) = sessions.find(socket) else { return };
+        session.cold.resume.take_if(|resume| resume.is_over(layout));
+        session.is_resuming = session.cold.resume.as_ref().is_some_and(|resume| resume.is_bringing());
     }
 
     fn pause(&mut self, socket: SocketId, now: Instant) {
@@ -180,9 +187,7 @@ impl Connections {
         if !session.outbox.is_empty() {
             egress.enqueue_events(session);
         }
-        if has_room {
-            self.pull_soon(socket);
-        }
+        self.settle(socket);
         has_room
     }
 

@@ -211,12 +211,14 @@ impl Sessions {
     /// The sockets of those that wait for owners, for partitions or for what they missed.
     pub fn unsettled(&self) -> impl Iterator<Item = SocketId> {
         let is_unsettled = |session: &&Session| {
-            session.is_resuming || !session.cold.acks.is_empty() || session.cold.waiting.is_some()
+            let Cold { resume, acks, waiting, .. } = &*session.cold;
+            resume.is_some() || !acks.is_empty() || waiting.is_some()
         };
         self.slots.iter().flatten().filter(is_unsettled).map(|session| session.socket)
     }
 
     /// The sockets of those that are still to be brought something.
+    #[cfg(test)]
     pub fn resuming(&self) -> impl Iterator<Item = SocketId> {
         self.slots.iter().flatten().filter(|session| session.is_resuming).map(|session| session.socket)
     }

@@ -35,7 +35,9 @@ impl Connections {
             .flat_map(|wildcard| self.channels.subscribed_to(wildcard))
             .filter(|&slot| {
                 let resume = self.sessions.at(slot).and_then(|session| session.cold.resume.as_ref());
-                !resume.is_some_and(|it| wildcards.iter().any(|name| it.withholds_range(name, partition)))
+                !resume.is_some_and(|it| {
+                    wildcards.iter().any(|name| it.withholds_range(name, partition, GapReason::Skipped))
+                })
             })
             .collect();
         slots.sort_unstable();

@@ -262,7 +262,8 @@ impl Seat {
     /// Tells the shard which partitions there are, if it does not know.
     fn tell_layout(&mut self, cluster: &Cluster) {
         let partitions = cluster.layout.of_shard(self.shard, self.shards);
-        let layout: Vec<_> = partitions.map(|it| (it, cluster.can_tell_of(&it))).collect();
+        let can_begin = |it: &Partition| cluster.can_tell_of(it) && !cluster.forbidden.contains(&it.topic);
+        let layout: Vec<_> = partitions.map(|it| (it, can_begin(&it))).collect();
         if self.layout.as_ref() != Some(&layout) {
             self.layout = Some(layout.clone());
             self.tell(Note::Layout(layout));

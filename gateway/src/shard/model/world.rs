@@ -148,7 +148,7 @@ impl World {
         }
         let partition = waiting[self.random.usize(..waiting.len())];
         if let Some(began) = self.log.begin(partition, &mut self.random) {
-            core.take(Polled::Began(began), self.now);
+            core.take(Polled::Began(vec![began]), self.now);
         }
     }
 

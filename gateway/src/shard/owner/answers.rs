@@ -50,13 +50,21 @@ impl Owner {
     /// When [`Owner::answer_overdue`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
         // All have the same patience.
-        self.deferred.first().map(|deferred| deferred.due)
+        let deferred = self.deferred.first().map(|deferred| deferred.due);
+        let unanswered = self.unanswered.front().map(|(due, _)| *due);
+        deferred.into_iter().chain(unanswered).min()
     }
 
     /// The answers that are not to wait any longer.
     pub fn answer_overdue(&mut self, now: Instant) -> Vec<(usize, Begun)> {
         if self.next_due().is_none_or(|due| now < due) {
             return Vec::new();
+        }
+        while let Some(&(_, partition)) = self.unanswered.front().filter(|(due, _)| *due <= now) {
+            self.unanswered.pop_front();
+            if self.deferred.iter().any(|deferred| deferred.ends.iter().any(|(of, _)| *of == partition)) {
+                self.want_end(partition);
+            }
         }
         self.answer_those(|deferred| deferred.due <= now)
     }

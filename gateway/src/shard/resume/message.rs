@@ -45,7 +45,7 @@ pub(super) struct State {
 }
 
 /// Where a message stands in a partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     /// The next offset when its owner answered.
     cut: i64,
@@ -53,11 +53,13 @@ pub(super) struct Place {
     floor: i64,
     /// The topic was recreated: positions that the client named are of no use.
     is_reset: bool,
+    /// The same, of the positions of these starts alone: they begin with the log.
+    again: Vec<usize>,
 }
 
 impl Place {
     pub(super) fn at(cut: i64) -> Self {
-        Self { cut, floor: i64::MIN, is_reset: false }
+        Self { cut, floor: i64::MIN, is_reset: false, again: Vec::new() }
     }
 }
 
@@ -107,8 +109,8 @@ impl Message {
         held.any(|(start, _)| *start.name == *name && start.has_past())
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.states.iter().any(|state| state.is_held)
+    pub(super) fn count_held(&self) -> usize {
+        self.states.iter().filter(|state| state.is_held).count()
     }
 
     /// Whether it has its acknowledgement and all that it is to be told.
@@ -160,6 +162,26 @@ impl Message {
         }
     }
 
+    /// The log ends at `end`: what begins above named a position of another one, and begins with this one. By which names that is told,
+    /// and what was named. The others have had what is below `stood`.
+    pub(super) fn begin_again(
+        &mut self,
+        partition: Partition,
+        kind: &str,
+        end: i64,
+        stood: i64,
+    ) -> Vec<(Box<str>, i64)> {
+        let Some(mut place) = self.places.remove(&partition) else { return Vec::new() };
+        let named = self.held(kind).map(|(index, it)| (index, it, self.from(index, partition, kind, &place)));
+        let beyond: Vec<_> = named.filter(|(.., from)| *from > end).collect();
+        let narrowed = |pattern: Pattern<'_>| pattern.of_kind(kind).unwrap_or(pattern).to_string().into();
+        let told = beyond.iter().map(|&(_, pattern, from)| (narrowed(pattern), from)).collect();
+        place.again.extend(beyond.iter().map(|(index, ..)| *index));
+        place.floor = place.floor.max(stood);
+        self.places.insert(partition, place);
+        told
+    }
+
     pub(super) fn reset(&mut self, partition: Partition, next: i64) {
         if let Some(place) = self.places.get_mut(&partition) {
             *place = Place { is_reset: true, ..Place::at(next) };
@@ -207,6 +229,9 @@ impl Message {
 
     /// The first offset that a subscription takes of a partition.
     fn from(&self, start: usize, partition: Partition, kind: &str, place: &Place) -> i64 {
+        if place.again.contains(&start) {
+            return 0;
+        }
         let is_named = !place.is_reset && !self.states[start].is_refused;
         let named = is_named.then(|| self.starts[start].first(kind, partition)).flatten();
         named.unwrap_or(place.cut).max(place.floor)

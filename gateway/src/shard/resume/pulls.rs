@@ -87,11 +87,15 @@ impl Resume {
         then
     }
 
-    /// The position that the client named in this partition is of another log than the one that is there: that is brought from its
+    /// The log in this partition ends at `end`: positions above that the client named are of another log. This one is brought from its
     /// beginning, and the client is told first.
-    pub fn begin_again(&mut self, partition: Partition, kinds: Kinds<'_>) {
-        let reason = GapReason::Reset;
-        let losses = self.reset(partition, 0, kinds);
+    pub fn begin_again(&mut self, partition: Partition, end: i64, kinds: Kinds<'_>) {
+        let Some(index) = self.cursors.iter().position(|it| it.partition == partition) else { return };
+        let (reason, kind, stood) =
+            (GapReason::Reset, &*kinds[partition.topic], self.cursors[index].next.min(end));
+        let messages = self.messages.iter_mut();
+        let losses: Vec<_> = messages.flat_map(|it| it.begin_again(partition, kind, end, stood)).collect();
+        self.ask_again(index, 0);
         self.gaps.extend(losses.into_iter().map(|(name, from)| Range {
             name,
             partition,
