@@ -199,12 +199,6 @@ impl Subscription {
         }
     }
 
-    /// Where delivery of a partition begins: for a subscription that names a place in it, there.
-    fn position(&self, kind: &str, partition: Partition, cut: i64) -> i64 {
-        let starts = self.starts.iter().enumerate().filter(|(index, _)| !self.refused.contains(index));
-        starts.filter_map(|(_, start)| start.first(kind, partition)).fold(cut, i64::min)
-    }
-
     /// Writes it, with the kinds of the topics and the partitions that have not begun.
     pub fn write(mut self, kinds: &[Arc<str>], waiting: &BTreeMap<usize, Vec<i32>>, payload: &mut Vec<u8>) {
         let kind_of = |topic: usize| Cow::Owned(kinds[topic].to_string());
@@ -213,7 +207,7 @@ impl Subscription {
                 (0..kinds.len()).map(|topic| (kind_of(topic), Vec::new())).collect();
             for (&partition, &cut) in &self.cut {
                 let kind = &*kinds[partition.topic];
-                let position = partition.position(self.position(kind, partition, cut));
+                let position = partition.position(cut);
                 positions.get_mut(kind).expect("every topic has a kind").push(position);
             }
             self.ack.positions = Some(positions);

@@ -179,28 +179,6 @@ fn a_partition_that_begins_meanwhile_is_in_the_positions_once() {
 }
 
 #[test]
-fn positions_are_no_higher_than_where_a_subscription_begins_so_that_a_place_is_never_moved_past_what_is_to_come()
- {
-    let mut acks = Acks::default();
-    let mut wants = subscription(&mut acks, &["A.trade", "B.trade"], &[0]);
-    let since = |name: &str, list: &[&str]| {
-        let list = list.iter().map(|it| it.parse().expect("a position")).collect();
-        let kinds = vec![("trade".into(), protocol::client::Since::From(list))];
-        Start { name: name.into(), from: StartFrom::Since(kinds) }
-    };
-    wants.starts = [since("A.trade", &["0:3", "1:9"]), since("B.trade", &["0:1", "1:8"])].into();
-    wants.wants_positions = true;
-    let number = wants.number;
-    acks.push_subscription(wants).expect("room");
-    let owned = |number: i32, next| Owned { partition: Partition { topic: 0, number }, next };
-    let cut = vec![owned(0, 5), owned(1, 5), owned(2, 5)];
-    let starts = vec![BegunStart::default(), refused("unknown_position")];
-    acks.begun(0, Begun { cut, ..begun(number, starts) });
-    let positions = &next(&mut acks).expect("complete")["positions"]["trade"];
-    assert_eq!(*positions, json!(["0:3", "1:5", "2:0"]));
-}
-
-#[test]
 fn a_snapshots_frames_keep_the_subscription_that_they_are_for() {
     let mut acks = Acks::default();
     let number = push(&mut acks, &["A.trade", "B.trade"], &[0]);

@@ -69,9 +69,7 @@ impl Replies<'_> {
             return;
         }
         let kind = &*self.kinds[partition.topic];
-        let named = self.resume.as_ref().and_then(|resume| resume.first(partition, kind));
-        let position = partition.position(named.unwrap_or(next).min(next));
-        let positions = BTreeMap::from([(kind.into(), vec![position])]);
+        let positions = BTreeMap::from([(kind.into(), vec![partition.position(next)])]);
         write_text(replies, &Positions { positions });
     }
 

@@ -171,11 +171,6 @@ impl Resume {
         self.is_unsettled = true;
     }
 
-    /// The lowest offset that some subscription names in a partition of this kind.
-    pub fn first(&self, partition: Partition, kind: &str) -> Option<i64> {
-        self.messages.iter().filter_map(|message| message.first(partition, kind)).min()
-    }
-
     /// Whether this subscription was not given back.
     pub fn is_held(&self, number: u32, start: usize) -> bool {
         self.messages.iter().any(|it| it.number == number && it.states[start].is_held)

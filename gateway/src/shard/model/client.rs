@@ -224,7 +224,7 @@ impl Client {
         let topic = KINDS.iter().position(|it| *it == kind).expect("a kind");
         let partition = Partition { topic, number: position.partition };
         let live_from = log.partitions[&partition].live_from;
-        assert!(position.offset <= live_from, "{position} of {kind}, which begins at {live_from}");
+        assert_eq!(position.offset, live_from, "{position} of {kind}");
         let selects_kind = |name: &str| pattern(name).of_kind(kind).is_some();
         for (_, promise) in self.subscriptions.iter_mut().filter(|(name, _)| selects_kind(name)) {
             // One with a place in it has that.
@@ -243,7 +243,6 @@ impl Client {
             .flatten()
             .map(|entry| (entry["channel"].as_str().expect("text"), entry["code"].as_str().expect("text")))
             .collect();
-        let is_alone = names.len() == 1;
         for (name, start) in names {
             let refusal = refused.get(&*name).copied();
             let cut = cut_of(&name, ack, log);
@@ -264,14 +263,7 @@ impl Client {
                         assert!(is_live || is_unknown == is_far || (is_unknown && is_new), "{name}: {ack}");
                     }
                     self.lower_newest(&name, again_until, |it| cut.get(&it).copied().unwrap_or(0));
-                    // Others of the message may begin below, and the positions tell the lowest.
-                    let now = |partition: &Partition| {
-                        let log = &log.partitions[partition];
-                        log.polled.unwrap_or_default().max(log.live_from)
-                    };
-                    let from =
-                        cut.into_iter().map(|(it, cut)| (it, if is_alone { cut } else { cut.max(now(&it)) }));
-                    Promise { from: from.collect(), otherwise: None }
+                    Promise { from: cut, otherwise: None }
                 }
                 Start::Snapshot => {
                     self.forget(&name, (at, again_until), is_over, |_| 0);

@@ -145,12 +145,6 @@ impl Message {
         held.any(|(index, _)| self.from(index, partition, kind, place) != next)
     }
 
-    /// The lowest offset that one of its subscriptions names in this partition.
-    pub(super) fn first(&self, partition: Partition, kind: &str) -> Option<i64> {
-        let named = self.held(kind).filter(|(index, _)| !self.states[*index].is_refused);
-        named.filter_map(|(index, _)| self.starts[index].first(kind, partition)).min()
-    }
-
     /// The partition's next offset when its owner answered.
     pub(super) fn cut(&self, partition: Partition) -> Option<i64> {
         self.places.get(&partition).map(|place| place.cut)

@@ -174,6 +174,8 @@ impl Session {
                 log.gaps.push((gap.channel.into_owned(), gap.from, gap.to, gap.reason));
                 false
             }
+            // What the acknowledgement could not say.
+            ServerMessage::Positions(_) => false,
             other => panic!("{other:?}"),
         }
     }
