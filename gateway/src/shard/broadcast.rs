@@ -55,7 +55,7 @@ pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut V
         }
         session.broadcast = *number;
         if session.is_resuming
-            && session.cold.resume.as_ref().is_some_and(|resume| resume.withholds(source, *shards))
+            && session.cold.resume.as_mut().is_some_and(|resume| resume.withhold(source, *shards))
         {
             return;
         }

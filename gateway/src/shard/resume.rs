@@ -1,8 +1,8 @@
 //! What one session is still to be brought: at most one cursor in each partition, for all of its subscriptions together.
 //!
 //! A `subscribe` that begins in the past is a message here (`resume/message.rs`), with its subscriptions as they were sent. Its *past* subscriptions
-//! (`since`, `snapshot`) cover tokens: while the message is *in* a partition (its owner has not answered, or a cursor stands there for
-//! it) covered events come through the cursor and through nothing else; live ones are withheld ([`Resume::withholds`]). Everything
+//! (`since`, `snapshot`) cover tokens: until the message is acknowledged, and then while a cursor stands in a partition for it,
+//! covered events come through the cursor and through nothing else; live ones are withheld ([`Resume::withhold`]). Everything
 //! that is not covered is live. So a session gets each event once and in order, wherever the cursor is when the live ones pass by.
 //!
 //! A cursor brings a covered event if any subscription that the session holds takes it from there on ([`Wants`]): one with a past from the place
@@ -176,10 +176,26 @@ impl Resume {
         self.messages.iter().any(|it| it.number == number && it.states[start].is_held)
     }
 
-    /// Whether an event that is live now is to come through a cursor instead.
-    pub fn withholds(&self, source: &Source, shards: usize) -> bool {
+    /// Whether an event that is live now is to come through a cursor instead. Before its acknowledgement nothing comes of what a
+    /// message covers: a cursor has to stand where something would have.
+    pub fn withhold(&mut self, source: &Source, shards: usize) -> bool {
         let Source { partition, .. } = *source;
-        self.messages.iter().any(|it| self.is_in(it, partition, shards) && it.covers(source.channel()))
+        let Self { messages, cursors, .. } = self;
+        let cursor = cursors.iter().find(|it| it.partition == partition);
+        let mut is_withheld = false;
+        for message in messages {
+            let is_served = cursor.is_some_and(|cursor| cursor.serves.contains(&message.number));
+            if (message.is_acknowledged && !is_served) || !message.covers(source.channel()) {
+                continue;
+            }
+            is_withheld = true;
+            // An owner that has not answered yet says so itself.
+            let has_answered = !message.unanswered.contains(partition.owner(shards));
+            if !message.is_acknowledged && has_answered && !message.behind.contains(&partition) {
+                message.behind.push(partition);
+            }
+        }
+        is_withheld
     }
 
     /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session: a
@@ -304,12 +320,6 @@ impl Resume {
     fn rests(&self, cursor: &Cursor) -> bool {
         let is_concerned = |message: &Message| message.topics.contains(&cursor.partition.topic);
         self.messages.iter().any(|message| !message.is_acknowledged && is_concerned(message))
-    }
-
-    fn is_in(&self, message: &Message, partition: Partition, shards: usize) -> bool {
-        message.unanswered.contains(partition.owner(shards))
-            || message.behind.contains(&partition)
-            || self.cursors.iter().any(|it| it.partition == partition && it.serves.contains(&message.number))
     }
 
     /// What a cursor that serves these messages is to bring.
