@@ -13,9 +13,11 @@ import re
 import socket
 import ssl
 import sys
+import time
 import urllib.request
 
 SECONDS_MAX = 20
+METRICS_SECONDS = 1.5
 AUTHORITY, TLS_PORT, GATEWAY_PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 
@@ -67,6 +69,8 @@ def expect(text, found, wanted):
 
 
 def metric(name):
+    # The page is as old as a second.
+    time.sleep(METRICS_SECONDS)
     with urllib.request.urlopen(f"http://127.0.0.1:{GATEWAY_PORT}/metrics", timeout=SECONDS_MAX) as answer:
         values = re.findall(rf"(?m)^{name}(?:{{[^}}]*}})? (\S+)$", answer.read().decode())
     if not values:
