@@ -34,6 +34,14 @@ impl Directory {
         let version_1 = || quota_v1(&self.read("cpu.cfs_quota_us"), &self.read("cpu.cfs_period_us"));
         quota_v2(&self.read("cpu.max")).or_else(version_1)
     }
+
+    /// How often that is granted.
+    fn period(&self) -> Option<Duration> {
+        let of_version_2 = self.read("cpu.max");
+        let version_1 = || self.read("cpu.cfs_period_us").trim().parse().ok();
+        let micros = of_version_2.trim().split_once(' ').and_then(|(_, period)| period.parse().ok());
+        micros.or_else(version_1).map(Duration::from_micros)
+    }
 }
 
 /// What is read of the process's cgroups while it runs.
@@ -94,6 +102,11 @@ impl Cgroups {
     /// The least quota, in cores.
     pub fn quota_cores(&self) -> Option<f64> {
         self.quota.as_ref().map(|quota| quota.cores)
+    }
+
+    /// How often the least quota is granted: the cgroup may use all of it in the first moments of each such period.
+    pub fn quota_period(&self) -> Option<Duration> {
+        self.quota.as_ref().and_then(|quota| quota.directory.period())
     }
 
     /// What the cgroup of the least quota has used.
@@ -256,6 +269,7 @@ mod tests {
         ]);
         let cgroups = tree.cgroups();
         assert_eq!(cgroups.quota_cores(), Some(1.0));
+        assert_eq!(cgroups.quota_period(), Some(Duration::from_millis(100)));
         let (used, throttled) = (Some(Duration::from_millis(2500)), Duration::from_micros(1500));
         assert_eq!(cgroups.cpu_use(), CpuUse { used, throttle_events: 3, throttled });
         assert_eq!(cgroups.socket_bytes(), Some(8192));
@@ -298,6 +312,7 @@ mod tests {
             ]);
             let cgroups = tree.cgroups();
             assert_eq!(cgroups.quota_cores(), Some(0.5));
+            assert_eq!(cgroups.quota_period(), Some(Duration::from_millis(100)));
             let (used, throttled) = (Some(Duration::from_millis(1500)), Duration::from_millis(2));
             assert_eq!(cgroups.cpu_use(), CpuUse { used, throttle_events: 4, throttled }, "{accounting}");
         }

@@ -5,6 +5,7 @@
 //! every session and is not seen in the process. What the kernel does not tell stays zero. What follows is for
 //! [`crate::overload`].
 
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use crate::cgroup::Cgroups;
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Vitals {
-    /// CPU time per time between the last two readings; zero before there are two.
+    /// CPU time per time between the last two readings, or over a period of the cgroup's quota if they are closer; zero before
+    /// there are two.
     pub cpu_cores: f64,
     /// Resident memory.
     pub rss_bytes: u64,
@@ -48,8 +50,37 @@ pub struct Meter {
     /// The cgroup's quota is no more than the allocation in force: what the cgroup uses is used of the allocation.
     cgroup_counts: bool,
     page_bytes: u64,
-    before: Option<Clocks>,
+    readings: Readings,
     vitals: Vitals,
+}
+
+/// The clocks as they were read last, as far back as they are compared.
+///
+/// A cgroup uses its quota up in the first moments of a period and then stands still: readings within a period would say that it
+/// has far too much to do, and at once that it has nothing to do.
+#[derive(Debug)]
+struct Readings {
+    /// The quota's period; zero: there is none.
+    span: Duration,
+    /// The first is the newest that is as old as the span, if one is.
+    before: VecDeque<Clocks>,
+}
+
+impl Readings {
+    fn over(span: Duration) -> Self {
+        Self { span, before: VecDeque::new() }
+    }
+
+    /// CPU time per time since the last reading, or over the span if that is longer.
+    fn cores_until(&mut self, clocks: Clocks) -> Option<f64> {
+        let is_old = |before: &Clocks| clocks.wall.saturating_duration_since(before.wall) >= self.span;
+        while self.before.get(1).is_some_and(is_old) {
+            self.before.pop_front();
+        }
+        let cores = self.before.front().and_then(|&before| cores_between(before, clocks));
+        self.before.push_back(clocks);
+        cores
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,17 +100,17 @@ impl Meter {
         let quota = cgroups.quota_cores().zip(allocation.cpu_cores);
         let cgroup_counts = quota.is_some_and(|(quota, cores)| quota <= cores + QUOTA_ROUNDING);
         let page_bytes = rustix::param::page_size() as u64;
-        Self { cgroups, cgroup_counts, page_bytes, before: None, vitals: Vitals::default() }
+        let span = cgroups.quota_period().filter(|_| cgroup_counts).unwrap_or_default();
+        Self { cgroups, cgroup_counts, page_bytes, readings: Readings::over(span), vitals: Vitals::default() }
     }
 
     /// Looks at the clocks, at /proc and at the cgroup.
     pub fn read(&mut self) -> Vitals {
         let cpu_use = self.cgroups.cpu_use();
         let clocks = Clocks::read(cpu_use.used.filter(|_| self.cgroup_counts));
-        if let Some(cores) = self.before.and_then(|before| cores_between(before, clocks)) {
+        if let Some(cores) = self.readings.cores_until(clocks) {
             self.vitals.cpu_cores = cores;
         }
-        self.before = Some(clocks);
         if let Some(bytes) = rss_bytes(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
             self.vitals.rss_bytes = bytes;
         }
@@ -174,6 +205,32 @@ mod tests {
         assert_eq!(cores_between(before, after(0, 5, 5)), None);
         let alone = Clocks { cgroup_cpu: None, ..after(2000, 1000, 9000) };
         assert_eq!(cores_between(before, alone), Some(0.5), "a cgroup that has gone");
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_in_the_first_moments_of_each_period_shows_as_used_up_however_often_it_is_looked_at()
+     {
+        let ms = Duration::from_millis;
+        let began = Instant::now();
+        // A tenth of a core: 10 ms of CPU at the start of every 100 ms.
+        let clocks = |at_ms: u64| Clocks {
+            wall: began + ms(at_ms),
+            cpu: Duration::ZERO,
+            cgroup_cpu: Some(ms(at_ms / 100 * 10 + (at_ms % 100).min(10))),
+        };
+        let cores = |span| {
+            let mut readings = Readings::over(span);
+            let cores = (0..200).map(|number| readings.cores_until(clocks(1000 + number * 25)));
+            cores.skip(8).map(|cores| cores.expect("two readings")).collect::<Vec<_>>()
+        };
+        assert!(cores(ms(100)).iter().all(|cores| (cores - 0.1).abs() < 1e-9), "{:?}", cores(ms(100)));
+        assert!(cores(Duration::ZERO).contains(&0.0), "what would be seen within a period");
+        let mut readings = Readings::over(ms(100));
+        assert_eq!(
+            [0, 1000, 2000].map(|at_ms| readings.cores_until(clocks(at_ms)).is_some()),
+            [false, true, true]
+        );
+        assert_eq!(readings.before.len(), 2, "no more is kept than is needed");
     }
 
     #[test]
