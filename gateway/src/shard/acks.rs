@@ -15,6 +15,7 @@ use protocol::{Position, Rejected, SubscriptionAck};
 use super::begin::{Begun, Refusal, Start};
 use super::layout::Layout;
 use super::shard_set::ShardSet;
+use super::single;
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
@@ -128,10 +129,20 @@ impl Acks {
         }
     }
 
-    /// A partition has begun. An owner that has not answered yet will name it in its answer.
-    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned) {
+    /// A partition has begun. An owner that has not answered yet will name it in its answer; one that has did not know what
+    /// it holds. `kinds`: by topic.
+    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned, kinds: &[Arc<str>]) {
         for subscription in self.subscriptions().filter(|it| !it.unanswered.contains(owner)) {
-            subscription.cut.entry(partition).or_insert(next);
+            if subscription.cut.contains_key(&partition) {
+                continue;
+            }
+            subscription.cut.insert(partition, next);
+            let starts = Arc::clone(&subscription.starts);
+            for (index, start) in starts.iter().enumerate() {
+                if let Some(refusal) = single::refusal_of_late(start, kinds, partition) {
+                    subscription.refuse(index, refusal);
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Acknowledgements: in the order of the questions, complete, bounded.
 
 use protocol::Resumed;
+use protocol::client::Since;
 use serde_json::{Value, json};
 use wire::SocketId;
 
@@ -28,6 +29,10 @@ fn subscription(acks: &mut Acks, names: &[&str], owners: &[usize]) -> Subscripti
         refused: Vec::new(),
         snapshot: Vec::new(),
     }
+}
+
+fn kinds() -> [Arc<str>; 2] {
+    ["trade", "social"].map(Arc::from)
 }
 
 /// Puts one into the line; its number.
@@ -73,7 +78,7 @@ fn read(ready: Ready, waiting: &BTreeMap<usize, Vec<i32>>) -> Value {
     let mut payload = Vec::new();
     match ready {
         Ready::Subscription(subscription) => {
-            subscription.write(&["trade".into(), "social".into()], waiting, &mut payload);
+            subscription.write(&kinds(), waiting, &mut payload);
         }
         Ready::Text(text) => payload = text,
     }
@@ -168,14 +173,35 @@ fn a_partition_that_begins_meanwhile_is_in_the_positions_once() {
     let number = wants.number;
     acks.push_subscription(wants).expect("room");
     let owned = |number: i32, next| Owned { partition: Partition { topic: 0, number }, next };
-    acks.began(1, owned(1, 4));
+    acks.began(1, owned(1, 4), &kinds());
     acks.begun(1, Begun { cut: vec![owned(1, 6)], ..begun(number, Vec::new()) });
     acks.begun(0, Begun { cut: vec![owned(0, 5)], ..begun(number, Vec::new()) });
-    acks.began(0, owned(0, 1));
-    acks.began(0, owned(2, 9));
+    acks.began(0, owned(0, 1), &kinds());
+    acks.began(0, owned(2, 9), &kinds());
     acks.reset(Partition { topic: 0, number: 2 }, 0);
     let positions = &next(&mut acks).expect("complete")["positions"]["trade"];
     assert_eq!(*positions, json!(["0:5", "1:6", "2:0"]), "what an owner answers counts");
+}
+
+#[test]
+fn a_position_that_was_judged_before_another_partition_began_is_not_enough() {
+    let mut acks = Acks::default();
+    let of = |since| StartFrom::Since(vec![("trade".into(), since)]);
+    let single = || of(Since::After("0:5".parse().expect("a position")));
+    let starts =
+        [("A.trade", single()), ("B.trade", of(Since::From(Vec::new()))), ("C.trade", StartFrom::Live)];
+    for (late, is_refused) in [(0, false), (1, true)] {
+        let mut asked = subscription(&mut acks, &["A.trade", "B.trade", "C.trade"], &[0]);
+        let starts = starts.iter().map(|(name, from)| Start { name: (*name).into(), from: from.clone() });
+        asked.starts = starts.collect();
+        let number = asked.number;
+        acks.push_subscription(asked).expect("room");
+        acks.begun(0, begun(number, Vec::new()));
+        acks.began(0, Owned { partition: Partition { topic: 0, number: late }, next: 9 }, &kinds());
+        let refused = next(&mut acks).expect("complete")["not_resumed"].take();
+        assert_eq!(refused[0]["channel"] == "A.trade", is_refused, "{refused}");
+        assert_eq!(refused.as_array().map_or(0, Vec::len), usize::from(is_refused), "{refused}");
+    }
 }
 
 #[test]

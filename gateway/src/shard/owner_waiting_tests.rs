@@ -101,6 +101,32 @@ fn a_partition_that_begins_while_a_question_waits_is_in_its_answer() {
 }
 
 #[test]
+fn a_position_is_not_enough_while_nobody_has_read_whether_its_token_is_in_another_partition_too() {
+    let token = token_of(1, 3);
+    let with = |starts: Vec<Start>, next: [i64; 2]| {
+        let strays = Strays::new(Partitioner::default(), ["odin.trades", "odin.social"].into_iter());
+        let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING).with_strays(strays);
+        owner.set_partitions(0, 5);
+        for (number, next) in [0, 2].into_iter().zip(next) {
+            owner.began(&Began { owned: Owned { partition: at(0, number), next }, live_from: 9 });
+        }
+        assert!(begin(&mut owner, 1, ask(1, starts)).is_none(), "the history may come yet");
+        let due = owner.next_due().expect("it waits");
+        code(&owner.answer_overdue(due)[0].1)
+    };
+    let changed = Some(code::PARTITIONS_CHANGED);
+    assert_eq!(with(vec![single(&token, "3:7")], [9, 8]), changed, "it may have been in 2");
+    assert_eq!(with(vec![single(&token, "3:7")], [9, 9]), None, "it was not");
+    assert_eq!(
+        with(vec![from(&format!("{token}.trade"), &["3:8"])], [0, 0]),
+        None,
+        "a list is always enough"
+    );
+    let home = token_of(1, 2);
+    assert_eq!(with(vec![single(&home, "2:7")], [9, 0]), None, "the one that is not read is the position's");
+}
+
+#[test]
 fn a_partition_that_begins_beyond_what_a_waiting_question_names_has_its_end_asked_for() {
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
     owner.expect(vec![(at(0, 0), true)]);

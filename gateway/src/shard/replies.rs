@@ -60,7 +60,7 @@ impl Replies<'_> {
 
     /// A partition of an owner has begun: whoever waited for it is told.
     pub fn began(&mut self, owner: usize, began: Owned, replies: &mut Vec<u8>) {
-        self.acks.began(owner, began);
+        self.acks.began(owner, began, self.kinds);
         if let Some(resume) = self.resume {
             resume.began(owner, began, self.kinds);
         }

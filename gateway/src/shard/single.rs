@@ -5,22 +5,52 @@ use std::sync::Arc;
 use protocol::client::Since;
 use protocol::{Pattern, Position, code};
 
-use super::begin::Refusal;
+use super::begin::{Refusal, Start, StartFrom};
+use crate::ingest::partition::Partition;
 use crate::ingest::strays::Strays;
 
 /// Why a subscription cannot begin after its single positions: the first of them that is not enough. `kinds`: by topic.
+/// `is_unread`: whether the past of some other partition of the topic is still to be read, so that it may hold the token too.
 pub fn refusal(
     strays: &Strays,
     kinds: &[Arc<str>],
-    pattern: Pattern<'_>,
-    since: &[(Box<str>, Since)],
+    start: &Start,
+    is_unread: impl Fn(usize, Position) -> bool,
 ) -> Option<Refusal> {
-    let (Pattern::Exact { token, .. } | Pattern::Token(token)) = pattern else { return None };
-    since.iter().find_map(|(kind, since)| {
+    positions(start, kinds).find_map(|(topic, token, position)| {
+        if !strays.suffices(topic, token, position) {
+            return Some(partitions_changed(token, &kinds[topic], position));
+        }
+        is_unread(topic, position).then(|| not_read_yet(token, &kinds[topic], position))
+    })
+}
+
+/// Why a subscription cannot begin after its single positions if this partition began when they had been judged: it may have a
+/// past that nobody has looked at.
+pub fn refusal_of_late(start: &Start, kinds: &[Arc<str>], partition: Partition) -> Option<Refusal> {
+    let is_elsewhere =
+        |topic, position: Position| topic == partition.topic && position.partition != partition.number;
+    let (topic, token, position) = positions(start, kinds).find(|&(topic, _, it)| is_elsewhere(topic, it))?;
+    Some(not_read_yet(token, &kinds[topic], position))
+}
+
+/// The single positions after which a subscription begins: topic, token and position.
+fn positions<'a>(
+    start: &'a Start,
+    kinds: &'a [Arc<str>],
+) -> impl Iterator<Item = (usize, &'a str, Position)> {
+    let token = match Pattern::parse(&start.name) {
+        Ok(Pattern::Exact { token, .. } | Pattern::Token(token)) => Some(token),
+        _ => None,
+    };
+    let since = match &start.from {
+        StartFrom::Since(since) => since.as_slice(),
+        StartFrom::Live | StartFrom::Snapshot => &[],
+    };
+    since.iter().filter_map(move |(kind, since)| {
         let Since::After(position) = since else { return None };
         let topic = kinds.iter().position(|known| **known == **kind)?;
-        let is_enough = strays.suffices(topic, token, *position);
-        (!is_enough).then(|| partitions_changed(token, kind, *position))
+        Some((topic, token?, *position))
     })
 }
 
@@ -30,6 +60,16 @@ fn partitions_changed(token: &str, kind: &str, position: Position) -> Refusal {
         "the events of {token}.{kind} are not, or may not be, all in partition {}: the topic got more partitions, or its \
          producers place keys in another way than KAFKA_PARTITIONER says: delivery begins with the next event; send a list \
          of positions, one of each partition, or load a snapshot",
+        position.partition
+    );
+    Refusal { code: code::PARTITIONS_CHANGED, message }
+}
+
+/// The gateway has just started.
+fn not_read_yet(token: &str, kind: &str, position: Position) -> Refusal {
+    let message = format!(
+        "the gateway has just started and does not know yet whether partitions other than {} have events of {token}.{kind}: \
+         delivery begins with the next event; send a list of positions, one of each partition, or load a snapshot",
         position.partition
     );
     Refusal { code: code::PARTITIONS_CHANGED, message }

@@ -133,8 +133,12 @@ impl Owner {
     /// Why a subscription cannot begin where it was to, if this shard knows a reason.
     fn refusal(&self, start: &Start, unknown: &[(Partition, u64)]) -> Option<Refusal> {
         let StartFrom::Since(kinds) = &start.from else { return None };
-        let pattern = Pattern::parse(&start.name).ok()?;
-        if let Some(refusal) = single::refusal(&self.strays, &self.kinds, pattern, kinds) {
+        let is_unread = |topic, position: Position| {
+            let mut others =
+                self.heads.iter().filter(|(it, _)| it.topic == topic && it.number != position.partition);
+            others.any(|(_, head)| head.next < head.live_from)
+        };
+        if let Some(refusal) = single::refusal(&self.strays, &self.kinds, start, is_unread) {
             return Some(refusal);
         }
         for (kind, since) in kinds {
