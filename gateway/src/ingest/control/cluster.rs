@@ -216,62 +216,51 @@ impl Cluster {
         exists && !self.layout.leaderless.contains(partition)
     }
 
-    /// Where partitions that were there at the start begin, in their order.
-    ///
-    /// # Errors
-    /// Some partition's leader did not answer, or not with an offset.
-    pub(super) fn look_up_start(&self, partitions: &[Partition]) -> KafkaResult<Vec<Began>> {
-        let same = |offset| (offset, offset);
-        let offsets: Vec<_> = match self.config.start {
-            Start::Latest if !self.warmup.is_zero() => self.look_up_since(partitions, self.warmup)?,
-            Start::Latest => self.look_up(partitions, Wanted::End)?.into_iter().map(same).collect(),
-            Start::Earliest => self.look_up(partitions, Wanted::First)?.into_iter().map(same).collect(),
+    /// Where partitions that were there at the start begin: each by itself, because one whose leader does not answer keeps no other.
+    pub(super) fn look_up_start(&self, partitions: &[Partition]) -> Vec<KafkaResult<Began>> {
+        let same = |(partition, next): (Partition, i64)| began(partition, next, next);
+        let all = |offsets: LookedUp| offsets.into_iter().map(|found| found.map(same)).collect();
+        match self.config.start {
+            Start::Latest if !self.warmup.is_zero() => self.look_up_since(partitions, self.warmup),
+            Start::Latest => all(self.look_up(partitions, Wanted::End)),
+            Start::Earliest => all(self.look_up(partitions, Wanted::First)),
             Start::Ago(ago) => {
-                let offsets = self.look_up_since(partitions, ago)?;
-                offsets.into_iter().map(|(since, _)| same(since)).collect()
+                let live = |it: Began| Began { live_from: it.owned.next, ..it };
+                self.look_up_since(partitions, ago).into_iter().map(|found| found.map(live)).collect()
             }
-        };
-        let began = partitions
-            .iter()
-            .zip(offsets)
-            .map(|(&partition, (next, live_from))| Began { owned: Owned { partition, next }, live_from });
-        Ok(began.collect())
+        }
     }
 
     /// The same of partitions that appeared later: they are read from their first record.
-    ///
-    /// # Errors
-    /// As above.
-    pub(super) fn look_up_first(&self, partitions: &[Partition]) -> KafkaResult<Vec<Began>> {
-        let firsts = self.look_up(partitions, Wanted::First)?;
-        let began = partitions
-            .iter()
-            .zip(firsts)
-            .map(|(&partition, next)| Began { owned: Owned { partition, next }, live_from: next });
-        Ok(began.collect())
+    pub(super) fn look_up_first(&self, partitions: &[Partition]) -> Vec<KafkaResult<Began>> {
+        let firsts = self.look_up(partitions, Wanted::First).into_iter();
+        firsts.map(|found| found.map(|(partition, next)| began(partition, next, next))).collect()
     }
 
-    /// Of each partition, in their order: its first record that is not older than `ago`, and its end.
-    fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> KafkaResult<Vec<(i64, i64)>> {
+    /// From the first record that is not older than `ago` on, and live from the end.
+    fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> Vec<KafkaResult<Began>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_ms = now.saturating_sub(ago).as_millis() as i64;
         // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
-        let ends = self.look_up(partitions, Wanted::End)?;
-        let found = self.list_offsets(&self.asker, partitions, Offset::Offset(since_ms))?;
-        Ok(found.into_iter().zip(ends).map(|(found, end)| (since(found, end), end)).collect())
+        let (ends, failed): (Vec<_>, Vec<_>) =
+            self.look_up(partitions, Wanted::End).into_iter().partition(Result::is_ok);
+        let ends: Offsets = ends.into_iter().flatten().collect();
+        let asked: Vec<_> = ends.keys().copied().collect();
+        let found = self.list_offsets(&self.asker, &asked, Offset::Offset(since_ms)).into_iter();
+        let begins = |(partition, found)| began(partition, since(found, ends[&partition]), ends[&partition]);
+        let failed = failed.into_iter().filter_map(Result::err).map(Err);
+        found.map(|found| found.map(begins)).chain(failed).collect()
     }
 
-    /// The offset of each partition, in their order.
-    ///
-    /// # Errors
-    /// Some partition's leader did not answer, or not with an offset.
-    pub(super) fn look_up(&self, partitions: &[Partition], wanted: Wanted) -> KafkaResult<Vec<i64>> {
+    /// An offset of each partition, or why nobody can tell.
+    pub(super) fn look_up(&self, partitions: &[Partition], wanted: Wanted) -> LookedUp {
         // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
-        let found = match wanted {
-            Wanted::First => self.list_offsets(&self.asker, partitions, Offset::Beginning)?,
-            Wanted::End => self.list_offsets(&self.asker, partitions, Offset::End)?,
+        let question = match wanted {
+            Wanted::First => Offset::Beginning,
+            Wanted::End => Offset::End,
         };
-        found.into_iter().map(|offset| offset.ok_or(NO_OFFSET)).collect()
+        let found = self.list_offsets(&self.asker, partitions, question).into_iter();
+        found.map(|found| found.and_then(|(it, offset)| Ok((it, offset.ok_or(NO_OFFSET)?)))).collect()
     }
 
     /// The ends of these partitions as consumers see them, before the first open transaction, where somebody can tell.
@@ -287,20 +276,37 @@ impl Cluster {
     fn ends_by(&self, client: &NativeConsumer, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         let partitions: Vec<_> =
             partitions.into_iter().filter(|partition| self.can_tell_of(partition)).collect();
-        let ends = self.list_offsets(client, &partitions, Offset::End).unwrap_or_default();
-        partitions.into_iter().zip(ends).filter_map(|(partition, end)| Some((partition, end?))).collect()
+        let ends = self.list_offsets(client, &partitions, Offset::End).into_iter().flatten();
+        ends.filter_map(|(partition, end)| Some((partition, end?))).collect()
     }
 
-    /// One ListOffsets question per broker, for all partitions at once. `None` where there is no such offset.
+    /// One ListOffsets question per broker, for all its partitions at once. `None` where there is no such offset.
+    ///
+    /// librdkafka would ask all brokers at once, and tell nothing if one of them does not answer.
     fn list_offsets(
         &self,
         client: &NativeConsumer,
         partitions: &[Partition],
         question: Offset,
-    ) -> KafkaResult<Vec<Option<i64>>> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
+    ) -> Vec<KafkaResult<(Partition, Option<i64>)>> {
+        let mut of_leaders: BTreeMap<Option<i32>, Vec<Partition>> = BTreeMap::new();
+        for &partition in partitions {
+            of_leaders.entry(self.layout.leaders.get(&partition).copied()).or_default().push(partition);
         }
+        let ask = |partitions: &Vec<Partition>| match self.ask_leader(client, partitions, question) {
+            Ok(offsets) => partitions.iter().copied().zip(offsets).map(Ok).collect(),
+            Err(error) => vec![Err(error); partitions.len()],
+        };
+        of_leaders.values().flat_map(ask).collect()
+    }
+
+    /// Of each partition, in their order.
+    fn ask_leader(
+        &self,
+        client: &NativeConsumer,
+        partitions: &[Partition],
+        question: Offset,
+    ) -> KafkaResult<Vec<Option<i64>>> {
         let topic_of = |partition: &Partition| self.config.topics[partition.topic].name.as_str();
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
@@ -316,6 +322,13 @@ impl Cluster {
         };
         Ok(partitions.iter().map(offset_of).collect())
     }
+}
+
+/// Of each partition its offset, or an error in its place.
+pub(super) type LookedUp = Vec<KafkaResult<(Partition, i64)>>;
+
+fn began(partition: Partition, next: i64, live_from: i64) -> Began {
+    Began { owned: Owned { partition, next }, live_from }
 }
 
 /// What the brokers say of topics by name.

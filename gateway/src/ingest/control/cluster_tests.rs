@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 
 use super::super::client::{client_config, observer_config};
 use super::super::context::Context;
-use super::super::rig::{Rig, kafka, numbers};
+use super::super::rig::{Rig, TOPIC, kafka, numbers};
 use super::*;
 
 fn cluster(config: Kafka) -> Cluster {
@@ -40,6 +40,22 @@ fn a_topic_without_id_is_known_by_the_last_records_of_its_partitions() {
     assert!(!cluster.is_at_start(&at(0)), "the new topic is read from its first record");
     cluster.look_at_last_records(positions);
     assert_eq!(cluster.incarnation(0), 1, "once");
+}
+
+#[test]
+fn a_broker_that_does_not_answer_keeps_no_partition_of_another_from_its_beginning() {
+    let brokers = testkit::Cluster::of(2, &[(TOPIC, 2)]);
+    for number in [0, 1] {
+        brokers.mock.partition_leader(TOPIC, number, Some(number + 1)).expect("a leader");
+    }
+    let mut cluster = cluster(kafka(&brokers.brokers()));
+    cluster.look().expect("a broker");
+    brokers.mock.broker_down(2).expect("a broker");
+    let partitions = [0, 1].map(|number| Partition { topic: 0, number });
+    let mut found = cluster.look_up_start(&partitions);
+    assert!(found.pop().expect("two").is_err(), "nobody can tell");
+    let owned = Owned { partition: partitions[0], next: 0 };
+    assert_eq!(found, [Ok(Began { owned, live_from: 0 })]);
 }
 
 #[test]

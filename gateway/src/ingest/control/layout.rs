@@ -19,6 +19,8 @@ pub(super) struct Layout {
     pub(super) counts: BTreeMap<usize, i32>,
     /// Partitions that nobody leads at the moment: no question about them would be answered.
     pub(super) leaderless: BTreeSet<Partition>,
+    /// The brokers that lead the others.
+    pub(super) leaders: BTreeMap<Partition, i32>,
     /// A broker that has answered; `None` if none said which it is.
     pub(super) broker: Option<i32>,
     /// What is wrong with some topic, in a sentence.
@@ -44,9 +46,14 @@ impl Layout {
         match (found, error) {
             (Some(found), None) => {
                 self.counts.insert(topic, found.partitions().len() as i32);
-                let leaderless = found.partitions().iter().filter(|partition| partition.leader() < 0);
-                self.leaderless
-                    .extend(leaderless.map(|partition| Partition { topic, number: partition.id() }));
+                for found in found.partitions() {
+                    let partition = Partition { topic, number: found.id() };
+                    if found.leader() < 0 {
+                        self.leaderless.insert(partition);
+                    } else {
+                        self.leaders.insert(partition, found.leader());
+                    }
+                }
             }
             (None, _) | (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
                 self.counts.insert(topic, 0);

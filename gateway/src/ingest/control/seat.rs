@@ -240,8 +240,8 @@ impl Seat {
         let results = [
             self.read_due(cluster),
             self.leave_old_incarnations(cluster),
-            cluster.look_up_start(&at_start).map(|began| self.begin(began, cluster)),
-            cluster.look_up_first(&later).map(|began| self.begin(began, cluster)),
+            self.begin(cluster.look_up_start(&at_start), cluster),
+            self.begin(cluster.look_up_first(&later), cluster),
             self.check_suspects(cluster),
         ];
         results.into_iter().collect()
@@ -270,12 +270,14 @@ impl Seat {
         }
     }
 
-    /// Tells the shard where partitions begin.
-    fn begin(&mut self, began: Vec<Began>, cluster: &Cluster) {
+    /// Tells the shard where partitions begin, as far as that is known.
+    fn begin(&mut self, found: Vec<KafkaResult<Began>>, cluster: &Cluster) -> KafkaResult<()> {
+        let (began, looked_up) = as_far_as_known(found);
         for Began { owned: Owned { partition, .. }, .. } in &began {
             self.incarnations.insert(*partition, cluster.incarnation(partition.topic));
         }
         self.tell_begun(began);
+        looked_up
     }
 
     pub(super) fn tell_begun(&mut self, began: Vec<Began>) {
@@ -315,11 +317,12 @@ impl Seat {
         };
         let old: Vec<Partition> = self.partitions.iter().filter_map(is_old).collect();
         let there: Vec<_> = old.iter().copied().filter(|it| cluster.can_tell_of(it)).collect();
-        let firsts = cluster.look_up(&there, Wanted::First)?;
+        let (firsts, looked_up) = as_far_as_known(cluster.look_up(&there, Wanted::First));
         // The new topic may have fewer partitions.
         let gone = old.into_iter().filter(|it| cluster.is_gone(it)).map(|partition| (partition, 0));
-        let stopped = there.into_iter().zip(firsts).chain(gone);
-        let stopped: Vec<_> = stopped
+        let stopped: Vec<_> = firsts
+            .into_iter()
+            .chain(gone)
             .map(|(partition, first)| Stopped { partition, first, reason: GapReason::Reset })
             .collect();
         let left: Vec<_> = stopped.iter().map(|stopped| stopped.partition).collect();
@@ -327,7 +330,7 @@ impl Seat {
         for partition in left {
             self.incarnations.insert(partition, cluster.incarnation(partition.topic));
         }
-        Ok(())
+        looked_up
     }
 
     /// Compares positions with what the brokers hold, and has all of these partitions started again: which of them
@@ -343,16 +346,17 @@ impl Seat {
             return Ok(());
         }
         let partitions: Vec<_> = suspects.iter().map(|owned| owned.partition).collect();
-        let firsts = cluster.look_up(&partitions, Wanted::First)?;
-        let ends = cluster.look_up(&partitions, Wanted::End)?;
-        let stopped =
-            suspects.into_iter().zip(firsts.into_iter().zip(ends)).map(|(owned, (first, end))| Stopped {
-                partition: owned.partition,
-                first,
-                // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
-                reason: if owned.next > end { GapReason::Reset } else { GapReason::Retention },
-            });
-        self.stop(&cluster.config, stopped.collect())
+        let (firsts, first_told) = as_far_as_known(cluster.look_up(&partitions, Wanted::First));
+        let (ends, end_told) = as_far_as_known(cluster.look_up(&partitions, Wanted::End));
+        let (firsts, ends) = (Offsets::from_iter(firsts), Offsets::from_iter(ends));
+        let stopped = suspects.into_iter().filter_map(|Owned { partition, next }| {
+            let (&first, &end) = firsts.get(&partition).zip(ends.get(&partition))?;
+            // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
+            let reason = if next > end { GapReason::Reset } else { GapReason::Retention };
+            Some(Stopped { partition, first, reason })
+        });
+        self.stop(&cluster.config, stopped.collect())?;
+        first_told.and(end_told)
     }
 
     /// Stops reading partitions, and tells the shard where each may go on.
@@ -374,6 +378,18 @@ impl Seat {
         self.tell(Note::Stopped(stopped));
         Ok(())
     }
+}
+
+/// What was found, and the first error among the rest.
+fn as_far_as_known<T>(looked_up: Vec<KafkaResult<T>>) -> (Vec<T>, KafkaResult<()>) {
+    let (mut found, mut told) = (Vec::new(), Ok(()));
+    for it in looked_up {
+        match it {
+            Ok(it) => found.push(it),
+            Err(error) => told = told.and(Err(error)),
+        }
+    }
+    (found, told)
 }
 
 /// librdkafka's clock, which its statistics are dated by.
