@@ -69,8 +69,11 @@ fn fail(code: u8, error: &str) -> ExitCode {
 }
 
 fn start_logging(settings: &Settings) {
-    let logging =
-        tracing_subscriber::fmt().with_max_level(settings.log_level).with_ansi(io::stdout().is_terminal());
+    let logging = tracing_subscriber::fmt()
+        .with_max_level(settings.log_level)
+        .with_ansi(io::stdout().is_terminal())
+        // Its own complaints go to standard error by `eprintln!`, which panics when that is closed.
+        .log_internal_errors(false);
     match settings.log_format {
         LogFormat::Json => logging.json().flatten_event(true).init(),
         LogFormat::Text => logging.init(),
