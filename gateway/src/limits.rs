@@ -35,6 +35,10 @@ pub const TIMERS_PER_TURN: usize = 512;
 pub const DRAINED_PER_TURN: usize = 128;
 /// The longest sleep of an idle shard: what a missed wake-up costs at most.
 pub const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// A port that is taken is waited for: longer than the kernel takes to close what a killed gateway had open.
+pub const PORT_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
+pub const PORT_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks of the main thread whether each shard turns.
 pub const WATCHDOG_TICK: Duration = Duration::from_secs(1);
 /// Such looks in a row that find no turn of a shard that was not waiting for a CPU, after which the process ends. Long enough for a

@@ -2,6 +2,7 @@
 //!
 //! Lives on the main thread, which afterwards only waits for signals, takes samples and renders the pages.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -104,7 +105,7 @@ fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
 fn listen_at(config: &Config, address: SocketAddr, reuse_port: bool) -> anyhow::Result<TcpListener> {
     let send_buffer_bytes = config.listen.socket_send_bytes;
     let options = SocketOptions { send_buffer_bytes, reuse_port, ..SocketOptions::default() };
-    let listened = match wire::listen(address, config.listen.backlog, &options) {
+    let listened = match listen_when_free(address, config.listen.backlog, &options) {
         // `[::]` is "every interface"; where IPv6 is switched off, that is IPv4's.
         Err(error) if address.ip().is_unspecified() && error.raw_os_error() == Some(EAFNOSUPPORT) => {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
@@ -113,16 +114,30 @@ fn listen_at(config: &Config, address: SocketAddr, reuse_port: bool) -> anyhow::
         listened => listened,
     };
     listened.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => anyhow!(
+        io::ErrorKind::AddrInUse => anyhow!(
             "WS_ADDR={address}: the port is taken; stop the program that listens there \
              (`ss -ltnp 'sport = :{port}'` names it) or choose another port",
             port = address.port()
         ),
-        std::io::ErrorKind::PermissionDenied => anyhow!(
+        io::ErrorKind::PermissionDenied => anyhow!(
             "WS_ADDR={address}: {error}; ports below 1024 need CAP_NET_BIND_SERVICE, choose a higher port"
         ),
         _ => anyhow!("WS_ADDR={address}: {error}"),
     })
+}
+
+/// Waits a moment for a port that is taken. Of a process that was killed the kernel closes the listening sockets only when its
+/// io_uring rings are gone, and that is after its parent was told of its end (liburing issue 1627).
+fn listen_when_free(address: SocketAddr, backlog: u32, options: &SocketOptions) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + limits::PORT_PATIENCE;
+    loop {
+        match wire::listen(address, backlog, options) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(limits::PORT_RETRY_INTERVAL);
+            }
+            listened => return listened,
+        }
+    }
 }
 
 /// Linux's number; std has no `ErrorKind` for it.

@@ -1,6 +1,9 @@
 //! Several shards are one gateway: whichever a session is on, it gets everything, in order, and bounds are those of the process.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
 
 use protocol::Position;
 use serde_json::{Value, json};
@@ -134,6 +137,23 @@ fn a_second_gateway_at_the_same_port_says_that_it_is_taken() {
         assert!(second.output.contains(&gateway.address.port().to_string()), "{second:?}");
     }
     assert_eq!(gateway.get("/health/ready").status, 200, "the first goes on");
+}
+
+#[test]
+fn a_port_that_is_free_again_in_a_moment_is_waited_for() {
+    let cluster = Cluster::start();
+    for shards in ["1", "3"] {
+        // As of a gateway that was killed: the kernel closes what its rings held after its end.
+        let predecessor = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = predecessor.local_addr().unwrap();
+        let closing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            drop(predecessor);
+        });
+        let launch = Launch::new(&cluster).env("WS_ADDR", address.to_string()).env("WS_SHARDS", shards);
+        assert_eq!(launch.start_listening().address, address);
+        closing.join().unwrap();
+    }
 }
 
 #[test]
