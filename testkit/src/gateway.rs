@@ -96,11 +96,6 @@ impl Launch {
         gateway
     }
 
-    /// The same as [`Launch::start_ready`].
-    pub fn start(self) -> Gateway {
-        self.start_ready()
-    }
-
     /// Starts it and waits for its end.
     pub fn end(self) -> Ended {
         self.spawn().end()

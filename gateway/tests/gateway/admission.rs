@@ -43,7 +43,7 @@ fn retry_after_s(response: &Response) -> u32 {
 #[test]
 fn the_burst_of_an_address_is_of_the_process_and_the_rest_is_told_when_to_come_again() {
     let cluster = Cluster::start();
-    let gateway = launch(&cluster, 5, 1000).env("WS_TRUSTED_PROXIES", "127.0.0.0/8").start();
+    let gateway = launch(&cluster, 5, 1000).env("WS_TRUSTED_PROXIES", "127.0.0.0/8").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut inside = Vec::new();
     for address in ["192.0.2.1", "192.0.2.2", "2001:db8:1:1::1"] {
@@ -82,7 +82,7 @@ fn the_burst_of_an_address_is_of_the_process_and_the_rest_is_told_when_to_come_a
 #[test]
 fn a_forged_header_of_a_peer_that_is_no_proxy_changes_nothing() {
     let cluster = Cluster::start();
-    let gateway = launch(&cluster, 4, 1000).env("WS_TRUSTED_PROXIES", "192.0.2.0/24").start();
+    let gateway = launch(&cluster, 4, 1000).env("WS_TRUSTED_PROXIES", "192.0.2.0/24").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut inside = Vec::new();
     for attempt in 0..10 {
@@ -101,7 +101,7 @@ fn a_forged_header_of_a_peer_that_is_no_proxy_changes_nothing() {
 #[test]
 fn the_rate_of_all_holds_beside_that_of_each() {
     let cluster = Cluster::start();
-    let gateway = launch(&cluster, 2, 4).env("WS_TRUSTED_PROXIES", "127.0.0.1").start();
+    let gateway = launch(&cluster, 2, 4).env("WS_TRUSTED_PROXIES", "127.0.0.1").start_ready();
     let mut inside = Vec::new();
     for (address, told) in [
         ("192.0.2.1", None),
@@ -133,7 +133,7 @@ fn a_token_comes_back_when_it_was_said_to() {
     let gateway = launch(&cluster, 1, 1000)
         .env("CONN_RATE_LIMIT_IP_RATE", "0.5")
         .env("WS_TRUSTED_PROXIES", "127.0.0.1")
-        .start();
+        .start_ready();
     let began = Instant::now();
     let (_first, refused) = knock(&gateway, "192.0.2.1");
     assert!(refused.is_none());
@@ -151,7 +151,8 @@ fn a_token_comes_back_when_it_was_said_to() {
 #[test]
 fn with_refuse_close_a_client_is_told_why_by_a_close_and_was_never_a_session() {
     let cluster = Cluster::start();
-    let gateway = launch(&cluster, 4, 1000).env("WS_REFUSE", "close").env("WS_MAX_CONNECTIONS", "3").start();
+    let gateway =
+        launch(&cluster, 4, 1000).env("WS_REFUSE", "close").env("WS_MAX_CONNECTIONS", "3").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let _inside = [Client::connect(&gateway), Client::connect(&gateway)];
     for told in ["WS_MAX_CONNECTIONS", "CONN_RATE_LIMIT_IP_", "CONN_RATE_LIMIT_IP_"] {
@@ -184,7 +185,8 @@ fn with_refuse_close_a_client_is_told_why_by_a_close_and_was_never_a_session() {
 #[test]
 fn a_message_too_many_is_answered_and_has_no_other_effect() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MESSAGE_BURST", "10").env("WS_MESSAGE_RATE", "0.001").start();
+    let gateway =
+        Launch::new(&cluster).env("WS_MESSAGE_BURST", "10").env("WS_MESSAGE_RATE", "0.001").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut client = Client::connect(&gateway);
     assert_eq!(client.subscribe(&["A.trade"])["count"], 1);
@@ -215,7 +217,8 @@ fn a_message_too_many_is_answered_and_has_no_other_effect() {
 #[test]
 fn a_client_that_goes_on_and_reads_its_answers_stays() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MESSAGE_BURST", "5").env("WS_MESSAGE_RATE", "0.001").start();
+    let gateway =
+        Launch::new(&cluster).env("WS_MESSAGE_BURST", "5").env("WS_MESSAGE_RATE", "0.001").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut client = Client::subscribed(&gateway, &["A.trade"]);
     let heartbeats = frame(0x81, true, br#"{"type":"heartbeat"}"#).repeat(1000);

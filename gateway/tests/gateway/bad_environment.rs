@@ -39,7 +39,7 @@ fn a_broker_that_does_not_resolve_is_told_and_tried_again_until_the_end() {
 #[test]
 fn brokers_that_go_and_come_back_cost_no_record_and_no_session() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     for round in 0..3_u64 {
         cluster.produce_one(record("odin.trades", "BTC", round.to_string()));
@@ -57,7 +57,7 @@ fn brokers_that_go_and_come_back_cost_no_record_and_no_session() {
 #[test]
 fn an_unknown_topic_degrades_health_names_itself_and_stops_no_other() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("KAFKA_TOPICS", "odin.trades,odin.absent").start();
+    let gateway = Launch::new(&cluster).env("KAFKA_TOPICS", "odin.trades,odin.absent").start_ready();
     let mut session = Client::subscribed(&gateway, &["*"]);
     let response = gateway.get("/health");
     let report = response.json();

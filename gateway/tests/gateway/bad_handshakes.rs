@@ -23,7 +23,7 @@ fn assert_refused(response: &Response, status: u16, code: &str) {
 fn garbage_instead_of_http_is_refused_and_counted() {
     let mut random = random();
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut garbage: Vec<Vec<u8>> = vec![
         // The beginning of a TLS handshake.
@@ -49,7 +49,7 @@ fn garbage_instead_of_http_is_refused_and_counted() {
 #[test]
 fn a_head_of_64_kib_is_refused() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let long =
         handshake_request().replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "c".repeat(64 << 10)));
@@ -65,7 +65,7 @@ fn a_head_of_64_kib_is_refused() {
 #[test]
 fn a_handshake_that_never_ends_is_closed_after_five_seconds() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let started_at = Instant::now();
     let mut silent = Raw::connect(gateway.address);
@@ -92,7 +92,7 @@ fn a_handshake_that_never_ends_is_closed_after_five_seconds() {
 #[test]
 fn a_handshake_and_a_message_that_come_byte_by_byte_are_as_good_as_any() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut raw = Raw::connect(gateway.address);
     raw.stream.set_nodelay(true).unwrap();
     for byte in handshake_request().bytes() {
@@ -110,7 +110,7 @@ fn a_handshake_and_a_message_that_come_byte_by_byte_are_as_good_as_any() {
 #[test]
 fn a_message_in_one_piece_with_the_handshake_is_answered() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut raw = Raw::connect(gateway.address);
     let mut bytes = handshake_request().into_bytes();
     bytes.extend(frame(0x81, true, br#"{"type":"heartbeat"}"#));
@@ -123,7 +123,7 @@ fn a_message_in_one_piece_with_the_handshake_is_answered() {
 #[test]
 fn a_handshake_with_a_fault_is_refused_with_its_remedy() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let key = format!("Sec-WebSocket-Key: {KEY}");
     let cases = [

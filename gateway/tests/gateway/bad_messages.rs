@@ -20,7 +20,7 @@ fn disconnects(gateway: &Gateway, reason: &str, count: usize) {
 #[test]
 fn what_breaks_the_protocol_closes_the_session_with_its_code() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_MESSAGE_BYTES", "4KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_MESSAGE_BYTES", "4KiB").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let half = [b'x'; 2500];
     let two_halves = [frame(0x01, true, &half), frame(0x80, true, &half)].concat();
@@ -58,7 +58,7 @@ fn what_breaks_the_protocol_closes_the_session_with_its_code() {
 #[test]
 fn a_message_of_the_wrong_shape_is_answered_with_an_error_and_the_session_stays() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     let deep = "[".repeat(60_000);
     let cases = [
@@ -95,7 +95,7 @@ fn a_message_of_the_wrong_shape_is_answered_with_an_error_and_the_session_stays(
 #[test]
 fn ten_thousand_channels_in_one_message_change_nothing() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_MESSAGE_BYTES", "1MiB").start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_MESSAGE_BYTES", "1MiB").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut session = Client::connect(&gateway);
     let channels: Vec<String> = (0..10_000).map(|number| format!("T{number}.trade")).collect();
@@ -111,7 +111,7 @@ fn ten_thousand_channels_in_one_message_change_nothing() {
 #[test]
 fn a_channel_of_10_kb_is_rejected_and_not_repeated_whole() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::connect(&gateway);
     let long = format!("{}.trade", "T".repeat(10_000));
     let ack = session.subscribe(&[&long, "BTC.trade"]);
@@ -124,7 +124,7 @@ fn a_channel_of_10_kb_is_rejected_and_not_repeated_whole() {
 #[test]
 fn an_answer_repeats_no_character_that_does_not_show_or_turns_the_text_around() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::connect(&gateway);
     let name = "B\u{202e}T\u{200b}C\u{2028}\n.trade";
     let ack = session
@@ -143,7 +143,7 @@ fn an_answer_repeats_no_character_that_does_not_show_or_turns_the_text_around() 
 #[test]
 fn a_message_that_never_completes_closes_the_session_after_ten_seconds() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let started_at = Instant::now();
     let message = frame(TEXT, true, &[b' '; 1000]);
@@ -177,7 +177,8 @@ fn a_message_that_never_completes_closes_the_session_after_ten_seconds() {
 #[test]
 fn the_memory_of_unfinished_messages_is_bounded_over_all_sessions() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_MAX_MESSAGE_BYTES", "16MiB").start();
+    let gateway =
+        Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_MAX_MESSAGE_BYTES", "16MiB").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let message = frame(TEXT, true, &vec![b' '; 16 << 20]);
     // Each announces 16 MiB; four of them are what a shard takes.
@@ -217,7 +218,7 @@ fn a_flood_whose_answers_are_not_read_ends_its_session_and_takes_no_memory() {
     let cluster = Cluster::start();
     // Messages beyond a rate are not answered when much waits: without one, all are.
     let launch = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").env("WS_MESSAGE_RATE", "0");
-    let gateway = launch.start();
+    let gateway = launch.start_ready();
     let mut bystander = Bystander::connect(&gateway);
     bystander.hears(&cluster);
     let memory_before = gateway.metrics().sum("ws_memory_bytes");
@@ -255,7 +256,7 @@ fn a_client_that_reads_too_slowly_is_closed_with_1008_while_others_go_on() {
         .env("WS_OUTBOX_BYTES", "64KiB")
         .env("WS_MAX_RECORD_BYTES", "16KiB")
         .env("WS_SOCKET_SEND_BYTES", "8KiB")
-        .start();
+        .start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut stalled = small_session(&gateway);
     let mut slow = small_session(&gateway);
@@ -295,7 +296,7 @@ fn a_client_that_reads_too_slowly_is_closed_with_1008_while_others_go_on() {
 #[test]
 fn a_stalled_session_delays_nobody() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start_ready();
     let mut stalled = small_session(&gateway);
     stalled.send(&frame(TEXT, true, br#"{"type":"subscribe","data":{"channels":["BTC.trade"]}}"#));
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
@@ -321,7 +322,7 @@ fn a_stalled_session_delays_nobody() {
 #[test]
 fn a_clients_close_is_answered_with_its_code_and_pings_with_their_payload() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut raw = Raw::session(&gateway);
     raw.send(&frame(PING, true, b"are you there"));
     raw.send(&frame(0x88, true, &[4000_u16.to_be_bytes().as_slice(), b"bye"].concat()));

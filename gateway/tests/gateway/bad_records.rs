@@ -67,7 +67,7 @@ impl Heard {
 #[test]
 fn what_producers_call_their_tokens_is_a_channel() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let (digits, hash) = ("7".repeat(77), format!("0x{}", "9f".repeat(32)));
     let tokens = ["币安人生USDT", "$WIF", "C98+", "1,000x", &digits, &hash];
     let names = tokens.map(|token| format!("{token}.trade"));
@@ -100,7 +100,7 @@ fn what_producers_call_their_tokens_is_a_channel() {
 #[test]
 fn a_record_without_a_usable_key_is_told_to_those_who_hear_every_token_and_to_nobody_else() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     // On three shards, most of these sessions are not at the partition's owner.
     let mut all: Vec<Client> = (0..4).map(|_| Client::subscribed(&gateway, &["*"])).collect();
     all.extend((0..4).map(|_| Client::subscribed(&gateway, &["*.trade", "BTC.trade"])));
@@ -167,7 +167,7 @@ fn flood(cluster: &Cluster, until: Instant) -> (Vec<Position>, Vec<Position>) {
 #[test]
 fn a_flood_of_records_without_key_is_a_gap_a_second_of_each_partition_and_the_events_between_come() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["*.trade"]);
     let began = Instant::now();
     let mut heard = Heard::default();
@@ -198,7 +198,7 @@ fn a_session_that_resumes_hears_of_the_records_without_a_usable_key_that_it_miss
     // All of it is in memory; hardly any of it is.
     for history in ["16MiB", "64KiB"] {
         let cluster = Cluster::start();
-        let gateway = Launch::new(&cluster).env("WS_HISTORY_BYTES", history).start();
+        let gateway = Launch::new(&cluster).env("WS_HISTORY_BYTES", history).start_ready();
         let (mut skipped, mut events) = (Vec::new(), Vec::new());
         for number in 0..20 {
             skipped.push(cluster.produce_one(keyed(if number % 2 == 0 { None } else { Some(b"two words") })));
@@ -248,7 +248,7 @@ fn a_session_that_resumes_hears_of_the_records_without_a_usable_key_that_it_miss
 #[test]
 fn a_record_of_900_kb_is_delivered_and_one_of_1500_kb_is_a_gap() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     let mut wildcard = Client::subscribed(&gateway, &["*"]);
     let mut other = Client::subscribed(&gateway, &["ETH.trade", "FENCE.*"]);
@@ -278,7 +278,7 @@ fn a_record_of_900_kb_is_delivered_and_one_of_1500_kb_is_a_gap() {
 #[test]
 fn a_record_that_is_not_utf_8_is_a_gap() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["*.social"]);
     let bad = [&b"\xff"[..], b"{\"a\":\"\xc3\"}", b"\xed\xa0\x80"];
     for value in bad {
@@ -294,7 +294,7 @@ fn a_record_that_is_not_utf_8_is_a_gap() {
 #[test]
 fn the_largest_record_is_what_the_configuration_says() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_RECORD_BYTES", "2KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_RECORD_BYTES", "2KiB").start_ready();
     let mut session = Client::subscribed(&gateway, &["*.trade"]);
     for partition in 0..PARTITIONS {
         for (length, kind) in [(2046, "price:update"), (2047, "gap")] {
@@ -313,7 +313,7 @@ fn framed(schema: u32, value: &[u8]) -> Vec<u8> {
 #[test]
 fn a_value_framed_for_a_schema_registry_is_a_string_with_its_frame_or_a_gap() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     // Every byte below 0x80 is UTF-8: JSON with five bytes in front is none, and comes as the string that it is.
     for (schema, frame) in [(42, "\0\0\0\0*"), (127, "\0\0\0\0\u{7f}")] {

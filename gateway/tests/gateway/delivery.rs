@@ -13,7 +13,7 @@ use crate::harness::{
 #[test]
 fn an_event_reaches_exact_and_wildcard_subscribers_once_and_nobody_else() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut sessions: Vec<(Client, bool)> = [
         (&["BTC.trade"][..], true),
         (&["BTC.*"], true),
@@ -54,7 +54,7 @@ fn every_session_gets_exactly_what_it_subscribed_to_in_order_and_once() {
     let mut random = random();
     let cluster = Cluster::start();
     let gateway =
-        Launch::new(&cluster).env("WS_OUTBOX_FRAMES", "65536").env("WS_OUTBOX_BYTES", "64MiB").start();
+        Launch::new(&cluster).env("WS_OUTBOX_FRAMES", "65536").env("WS_OUTBOX_BYTES", "64MiB").start_ready();
     let tokens: Vec<String> = (0..60).map(|number| format!("T{number}")).collect();
     let subscriptions: Vec<BTreeSet<String>> =
         (0..SESSIONS).map(|index| random_subscriptions(&mut random, &tokens, index)).collect();
@@ -152,7 +152,7 @@ fn first_difference(received: &Received, expected: &Received) -> String {
 #[test]
 fn a_value_arrives_byte_for_byte() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     let value = "{ \"a\" : 1.00,\n\t\"b\":[null, 12345678901234567890123, \"\\u00e9\u{e9}\u{1F600}\"] }";
     let position = cluster.produce_one(record("odin.trades", "BTC", value));
@@ -171,7 +171,7 @@ fn a_value_arrives_byte_for_byte() {
 #[test]
 fn a_value_that_is_not_json_is_a_json_string_and_a_tombstone_is_null() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     for value in ["plain \"text\"\n", "", "{\"torn\":", "NaN"] {
         cluster.produce_one(record("odin.trades", "BTC", value));
@@ -184,7 +184,7 @@ fn a_value_that_is_not_json_is_a_json_string_and_a_tombstone_is_null() {
 #[test]
 fn after_an_unsubscription_ack_no_event_of_the_channel_comes() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade", "ETH.trade", "ETH.*", "FENCE.*"]);
     for round in 0..20 {
         // What is on its way while the client unsubscribes may come before the ack, never after it.
@@ -221,7 +221,7 @@ fn after_an_unsubscription_ack_no_event_of_the_channel_comes() {
 #[test]
 fn what_is_queued_when_a_client_unsubscribes_is_taken_back_but_for_what_it_still_wants() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade", "ETH.trade", "ETH.*", "FENCE.*"]);
     let value = json!("x".repeat(2000)).to_string();
     let tokens = ["BTC", "ETH"].into_iter().cycle().take(400);
@@ -249,7 +249,7 @@ fn what_is_queued_when_a_client_unsubscribes_is_taken_back_but_for_what_it_still
 #[test]
 fn after_a_subscription_ack_every_later_record_comes_and_the_cut_says_from_where() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     for round in 0..20 {
         let token = format!("T{round}");
         let channel = format!("{token}.trade");
@@ -294,7 +294,7 @@ fn an_acks_positions_are_the_next_offsets_of_every_partition() {
         let end = ends.entry((kind_of(record.topic), position.partition)).or_default();
         *end = position.offset.max(*end - 1) + 1;
     }
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::connect(&gateway);
     let ack = session.ask(&json!({"type": "subscribe", "data": {"channels": ["*"], "positions": true}}));
     for topic in TOPICS {
@@ -311,7 +311,7 @@ fn latest_delivers_nothing_from_before_the_start() {
     let old: Vec<Record> =
         (0..100).map(|number| record("odin.trades", &format!("T{number}"), "\"old\"")).collect();
     cluster.produce(&old);
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::subscribed(&gateway, &["*.trade", "FENCE.*"]);
     cluster.produce_one(record("odin.trades", "BTC", "\"new\""));
     cluster.fence();
@@ -342,7 +342,7 @@ fn earliest_delivers_what_was_produced_before_the_start() {
 fn a_topic_made_after_the_start_is_read_from_its_first_record() {
     let cluster = Cluster::without_topics();
     cluster.create("odin.trades");
-    let gateway = Launch::new(&cluster).env("KAFKA_TOPICS", "odin.trades,odin.social").start();
+    let gateway = Launch::new(&cluster).env("KAFKA_TOPICS", "odin.trades,odin.social").start_ready();
     let mut session = Client::subscribed(&gateway, &["*.social"]);
     assert_eq!(gateway.health()["checks"]["kafka"]["topics_missing"], json!(["odin.social"]));
     cluster.create("odin.social");

@@ -62,7 +62,7 @@ fn while_it_drains_a_gateway_tells_the_truth_takes_nobody_and_serves_those_that_
     const SESSIONS: usize = 12;
     let cluster = Cluster::start();
     // More than there are sessions on most: a shard without any still has partitions that the others' sessions hear.
-    let gateway = Launch::new(&cluster).env("WS_SHARDS", "8").env("WS_DRAIN", "1h").start();
+    let gateway = Launch::new(&cluster).env("WS_SHARDS", "8").env("WS_DRAIN", "1h").start_ready();
     assert_eq!(gateway.metrics().sum("ws_draining"), 0.0);
     assert_eq!(gateway.health()["draining"], false);
     let mut sessions: Vec<_> =
@@ -138,7 +138,8 @@ fn sessions_are_told_at_an_even_pace_with_no_hole_in_what_they_had_and_it_ends_w
     const SHARDS: usize = 3;
     let lasts = Duration::from_secs(2);
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SHARDS", SHARDS.to_string()).env("WS_DRAIN", "2s").start();
+    let gateway =
+        Launch::new(&cluster).env("WS_SHARDS", SHARDS.to_string()).env("WS_DRAIN", "2s").start_ready();
     let sessions: Vec<_> = (0..SESSIONS).map(|_| Client::subscribed(&gateway, &["BTC.trade"])).collect();
     let readers: Vec<_> = sessions.into_iter().map(|client| thread::spawn(move || read(client))).collect();
     let mut number = 0_u64;
@@ -173,7 +174,7 @@ fn sessions_are_told_at_an_even_pace_with_no_hole_in_what_they_had_and_it_ends_w
 #[test]
 fn a_gateway_without_sessions_ends_at_once_however_long_its_drain() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_DRAIN", "1h").start();
+    let gateway = Launch::new(&cluster).env("WS_DRAIN", "1h").start_ready();
     drop(Client::subscribed(&gateway, &["BTC.trade"]));
     gateway.metrics_when("it has gone", |metrics| metrics.sum("ws_connections_active") == 0.0);
     gateway.signal(Signal::TERM);
@@ -183,7 +184,7 @@ fn a_gateway_without_sessions_ends_at_once_however_long_its_drain() {
 #[test]
 fn a_connection_that_has_asked_for_nothing_is_not_waited_for_and_a_request_that_has_begun_is_answered() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").start();
+    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").start_ready();
     let mut silent = Raw::connect(gateway.address);
     let mut begun = Raw::connect(gateway.address);
     begun.send(&handshake_request().as_bytes()[..40]);
@@ -202,7 +203,7 @@ fn a_connection_that_has_asked_for_nothing_is_not_waited_for_and_a_request_that_
 #[test]
 fn a_session_that_leaves_by_itself_is_not_waited_for() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_DRAIN", "1h").start();
+    let gateway = Launch::new(&cluster).env("WS_DRAIN", "1h").start_ready();
     let sessions: Vec<_> = (0..20).map(|_| Client::connect(&gateway)).collect();
     gateway.signal(Signal::TERM);
     gateway.line_when("draining");
@@ -219,7 +220,7 @@ fn a_client_that_does_not_read_is_reset_and_the_end_comes_in_order() {
         .env("WS_DRAIN", "6s")
         .env("WS_SOCKET_SEND_BYTES", "4KiB")
         .env("WS_OUTBOX_BYTES", "64MiB")
-        .start();
+        .start_ready();
     let mut deaf = Raw::session(&gateway);
     let subscribe = json!({"type": "subscribe", "data": {"channels": ["BTC.trade"]}}).to_string();
     deaf.send(&frame(0x81, true, subscribe.as_bytes()));
@@ -249,7 +250,7 @@ fn a_client_that_does_not_read_is_reset_and_the_end_comes_in_order() {
 fn a_drain_that_takes_too_long_is_cut_with_a_line_and_still_ends_with_0() {
     let lasts = Duration::from_secs(4);
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_DRAIN", "4s").start();
+    let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_DRAIN", "4s").start_ready();
     let sessions: Vec<_> = (0..4).map(|_| Raw::session(&gateway)).collect();
     gateway.signal(Signal::TERM);
     gateway.line_when("draining");

@@ -11,7 +11,7 @@ use crate::harness::{Bystander, Client, Cluster, Launch, Raw, Record, eventually
 #[test]
 fn health_is_told_to_people_load_balancers_and_pages_of_any_site() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("ENVIRONMENT", "test").start();
+    let gateway = Launch::new(&cluster).env("ENVIRONMENT", "test").start_ready();
     let report = eventually("it is healthy", || {
         let response = gateway.get("/health");
         (response.status == 200 && response.json()["status"] == "healthy").then_some(response)
@@ -39,7 +39,7 @@ fn health_is_told_to_people_load_balancers_and_pages_of_any_site() {
 #[test]
 fn head_has_no_body_options_name_the_methods_and_what_is_not_there_is_404() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     for path in ["/health/live", "/metrics"] {
         let (get, head) = (gateway.get(path), gateway.request("HEAD", path));
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
@@ -66,10 +66,10 @@ fn head_has_no_body_options_name_the_methods_and_what_is_not_there_is_404() {
 #[test]
 fn the_console_is_served_only_where_it_is_asked_for() {
     let cluster = Cluster::start();
-    let off = Launch::new(&cluster).start();
+    let off = Launch::new(&cluster).start_ready();
     assert_eq!(off.get("/").status, 404);
     assert!(off.get("/").json()["message"].as_str().unwrap().contains("WS_CONSOLE"));
-    let on = Launch::new(&cluster).env("WS_CONSOLE", "on").start();
+    let on = Launch::new(&cluster).env("WS_CONSOLE", "on").start_ready();
     let page = on.get("/");
     assert_eq!((page.status, page.header("Content-Type")), (200, Some("text/html; charset=utf-8")));
     assert!(page.body.starts_with("<!doctype html>") || page.body.starts_with("<!DOCTYPE html>"));
@@ -79,7 +79,7 @@ fn the_console_is_served_only_where_it_is_asked_for() {
 #[test]
 fn metrics_agree_with_what_was_done() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut sessions: Vec<Client> = [&["BTC.trade"][..], &["BTC.*", "*.trade"], &["ETH.trade"]]
         .map(|it| Client::subscribed(&gateway, it))
         .into();
@@ -131,7 +131,7 @@ fn queued_frames_are_sent_discarded_or_held_and_nothing_else() {
         .env("WS_OUTBOX_BYTES", "64KiB")
         .env("WS_MAX_RECORD_BYTES", "16KiB")
         .env("WS_SOCKET_SEND_BYTES", "8KiB")
-        .start();
+        .start_ready();
     let mut reader = Client::subscribed(&gateway, &["*.trade"]);
     // These never read: they overflow and go. One leaves of itself with events on their way.
     let stalled: Vec<Client> = (0..5).map(|_| Client::subscribed(&gateway, &["*.trade"])).collect();
@@ -165,7 +165,7 @@ fn queued_frames_are_sent_discarded_or_held_and_nothing_else() {
 #[test]
 fn many_clients_may_ask_for_health_at_once_while_events_flow() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -188,7 +188,7 @@ fn many_clients_may_ask_for_health_at_once_while_events_flow() {
 #[test]
 fn pages_are_rendered_once_a_second_however_often_they_are_asked_for() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let began = Instant::now();
     let uptimes: BTreeSet<String> =
         (0..50).map(|_| gateway.metrics().sum("ws_uptime_seconds").to_string()).collect();
@@ -200,7 +200,7 @@ fn pages_are_rendered_once_a_second_however_often_they_are_asked_for() {
 #[test]
 fn a_reader_that_accepts_text_and_not_openmetrics_gets_the_older_format() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let ask = |accept: &str| {
         let mut raw = Raw::connect(gateway.address);
         raw.send(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n").as_bytes());

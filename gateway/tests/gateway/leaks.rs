@@ -220,7 +220,7 @@ const DESCRIPTORS_LATE_MAX: usize = 12;
 
 fn cycles_leave_nothing(count: usize, resident_growth_bytes_max: u64) {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let started_at = Instant::now();
     let warm_up = count / 10;
     cycle(&gateway, &cluster, 0, warm_up);

@@ -33,7 +33,8 @@ fn session_that_lags(cluster: &Cluster, gateway: &Gateway, events: u64) -> Clien
 fn a_signal_sends_what_is_queued_says_goodbye_and_exits_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let cluster = Cluster::start();
-        let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").env("WS_DRAIN", "0s").start();
+        let gateway =
+            Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").env("WS_DRAIN", "0s").start_ready();
         let mut idle = Client::connect(&gateway);
         let mut lagging = session_that_lags(&cluster, &gateway, 400);
         assert!(gateway.metrics().sum("ws_frames_held") > 0.0, "the socket took everything");
@@ -60,7 +61,7 @@ fn a_signal_sends_what_is_queued_says_goodbye_and_exits_with_0() {
 #[test]
 fn a_drain_ends_though_a_client_takes_nothing() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start_ready();
     let lagging = session_that_lags(&cluster, &gateway, 400);
     gateway.signal(Signal::TERM);
     let ended = gateway.end();
@@ -71,7 +72,7 @@ fn a_drain_ends_though_a_client_takes_nothing() {
 #[test]
 fn a_second_signal_exits_at_once_with_1() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_SOCKET_SEND_BYTES", "8KiB").start_ready();
     // It would keep the gateway for a while.
     let lagging = session_that_lags(&cluster, &gateway, 400);
     // Both at the same instant, however busy the machine.
@@ -131,7 +132,7 @@ fn check_config_prints_what_is_in_force_and_no_secret() {
 
 #[test]
 fn dev_needs_nothing_and_delivers_simulated_events() {
-    let gateway = Launch::of(program()).arg("--dev").env("DEV_EVENT_RATE", "200").start();
+    let gateway = Launch::of(program()).arg("--dev").env("DEV_EVENT_RATE", "200").start_ready();
     let mut session = Client::connect(&gateway);
     // Events come all the time, also while the answer is on its way.
     session.send(&json!({"type": "subscribe", "data": {"channels": ["*.trade"]}}));
@@ -167,7 +168,7 @@ fn a_pinned_gateway_on_every_interface_serves() {
 #[test]
 fn a_session_is_pinged_and_stays() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut session = Client::connect(&gateway);
     let started_at = Instant::now();
     match session.socket.read().unwrap() {
@@ -182,7 +183,7 @@ fn a_session_is_pinged_and_stays() {
 #[ignore = "takes a minute and a half"]
 fn a_client_that_answers_nothing_is_closed_after_a_minute_and_one_that_answers_stays() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut silent = Raw::session(&gateway);
     let mut answering = Client::connect(&gateway);
     let started_at = Instant::now();

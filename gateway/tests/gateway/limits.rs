@@ -9,7 +9,7 @@ use crate::harness::{Bystander, Client, Cluster, Launch, Raw, eventually, handsh
 #[test]
 fn a_connection_beyond_the_limit_is_refused_and_a_place_given_back_is_free() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_CONNECTIONS", "3").start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_CONNECTIONS", "3").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut sessions = vec![Client::connect(&gateway), Client::connect(&gateway)];
     for _ in 0..5 {
@@ -46,7 +46,7 @@ fn a_connection_beyond_the_limit_is_refused_and_a_place_given_back_is_free() {
 fn a_full_gateway_is_not_ready_until_five_percent_of_its_connections_are_free() {
     const CONNECTIONS: usize = 40;
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_CONNECTIONS", CONNECTIONS.to_string()).start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_CONNECTIONS", CONNECTIONS.to_string()).start_ready();
     let mut sessions: Vec<_> = (0..CONNECTIONS - 1).map(|_| Client::connect(&gateway)).collect();
     // Whoever is looked at here was counted by a later reading.
     let count = |sessions: usize| {
@@ -86,7 +86,7 @@ fn a_full_gateway_is_not_ready_until_five_percent_of_its_connections_are_free() 
 #[test]
 fn a_channel_beyond_the_limit_is_rejected_and_a_channel_given_back_is_free() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_CHANNELS", "3").start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_CHANNELS", "3").start_ready();
     let mut session = Client::subscribed(&gateway, &["A.trade", "B.*"]);
     let ack = session.subscribe(&["A.trade", "C.trade", "D.trade"]);
     assert_eq!((&ack["subscribed"], &ack["count"]), (&json!(["A.trade", "C.trade"]), &json!(3)), "{ack}");

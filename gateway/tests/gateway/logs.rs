@@ -176,7 +176,7 @@ fn knock_badly(gateway: &Gateway, times: usize) {
 fn every_line_of_a_running_gateway_has_the_listed_shape() {
     let cluster = Cluster::start();
     // A variable that is none makes a line, too.
-    let gateway = Launch::new(&cluster).env("LOG_LEVEL", "debug").env("WS_ADDRESS", "1").start();
+    let gateway = Launch::new(&cluster).env("LOG_LEVEL", "debug").env("WS_ADDRESS", "1").start_ready();
     let mut bystander = Bystander::connect(&gateway);
     cluster.produce(&unusable_records(24));
     bystander.hears(&cluster);
@@ -227,7 +227,7 @@ fn every_line_of_a_running_gateway_has_the_listed_shape() {
 #[test]
 fn a_flood_from_outside_leaves_a_few_lines_a_second_which_say_how_many_were_left_out() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let lines_before = gateway.output().lines().count();
     let started_at = Instant::now();

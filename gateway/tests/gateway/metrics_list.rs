@@ -96,7 +96,7 @@ fn the_list_of_metrics_is_what_a_running_gateway_exports() {
         .env("WS_CPU_LIMIT", "2")
         .env("WS_MEMORY_LIMIT", "1GiB")
         .env("CONN_RATE_LIMIT_ENABLED", "true")
-        .start();
+        .start_ready();
     let exported = scraped(&gateway.get("/metrics").body);
     let mut listed = listed();
     listed.retain(|name, _| name.starts_with("ws_"));

@@ -188,7 +188,7 @@ fn an_output_that_may_not_grow_costs_lines_and_nothing_else() {
 fn signals_that_ask_for_nothing_are_logged_and_change_nothing() {
     let cluster = Cluster::start();
     for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
-        let mut gateway = Launch::new(&cluster).start();
+        let mut gateway = Launch::new(&cluster).start_ready();
         let mut bystander = Bystander::connect(&gateway);
         gateway.signal(signal);
         gateway.signal(Signal::PIPE);
@@ -208,7 +208,7 @@ fn signals_that_ask_for_nothing_are_logged_and_change_nothing() {
 #[test]
 fn a_quit_from_the_keyboard_drains() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_DRAIN", "0s").start();
+    let gateway = Launch::new(&cluster).env("WS_DRAIN", "0s").start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     gateway.signal(Signal::QUIT);
     let (_, close) = session.read_to_close();

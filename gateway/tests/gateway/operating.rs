@@ -151,7 +151,7 @@ fn every_metric_of_the_go_server_is_told_of_once_and_those_called_the_same_are_i
     all.sort_unstable();
     assert_eq!(told, all);
     let cluster = Cluster::start();
-    let metrics = Launch::new(&cluster).start().metrics();
+    let metrics = Launch::new(&cluster).start_ready().metrics();
     let scraped = metrics.names();
     let mut wrong = Vec::new();
     for Row { names, fate, remark } in &rows {
@@ -179,7 +179,7 @@ fn every_metric_that_the_page_names_is_in_a_scrape() {
         .flat_map(|row| row.names)
         .collect();
     let cluster = Cluster::start();
-    let metrics = Launch::new(&cluster).start().metrics();
+    let metrics = Launch::new(&cluster).start_ready().metrics();
     let scraped = metrics.names();
     let words = page.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
     let missing: BTreeSet<&str> = words

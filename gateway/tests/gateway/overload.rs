@@ -26,7 +26,7 @@ fn a_rate_of_records_delays_what_is_beyond_it_and_loses_nothing() {
     let cluster = Cluster::start();
     // All records of a channel are one shard's, which has a half of the rate.
     let gateway =
-        Launch::new(&cluster).env("WS_SHARDS", "2").env("WS_MAX_KAFKA_RATE", RATE.to_string()).start();
+        Launch::new(&cluster).env("WS_SHARDS", "2").env("WS_MAX_KAFKA_RATE", RATE.to_string()).start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     let began = Instant::now();
     produce(&cluster, 0..RECORDS);
@@ -117,7 +117,7 @@ fn a_gateway_without_cpu_pauses_kafka_until_it_has_some_and_loses_nothing() {
         // So little that even a machine with too much else to do has it for this gateway; idle it uses a tenth of it.
         .env("WS_CPU_LIMIT", "0.05")
         .env("KAFKA_PROPERTIES", "fetch.wait.max.ms=100")
-        .start();
+        .start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     produce(&cluster, 0..10);
     let is_over = AtomicBool::new(false);
@@ -228,7 +228,7 @@ fn a_neighbour_that_takes_the_cgroups_cpu_pauses_kafka_until_it_ends_and_nothing
         .env("KAFKA_PROPERTIES", "fetch.wait.max.ms=100")
         .env("WS_SHARDS", "1")
         .env("WS_FLUSH_WINDOW_MAX", "0ms")
-        .start();
+        .start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     produce(&cluster, 0..10);
     let metrics = gateway.metrics_when("it is calm", |metrics| {

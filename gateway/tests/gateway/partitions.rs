@@ -76,7 +76,7 @@ fn by_partition(positions: &[Position]) -> BTreeMap<i32, Vec<i64>> {
 #[test]
 fn a_token_in_two_partitions_loses_nothing_by_a_single_position_and_a_list_brings_both() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut had = vec![cluster.produce_one(trade("BTC"))];
     let home = had[0].partition;
     // Of another shard: there are three.
@@ -112,7 +112,7 @@ fn a_token_in_two_partitions_loses_nothing_by_a_single_position_and_a_list_bring
 #[test]
 fn a_position_of_another_partition_than_the_tokens_is_refused() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let had = cluster.produce(&[trade("BTC"), trade("BTC")]);
     // As after more partitions were added: the client's last event is in the partition that was the token's.
     let before = Position { partition: (had[0].partition + 5) % PARTITIONS, offset: 0 };
@@ -132,12 +132,12 @@ fn the_partitioner_is_what_is_configured_and_where_there_is_none_only_lists_are_
         let gateway = Launch::new(&cluster)
             .env("KAFKA_PARTITIONER", partitioner)
             .env("KAFKA_START", "earliest")
-            .start();
+            .start_ready();
         await_records(&gateway, 2 + index);
         is_refused((&cluster, &gateway), "BTC.trade", &json!(murmur2[0]));
     }
     let launch = Launch::new(&cluster).env("KAFKA_PARTITIONER", "none").env("KAFKA_START", "earliest");
-    let gateway = launch.start();
+    let gateway = launch.start_ready();
     await_records(&gateway, 5);
     let all: Vec<_> = (0..5).map(|offset| Position { offset, ..murmur2[0] }).collect();
     resumes(&gateway, "BTC.trade", &json!([all[1]]), &all[1..]);
@@ -147,7 +147,7 @@ fn the_partitioner_is_what_is_configured_and_where_there_is_none_only_lists_are_
 #[test]
 fn the_newest_event_of_a_token_comes_last_in_a_snapshot_whichever_shards_have_them() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_SHARDS", "2").start();
+    let gateway = Launch::new(&cluster).env("WS_SHARDS", "2").start_ready();
     let mut wrong = Vec::new();
     for attempt in 0..24 {
         let token = format!("T{attempt}");

@@ -83,7 +83,7 @@ fn await_records(gateway: &Gateway, count: usize) {
 #[test]
 fn one_channel_resumes_after_its_last_position_and_from_a_list_of_positions() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut had = cluster.produce(&trades("BTC", 0..300));
     // One that the client has not heard of, and the client that has all.
     for last in [0, 120, 299] {
@@ -105,7 +105,7 @@ fn one_channel_resumes_after_its_last_position_and_from_a_list_of_positions() {
 #[test]
 fn a_wildcard_resumes_by_kind_and_kinds_that_are_not_named_are_live() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let of = |topic| (0..200).map(move |number| record(topic, &format!("T{}", number % 40), "1"));
     let trades: Vec<Record> = of("odin.trades").collect();
     let social: Vec<Record> = of("odin.social").collect();
@@ -124,7 +124,7 @@ fn a_wildcard_resumes_by_kind_and_kinds_that_are_not_named_are_live() {
 #[test]
 fn a_token_resumes_after_the_last_position_of_each_kind() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let trades = cluster.produce(&trades("BTC", 0..60));
     let social: Vec<Record> = (0..40).map(|_| record("odin.social", "BTC", "1")).collect();
     let social = cluster.produce(&social);
@@ -150,7 +150,7 @@ fn a_token_resumes_after_the_last_position_of_each_kind() {
 #[test]
 fn what_history_does_not_reach_is_read_from_kafka_again() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_HISTORY_BYTES", "64KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_HISTORY_BYTES", "64KiB").start_ready();
     let had = cluster.produce(&trades("BTC", 0..5_000));
     await_records(&gateway, 5_000);
     resumes((&cluster, &gateway), "BTC.trade", &json!(had[9]), &had[10..], &trades("BTC", 0..500));
@@ -165,7 +165,7 @@ fn what_history_does_not_reach_is_read_from_kafka_again() {
 #[test]
 fn a_client_that_moves_between_gateways_misses_nothing_and_gets_nothing_twice() {
     let cluster = Cluster::start();
-    let gateways = [Launch::new(&cluster).start(), Launch::new(&cluster).start()];
+    let gateways = [Launch::new(&cluster).start_ready(), Launch::new(&cluster).start_ready()];
     let mut produced = cluster.produce(&trades("BTC", 0..1));
     let mut came = produced.clone();
     for round in 0..12 {
@@ -189,7 +189,7 @@ fn a_client_that_moves_between_gateways_misses_nothing_and_gets_nothing_twice() 
 #[test]
 fn what_cannot_be_resumed_is_said_and_the_channel_is_live() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let had = cluster.produce(&trades("BTC", 0..20));
     await_records(&gateway, 20);
     let partition = had[0].partition;
@@ -227,7 +227,7 @@ fn what_cannot_be_resumed_is_said_and_the_channel_is_live() {
 #[test]
 fn a_past_that_overlaps_what_the_session_has_is_live_and_said_so_and_what_it_has_goes_on() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let had = cluster.produce(&trades("BTC", 0..20));
     await_records(&gateway, 20);
     let mut session = Client::subscribed(&gateway, &["BTC.*"]);
@@ -253,7 +253,7 @@ fn a_past_that_overlaps_what_the_session_has_is_live_and_said_so_and_what_it_has
 #[test]
 fn wildcards_that_cross_resume_together_and_each_event_comes_once_from_the_earliest_place_on() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut records = trades("BTC", 0..10);
     records.extend(trades("ETH", 0..10));
     records.extend((0..10).map(|number| record("odin.social", "ETH", number.to_string())));
@@ -304,7 +304,7 @@ fn next(position: Position) -> Position {
 #[test]
 fn a_snapshot_is_the_last_event_of_each_channel_and_what_is_new_comes_after_it() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut last: Vec<(Channel<'_>, Position)> = Vec::new();
     for round in 0..3 {
         last.clear();
@@ -345,7 +345,7 @@ fn a_snapshot_is_the_last_event_of_each_channel_and_what_is_new_comes_after_it()
 #[test]
 fn a_snapshot_of_more_than_an_outbox_takes_is_refused_and_the_channels_are_live() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_OUTBOX_FRAMES", "16").start();
+    let gateway = Launch::new(&cluster).env("WS_OUTBOX_FRAMES", "16").start_ready();
     let many: Vec<Record> = (0..60).map(|number| record("odin.trades", &format!("T{number}"), "1")).collect();
     cluster.produce(&many);
     await_records(&gateway, 60);
@@ -365,7 +365,7 @@ fn a_channel_that_is_given_back_while_it_resumes_is_over_and_can_be_asked_for_ag
         .env("WS_SOCKET_SEND_BYTES", "8KiB")
         .env("WS_OUTBOX_BYTES", "128KiB")
         .env("WS_MAX_RECORD_BYTES", "16KiB")
-        .start();
+        .start_ready();
     let value = json!("x".repeat(2000)).to_string();
     let large: Vec<Record> = (0..1_000).map(|_| record("odin.trades", "BTC", value.as_str())).collect();
     let had = cluster.produce(&large);

@@ -26,7 +26,7 @@ fn sessions_of_every_shard_get_every_event_of_every_partition() {
     const SESSIONS: usize = 60;
     const RECORDS: usize = 600;
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut sessions: Vec<Client> = (0..SESSIONS).map(|_| Client::subscribed(&gateway, &["*"])).collect();
     let spread = spread(&gateway, SESSIONS);
     assert!(spread.iter().all(|&sessions| sessions > 0.0), "{spread:?}");
@@ -57,7 +57,7 @@ fn sessions_of_every_shard_get_every_event_of_every_partition() {
 #[test]
 fn a_shard_whose_last_subscriber_leaves_is_sent_nothing_more() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     // The kernel chooses their shards: of so many none is left out.
     let mut sessions: Vec<Client> = (0..60).map(|_| Client::subscribed(&gateway, &["BTC.trade"])).collect();
     assert!(spread(&gateway, 60).iter().all(|&sessions| sessions > 0.0));
@@ -82,7 +82,7 @@ fn a_shard_whose_last_subscriber_leaves_is_sent_nothing_more() {
 #[test]
 fn what_a_client_asks_in_one_breath_is_answered_in_order() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MESSAGE_RATE", "0").start();
+    let gateway = Launch::new(&cluster).env("WS_MESSAGE_RATE", "0").start_ready();
     for _ in 0..10 {
         let mut session = Client::connect(&gateway);
         let ask = |message: Value| Message::text(message.to_string());
@@ -128,7 +128,7 @@ fn next_answer(session: &mut Client) -> Value {
 #[test]
 fn a_second_gateway_at_the_same_port_says_that_it_is_taken() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     for shards in ["1", "3"] {
         let second =
             Launch::new(&cluster).env("WS_ADDR", gateway.address.to_string()).env("WS_SHARDS", shards).end();
@@ -160,7 +160,7 @@ fn a_port_that_is_free_again_in_a_moment_is_waited_for() {
 fn the_limit_of_connections_is_exact_over_all_shards() {
     const MAX: usize = 20;
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_CONNECTIONS", MAX.to_string()).start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_CONNECTIONS", MAX.to_string()).start_ready();
     for round in 0..3 {
         let mut clients: Vec<Raw> = (0..3 * MAX).map(|_| Raw::connect(gateway.address)).collect();
         clients.iter_mut().for_each(|client| client.send(handshake_request().as_bytes()));

@@ -92,7 +92,7 @@ fn stalling(cluster: &Cluster, policy: &str, frames: &str) -> Gateway {
         .env("WS_SOCKET_SEND_BYTES", "8KiB")
         .env("WS_OUTBOX_FRAMES", frames)
         .env("WS_OUTBOX_BYTES", "8MiB")
-        .start()
+        .start_ready()
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn answers_pass_events_that_wait() {
 #[test]
 fn every_record_and_every_frame_is_accounted_for() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_RECORD_BYTES", "1KiB").start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_RECORD_BYTES", "1KiB").start_ready();
     let mut sessions: Vec<Client> =
         (0..12).map(|_| Client::subscribed(&gateway, &["*.trade", "BTC.*", "FENCE.*"])).collect();
     let good = (0..200).map(|number| record("odin.trades", &format!("T{number}"), "1"));

@@ -45,7 +45,7 @@ fn asked(address: SocketAddr, path: &str) -> Option<String> {
 #[ignore = "needs strace and the right to use it"]
 fn a_shard_that_stops_turning_is_told_counted_and_woken_and_the_gateway_is_not_ready_meanwhile() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut strace = hold(&thread_of(&gateway, "shard-1"), Duration::from_secs(8));
     eventually("it is told", || {
         gateway.output().contains("the shard does not turn: it is woken").then_some(())
@@ -69,7 +69,7 @@ fn a_shard_that_stops_turning_is_told_counted_and_woken_and_the_gateway_is_not_r
 #[ignore = "needs strace and the right to use it"]
 fn a_shard_that_never_turns_again_ends_the_process_with_1_and_the_phase_that_it_stood_in() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     let mut strace = hold(&thread_of(&gateway, "shard-2"), Duration::from_secs(600));
     let stuck = "the shard is stuck: the process ends";
     eventually("it is told", || gateway.output().contains(stuck).then_some(()));
@@ -93,7 +93,7 @@ fn a_shard_that_never_turns_again_ends_the_process_with_1_and_the_phase_that_it_
 #[test]
 fn a_process_that_was_stopped_accuses_nobody() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).start();
+    let gateway = Launch::new(&cluster).start_ready();
     gateway.signal(rustix::process::Signal::STOP);
     // Longer than a stuck shard is given.
     std::thread::sleep(Duration::from_secs(13));

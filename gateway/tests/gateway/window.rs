@@ -9,8 +9,10 @@ fn a_broadcast_rate_bounds_the_sends_and_loses_nothing() {
     const RECORDS: u64 = 600;
     const RATE: u64 = 10;
     let cluster = Cluster::start();
-    let gateway =
-        Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_MAX_BROADCAST_RATE", RATE.to_string()).start();
+    let gateway = Launch::new(&cluster)
+        .env("WS_SHARDS", "1")
+        .env("WS_MAX_BROADCAST_RATE", RATE.to_string())
+        .start_ready();
     let mut session = Client::subscribed(&gateway, &["BTC.trade"]);
     let began = Instant::now();
     for number in 0..RECORDS {
@@ -30,7 +32,7 @@ fn a_broadcast_rate_bounds_the_sends_and_loses_nothing() {
 #[test]
 fn a_session_that_ends_while_it_rests_leaves_nothing_behind() {
     let cluster = Cluster::start();
-    let gateway = Launch::new(&cluster).env("WS_MAX_BROADCAST_RATE", "1").start();
+    let gateway = Launch::new(&cluster).env("WS_MAX_BROADCAST_RATE", "1").start_ready();
     let mut bystander = Client::subscribed(&gateway, &["ETH.trade"]);
     for number in 0..20 {
         // Of its own: what still comes for the one before could come before this one's acknowledgement.

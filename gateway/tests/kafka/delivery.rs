@@ -22,7 +22,7 @@ fn every_session_gets_exactly_what_it_subscribed_to() {
     let mut random = random();
     let brokers = Brokers::of_the_script();
     let gateway =
-        Launch::new(&brokers).env("WS_OUTBOX_FRAMES", "65536").env("WS_OUTBOX_BYTES", "256MiB").start();
+        Launch::new(&brokers).env("WS_OUTBOX_FRAMES", "65536").env("WS_OUTBOX_BYTES", "256MiB").start_ready();
     let mut records = random_records(&mut random);
     let sessions: Vec<Session> = (0..SESSIONS)
         .map(|index| {

@@ -35,7 +35,7 @@ fn fence(producer: &Producer, topic: &str) {
 
 fn gateway_of(brokers: &Brokers, topic: &str, shards: &str) -> Gateway {
     let launch = Launch::new(brokers).env("KAFKA_TOPICS", topic).env("WS_SHARDS", shards);
-    launch.env("WS_OUTBOX_FRAMES", "65536").start()
+    launch.env("WS_OUTBOX_FRAMES", "65536").start_ready()
 }
 
 /// Gaps that were announced to one channel or wildcard.

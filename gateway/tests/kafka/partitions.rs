@@ -94,7 +94,7 @@ fn a_token_of_a_grown_topic_is_resumed_completely_or_refused_before_and_after_a_
     let topics = Topics::new(&brokers);
     let topic = topics.create("trade", BEFORE);
     let launch = || Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "2");
-    let gateway = launch().start();
+    let gateway = launch().start_ready();
     let mut feed = Feed { topic: topic.clone(), produced: 0, positions: BTreeMap::new() };
     feed.produce(&Producer::new(&brokers, "none"), 4);
     feed.await_read(&gateway);
@@ -118,7 +118,7 @@ fn a_token_of_a_grown_topic_is_resumed_completely_or_refused_before_and_after_a_
     drop(gateway);
 
     for warmup in ["0", "60s"] {
-        let gateway = launch().env("WS_HISTORY_WARMUP", warmup).start();
+        let gateway = launch().env("WS_HISTORY_WARMUP", warmup).start_ready();
         assert_eq!(
             resume_each(&gateway, &feed, 4),
             moved,
@@ -140,7 +140,7 @@ fn who_resumes_while_a_topic_grows_gets_the_events_of_its_new_partitions_or_is_r
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let topic = topics.create("trade", BEFORE);
-    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "2").start();
+    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "2").start_ready();
     let mut feed = Feed { topic: topic.clone(), produced: 0, positions: BTreeMap::new() };
     feed.produce(&Producer::new(&brokers, "none"), 2);
     feed.await_read(&gateway);
@@ -182,7 +182,7 @@ fn a_snapshot_of_a_token_in_two_shards_partitions_is_in_the_order_of_the_records
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let topic = topics.create("trade", BEFORE);
-    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "2").start();
+    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "2").start_ready();
     let producer = Producer::new(&brokers, "none");
     let mut wrong = Vec::new();
     for attempt in 0..24 {

@@ -38,7 +38,7 @@ fn one_of_three_brokers_killed_for_10_s_costs_no_event() {
 /// Kills a node under load and starts it again. What /health said from the kill on.
 fn kill_under_load(node: usize, down: Duration) -> Vec<String> {
     let brokers = Brokers::of_the_script();
-    let gateway = Launch::new(&brokers).start();
+    let gateway = Launch::new(&brokers).start_ready();
     gateway.await_status("healthy");
     let sessions = sessions(&gateway);
     let readers: Vec<_> = sessions.into_iter().map(|session| session.read_to_fences(FENCES)).collect();

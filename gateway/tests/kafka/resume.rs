@@ -91,7 +91,7 @@ fn ten_thousand_events_are_resumed_from_history() {
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let mut feed = Feed::new(&brokers, &topics);
-    let gateway = launch(&brokers, &feed.topic).start();
+    let gateway = launch(&brokers, &feed.topic).start_ready();
     feed.produce(2_600);
     await_head(&gateway, &feed);
     resume(&gateway, &mut feed, 100);
@@ -105,7 +105,7 @@ fn what_history_does_not_reach_is_resumed_from_kafka() {
     let topics = Topics::new(&brokers);
     let mut feed = Feed::new(&brokers, &topics);
     // Of 20,000 events it holds some hundreds.
-    let gateway = launch(&brokers, &feed.topic).env("WS_HISTORY_BYTES", "256KiB").start();
+    let gateway = launch(&brokers, &feed.topic).env("WS_HISTORY_BYTES", "256KiB").start_ready();
     feed.produce(5_000);
     await_head(&gateway, &feed);
     resume(&gateway, &mut feed, 0);
@@ -119,14 +119,14 @@ fn a_gateway_that_was_started_meanwhile_resumes_what_was_before_it() {
     let topics = Topics::new(&brokers);
     let mut feed = Feed::new(&brokers, &topics);
     for warmup in ["60s", "0"] {
-        let first = launch(&brokers, &feed.topic).start();
+        let first = launch(&brokers, &feed.topic).start_ready();
         let (mut reader, _) = Reader::subscribe(&first, ALL, &Value::Null);
         let had = feed.per_partition + 500;
         feed.produce(500);
         reader.events(500 * PARTITIONS as usize);
         drop(first);
         feed.produce(1_000);
-        let second = launch(&brokers, &feed.topic).env("WS_HISTORY_WARMUP", warmup).start();
+        let second = launch(&brokers, &feed.topic).env("WS_HISTORY_WARMUP", warmup).start_ready();
         resume(&second, &mut feed, had);
     }
 }
@@ -137,7 +137,7 @@ fn what_cannot_be_resumed_is_said_and_live() {
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let mut feed = Feed::new(&brokers, &topics);
-    let gateway = launch(&brokers, &feed.topic).start();
+    let gateway = launch(&brokers, &feed.topic).start_ready();
     feed.produce(20);
     await_head(&gateway, &feed);
     let cases = [
@@ -177,7 +177,7 @@ fn a_client_that_moves_between_gateways_gets_each_event_once() {
     let brokers = Brokers::of_the_script();
     let topics = Topics::new(&brokers);
     let mut feed = Feed::new(&brokers, &topics);
-    let gateways = [(); 2].map(|()| launch(&brokers, &feed.topic).start());
+    let gateways = [(); 2].map(|()| launch(&brokers, &feed.topic).start_ready());
     let (_, ack) = Reader::subscribe(&gateways[0], ALL, &Value::Null);
     let mut positions = ack.positions;
     let mut got = Offsets::new();

@@ -14,14 +14,14 @@ fn a_topic_that_may_not_be_read_is_named_and_keeps_nobody_waiting_and_is_read_wh
     let topic = topics.create("trade", 1);
     let producer = Producer::new(&brokers, "none");
     let launch = || Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "1");
-    let gateway = launch().start();
+    let gateway = launch().start_ready();
     let (mut reader, _) = Reader::subscribe(&gateway, ALL, &Value::Null);
     brokers.forbid(&topic);
     let records: Vec<_> = (0..5).map(|id| Record::new(id, &topic, "T1", id as u64)).collect();
     producer.send_all(&records);
 
     // It has a history to read, and cannot.
-    let other = launch().start();
+    let other = launch().start_ready();
     for gateway in [&gateway, &other] {
         eventually("the topic is named", || {
             let health = gateway.health();

@@ -79,7 +79,8 @@ fn appear_later(shards: &str) {
     let unknown = topics.name("social");
     let producer = Producer::new(&brokers, "none");
     let topic_names = format!("{known},{unknown}");
-    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic_names).env("WS_SHARDS", shards).start();
+    let gateway =
+        Launch::new(&brokers).env("KAFKA_TOPICS", &topic_names).env("WS_SHARDS", shards).start_ready();
     let health = gateway.health();
     assert_eq!((&health["status"], &health["healthy"]), (&json!("degraded"), &json!(true)), "{health}");
     assert_eq!(health["checks"]["kafka"]["topics_missing"], json!([unknown]));

@@ -34,7 +34,7 @@ fn a_resume_ends_where_the_log_ends_in_a_marker_after_a_restart() {
     for warmup in ["60s", "0"] {
         println!("WS_HISTORY_WARMUP={warmup}");
         let launch = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "1");
-        let gateway = launch.env("WS_HISTORY_WARMUP", warmup).start();
+        let gateway = launch.env("WS_HISTORY_WARMUP", warmup).start_ready();
         for (channel, since, left) in
             [(ALL, from(0), 0..5), (ALL, from(3), 3..5), ("T1.trade", json!("0:1"), 2..5)]
         {
@@ -55,7 +55,7 @@ fn a_position_behind_a_marker_is_resumed_by_a_gateway_that_saw_the_marker_pass()
     let topic = topics.create("trade", 1);
     let producer = Producer::transactional(&brokers);
     let launch = || Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "1");
-    let gateway = launch().start();
+    let gateway = launch().start_ready();
     producer.transaction(&records(&topic, 0..5));
     let position = |offset| [Position { partition: 0, offset }];
     eventually("the gateway has come to the end of the log", || {
@@ -63,7 +63,7 @@ fn a_position_behind_a_marker_is_resumed_by_a_gateway_that_saw_the_marker_pass()
         (ack.positions["trade"][0].offset >= 5).then_some(())
     });
     // Another gateway, started now, gives its clients the end of the log as their place.
-    let other = launch().env("WS_HISTORY_WARMUP", "0").start();
+    let other = launch().env("WS_HISTORY_WARMUP", "0").start_ready();
     let (_, ack) = Reader::subscribe(&other, ALL, &Value::Null);
     assert_eq!(ack.positions["trade"], position(6));
     let (mut reader, ack) = Reader::subscribe(&gateway, ALL, &json!(ack.positions));
@@ -108,7 +108,7 @@ fn an_open_transaction_is_told_until_it_ends() {
     let topics = Topics::new(&brokers);
     let topic = topics.create("trade", 1);
     let producer = Producer::transactional(&brokers);
-    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "1").start();
+    let gateway = Launch::new(&brokers).env("KAFKA_TOPICS", &topic).env("WS_SHARDS", "1").start_ready();
     let (mut reader, _) = Reader::subscribe(&gateway, ALL, &Value::Null);
     producer.open_transaction(&records(&topic, 0..5));
     gateway.await_status("degraded");

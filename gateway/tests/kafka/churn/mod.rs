@@ -89,7 +89,7 @@ fn on_three_nodes_every_position_comes_once_whatever_dies_and_whoever_moves() {
 }
 
 fn launch(brokers: &Brokers) -> Gateway {
-    Launch::new(brokers).env("WS_SHARDS", SHARDS).env("WS_MAX_CONNECTIONS", "4000").start()
+    Launch::new(brokers).env("WS_SHARDS", SHARDS).env("WS_MAX_CONNECTIONS", "4000").start_ready()
 }
 
 fn sleep_until(scene: &Scene, at: Duration) {
