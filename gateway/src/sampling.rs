@@ -1,4 +1,4 @@
-//! Once a second, and ten times while Kafka is paused for it, on the main thread: what the process uses, and what follows from it.
+//! Once a second, and every 25 ms while Kafka is paused for it, on the main thread: what the process uses, and what follows from it.
 //!
 //! Measures ([`crate::vitals`]), asks [`crate::overload`] and tells the shards; each change is one line in the log, with the numbers
 //! that led to it and the variable to turn.

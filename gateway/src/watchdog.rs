@@ -14,8 +14,29 @@ use crate::limits;
 pub struct Sight {
     /// When its last turn began; `None` before the first.
     pub turned_at: Option<Duration>,
-    /// How long its thread has waited for a CPU since it began; `None` if the kernel does not tell.
-    pub waited: Option<Duration>,
+    /// What its thread has had of the CPUs; `None` if the kernel does not tell.
+    pub cpu: Option<Cpu>,
+}
+
+/// What a thread has had of the CPUs since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// How long it ran.
+    pub ran: Duration,
+    /// How long it waited for one. The kernel adds a wait when it is over.
+    pub waited: Duration,
+    /// Whether it runs now, or could if a CPU were free.
+    pub is_runnable: bool,
+}
+
+impl Cpu {
+    /// Whether it mostly waited for a CPU since it had had so much, which was `time` ago. A wait that goes on is seen of a thread
+    /// that could run and does not.
+    fn mostly_waited(&self, before: Self, time: Duration) -> bool {
+        let ran = self.ran.saturating_sub(before.ran);
+        let waited = self.waited.saturating_sub(before.waited);
+        waited >= time / 2 || (self.is_runnable && ran < time / 2)
+    }
 }
 
 /// What follows from it.
@@ -44,7 +65,7 @@ pub struct Watchdog {
 #[derive(Clone, Copy, Debug, Default)]
 struct Watched {
     turned_at: Option<Duration>,
-    waited: Option<Duration>,
+    cpu: Option<Cpu>,
     /// Ticks in a row without a turn, and those of them in which it was not waiting for a CPU.
     silent: u32,
     at_fault: u32,
@@ -60,7 +81,7 @@ impl Watchdog {
     /// One tick for one shard, so long after the one before.
     pub fn tick(&mut self, shard: usize, sight: Sight, since_last: Duration) -> Verdict {
         let watched = &mut self.shards[shard];
-        let waited_before = std::mem::replace(&mut watched.waited, sight.waited);
+        let cpu_before = std::mem::replace(&mut watched.cpu, sight.cpu).unwrap_or_default();
         if watched.turned_at != sight.turned_at {
             let before = std::mem::replace(watched, Watched { turned_at: sight.turned_at, ..*watched });
             (watched.silent, watched.at_fault, watched.is_told) = (0, 0, false);
@@ -68,8 +89,7 @@ impl Watchdog {
         }
         watched.silent += 1;
         // Without the kernel's word nobody is condemned.
-        let waited = sight.waited.map(|waited| waited.saturating_sub(waited_before.unwrap_or_default()));
-        if waited.is_some_and(|waited| waited < since_last / 2) {
+        if sight.cpu.is_some_and(|cpu| !cpu.mostly_waited(cpu_before, since_last)) {
             watched.at_fault += 1;
         }
         if watched.at_fault >= limits::WATCHDOG_TICKS_MAX {
@@ -94,16 +114,16 @@ mod tests {
 
     const TICK: Duration = limits::WATCHDOG_TICK;
 
-    /// One shard, with a clock for its turns and one for its waiting.
+    /// One shard, with a clock for its turns, and what its thread has had of the CPUs.
     struct Rig {
         watchdog: Watchdog,
         turned_at: Option<Duration>,
-        waited: Option<Duration>,
+        cpu: Option<Cpu>,
     }
 
     impl Rig {
         fn new() -> Self {
-            Self { watchdog: Watchdog::new(1), turned_at: None, waited: Some(Duration::ZERO) }
+            Self { watchdog: Watchdog::new(1), turned_at: None, cpu: Some(Cpu::default()) }
         }
 
         fn turning() -> Self {
@@ -113,7 +133,7 @@ mod tests {
         }
 
         fn tick(&mut self, since_last: Duration) -> Verdict {
-            self.watchdog.tick(0, Sight { turned_at: self.turned_at, waited: self.waited }, since_last)
+            self.watchdog.tick(0, Sight { turned_at: self.turned_at, cpu: self.cpu }, since_last)
         }
 
         fn turn(&mut self) -> Verdict {
@@ -122,7 +142,7 @@ mod tests {
         }
 
         fn wait_for_cpu(&mut self, time: Duration) {
-            *self.waited.as_mut().unwrap() += time;
+            self.cpu.as_mut().unwrap().waited += time;
         }
     }
 
@@ -211,9 +231,25 @@ mod tests {
         assert_eq!(rig.tick(TICK), Verdict::Stuck);
     }
 
+    /// The kernel adds a wait when it is over: at low priority beside a neighbour without end that may be after a minute.
+    #[test]
+    fn a_shard_whose_wait_for_a_cpu_is_not_over_is_never_stuck_and_one_that_spins_is() {
+        let mut rig = Rig::turning();
+        rig.cpu = Some(Cpu { is_runnable: true, ..Cpu::default() });
+        for _ in 0..1000 {
+            assert_ne!(rig.tick(TICK), Verdict::Stuck);
+        }
+        for _ in 1..limits::WATCHDOG_TICKS_MAX {
+            rig.cpu.as_mut().unwrap().ran += TICK;
+            assert_eq!(rig.tick(TICK), Verdict::StillStalled);
+        }
+        rig.cpu.as_mut().unwrap().ran += TICK * 9 / 10;
+        assert_eq!(rig.tick(TICK), Verdict::Stuck);
+    }
+
     #[test]
     fn without_the_kernels_word_a_stall_is_told_and_nobody_condemned() {
-        let mut rig = Rig { waited: None, ..Rig::turning() };
+        let mut rig = Rig { cpu: None, ..Rig::turning() };
         assert_eq!(rig.tick(TICK), Verdict::Stalled);
         for _ in 0..1000 {
             assert_eq!(rig.tick(TICK), Verdict::StillStalled);
@@ -223,7 +259,7 @@ mod tests {
     #[test]
     fn each_shard_is_judged_by_itself() {
         let mut watchdog = Watchdog::new(2);
-        let sight = |ms| Sight { turned_at: Some(Duration::from_millis(ms)), waited: Some(Duration::ZERO) };
+        let sight = |ms| Sight { turned_at: Some(Duration::from_millis(ms)), cpu: Some(Cpu::default()) };
         for ms in 0..u64::from(limits::WATCHDOG_TICKS_MAX) {
             assert_eq!(watchdog.tick(0, sight(ms), TICK), Verdict::Turns);
             assert_ne!(watchdog.tick(1, sight(0), TICK), Verdict::Stuck);

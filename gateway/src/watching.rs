@@ -14,7 +14,7 @@ use wire::Waker;
 use crate::limits;
 use crate::pulse::Pulse;
 use crate::shared::Shared;
-use crate::watchdog::{Sight, Verdict, Watchdog};
+use crate::watchdog::{Cpu, Sight, Verdict, Watchdog};
 
 /// See the module.
 #[derive(Debug)]
@@ -54,8 +54,7 @@ impl Watching {
         let since_last = now - std::mem::replace(&mut self.ticked_at, now);
         for shard in alive {
             let pulse = &shared.pulses[shard];
-            let sight =
-                Sight { turned_at: pulse.turned_at(), waited: pulse.thread().and_then(waited_for_cpu) };
+            let sight = Sight { turned_at: pulse.turned_at(), cpu: pulse.thread().and_then(cpu_of) };
             let verdict = self.watchdog.tick(shard, sight, since_last);
             follow(verdict, shard, pulse, shared.wakers[shard].get(), now)?;
         }
@@ -101,40 +100,65 @@ fn follow(
     Ok(())
 }
 
-/// What a thread of this process has waited for a CPU since it began: the second number of its schedstat, in nanoseconds
-/// (Documentation/scheduler/sched-stats.rst). `None` if the kernel does not count it.
-fn waited_for_cpu(thread: i32) -> Option<Duration> {
-    let text = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-    parse_waited(&text)
+/// What a thread of this process has had of the CPUs; `None` if the kernel does not count it.
+fn cpu_of(thread: i32) -> Option<Cpu> {
+    let read = |file| fs::read_to_string(format!("/proc/self/task/{thread}/{file}")).ok();
+    parse_cpu(&read("schedstat")?, &read("stat")?)
 }
 
-fn parse_waited(schedstat: &str) -> Option<Duration> {
+/// `schedstat` has the time that it ran, the time that it waited, both in nanoseconds, and how often it ran
+/// (Documentation/scheduler/sched-stats.rst). `stat` has the state after the name, which may hold anything: R is of a thread that
+/// runs or waits for a CPU (proc_pid_stat(5)).
+fn parse_cpu(schedstat: &str, stat: &str) -> Option<Cpu> {
     let mut numbers = schedstat.split_whitespace().map(|number| number.parse::<u64>().ok());
-    let (_ran, waited, slices) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    let (ran, waited, slices) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    let is_runnable = stat.rsplit_once(") ")?.1.starts_with('R');
     // A kernel without CONFIG_SCHED_INFO says "0 0 0" of a thread that runs.
-    (slices > 0).then(|| Duration::from_nanos(waited))
+    (slices > 0).then(|| Cpu {
+        ran: Duration::from_nanos(ran),
+        waited: Duration::from_nanos(waited),
+        is_runnable,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
     use super::*;
 
     #[test]
-    fn the_time_that_a_thread_waited_is_the_second_number_and_nonsense_is_nothing() {
-        assert_eq!(parse_waited("229414 89885 12\n"), Some(Duration::from_nanos(89885)));
-        for text in ["", "1", "1 2", "1 x 3", "0 0 0\n"] {
-            assert_eq!(parse_waited(text), None, "{text}");
+    fn what_a_thread_has_had_of_the_cpus_is_read_of_two_files_and_nonsense_is_nothing() {
+        let stat = |state| format!("7 (a) S (b) {state} 1 2 3\n");
+        for (state, is_runnable) in [('R', true), ('S', false), ('D', false)] {
+            let cpu =
+                Cpu { ran: Duration::from_nanos(229_414), waited: Duration::from_nanos(89_885), is_runnable };
+            assert_eq!(parse_cpu("229414 89885 12\n", &stat(state)), Some(cpu));
         }
+        for text in ["", "1", "1 2", "1 x 3", "0 0 0\n"] {
+            assert_eq!(parse_cpu(text, &stat('R')), None, "{text}");
+        }
+        assert_eq!(parse_cpu("1 2 3", "7"), None);
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        assert!(waited_for_cpu(thread).is_some(), "of this thread");
+        assert!(cpu_of(thread).expect("of this thread").is_runnable);
     }
 
     /// A shard's thread in a call that nothing else would end: the signal ends it.
     #[test]
     fn a_stalled_shard_is_counted_woken_and_interrupted_and_a_stuck_one_ends_the_process() {
         let now = Instant::now();
-        let shared = Shared::new(2, None);
-        shared.pulses[0].begin();
+        let shared = Arc::new(Shared::new(2, None));
+        let (of_thread, (ending, end)) = (Arc::clone(&shared), channel::<()>());
+        let thread = thread::spawn(move || {
+            of_thread.pulses[0].begin();
+            let _ = end.recv();
+        });
+        // One that runs, and has too little of the CPU, is not accused.
+        while shared.pulses[0].thread().and_then(cpu_of).is_none_or(|cpu| cpu.is_runnable) {
+            thread::yield_now();
+        }
         shared.pulses[0].turn(now);
         let mut watching = Watching::new(2, now).unwrap();
         let at = |ticks: u32| now + limits::WATCHDOG_TICK * ticks;
@@ -155,5 +179,7 @@ mod tests {
         assert!(text.contains("shard 0") && text.contains("`kafka`"), "{text}");
         // The other one has ended, or not begun: nobody asks.
         assert_eq!(shared.pulses[1].stalls(), 0);
+        drop(ending);
+        thread.join().unwrap();
     }
 }
