@@ -155,10 +155,13 @@ mod tests {
             of_thread.pulses[0].begin();
             let _ = end.recv();
         });
-        // One that runs, and has too little of the CPU, is not accused.
-        while shared.pulses[0].thread().and_then(cpu_of).is_none_or(|cpu| cpu.is_runnable) {
-            thread::yield_now();
-        }
+        // One that could run, and has too little of the CPU, is not accused. Each signal makes it that for a moment.
+        let asleep = || {
+            while shared.pulses[0].thread().and_then(cpu_of).is_none_or(|cpu| cpu.is_runnable) {
+                thread::sleep(Duration::from_micros(100));
+            }
+        };
+        asleep();
         shared.pulses[0].turn(now);
         let mut watching = Watching::new(2, now).unwrap();
         let at = |ticks: u32| now + limits::WATCHDOG_TICK * ticks;
@@ -168,12 +171,14 @@ mod tests {
         assert_eq!(shared.pulses[0].stalls(), 0);
         for ticks in 2..=limits::WATCHDOG_TICKS_MAX {
             watching.look(&shared, 0..1, at(ticks)).unwrap();
+            asleep();
             assert_eq!(shared.pulses[0].stalls(), 1, "once each stall");
         }
         shared.pulses[0].enter(crate::pulse::Phase::Kafka);
         let mut last = Ok(());
         for ticks in 1..=3 {
             last = watching.look(&shared, 0..1, at(limits::WATCHDOG_TICKS_MAX + ticks));
+            asleep();
         }
         let text = last.unwrap_err().to_string();
         assert!(text.contains("shard 0") && text.contains("`kafka`"), "{text}");

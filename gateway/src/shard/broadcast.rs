@@ -155,13 +155,13 @@ pub fn gap(
     overflowed: &mut Vec<SocketId>,
     now: Instant,
 ) {
-    let Audience { channels, sessions, .. } = audience;
+    let Audience { channels, sessions, shards, .. } = audience;
     let Moved { partition, from, to, reason, .. } = *moved;
     let mut slots_by_name: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
     for (name, slots) in channels.concerned(kind) {
         let told = slots.filter(|&slot| {
-            let resume = sessions.at(slot).and_then(|session| session.cold.resume.as_ref());
-            !resume.is_some_and(|resume| resume.withholds_range(name, partition, reason))
+            let resume = sessions.at(slot).and_then(|session| session.cold.resume.as_mut());
+            !resume.is_some_and(|resume| resume.withholds_range(name, partition, reason, *shards))
         });
         slots_by_name.entry(narrowed(name, kind)).or_default().extend(told);
     }

@@ -56,7 +56,7 @@ pub struct Connections {
     pub(super) layout: Layout,
     /// The kinds, by topic.
     pub(super) kinds: Arc<[Arc<str>]>,
-    shards: usize,
+    pub(super) shards: usize,
     slow_consumer: SlowConsumer,
     pub(super) outbox_limits: OutboxLimits,
     pub(super) admission: Admission,
@@ -323,7 +323,7 @@ impl Connections {
     ) {
         let Some(session) = self.sessions.find(socket) else { return };
         let Session { outbox, cold, .. } = session;
-        let Cold { stage, acks, resume, waiting, messages, .. } = &mut **cold;
+        let Cold { stage, acks, resume, cursors_made, waiting, messages, .. } = &mut **cold;
         let Stage::Open(inbound) = stage else { return };
         let bytes_before = inbound.message_bytes();
         let mut replies = std::mem::take(&mut self.replies);
@@ -336,6 +336,7 @@ impl Connections {
                 frames: &mut self.frames,
                 acks,
                 resume,
+                cursors_made: *cursors_made,
                 waiting,
                 layout: &self.layout,
                 kinds: &self.kinds,

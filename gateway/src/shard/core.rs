@@ -300,10 +300,12 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use protocol::GapReason;
+
     use super::*;
     use crate::config::Config;
     use crate::http::Http;
-    use crate::ingest::consumer::Began;
+    use crate::ingest::consumer::{Began, Moved};
     use crate::shard::owner::Keeping;
     use crate::shared::Shared;
 
@@ -337,9 +339,39 @@ mod tests {
         let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         core.receive(socket, handshake.as_bytes(), now);
+        say(core, text, now);
+    }
+
+    /// The session says this.
+    fn say(core: &mut Core, text: &str, now: Instant) {
         let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("short"), 0, 0, 0, 0];
         frame.extend_from_slice(text.as_bytes());
-        core.receive(socket, &frame, now);
+        core.receive(SocketId::imagined(0, 1), &frame, now);
+    }
+
+    #[test]
+    fn a_cursor_never_has_the_number_of_one_whose_answer_may_still_be_under_way() {
+        let now = Instant::now();
+        let mut core = core(0, now);
+        // Below this the history has nothing: the replay threads are asked.
+        let partition = Partition { topic: 0, number: 0 };
+        let moved = Moved { partition, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
+        core.take(Polled::Moved(moved), now);
+        let asked = |core: &mut Core| {
+            while core.bring(now) {}
+            let mut asked = core.take_replays_wanted();
+            asked.pop().expect("the replay threads are asked").0.ticket
+        };
+        session(
+            &mut core,
+            r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#,
+            now,
+        );
+        let first = asked(&mut core);
+        // The resume is over by this, and the next one is another.
+        say(&mut core, r#"{"type":"unsubscribe","data":{"channels":["A.x"]}}"#, now);
+        say(&mut core, r#"{"type":"subscribe","data":{"channels":["B.x"],"since":{"B.x":["0:0"]}}}"#, now);
+        assert_ne!(asked(&mut core), first, "the answer to the first would be taken for its own");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::channels::Channels;
 use super::mesh::{Mesh, Request};
 use super::owner::Owner;
 use super::replies::{Replies, write_text};
+use super::resume::Resume;
 use super::resume::message::topics_of;
 use crate::bucket::Bucket;
 use crate::config::Rate;
@@ -129,9 +130,10 @@ impl Dialogue<'_> {
         let starts: Arc<[Start]> = starts.into();
         self.replies.counters.resumes += starts.iter().filter(|start| start.has_past()).count() as u64;
         if !starts.is_empty() {
-            let resume = self.replies.resume.get_or_insert_default();
+            let before = self.replies.cursors_made;
+            let resume = self.replies.resume.get_or_insert_with(|| Box::new(Resume::after(before)));
             resume.add(number, Arc::clone(&starts), topics.clone(), everyone);
-            self.is_flooded |= resume.starts() > limits::RESUME_STARTS;
+            self.is_flooded |= resume.starts() > limits::RESUME_STARTS.max(2 * self.channels_max);
         }
         let wants_positions = subscribe.positions;
         let subscription = Subscription {

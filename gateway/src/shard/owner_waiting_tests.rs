@@ -160,6 +160,20 @@ fn a_cursor_beyond_the_end_of_a_log_waits_until_the_brokers_have_said_so_since_i
 }
 
 #[test]
+fn a_cursor_stands_in_a_partition_that_has_not_come_to_where_its_delivery_begins() {
+    let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
+    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 5 }, live_from: 9 });
+    assert!(begin(&mut owner, 1, ask(1, vec![from("BTC.trade", &["0:9"])])).is_none());
+    let due = owner.next_due().expect("it waits");
+    let answers = owner.answer_overdue(due);
+    assert_eq!(
+        behind(&answers[0].1),
+        [(at(0, 0), 9)],
+        "its log may stand still, and what is below become live"
+    );
+}
+
+#[test]
 fn a_snapshot_that_is_not_known_in_time_is_refused() {
     let mut owner = owner(5);
     let snapshot = || vec![Start { name: "*.trade".into(), from: StartFrom::Snapshot }];

@@ -37,6 +37,8 @@ pub struct Replies<'a> {
     pub acks: &'a mut Acks,
     /// What it is still to be brought.
     pub resume: &'a mut Option<Box<Resume>>,
+    /// How many cursors its earlier resumes had.
+    pub cursors_made: u32,
     /// The topics of which it was told that partitions have not begun.
     pub waiting: &'a mut Option<Box<[usize]>>,
     /// Which partitions have.
@@ -188,7 +190,7 @@ impl Connections {
             return;
         }
         let Session { outbox, cold, .. } = session;
-        let Cold { acks, resume, waiting, .. } = &mut **cold;
+        let Cold { acks, resume, cursors_made, waiting, .. } = &mut **cold;
         let mut answering = Replies {
             socket,
             outbox,
@@ -196,6 +198,7 @@ impl Connections {
             frames,
             acks,
             resume,
+            cursors_made: *cursors_made,
             waiting,
             layout,
             kinds,

@@ -38,6 +38,7 @@ pub struct Resume {
     messages: Vec<Message>,
     /// One for a partition.
     cursors: Vec<Cursor>,
+    /// Of the session: a number is never used twice, because answers to what was asked before are on their way.
     cursors_made: u32,
     /// Rises when less is wanted.
     version: u32,
@@ -85,6 +86,16 @@ pub enum Ask {
 type Kinds<'a> = &'a [Arc<str>];
 
 impl Resume {
+    /// Of a session that had so many cursors before.
+    pub fn after(cursors_made: u32) -> Self {
+        Self { cursors_made, ..Self::default() }
+    }
+
+    /// How many cursors the session has had.
+    pub fn cursors_made(&self) -> u32 {
+        self.cursors_made
+    }
+
     /// A message whose owners are asked where it begins: what it covers is withheld until they have answered.
     pub fn add(&mut self, number: u32, starts: Arc<[Start]>, topics: Box<[usize]>, unanswered: ShardSet) {
         // An answer that is on its way may reach beyond this message's cut: the cursor has to rest below.
@@ -189,24 +200,33 @@ impl Resume {
                 continue;
             }
             is_withheld = true;
-            // An owner that has not answered yet says so itself.
-            let has_answered = !message.unanswered.contains(partition.owner(shards));
-            if !message.is_acknowledged && has_answered && !message.behind.contains(&partition) {
-                message.behind.push(partition);
+            if !message.is_acknowledged {
+                message.stand_behind(partition, shards);
             }
         }
         is_withheld
     }
 
     /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session: a
-    /// cursor will find out by itself. Of a reset only one that stands can ([`Resume::reset`]).
-    pub fn withholds_range(&self, name: &str, partition: Partition, reason: GapReason) -> bool {
+    /// cursor will find out by itself, and stands for it if it has to. Of a reset only one that stands can ([`Resume::reset`]).
+    pub fn withholds_range(
+        &mut self,
+        name: &str,
+        partition: Partition,
+        reason: GapReason,
+        shards: usize,
+    ) -> bool {
         let cursor = self.cursors.iter().find(|it| it.partition == partition);
-        let will_find_out = |it: &Message| {
-            cursor.is_some_and(|cursor| cursor.serves.contains(&it.number))
-                || (reason != GapReason::Reset && it.behind.contains(&partition))
-        };
-        self.messages.iter().any(|it| will_find_out(it) && it.holds_past(name))
+        let mut is_withheld = false;
+        for message in self.messages.iter_mut().filter(|it| it.holds_past(name)) {
+            let is_served = cursor.is_some_and(|cursor| cursor.serves.contains(&message.number));
+            let will_stand = !message.is_acknowledged && reason != GapReason::Reset;
+            if will_stand {
+                message.stand_behind(partition, shards);
+            }
+            is_withheld |= is_served || will_stand;
+        }
+        is_withheld
     }
 
     /// Whether events of this channel come through some cursor.

@@ -134,23 +134,49 @@ fn nothing_comes_before_the_acknowledgement_and_then_cursors_stand_where_somethi
     resume.begun(1, 1, &[at(3)]);
     resume.begun(1, 0, &[]);
     let lag = GapReason::Lag;
-    assert!(resume.withholds_range("A.trade", at(3), lag), "a cursor will find out");
-    assert!(!resume.withholds_range("A.trade", at(3), GapReason::Reset), "of that it would not");
+    assert!(resume.withholds_range("A.trade", at(3), lag, SHARDS), "a cursor will find out");
+    assert!(!resume.withholds_range("A.trade", at(3), GapReason::Reset, SHARDS), "of that it would not");
+    assert!(
+        resume.withholds_range("A.trade", at(5), lag, SHARDS),
+        "one will have to stand there, and find out"
+    );
     assert!(resume.withhold(&source("A", 0, 9), SHARDS), "though it wants what is live there");
     assert!(next(&mut resume).is_none(), "nothing is brought before the acknowledgement");
     acknowledge(&mut resume, 1, 9, &[]);
-    assert_eq!(withheld(&mut resume, "A"), [0, 3]);
-    assert!(resume.withholds_range("A.trade", at(3), lag) && !resume.withholds_range("A.trade", at(1), lag));
-    assert!(!resume.withholds_range("*.trade", at(3), lag), "another subscription's range");
+    assert_eq!(withheld(&mut resume, "A"), [0, 3, 5]);
+    assert!(
+        resume.withholds_range("A.trade", at(3), lag, SHARDS)
+            && !resume.withholds_range("A.trade", at(1), lag, SHARDS)
+    );
+    assert!(!resume.withholds_range("*.trade", at(3), lag, SHARDS), "another subscription's range");
     let mut brought = BTreeMap::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let (asked, events) = step(&mut resume, 10, Then::Live);
         brought.insert(asked.number, (asked.from, events.len()));
     }
-    assert_eq!(brought, BTreeMap::from([(0, (9, 1)), (3, (0, 10))]));
+    assert_eq!(brought, BTreeMap::from([(0, (9, 1)), (3, (0, 10)), (5, (0, 10))]));
     assert_eq!(withheld(&mut resume, "A"), [0; 0]);
-    assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 11)]);
+    assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 21)]);
     assert!(resume.is_over(&layout(NUMBERS)));
+}
+
+#[test]
+fn what_is_lost_before_an_owner_has_answered_is_told_by_the_cursor() {
+    let mut resume = Resume::default();
+    add(&mut resume, 1, vec![since("A.trade", &[5])]);
+    for reason in [GapReason::Lag, GapReason::Retention, GapReason::Skipped] {
+        assert!(
+            resume.withholds_range("A.trade", at(0), reason, SHARDS),
+            "it may name what was not brought yet"
+        );
+    }
+    assert!(
+        !resume.withholds_range("A.trade", at(0), GapReason::Reset, SHARDS),
+        "no cursor would find that out"
+    );
+    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[]));
+    acknowledge(&mut resume, 1, 5, &[]);
+    assert!(next(&mut resume).is_none(), "the owner would have said so");
 }
 
 #[test]

@@ -143,7 +143,9 @@ impl Connections {
     fn settle(&mut self, socket: SocketId) {
         let Self { sessions, layout, .. } = self;
         let Some(session) = sessions.find(socket) else { return };
-        session.cold.resume.take_if(|resume| resume.is_over(layout));
+        if let Some(over) = session.cold.resume.take_if(|resume| resume.is_over(layout)) {
+            session.cold.cursors_made = over.cursors_made();
+        }
         session.is_resuming = session.cold.resume.as_ref().is_some_and(|resume| resume.is_bringing());
     }
 

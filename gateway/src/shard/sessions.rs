@@ -66,7 +66,7 @@ pub struct Session {
     pub is_resting: bool,
     /// When it was last sent events, see `Egress`; only ever compared with the current value.
     pub epoch: u8,
-    /// It has a `Cold::resume`: not every event is for it to be had live.
+    /// It is brought something of a `Cold::resume`: not every event is for it to be had live.
     pub is_resuming: bool,
     /// The rest.
     pub cold: Box<Cold>,
@@ -100,6 +100,8 @@ pub struct Cold {
     pub acks: Acks,
     /// What it is still to be brought.
     pub resume: Option<Box<Resume>>,
+    /// How many cursors its earlier resumes had.
+    pub cursors_made: u32,
     /// Of what it is brought, skipped records that it is still to be told of.
     pub skips: SkipsToTell,
     /// The topics of which the client was told that partitions have not begun; it hears of them when they do.
@@ -123,6 +125,7 @@ impl Session {
             messages: None,
             acks: Acks::default(),
             resume: None,
+            cursors_made: 0,
             skips: SkipsToTell::default(),
             waiting: None,
             is_pulling: false,

@@ -34,9 +34,10 @@ impl Connections {
             .iter()
             .flat_map(|wildcard| self.channels.subscribed_to(wildcard))
             .filter(|&slot| {
-                let resume = self.sessions.at(slot).and_then(|session| session.cold.resume.as_ref());
+                let resume = self.sessions.at(slot).and_then(|session| session.cold.resume.as_mut());
                 !resume.is_some_and(|it| {
-                    wildcards.iter().any(|name| it.withholds_range(name, partition, GapReason::Skipped))
+                    let mut names = wildcards.iter();
+                    names.any(|name| it.withholds_range(name, partition, GapReason::Skipped, self.shards))
                 })
             })
             .collect();

@@ -174,7 +174,9 @@ impl Owner {
             let is_concerned = Pattern::parse(&start.name).is_ok_and(|it| it.of_kind(kind).is_some());
             let is_snapshot = matches!(start.from, StartFrom::Snapshot) && begun.refusal.is_none();
             let first = start.first(kind, partition).filter(|_| begun.refusal.is_none());
-            is_concerned && (is_snapshot || cut < next || first.unwrap_or(cut) != next)
+            // What was to be its past may become live if its log stands still ([`Owner::stop_waiting`]).
+            let is_unread = head.next < head.live_from;
+            is_concerned && (is_snapshot || is_unread || cut < next || first.unwrap_or(cut) != next)
         })
     }
 

@@ -97,6 +97,14 @@ impl Message {
         self.places = cut.iter().filter(|(it, _)| self.topics.contains(&it.topic)).map(place_of).collect();
     }
 
+    /// Before the acknowledgement: a cursor has to stand in this partition. An owner that has not answered yet says so itself.
+    pub(super) fn stand_behind(&mut self, partition: Partition, shards: usize) {
+        let has_answered = !self.unanswered.contains(partition.owner(shards));
+        if has_answered && !self.behind.contains(&partition) {
+            self.behind.push(partition);
+        }
+    }
+
     /// Whether its past subscriptions, given back or not, take this channel.
     pub(super) fn covers(&self, channel: Channel<'_>) -> bool {
         let mut past = self.starts.iter().filter(|start| start.has_past());
