@@ -3,8 +3,8 @@
 //!
 //! A topic that is deleted and created again has another id: nothing else tells the two apart for certain. Brokers before
 //! Kafka 2.8 give no ids. librdkafka 2.3 then leaves whatever was in its memory in their place, so only what looks like an id
-//! counts: Kafka's are random UUIDs, which have six bits that are always the same. A caller who finds a changed id asks again
-//! before it believes it.
+//! counts: Kafka's are random UUIDs, which have six bits that are always the same. One in 64 of other contents has them, too: a
+//! caller who finds an id that it does not know, be it the first or another one, asks again, and believes what both answers have.
 //!
 //! Blocking, for as long as the caller allows. All unsafe code of the crate is here and in `handles`.
 #![allow(unsafe_code, reason = "librdkafka's admin calls are plain C")]

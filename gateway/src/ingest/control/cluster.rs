@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use topic_ids::{DescribeError, TopicId};
 use tracing::debug;
 
-use super::incarnations::{Incarnations, LastRecord};
+use super::incarnations::{Incarnations, LastRecord, Logs};
 use super::layout::Layout;
 use super::stall::Offsets;
 use crate::config::{Kafka, Start};
@@ -86,29 +86,18 @@ impl Cluster {
 
     /// Of topics without ids: whether their logs still hold the last records that were seen, and which these are now, for
     /// partitions that are read from these offsets on.
-    pub(super) fn look_at_last_records(&mut self, positions: Offsets) {
-        let mut positions = positions;
-        positions.retain(|partition, _| {
-            self.incarnations.id(partition.topic).is_none() && self.can_tell_of(partition)
-        });
-        if positions.is_empty() {
-            return;
-        }
-        let known = self.incarnations.numbers();
+    pub(super) fn look_at_last_records(&mut self, mut positions: Offsets) {
+        positions.retain(|partition, _| self.can_tell_of(partition));
         let remembered = self.incarnations.remembered(&positions);
-        let ends = self.high_watermarks_of(remembered.keys().copied());
-        let found = self.read_records(&remembered);
-        self.incarnations.compare(&ends, &found);
+        // In this order, see `Incarnations::saw_records`.
+        let newer = self.read_records(&self.incarnations.to_remember(&positions));
+        let again = self.read_records(&remembered);
+        let missing: Vec<_> = remembered.keys().copied().filter(|it| !again.contains_key(it)).collect();
+        let firsts = self.look_up(&missing, Wanted::First).into_iter().flatten().collect();
+        let ends = self.high_watermarks_of(remembered.into_keys());
+        let known = self.incarnations.numbers();
+        self.incarnations.saw_records(newer, &Logs { again, firsts, ends });
         self.forget_starts(&known);
-        let is_known = |partition: &Partition, position: i64| {
-            self.incarnations.number(partition.topic)
-                != known.get(&partition.topic).copied().unwrap_or_default()
-                || remembered.get(partition).is_some_and(|&offset| offset == position - 1)
-        };
-        positions.retain(|partition, position| *position > 0 && !is_known(partition, *position));
-        let last = positions.into_iter().map(|(partition, position)| (partition, position - 1)).collect();
-        let records = self.read_records(&last);
-        self.incarnations.remember(records);
     }
 
     /// KAFKA_START was for the topic that was there before: nothing of its successor is passed over.
@@ -130,10 +119,9 @@ impl Cluster {
         self.incarnations.ids()
     }
 
-    /// What the brokers say of topics by name; twice if it differs from what is known, because much depends on it.
+    /// What the brokers say of topics by name.
     fn describe(&self) -> Result<Described, DescribeError> {
-        let described = self.describe_once()?;
-        if self.incarnations.contradict(&described.ids) { self.describe_once() } else { Ok(described) }
+        Described::believable(&self.incarnations, || self.describe_once())
     }
 
     fn describe_once(&self) -> Result<Described, DescribeError> {
@@ -336,6 +324,20 @@ fn began(partition: Partition, next: i64, live_from: i64) -> Began {
 struct Described {
     ids: BTreeMap<usize, TopicId>,
     forbidden: BTreeSet<usize>,
+}
+
+impl Described {
+    /// Asks twice if there are new ids, because much depends on them, and keeps those that both answers have: brokers without
+    /// ids leave what may look like one.
+    fn believable<E>(known: &Incarnations, mut ask: impl FnMut() -> Result<Self, E>) -> Result<Self, E> {
+        let first = ask()?;
+        if !known.are_news(&first.ids) {
+            return Ok(first);
+        }
+        let mut second = ask()?;
+        second.ids.retain(|topic, id| first.ids.get(topic) == Some(id));
+        Ok(second)
+    }
 }
 
 const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);

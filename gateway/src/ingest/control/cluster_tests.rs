@@ -3,16 +3,104 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
 use super::super::client::{client_config, observer_config};
 use super::super::context::Context;
 use super::super::rig::{Rig, TOPIC, kafka, numbers};
 use super::*;
 
 fn cluster(config: Kafka) -> Cluster {
-    let context = || Context::new(None, Arc::default(), channel().0, Arc::default());
-    let asker = client_config(&config).create_with_context(context()).expect("a client");
-    let observer = observer_config(&config).create_with_context(context()).expect("a client");
+    let (asker, observer) = clients(&config);
     Cluster::new(asker, observer, config, Duration::ZERO)
+}
+
+fn clients(config: &Kafka) -> (NativeConsumer, NativeConsumer) {
+    let context = || Context::new(None, Arc::default(), channel().0, Arc::default());
+    let asker = client_config(config).create_with_context(context()).expect("a client");
+    let observer = observer_config(config).create_with_context(context()).expect("a client");
+    (asker, observer)
+}
+
+const PARTITION: Partition = Partition { topic: 0, number: 0 };
+
+/// One topic of one partition with so many records.
+fn brokers(values: std::ops::Range<u64>) -> testkit::Cluster {
+    let brokers = testkit::Cluster::of(1, &[(TOPIC, 1)]);
+    let record = |value| testkit::record(TOPIC, "BTC", value).in_partition(0);
+    brokers.produce(&numbers(values).map(record).collect::<Vec<_>>());
+    brokers
+}
+
+/// The mock cannot delete a topic: the one that other brokers have under its name takes its place.
+fn make_anew(cluster: &mut Cluster, successor: &testkit::Cluster) {
+    (cluster.asker, cluster.observer) = clients(&kafka(&successor.brokers()));
+    cluster.look().expect("a broker");
+}
+
+/// A cluster that remembers record 4 of a topic of five.
+fn remembering(brokers: &testkit::Cluster) -> Cluster {
+    let mut cluster = cluster(kafka(&brokers.brokers()));
+    cluster.look().expect("a broker");
+    let positions = Offsets::from([(PARTITION, 5)]);
+    cluster.look_at_last_records(positions.clone());
+    assert_eq!(cluster.incarnations.remembered(&positions), Offsets::from([(PARTITION, 4)]));
+    cluster
+}
+
+fn id(low: i64) -> TopicId {
+    TopicId::new(0x4000, i64::MIN | low).expect("version 4")
+}
+
+/// What is believed of a topic for which the brokers give one of these ids after the other, and how often they were asked.
+fn believed(known: &Incarnations, answers: &[i64]) -> (Option<TopicId>, usize) {
+    let mut asked = 0;
+    let ask = || {
+        let ids = BTreeMap::from([(0, id(answers[asked]))]);
+        asked += 1;
+        Ok::<_, DescribeError>(Described { ids, ..Described::default() })
+    };
+    let described = Described::believable(known, ask).expect("an answer");
+    (described.ids.get(&0).copied(), asked)
+}
+
+#[test]
+fn an_id_is_believed_if_two_answers_have_it_and_a_known_one_at_once() {
+    let mut known = Incarnations::default();
+    assert_eq!(believed(&known, &[1, 2]), (None, 2), "a first id");
+    assert_eq!(believed(&known, &[1, 1]), (Some(id(1)), 2), "a first id");
+    known.saw_ids(BTreeMap::from([(0, id(1))]));
+    assert_eq!(believed(&known, &[2, 3]), (None, 2), "another id");
+    assert_eq!(believed(&known, &[2, 2]), (Some(id(2)), 2), "another id");
+    assert_eq!(believed(&known, &[1]), (Some(id(1)), 1), "the known one");
+}
+
+#[test]
+fn a_topic_made_anew_whose_log_does_not_answer_at_first_is_noticed_when_it_does() {
+    let (before, after) = (brokers(0..5), brokers(100..120));
+    let mut cluster = remembering(&before);
+    make_anew(&mut cluster, &after);
+    // A fetch that fails is repeated after 50 ms: the first read of this look gets nothing, the next one something.
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+    after.mock.request_errors(RDKafkaApiKey::Fetch, &[refused; 24]);
+    for position in [12, 13, 14] {
+        cluster.look_at_last_records(Offsets::from([(PARTITION, position)]));
+    }
+    assert_eq!(cluster.incarnation(0), 1);
+}
+
+#[test]
+fn a_topic_made_anew_before_its_first_id_was_seen_is_noticed() {
+    let (before, after) = (brokers(0..5), brokers(100..120));
+    let mut cluster = remembering(&before);
+    cluster.incarnations.saw_ids(BTreeMap::from([(0, id(1))]));
+    make_anew(&mut cluster, &after);
+    let positions = Offsets::from([(PARTITION, 12)]);
+    for look in 0..2 {
+        cluster.look_at_last_records(positions.clone());
+        assert_eq!(cluster.incarnation(0), 1, "look {look}");
+    }
+    assert_eq!(cluster.incarnations.remembered(&positions), Offsets::new());
 }
 
 #[test]
@@ -32,9 +120,10 @@ fn a_topic_without_id_is_known_by_the_last_records_of_its_partitions() {
     let remembered = cluster.incarnations.remembered(&positions);
     assert_eq!(remembered, Offsets::from([(at(0), 4), (at(1), 2)]));
     assert!(cluster.is_at_start(&at(0)));
-    // The mock cannot delete a topic: another record is claimed to have stood there.
-    let other = LastRecord::new(4, None, Some(b"BTC"), Some(b"another"));
-    cluster.incarnations.remember(BTreeMap::from([(at(0), other)]));
+    let successor = testkit::Cluster::of(1, &[(TOPIC, 2)]);
+    let record = |value| testkit::record(TOPIC, "BTC", value).in_partition(0);
+    successor.produce(&numbers(100..120).map(record).collect::<Vec<_>>());
+    make_anew(&mut cluster, &successor);
     cluster.look_at_last_records(positions.clone());
     assert_eq!(cluster.incarnation(0), 1);
     assert!(!cluster.is_at_start(&at(0)), "the new topic is read from its first record");
