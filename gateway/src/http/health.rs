@@ -226,8 +226,10 @@ fn kafka(picture: &Picture<'_>, findings: &mut Findings) -> KafkaCheck {
             ));
         }
         if let Some(stuck) = &status.stuck {
-            let others = status.partitions_stuck.saturating_sub(1);
-            findings.warn(format!("{stuck} ({others} others stand still too)"));
+            findings.warn(match status.partitions_stuck.saturating_sub(1) {
+                0 => stuck.clone(),
+                others => format!("{stuck} ({others} others stand still too)"),
+            });
         }
         if let Some(error) = &status.error {
             findings.warn(format!("Kafka answers, but not without errors: {error}"));

@@ -34,7 +34,7 @@ impl Default for KafkaLog {
 
 /// See the module.
 pub struct Context {
-    /// Whose consumer; `None` for the client that only asks.
+    /// Whose consumer; `None` for a client of the control thread.
     shard: Option<usize>,
     status: Arc<SharedStatus>,
     requests: Sender<Request>,
