@@ -175,7 +175,7 @@ pub const KAFKA_METADATA_INTERVAL: Duration = Duration::from_secs(10);
 pub const KAFKA_STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at the ends of partitions with WS_MAX_LAG: how exact it is.
 pub const LAG_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A partition is stuck whose log goes on for this long while its fetching does not. A pause for CPU is no such time.
+/// A partition is stuck whose log goes on for this long while its fetching does not. While records wait for the shard is no such time.
 pub const KAFKA_STUCK_AFTER: Duration = Duration::from_secs(20);
 /// Ends of one partition that are remembered to tell how long its oldest undelivered record waits: a minute's looks.
 pub const LAG_ENDS_MAX: usize = 64;

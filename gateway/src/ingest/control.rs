@@ -316,6 +316,7 @@ impl Work {
         if answered {
             self.seats.iter_mut().for_each(|seat| seat.saw_ends(&stable, &high, now));
         }
+        self.seats.iter_mut().for_each(|seat| seat.forget_untold(cluster));
         if self.status.read().paused {
             self.seats.iter_mut().for_each(Seat::pause);
         }

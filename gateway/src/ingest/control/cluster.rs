@@ -36,6 +36,8 @@ pub(super) struct Cluster {
     incarnations: Incarnations,
     /// Topics that this gateway may not read.
     pub(super) forbidden: BTreeSet<usize>,
+    /// Topics that it may read. Of those in neither the brokers do not tell.
+    pub(super) allowed: BTreeSet<usize>,
 }
 
 /// How long last records are waited for: the last offset of a log may be none.
@@ -58,6 +60,7 @@ impl Cluster {
             counts_at_start: BTreeMap::new(),
             incarnations: Incarnations::default(),
             forbidden: BTreeSet::new(),
+            allowed: BTreeSet::new(),
         }
     }
 
@@ -74,6 +77,7 @@ impl Cluster {
         match self.describe() {
             Ok(described) => {
                 self.forbidden = described.forbidden;
+                self.allowed = described.allowed;
                 let known = self.incarnations.numbers();
                 self.incarnations.saw_ids(described.ids);
                 self.forget_starts(&known);
@@ -139,6 +143,9 @@ impl Cluster {
             }
             let is_forbidden = found.may_read == Some(false)
                 || found.error == Some(RDKafkaErrorCode::TopicAuthorizationFailed);
+            if found.may_read == Some(true) {
+                described.allowed.insert(topic);
+            }
             if is_forbidden {
                 described.forbidden.insert(topic);
             }
@@ -324,6 +331,7 @@ fn began(partition: Partition, next: i64, live_from: i64) -> Began {
 struct Described {
     ids: BTreeMap<usize, TopicId>,
     forbidden: BTreeSet<usize>,
+    allowed: BTreeSet<usize>,
 }
 
 impl Described {

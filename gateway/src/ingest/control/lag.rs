@@ -53,6 +53,11 @@ impl LagWatch {
         self.0.remove(&partition);
     }
 
+    /// Forgets the other partitions.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Partition) -> bool) {
+        self.0.retain(|partition, _| is_kept(partition));
+    }
+
     /// The greatest lag of any partition.
     pub(super) fn greatest(&self, now: Instant) -> Duration {
         self.0.values().map(|behind| behind.lag(now)).max().unwrap_or_default()

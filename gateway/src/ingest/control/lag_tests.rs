@@ -65,3 +65,12 @@ fn a_lag_within_what_is_allowed_costs_no_record() {
     stand_still(&mut rig, "a lag is seen", |rig| rig.status.read().lag_s > 1.0);
     (1..10).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
 }
+
+#[test]
+fn a_partition_that_loses_its_leader_has_no_lag_meanwhile() {
+    let mut rig = rig(Duration::from_secs(3600));
+    rig.produce(0, numbers(1..10));
+    stand_still(&mut rig, "a lag is seen", |rig| rig.status.read().lag_s > 1.0);
+    rig.cluster.mock.partition_leader(TOPIC, 0, None).unwrap();
+    stand_still(&mut rig, "the lag is forgotten", |rig| rig.status.read().lag_s == 0.0);
+}

@@ -23,6 +23,7 @@ use super::lag::LagWatch;
 use super::layout::Layout;
 use super::passed::PassedWatch;
 use super::stall::{Offsets, StallWatch};
+use super::statistics::Fetcher;
 use super::stuck::StuckWatch;
 use super::{Note, Stopped};
 use crate::config::Kafka;
@@ -40,8 +41,8 @@ pub(super) struct Seat {
     partitions: BTreeMap<Partition, Stage>,
     /// The incarnation of its topic that each partition is read of.
     incarnations: BTreeMap<Partition, u64>,
-    /// Where the next fetches begin, by the newest report.
-    fetched: Offsets,
+    /// By the newest report.
+    fetchers: BTreeMap<Partition, Fetcher>,
     /// How many partitions of each topic the shard was told.
     counts_told: BTreeMap<usize, i32>,
     /// What the shard was told of the partitions that there are.
@@ -101,7 +102,7 @@ impl Seat {
             waker,
             partitions: BTreeMap::new(),
             incarnations: BTreeMap::new(),
-            fetched: Offsets::new(),
+            fetchers: BTreeMap::new(),
             counts_told: BTreeMap::new(),
             layout: None,
             has_past: false,
@@ -164,7 +165,7 @@ impl Seat {
 
     /// Where the reading of partitions has come to, as far as that is known.
     pub(super) fn positions(&self) -> impl Iterator<Item = (Partition, i64)> {
-        self.read_partitions().filter_map(|partition| Some((partition, *self.fetched.get(&partition)?)))
+        self.read_partitions().filter_map(|partition| Some((partition, self.fetchers.get(&partition)?.next)))
     }
 
     /// The shard has answered with its next offsets.
@@ -197,7 +198,7 @@ impl Seat {
         self.next_fetches = None;
         self.stalls = StallWatch::default();
         self.passed = PassedWatch::default();
-        self.fetched = Offsets::new();
+        self.fetchers.clear();
         self.consumer = consumer;
         self.partitions.values_mut().for_each(|stage| *stage = Stage::Told);
         self.tell(Note::Consumer(Arc::clone(&self.consumer)));
@@ -373,7 +374,7 @@ impl Seat {
             self.high_lags.forget(partition);
             self.stuck.forget(partition);
             self.passed.forget(partition);
-            self.fetched.remove(&partition);
+            self.fetchers.remove(&partition);
         }
         self.tell(Note::Stopped(stopped));
         Ok(())

@@ -23,7 +23,7 @@ pub(super) struct Statistics {
 pub(super) struct Fetcher {
     /// Where the next fetch begins, control records counted.
     pub(super) next: i64,
-    /// The shard has taken everything that was fetched.
+    /// No record waits for the shard, of whichever partition: all wait in one queue, and librdkafka counts that.
     pub(super) is_empty: bool,
     /// librdkafka fetches the partition, or means to.
     pub(super) is_active: bool,
@@ -60,7 +60,7 @@ impl Statistics {
         Some(Self { at_us: report.ts, fetchers })
     }
 
-    /// The next offset to be fetched of each partition whose fetched records were all taken: the others are not waited for.
+    /// The next offset to be fetched of each partition, unless records wait for the shard: librdkafka may hold fetches back then.
     pub(super) fn next_fetches(&self) -> Offsets {
         let taken = self.fetchers.iter().filter(|(_, fetcher)| fetcher.is_empty);
         taken.map(|(&partition, fetcher)| (partition, fetcher.next)).collect()
@@ -97,7 +97,7 @@ struct TopicReport<'a> {
 #[derive(Deserialize)]
 struct PartitionReport<'a> {
     broker: i32,
-    /// Fetched records that the shard did not take yet.
+    /// Records that wait for the shard, those of its other partitions included.
     fetchq_cnt: u64,
     fetch_state: &'a str,
     next_offset: i64,

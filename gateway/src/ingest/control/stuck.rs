@@ -32,7 +32,7 @@ pub(super) struct Stuck {
 }
 
 impl StuckWatch {
-    /// Where partitions are fetched, and where their logs end. One that is missing in either stays as it was.
+    /// Where partitions are fetched, and where their logs end. One that is missing in either stays as it was: a question failed.
     pub(super) fn observe(&mut self, fetched: &Offsets, ends: &Offsets, now: Instant) {
         for (&partition, &end) in ends {
             let Some(&fetched) = fetched.get(&partition) else { continue };
@@ -46,14 +46,20 @@ impl StuckWatch {
         }
     }
 
-    /// Nothing is fetched on purpose: what stands still now begins to do so later.
-    pub(super) fn pause(&mut self) {
-        self.0.values_mut().for_each(|standing| standing.since = None);
+    /// These are not fetched on purpose: what stands still now begins to do so later.
+    pub(super) fn pause(&mut self, is_paused: impl Fn(&Partition) -> bool) {
+        let paused = self.0.iter_mut().filter(|(partition, _)| is_paused(partition));
+        paused.for_each(|(_, standing)| standing.since = None);
     }
 
     /// The partition is read from elsewhere.
     pub(super) fn forget(&mut self, partition: Partition) {
         self.0.remove(&partition);
+    }
+
+    /// Forgets the other partitions.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Partition) -> bool) {
+        self.0.retain(|partition, _| is_kept(partition));
     }
 
     /// Those that have stood still for `patience` and longer.
@@ -103,7 +109,9 @@ mod tests {
         }
         let now = start + Duration::from_secs(100);
         assert_eq!(stuck(&watch, now), []);
-        watch.pause();
+        watch.pause(|partition| *partition != PARTITION);
+        assert_eq!(stuck(&watch, now + PATIENCE), [(99, 21)], "another is paused");
+        watch.pause(|partition| *partition == PARTITION);
         assert_eq!(stuck(&watch, now + PATIENCE), []);
         watch.observe(&at(99), &at(1000), now);
         assert_eq!(stuck(&watch, now + PATIENCE), [(99, 20)]);

@@ -22,7 +22,7 @@ const STALL_INTERVAL: Duration = limits::KAFKA_METADATA_INTERVAL.saturating_sub(
 impl Seat {
     /// librdkafka's report of the shard's consumer.
     pub(in crate::ingest::control) fn saw_statistics(&mut self, statistics: &Statistics, now: Instant) {
-        self.fetched = statistics.fetchers.iter().map(|(&partition, it)| (partition, it.next)).collect();
+        self.fetchers.clone_from(&statistics.fetchers);
         let mut passed = self.passed.observe(statistics);
         passed.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
         self.lags.passed(&passed);
@@ -44,15 +44,26 @@ impl Seat {
         self.high_lags.saw_ends(high, now);
         let fetched = self.positions().collect();
         self.stuck.observe(&fetched, high, now);
+        // librdkafka fetches no more while the shard has enough to take.
+        let is_waiting = |partition: &Partition| self.fetchers.get(partition).is_some_and(|it| !it.is_empty);
+        self.stuck.pause(is_waiting);
         self.stable_ends.clone_from(stable);
         if !std::mem::replace(&mut self.positions_asked, true) {
             self.tell(Note::Positions);
         }
     }
 
+    /// Forgets how partitions stand of which nobody can tell: their topic was deleted, or nobody leads them.
+    pub(in crate::ingest::control) fn forget_untold(&mut self, cluster: &Cluster) {
+        let can_tell_of = |partition: &Partition| cluster.can_tell_of(partition);
+        self.lags.retain(can_tell_of);
+        self.high_lags.retain(can_tell_of);
+        self.stuck.retain(can_tell_of);
+    }
+
     /// Records are not taken now, on purpose.
     pub(in crate::ingest::control) fn pause(&mut self) {
-        self.stuck.pause();
+        self.stuck.pause(|_| true);
     }
 
     /// The brokers refuse to let the shard's consumer read.
@@ -77,16 +88,16 @@ impl Seat {
 
     /// A sentence about partitions that stand still elsewhere than at their end.
     pub(in crate::ingest::control) fn look_for_stalls(&mut self, cluster: &Cluster) -> Option<String> {
-        let next_fetches = self.next_fetches.take()?;
-        let is_read = |partition: &&Partition| self.partitions.get(partition) == Some(&Stage::Reading);
+        let mut next_fetches = self.next_fetches.take()?;
+        let is_read = |partition: &Partition| self.partitions.get(partition) == Some(&Stage::Reading);
+        next_fetches.retain(|partition, _| is_read(partition));
+        self.stalls.retain(is_read);
         // Without ends nothing is found to stand still: there is no telling now.
-        let ends = cluster.ends_of(next_fetches.keys().filter(is_read).copied());
-        let mut stalled = self.stalls.observe(next_fetches, ends);
+        let ends = cluster.ends_of(next_fetches.keys().copied());
+        let mut stalled = self.stalls.observe(&next_fetches, &ends);
         // A consumer that may not read is as good as the next one.
         stalled.retain(|partition, _| !cluster.forbidden.contains(&partition.topic));
-        if self.is_refused(&stalled, Instant::now()) {
-            return None;
-        }
+        self.take_refused(&mut stalled, &cluster.allowed, Instant::now());
         let (partition, offset) = stalled.first_key_value()?;
         let name = &cluster.config.topics[partition.topic].name;
         let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
@@ -97,16 +108,21 @@ impl Seat {
         Some(text)
     }
 
-    /// Whether what stands still does so because the brokers refuse. They say so once, and not of what; that it stands still is
-    /// seen later, and it is over when nothing does any more.
-    fn is_refused(&mut self, stalled: &Offsets, now: Instant) -> bool {
-        let Some(refused_at) = self.refused_at else { return false };
-        let refused = stalled.keys().map(|partition| partition.topic).collect();
-        let was_refused = !std::mem::replace(&mut self.refused_topics, refused).is_empty();
-        let is_over = if was_refused { stalled.is_empty() } else { now >= refused_at + REFUSAL_SHOWS_WITHIN };
-        if is_over && stalled.is_empty() {
+    /// Takes out what stands still because the brokers refuse. They say so once, and not of what; that it stands still is seen
+    /// later, and it is over when nothing does any more. Topics that they say may be read are never taken for it.
+    fn take_refused(&mut self, stalled: &mut Offsets, allowed: &BTreeSet<usize>, now: Instant) {
+        let Some(refused_at) = self.refused_at else { return };
+        let was_refused = !self.refused_topics.is_empty();
+        self.refused_topics = stalled.keys().map(|partition| partition.topic).collect();
+        self.refused_topics.retain(|topic| !allowed.contains(topic));
+        stalled.retain(|partition, _| allowed.contains(&partition.topic));
+        let is_over = was_refused || now >= refused_at + REFUSAL_SHOWS_WITHIN;
+        if is_over && self.refused_topics.is_empty() {
             self.refused_at = None;
         }
-        true
     }
 }
+
+#[cfg(test)]
+#[path = "watching_tests.rs"]
+mod tests;
