@@ -61,7 +61,7 @@ pub(super) struct Seat {
     /// The same towards the ends of logs as they are, open transactions included.
     high_lags: LagWatch,
     stuck: StuckWatch,
-    /// When the brokers last refused to let this shard's consumer read: what stands still since is no stall.
+    /// When the brokers last refused to let this shard's consumer read: what stands still since may be no stall.
     refused_at: Option<Instant>,
     /// Topics that stand still for that.
     refused_topics: BTreeSet<usize>,

@@ -89,14 +89,16 @@ impl Seat {
     /// A sentence about partitions that stand still elsewhere than at their end.
     pub(in crate::ingest::control) fn look_for_stalls(&mut self, cluster: &Cluster) -> Option<String> {
         let mut next_fetches = self.next_fetches.take()?;
-        let is_read = |partition: &Partition| self.partitions.get(partition) == Some(&Stage::Reading);
-        next_fetches.retain(|partition, _| is_read(partition));
-        self.stalls.retain(is_read);
+        // A consumer that may not read is as good as the next one.
+        let is_watched = |partition: &Partition| {
+            self.partitions.get(partition) == Some(&Stage::Reading)
+                && !cluster.forbidden.contains(&partition.topic)
+        };
+        next_fetches.retain(|partition, _| is_watched(partition));
+        self.stalls.retain(is_watched);
         // Without ends nothing is found to stand still: there is no telling now.
         let ends = cluster.ends_of(next_fetches.keys().copied());
         let mut stalled = self.stalls.observe(&next_fetches, &ends);
-        // A consumer that may not read is as good as the next one.
-        stalled.retain(|partition, _| !cluster.forbidden.contains(&partition.topic));
         self.take_refused(&mut stalled, &cluster.allowed, Instant::now());
         let (partition, offset) = stalled.first_key_value()?;
         let name = &cluster.config.topics[partition.topic].name;

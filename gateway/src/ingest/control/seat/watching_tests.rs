@@ -100,3 +100,13 @@ fn a_stall_near_a_refusal_is_a_refusal_only_where_brokers_do_not_tell_rights() {
     seat.take_refused(&mut stalled, &BTreeSet::new(), now);
     assert_eq!(stalled, both, "the refusal is over");
 }
+
+#[test]
+fn a_topic_that_may_be_read_again_is_not_stalled_for_the_time_in_which_it_might_not() {
+    let (mut seat, mut cluster) = (seat(), cluster(1));
+    (0..3).for_each(|_| _ = seat.stalls.observe(&at(5), &at(6)));
+    cluster.forbidden.insert(PARTITION.topic);
+    seat.next_fetches = Some(Offsets::new());
+    assert_eq!(seat.look_for_stalls(&cluster), None);
+    assert_eq!(seat.stalls.observe(&at(5), &at(6)), Offsets::new(), "its count begins again");
+}
