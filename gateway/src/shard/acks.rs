@@ -148,7 +148,14 @@ impl Acks {
 
     /// A partition's topic was recreated: what was said of the old one is not where anything begins.
     pub fn reset(&mut self, partition: Partition, next: i64) {
-        self.subscriptions().filter_map(|it| it.cut.get_mut(&partition)).for_each(|cut| *cut = next);
+        for subscription in self.subscriptions() {
+            if let Some(cut) = subscription.cut.get_mut(&partition) {
+                *cut = next;
+            }
+            // The last events that the old one had do not come after its end was told.
+            let is_of = |frame: &Frame| frame.source().is_some_and(|source| source.partition == partition);
+            subscription.snapshot.retain(|(_, frame)| !is_of(frame));
+        }
     }
 
     fn subscriptions(&mut self) -> impl Iterator<Item = &mut Box<Subscription>> {

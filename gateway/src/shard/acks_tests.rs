@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wire::SocketId;
 
 use super::*;
-use crate::ingest::frame::resumed_frame;
+use crate::ingest::frame::{Framer, Record, resumed_frame};
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::Ticket;
 use crate::shard::begin::{BegunStart, StartFrom};
@@ -218,6 +218,23 @@ fn a_snapshots_frames_keep_the_subscription_that_they_are_for() {
     acks.begun(0, begun(number, vec![of(Vec::new()), of(vec![frame(), frame()])]));
     let Some(Ready::Subscription(subscription)) = pop(&mut acks) else { panic!("complete") };
     assert_eq!(subscription.snapshot.iter().map(|(start, _)| *start).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn of_a_topic_that_was_recreated_meanwhile_the_last_events_do_not_come() {
+    let mut acks = Acks::default();
+    let number = push(&mut acks, &["A.trade"], &[0]);
+    let partitions = [0, 1].map(|number| Partition { topic: 0, number });
+    let snapshot = partitions.map(|partition| {
+        let (token, kind, value) = ("A", "trade", Some(&b"1"[..]));
+        let record = Record { token, kind, partition, offset: 9, timestamp_ms: 1, value };
+        Arc::new(Framer::default().event(&record, 1024, now()).expect("it can be framed"))
+    });
+    acks.begun(0, begun(number, vec![BegunStart { snapshot: snapshot.into(), ..BegunStart::default() }]));
+    acks.reset(partitions[0], 0);
+    let Some(Ready::Subscription(subscription)) = pop(&mut acks) else { panic!("complete") };
+    let left = subscription.snapshot.iter().filter_map(|(_, frame)| Some(frame.source()?.partition));
+    assert_eq!(left.collect::<Vec<_>>(), [partitions[1]]);
 }
 
 #[test]
