@@ -245,6 +245,8 @@ impl Resume {
         self.messages.iter_mut().for_each(|message| message.reset(partition, next));
         if let Some(index) = index {
             self.ask_again(index, next);
+            // Where history began in the old log says nothing of the new one.
+            self.cursors[index].replay_until = i64::MIN;
         }
         losses.unwrap_or_default()
     }

@@ -425,3 +425,36 @@ fn of_a_place_in_another_log_the_client_is_told_and_it_alone_begins_again() {
     assert_eq!(brought.iter().filter(|(token, _)| *token == 'A').count(), 12, "all of the log");
     assert_eq!(brought.iter().filter(|(token, _)| *token == 'B').count(), 2, "nothing twice");
 }
+
+#[test]
+fn a_resume_has_all_of_a_log_that_was_made_anew_before_its_owner_answered() {
+    let mut resume = Resume::default();
+    add(&mut resume, 1, vec![since("A.trade", &[30])]);
+    resume.reset(at(0), 0, &kinds());
+    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[]));
+    acknowledge(&mut resume, 1, 3, &[]);
+    assert_eq!(step(&mut resume, 5, Then::Live).0.from, 0, "the owner had come to 3");
+}
+
+#[test]
+fn where_history_began_in_an_old_log_is_forgotten_by_a_cursor_that_stood_at_its_beginning() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[0])], &[0], 90);
+    step(&mut resume, 0, Then::Older(80));
+    resume.reset(at(0), 0, &kinds());
+    assert_eq!(step(&mut resume, 5, Then::Live).0.until, None);
+}
+
+#[test]
+fn of_another_log_only_those_are_told_that_named_a_position_of_it() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[90])], &[0], 10);
+    begin(&mut resume, 2, vec![live("B.trade")], &[], 10);
+    begin(&mut resume, 3, vec![live("*.trade")], &[], 10);
+    let asked = next(&mut resume).expect("a pull");
+    answer(&mut resume, &asked, 90, Then::Wait);
+    begin(&mut resume, 4, vec![live("A.*")], &[], 10);
+    resume.begin_again(at(0), 20, &kinds());
+    let told: Vec<_> = resume.gaps.iter().map(|range| (&*range.name, range.from)).collect();
+    assert_eq!(told, [("A.trade", 90)]);
+}

@@ -28,8 +28,8 @@ pub(super) struct Message {
     pub(super) is_acknowledged: bool,
     /// From the acknowledgement on: the partitions that have begun.
     pub(super) places: BTreeMap<Partition, Place>,
-    /// Until then: partitions that were recreated meanwhile.
-    resets: Vec<Partition>,
+    /// Until then: partitions that were recreated meanwhile, and where their new logs begin.
+    resets: BTreeMap<Partition, i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,15 +51,15 @@ pub(super) struct Place {
     cut: i64,
     /// Everything below this offset it has had.
     floor: i64,
-    /// The topic was recreated: positions that the client named are of no use.
-    is_reset: bool,
+    /// The topic was recreated: positions that the client named are of no use, and what named one begins with the new log, here.
+    reset: Option<i64>,
     /// The same, of the positions of these starts alone: they begin with the log.
     again: Vec<usize>,
 }
 
 impl Place {
     pub(super) fn at(cut: i64) -> Self {
-        Self { cut, floor: i64::MIN, is_reset: false, again: Vec::new() }
+        Self { cut, floor: i64::MIN, reset: None, again: Vec::new() }
     }
 }
 
@@ -80,7 +80,7 @@ impl Message {
             behind: Vec::new(),
             is_acknowledged: false,
             places: BTreeMap::new(),
-            resets: Vec::new(),
+            resets: BTreeMap::new(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Message {
         }
         let resets = std::mem::take(&mut self.resets);
         let place_of = |(&partition, &cut): (&Partition, &i64)| {
-            (partition, Place { is_reset: resets.contains(&partition), ..Place::at(cut) })
+            (partition, Place { reset: resets.get(&partition).copied(), ..Place::at(cut) })
         };
         self.places = cut.iter().filter(|(it, _)| self.topics.contains(&it.topic)).map(place_of).collect();
     }
@@ -174,21 +174,30 @@ impl Message {
         stood: i64,
     ) -> Vec<(Box<str>, i64)> {
         let Some(mut place) = self.places.remove(&partition) else { return Vec::new() };
-        let named = self.held(kind).map(|(index, it)| (index, it, self.from(index, partition, kind, &place)));
-        let beyond: Vec<_> = named.filter(|(.., from)| *from > end).collect();
+        // One that named nothing has had all that there was, however high the cursor stood.
+        let beyond = self.held(kind).filter_map(|(index, it)| {
+            let named =
+                self.named(index, partition, kind, &place).filter(|_| !place.again.contains(&index))?;
+            (named > end).then_some((index, it, named))
+        });
+        let beyond: Vec<_> = beyond.collect();
         let narrowed = |pattern: Pattern<'_>| pattern.of_kind(kind).unwrap_or(pattern).to_string().into();
         let told = beyond.iter().map(|&(_, pattern, from)| (narrowed(pattern), from)).collect();
         place.again.extend(beyond.iter().map(|(index, ..)| *index));
-        place.floor = place.floor.max(stood);
+        // Nobody has had what the log does not have.
+        place.floor = place.floor.max(stood).min(end);
         self.places.insert(partition, place);
         told
     }
 
     pub(super) fn reset(&mut self, partition: Partition, next: i64) {
         if let Some(place) = self.places.get_mut(&partition) {
-            *place = Place { is_reset: true, ..Place::at(next) };
+            *place = Place { reset: Some(next), ..Place::at(next) };
         } else if !self.is_acknowledged {
-            self.resets.push(partition);
+            self.resets.insert(partition, next);
+            if !self.behind.contains(&partition) {
+                self.behind.push(partition);
+            }
         }
     }
 
@@ -234,9 +243,13 @@ impl Message {
         if place.again.contains(&start) {
             return 0;
         }
-        let is_named = !place.is_reset && !self.states[start].is_refused;
-        let named = is_named.then(|| self.starts[start].first(kind, partition)).flatten();
-        named.unwrap_or(place.cut).max(place.floor)
+        self.named(start, partition, kind, place).unwrap_or(place.cut).max(place.floor)
+    }
+
+    /// The same, if it is to begin elsewhere than with the cut.
+    fn named(&self, start: usize, partition: Partition, kind: &str, place: &Place) -> Option<i64> {
+        let named = self.starts[start].first(kind, partition).filter(|_| !self.states[start].is_refused)?;
+        Some(place.reset.unwrap_or(named))
     }
 }
 
