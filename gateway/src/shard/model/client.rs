@@ -1,6 +1,7 @@
 //! A client, as the model has it: what it asked for, what it got, and what it must have got.
 
 mod asks;
+mod resets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,8 +10,10 @@ use serde_json::Value;
 use testkit::frames::{CLOSE, TEXT, split_frame};
 use wire::SocketId;
 
-use super::log::{KINDS, Log, TOKENS};
+use self::resets::since_resets;
+use super::log::{KINDS, Log, PartitionLog, TOKENS};
 use super::promise::{Promise, cut_of};
+use super::recreated::Life;
 use crate::ingest::partition::Partition;
 
 /// A position that no log reaches.
@@ -26,8 +29,8 @@ pub(super) struct Client {
     asked: VecDeque<Asked>,
     /// What it has, or is to ask for again once it is connected.
     pub(super) subscriptions: BTreeMap<String, Promise>,
-    /// What it got: the channel, and when.
-    seen: BTreeMap<Partition, BTreeMap<i64, (String, u64)>>,
+    /// What it got: the channel, when, and of which incarnation of the topic.
+    seen: BTreeMap<Partition, BTreeMap<i64, (String, u64, u32)>>,
     /// How much it has got or asked for.
     clock: u64,
     /// The newest offset of each channel in each partition.
@@ -37,6 +40,12 @@ pub(super) struct Client {
     /// What it asked to have again and gave back before the answer came: some may come again, or a gap that names it.
     maybe_again: BTreeMap<(String, Partition), i64>,
     pub(super) reasons: BTreeSet<&'static str>,
+    /// The positions that it has asked for on this connection.
+    named: BTreeSet<(Partition, i64)>,
+    /// What was deleted and created again, whether it was told or not.
+    pub(super) recreated: BTreeSet<Partition>,
+    /// What it was told to be over: by name, the first incarnation of which something may come.
+    over_before: BTreeMap<(String, Partition), u32>,
 }
 
 /// Offsets of a channel that will not come.
@@ -47,6 +56,8 @@ struct Gap {
     to: i64,
     /// When it was told.
     at: u64,
+    /// Of which incarnation it speaks, at most.
+    incarnation: u32,
     /// None of it may come. A wildcard's gap says nothing of what a narrower subscription is brought, and what Kafka deleted
     /// may have come before, for another subscription.
     is_strict: bool,
@@ -59,6 +70,10 @@ struct Asked {
     again_until: u64,
     /// Given back before the answer came.
     over: BTreeSet<String>,
+    /// See [`Promise`].
+    is_alone: bool,
+    /// What it was told to be over since, as gaps name it.
+    resets: BTreeSet<(String, Partition)>,
 }
 
 enum Start {
@@ -76,6 +91,8 @@ impl Client {
         self.asked.clear();
         // What is a repetition is said by what it asks for now.
         self.newest.clear();
+        self.named.clear();
+        self.over_before.clear();
     }
 
     /// Whether it waits for an answer, or for the end of its handshake.
@@ -122,7 +139,8 @@ impl Client {
                 assert!(self.may_hear_of(&event.channel), "it has not asked for that: {text}");
                 let topic = KINDS.iter().position(|kind| event.channel.ends_with(kind)).expect("a kind");
                 let partition = Partition { topic, number: event.pos.partition };
-                self.deliver(&event.channel, partition, event.pos.offset);
+                let incarnation = event.data.expect("a value").get().parse().expect("an incarnation");
+                self.deliver(&event.channel, partition, event.pos.offset, incarnation);
             }
             ServerMessage::Gap(gap) => {
                 let name = gap.channel.into_owned();
@@ -139,12 +157,16 @@ impl Client {
                 let topic = KINDS.iter().position(|it| *it == kind).expect("a kind");
                 let partition = Partition { topic, number: gap.from.partition };
                 if gap.reason == GapReason::Reset {
-                    return self.begin_again(&name, partition, gap.from.offset);
+                    return self.begin_again(&name, partition, (gap.from.offset, gap.to.offset), log);
                 }
-                self.reasons.insert(gap.reason.as_str());
+                let incarnation = log.partitions[&partition].life.incarnation;
+                // What was asked of a log that is gone cannot be replayed.
+                if gap.reason != GapReason::Replay || incarnation == 0 {
+                    self.reasons.insert(gap.reason.as_str());
+                }
                 let is_exact = matches!(pattern(&name), Pattern::Exact { .. });
-                let is_strict = is_exact && gap.reason == GapReason::SlowConsumer;
-                for (offset, (channel, _)) in
+                let is_strict = is_exact && gap.reason == GapReason::SlowConsumer && incarnation == 0;
+                for (offset, (channel, ..)) in
                     self.seen.entry(partition).or_default().range(gap.from.offset..=gap.to.offset)
                 {
                     let again = self.maybe_again.get(&(channel.clone(), partition));
@@ -157,7 +179,8 @@ impl Client {
                 let (from, to) = (gap.from.offset, gap.to.offset);
                 self.clock += 1;
                 let at = self.clock;
-                self.gaps.extend(named.map(|channel| Gap { channel, partition, from, to, at, is_strict }));
+                let gap = |channel| Gap { channel, partition, from, to, at, incarnation, is_strict };
+                self.gaps.extend(named.map(gap));
             }
             ServerMessage::SubscriptionAck(_) => {
                 self.acknowledged(&serde_json::from_str(text).expect("JSON"), log);
@@ -191,32 +214,23 @@ impl Client {
         self.asked.iter().any(|asked| matches!(asked.names[0].1, Start::Unsubscribe))
     }
 
-    fn deliver(&mut self, channel: &str, partition: Partition, offset: i64) {
+    fn deliver(&mut self, channel: &str, partition: Partition, offset: i64, incarnation: u32) {
+        for ((name, of), first) in &self.over_before {
+            let is_over = *of == partition && incarnation < *first && selects(name, channel);
+            assert!(!is_over, "{offset} of {channel}, of incarnation {incarnation}, came after its reset");
+        }
         let newest = self.newest.entry((channel.to_owned(), partition)).or_insert(-1);
         assert!(*newest < offset, "{channel} {partition:?}: {offset} after {newest}");
         *newest = offset;
         for gap in self.gaps.iter().filter(|gap| gap.is_strict) {
             let Gap { from, to, .. } = gap;
             assert!(
-                !gap.names(channel, partition, offset),
+                !gap.names(channel, partition, offset) || gap.incarnation != incarnation,
                 "{offset} of {channel} came after a gap: {from}-{to}"
             );
         }
         self.clock += 1;
-        self.seen.entry(partition).or_default().insert(offset, (channel.to_owned(), self.clock));
-    }
-
-    /// The position that it named is of no log that is there, which nobody could tell in time: it gets all that is.
-    fn begin_again(&mut self, name: &str, partition: Partition, from: i64) {
-        assert!(from == FAR, "no topic was recreated");
-        self.clock += 1;
-        self.forget(name, (self.clock, self.clock), false, |it| if it == partition { 0 } else { i64::MAX });
-        let kind = KINDS[partition.topic];
-        for (held, promise) in &mut self.subscriptions {
-            if pattern(held).of_kind(kind).is_some_and(|it| it.to_string() == name) {
-                promise.from.insert(partition, 0);
-            }
-        }
+        self.seen.entry(partition).or_default().insert(offset, (channel.to_owned(), self.clock, incarnation));
     }
 
     /// The gateway says where a partition begins.
@@ -228,14 +242,16 @@ impl Client {
         let selects_kind = |name: &str| pattern(name).of_kind(kind).is_some();
         for (_, promise) in self.subscriptions.iter_mut().filter(|(name, _)| selects_kind(name)) {
             // One with a place in it has that.
-            if promise.otherwise.is_none() {
-                promise.from.entry(partition).or_insert(live_from);
+            if promise.otherwise.is_none() && !promise.from.contains_key(&partition) {
+                promise.from.insert(partition, live_from);
+                promise.views.insert(partition, log.partitions[&partition].life.began_in);
             }
         }
     }
 
     fn acknowledged(&mut self, ack: &Value, log: &Log) {
-        let Asked { names, at, again_until, over } = self.asked.pop_front().expect("it asked");
+        let Asked { names, at, again_until, over, is_alone, resets } =
+            self.asked.pop_front().expect("it asked");
         assert!(ack["rejected"].is_null(), "{ack}");
         let refused: BTreeMap<&str, &str> = ack["not_resumed"]
             .as_array()
@@ -251,7 +267,7 @@ impl Client {
                 Start::Live => {
                     assert_eq!(refusal, None, "{ack}");
                     self.lower_newest(&name, again_until, |it| cut.get(&it).copied().unwrap_or(0));
-                    Promise { from: cut, otherwise: None }
+                    Promise { from: cut, ..Promise::default() }
                 }
                 Start::Snapshot | Start::Since(_) if refusal.is_some() => {
                     if let Start::Since(since) = &start {
@@ -260,25 +276,30 @@ impl Client {
                         let is_new = since.keys().any(|it| log.partitions[it].is_late);
                         let is_unknown = refusal == Some(code::UNKNOWN_POSITION);
                         let is_live = refusal == Some(code::ALREADY_LIVE);
-                        assert!(is_live || is_unknown == is_far || (is_unknown && is_new), "{name}: {ack}");
+                        let is_old = since.keys().any(|it| log.partitions[it].life.incarnation > 0);
+                        assert!(
+                            is_live || is_unknown == is_far || (is_unknown && (is_new || is_old)),
+                            "{name}: {ack}"
+                        );
                     }
                     self.lower_newest(&name, again_until, |it| cut.get(&it).copied().unwrap_or(0));
-                    Promise { from: cut, otherwise: None }
+                    Promise { from: cut, ..Promise::default() }
                 }
                 Start::Snapshot => {
                     self.forget(&name, (at, again_until), is_over, |_| 0);
-                    Promise { from: cut, otherwise: None }
+                    Promise { from: cut, ..Promise::default() }
                 }
-                Start::Since(since) => {
+                Start::Since(mut since) => {
+                    since_resets(&name, &mut since, &resets, is_alone, log);
                     self.forget(&name, (at, again_until), is_over, |partition| {
                         since.get(&partition).copied().unwrap_or(0)
                     });
-                    Promise { from: since, otherwise: Some(0) }
+                    Promise { from: since, otherwise: Some(0), is_alone, ..Promise::default() }
                 }
                 Start::Unsubscribe => panic!("answers come in order: {ack}"),
             };
             if !is_over {
-                self.subscriptions.insert(name, promise);
+                self.subscriptions.insert(name, promise.seen_now(log));
             }
         }
     }
@@ -295,12 +316,12 @@ impl Client {
         let is_of = |partition: Partition| pattern(name).of_kind(KINDS[partition.topic]).is_some();
         for (&partition, seen) in self.seen.iter_mut().filter(|(partition, _)| is_of(**partition)) {
             if !is_over {
-                seen.retain(|&offset, (channel, at)| {
+                seen.retain(|&offset, (channel, at, _)| {
                     offset < from(partition) || !selects(name, channel) || *at > asked_at
                 });
                 continue;
             }
-            for (channel, _) in seen.values().filter(|(channel, _)| selects(name, channel)) {
+            for (channel, ..) in seen.values().filter(|(channel, ..)| selects(name, channel)) {
                 let again = self.maybe_again.entry((channel.clone(), partition)).or_insert(i64::MAX);
                 *again = (*again).min(from(partition));
             }
@@ -321,7 +342,7 @@ impl Client {
         for ((channel, partition), newest) in &mut self.newest {
             if selects(name, channel) && is_of(*partition) {
                 let since = self.seen.get(partition).into_iter().flatten().rev();
-                let mut since = since.filter(|(_, (it, at))| it == channel && *at > again_until);
+                let mut since = since.filter(|(_, (it, at, _))| it == channel && *at > again_until);
                 let came = since.next().map_or(-1, |(offset, _)| *offset);
                 *newest = (*newest).min(from(*partition) - 1).max(came);
             }
@@ -333,9 +354,11 @@ impl Client {
         let promise = &self.subscriptions[name];
         let place = |(partition, from): (Partition, i64)| {
             let missing = self.missing(name, partition, from, log).next();
+            // Of what it does not know it asks for nothing.
+            let missing = missing.filter(|_| !self.is_behind(name, partition, log));
             let seen = self.seen.get(&partition);
             let newest = seen.and_then(|seen| {
-                let mut of_name = seen.iter().rev().filter(|(_, (channel, _))| selects(name, channel));
+                let mut of_name = seen.iter().rev().filter(|(_, (channel, ..))| selects(name, channel));
                 of_name.next().map(|(offset, _)| offset + 1)
             });
             (partition, missing.unwrap_or_else(|| newest.unwrap_or(from).max(from)))
@@ -350,12 +373,15 @@ impl Client {
         from: i64,
         log: &'a Log,
     ) -> impl Iterator<Item = i64> + 'a {
-        let records = log.partitions[&partition].records.range(from..);
+        let PartitionLog { records, life: Life { incarnation, .. }, .. } = &log.partitions[&partition];
+        let records = records.range(from..);
         records.filter_map(move |(&offset, token)| {
             let channel = Channel { token: (*token)?, kind: KINDS[partition.topic] };
-            let seen = self.seen.get(&partition).is_some_and(|seen| seen.contains_key(&offset));
+            let seen = self.seen.get(&partition).and_then(|seen| seen.get(&offset));
+            let seen = seen.is_some_and(|(.., it)| it == incarnation);
             let text = channel.to_string();
-            let named = || self.gaps.iter().any(|gap| gap.names(&text, partition, offset));
+            let is_named = |gap: &Gap| gap.incarnation == *incarnation && gap.names(&text, partition, offset);
+            let named = || self.gaps.iter().any(is_named);
             (pattern(name).selects(channel) && !seen && !named()).then_some(offset)
         })
     }
@@ -366,6 +392,13 @@ impl Client {
             for (partition, from) in promise.of(name, log) {
                 let missing: Vec<_> = self.missing(name, partition, from, log).collect();
                 assert!(missing.is_empty(), "{:?} {name} {partition:?}: {missing:?} are missing", self.line);
+                let (view, there) =
+                    (promise.view(partition, log), log.partitions[&partition].life.incarnation);
+                assert!(
+                    view == there,
+                    "{:?} {name} {partition:?}: no reset from {view} to {there}",
+                    self.line
+                );
             }
         }
     }

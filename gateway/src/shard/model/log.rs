@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use protocol::GapReason;
 
+use super::recreated::{Life, Topics};
 use crate::ingest::consumer::{Began, Ignored, Moved, Polled};
 use crate::ingest::frame::{Frame, Framer, Record};
 use crate::ingest::partition::{Owned, Partition};
@@ -28,18 +29,30 @@ pub(super) struct PartitionLog {
     pub(super) live_from: i64,
     /// The topic has been given this partition after the gateway had started.
     pub(super) is_late: bool,
+    /// See `recreated`.
+    pub(super) life: Life,
+}
+
+impl PartitionLog {
+    pub(super) fn append(&mut self, token: &'static str, random: &mut fastrand::Rng) {
+        self.end += i64::from(random.u8(..8) == 0);
+        self.records.insert(self.end, (random.u8(..20) > 0).then_some(token));
+        self.end += 1;
+    }
 }
 
 pub(super) struct Log {
     pub(super) partitions: BTreeMap<Partition, PartitionLog>,
     numbers: usize,
+    pub(super) topics: Topics,
 }
 
 impl Log {
-    pub(super) fn new(numbers: usize) -> Self {
+    pub(super) fn new(numbers: usize, topics: Topics) -> Self {
         let all = (0..KINDS.len())
             .flat_map(|topic| (0..numbers).map(move |number| Partition { topic, number: number as i32 }));
-        Self { partitions: all.map(|partition| (partition, PartitionLog::default())).collect(), numbers }
+        let partitions = all.map(|partition| (partition, topics.empty(partition.topic))).collect();
+        Self { partitions, numbers, topics }
     }
 
     /// Appends a record, mostly to the partition of its token; now and then an offset is left out.
@@ -47,16 +60,13 @@ impl Log {
         let token = random.usize(..TOKENS.len());
         let number = if random.u8(..10) == 0 { random.usize(..self.numbers) } else { token % self.numbers };
         let partition = Partition { topic: random.usize(..KINDS.len()), number: number as i32 };
-        let log = self.partitions.get_mut(&partition).expect("it is one of them");
-        log.end += i64::from(random.u8(..8) == 0);
-        log.records.insert(log.end, (random.u8(..20) > 0).then_some(TOKENS[token]));
-        log.end += 1;
+        self.partitions.get_mut(&partition).expect("it is one of them").append(TOKENS[token], random);
     }
 
     /// Gives each topic one partition more.
     pub(super) fn grow(&mut self) {
         for topic in 0..KINDS.len() {
-            let log = PartitionLog { is_late: true, ..PartitionLog::default() };
+            let log = PartitionLog { is_late: true, ..self.topics.empty(topic) };
             self.partitions.insert(Partition { topic, number: self.numbers as i32 }, log);
         }
         self.numbers += 1;
@@ -73,6 +83,10 @@ impl Log {
         let next = random.i64(log.low..=live_from);
         log.polled = Some(next);
         log.live_from = live_from;
+        let told = self.topics.known(partition.topic);
+        let Life { incarnation, .. } = log.life;
+        log.life =
+            Life { view: incarnation, began_in: incarnation, first: live_from, told, ..log.life.clone() };
         Some(Began { owned: Owned { partition, next }, live_from })
     }
 
@@ -100,7 +114,9 @@ impl Log {
         let (&offset, &token) = log.records.range(polled..).next()?;
         log.polled = Some(offset + 1);
         Some(match token {
-            Some(token) => Polled::Event(frame(framer, partition, offset, token, now)),
+            Some(token) => {
+                Polled::Event(frame(framer, partition, (offset, log.life.incarnation), token, now))
+            }
             None => Polled::Ignored(Ignored::NoKey, Some(Owned { partition, next: offset + 1 })),
         })
     }
@@ -115,6 +131,9 @@ impl Log {
         now: Instant,
     ) -> Chunk {
         let log = &self.partitions[&pull.partition];
+        if until > log.end {
+            return given_up(pull, until);
+        }
         let lost_to = (log.low - 1).min(until - 1);
         let lost = (pull.from <= lost_to).then_some((lost_to, GapReason::Retention));
         let begin = pull.from.max(lost_to + 1);
@@ -122,7 +141,7 @@ impl Log {
         let mut frames = Vec::new();
         for (&offset, &token) in log.records.range(begin..next.max(begin)) {
             let Some(token) = token else { continue };
-            let frame = frame(framer, pull.partition, offset, token, now);
+            let frame = frame(framer, pull.partition, (offset, log.life.incarnation), token, now);
             if pull.wants.selects(token, offset) {
                 frames.push(Arc::new(frame));
             }
@@ -131,8 +150,21 @@ impl Log {
     }
 }
 
-fn frame(framer: &mut Framer, partition: Partition, offset: i64, token: &str, now: Instant) -> Frame {
-    let value = offset.to_string();
+/// The replay threads' answer that they cannot have what was asked for.
+pub(super) fn given_up(pull: &Pull, until: i64) -> Chunk {
+    let lost = Some((until - 1, GapReason::Replay));
+    Chunk { from: pull.from, lost, frames: Vec::new(), skipped: None, next: until, then: Then::More }
+}
+
+/// Its value says of which incarnation of its topic it is.
+fn frame(
+    framer: &mut Framer,
+    partition: Partition,
+    (offset, incarnation): (i64, u32),
+    token: &str,
+    now: Instant,
+) -> Frame {
+    let value = incarnation.to_string();
     let kind = KINDS[partition.topic];
     let record = Record { token, kind, partition, offset, timestamp_ms: 1, value: Some(value.as_bytes()) };
     framer.event(&record, 1024, now).expect("it can be framed")

@@ -4,7 +4,7 @@
 //! Played are Kafka (`log`), the replay threads, the sockets (read slowly, in pieces, or not at all) and the clients
 //! (`client`), who come, go, come back elsewhere and ask for what they miss. Every step is one of these chosen by a seeded
 //! generator, with queues so short that they fill up, so that shards are met in every order that the mesh allows. Clients come before
-//! any partition has begun; partitions begin one by one, some late, and topics grow.
+//! any partition has begun; partitions begin one by one, some late, and topics grow, or are deleted and created again.
 //!
 //! After each step the accounting has to be right; in the end everyone must have had each event of each of his subscriptions,
 //! from where it began, once and in order, or a gap that names it.
@@ -12,6 +12,7 @@
 mod client;
 mod log;
 mod promise;
+mod recreated;
 mod world;
 
 use self::world::World;

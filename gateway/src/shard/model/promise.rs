@@ -6,7 +6,8 @@ use protocol::Position;
 use serde_json::{Value, json};
 
 use super::client::pattern;
-use super::log::{KINDS, Log};
+use super::log::{KINDS, Log, PartitionLog};
+use super::recreated::Life;
 use crate::ingest::partition::Partition;
 
 /// From which offset of each partition a subscription must have got all.
@@ -15,9 +16,29 @@ pub(super) struct Promise {
     pub(super) from: BTreeMap<Partition, i64>,
     /// Of partitions that are not among these, whenever they begin; `None`: nothing of those that were there at the start.
     pub(super) otherwise: Option<i64>,
+    /// Of which incarnation that is, at most, where it is not the one with which the partition began.
+    pub(super) views: BTreeMap<Partition, u32>,
+    /// It was asked for when the session had nothing else that a gap of its events could be told for.
+    pub(super) is_alone: bool,
 }
 
 impl Promise {
+    /// The view that it is of, at most.
+    pub(super) fn view(&self, partition: Partition, log: &Log) -> u32 {
+        let view = self.views.get(&partition).copied().unwrap_or(0);
+        view.max(log.partitions[&partition].life.began_in)
+    }
+
+    /// It is of what the owners have been told by now, or of the logs whose offsets it names.
+    pub(super) fn seen_now(mut self, log: &Log) -> Self {
+        let view = |(&partition, it): (&Partition, &PartitionLog)| {
+            let named = self.from.get(&partition).and_then(|&from| log.topics.of_offset(from));
+            (partition, named.unwrap_or(it.life.view))
+        };
+        self.views = log.partitions.iter().map(view).collect();
+        self
+    }
+
     /// The partitions of which something was promised.
     pub(super) fn of<'a>(
         &'a self,
@@ -27,7 +48,8 @@ impl Promise {
         let all = log.partitions.iter().filter(|(it, _)| pattern(name).of_kind(KINDS[it.topic]).is_some());
         all.filter_map(|(&partition, log)| {
             // One that came later is delivered from what it held when it was found.
-            let late = || log.polled.and(Some(log.live_from));
+            let Life { view, began_in, first, .. } = log.life;
+            let late = || log.polled.and(Some(if view == began_in { log.live_from } else { first }));
             let otherwise = || if log.is_late { late() } else { self.otherwise };
             Some((partition, self.from.get(&partition).copied().or_else(otherwise)?))
         })

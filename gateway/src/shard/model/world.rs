@@ -8,13 +8,14 @@ use testkit::handshake_request;
 use wire::{Readings, SocketId};
 
 use super::client::Client;
-use super::log::{KINDS, Log, TOKENS};
+use super::log::{KINDS, Log, TOKENS, given_up};
+use super::recreated::Topics;
 use crate::config::Config;
 use crate::http::Http;
 use crate::ingest::consumer::Polled;
 use crate::ingest::frame::Framer;
 use crate::ingest::partition::Partition;
-use crate::ingest::pull::Pull;
+use crate::ingest::pull::{Chunk, Pull};
 use crate::shard::connections::Connections;
 use crate::shard::core::Core;
 use crate::shard::layout::Progress;
@@ -31,12 +32,13 @@ pub(super) struct World {
     framer: Framer,
     keeping: Keeping,
     may_lose: bool,
+    recreates: bool,
 }
 
 struct Shard {
     core: Core,
-    /// For the replay threads.
-    pulls: Vec<(Pull, i64)>,
+    /// For the replay threads; the answer, if it is under way.
+    pulls: Vec<(Pull, i64, Option<Chunk>)>,
     /// Partitions of which the brokers are asked where they end.
     ends: Vec<Partition>,
     /// Frames that clients got whole.
@@ -77,7 +79,10 @@ impl World {
             snapshot_frames_max: config.outbox.frames_max / 2,
             snapshot_bytes_max: config.outbox.bytes_max / 2,
         };
-        let log = Log::new(random.usize(1..=5));
+        let recreates = random.bool();
+        let topics = Topics::new(recreates && random.bool(), random.bool());
+        let may_lose = conflates || topics.are_apart || random.bool();
+        let log = Log::new(random.usize(1..=5), topics);
         let meshes = Mesh::connect(shards, random.usize(1..8), random.usize(1..8));
         let shards = meshes.into_iter().enumerate().map(|(shard, mesh)| {
             let http = Http::new(&config, Arc::clone(&shared));
@@ -95,8 +100,8 @@ impl World {
         });
         let shards = shards.collect();
         let clients = (0..random.usize(1..6)).map(|_| Client::default()).collect();
-        let may_lose = conflates || random.bool();
-        Self { random, now, log, shards, clients, framer: Framer::default(), keeping, may_lose }
+        let framer = Framer::default();
+        Self { random, now, log, shards, clients, framer, keeping, may_lose, recreates }
     }
 
     fn step(&mut self) {
@@ -106,7 +111,8 @@ impl World {
         let client = self.random.usize(..self.clients.len());
         match self.random.u8(..100) {
             0..25 => self.log.append(&mut self.random),
-            25..45 => self.poll(shard),
+            25..44 => self.poll(shard),
+            44..45 => self.reset(shard),
             45..65 => self.exchange(shard),
             65..69 => self.answer_replay(shard),
             69..71 => self.answer_end(shard),
@@ -120,8 +126,11 @@ impl World {
             90..98 => self.ask(client),
             98 if self.random.u8(..8) == 0 => self.log.grow(),
             98 => self.hang_up(client),
-            _ if self.may_lose && self.random.u8(..4) == 0 => self.delete(),
-            _ => {}
+            _ => match self.random.u8(..6) {
+                0..2 if self.may_lose => self.delete(),
+                2 if self.recreates => self.recreate(),
+                _ => {}
+            },
         }
     }
 
@@ -178,7 +187,7 @@ impl World {
         for _ in 0..self.random.usize(..8) {
             core.bring(self.now);
         }
-        pulls.extend(core.take_replays_wanted());
+        pulls.extend(core.take_replays_wanted().into_iter().map(|(pull, until)| (pull, until, None)));
         ends.extend(core.take_ends_wanted());
     }
 
@@ -187,8 +196,16 @@ impl World {
         if pulls.is_empty() {
             return;
         }
-        let (pull, until) = pulls.swap_remove(self.random.usize(..pulls.len()));
-        let chunk = self.log.replay(&pull, until, &mut self.framer, &mut self.random, self.now);
+        let index = self.random.usize(..pulls.len());
+        let may_read = pulls[index].2.is_some() || self.log.may_replay(pulls[index].0.partition);
+        if !may_read && self.random.u8(..4) > 0 {
+            return;
+        }
+        let (pull, until, chunk) = pulls.swap_remove(index);
+        let chunk = chunk.unwrap_or_else(|| match may_read {
+            true => self.log.replay(&pull, until, &mut self.framer, &mut self.random, self.now),
+            false => given_up(&pull, until),
+        });
         core.take_replayed(pull.ticket, chunk, self.now);
     }
 
@@ -198,6 +215,38 @@ impl World {
         // The brokers cannot always tell.
         let end = (self.random.u8(..4) > 0).then(|| self.log.partitions[&partition].end);
         core.take(Polled::End(partition, end), self.now);
+    }
+
+    /// A topic is deleted and created again. Of what was to be replayed of the old log some is under way.
+    fn recreate(&mut self) {
+        let topic = self.random.usize(..KINDS.len());
+        for (pull, until, chunk) in self.shards.iter_mut().flat_map(|shard| &mut shard.pulls) {
+            if pull.partition.topic == topic && chunk.is_none() && self.random.bool() {
+                *chunk = Some(self.log.replay(pull, *until, &mut self.framer, &mut self.random, self.now));
+            }
+        }
+        self.log.recreate(topic, &mut self.random);
+        let recreated = self.log.partitions.keys().filter(|it| it.topic == topic);
+        self.clients.iter_mut().for_each(|client| client.recreated.extend(recreated.clone()));
+    }
+
+    /// The control thread looks at a topic, and tells an owner of recreated partitions.
+    fn reset(&mut self, shard: usize) {
+        if self.random.bool() {
+            self.log.notice(self.random.usize(..KINDS.len()));
+        }
+        let shards = self.shards.len();
+        let owned: Vec<_> =
+            self.log.partitions.keys().filter(|it| it.owner(shards) == shard).copied().collect();
+        for partition in owned {
+            let core = &mut self.shards[shard].core;
+            if core.may_take()
+                && self.random.bool()
+                && let Some(moved) = self.log.reset(partition)
+            {
+                core.take(moved, self.now);
+            }
+        }
     }
 
     fn delete(&mut self) {
@@ -303,6 +352,7 @@ impl World {
                         0..100 => self.begin(shard),
                         _ => {}
                     }
+                    self.reset(shard);
                     (0..20).for_each(|_| self.poll(shard));
                     self.exchange(shard);
                     (0..4).for_each(|_| self.answer_replay(shard));
@@ -319,6 +369,7 @@ impl World {
         }
         for (partition, log) in &self.log.partitions {
             let polled = log.polled.expect("it has begun");
+            assert_eq!(log.life.view, log.life.incarnation, "{partition:?}");
             assert_eq!(
                 log.records.range(polled..).next(),
                 None,

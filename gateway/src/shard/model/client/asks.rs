@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Asked, Client, FAR, Start, pattern, selects};
 use crate::ingest::partition::Partition;
-use crate::shard::model::log::{KINDS, Log};
+use crate::shard::model::log::{KINDS, Log, PartitionLog};
 
 impl Client {
     /// What it asks for, having lost its connection: everything that it had, from where it stands, though it may cross.
@@ -15,13 +15,44 @@ impl Client {
         let names: Vec<_> = self.subscriptions.keys().cloned().collect();
         let all: Vec<_> =
             names.into_iter().map(|name| (name.clone(), self.missing_from(&name, log))).collect();
-        (!all.is_empty()).then(|| self.subscribe_since(all))
+        let text = (!all.is_empty()).then(|| self.subscribe_since(all));
+        self.asked.iter_mut().for_each(|asked| asked.is_alone = true);
+        text
     }
 
     fn ask(&mut self, names: Vec<(String, Start)>) {
         self.clock += 1;
         let at = self.clock;
-        self.asked.push_back(Asked { names, at, again_until: at, over: BTreeSet::new() });
+        let all = self.asked.iter().flat_map(|asked| &asked.names).map(|(name, _)| name);
+        let others: Vec<_> = self.subscriptions.keys().chain(all).collect();
+        let is_alone =
+            !names.iter().any(|(name, _)| others.iter().any(|it| pattern(it).overlaps(pattern(name))));
+        for (name, start) in &names {
+            if let Start::Since(since) = start {
+                self.named.extend(since.iter().map(|(partition, offset)| (*partition, *offset)));
+            }
+            if !matches!(start, Start::Unsubscribe) {
+                self.forget_given_back(name);
+            }
+        }
+        let resets = BTreeSet::new();
+        self.asked.push_back(Asked { names, at, again_until: at, over: BTreeSet::new(), is_alone, resets });
+    }
+
+    /// Of what it had given back nobody told it that the topic was made anew: what it asks for now may begin below.
+    fn forget_given_back(&mut self, name: &str) {
+        let Self { newest, subscriptions, asked, recreated, .. } = self;
+        let asked = asked.iter().flat_map(|asked| {
+            let is_held = |(name, start): &&(String, Start)| {
+                !matches!(start, Start::Unsubscribe) && !asked.over.contains(name)
+            };
+            asked.names.iter().filter(is_held).map(|(name, _)| name)
+        });
+        let held: Vec<_> = subscriptions.keys().chain(asked).collect();
+        newest.retain(|(channel, partition), _| {
+            let is_held = || held.iter().any(|held| selects(held, channel));
+            !recreated.contains(partition) || !selects(name, channel) || is_held()
+        });
     }
 
     pub(in crate::shard::model) fn subscribe(&mut self, names: &[String]) -> String {
@@ -88,15 +119,20 @@ impl Client {
     ) -> BTreeMap<Partition, i64> {
         // That nothing reaches so far is known only of what has begun.
         let may_be_far = log.partitions.values().all(|log| log.polled.is_some()) && random.u8(..30) == 0;
-        let mut any = |end: i64| match random.u8(..40) {
+        let mut any = |log: &PartitionLog| match random.u8(..40) {
             0 if may_be_far => Some(FAR),
             1 => None,
-            _ => Some(random.i64(0..=end)),
+            // Of any log that it may know.
+            it if it < 20 && !log.life.former.is_empty() => {
+                let (low, end) = log.life.former[random.usize(..log.life.former.len())];
+                Some(random.i64(low..=end))
+            }
+            _ => Some(random.i64(log.life.base..=log.end)),
         };
         let all = log
             .partitions
             .iter()
             .filter(|(partition, _)| pattern(name).of_kind(KINDS[partition.topic]).is_some());
-        all.filter_map(|(&partition, log)| Some((partition, any(log.end)?))).collect()
+        all.filter_map(|(&partition, log)| Some((partition, any(log)?))).collect()
     }
 }

@@ -1,0 +1,132 @@
+//! Topics that are deleted and created again, as the model has them.
+//!
+//! The new log begins at once, and the brokers know of no other. The control thread notices some time later, and each owner hears of
+//! it after that; until then it reads on where it was, in the new log.
+
+use protocol::GapReason;
+
+use super::log::{KINDS, Log, PartitionLog, TOKENS};
+use crate::ingest::consumer::{Moved, Polled};
+use crate::ingest::partition::Partition;
+
+/// How many incarnations have offsets of their own.
+const APART: u32 = 8;
+/// How many offsets each of them has.
+const APART_BY: i64 = 10_000;
+
+/// The incarnations of one partition.
+#[derive(Clone, Default)]
+pub(super) struct Life {
+    /// How often its topic has been created again.
+    pub(super) incarnation: u32,
+    /// The one that its owner began with, and the one that it was last told of.
+    pub(super) began_in: u32,
+    pub(super) view: u32,
+    /// The first offset that the log had.
+    pub(super) base: i64,
+    /// Where the owner's delivery of what it was told of begins.
+    pub(super) first: i64,
+    /// What the control thread knew when it told the owner.
+    pub(super) told: u32,
+    /// What the owner was told: the incarnation, and the offset that the gap names.
+    pub(super) resets: Vec<(u32, i64)>,
+    /// The first and the last offset of the former ones.
+    pub(super) former: Vec<(i64, i64)>,
+}
+
+/// The topics' incarnations.
+pub(super) struct Topics {
+    incarnations: [u32; KINDS.len()],
+    /// As far as the control thread has noticed.
+    known: [u32; KINDS.len()],
+    /// Each incarnation has offsets of its own, below those of the one before, so that an offset tells its log. As real ones do, they
+    /// begin at 0 otherwise.
+    pub(super) are_apart: bool,
+    /// The brokers tell the topics' ids: what is not known to be the same topic is not replayed.
+    pub(super) have_ids: bool,
+}
+
+impl Topics {
+    pub(super) fn new(are_apart: bool, have_ids: bool) -> Self {
+        let none = [0; KINDS.len()];
+        Self { incarnations: none, known: none, are_apart, have_ids }
+    }
+
+    pub(super) fn known(&self, topic: usize) -> u32 {
+        self.known[topic]
+    }
+
+    /// A partition without records.
+    pub(super) fn empty(&self, topic: usize) -> PartitionLog {
+        let incarnation = self.incarnations[topic];
+        let first = if self.are_apart { i64::from(APART - incarnation) * APART_BY } else { 0 };
+        let life = Life { incarnation, view: incarnation, base: first, first, ..Life::default() };
+        PartitionLog { low: first, end: first, life, ..PartitionLog::default() }
+    }
+
+    /// The incarnation that an offset is of, if it tells.
+    pub(super) fn of_offset(&self, offset: i64) -> Option<u32> {
+        let above = u32::try_from(offset / APART_BY).ok().filter(|above| (1..=APART).contains(above));
+        above.filter(|_| self.are_apart).map(|above| APART - above)
+    }
+}
+
+impl Log {
+    /// Deletes a topic and creates it again; the new one may have more records than the old one had.
+    pub(super) fn recreate(&mut self, topic: usize, random: &mut fastrand::Rng) {
+        if self.topics.incarnations[topic] + 1 == APART {
+            return;
+        }
+        self.topics.incarnations[topic] += 1;
+        let fullness = random.u8(..3);
+        for (_, log) in self.partitions.iter_mut().filter(|(it, _)| it.topic == topic) {
+            let mut new = self.topics.empty(topic);
+            let old = std::mem::take(log);
+            let held = (old.end - old.life.base) as usize;
+            let records = match fullness {
+                0 => 0,
+                1 => random.usize(..5),
+                _ => held + random.usize(..5),
+            };
+            (0..records).for_each(|_| new.append(TOKENS[random.usize(..TOKENS.len())], random));
+            let Life { incarnation, base, .. } = new.life;
+            let view = if old.polled.is_some() { old.life.view } else { incarnation };
+            let former = (old.life.base, old.end);
+            let mut life = Life { incarnation, view, base, ..old.life };
+            life.former.push(former);
+            *log = PartitionLog {
+                life,
+                polled: old.polled,
+                live_from: old.live_from,
+                is_late: old.is_late,
+                ..new
+            };
+        }
+    }
+
+    /// The control thread sees which topics there are.
+    pub(super) fn notice(&mut self, topic: usize) {
+        self.topics.known[topic] = self.topics.incarnations[topic];
+    }
+
+    /// The control thread tells an owner of a recreated topic: once it has noticed, or because the owner stands above the log's end.
+    pub(super) fn reset(&mut self, partition: Partition) -> Option<Polled> {
+        let known = self.topics.known(partition.topic);
+        let log = self.partitions.get_mut(&partition)?;
+        let from = log.polled?;
+        let Life { incarnation, view, told, .. } = log.life;
+        if told == known && (view == incarnation || from <= log.end) {
+            return None;
+        }
+        log.polled = Some(log.low);
+        log.life.resets.push((incarnation, from));
+        log.life = Life { view: incarnation, first: log.low, told: known, ..log.life.clone() };
+        Some(Polled::Moved(Moved { partition, from, to: from, reason: GapReason::Reset, next: log.low }))
+    }
+
+    /// Whether the replay threads may read the partition: what they read is of the topic that is known.
+    pub(super) fn may_replay(&self, partition: Partition) -> bool {
+        let Topics { known, incarnations, have_ids, .. } = &self.topics;
+        !have_ids || known[partition.topic] == incarnations[partition.topic]
+    }
+}
