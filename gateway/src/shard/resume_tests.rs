@@ -427,6 +427,20 @@ fn of_a_place_in_another_log_the_client_is_told_and_it_alone_begins_again() {
 }
 
 #[test]
+fn what_began_again_with_its_log_does_not_do_so_a_second_time_for_a_message_that_joins() {
+    let mut resume = Resume::default();
+    begin(&mut resume, 1, vec![since("A.trade", &[90])], &[0], 10);
+    let asked = next(&mut resume).expect("a pull");
+    answer(&mut resume, &asked, 10, Then::Wait);
+    resume.begin_again(at(0), 20, &kinds());
+    resume.told_gap();
+    let (asked, _) = step(&mut resume, 12, Then::More);
+    assert_eq!(asked.from, 0);
+    begin(&mut resume, 2, vec![live("B.trade")], &[], 15);
+    assert_eq!(step(&mut resume, 20, Then::Live).0.from, 12, "what is below has come");
+}
+
+#[test]
 fn a_resume_has_all_of_a_log_that_was_made_anew_before_its_owner_answered() {
     let mut resume = Resume::default();
     add(&mut resume, 1, vec![since("A.trade", &[30])]);

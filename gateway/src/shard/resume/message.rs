@@ -53,13 +53,18 @@ pub(super) struct Place {
     floor: i64,
     /// The topic was recreated: positions that the client named are of no use, and what named one begins with the new log, here.
     reset: Option<i64>,
-    /// The same, of the positions of these starts alone: they begin with the log.
-    again: Vec<usize>,
+    /// Starts whose positions are of another log: they begin with this one. Each with what it has had of that, as `floor`.
+    again: Vec<(usize, i64)>,
 }
 
 impl Place {
     pub(super) fn at(cut: i64) -> Self {
         Self { cut, floor: i64::MIN, reset: None, again: Vec::new() }
+    }
+
+    /// Where this start stands if it began again with the log.
+    fn again_from(&self, start: usize) -> Option<i64> {
+        self.again.iter().find(|(again, _)| *again == start).map(|(_, from)| *from)
     }
 }
 
@@ -161,6 +166,7 @@ impl Message {
     pub(super) fn raise_floor(&mut self, partition: Partition, floor: i64) {
         if let Some(place) = self.places.get_mut(&partition) {
             place.floor = place.floor.max(floor);
+            place.again.iter_mut().for_each(|(_, of_start)| *of_start = floor.max(*of_start));
         }
     }
 
@@ -177,13 +183,13 @@ impl Message {
         // One that named nothing has had all that there was, however high the cursor stood.
         let beyond = self.held(kind).filter_map(|(index, it)| {
             let named =
-                self.named(index, partition, kind, &place).filter(|_| !place.again.contains(&index))?;
+                self.named(index, partition, kind, &place).filter(|_| place.again_from(index).is_none())?;
             (named > end).then_some((index, it, named))
         });
         let beyond: Vec<_> = beyond.collect();
         let narrowed = |pattern: Pattern<'_>| pattern.of_kind(kind).unwrap_or(pattern).to_string().into();
         let told = beyond.iter().map(|&(_, pattern, from)| (narrowed(pattern), from)).collect();
-        place.again.extend(beyond.iter().map(|(index, ..)| *index));
+        place.again.extend(beyond.iter().map(|(index, ..)| (*index, 0)));
         // Nobody has had what the log does not have.
         place.floor = place.floor.max(stood).min(end);
         self.places.insert(partition, place);
@@ -240,10 +246,8 @@ impl Message {
 
     /// The first offset that a subscription takes of a partition.
     fn from(&self, start: usize, partition: Partition, kind: &str, place: &Place) -> i64 {
-        if place.again.contains(&start) {
-            return 0;
-        }
-        self.named(start, partition, kind, place).unwrap_or(place.cut).max(place.floor)
+        let by_place = || self.named(start, partition, kind, place).unwrap_or(place.cut).max(place.floor);
+        place.again_from(start).unwrap_or_else(by_place)
     }
 
     /// The same, if it is to begin elsewhere than with the cut.
