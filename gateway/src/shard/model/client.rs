@@ -344,7 +344,7 @@ impl Client {
                 let since = self.seen.get(partition).into_iter().flatten().rev();
                 let mut since = since.filter(|(_, (it, at, _))| it == channel && *at > again_until);
                 let came = since.next().map_or(-1, |(offset, _)| *offset);
-                *newest = (*newest).min(from(*partition) - 1).max(came);
+                *newest = (*newest).min(came.max(from(*partition) - 1));
             }
         }
     }

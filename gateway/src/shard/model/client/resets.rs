@@ -41,7 +41,9 @@ impl Client {
             let place = promise.from.entry(partition).or_insert(first);
             // Whatever was promised of an older log is of this one now. A cut may be of it already, though it overtook the gap.
             let is_older = promise.views.get(&partition).is_none_or(|it| *it < view);
-            *place = if is_named || is_older || promise.is_alone { first } else { later(first, *place, log) };
+            let is_its_own = is_named && promise.otherwise.is_some();
+            *place =
+                if is_its_own || is_older || promise.is_alone { first } else { later(first, *place, log) };
             promise.views.insert(partition, view);
         }
         for asked in &mut self.asked {
