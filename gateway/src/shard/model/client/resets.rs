@@ -22,16 +22,16 @@ impl Client {
         assert!(from == FAR || *incarnation > 0, "no topic was recreated");
         self.clock += 1;
         let is_of = |channel: &str, of: Partition| of == partition && selects(name, channel);
-        if let Some(seen) = self.seen.get_mut(&partition) {
-            seen.retain(|_, (channel, ..)| !is_of(channel, partition));
-        }
         self.newest.retain(|(channel, of), _| !is_of(channel, *of));
         self.maybe_again.retain(|(channel, of), _| !is_of(channel, *of));
         self.gaps.retain(|gap| !is_of(&gap.channel, gap.partition));
-        // Of a position that it named itself, nobody can say which log followed.
+        // Of a position that it named itself, nobody can say which log followed. Then what another subscription brought may not come again.
         let is_named = self.named.contains(&(partition, to));
+        if let Some(seen) = self.seen.get_mut(&partition).filter(|_| !is_named) {
+            seen.retain(|_, (channel, ..)| !is_of(channel, partition));
+        }
         let known = self.over_before.get(&(name.to_owned(), partition)).copied().unwrap_or(0);
-        let next = resets.iter().find(|(it, from)| *it > known && *from == to).filter(|_| !is_named);
+        let next = resets.iter().find(|(it, from)| *it >= known && *from == to).filter(|_| !is_named);
         if let Some((next, _)) = next {
             self.over_before.insert((name.to_owned(), partition), *next);
         }
