@@ -111,7 +111,8 @@ impl Producer {
                 Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     thread::sleep(Duration::from_millis(1));
                 }
-                Err((error, _)) => panic!("{record:?}: {error}"),
+                // Of a fatal error it says what the brokers said.
+                Err((error, _)) => panic!("{record:?}: {error}: {:?}", self.client.client().fatal_error()),
             }
         }
     }
