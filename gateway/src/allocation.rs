@@ -33,7 +33,7 @@ impl Allocation {
         for directory in cgroup::directories(root, &[CPU, MEMORY]) {
             let limit = limit(&directory.read("memory.max"))
                 .or_else(|| limit(&directory.read("memory.limit_in_bytes")));
-            cpu_cores = least(cpu_cores, directory.quota());
+            cpu_cores = least(cpu_cores, directory.quota().map(|quota| quota.cores));
             memory_bytes = least(memory_bytes, limit);
         }
         Self { cpu_cores, memory_bytes }

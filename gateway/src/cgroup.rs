@@ -29,33 +29,34 @@ impl Directory {
         fs::read_to_string(self.path.join(file)).unwrap_or_default()
     }
 
-    /// The CPU that its processes may use together, in cores.
-    pub(crate) fn quota(&self) -> Option<f64> {
+    /// The CPU that its processes may use together.
+    pub(crate) fn quota(&self) -> Option<Quota> {
         let version_1 = || quota_v1(&self.read("cpu.cfs_quota_us"), &self.read("cpu.cfs_period_us"));
         quota_v2(&self.read("cpu.max")).or_else(version_1)
     }
+}
 
-    /// How often that is granted.
-    fn period(&self) -> Option<Duration> {
-        let of_version_2 = self.read("cpu.max");
-        let version_1 = || self.read("cpu.cfs_period_us").trim().parse().ok();
-        let micros = of_version_2.trim().split_once(' ').and_then(|(_, period)| period.parse().ok());
-        micros.or_else(version_1).map(Duration::from_micros)
-    }
+/// How much CPU the processes of a cgroup may use together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Quota {
+    /// As a rate.
+    pub(crate) cores: f64,
+    /// How often that is granted: all of it may be used in the first moments of each such period.
+    pub(crate) period: Duration,
 }
 
 /// What is read of the process's cgroups while it runs.
 #[derive(Debug, Default)]
 pub struct Cgroups {
-    quota: Option<Quota>,
+    least: Option<Least>,
     /// Of version 2: where the memory of sockets is told.
     memory: Option<Directory>,
 }
 
 /// The cgroup whose quota is the least.
 #[derive(Debug)]
-struct Quota {
-    cores: f64,
+struct Least {
+    quota: Quota,
     directory: Directory,
     /// Of version 1: where the CPU is counted.
     accounting: Option<Directory>,
@@ -79,41 +80,41 @@ impl Cgroups {
     }
 
     fn under(root: &Path) -> Self {
-        let mut quota: Option<(f64, Directory)> = None;
+        let mut least: Option<(Quota, Directory)> = None;
         for directory in directories(root, &[CPU]) {
             // Of two that are equal the one above: it has more neighbours.
-            if let Some(cores) = directory.quota()
-                && quota.as_ref().is_none_or(|(least, _)| cores <= *least)
+            if let Some(quota) = directory.quota()
+                && least.as_ref().is_none_or(|(least, _)| quota.cores <= least.cores)
             {
-                quota = Some((cores, directory));
+                least = Some((quota, directory));
             }
         }
-        let quota = quota.map(|(cores, directory)| {
+        let least = least.map(|(quota, directory)| {
             let accounts = |it: &Directory| it.group == directory.group && it.path.join(USAGE).exists();
             let accounting = directories(root, &[CPU_ACCOUNTING]).into_iter().find(accounts);
-            Quota { cores, directory, accounting }
+            Least { quota, directory, accounting }
         });
         // The root of all cgroups has no limit, and sockets are not counted there.
         let has_sockets = |it: &Directory| it.path.join("memory.max").exists();
         let memory = directories(root, &[]).into_iter().next().filter(has_sockets);
-        Self { quota, memory }
+        Self { least, memory }
     }
 
     /// The least quota, in cores.
     pub fn quota_cores(&self) -> Option<f64> {
-        self.quota.as_ref().map(|quota| quota.cores)
+        self.least.as_ref().map(|least| least.quota.cores)
     }
 
-    /// How often the least quota is granted: the cgroup may use all of it in the first moments of each such period.
+    /// How often the least quota is granted.
     pub fn quota_period(&self) -> Option<Duration> {
-        self.quota.as_ref().and_then(|quota| quota.directory.period())
+        self.least.as_ref().map(|least| least.quota.period)
     }
 
     /// What the cgroup of the least quota has used.
     pub fn cpu_use(&self) -> CpuUse {
-        let Some(quota) = &self.quota else { return CpuUse::default() };
-        let usage = quota.accounting.as_ref().map(|accounting| accounting.read(USAGE));
-        cpu_use(&quota.directory.read("cpu.stat"), &usage.unwrap_or_default())
+        let Some(least) = &self.least else { return CpuUse::default() };
+        let usage = least.accounting.as_ref().map(|accounting| accounting.read(USAGE));
+        cpu_use(&least.directory.read("cpu.stat"), &usage.unwrap_or_default())
     }
 
     /// Kernel memory of the cgroup's sockets.
@@ -202,16 +203,17 @@ impl<'a> Mount<'a> {
 }
 
 /// `cpu.max`: `150000 100000` is 1.5 cores, `max 100000` no limit.
-fn quota_v2(text: &str) -> Option<f64> {
+fn quota_v2(text: &str) -> Option<Quota> {
     let (quota, period) = text.trim().split_once(' ')?;
     quota_v1(quota, period)
 }
 
 /// `cpu.cfs_quota_us` and `cpu.cfs_period_us`; a quota of -1 is no limit.
-fn quota_v1(quota: &str, period: &str) -> Option<f64> {
+fn quota_v1(quota: &str, period: &str) -> Option<Quota> {
     let quota: u64 = quota.trim().parse().ok()?;
     let period: u64 = period.trim().parse().ok().filter(|period| *period > 0)?;
-    (quota > 0).then(|| quota as f64 / period as f64)
+    let granted = Quota { cores: quota as f64 / period as f64, period: Duration::from_micros(period) };
+    (quota > 0).then_some(granted)
 }
 
 #[cfg(test)]

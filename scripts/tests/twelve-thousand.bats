@@ -33,6 +33,14 @@ real_programs() {
   skip "no odin-gateway and odin-bench in target: cargo build -p gateway -p bench"
 }
 
+# fails_saying TEXT COMMAND...
+fails_saying() {
+  run "${@:2}"
+  echo "$output"
+  [ "$status" = 1 ]
+  [[ $output == *"$1"* ]]
+}
+
 @test "what becomes of the log has to be said" {
   for arguments in '' lost 'full closed'; do
     # shellcheck disable=SC2086 # as many as there are
@@ -60,28 +68,19 @@ real_programs() {
 @test "a line that is lost and not counted fails it" {
   fake_gateway
   fake_bench 0 0
-  FAULT=uncounted run "$twelve_thousand" closed
-  echo "$output"
-  [ "$status" = 1 ]
-  [[ $output == *"of 8000 lines 0 count as dropped"* ]]
+  FAULT=uncounted fails_saying "of 8000 lines 0 count as dropped" "$twelve_thousand" closed
 }
 
 @test "a line that is counted although the log is read fails it" {
   fake_gateway
   fake_bench 0 0
-  run "$twelve_thousand" read
-  echo "$output"
-  [ "$status" = 1 ]
-  [[ $output == *"of 8000 lines 8000 count as dropped: none is dropped"* ]]
+  fails_saying "of 8000 lines 8000 count as dropped: none is dropped" "$twelve_thousand" read
 }
 
 @test "a gateway that does not end when told fails it, and is gone" {
   fake_gateway
   fake_bench 6 0
-  FAULT=stuck run "$twelve_thousand" full
-  echo "$output"
-  [ "$status" = 1 ]
-  [[ $output == *"does not end within"* ]]
+  FAULT=stuck fails_saying "does not end within" "$twelve_thousand" full
   run kill -0 "$(head -n 1 "$TWELVE_THOUSAND_DIR/full/errors")"
   [ "$status" = 1 ]
 }
@@ -89,10 +88,7 @@ real_programs() {
 @test "a delivery that is lost fails it" {
   fake_gateway
   fake_bench 0 1
-  run "$twelve_thousand" full
-  echo "$output"
-  [ "$status" = 1 ]
-  [[ $output == *"the audit failed"* ]]
+  fails_saying "the audit failed" "$twelve_thousand" full
 }
 
 @test "a real gateway, forty sessions: the log is full, closed, and nothing else is wrong" {

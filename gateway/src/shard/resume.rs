@@ -126,7 +126,7 @@ impl Resume {
     pub fn begun(&mut self, number: u32, owner: usize, behind: &[Partition]) {
         if let Some(message) = self.messages.iter_mut().find(|it| it.number == number) {
             message.unanswered.remove(owner);
-            message.behind.extend_from_slice(behind);
+            behind.iter().for_each(|partition| message.fall_behind(*partition));
         }
     }
 
@@ -144,7 +144,7 @@ impl Resume {
                 message.places.insert(partition, Place::at(next));
                 begun.push(index);
             } else {
-                message.behind.push(partition);
+                message.fall_behind(partition);
             }
         }
         let kind = &kinds[partition.topic];

@@ -97,7 +97,7 @@ impl Cluster {
         let newer = self.read_records(&self.incarnations.to_remember(&positions));
         let again = self.read_records(&remembered);
         let missing: Vec<_> = remembered.keys().copied().filter(|it| !again.contains_key(it)).collect();
-        let firsts = self.look_up(&missing, Wanted::First).into_iter().flatten().collect();
+        let (firsts, _) = self.look_up(&missing, Wanted::First);
         let ends = self.high_watermarks_of(remembered.into_keys());
         let known = self.incarnations.numbers();
         self.incarnations.saw_records(newer, &Logs { again, firsts, ends });
@@ -212,50 +212,49 @@ impl Cluster {
     }
 
     /// Where partitions that were there at the start begin: each by itself, because one whose leader does not answer keeps no other.
-    pub(super) fn look_up_start(&self, partitions: &[Partition]) -> Vec<KafkaResult<Began>> {
-        let same = |(partition, next): (Partition, i64)| began(partition, next, next);
-        let all = |offsets: LookedUp| offsets.into_iter().map(|found| found.map(same)).collect();
+    pub(super) fn look_up_start(&self, partitions: &[Partition]) -> Told<Vec<Began>> {
         match self.config.start {
             Start::Latest if !self.warmup.is_zero() => self.look_up_since(partitions, self.warmup),
-            Start::Latest => all(self.look_up(partitions, Wanted::End)),
-            Start::Earliest => all(self.look_up(partitions, Wanted::First)),
+            Start::Latest => self.look_up_live(partitions, Wanted::End),
+            Start::Earliest => self.look_up_live(partitions, Wanted::First),
             Start::Ago(ago) => {
-                let live = |it: Began| Began { live_from: it.owned.next, ..it };
-                self.look_up_since(partitions, ago).into_iter().map(|found| found.map(live)).collect()
+                let (mut began, told) = self.look_up_since(partitions, ago);
+                began.iter_mut().for_each(|it| it.live_from = it.owned.next);
+                (began, told)
             }
         }
     }
 
     /// The same of partitions that appeared later: they are read from their first record.
-    pub(super) fn look_up_first(&self, partitions: &[Partition]) -> Vec<KafkaResult<Began>> {
-        let firsts = self.look_up(partitions, Wanted::First).into_iter();
-        firsts.map(|found| found.map(|(partition, next)| began(partition, next, next))).collect()
+    pub(super) fn look_up_first(&self, partitions: &[Partition]) -> Told<Vec<Began>> {
+        self.look_up_live(partitions, Wanted::First)
+    }
+
+    /// Read and delivered from the same offset on.
+    fn look_up_live(&self, partitions: &[Partition], wanted: Wanted) -> Told<Vec<Began>> {
+        let (offsets, told) = self.look_up(partitions, wanted);
+        let began = |(partition, next)| Began { owned: Owned { partition, next }, live_from: next };
+        (offsets.into_iter().map(began).collect(), told)
     }
 
     /// From the first record that is not older than `ago` on, and live from the end.
-    fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> Vec<KafkaResult<Began>> {
+    fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> Told<Vec<Began>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_ms = now.saturating_sub(ago).as_millis() as i64;
         // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
-        let (ends, failed): (Vec<_>, Vec<_>) =
-            self.look_up(partitions, Wanted::End).into_iter().partition(Result::is_ok);
-        let ends: Offsets = ends.into_iter().flatten().collect();
+        let (ends, ends_told) = self.look_up(partitions, Wanted::End);
         let asked: Vec<_> = ends.keys().copied().collect();
-        let found = self.list_offsets(&self.asker, &asked, Offset::Offset(since_ms)).into_iter();
-        let begins = |(partition, found)| began(partition, since(found, ends[&partition]), ends[&partition]);
-        let failed = failed.into_iter().filter_map(Result::err).map(Err);
-        found.map(|found| found.map(begins)).chain(failed).collect()
+        let (found, told) = self.list_offsets(&self.asker, &asked, Offset::Offset(since_ms));
+        let began = |(partition, found)| {
+            let live_from = ends[&partition];
+            Began { owned: Owned { partition, next: since(found, live_from) }, live_from }
+        };
+        (found.into_iter().map(began).collect(), ends_told.and(told))
     }
 
-    /// An offset of each partition, or why nobody can tell.
-    pub(super) fn look_up(&self, partitions: &[Partition], wanted: Wanted) -> LookedUp {
-        // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
-        let question = match wanted {
-            Wanted::First => Offset::Beginning,
-            Wanted::End => Offset::End,
-        };
-        let found = self.list_offsets(&self.asker, partitions, question).into_iter();
-        found.map(|found| found.and_then(|(it, offset)| Ok((it, offset.ok_or(NO_OFFSET)?)))).collect()
+    /// An offset of each partition.
+    pub(super) fn look_up(&self, partitions: &[Partition], wanted: Wanted) -> Told<Offsets> {
+        self.look_up_by(&self.asker, partitions, wanted)
     }
 
     /// The ends of these partitions as consumers see them, before the first open transaction, where somebody can tell.
@@ -271,8 +270,19 @@ impl Cluster {
     fn ends_by(&self, client: &NativeConsumer, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         let partitions: Vec<_> =
             partitions.into_iter().filter(|partition| self.can_tell_of(partition)).collect();
-        let ends = self.list_offsets(client, &partitions, Offset::End).into_iter().flatten();
-        ends.filter_map(|(partition, end)| Some((partition, end?))).collect()
+        self.look_up_by(client, &partitions, Wanted::End).0
+    }
+
+    fn look_up_by(&self, client: &NativeConsumer, partitions: &[Partition], wanted: Wanted) -> Told<Offsets> {
+        // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
+        let question = match wanted {
+            Wanted::First => Offset::Beginning,
+            Wanted::End => Offset::End,
+        };
+        let (found, told) = self.list_offsets(client, partitions, question);
+        let has_all = found.values().all(Option::is_some);
+        let offsets = found.into_iter().filter_map(|(partition, offset)| Some((partition, offset?)));
+        (offsets.collect(), told.and(if has_all { Ok(()) } else { Err(NO_OFFSET) }))
     }
 
     /// One ListOffsets question per broker, for all its partitions at once. `None` where there is no such offset.
@@ -283,16 +293,19 @@ impl Cluster {
         client: &NativeConsumer,
         partitions: &[Partition],
         question: Offset,
-    ) -> Vec<KafkaResult<(Partition, Option<i64>)>> {
+    ) -> Told<BTreeMap<Partition, Option<i64>>> {
         let mut of_leaders: BTreeMap<Option<i32>, Vec<Partition>> = BTreeMap::new();
         for &partition in partitions {
             of_leaders.entry(self.layout.leaders.get(&partition).copied()).or_default().push(partition);
         }
-        let ask = |partitions: &Vec<Partition>| match self.ask_leader(client, partitions, question) {
-            Ok(offsets) => partitions.iter().copied().zip(offsets).map(Ok).collect(),
-            Err(error) => vec![Err(error); partitions.len()],
-        };
-        of_leaders.values().flat_map(ask).collect()
+        let (mut found, mut told) = (BTreeMap::new(), Ok(()));
+        for partitions in of_leaders.into_values() {
+            match self.ask_leader(client, &partitions, question) {
+                Ok(offsets) => found.extend(partitions.into_iter().zip(offsets)),
+                Err(error) => told = told.and(Err(error)),
+            }
+        }
+        (found, told)
     }
 
     /// Of each partition, in their order.
@@ -319,12 +332,8 @@ impl Cluster {
     }
 }
 
-/// Of each partition its offset, or an error in its place.
-pub(super) type LookedUp = Vec<KafkaResult<(Partition, i64)>>;
-
-fn began(partition: Partition, next: i64, live_from: i64) -> Began {
-    Began { owned: Owned { partition, next }, live_from }
-}
+/// What the brokers told, and the first error if some did not.
+pub(super) type Told<T> = (T, KafkaResult<()>);
 
 /// What the brokers say of topics by name.
 #[derive(Default)]

@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::info;
 use wire::Waker;
 
-use super::cluster::{Cluster, Wanted, with_offsets, without_offsets};
+use super::cluster::{Cluster, Told, Wanted, with_offsets, without_offsets};
 use super::lag::LagWatch;
 use super::layout::Layout;
 use super::passed::PassedWatch;
@@ -272,13 +272,12 @@ impl Seat {
     }
 
     /// Tells the shard where partitions begin, as far as that is known.
-    fn begin(&mut self, found: Vec<KafkaResult<Began>>, cluster: &Cluster) -> KafkaResult<()> {
-        let (began, looked_up) = as_far_as_known(found);
+    fn begin(&mut self, (began, told): Told<Vec<Began>>, cluster: &Cluster) -> KafkaResult<()> {
         for Began { owned: Owned { partition, .. }, .. } in &began {
             self.incarnations.insert(*partition, cluster.incarnation(partition.topic));
         }
         self.tell_begun(began);
-        looked_up
+        told
     }
 
     pub(super) fn tell_begun(&mut self, began: Vec<Began>) {
@@ -318,7 +317,7 @@ impl Seat {
         };
         let old: Vec<Partition> = self.partitions.iter().filter_map(is_old).collect();
         let there: Vec<_> = old.iter().copied().filter(|it| cluster.can_tell_of(it)).collect();
-        let (firsts, looked_up) = as_far_as_known(cluster.look_up(&there, Wanted::First));
+        let (firsts, told) = cluster.look_up(&there, Wanted::First);
         // The new topic may have fewer partitions.
         let gone = old.into_iter().filter(|it| cluster.is_gone(it)).map(|partition| (partition, 0));
         let stopped: Vec<_> = firsts
@@ -331,7 +330,7 @@ impl Seat {
         for partition in left {
             self.incarnations.insert(partition, cluster.incarnation(partition.topic));
         }
-        looked_up
+        told
     }
 
     /// Compares positions with what the brokers hold, and has all of these partitions started again: which of them
@@ -347,9 +346,8 @@ impl Seat {
             return Ok(());
         }
         let partitions: Vec<_> = suspects.iter().map(|owned| owned.partition).collect();
-        let (firsts, first_told) = as_far_as_known(cluster.look_up(&partitions, Wanted::First));
-        let (ends, end_told) = as_far_as_known(cluster.look_up(&partitions, Wanted::End));
-        let (firsts, ends) = (Offsets::from_iter(firsts), Offsets::from_iter(ends));
+        let (firsts, firsts_told) = cluster.look_up(&partitions, Wanted::First);
+        let (ends, ends_told) = cluster.look_up(&partitions, Wanted::End);
         let stopped = suspects.into_iter().filter_map(|Owned { partition, next }| {
             let (&first, &end) = firsts.get(&partition).zip(ends.get(&partition))?;
             // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
@@ -357,7 +355,7 @@ impl Seat {
             Some(Stopped { partition, first, reason })
         });
         self.stop(&cluster.config, stopped.collect())?;
-        first_told.and(end_told)
+        firsts_told.and(ends_told)
     }
 
     /// Stops reading partitions, and tells the shard where each may go on.
@@ -379,18 +377,6 @@ impl Seat {
         self.tell(Note::Stopped(stopped));
         Ok(())
     }
-}
-
-/// What was found, and the first error among the rest.
-fn as_far_as_known<T>(looked_up: Vec<KafkaResult<T>>) -> (Vec<T>, KafkaResult<()>) {
-    let (mut found, mut told) = (Vec::new(), Ok(()));
-    for it in looked_up {
-        match it {
-            Ok(it) => found.push(it),
-            Err(error) => told = told.and(Err(error)),
-        }
-    }
-    (found, told)
 }
 
 /// librdkafka's clock, which its statistics are dated by.

@@ -104,8 +104,14 @@ impl Message {
 
     /// Before the acknowledgement: a cursor has to stand in this partition. An owner that has not answered yet says so itself.
     pub(super) fn stand_behind(&mut self, partition: Partition, shards: usize) {
-        let has_answered = !self.unanswered.contains(partition.owner(shards));
-        if has_answered && !self.behind.contains(&partition) {
+        if !self.unanswered.contains(partition.owner(shards)) {
+            self.fall_behind(partition);
+        }
+    }
+
+    /// The same, whether its owner has answered or not.
+    pub(super) fn fall_behind(&mut self, partition: Partition) {
+        if !self.behind.contains(&partition) {
             self.behind.push(partition);
         }
     }
@@ -201,9 +207,7 @@ impl Message {
             *place = Place { reset: Some(next), ..Place::at(next) };
         } else if !self.is_acknowledged {
             self.resets.insert(partition, next);
-            if !self.behind.contains(&partition) {
-                self.behind.push(partition);
-            }
+            self.fall_behind(partition);
         }
     }
 
