@@ -180,6 +180,7 @@ test("the event under the pointer is the one that a slow click selects", async (
 test("a selected event is shown whole, by mouse and by keyboard", async () => {
   const { page, close } = await browser.open();
   await untilConnected(page);
+  await page.locator(".row:not([hidden])").nth(1).waitFor(); // one to go down to
   await page.locator(".row:not([hidden])").first().click();
   await untilText(page, "#detail-text", /"type": "price:update"/);
   const selected = page.locator(".row[aria-selected=true]");
