@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+mod pacing;
+
+pub use pacing::*;
+
 /// Bytes in a KiB.
 pub const KIB: usize = 1024;
 /// Bytes in a MiB.

@@ -352,6 +352,7 @@ impl Connections {
             owner,
             mesh,
             is_flooded: false,
+            cost: 0,
         };
         let outcome =
             inbound.feed(bytes, &mut replies, |message, replies| dialogue.on_message(message, replies));

@@ -42,6 +42,8 @@ pub struct Dialogue<'a> {
     pub mesh: &'a mut Mesh,
     /// Whether more was asked than can wait.
     pub is_flooded: bool,
+    /// Operations that its messages have cost in this turn, see `limits::pacing`. Whatever a message does in a loop adds to it.
+    pub cost: u64,
 }
 
 /// What a session may still send.
@@ -57,8 +59,10 @@ impl Dialogue<'_> {
     pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
         // Answered by the protocol itself.
         if matches!(message, Message::Ping(_) | Message::Pong(_)) {
+            self.cost += limits::OPERATIONS_PER_CONTROL_FRAME;
             return Flow::Continue;
         }
+        self.cost += limits::OPERATIONS_PER_MESSAGE;
         self.replies.counters.messages_received += 1;
         match self.read(message) {
             Some(Action::Subscribe(subscribe)) => self.subscribe(subscribe),
