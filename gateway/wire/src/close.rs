@@ -64,7 +64,8 @@ fn is_lingering(sockets: &Sockets, id: SocketId) -> bool {
 
 impl<K: Kernel> Driver<K> {
     /// Closes in order: all that was sent arrives, then the FIN. What the peer still sends is read and discarded, for
-    /// at most the linger time. Closing twice is closing once.
+    /// at most the linger time, and at most `DriverOptions::linger_bytes`: then the socket is reset. Closing twice is closing
+    /// once.
     pub fn close(&mut self, id: SocketId, now: Instant) {
         let Some(socket) = self.sockets.find(id) else { return };
         match socket.stage {
@@ -74,6 +75,8 @@ impl<K: Kernel> Driver<K> {
                 Ok(()) => {
                     socket.stage = Stage::Lingering;
                     self.lingering.push(now, id, &self.sockets);
+                    // To linger is to read: also what was paused.
+                    self.receive_if_wanted(id);
                 }
                 // ENOTCONN: the connection is broken already.
                 Err(_) => self.begin_cancel(id),
@@ -92,6 +95,16 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
+    /// A closed socket has discarded so many more bytes.
+    pub(crate) fn linger_on(&mut self, id: SocketId, bytes: usize) {
+        let Some(socket) = self.sockets.find(id) else { return };
+        socket.lingered_bytes += bytes;
+        if socket.lingered_bytes > self.linger_bytes {
+            self.readings.lingers_cut += 1;
+            self.abort(id);
+        }
+    }
+
     pub(crate) fn end_overdue_lingers(&mut self, now: Instant) {
         while let Some(id) = self.lingering.pop_overdue(now, &self.sockets) {
             self.begin_cancel(id);
@@ -102,9 +115,7 @@ impl<K: Kernel> Driver<K> {
         let Some(socket) = self.sockets.find(id) else { return };
         socket.stage = Stage::Cancelling;
         let armed = socket.armed;
-        if armed.contains(Armed::RECEIVE) {
-            self.arm(id, Operation::CancelReceive);
-        }
+        self.cancel_receive(id);
         if armed.contains(Armed::WRITABLE) {
             self.arm(id, Operation::CancelWritable);
         }

@@ -34,6 +34,7 @@ pub struct Driver<K: Kernel = Uring> {
     /// Sockets whose `Closed` is still to be told; until then their slots are taken.
     pub(crate) closed: VecDeque<SocketId>,
     pub(crate) lingering: Lingering,
+    pub(crate) linger_bytes: usize,
     pub(crate) accepting: Accepting,
     /// The buffer behind the last event's bytes.
     pub(crate) lent: Option<BufferId>,
@@ -77,6 +78,7 @@ impl<K: Kernel> Driver<K> {
             pending: VecDeque::new(),
             closed: VecDeque::new(),
             lingering: Lingering::new(options.linger),
+            linger_bytes: options.linger_bytes,
             accepting: Accepting::new(options.accepts),
             lent: None,
             buffers: usize::from(options.buffers),

@@ -101,12 +101,11 @@ impl<K: Kernel> Driver<K> {
         let stage = socket.stage;
         let received = completion.result > 0;
         let exhausted = completion.result == -libc::ENOBUFS;
-        let interrupted = matches!(-completion.result, libc::EAGAIN | libc::EINTR);
+        // ECANCELED: by a pause, or by the end of the socket.
+        let interrupted = matches!(-completion.result, libc::EAGAIN | libc::EINTR | libc::ECANCELED);
         if received || exhausted || interrupted {
             self.readings.buffers_exhausted += u64::from(exhausted);
-            if !completion.more && matches!(stage, Stage::Open | Stage::Lingering) {
-                self.arm(id, Operation::Receive);
-            }
+            self.receive_if_wanted(id);
         } else {
             socket.receive_ended = true;
         }
@@ -120,7 +119,10 @@ impl<K: Kernel> Driver<K> {
                 self.begin_cancel(id);
                 None
             }
-            Stage::Lingering => None,
+            Stage::Lingering => {
+                self.linger_on(id, usize::try_from(completion.result).unwrap_or(0));
+                None
+            }
             Stage::Cancelling => {
                 self.finish_if_idle(id);
                 None
@@ -164,10 +166,18 @@ impl<K: Kernel> Driver<K> {
         };
         socket.armed.remove(cancel);
         if completion.result < 0 && socket.armed.contains(target) {
-            // The request was just being served when the kernel looked for it. It completes, or it is armed again, and then
-            // only the end of the connection completes it. (ENOTCONN: the connection is broken, which ends it as well.)
+            // The request was just being served when the kernel looked for it. It completes, or it is armed again.
             self.readings.cancels_missed += 1;
-            let _ = self.kernel.shutdown(socket.fd.as_fd());
+            if socket.stage == Stage::Cancelling {
+                // Then only the end of the connection completes it. (ENOTCONN: it is broken, which completes it as well.)
+                let _ = self.kernel.shutdown(socket.fd.as_fd());
+            } else if !socket.wants_to_receive() {
+                // A pause: another cancel, with the next enter, finds it, or is dropped because it has completed.
+                self.cancel_receive(id);
+            }
+        }
+        if cancel == Armed::CANCEL_RECEIVE {
+            self.after_cancelled_receive(id);
         }
         self.finish_if_idle(id);
         None

@@ -3,7 +3,7 @@
 //!
 //! Checked at every call: a descriptor closes only when no request names it; a buffer goes back exactly once, and is
 //! read only while it is out; a request is armed once, on an open descriptor, for the newest generation of its slot;
-//! at most one send per descriptor is in flight; nothing is pushed beyond the room; nobody sleeps without a poll of the
+//! no receive is armed while a cancel of one of its socket is under way; at most one send per descriptor is in flight; nothing is pushed beyond the room; nobody sleeps without a poll of the
 //! waker.
 #![allow(unsafe_code, reason = "implements the one unsafe method, and poll(2)")]
 
@@ -29,6 +29,9 @@ enum Pushed {
     Send { fd: RawFd, bytes: Vec<u8> },
 }
 
+/// What arrives at a receive that a cancel came too late for.
+pub(crate) const LATE: &[u8] = b"late";
+
 pub(crate) struct Fake {
     pub(crate) script: Script,
     /// All bytes that sends took, by descriptor.
@@ -41,6 +44,10 @@ pub(crate) struct Fake {
     /// How many items of deferred work one enter runs.
     pub(crate) deferred_per_enter: usize,
     pub(crate) completions_max: usize,
+    /// Bytes that came while a cancel looked for their receive, until a test takes them.
+    pub(crate) late_bytes: Vec<SocketId>,
+    /// Sockets that were shut down for good.
+    pub(crate) shutdowns: usize,
     /// Sleeps that began, and those whose time was over.
     pub(crate) slept: usize,
     pub(crate) overslept: usize,
@@ -56,6 +63,8 @@ pub(crate) struct Fake {
     /// Sends that complete when somebody waits.
     late: Vec<Completion>,
     sends_in_flight: HashSet<RawFd>,
+    /// Sockets with a cancel of their receive whose completion was not taken.
+    receives_in_cancel: HashSet<SocketId>,
     buffers_free: Vec<u16>,
     buffers_out: HashSet<usize>,
     contents: Vec<Vec<u8>>,
@@ -74,6 +83,8 @@ impl Fake {
             pushes: 0,
             deferred_per_enter: 20,
             completions_max: 1024,
+            late_bytes: Vec::new(),
+            shutdowns: 0,
             slept: 0,
             overslept: 0,
             wake: None,
@@ -84,6 +95,7 @@ impl Fake {
             deferred: VecDeque::new(),
             late: Vec::new(),
             sends_in_flight: HashSet::new(),
+            receives_in_cancel: HashSet::new(),
             buffers_free: (0..buffers).collect(),
             buffers_out: HashSet::new(),
             contents: vec![Vec::new(); usize::from(buffers)],
@@ -219,7 +231,12 @@ impl Fake {
             Cancel::TooLate => {
                 self.complete(tag, -libc::ENOENT, None, false);
                 match target.operation() {
-                    Some(Operation::Receive) => self.bytes_arrive(SocketId::of(target), b"late", false),
+                    Some(Operation::Receive) => {
+                        if !self.buffers_free.is_empty() {
+                            self.late_bytes.push(SocketId::of(target));
+                        }
+                        self.bytes_arrive(SocketId::of(target), LATE, false);
+                    }
                     Some(Operation::Accept) => self.peer_connects(),
                     _ => self.complete(target, i32::from(libc::POLLOUT), None, false),
                 }
@@ -285,6 +302,17 @@ impl Kernel for Fake {
 
     fn push(&mut self, tag: Tag, request: Request<'_>) {
         assert!(self.room() > 0, "pushed without room");
+        match tag.operation() {
+            Some(Operation::Receive) => {
+                let is_cancelled = self.receives_in_cancel.contains(&SocketId::of(tag));
+                assert!(!is_cancelled, "a receive that the cancel under way may take for its own");
+            }
+            Some(Operation::CancelReceive) => {
+                let is_first = self.receives_in_cancel.insert(SocketId::of(tag));
+                assert!(is_first, "two cancels of one receive");
+            }
+            _ => {}
+        }
         let pushed = match request {
             Request::Receive { fd } | Request::Writable { fd } => {
                 self.check_socket(tag, fd.as_raw_fd());
@@ -366,6 +394,9 @@ impl Kernel for Fake {
         if let Some(buffer) = &completion.buffer {
             assert!(self.buffers_out.insert(buffer.index()), "one buffer in two completions");
         }
+        if completion.tag.operation() == Some(Operation::CancelReceive) {
+            self.receives_in_cancel.remove(&SocketId::of(completion.tag));
+        }
         if let Some(fd) = &completion.accepted {
             self.adopted.insert(fd.as_raw_fd());
         }
@@ -391,6 +422,7 @@ impl Kernel for Fake {
     }
 
     fn shutdown(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.shutdowns += 1;
         let named = |named: &&RawFd| **named == fd.as_raw_fd();
         let armed: Vec<_> = self.armed.iter().filter(|(_, fd)| named(fd)).map(|(&tag, _)| Tag(tag)).collect();
         for tag in armed {

@@ -20,12 +20,13 @@
 //!   the peer would never see a FIN.
 //! - `send_batch` borrows bytes for the length of the call: it returns only when each of its requests has completed.
 //! - A buffer goes back to the kernel before the completion's generation is even looked at.
+//! - A receive is armed only while none is, and no cancel of one is under way: a cancel names the one that it means.
 //! - Memory that the kernel may write to is freed only when it holds no request any more; else it is leaked.
 //! - Nothing here grows with traffic: sockets, buffers, accepts and rounds per turn are fixed by [`DriverOptions`].
 //!
 //! # Files, in the order of a socket's life
 //! `listen` (options, inherited by what is accepted) -> `accept` -> `driver` (turns) -> `requests` (what waits for the
-//! next enter) -> `events` (what completions mean) -> `sockets` (slots, generations) -> `send` -> `close`; below them
+//! next enter) -> `events` (what completions mean) -> `sockets` (slots, generations) -> `pause` -> `send` -> `close`; below them
 //! `kernel` (the interface to the ring), `uring` and `buffers` (all the unsafe code but the eventfd of `wake`), and
 //! `fake` (the kernel of the fault tests). By itself stands `nudge`, a signal to a thread that does not come back.
 //!
@@ -43,6 +44,7 @@ mod kernel;
 mod listen;
 mod nudge;
 mod options;
+mod pause;
 mod requests;
 mod send;
 mod sockets;

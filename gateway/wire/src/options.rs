@@ -21,6 +21,9 @@ pub struct DriverOptions {
     pub accepts: usize,
     /// How long a closed socket waits for the peer's FIN.
     pub linger: Duration,
+    /// Bytes of the peer that a closed socket discards while it waits; with more it is reset. `usize::MAX` is
+    /// no bound.
+    pub linger_bytes: usize,
 }
 
 impl Default for DriverOptions {
@@ -32,6 +35,7 @@ impl Default for DriverOptions {
             buffer_bytes: 2048,
             accepts: 64,
             linger: Duration::from_secs(2),
+            linger_bytes: usize::MAX,
         }
     }
 }
@@ -69,4 +73,8 @@ pub struct Readings {
     pub cancels_missed: u64,
     /// Completions of a request of an earlier user of the slot.
     pub completions_stale: u64,
+    /// Receives that the owner paused.
+    pub receives_paused: u64,
+    /// Closed sockets that were reset because the peer went on to send.
+    pub lingers_cut: u64,
 }

@@ -40,6 +40,9 @@ impl<K: Kernel> Driver<K> {
         let id = SocketId::of(tag);
         if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
             socket.armed.remove(armed);
+            if armed == Armed::CANCEL_RECEIVE {
+                self.after_cancelled_receive(id);
+            }
             self.finish_if_idle(id);
         }
     }
@@ -65,13 +68,13 @@ fn request<'a>(sockets: &'a Sockets, accepting: &'a Accepting, tag: Tag) -> Opti
         }
         Operation::CancelAccept => Some(Request::Cancel { tag: Tag::new(Operation::Accept, 0, tag.slot()) }),
         Operation::Receive => socket()
-            .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Lingering))
+            .filter(|socket| socket.wants_to_receive())
             .map(|socket| Request::Receive { fd: socket.fd.as_fd() }),
         Operation::Writable => socket()
             .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Connecting))
             .map(|socket| Request::Writable { fd: socket.fd.as_fd() }),
         Operation::CancelReceive => socket()
-            .filter(|socket| socket.armed.contains(Armed::RECEIVE))
+            .filter(|socket| socket.armed.contains(Armed::RECEIVE) && !socket.wants_to_receive())
             .map(|_| Request::Cancel { tag: SocketId::of(tag).tag(Operation::Receive) }),
         Operation::CancelWritable => socket()
             .filter(|socket| socket.armed.contains(Armed::WRITABLE))

@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use crate::kernel::{GENERATION_MASK, Operation, Tag};
 
 /// Names one socket of one driver for its whole life. A slot is used again after its socket has closed, under the next
-/// generation, so a kept `SocketId` never reaches somebody else's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// generation, so a kept `SocketId` never reaches somebody else's socket. Their order means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId {
     slot: u32,
     generation: u32,
@@ -81,6 +81,22 @@ pub(crate) struct Socket {
     pub(crate) armed: Armed,
     /// The receiving side has ended: FIN or an error. Nothing is armed for it again.
     pub(crate) receive_ended: bool,
+    /// The owner does not want to read it for now.
+    pub(crate) is_paused: bool,
+    /// Bytes that were read and discarded since the close.
+    pub(crate) lingered_bytes: usize,
+}
+
+impl Socket {
+    /// Whether bytes of the peer are to be read.
+    pub(crate) fn wants_to_receive(&self) -> bool {
+        !self.receive_ended
+            && match self.stage {
+                Stage::Open => !self.is_paused,
+                Stage::Lingering => true,
+                Stage::Connecting | Stage::Cancelling => false,
+            }
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +143,14 @@ impl Sockets {
     pub(crate) fn insert(&mut self, fd: OwnedFd, stage: Stage) -> Option<SocketId> {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
-        slot.socket = Some(Socket { fd, stage, armed: Armed::default(), receive_ended: false });
+        slot.socket = Some(Socket {
+            fd,
+            stage,
+            armed: Armed::default(),
+            receive_ended: false,
+            is_paused: false,
+            lingered_bytes: 0,
+        });
         Some(SocketId { slot: index, generation: slot.generation })
     }
 

@@ -6,15 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use support::{Happened, Owner, options, own_address, pattern};
+use support::{Happened, Owner, options, own_address, pattern, peer};
 use wire::{DriverOptions, SendOutcome, SocketId, SocketOptions, listen};
-
-fn peer(address: SocketAddr) -> TcpStream {
-    let peer = TcpStream::connect(address).expect("somebody listens");
-    // A test that waits for bytes which never come ends with an error instead of hanging.
-    peer.set_read_timeout(Some(Duration::from_secs(30))).expect("a valid timeout");
-    peer
-}
 
 /// Sends until the socket takes no byte more; how many it took.
 fn fill(owner: &mut Owner, socket: SocketId, bytes: &[u8]) -> usize {

@@ -3,6 +3,7 @@
 mod accept;
 mod close;
 mod model;
+mod pause;
 mod receive;
 mod send;
 mod sleep;
@@ -23,6 +24,7 @@ use crate::wake::Waker;
 const ACCEPTS: usize = 2;
 const BUFFERS: u16 = 4;
 const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 40;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Happened {
@@ -51,6 +53,7 @@ impl Bench {
             buffer_bytes: 64,
             accepts: ACCEPTS,
             linger: LINGER,
+            linger_bytes: LINGER_BYTES,
         };
         let waker = Waker::new().expect("an eventfd");
         let driver = Driver::with_kernel(Fake::new(8, BUFFERS), waker, &options);

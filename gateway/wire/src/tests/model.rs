@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use super::{BUFFERS, Bench, Happened, LINGER, of};
-use crate::fake::{Cancel, Enter, Send, Sleep};
+use crate::fake::{Cancel, Enter, LATE, Send, Sleep};
 use crate::kernel::Operation;
 use crate::send::SendOutcome;
 use crate::sockets::SocketId;
@@ -42,6 +42,7 @@ struct Seen {
     connecting: bool,
     sent: Vec<u8>,
     closing: bool,
+    paused: bool,
 }
 
 struct Model {
@@ -118,12 +119,14 @@ impl Model {
             60..66 => self.writable(),
             66..80 => self.send(),
             80..84 => self.pick(|model, id| model.bench.driver.wait_writable(id)),
-            84..87 => self.pick(Self::close),
+            84..86 => self.pick(Self::close),
+            86 => self.pause(),
             87 => self.publish(),
             88..91 => self.pick(Self::abort),
             91..93 => self.connect(),
             93..95 => self.stray(),
-            95 => self.listen_again(),
+            95 if self.random.bool() => self.listen_again(),
+            95 => self.pause(),
             96..98 => self.bench.now += Duration::from_millis(self.random.u64(0..500)),
             _ => self.script(),
         }
@@ -161,6 +164,38 @@ impl Model {
             assert_eq!(self.looked_at, self.published, "slept through a message");
             let driver = &self.bench.driver;
             assert!(driver.pending.is_empty() && driver.closed.is_empty() && driver.queued.is_empty());
+            self.check_receives();
+        }
+    }
+
+    /// With nothing under way a socket is read, unless it is paused or there is nothing to come.
+    fn check_receives(&self) {
+        let sockets = self.sockets.iter().filter(|(_, seen)| !seen.closing && !seen.connecting);
+        for (&id, seen) in sockets {
+            let is_wanted = !seen.paused && !seen.end_told;
+            assert_eq!(self.bench.is_armed(id, Operation::Receive), is_wanted, "paused: {}", seen.paused);
+        }
+    }
+
+    /// Pauses a socket, or reads it again.
+    fn pause(&mut self) {
+        self.pick(|model, id| {
+            let seen = model.sockets.get_mut(&id).expect("open");
+            seen.paused = !seen.paused && !seen.connecting && !seen.end_told && !seen.closing;
+            if seen.paused {
+                model.bench.driver.pause_receive(id);
+            } else {
+                model.bench.driver.resume_receive(id);
+            }
+        });
+    }
+
+    /// What has arrived although its receive was being cancelled.
+    fn note_late_bytes(&mut self) {
+        for id in std::mem::take(&mut self.bench.fake().late_bytes) {
+            if let Some(seen) = self.sockets.get_mut(&id) {
+                seen.untold.extend(LATE);
+            }
         }
     }
 
@@ -176,6 +211,7 @@ impl Model {
     }
 
     fn on_event(&mut self, happened: Happened) {
+        self.note_late_bytes();
         match happened {
             Happened::Accepted(id) => self.opened(id, false),
             Happened::AcceptFailed(errno) => assert_eq!(errno, libc::EMFILE),

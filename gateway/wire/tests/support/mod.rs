@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,7 @@ pub(crate) fn options() -> DriverOptions {
         buffer_bytes: 2048,
         accepts: 4,
         linger: Duration::from_millis(50),
+        linger_bytes: 1 << 20,
     }
 }
 
@@ -147,6 +148,14 @@ impl Owner {
     pub(crate) fn close(&mut self, socket: SocketId) {
         self.driver.close(socket, Instant::now());
     }
+}
+
+/// A connection to an owner that listens.
+pub(crate) fn peer(address: SocketAddr) -> TcpStream {
+    let peer = TcpStream::connect(address).expect("somebody listens");
+    // A test that waits for bytes which never come ends with an error instead of hanging.
+    peer.set_read_timeout(Some(Duration::from_secs(30))).expect("a valid timeout");
+    peer
 }
 
 /// Another address of 127.0.0.0/8 each time.
