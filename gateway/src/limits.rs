@@ -151,6 +151,8 @@ pub const ACK_PATIENCE: Duration = Duration::from_secs(5);
 const _: () = assert!(BEGIN_PATIENCE.as_millis() < ACK_PATIENCE.as_millis());
 /// Subscriptions of one session that a resume keeps account of, those that were given back meanwhile included.
 pub const RESUME_STARTS: usize = 2048;
+/// The same of messages. Each keeps a place in every partition, so that this many come to some 4 MiB.
+pub const RESUME_MESSAGES: usize = 512;
 /// How soon brokers are asked again for the end of a log that they could not tell.
 pub const END_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Cursors of one shard's partitions that stand beyond what is known of a log, until the brokers have said where that ends.

@@ -151,6 +151,14 @@ impl<'a> Pattern<'a> {
         Ok(pattern)
     }
 
+    /// What a name that has been read before selects: it is split, and not checked again.
+    ///
+    /// # Panics
+    /// It is no name of a pattern.
+    pub fn of_name(name: &'a str) -> Self {
+        Self::split(name).expect("a name that was read before")
+    }
+
     /// The shape of a name, its parts not yet checked.
     fn split(name: &'a str) -> Result<Self, ChannelError> {
         if name == WILDCARD {
@@ -254,7 +262,7 @@ impl<'a> PatternName<'a> {
 
     /// What it selects.
     pub fn pattern(&self) -> Pattern<'_> {
-        Pattern::split(&self.0).expect("a PatternName holds only text that was parsed")
+        Pattern::of_name(&self.0)
     }
 
     /// The text, without a copy where it is borrowed.

@@ -35,11 +35,36 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Adds the tokens that a pattern selects.
-    pub fn add(&mut self, pattern: Pattern<'_>) {
+    /// Adds one.
+    pub fn add(&mut self, token: &str) {
+        if !self.named.contains(token) {
+            self.named.insert(token.into());
+        }
+    }
+
+    /// Adds every one.
+    pub fn add_every(&mut self) {
+        self.has_every = true;
+    }
+
+    /// Whether this one is among them.
+    pub fn contains(&self, token: &str) -> bool {
+        self.has_every || self.named.contains(token)
+    }
+
+    /// Whether a pattern selects one of them.
+    pub fn intersect(&self, pattern: Pattern<'_>) -> bool {
         match pattern {
-            Pattern::Exact { token, .. } | Pattern::Token(token) => _ = self.named.insert(token.into()),
-            Pattern::Kind(_) | Pattern::All => self.has_every = true,
+            Pattern::Exact { token, .. } | Pattern::Token(token) => self.contains(token),
+            Pattern::Kind(_) | Pattern::All => self.has_every || !self.named.is_empty(),
+        }
+    }
+
+    #[cfg(test)]
+    fn add_selected(&mut self, pattern: Pattern<'_>) {
+        match pattern {
+            Pattern::Exact { token, .. } | Pattern::Token(token) => self.add(token),
+            Pattern::Kind(_) | Pattern::All => self.add_every(),
         }
     }
 }
@@ -50,7 +75,7 @@ impl Wants {
     pub fn of(pattern: Pattern<'_>, from: i64) -> Self {
         let mut wants = Self::default();
         let mut within = Tokens::default();
-        within.add(pattern);
+        within.add_selected(pattern);
         wants.add(pattern, from, (0, 0), &within);
         wants
     }
@@ -66,7 +91,7 @@ impl Wants {
                 }
             }
             Pattern::Exact { token, .. } | Pattern::Token(token) => {
-                if within.has_every || within.named.contains(token) {
+                if within.contains(token) {
                     self.by_token.entry(token.into()).or_default().push(want);
                 }
             }
@@ -126,7 +151,7 @@ mod tests {
 
     fn tokens(patterns: &[&str]) -> Tokens {
         let mut tokens = Tokens::default();
-        patterns.iter().for_each(|name| tokens.add(Pattern::parse(name).expect("valid")));
+        patterns.iter().for_each(|name| tokens.add_selected(Pattern::of_name(name)));
         tokens
     }
 

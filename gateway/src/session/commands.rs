@@ -103,10 +103,10 @@ impl<'a> Action<'a> {
 
 impl<'a> Subscribe<'a> {
     /// Rejects the channels that the session has no room for. It has `held` channels, of which `is_held` tells.
-    pub fn keep_within(&mut self, channels_max: usize, held: usize, is_held: impl Fn(Pattern<'_>) -> bool) {
+    pub fn keep_within(&mut self, channels_max: usize, held: usize, is_held: impl Fn(&str) -> bool) {
         let mut room = channels_max.saturating_sub(held);
         for wanted in std::mem::take(&mut self.channels) {
-            if is_held(wanted.name.pattern()) {
+            if is_held(wanted.name.as_str()) {
                 self.channels.push(wanted);
             } else if room > 0 {
                 room -= 1;
@@ -118,6 +118,11 @@ impl<'a> Subscribe<'a> {
                 self.reject(wanted.name, code::TOO_MANY_CHANNELS, message);
             }
         }
+    }
+
+    /// Whether some channel is to begin otherwise than with the next event.
+    pub fn has_past(&self) -> bool {
+        self.channels.iter().any(|wanted| wanted.start != Start::Live)
     }
 
     /// Has channels begin with the next event though they were to begin in the past, if the session has events of them already, from

@@ -16,6 +16,7 @@ use super::begin::{Begun, Refusal, Start};
 use super::layout::Layout;
 use super::shard_set::ShardSet;
 use super::single;
+use super::topic_set::TopicSet;
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
@@ -51,7 +52,7 @@ pub struct Subscription {
     /// Its subscriptions, if some begin elsewhere than with the next event.
     pub starts: Arc<[Start]>,
     /// The topics that it concerns.
-    pub topics: Box<[usize]>,
+    pub topics: TopicSet,
     /// Owners that have not answered.
     pub unanswered: ShardSet,
     /// How long it waits for partitions to begin.
@@ -177,7 +178,7 @@ impl Acks {
     pub fn pop(&mut self, layout: &Layout, now: Instant) -> Option<Ready> {
         let is_ready = match &self.waiting.front()?.answer {
             Answer::Subscription(it) => {
-                it.unanswered.is_empty() && (now >= it.due || layout.is_settled(&it.topics))
+                it.unanswered.is_empty() && (now >= it.due || layout.is_settled(it.topics))
             }
             Answer::Text(_) => true,
         };

@@ -21,7 +21,7 @@ fn subscription(acks: &mut Acks, names: &[&str], owners: &[usize]) -> Subscripti
         number: acks.next_number(),
         ack: SubscriptionAck { subscribed, count: names.len(), ..SubscriptionAck::default() },
         starts: names.iter().map(start).collect(),
-        topics: [0].into(),
+        topics: [0].into_iter().collect(),
         unanswered,
         due: now() + limits::ACK_PATIENCE,
         wants_positions: false,
@@ -186,7 +186,7 @@ fn a_partition_that_begins_meanwhile_is_in_the_positions_once() {
 #[test]
 fn a_position_that_was_judged_before_another_partition_began_is_not_enough() {
     let mut acks = Acks::default();
-    let of = |since| StartFrom::Since(vec![("trade".into(), since)]);
+    let of = |since| StartFrom::Since([(0, since)].into());
     let single = || of(Since::After("0:5".parse().expect("a position")));
     let starts =
         [("A.trade", single()), ("B.trade", of(Since::From(Vec::new()))), ("C.trade", StartFrom::Live)];

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use protocol::Pattern;
 use protocol::client::Since;
 
 use crate::ingest::frame::Frame;
@@ -38,21 +39,34 @@ pub enum StartFrom {
     Live,
     /// With the last event of each of its channels.
     Snapshot,
-    /// In these kinds after, or with, these positions; in others with the next event.
-    Since(Vec<(Box<str>, Since)>),
+    /// In these topics, which ascend, after, or with, these positions; in others with the next event.
+    Since(Box<[(usize, Since)]>),
 }
 
 impl Start {
+    /// What it selects.
+    pub fn pattern(&self) -> Pattern<'_> {
+        Pattern::of_name(&self.name)
+    }
+
     /// Whether its events come, at first, otherwise than live.
     pub fn has_past(&self) -> bool {
         !matches!(self.from, StartFrom::Live)
     }
 
-    /// The first offset that it wants of a partition of this kind; `None`: the next event.
-    pub fn first(&self, kind: &str, partition: Partition) -> Option<i64> {
-        let StartFrom::Since(kinds) = &self.from else { return None };
-        let (_, since) = kinds.iter().find(|(named, _)| **named == *kind)?;
-        since.first(partition.number)
+    /// Where the client stands in each topic, if it says so.
+    pub fn since(&self) -> &[(usize, Since)] {
+        match &self.from {
+            StartFrom::Since(topics) => topics,
+            StartFrom::Live | StartFrom::Snapshot => &[],
+        }
+    }
+
+    /// The first offset that it wants of a partition; `None`: the next event.
+    pub fn first(&self, partition: Partition) -> Option<i64> {
+        let topics = self.since();
+        let index = topics.binary_search_by_key(&partition.topic, |(topic, _)| *topic).ok()?;
+        topics[index].1.first(partition.number)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Frame x channel -> outboxes. Marks what is to be sent; sends nothing.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,9 @@ use super::conflate::conflate;
 use super::egress::Egress;
 use super::frames::{FrameRef, Frames};
 use super::outbox::OutboxLimits;
+use super::resume::Resume;
 use super::resuming::narrowed;
+use super::selection::Selection;
 use super::sessions::Sessions;
 use super::shard_set::ShardSet;
 use crate::config::SlowConsumer;
@@ -121,12 +124,17 @@ impl Audience<'_> {
         let Some(session) = sessions.find(socket) else { return false };
         let bytes = frames.frame(reference).bytes.len();
         let resume = session.cold.resume.as_deref();
-        let covering = |channel: Channel<'_>| match resume {
-            // Brought by itself: its gaps are its own.
-            Some(resume) if resume.selects(channel) => None,
-            _ => channels.widest(socket.slot(), channel),
+        let (brought, held) = (OnceCell::new(), OnceCell::new());
+        let has_kind = |channel: Channel<'_>| {
+            let held: &Selection<'_> = held.get_or_init(|| channels.selection(socket.slot()));
+            // What is brought by itself has gaps of its own.
+            let is_brought = |resume: &Resume| {
+                let brought = brought.get_or_init(|| resume.brought());
+                resume.topic(channel.kind).is_some_and(|topic| brought.contains(channel.token, topic))
+            };
+            held.covers_kind(channel.kind) && !resume.is_some_and(is_brought)
         };
-        let Ok(conflated) = conflate(&mut session.outbox, frames, limits, bytes, covering, now) else {
+        let Ok(conflated) = conflate(&mut session.outbox, frames, limits, bytes, has_kind, now) else {
             return false;
         };
         counters.conflations += 1;

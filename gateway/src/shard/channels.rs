@@ -10,6 +10,7 @@
 use hashbrown::HashMap;
 use protocol::{Channel, Pattern};
 
+use super::selection::Selection;
 use super::shard_set::ShardSet;
 
 /// One end of a subscription, in the channel's list.
@@ -143,28 +144,13 @@ impl Channels {
         self.by_name.get(name).is_some_and(|&index| self.held(session).iter().any(|held| held.entry == index))
     }
 
-    /// Whether some subscription of the session takes this channel's events.
-    pub fn covers(&self, session: usize, channel: Channel<'_>) -> bool {
-        self.patterns(session).any(|pattern| pattern.selects(channel))
-    }
-
-    /// Whether some subscription of the session takes some channel that this pattern selects.
-    pub fn overlaps(&self, session: usize, pattern: Pattern<'_>) -> bool {
-        self.patterns(session).any(|held| held.overlaps(pattern))
-    }
-
-    /// The subscription of the session that takes this channel's events: one of its whole kind before others.
-    pub fn widest(&self, session: usize, channel: Channel<'_>) -> Option<Pattern<'_>> {
-        let mut covering = self.patterns(session).filter(|pattern| pattern.selects(channel));
-        let first = covering.next();
-        let is_wide = |pattern: &Pattern<'_>| matches!(pattern, Pattern::Kind(_) | Pattern::All);
-        first.filter(is_wide).or_else(|| covering.find(is_wide)).or(first)
+    /// What the session's subscriptions select together.
+    pub fn selection(&self, session: usize) -> Selection<'_> {
+        self.patterns(session).collect()
     }
 
     fn patterns(&self, session: usize) -> impl Iterator<Item = Pattern<'_>> {
-        self.held(session)
-            .iter()
-            .filter_map(|held| Pattern::parse(&self.entries[held.entry as usize].name).ok())
+        self.held(session).iter().map(|held| Pattern::of_name(&self.entries[held.entry as usize].name))
     }
 
     /// Calls `deliver` with each session that takes an event of this channel, and tells which peers have such. A session that
@@ -200,9 +186,8 @@ impl Channels {
     /// Every channel and wildcard that gets events of this kind, with its sessions: whom a gap of one of its partitions concerns.
     /// All of them: which partitions a token's records go to is the producers' matter, and may change.
     pub fn concerned(&self, kind: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = usize>)> {
-        let named = self.by_name.iter().filter(move |(name, _)| {
-            Pattern::parse(name).is_ok_and(|pattern| pattern.of_kind(kind).is_some())
-        });
+        let named =
+            self.by_name.iter().filter(move |(name, _)| Pattern::of_name(name).of_kind(kind).is_some());
         named.map(|(name, index)| {
             let subscribers = self.entries[*index as usize].subscribers.iter();
             (&**name, subscribers.map(|subscriber| subscriber.session as usize))

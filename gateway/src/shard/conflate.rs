@@ -12,7 +12,7 @@
 //! that was begun, and `resumed`, are left alone.
 //!
 //! A wildcard's range tells of all channels of its kind, which is right only because nothing of it that is queued stays, and
-//! because the records of a partition are queued by rising offset: what was sent is below. See `covering` in [`conflate`].
+//! because the records of a partition are queued by rising offset: what was sent is below. See `has_kind` in [`conflate`].
 //!
 //! Pure; the shard's own thread. Its cost is a few steps for each queued frame, and as it frees half of the outbox, a few for
 //! each event that a slow session is sent.
@@ -38,18 +38,18 @@ pub struct Conflated {
     pub gaps: usize,
 }
 
-/// Makes room for a frame of `frame_bytes` that found none. `covering` tells which subscription of the session takes a
-/// channel: a wildcard over the kind (`*.kind`, `*`) before all others, but the channel's own if it is being brought what it
-/// missed by itself, so that its offsets stand in the queue among higher ones.
+/// Makes room for a frame of `frame_bytes` that found none. `has_kind` tells whether the session takes all of a channel's kind, by
+/// a wildcard (`*.kind`, `*`), and the channel is not being brought what it missed by itself, so that its offsets stand in the queue
+/// among higher ones.
 ///
 /// # Errors
 /// Even the gaps leave less than half of the bounds free, or no room for the frame. The outbox is as it was.
-pub fn conflate<'s>(
+pub fn conflate(
     outbox: &mut Outbox,
     frames: &mut Frames,
     limits: &OutboxLimits,
     frame_bytes: usize,
-    covering: impl Fn(Channel<'_>) -> Option<Pattern<'s>>,
+    has_kind: impl Fn(Channel<'_>) -> bool,
     now: Instant,
 ) -> Result<Conflated, OutboxFull> {
     let fits = |queue: &[Queued], frames: &Frames| {
@@ -59,7 +59,7 @@ pub fn conflate<'s>(
     };
     let mut queue = newest_of_each(outbox.events(), frames, now);
     if !fits(&queue, frames) {
-        queue = gaps_only(outbox.events(), frames, covering, now);
+        queue = gaps_only(outbox.events(), frames, has_kind, now);
         if !fits(&queue, frames) {
             return Err(OutboxFull);
         }
@@ -81,14 +81,6 @@ pub fn conflate<'s>(
     outbox.replace_events(&events, frames);
     inserted.into_iter().for_each(|reference| frames.settle(reference));
     Ok(Conflated { frames_dropped, gaps })
-}
-
-/// The subscription's name in gaps of a channel: a position means nothing without its kind.
-pub fn narrowed<'a>(subscription: Pattern<'_>, channel: Channel<'a>) -> Pattern<'a> {
-    match subscription {
-        Pattern::Exact { .. } | Pattern::Token(_) => exact(channel),
-        Pattern::Kind(_) | Pattern::All => Pattern::Kind(channel.kind),
-    }
 }
 
 /// A place in the queue that is to be.
@@ -137,19 +129,19 @@ fn newest_of_each(events: &[FrameRef], frames: &Frames, now: Instant) -> Vec<Que
 }
 
 /// The queue without any record.
-fn gaps_only<'s>(
+fn gaps_only(
     events: &[FrameRef],
     frames: &Frames,
-    covering: impl Fn(Channel<'_>) -> Option<Pattern<'s>>,
+    has_kind: impl Fn(Channel<'_>) -> bool,
     now: Instant,
 ) -> Vec<Queued> {
     let mut plan = Plan::new(events.len());
     let mut names = HashMap::new();
+    // A position means nothing without its kind.
     let mut name_of = |channel| {
-        *names.entry(channel).or_insert_with(|| match covering(channel) {
-            Some(subscription) => narrowed(subscription, channel),
-            None => exact(channel),
-        })
+        *names
+            .entry(channel)
+            .or_insert_with(|| if has_kind(channel) { Pattern::Kind(channel.kind) } else { exact(channel) })
     };
     for (index, &reference) in events.iter().enumerate() {
         match &frames.frame(reference).subject {
@@ -180,7 +172,7 @@ fn exact(channel: Channel<'_>) -> Pattern<'_> {
 
 /// Of a gap that an earlier conflation left, the name.
 fn slow_consumer_name(range: &Range) -> Option<Pattern<'_>> {
-    Pattern::parse(&range.name).ok().filter(|_| range.reason == GapReason::SlowConsumer)
+    (range.reason == GapReason::SlowConsumer).then(|| Pattern::of_name(&range.name))
 }
 
 /// What becomes of each queued frame. Names borrow from the frames.
@@ -241,8 +233,8 @@ impl<'a> Plan<'a> {
     fn leave_gap(&mut self, index: usize, range: &'a Range) {
         let Range { name, partition, .. } = range;
         self.stays[index] = true;
-        match Pattern::parse(name) {
-            Ok(Pattern::Exact { token, kind }) => {
+        match Pattern::of_name(name) {
+            Pattern::Exact { token, kind } => {
                 // Without a walk: there is one for each channel that a partition's gap concerns.
                 self.open.remove(&(Pattern::Exact { token, kind }, *partition));
                 self.open.remove(&(Pattern::Kind(kind), *partition));

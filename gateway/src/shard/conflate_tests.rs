@@ -56,14 +56,19 @@ fn outbox_of(frames: &mut Frames, events: &[Arc<Frame>]) -> Outbox {
     outbox
 }
 
+/// Whether it is a wildcard over kinds.
+fn is_wide(subscription: &str) -> bool {
+    matches!(Pattern::of_name(subscription), Pattern::Kind(_) | Pattern::All)
+}
+
 /// What stands in the queue after a conflation within so many frames, for a session with one subscription.
 fn after(events: &[Arc<Frame>], limit: usize, subscription: &str) -> (Vec<String>, Conflated) {
     let mut frames = Frames::default();
     let mut outbox = outbox_of(&mut frames, events);
     let limits = OutboxLimits { frames: limit, ..ROOMY };
-    let covering = |_: Channel<'_>| Pattern::parse(subscription).ok();
+    let has_kind = |_: Channel<'_>| is_wide(subscription);
     let conflated =
-        conflate(&mut outbox, &mut frames, &limits, 10, covering, Instant::now()).expect("room for gaps");
+        conflate(&mut outbox, &mut frames, &limits, 10, has_kind, Instant::now()).expect("room for gaps");
     assert_eq!(outbox.frames(), events.len() - conflated.frames_dropped + conflated.gaps);
     assert_eq!(
         (frames.len(), frames.held()),
@@ -159,8 +164,7 @@ fn a_frame_too_long_for_what_the_newest_leave_takes_their_place() {
     let mut frames = Frames::default();
     let newest = record(0, 0, 1, "A", false, 40_000);
     let mut outbox = outbox_of(&mut frames, &[newest]);
-    let covering = |_: Channel<'_>| None;
-    let conflated = conflate(&mut outbox, &mut frames, &ROOMY, 90_000, covering, Instant::now());
+    let conflated = conflate(&mut outbox, &mut frames, &ROOMY, 90_000, |_| false, Instant::now());
     assert_eq!(conflated, Ok(Conflated { frames_dropped: 1, gaps: 1 }));
     assert_eq!(all_shown(&outbox, &frames), ["slow_consumer A.trade 1..1"]);
 }
@@ -172,8 +176,7 @@ fn where_even_the_gaps_take_too_much_nothing_is_changed() {
     let mut outbox = outbox_of(&mut frames, &events);
     let limits = OutboxLimits { frames: 5, ..ROOMY };
     let before = (outbox.events().to_vec(), outbox.event_bytes(), frames.held());
-    let covering = |_: Channel<'_>| None;
-    assert_eq!(conflate(&mut outbox, &mut frames, &limits, 10, covering, Instant::now()), Err(OutboxFull));
+    assert_eq!(conflate(&mut outbox, &mut frames, &limits, 10, |_| false, Instant::now()), Err(OutboxFull));
     assert_eq!((outbox.events().to_vec(), outbox.event_bytes(), frames.held()), before);
 }
 
@@ -199,13 +202,12 @@ impl Life {
         let bytes = frame.bytes.len();
         let reference = self.frames.insert(frame);
         if self.outbox.push_event(reference, &mut self.frames, &self.limits).is_err() {
-            let covering = |channel: Channel<'_>| {
-                let subscription = Pattern::parse(self.subscription).expect("a pattern");
-                assert!(subscription.selects(channel));
-                Some(subscription)
+            let has_kind = |channel: Channel<'_>| {
+                assert!(Pattern::of_name(self.subscription).selects(channel));
+                is_wide(self.subscription)
             };
             let (outbox, frames) = (&mut self.outbox, &mut self.frames);
-            let conflated = conflate(outbox, frames, &self.limits, bytes, covering, Instant::now());
+            let conflated = conflate(outbox, frames, &self.limits, bytes, has_kind, Instant::now());
             let Ok(conflated) = conflated else {
                 self.frames.settle(reference);
                 return Err(OutboxFull);
@@ -245,8 +247,8 @@ impl Life {
                 };
                 *head = if reason == GapReason::Reset { (0, head.1 + 1) } else { (to + 1, head.1) };
                 let channel = Channel { token, kind: KINDS[topic] };
-                let subscription = Pattern::parse(self.subscription).expect("a pattern");
-                let name = narrowed(subscription, channel).to_string();
+                let wide = is_wide(self.subscription).then_some(Pattern::Kind(channel.kind));
+                let name = wide.unwrap_or(exact(channel)).to_string();
                 let gap = gap(&name, topic, partition.number, from, to, reason);
                 let subject = shown(&gap.subject);
                 self.push(gap)?;

@@ -233,7 +233,7 @@ impl Connections {
         broadcast::gap(moved, &kinds[moved.partition.topic], &mut audience, overflowed, now);
         self.close_overflowed(now);
         if moved.reason == protocol::GapReason::Reset {
-            self.reset_cursors(moved.partition, &kinds, moved.to, moved.next, now);
+            self.reset_cursors(moved.partition, moved.to, moved.next, now);
         }
     }
 

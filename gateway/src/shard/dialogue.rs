@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use protocol::{ErrorMessage, GapReason, Pattern, PatternName, Pong, code};
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use super::mesh::{Mesh, Request};
 use super::owner::Owner;
 use super::replies::{Replies, write_text};
 use super::resume::Resume;
-use super::resume::message::topics_of;
+use super::topic_set::TopicSet;
 use crate::bucket::Bucket;
 use crate::config::Rate;
 use crate::ingest::frame::Subject;
@@ -111,33 +112,33 @@ impl Dialogue<'_> {
     fn subscribe(&mut self, mut subscribe: Subscribe<'_>) {
         let (slot, kinds) = (self.replies.socket.slot(), self.replies.kinds);
         let held = self.channels.count(slot);
-        subscribe.keep_within(self.channels_max, held, |pattern| {
-            self.channels.is_subscribed(slot, &pattern.to_string())
-        });
-        subscribe.begin_live_ones_live(|pattern| self.channels.overlaps(slot, pattern));
+        subscribe.keep_within(self.channels_max, held, |name| self.channels.is_subscribed(slot, name));
+        if subscribe.has_past() {
+            let held = self.channels.selection(slot);
+            subscribe.begin_live_ones_live(|pattern| held.overlaps(pattern));
+        }
         let everyone = self.mesh.everyone();
         let number = self.replies.acks.next_number();
-        let has_past = subscribe.channels.iter().any(|wanted| wanted.start != commands::Start::Live);
+        let has_past = subscribe.has_past();
         let mut starts = Vec::new();
-        let mut topics = Vec::new();
+        let mut topics = TopicSet::default();
         for wanted in &subscribe.channels {
             let name = wanted.name.as_str();
-            topics.extend(topics_of(name, kinds));
+            topics = topics.union(TopicSet::selected(wanted.name.pattern(), kinds));
             // What a session that resumes subscribes to may be withheld from it.
             if self.channels.subscribe(slot, name) && (has_past || self.replies.resume.is_some()) {
-                starts.push(start_of(wanted));
+                starts.push(start_of(wanted, kinds));
             }
         }
-        topics.sort_unstable();
-        topics.dedup();
-        let topics: Box<[usize]> = topics.into();
         let starts: Arc<[Start]> = starts.into();
         self.replies.counters.resumes += starts.iter().filter(|start| start.has_past()).count() as u64;
         if !starts.is_empty() {
             let before = self.replies.cursors_made;
-            let resume = self.replies.resume.get_or_insert_with(|| Box::new(Resume::after(before)));
-            resume.add(number, Arc::clone(&starts), topics.clone(), everyone);
-            self.is_flooded |= resume.starts() > limits::RESUME_STARTS.max(2 * self.channels_max);
+            let resume =
+                self.replies.resume.get_or_insert_with(|| Box::new(Resume::new(Arc::clone(kinds), before)));
+            resume.add(number, Arc::clone(&starts), topics, everyone);
+            self.is_flooded |= resume.starts() > limits::RESUME_STARTS.max(2 * self.channels_max)
+                || resume.messages() > limits::RESUME_MESSAGES.max(2 * self.channels_max);
         }
         let wants_positions = subscribe.positions;
         let subscription = Subscription {
@@ -175,37 +176,30 @@ impl Dialogue<'_> {
 
     /// What is queued of these channels goes before the answer does, unless another subscription wants it.
     fn unsubscribe(&mut self, unsubscribe: Unsubscribe<'_>, replies: &mut Vec<u8>) {
-        let Self {
-            replies: Replies { socket, resume, outbox, frames, counters, kinds, .. }, channels, ..
-        } = self;
+        let Self { replies: Replies { socket, resume, outbox, frames, counters, .. }, channels, .. } = self;
         let slot = socket.slot();
         counters.channels_rejected += unsubscribe.rejected.len() as u64;
-        let names: Vec<&str> = unsubscribe.channels.iter().map(PatternName::as_str).collect();
-        let mut has_left = false;
-        for name in &names {
-            has_left |= channels.unsubscribe(slot, name);
-        }
-        if has_left {
+        let names = unsubscribe.channels.iter().map(PatternName::as_str);
+        let left: HashSet<&str> = names.filter(|name| channels.unsubscribe(slot, name)).collect();
+        if !left.is_empty() {
+            let kept = channels.selection(slot);
             if let Some(resume) = resume {
-                resume.give_back(&names, kinds);
-                resume.forget_gaps(|name| {
-                    Pattern::parse(name).is_ok_and(|pattern| channels.overlaps(slot, pattern))
-                });
+                resume.give_back(&left);
+                resume.forget_gaps(|name| kept.overlaps(Pattern::of_name(name)));
             }
             let discarded = outbox.discard_events_where(frames, |frame| match &frame.subject {
-                Subject::Record(source) => !channels.covers(slot, source.channel()),
+                Subject::Record(source) => !kept.covers(source.channel()),
                 // What is lost of channels that the session does not have is not its matter, and were it to ask for them again,
                 // the gap would name what is brought after it.
                 Subject::Gap(range) if range.reason == GapReason::Skipped => {
-                    !["*", &*range.name].into_iter().any(|name| channels.is_subscribed(slot, name))
+                    !(kept.contains(Pattern::All) || kept.contains(Pattern::of_name(&range.name)))
                 }
-                Subject::Gap(range) => {
-                    Pattern::parse(&range.name).is_ok_and(|pattern| !channels.overlaps(slot, pattern))
-                }
-                Subject::Resumed(name) => !channels.is_subscribed(slot, name),
+                Subject::Gap(range) => !kept.overlaps(Pattern::of_name(&range.name)),
+                Subject::Resumed(name) => !kept.contains(Pattern::of_name(name)),
             });
             counters.frames_discarded += discarded as u64;
         }
+        drop(left);
         let count = channels.count(slot);
         self.say(&unsubscribe.acknowledge(count), replies);
     }
@@ -222,13 +216,18 @@ impl Dialogue<'_> {
     }
 }
 
-fn start_of(wanted: &commands::Wanted<'_>) -> Start {
+/// Positions of kinds that no topic has name nothing.
+fn start_of(wanted: &commands::Wanted<'_>, topics: &[Arc<str>]) -> Start {
     let from = match &wanted.start {
         commands::Start::Live => StartFrom::Live,
         commands::Start::Snapshot => StartFrom::Snapshot,
-        commands::Start::Since(kinds) => StartFrom::Since(
-            kinds.iter().map(|(kind, since)| (kind.as_ref().into(), since.clone())).collect(),
-        ),
+        commands::Start::Since(kinds) => {
+            let topic_of = |kind: &str| topics.iter().position(|of_topic| **of_topic == *kind);
+            let known = kinds.iter().filter_map(|(kind, since)| Some((topic_of(kind)?, since.clone())));
+            let mut known: Vec<_> = known.collect();
+            known.sort_unstable_by_key(|(topic, _)| *topic);
+            StartFrom::Since(known.into())
+        }
     };
     Start { name: wanted.name.as_str().into(), from }
 }

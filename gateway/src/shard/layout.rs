@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::topic_set::TopicSet;
 use crate::ingest::partition::Partition;
 
 /// How far a partition has come.
@@ -28,38 +29,52 @@ pub type Known = Arc<[(Partition, Progress)]>;
 pub struct Layout {
     /// By owner; `None` until the brokers have said which partitions there are.
     owners: Vec<Option<Known>>,
+    /// All of them have said which partitions there are.
+    is_known: bool,
+    /// The topics with partitions that are about to begin, and with some that have not begun.
+    awaited: TopicSet,
+    not_begun: TopicSet,
 }
 
 impl Layout {
     /// Of so many owners, of which nothing is known.
     pub fn new(owners: usize) -> Self {
-        Self { owners: vec![None; owners] }
+        Self {
+            owners: vec![None; owners],
+            is_known: owners == 0,
+            awaited: TopicSet::default(),
+            not_begun: TopicSet::default(),
+        }
     }
 
     /// What an owner says of all its partitions.
     pub fn set(&mut self, owner: usize, known: Known) {
         self.owners[owner] = Some(known);
+        self.is_known = self.owners.iter().all(Option::is_some);
+        let all = || self.owners.iter().flatten().flat_map(|known| known.iter());
+        let of = |is_meant: fn(Progress) -> bool| {
+            all().filter(|(_, progress)| is_meant(*progress)).map(|(it, _)| it.topic).collect()
+        };
+        self.awaited = of(|progress| progress == Progress::Awaited);
+        self.not_begun = of(|progress| progress != Progress::Begun);
     }
 
     /// Whether nothing of these topics is worth waiting for: all that can begin soon has begun.
-    pub fn is_settled(&self, topics: &[usize]) -> bool {
-        let is_settled = |known: &Option<Known>| {
-            let mut of_topics = known.iter().flat_map(|known| known.iter());
-            known.is_some()
-                && !of_topics
-                    .any(|(it, progress)| *progress == Progress::Awaited && topics.contains(&it.topic))
-        };
-        topics.is_empty() || self.owners.iter().all(is_settled)
+    pub fn is_settled(&self, topics: TopicSet) -> bool {
+        topics.is_empty() || self.is_known && !topics.intersects(self.awaited)
     }
 
     /// The partitions of these topics that have not begun, by topic. No numbers: which partitions there are is not known of all owners.
-    pub fn waiting(&self, topics: &[usize]) -> BTreeMap<usize, Vec<i32>> {
-        if self.owners.iter().any(Option::is_none) {
-            return topics.iter().map(|&topic| (topic, Vec::new())).collect();
+    pub fn waiting(&self, topics: TopicSet) -> BTreeMap<usize, Vec<i32>> {
+        if !self.is_known {
+            return topics.iter().map(|topic| (topic, Vec::new())).collect();
+        }
+        if self.has_begun(topics) {
+            return BTreeMap::new();
         }
         let mut waiting: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
         for (partition, progress) in self.owners.iter().flatten().flat_map(|known| known.iter()) {
-            if *progress != Progress::Begun && topics.contains(&partition.topic) {
+            if *progress != Progress::Begun && topics.contains(partition.topic) {
                 waiting.entry(partition.topic).or_default().push(partition.number);
             }
         }
@@ -68,8 +83,8 @@ impl Layout {
     }
 
     /// Whether every partition of these topics has begun.
-    pub fn has_begun(&self, topics: &[usize]) -> bool {
-        self.waiting(topics).is_empty()
+    pub fn has_begun(&self, topics: TopicSet) -> bool {
+        topics.is_empty() || self.is_known && !topics.intersects(self.not_begun)
     }
 }
 
@@ -81,28 +96,32 @@ mod tests {
         (Partition { topic, number }, progress)
     }
 
+    fn topics(topics: &[usize]) -> TopicSet {
+        topics.iter().copied().collect()
+    }
+
     #[test]
     fn an_acknowledgement_waits_for_partitions_that_are_about_to_begin_and_names_all_that_have_not() {
         use Progress::{Awaited, Begun, Stuck};
         let mut layout = Layout::new(2);
-        assert!(!layout.is_settled(&[0]), "which partitions there are is not known");
-        assert_eq!(layout.waiting(&[0, 1]), BTreeMap::from([(0, vec![]), (1, vec![])]));
+        assert!(!layout.is_settled(topics(&[0])), "which partitions there are is not known");
+        assert_eq!(layout.waiting(topics(&[0, 1])), BTreeMap::from([(0, vec![]), (1, vec![])]));
         layout.set(0, vec![at(0, 0, Begun), at(0, 2, Stuck), at(1, 0, Awaited)].into());
         assert_eq!(
-            layout.waiting(&[0, 1]),
+            layout.waiting(topics(&[0, 1])),
             BTreeMap::from([(0, vec![]), (1, vec![])]),
             "half an answer is none"
         );
-        assert!(!layout.is_settled(&[0]), "of the other owner nothing is known");
+        assert!(!layout.is_settled(topics(&[0])), "of the other owner nothing is known");
         layout.set(1, vec![at(0, 1, Stuck)].into());
-        assert!(layout.is_settled(&[0]) && !layout.is_settled(&[0, 1]));
-        assert_eq!(layout.waiting(&[0]), BTreeMap::from([(0, vec![1, 2])]));
+        assert!(layout.is_settled(topics(&[0])) && !layout.is_settled(topics(&[0, 1])));
+        assert_eq!(layout.waiting(topics(&[0])), BTreeMap::from([(0, vec![1, 2])]));
         assert!(
-            !layout.has_begun(&[0]) && layout.has_begun(&[2]),
+            !layout.has_begun(topics(&[0])) && layout.has_begun(topics(&[2])),
             "a topic that is not there waits for nothing"
         );
         layout.set(0, vec![at(0, 0, Begun), at(0, 2, Begun)].into());
         layout.set(1, vec![at(0, 1, Begun)].into());
-        assert!(layout.has_begun(&[0]));
+        assert!(layout.has_begun(topics(&[0])));
     }
 }

@@ -34,6 +34,7 @@ pub mod owner;
 pub mod replies;
 pub mod resume;
 mod resuming;
+mod selection;
 pub mod sessions;
 pub mod shard_set;
 pub mod single;
@@ -41,6 +42,7 @@ pub mod sizes;
 pub mod skips;
 mod spare;
 pub mod timers;
+pub mod topic_set;
 pub mod window;
 
 use std::net::TcpListener;

@@ -66,7 +66,11 @@ fn ask(number: u32, starts: Vec<Start>) -> Begin {
 
 fn since(name: &str, since: Since) -> Start {
     let (_, kind) = name.rsplit_once('.').expect("a channel");
-    Start { name: name.into(), from: StartFrom::Since(vec![(kind.into(), since)]) }
+    let topic = KINDS.iter().position(|it| *it == kind);
+    Start {
+        name: name.into(),
+        from: StartFrom::Since(topic.map(|topic| (topic, since)).into_iter().collect()),
+    }
 }
 
 fn after(number: u32, position: &str) -> Begin {
@@ -347,8 +351,8 @@ fn a_token_that_was_seen_where_it_does_not_belong_is_refused_by_the_owner_that_s
     let changed = Some(code::PARTITIONS_CHANGED);
     assert_eq!(refusals(&mut owners, &single(&name, "0:0")), [None, changed]);
     assert_eq!(refusals(&mut owners, &single(&name, "1:0")), [changed; 2]);
-    let kinds = vec![("trade".into(), Since::After("0:0".parse().expect("a position")))];
-    let all_kinds = Start { name: format!("{name}.*").into(), from: StartFrom::Since(kinds) };
+    let topics = [(0, Since::After("0:0".parse().expect("a position")))];
+    let all_kinds = Start { name: format!("{name}.*").into(), from: StartFrom::Since(topics.into()) };
     assert_eq!(refusals(&mut owners, &all_kinds), [None, changed]);
     assert_eq!(owners[1].strays().tokens(), 1);
     // A recreated topic has nothing of it.

@@ -4,22 +4,25 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use protocol::Positions;
+use protocol::client::Since;
 use protocol::envelope::write_json;
-use protocol::{Pattern, Positions};
 use serde::Serialize;
 use wire::SocketId;
 
 use super::acks::{Acks, Ready, Subscription};
-use super::begin::{Begun, StartFrom};
+use super::begin::{Begun, Start};
 use super::connections::{Connections, schedule};
 use super::frames::Frames;
 use super::layout::{Known, Layout};
 use super::outbox::{Outbox, OutboxLimits};
 use super::owner::snapshot_too_large;
 use super::resume::Resume;
+use super::selection::Selection;
 use super::sessions::{Cold, Session, Stage};
+use super::topic_set::TopicSet;
 use crate::ingest::frame::Frame;
-use crate::ingest::partition::Owned;
+use crate::ingest::partition::{Owned, Partition};
 use crate::metrics::Counters;
 use crate::session::framing;
 
@@ -40,11 +43,11 @@ pub struct Replies<'a> {
     /// How many cursors its earlier resumes had.
     pub cursors_made: u32,
     /// The topics of which it was told that partitions have not begun.
-    pub waiting: &'a mut Option<Box<[usize]>>,
+    pub waiting: &'a mut TopicSet,
     /// Which partitions have.
     pub layout: &'a Layout,
     /// The kinds, by topic.
-    pub kinds: &'a [Arc<str>],
+    pub kinds: &'a Arc<[Arc<str>]>,
     /// What is counted.
     pub counters: &'a mut Counters,
     /// The time.
@@ -64,10 +67,10 @@ impl Replies<'_> {
     pub fn began(&mut self, owner: usize, began: Owned, replies: &mut Vec<u8>) {
         self.acks.began(owner, began, self.kinds);
         if let Some(resume) = self.resume {
-            resume.began(owner, began, self.kinds);
+            resume.began(owner, began);
         }
         let Owned { partition, next } = began;
-        if !self.waiting.as_ref().is_some_and(|topics| topics.contains(&partition.topic)) {
+        if !self.waiting.contains(partition.topic) {
             return;
         }
         let kind = &*self.kinds[partition.topic];
@@ -81,7 +84,9 @@ impl Replies<'_> {
         if let Some(resume) = resume {
             resume.look_again();
         }
-        waiting.take_if(|topics| layout.has_begun(topics));
+        if layout.has_begun(**waiting) {
+            **waiting = TopicSet::default();
+        }
     }
 
     /// Appends the answers that are complete.
@@ -98,16 +103,12 @@ impl Replies<'_> {
         self.bring_snapshot(&mut subscription);
         if let Some(resume) = self.resume {
             let Subscription { number, cut, refused, .. } = &subscription;
-            resume.acknowledged(*number, cut, refused, self.kinds);
+            resume.acknowledged(*number, cut, refused);
         }
         self.counters.channels_rejected += subscription.ack.rejected.len() as u64;
         self.counters.resumes_refused += subscription.ack.not_resumed.len() as u64;
-        let waiting = self.layout.waiting(&subscription.topics);
-        if !waiting.is_empty() {
-            let mut topics = self.waiting.take().unwrap_or_default().into_vec();
-            topics.extend(waiting.keys().filter(|topic| !topics.contains(topic)).collect::<Vec<_>>());
-            *self.waiting = Some(topics.into());
-        }
+        let waiting = self.layout.waiting(subscription.topics);
+        *self.waiting = self.waiting.union(waiting.keys().copied().collect());
         framing::text_from(replies, |payload| subscription.write(self.kinds, &waiting, payload));
     }
 
@@ -138,25 +139,55 @@ impl Replies<'_> {
         let mut snapshot = std::mem::take(&mut subscription.snapshot);
         let Subscription { number, starts, refused, .. } = &*subscription;
         let Some(resume) = self.resume.as_ref() else { return Vec::new() };
-        let is_held = |start: usize| resume.is_held(*number, start) && !refused.contains(&start);
-        let is_resumed = |frame: &Frame| {
-            let mut resumed = starts
-                .iter()
-                .enumerate()
-                .filter(|(index, start)| matches!(start.from, StartFrom::Since(_)) && is_held(*index));
-            frame.source().is_some_and(|source| {
-                resumed.any(|(_, start)| {
-                    let selects = Pattern::parse(&start.name).is_ok_and(|it| it.selects(source.channel()));
-                    selects && start.first(&source.kind, source.partition).is_some()
-                })
-            })
-        };
+        if snapshot.is_empty() {
+            return snapshot;
+        }
+        let mut is_wanted: Vec<_> = (0..starts.len()).map(|start| resume.is_held(*number, start)).collect();
+        refused.iter().for_each(|&start| is_wanted[start] = false);
+        let wanted = starts.iter().zip(&is_wanted).filter(|(_, is_wanted)| **is_wanted);
+        let resumed = Resumed::of(wanted.map(|(start, _)| start));
         let mut seen = HashSet::new();
         snapshot.retain(|(start, frame)| {
             let place = frame.source().map(|source| (source.partition, source.offset));
-            is_held(*start) && !is_resumed(frame) && seen.insert(place)
+            is_wanted[*start] && !resumed.contain(frame) && seen.insert(place)
         });
         snapshot
+    }
+}
+
+/// Events that come through cursors, from places that their subscriptions named.
+#[derive(Default)]
+struct Resumed<'a> {
+    /// Of all partitions of a topic.
+    topics: BTreeMap<usize, Selection<'a>>,
+    partitions: BTreeMap<Partition, Selection<'a>>,
+}
+
+impl<'a> Resumed<'a> {
+    fn of(starts: impl Iterator<Item = &'a Start>) -> Self {
+        let mut resumed = Self::default();
+        for start in starts {
+            for &(topic, ref since) in start.since() {
+                let selection = match since {
+                    Since::From(_) => resumed.topics.entry(topic).or_default(),
+                    Since::After(last) => {
+                        let partition = Partition { topic, number: last.partition };
+                        resumed.partitions.entry(partition).or_default()
+                    }
+                };
+                selection.add(start.pattern());
+            }
+        }
+        resumed
+    }
+
+    fn contain(&self, frame: &Frame) -> bool {
+        frame.source().is_some_and(|source| {
+            let Partition { topic, .. } = source.partition;
+            let selections =
+                [self.topics.get(&topic), self.partitions.get(&source.partition)].into_iter().flatten();
+            selections.into_iter().any(|selection| selection.covers(source.channel()))
+        })
     }
 }
 

@@ -14,28 +14,37 @@
 //!
 //! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
 
-pub(super) mod message;
+mod coverage;
+mod message;
 mod pulls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use protocol::{Channel, GapReason};
+use hashbrown::HashSet;
+use protocol::GapReason;
 use smallvec::SmallVec;
 
+use self::coverage::Coverage;
 use self::message::{Message, Place};
 use super::begin::Start;
 use super::layout::Layout;
 use super::shard_set::ShardSet;
+use super::topic_set::TopicSet;
 use crate::ingest::frame::{Range, Source};
 use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::Pull;
 use crate::ingest::wants::{Tokens, Wants};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Resume {
+    /// By topic.
+    kinds: Arc<[Arc<str>]>,
+    /// By number, and they are acknowledged in this order: those that are not come last.
     messages: Vec<Message>,
+    /// The topics of those that are not.
+    unacknowledged: TopicSet,
     /// One for a partition.
     cursors: Vec<Cursor>,
     /// Of the session: a number is never used twice, because answers to what was asked before are on their way.
@@ -70,7 +79,20 @@ struct Cursor {
     /// Before this offset it is the replay threads that are asked.
     replay_until: i64,
     /// The messages that are in the partition, by number.
-    serves: SmallVec<[u32; 2]>,
+    serves: Serves,
+    /// What these cover; one for all cursors of a topic that serve the same.
+    covered: Arc<Tokens>,
+}
+
+type Serves = SmallVec<[u32; 2]>;
+
+/// Found out once for all partitions of a topic: what cursors that serve these messages cover, and which starts of which messages, by
+/// their index, take something of that.
+struct Shared {
+    topic: usize,
+    serves: Serves,
+    covered: Arc<Tokens>,
+    takers: Vec<(usize, Vec<u32>)>,
 }
 
 /// Whom to ask for what a session wants next.
@@ -82,13 +104,22 @@ pub enum Ask {
     Replay(Pull, i64),
 }
 
-/// The kinds, by topic.
-type Kinds<'a> = &'a [Arc<str>];
-
 impl Resume {
-    /// Of a session that had so many cursors before.
-    pub fn after(cursors_made: u32) -> Self {
-        Self { cursors_made, ..Self::default() }
+    /// Of a session that had so many cursors before. `kinds`: by topic.
+    pub fn new(kinds: Arc<[Arc<str>]>, cursors_made: u32) -> Self {
+        Self {
+            kinds,
+            messages: Vec::new(),
+            unacknowledged: TopicSet::default(),
+            cursors: Vec::new(),
+            cursors_made,
+            version: 0,
+            owner_pull: None,
+            replay_pull: None,
+            replayed_last: None,
+            gaps: VecDeque::new(),
+            is_unsettled: false,
+        }
     }
 
     /// How many cursors the session has had.
@@ -97,21 +128,27 @@ impl Resume {
     }
 
     /// A message whose owners are asked where it begins: what it covers is withheld until they have answered.
-    pub fn add(&mut self, number: u32, starts: Arc<[Start]>, topics: Box<[usize]>, unanswered: ShardSet) {
+    pub fn add(&mut self, number: u32, starts: Arc<[Start]>, topics: TopicSet, unanswered: ShardSet) {
         // An answer that is on its way may reach beyond this message's cut: the cursor has to rest below.
         for index in 0..self.cursors.len() {
             let Cursor { partition, next, .. } = self.cursors[index];
-            if topics.contains(&partition.topic) {
+            if topics.contains(partition.topic) {
                 self.ask_again(index, next);
             }
         }
-        self.messages.push(Message::new(number, starts, topics, unanswered));
+        self.unacknowledged = self.unacknowledged.union(topics);
+        self.messages.push(Message::new(number, starts, topics, unanswered, &self.kinds));
+    }
+
+    /// The messages that something is kept of.
+    pub fn messages(&self) -> usize {
+        self.messages.len()
     }
 
     /// The subscriptions of all messages, those included that were given back while something is brought for them.
     pub fn starts(&self) -> usize {
         let count = |message: &Message| {
-            if self.brings_for(message) { message.starts.len() } else { message.count_held() }
+            if brings_for(message) { message.starts.len() } else { message.count_held() }
         };
         self.messages.iter().map(count).sum()
     }
@@ -119,88 +156,73 @@ impl Resume {
     /// Whether something is brought, or will be once it is acknowledged: live events may be withheld.
     pub fn is_bringing(&self) -> bool {
         let Self { messages, cursors, gaps, .. } = self;
-        !cursors.is_empty() || !gaps.is_empty() || messages.iter().any(|message| !message.is_acknowledged)
+        !cursors.is_empty() || !gaps.is_empty() || messages.last().is_some_and(|last| !last.is_acknowledged)
     }
 
     /// An owner has answered: in these partitions the message wants something else than what comes live from here on.
     pub fn begun(&mut self, number: u32, owner: usize, behind: &[Partition]) {
-        if let Some(message) = self.messages.iter_mut().find(|it| it.number == number) {
+        if let Some(message) = self.message(number) {
             message.unanswered.remove(owner);
             behind.iter().for_each(|partition| message.fall_behind(*partition));
         }
     }
 
     /// A partition has begun, with delivery from `next` on. An owner that has not answered yet will name it in its answer.
-    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned, kinds: Kinds<'_>) {
+    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned) {
         self.is_unsettled = true;
         let mut begun = Vec::new();
         for (index, message) in self.messages.iter_mut().enumerate() {
             let is_concerned =
-                message.topics.contains(&partition.topic) && !message.unanswered.contains(owner);
+                message.topics.contains(partition.topic) && !message.unanswered.contains(owner);
             if !is_concerned || message.places.contains_key(&partition) {
                 continue;
             }
             if message.is_acknowledged {
                 message.places.insert(partition, Place::at(next));
-                begun.push(index);
+                begun.push((index, message.is_behind(partition, next)));
             } else {
                 message.fall_behind(partition);
             }
         }
-        let kind = &kinds[partition.topic];
-        let new: Vec<_> = begun
-            .into_iter()
-            .map(|index| (index, self.messages[index].is_behind(partition, kind, next)))
-            .collect();
-        if !new.is_empty() {
-            self.stand(&new, partition, kinds);
+        if !begun.is_empty() {
+            self.stand(&begun, partition, &mut Vec::new());
         }
     }
 
     /// The client's subscribe is acknowledged, with these next offsets, and these of its starts refused: what it began may come.
-    pub fn acknowledged(
-        &mut self,
-        number: u32,
-        cut: &BTreeMap<Partition, i64>,
-        refused: &[usize],
-        kinds: Kinds<'_>,
-    ) {
-        let Some(index) = self.messages.iter().position(|it| it.number == number) else { return };
+    pub fn acknowledged(&mut self, number: u32, cut: &BTreeMap<Partition, i64>, refused: &[usize]) {
+        let Some(index) = self.place(number) else { return };
         let message = &mut self.messages[index];
         message.acknowledge(cut, refused);
-        let behind = std::mem::take(&mut message.behind);
+        let (topics, behind) = (message.topics, std::mem::take(&mut message.behind));
+        let left = self.unacknowledged_messages().map(|message| message.topics);
+        self.unacknowledged = left.fold(TopicSet::default(), TopicSet::union);
+        let mut known = Vec::new();
         for &partition in &behind {
-            self.stand(&[(index, true)], partition, kinds);
+            self.stand(&[(index, true)], partition, &mut known);
         }
         // What the others are brought this one may want from below where they stand.
-        let topics = self.messages[index].topics.clone();
         let standing: Vec<_> = self.cursors.iter().map(|cursor| cursor.partition).collect();
-        let may_join = |it: &Partition| topics.contains(&it.topic) && !behind.contains(it);
+        let may_join = |it: &Partition| topics.contains(it.topic) && !behind.contains(it);
         for partition in standing.into_iter().filter(may_join) {
-            self.stand(&[(index, false)], partition, kinds);
+            self.stand(&[(index, false)], partition, &mut known);
         }
         self.is_unsettled = true;
     }
 
     /// Whether this subscription was not given back.
     pub fn is_held(&self, number: u32, start: usize) -> bool {
-        self.messages.iter().any(|it| it.number == number && it.states[start].is_held)
+        self.place(number).is_some_and(|index| self.messages[index].states[start].is_held)
     }
 
     /// Whether an event that is live now is to come through a cursor instead. Before its acknowledgement nothing comes of what a
     /// message covers: a cursor has to stand where something would have.
     pub fn withhold(&mut self, source: &Source, shards: usize) -> bool {
-        let Source { partition, .. } = *source;
-        let Self { messages, cursors, .. } = self;
-        let cursor = cursors.iter().find(|it| it.partition == partition);
-        let mut is_withheld = false;
-        for message in messages {
-            let is_served = cursor.is_some_and(|cursor| cursor.serves.contains(&message.number));
-            if (message.is_acknowledged && !is_served) || !message.covers(source.channel()) {
-                continue;
-            }
-            is_withheld = true;
-            if !message.is_acknowledged {
+        let Source { partition, ref token, .. } = *source;
+        let mut is_withheld = self.cursor(partition).is_some_and(|cursor| cursor.covered.contains(token));
+        for message in self.unacknowledged_messages() {
+            if message.coverage.contains(token, partition.topic) {
+                is_withheld = true;
                 message.stand_behind(partition, shards);
             }
         }
@@ -216,7 +238,7 @@ impl Resume {
         reason: GapReason,
         shards: usize,
     ) -> bool {
-        let cursor = self.cursors.iter().find(|it| it.partition == partition);
+        let cursor = self.cursors.iter().find(|cursor| cursor.partition == partition);
         let mut is_withheld = false;
         for message in self.messages.iter_mut().filter(|it| it.holds_past(name)) {
             let is_served = cursor.is_some_and(|cursor| cursor.serves.contains(&message.number));
@@ -229,18 +251,25 @@ impl Resume {
         is_withheld
     }
 
-    /// Whether events of this channel come through some cursor.
-    pub fn selects(&self, channel: Channel<'_>) -> bool {
-        self.messages.iter().any(|it| self.brings_for(it) && it.covers(channel))
+    /// The topic of this kind.
+    pub fn topic(&self, kind: &str) -> Option<usize> {
+        self.kinds.iter().position(|of_topic| **of_topic == *kind)
+    }
+
+    /// What comes through cursors, or may once it is acknowledged.
+    pub fn brought(&self) -> Coverage {
+        let mut brought = Coverage::default();
+        let bringing = self.messages.iter().filter(|message| brings_for(message));
+        bringing.for_each(|message| brought.add(&message.coverage));
+        brought
     }
 
     /// A topic was recreated: the cursor in this partition goes on at `next`. By which names the loss is told, and from where.
-    pub fn reset(&mut self, partition: Partition, next: i64, kinds: Kinds<'_>) -> Vec<(Box<str>, i64)> {
+    pub fn reset(&mut self, partition: Partition, next: i64) -> Vec<(Box<str>, i64)> {
         let index = self.cursors.iter().position(|it| it.partition == partition);
         let losses = index.map(|index| {
             let cursor = &self.cursors[index];
-            let wants = self.wants(partition, &cursor.serves, kinds);
-            wants.losses(&kinds[partition.topic], cursor.next, i64::MAX)
+            self.wants(cursor).losses(&self.kinds[partition.topic], cursor.next, i64::MAX)
         });
         self.messages.iter_mut().for_each(|message| message.reset(partition, next));
         if let Some(index) = index {
@@ -252,24 +281,20 @@ impl Resume {
     }
 
     /// Subscriptions were given back. What others want of what they cover is brought all the same.
-    pub fn give_back(&mut self, names: &[&str], kinds: Kinds<'_>) {
+    pub fn give_back(&mut self, names: &HashSet<&str>) {
         self.messages.iter_mut().for_each(|message| message.give_back(names));
         self.version += 1;
         self.is_unsettled = true;
-        // Partitions of a topic have mostly the same answer.
-        let mut known: Vec<(usize, SmallVec<[u32; 2]>, bool)> = Vec::new();
-        let mut cursors = std::mem::take(&mut self.cursors);
-        cursors.retain(|cursor| {
-            let topic = cursor.partition.topic;
-            if let Some((.., is_wanted)) = known.iter().find(|it| it.0 == topic && it.1 == cursor.serves) {
-                return *is_wanted;
+        let mut known = Vec::new();
+        for cursor in std::mem::take(&mut self.cursors) {
+            let shared = self.shared(cursor.partition.topic, &cursor.serves, &mut known);
+            if known[shared].takers.is_empty() {
+                self.leave(&cursor);
+            } else {
+                self.cursors.push(cursor);
             }
-            let is_wanted = self.is_any_wanted(&kinds[topic], &cursor.serves);
-            known.push((topic, cursor.serves.clone(), is_wanted));
-            is_wanted
-        });
-        self.cursors = cursors;
-        self.forget_given_back();
+        }
+        self.messages.retain(|message| message.count_held() > 0 || brings_for(message));
     }
 
     /// The loss that is to be told first. [`Resume::told_gap`] follows.
@@ -287,29 +312,16 @@ impl Resume {
         self.gaps.pop_front();
     }
 
-    /// A subscription that is live by now of which the client was not told, and how many of its frames came.
-    /// [`Resume::told`] follows.
-    pub fn finished(&mut self, layout: &Layout, kinds: Kinds<'_>) -> Option<(Arc<str>, u64)> {
+    /// Has `tell` tell the client which of its subscriptions are live by now, each with how many of its frames came, until it says that
+    /// there is no room. Whether there was.
+    pub fn tell_live(&mut self, layout: &Layout, mut tell: impl FnMut(&Arc<str>, u64) -> bool) -> bool {
         if !self.is_unsettled || !self.gaps.is_empty() {
-            return None;
+            return true;
         }
-        for message in self.messages.iter().filter(|it| it.is_acknowledged) {
-            let is_busy = |topic: usize| {
-                let mut of_topic = self.cursors.iter().filter(|cursor| cursor.partition.topic == topic);
-                of_topic.any(|cursor| cursor.serves.contains(&message.number))
-            };
-            let busy: Vec<_> = (0..kinds.len()).map(is_busy).collect();
-            if let Some(finished) = message.finished(&busy, layout, kinds) {
-                return Some(finished);
-            }
-        }
-        self.is_unsettled = false;
-        None
-    }
-
-    /// The client was told that this one is live.
-    pub fn told(&mut self, name: &str) {
-        self.messages.iter_mut().for_each(|message| message.told(name));
+        let mut acknowledged = self.messages.iter_mut().take_while(|message| message.is_acknowledged);
+        let has_room = acknowledged.all(|message| message.tell_live(layout, &mut tell));
+        self.is_unsettled = !has_room;
+        has_room
     }
 
     /// More partitions may have become known: subscriptions that waited for them may be live.
@@ -319,7 +331,7 @@ impl Resume {
 
     /// Whether nothing is left to be brought, now or when more partitions begin.
     pub fn is_over(&self, layout: &Layout) -> bool {
-        let is_over = |message: &Message| message.is_told() && layout.has_begun(&message.topics);
+        let is_over = |message: &Message| message.is_told() && layout.has_begun(message.topics);
         self.cursors.is_empty() && self.gaps.is_empty() && self.messages.iter().all(is_over)
     }
 
@@ -333,46 +345,66 @@ impl Resume {
         self.is_unsettled || !self.gaps.is_empty() || self.cursors.iter().any(may_pull)
     }
 
-    fn brings_for(&self, message: &Message) -> bool {
-        let is_served = |cursor: &Cursor| cursor.serves.contains(&message.number);
-        !message.is_acknowledged || self.cursors.iter().any(is_served)
+    fn place(&self, number: u32) -> Option<usize> {
+        self.messages.binary_search_by_key(&number, |message| message.number).ok()
+    }
+
+    fn message(&mut self, number: u32) -> Option<&mut Message> {
+        self.place(number).map(|index| &mut self.messages[index])
+    }
+
+    fn unacknowledged_messages(&mut self) -> impl Iterator<Item = &mut Message> {
+        self.messages.iter_mut().rev().take_while(|message| !message.is_acknowledged)
+    }
+
+    fn cursor(&self, partition: Partition) -> Option<&Cursor> {
+        self.cursors.iter().find(|cursor| cursor.partition == partition)
     }
 
     /// Whether a message that is not acknowledged may want something of the cursor's partition.
     fn rests(&self, cursor: &Cursor) -> bool {
-        let is_concerned = |message: &Message| message.topics.contains(&cursor.partition.topic);
-        self.messages.iter().any(|message| !message.is_acknowledged && is_concerned(message))
+        self.unacknowledged.contains(cursor.partition.topic)
     }
 
-    /// What a cursor that serves these messages is to bring.
-    fn wants(&self, partition: Partition, serves: &[u32], kinds: Kinds<'_>) -> Wants {
-        let kind = &*kinds[partition.topic];
-        let covered = self.covered(kind, serves);
+    /// What a cursor is to bring.
+    fn wants(&self, cursor: &Cursor) -> Wants {
         let mut wants = Wants::default();
-        self.messages.iter().for_each(|message| message.add_wants(partition, kind, &covered, &mut wants));
+        self.messages.iter().for_each(|it| it.add_wants(cursor.partition, &cursor.covered, &mut wants));
         wants
     }
 
-    fn covered(&self, kind: &str, serves: &[u32]) -> Tokens {
-        let mut covered = Tokens::default();
-        let served = self.messages.iter().filter(|it| serves.contains(&it.number));
-        served.for_each(|message| message.add_covered(kind, &mut covered));
-        covered
-    }
-
-    /// Whether a subscription that is held takes something of what these messages cover, now or once it is acknowledged.
-    fn is_any_wanted(&self, kind: &str, serves: &[u32]) -> bool {
-        let covered = self.covered(kind, serves);
-        self.messages.iter().any(|message| message.wants_some(kind, &covered))
+    /// Finds out, or looks up, what cursors of this topic that serve these messages share. Where it stands in `known`.
+    fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<Shared>) -> usize {
+        if let Some(index) = known.iter().position(|it| it.topic == topic && it.serves == *serves) {
+            return index;
+        }
+        let same = self.cursors.iter().find(|it| it.partition.topic == topic && it.serves == *serves);
+        let covered = same.map_or_else(
+            || {
+                let mut covered = Tokens::default();
+                let served = serves.iter().filter_map(|&number| self.place(number));
+                served.for_each(|index| self.messages[index].coverage.add_tokens(topic, &mut covered));
+                Arc::new(covered)
+            },
+            |cursor| Arc::clone(&cursor.covered),
+        );
+        let takers = self.messages.iter().enumerate().map(|(index, message)| {
+            let takers: Vec<_> = message.held_within(topic, &covered).collect();
+            (index, takers)
+        });
+        let takers = takers.filter(|(_, takers)| !takers.is_empty()).collect();
+        known.push(Shared { topic, serves: serves.clone(), covered, takers });
+        known.len() - 1
     }
 
     /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
     /// back as far as they want; the others have had what is below where it stood.
-    fn stand(&mut self, new: &[(usize, bool)], partition: Partition, kinds: Kinds<'_>) {
+    fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
         let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
         let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
         let needed = new.iter().filter(|(_, is_needed)| *is_needed);
-        serves.extend(needed.map(|(message, _)| self.messages[*message].number));
+        let needed: SmallVec<[usize; 2]> = needed.map(|(message, _)| *message).collect();
+        serves.extend(needed.iter().map(|message| self.messages[*message].number));
         if serves.is_empty() {
             return;
         }
@@ -382,28 +414,40 @@ impl Resume {
             let others = self.messages.iter_mut().enumerate().filter(|(message, _)| is_other(*message));
             others.for_each(|(_, other)| other.raise_floor(partition, stood));
         }
-        let first = self.wants(partition, &serves, kinds).first().or_else(|| {
+        let shared = self.shared(partition.topic, &serves, known);
+        let Shared { takers, covered, .. } = &known[shared];
+        let wanted = takers.iter().filter_map(|(it, starts)| self.messages[*it].first(partition, starts));
+        let first = wanted.min().or_else(|| {
             // One that is not acknowledged may want what was withheld since this one's cut.
-            let is_wanted = self.is_any_wanted(&kinds[partition.topic], &serves);
-            new.iter()
-                .filter_map(|(message, _)| self.messages[*message].cut(partition))
-                .min()
-                .filter(|_| is_wanted)
+            let cuts = new.iter().filter_map(|(message, _)| self.messages[*message].cut(partition));
+            cuts.min().filter(|_| !takers.is_empty())
         });
+        let covered = Arc::clone(covered);
         match (index, first) {
             (Some(index), first) => {
                 let cursor = &mut self.cursors[index];
                 cursor.serves = serves;
+                cursor.covered = covered;
                 let next = first.map_or(cursor.next, |first| first.min(cursor.next));
                 self.ask_again(index, next);
             }
-            (None, Some(first)) => {
+            (None, Some(next)) => {
                 self.cursors_made += 1;
                 let id = self.cursors_made;
-                self.cursors.push(Cursor { id, partition, next: first, replay_until: i64::MIN, serves });
+                self.cursors.push(Cursor { id, partition, next, replay_until: i64::MIN, serves, covered });
             }
             // Given back before it began.
-            (None, None) => {}
+            (None, None) => return,
+        }
+        needed.into_iter().for_each(|message| self.messages[message].serve(partition.topic));
+    }
+
+    /// A cursor stands no more.
+    fn leave(&mut self, cursor: &Cursor) {
+        for &number in &cursor.serves {
+            if let Some(message) = self.message(number) {
+                message.leave(cursor.partition.topic);
+            }
         }
     }
 
@@ -419,13 +463,11 @@ impl Resume {
             cursor.replay_until = i64::MIN;
         }
     }
+}
 
-    /// Forgets messages of which nothing is held, unless a cursor is in some partition for them.
-    fn forget_given_back(&mut self) {
-        let mut messages = std::mem::take(&mut self.messages);
-        messages.retain(|message| message.count_held() > 0 || self.brings_for(message));
-        self.messages = messages;
-    }
+/// Whether something comes for it through a cursor, or may once it is acknowledged.
+fn brings_for(message: &Message) -> bool {
+    !message.is_acknowledged || message.is_served()
 }
 
 impl Cursor {

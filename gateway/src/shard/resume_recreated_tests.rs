@@ -4,14 +4,14 @@ use super::*;
 
 #[test]
 fn a_cursor_in_a_topic_that_was_recreated_goes_on_with_the_new_one_and_old_answers_are_ignored() {
-    let mut resume = Resume::default();
+    let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[30, 40])], &[0, 1], 90);
     let asked = next(&mut resume).expect("a pull");
     answer(&mut resume, &asked, asked.from, Then::Older(80));
-    let stood = resume.reset(at(asked.number), 0, &kinds());
+    let stood = resume.reset(at(asked.number), 0);
     assert_eq!(stood, [("A.trade".into(), asked.from)]);
-    assert!(resume.answered(asked.id, asked.from, &kinds()).is_none());
-    assert!(resume.reset(at(3), 0, &kinds()).is_empty());
+    assert!(resume.answered(asked.id, asked.from).is_none());
+    assert!(resume.reset(at(3), 0).is_empty());
     let mut pulled = Vec::new();
     for _ in 0..2 {
         let (asked, _) = step(&mut resume, 100, Then::Live);
@@ -27,21 +27,21 @@ fn a_cursor_in_a_topic_that_was_recreated_goes_on_with_the_new_one_and_old_answe
 
 #[test]
 fn a_topic_that_is_recreated_before_the_acknowledgement_is_brought_from_its_beginning() {
-    let mut resume = Resume::default();
+    let mut resume = resume();
     add(&mut resume, 1, vec![since("A.trade", &[30])]);
     (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[at(0)]));
-    assert!(resume.reset(at(0), 0, &kinds()).is_empty(), "nothing stood there");
+    assert!(resume.reset(at(0), 0).is_empty(), "nothing stood there");
     acknowledge(&mut resume, 1, 0, &[]);
     assert_eq!(step(&mut resume, 5, Then::Live).0.from, 0);
 }
 
 #[test]
 fn of_a_place_in_another_log_the_client_is_told_and_it_alone_begins_again() {
-    let mut resume = Resume::default();
+    let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[90]), since("B.trade", &[3])], &[0], 10);
     let asked = next(&mut resume).expect("a pull");
     answer(&mut resume, &asked, 10, Then::Wait);
-    resume.begin_again(at(0), 20, &kinds());
+    resume.begin_again(at(0), 20);
     let Some(Range { name, from, reason, .. }) = resume.next_gap() else { panic!("nothing is told") };
     assert_eq!((&**name, *from, *reason), ("A.trade", 90, GapReason::Reset));
     resume.told_gap();
@@ -54,11 +54,11 @@ fn of_a_place_in_another_log_the_client_is_told_and_it_alone_begins_again() {
 
 #[test]
 fn what_began_again_with_its_log_does_not_do_so_a_second_time_for_a_message_that_joins() {
-    let mut resume = Resume::default();
+    let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[90])], &[0], 10);
     let asked = next(&mut resume).expect("a pull");
     answer(&mut resume, &asked, 10, Then::Wait);
-    resume.begin_again(at(0), 20, &kinds());
+    resume.begin_again(at(0), 20);
     resume.told_gap();
     let (asked, _) = step(&mut resume, 12, Then::More);
     assert_eq!(asked.from, 0);
@@ -68,9 +68,9 @@ fn what_began_again_with_its_log_does_not_do_so_a_second_time_for_a_message_that
 
 #[test]
 fn a_resume_has_all_of_a_log_that_was_made_anew_before_its_owner_answered() {
-    let mut resume = Resume::default();
+    let mut resume = resume();
     add(&mut resume, 1, vec![since("A.trade", &[30])]);
-    resume.reset(at(0), 0, &kinds());
+    resume.reset(at(0), 0);
     (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[]));
     acknowledge(&mut resume, 1, 3, &[]);
     assert_eq!(step(&mut resume, 5, Then::Live).0.from, 0, "the owner had come to 3");
@@ -78,23 +78,23 @@ fn a_resume_has_all_of_a_log_that_was_made_anew_before_its_owner_answered() {
 
 #[test]
 fn where_history_began_in_an_old_log_is_forgotten_by_a_cursor_that_stood_at_its_beginning() {
-    let mut resume = Resume::default();
+    let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[0])], &[0], 90);
     step(&mut resume, 0, Then::Older(80));
-    resume.reset(at(0), 0, &kinds());
+    resume.reset(at(0), 0);
     assert_eq!(step(&mut resume, 5, Then::Live).0.until, None);
 }
 
 #[test]
 fn of_another_log_only_those_are_told_that_named_a_position_of_it() {
-    let mut resume = Resume::default();
+    let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[90])], &[0], 10);
     begin(&mut resume, 2, vec![live("B.trade")], &[], 10);
     begin(&mut resume, 3, vec![live("*.trade")], &[], 10);
     let asked = next(&mut resume).expect("a pull");
     answer(&mut resume, &asked, 90, Then::Wait);
     begin(&mut resume, 4, vec![live("A.*")], &[], 10);
-    resume.begin_again(at(0), 20, &kinds());
+    resume.begin_again(at(0), 20);
     let told: Vec<_> = resume.gaps.iter().map(|range| (&*range.name, range.from)).collect();
     assert_eq!(told, [("A.trade", 90)]);
 }

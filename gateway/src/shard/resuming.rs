@@ -20,7 +20,6 @@ use crate::metrics::GapCause;
 impl Connections {
     /// What the next session in turn wants to be asked for. `None`: nobody pulls now.
     pub(super) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
-        let kinds = Arc::clone(&self.kinds);
         while self.paused.front().is_some_and(|(due, _)| *due <= now) {
             let Some((_, socket)) = self.paused.pop_front() else { break };
             self.pulling.push_back(socket);
@@ -38,7 +37,7 @@ impl Connections {
                 continue;
             }
             let resume = self.sessions.find(socket).and_then(|session| session.cold.resume.as_mut());
-            let ask = resume.and_then(|resume| resume.next_pull(|cursor| Ticket { socket, cursor }, &kinds));
+            let ask = resume.and_then(|resume| resume.next_pull(|cursor| Ticket { socket, cursor }));
             if ask.is_some() {
                 self.pull_soon(socket);
                 return ask;
@@ -64,15 +63,15 @@ impl Connections {
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
         let Some(resume) = &mut session.cold.resume else { return };
-        let Some((partition, wants)) = resume.answered(cursor, chunk.from, &kinds) else {
+        let Some((partition, wants)) = resume.answered(cursor, chunk.from) else {
             return self.pull_soon(socket);
         };
         if chunk.then == Then::Reset {
-            resume.begin_again(partition, chunk.next, &kinds);
+            resume.begin_again(partition, chunk.next);
             return self.pull_soon(socket);
         }
         if let Some((to, reason)) = chunk.lost {
-            resume.lose(cursor, &wants, to, reason, &kinds);
+            resume.lose(cursor, &wants, to, reason);
             if !self.tell(socket, now) {
                 return self.pause(socket, now);
             }
@@ -159,7 +158,7 @@ impl Connections {
 
     /// Tells the client what is lost, and which of its subscriptions are live by now. Whether there was room for it.
     fn tell(&mut self, socket: SocketId, now: Instant) -> bool {
-        let Self { sessions, frames, outbox_limits, counters, layout, kinds, egress, .. } = self;
+        let Self { sessions, frames, outbox_limits, counters, layout, egress, .. } = self;
         let Some(session) = sessions.find(socket) else { return true };
         let Some(resume) = &mut session.cold.resume else { return true };
         let mut has_room = true;
@@ -175,17 +174,13 @@ impl Connections {
             counters.gaps.add(cause);
             resume.told_gap();
         }
-        while has_room && let Some((name, replayed)) = resume.finished(layout, kinds) {
-            let resumed = Arc::new(resumed_frame(&Resumed { channel: (&*name).into(), replayed }, now));
-            has_room = session.outbox.bring(resumed, frames, outbox_limits);
-            if !has_room {
-                // Asked for again.
-                resume.look_again();
-                break;
-            }
-            counters.frames_queued += 1;
-            resume.told(&name);
-        }
+        has_room = has_room
+            && resume.tell_live(layout, |name, replayed| {
+                let resumed = Arc::new(resumed_frame(&Resumed { channel: (&**name).into(), replayed }, now));
+                let has_room = session.outbox.bring(resumed, frames, outbox_limits);
+                counters.frames_queued += u64::from(has_room);
+                has_room
+            });
         if !session.outbox.is_empty() {
             egress.enqueue_events(session);
         }
@@ -194,20 +189,13 @@ impl Connections {
     }
 
     /// A topic was recreated: sessions that are brought what it held go on with the new one, and are told what is lost.
-    pub(super) fn reset_cursors(
-        &mut self,
-        partition: Partition,
-        kinds: &[Arc<str>],
-        to: i64,
-        next: i64,
-        now: Instant,
-    ) {
+    pub(super) fn reset_cursors(&mut self, partition: Partition, to: i64, next: i64, now: Instant) {
         for socket in self.sessions.unsettled().collect::<Vec<_>>() {
             let Some(session) = self.sessions.find(socket) else { continue };
             session.cold.skips.remove(&partition);
             session.cold.acks.reset(partition, next);
             let Some(resume) = &mut session.cold.resume else { continue };
-            for (name, from) in resume.reset(partition, next, kinds) {
+            for (name, from) in resume.reset(partition, next) {
                 let range = Range { name, partition, from, to: to.max(from), reason: GapReason::Reset };
                 let (mut audience, overflowed) = self.audience();
                 audience.tell(&[socket.slot()], range, overflowed, now);

@@ -12,6 +12,7 @@ use super::acks::Acks;
 use super::outbox::Outbox;
 use super::resume::Resume;
 use super::skips::SkipsToTell;
+use super::topic_set::TopicSet;
 use crate::bucket::Bucket;
 use crate::limits;
 use crate::session::{Handshake, Inbound};
@@ -105,7 +106,7 @@ pub struct Cold {
     /// Of what it is brought, skipped records that it is still to be told of.
     pub skips: SkipsToTell,
     /// The topics of which the client was told that partitions have not begun; it hears of them when they do.
-    pub waiting: Option<Box<[usize]>>,
+    pub waiting: TopicSet,
     /// It stands in a queue of those that pull.
     pub is_pulling: bool,
 }
@@ -127,7 +128,7 @@ impl Session {
             resume: None,
             cursors_made: 0,
             skips: SkipsToTell::default(),
-            waiting: None,
+            waiting: TopicSet::default(),
             is_pulling: false,
         };
         Self {
@@ -215,7 +216,7 @@ impl Sessions {
     pub fn unsettled(&self) -> impl Iterator<Item = SocketId> {
         let is_unsettled = |session: &&Session| {
             let Cold { resume, acks, waiting, .. } = &*session.cold;
-            resume.is_some() || !acks.is_empty() || waiting.is_some()
+            resume.is_some() || !acks.is_empty() || !waiting.is_empty()
         };
         self.slots.iter().flatten().filter(is_unsettled).map(|session| session.socket)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::client::Since;
 use protocol::{Pattern, Position, code};
 
-use super::begin::{Refusal, Start, StartFrom};
+use super::begin::{Refusal, Start};
 use crate::ingest::partition::Partition;
 use crate::ingest::strays::Strays;
 
@@ -17,7 +17,7 @@ pub fn refusal(
     start: &Start,
     is_unread: impl Fn(usize, Position) -> bool,
 ) -> Option<Refusal> {
-    positions(start, kinds).find_map(|(topic, token, position)| {
+    positions(start).find_map(|(topic, token, position)| {
         if !strays.suffices(topic, token, position) {
             return Some(partitions_changed(token, &kinds[topic], position));
         }
@@ -30,27 +30,19 @@ pub fn refusal(
 pub fn refusal_of_late(start: &Start, kinds: &[Arc<str>], partition: Partition) -> Option<Refusal> {
     let is_elsewhere =
         |topic, position: Position| topic == partition.topic && position.partition != partition.number;
-    let (topic, token, position) = positions(start, kinds).find(|&(topic, _, it)| is_elsewhere(topic, it))?;
+    let (topic, token, position) = positions(start).find(|&(topic, _, it)| is_elsewhere(topic, it))?;
     Some(not_read_yet(token, &kinds[topic], position))
 }
 
 /// The single positions after which a subscription begins: topic, token and position.
-fn positions<'a>(
-    start: &'a Start,
-    kinds: &'a [Arc<str>],
-) -> impl Iterator<Item = (usize, &'a str, Position)> {
-    let token = match Pattern::parse(&start.name) {
-        Ok(Pattern::Exact { token, .. } | Pattern::Token(token)) => Some(token),
-        _ => None,
+fn positions(start: &Start) -> impl Iterator<Item = (usize, &str, Position)> {
+    let token = match start.pattern() {
+        Pattern::Exact { token, .. } | Pattern::Token(token) => Some(token),
+        Pattern::Kind(_) | Pattern::All => None,
     };
-    let since = match &start.from {
-        StartFrom::Since(since) => since.as_slice(),
-        StartFrom::Live | StartFrom::Snapshot => &[],
-    };
-    since.iter().filter_map(move |(kind, since)| {
+    start.since().iter().filter_map(move |(topic, since)| {
         let Since::After(position) = since else { return None };
-        let topic = kinds.iter().position(|known| **known == **kind)?;
-        Some((topic, token?, *position))
+        Some((*topic, token?, *position))
     })
 }
 

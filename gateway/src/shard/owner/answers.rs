@@ -12,6 +12,7 @@ use crate::ingest::partition::{Owned, Partition};
 use crate::limits;
 use crate::shard::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
 use crate::shard::single;
+use crate::shard::topic_set::TopicSet;
 
 /// A question that waits.
 #[derive(Debug)]
@@ -85,7 +86,9 @@ impl Owner {
     fn answer(&self, question: &Question, unknown: &[(Partition, u64)]) -> Begun {
         let Question { begin, cut, .. } = question;
         let starts: Vec<_> = begin.starts.iter().map(|start| self.start(start, cut, unknown)).collect();
-        let behind = cut.iter().filter(|&(&partition, &cut)| self.is_behind(partition, cut, begin, &starts));
+        let past = begin.starts.iter().zip(&starts).filter(|(start, _)| start.has_past());
+        let past: Vec<_> = past.map(|it| (TopicSet::selected(it.0.pattern(), &self.kinds), it)).collect();
+        let behind = cut.iter().filter(|&(&partition, &cut)| self.is_behind(partition, cut, &past));
         let behind = behind.map(|(&partition, _)| partition).collect();
         let owned = cut.iter().map(|(&partition, &next)| Owned { partition, next });
         Begun {
@@ -102,10 +105,9 @@ impl Owner {
         cut: &BTreeMap<Partition, i64>,
         unknown: &[(Partition, u64)],
     ) -> BegunStart {
-        let Ok(pattern) = Pattern::parse(&start.name) else { return BegunStart::default() };
         match &start.from {
             StartFrom::Live => BegunStart::default(),
-            StartFrom::Snapshot => self.snapshot(pattern, cut),
+            StartFrom::Snapshot => self.snapshot(start.pattern(), cut),
             StartFrom::Since(_) => BegunStart { snapshot: Vec::new(), refusal: self.refusal(start, unknown) },
         }
     }
@@ -132,7 +134,6 @@ impl Owner {
 
     /// Why a subscription cannot begin where it was to, if this shard knows a reason.
     fn refusal(&self, start: &Start, unknown: &[(Partition, u64)]) -> Option<Refusal> {
-        let StartFrom::Since(kinds) = &start.from else { return None };
         let is_unread = |topic, position: Position| {
             let mut others =
                 self.heads.iter().filter(|(it, _)| it.topic == topic && it.number != position.partition);
@@ -141,8 +142,7 @@ impl Owner {
         if let Some(refusal) = single::refusal(&self.strays, &self.kinds, start, is_unread) {
             return Some(refusal);
         }
-        for (kind, since) in kinds {
-            let Some(topic) = self.kinds.iter().position(|known| **known == **kind) else { continue };
+        for &(topic, ref since) in start.since() {
             for position in since.positions() {
                 let partition = Partition { topic, number: position.partition };
                 let wanted = since.first(position.partition).unwrap_or(position.offset);
@@ -153,7 +153,7 @@ impl Owner {
                     None => self.may_begin(partition),
                 };
                 if !can_be_had {
-                    return Some(unknown_position(kind, position));
+                    return Some(unknown_position(&self.kinds[topic], position));
                 }
             }
         }
@@ -167,13 +167,13 @@ impl Owner {
 
     /// Whether what these starts want of a partition is something else than what is told from here on. Where an answer is late,
     /// something has been withheld since the cut; and whatever a start names, it begins with the cut if another owner refuses it.
-    fn is_behind(&self, partition: Partition, cut: i64, begin: &Begin, begun: &[BegunStart]) -> bool {
+    fn is_behind(&self, partition: Partition, cut: i64, past: &[(TopicSet, (&Start, &BegunStart))]) -> bool {
         let Some(head) = self.heads.get(&partition) else { return false };
-        let (kind, next) = (&self.kinds[partition.topic], head.live_next());
-        begin.starts.iter().zip(begun).filter(|(start, _)| start.has_past()).any(|(start, begun)| {
-            let is_concerned = Pattern::parse(&start.name).is_ok_and(|it| it.of_kind(kind).is_some());
+        let next = head.live_next();
+        past.iter().any(|&(topics, (start, begun))| {
+            let is_concerned = topics.contains(partition.topic);
             let is_snapshot = matches!(start.from, StartFrom::Snapshot) && begun.refusal.is_none();
-            let first = start.first(kind, partition).filter(|_| begun.refusal.is_none());
+            let first = start.first(partition).filter(|_| begun.refusal.is_none());
             // What was to be its past may become live if its log stands still ([`Owner::stop_waiting`]).
             let is_unread = head.next < head.live_from;
             is_concerned && (is_snapshot || is_unread || cut < next || first.unwrap_or(cut) != next)
@@ -182,9 +182,8 @@ impl Owner {
 
     /// The end of this partition, if the question cannot be answered without; it is asked for.
     pub(super) fn end_needed(&mut self, begin: &Begin, partition: Partition) -> Option<(Partition, u64)> {
-        let kind = &self.kinds[partition.topic];
         let head = self.heads.get(&partition)?;
-        let mut wanted = begin.starts.iter().filter_map(|start| start.first(kind, partition));
+        let mut wanted = begin.starts.iter().filter_map(|start| start.first(partition));
         if wanted.all(|wanted| head.can_reach(wanted)) {
             return None;
         }

@@ -1,15 +1,18 @@
 //! One `subscribe` in a [`Resume`](super::Resume): its subscriptions as they were sent, and where each stands. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use protocol::{Channel, Pattern};
+use hashbrown::HashSet;
+use protocol::Pattern;
 
+use super::coverage::Coverage;
 use crate::ingest::partition::Partition;
 use crate::ingest::wants::{Tokens, Wants};
 use crate::shard::begin::{Start, StartFrom};
 use crate::shard::layout::Layout;
 use crate::shard::shard_set::ShardSet;
+use crate::shard::topic_set::TopicSet;
 
 #[derive(Debug)]
 pub(super) struct Message {
@@ -18,12 +21,21 @@ pub(super) struct Message {
     pub(super) starts: Arc<[Start]>,
     /// By start.
     pub(super) states: Vec<State>,
+    /// The starts, by name.
+    by_name: Box<[u32]>,
+    /// Of its past subscriptions, given back or not.
+    pub(super) coverage: Coverage,
+    /// Starts that are not given back, and of these, and of all, those of which the client is to be told that they are live.
+    held: usize,
+    untold: usize,
     /// The topics that it concerns.
-    pub(super) topics: Box<[usize]>,
+    pub(super) topics: TopicSet,
+    /// By topic: the cursors that stand for it.
+    cursors: Box<[u32]>,
     /// Owners that have not answered.
     pub(super) unanswered: ShardSet,
     /// Until the acknowledgement: partitions in which a cursor has to stand.
-    pub(super) behind: Vec<Partition>,
+    pub(super) behind: BTreeSet<Partition>,
     /// Whether the client has its acknowledgement: nothing is brought before.
     pub(super) is_acknowledged: bool,
     /// From the acknowledgement on: the partitions that have begun.
@@ -34,6 +46,8 @@ pub(super) struct Message {
 
 #[derive(Clone, Debug)]
 pub(super) struct State {
+    /// The topics that it selects.
+    topics: TopicSet,
     /// It was not given back.
     pub(super) is_held: bool,
     /// It begins with the cut, whatever it named.
@@ -69,20 +83,35 @@ impl Place {
 }
 
 impl Message {
-    pub(super) fn new(number: u32, starts: Arc<[Start]>, topics: Box<[usize]>, unanswered: ShardSet) -> Self {
+    pub(super) fn new(
+        number: u32,
+        starts: Arc<[Start]>,
+        topics: TopicSet,
+        unanswered: ShardSet,
+        kinds: &[Arc<str>],
+    ) -> Self {
         let state = |start: &Start| State {
+            topics: TopicSet::selected(start.pattern(), kinds),
             is_held: true,
             is_refused: false,
             is_untold: matches!(start.from, StartFrom::Since(_)),
             replayed: 0,
         };
+        let states: Vec<_> = starts.iter().map(state).collect();
+        let mut by_name: Box<[_]> = (0..starts.len() as u32).collect();
+        by_name.sort_unstable_by_key(|&index| &*starts[index as usize].name);
         Self {
             number,
-            states: starts.iter().map(state).collect(),
+            coverage: Coverage::of(&starts, kinds),
+            held: starts.len(),
+            untold: states.iter().filter(|state| state.is_untold).count(),
+            states,
+            by_name,
             starts,
             topics,
+            cursors: vec![0; kinds.len()].into(),
             unanswered,
-            behind: Vec::new(),
+            behind: BTreeSet::new(),
             is_acknowledged: false,
             places: BTreeMap::new(),
             resets: BTreeMap::new(),
@@ -93,13 +122,13 @@ impl Message {
         self.is_acknowledged = true;
         for &index in refused {
             self.states[index].is_refused = true;
-            self.states[index].is_untold = false;
+            self.tell(index);
         }
         let resets = std::mem::take(&mut self.resets);
         let place_of = |(&partition, &cut): (&Partition, &i64)| {
             (partition, Place { reset: resets.get(&partition).copied(), ..Place::at(cut) })
         };
-        self.places = cut.iter().filter(|(it, _)| self.topics.contains(&it.topic)).map(place_of).collect();
+        self.places = cut.iter().filter(|(it, _)| self.topics.contains(it.topic)).map(place_of).collect();
     }
 
     /// Before the acknowledgement: a cursor has to stand in this partition. An owner that has not answered yet says so itself.
@@ -111,57 +140,66 @@ impl Message {
 
     /// The same, whether its owner has answered or not.
     pub(super) fn fall_behind(&mut self, partition: Partition) {
-        if !self.behind.contains(&partition) {
-            self.behind.push(partition);
-        }
-    }
-
-    /// Whether its past subscriptions, given back or not, take this channel.
-    pub(super) fn covers(&self, channel: Channel<'_>) -> bool {
-        let mut past = self.starts.iter().filter(|start| start.has_past());
-        past.any(|start| Pattern::parse(&start.name).is_ok_and(|pattern| pattern.selects(channel)))
+        self.behind.insert(partition);
     }
 
     /// Whether it is not given back and begins in the past.
     pub(super) fn holds_past(&self, name: &str) -> bool {
-        let mut held = self.starts.iter().zip(&self.states).filter(|(_, state)| state.is_held);
-        held.any(|(start, _)| *start.name == *name && start.has_past())
+        let place = self.by_name.binary_search_by_key(&name, |&index| &*self.starts[index as usize].name);
+        place.is_ok_and(|place| {
+            let index = self.by_name[place] as usize;
+            self.states[index].is_held && self.starts[index].has_past()
+        })
     }
 
     pub(super) fn count_held(&self) -> usize {
-        self.states.iter().filter(|state| state.is_held).count()
+        self.held
     }
 
     /// Whether it has its acknowledgement and all that it is to be told.
     pub(super) fn is_told(&self) -> bool {
-        self.is_acknowledged && !self.states.iter().any(|state| state.is_untold)
+        self.is_acknowledged && self.untold == 0
     }
 
-    pub(super) fn add_covered(&self, kind: &str, covered: &mut Tokens) {
-        let past = self.starts.iter().filter(|start| start.has_past());
-        past.filter_map(|start| of_kind(start, kind)).for_each(|pattern| covered.add(pattern));
+    /// A cursor stands for it in this topic, or does no longer.
+    pub(super) fn serve(&mut self, topic: usize) {
+        self.cursors[topic] += 1;
+    }
+
+    pub(super) fn leave(&mut self, topic: usize) {
+        self.cursors[topic] -= 1;
+    }
+
+    /// Whether some cursor stands for it.
+    pub(super) fn is_served(&self) -> bool {
+        self.topics.iter().any(|topic| self.cursors[topic] > 0)
     }
 
     /// Adds what it wants of a partition that has begun.
-    pub(super) fn add_wants(&self, partition: Partition, kind: &str, covered: &Tokens, wants: &mut Wants) {
+    pub(super) fn add_wants(&self, partition: Partition, covered: &Tokens, wants: &mut Wants) {
         let Some(place) = self.places.get(&partition) else { return };
-        for (index, pattern) in self.held(kind) {
-            let from = self.from(index, partition, kind, place);
+        for (index, pattern) in self.held(partition.topic) {
+            let from = self.from(index, partition, place);
             wants.add(pattern, from, (self.number, index as u32), covered);
         }
     }
 
-    pub(super) fn wants_some(&self, kind: &str, covered: &Tokens) -> bool {
-        let mut wants = Wants::default();
-        self.held(kind).for_each(|(_, pattern)| wants.add(pattern, 0, (0, 0), covered));
-        !wants.is_empty()
+    /// The lowest offset that some of these starts want of a partition that has begun.
+    pub(super) fn first(&self, partition: Partition, starts: &[u32]) -> Option<i64> {
+        let place = self.places.get(&partition)?;
+        starts.iter().map(|&index| self.from(index as usize, partition, place)).min()
+    }
+
+    /// Its starts that are held and take something of these tokens.
+    pub(super) fn held_within(&self, topic: usize, tokens: &Tokens) -> impl Iterator<Item = u32> {
+        self.held(topic).filter(|(_, pattern)| tokens.intersect(*pattern)).map(|(index, _)| index as u32)
     }
 
     /// Whether some past subscription that is held wants something else than what comes live from `next` on.
-    pub(super) fn is_behind(&self, partition: Partition, kind: &str, next: i64) -> bool {
+    pub(super) fn is_behind(&self, partition: Partition, next: i64) -> bool {
         let Some(place) = self.places.get(&partition) else { return false };
-        let mut held = self.held(kind).filter(|(index, _)| self.starts[*index].has_past());
-        held.any(|(index, _)| self.from(index, partition, kind, place) != next)
+        let mut held = self.held(partition.topic).filter(|(index, _)| self.starts[*index].has_past());
+        held.any(|(index, _)| self.from(index, partition, place) != next)
     }
 
     /// The partition's next offset when its owner answered.
@@ -187,9 +225,8 @@ impl Message {
     ) -> Vec<(Box<str>, i64)> {
         let Some(mut place) = self.places.remove(&partition) else { return Vec::new() };
         // One that named nothing has had all that there was, however high the cursor stood.
-        let beyond = self.held(kind).filter_map(|(index, it)| {
-            let named =
-                self.named(index, partition, kind, &place).filter(|_| place.again_from(index).is_none())?;
+        let beyond = self.held(partition.topic).filter_map(|(index, it)| {
+            let named = self.named(index, partition, &place).filter(|_| place.again_from(index).is_none())?;
             (named > end).then_some((index, it, named))
         });
         let beyond: Vec<_> = beyond.collect();
@@ -211,63 +248,61 @@ impl Message {
         }
     }
 
-    pub(super) fn give_back(&mut self, names: &[&str]) {
-        for (start, state) in self.starts.iter().zip(&mut self.states) {
-            if state.is_held && names.contains(&&*start.name) {
-                state.is_held = false;
-                state.is_untold = false;
+    pub(super) fn give_back(&mut self, names: &HashSet<&str>) {
+        for index in 0..self.starts.len() {
+            if self.states[index].is_held && names.contains(&*self.starts[index].name) {
+                self.states[index].is_held = false;
+                self.held -= 1;
+                self.tell(index);
             }
         }
     }
 
-    /// A subscription of which the client is to be told that it is live. `busy`: the topics in which a cursor stands for the message.
-    pub(super) fn finished(
-        &self,
-        busy: &[bool],
+    /// Has `tell` tell the client which of its subscriptions are live by now, each with how many of its frames came, until it says that
+    /// there is no room. Whether there was.
+    pub(super) fn tell_live(
+        &mut self,
         layout: &Layout,
-        kinds: &[Arc<str>],
-    ) -> Option<(Arc<str>, u64)> {
-        let is_live = |start: &Start| {
-            let topics = topics_of(&start.name, kinds);
-            layout.is_settled(&topics) && !topics.iter().any(|&topic| busy[topic])
-        };
-        let mut untold = self.starts.iter().zip(&self.states).filter(|(_, state)| state.is_untold);
-        let (start, state) = untold.find(|(start, _)| is_live(start))?;
-        Some((Arc::clone(&start.name), state.replayed))
+        tell: &mut impl FnMut(&Arc<str>, u64) -> bool,
+    ) -> bool {
+        if self.untold == 0 {
+            return true;
+        }
+        let busy: TopicSet = self.topics.iter().filter(|&topic| self.cursors[topic] > 0).collect();
+        for index in 0..self.starts.len() {
+            let State { topics, is_untold, replayed, .. } = self.states[index];
+            if !is_untold || topics.intersects(busy) || !layout.is_settled(topics) {
+                continue;
+            }
+            if !tell(&self.starts[index].name, replayed) {
+                return false;
+            }
+            self.tell(index);
+        }
+        true
     }
 
-    pub(super) fn told(&mut self, name: &str) {
-        let of_name = self.starts.iter().zip(&mut self.states).filter(|(start, _)| *start.name == *name);
-        of_name.for_each(|(_, state)| state.is_untold = false);
+    /// Of this start the client needs to be told nothing any more.
+    fn tell(&mut self, start: usize) {
+        self.untold -= usize::from(std::mem::take(&mut self.states[start].is_untold));
     }
 
-    /// Its subscriptions that are held and select this kind.
-    fn held<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (usize, Pattern<'a>)> {
+    /// Its subscriptions that are held and select this topic.
+    fn held(&self, topic: usize) -> impl Iterator<Item = (usize, Pattern<'_>)> {
         let all = self.starts.iter().zip(&self.states).enumerate();
-        let held = all.filter(|(_, (_, state))| state.is_held);
-        held.filter_map(move |(index, (start, _))| Some((index, of_kind(start, kind)?)))
+        let held = all.filter(move |(_, (_, state))| state.is_held && state.topics.contains(topic));
+        held.map(|(index, (start, _))| (index, start.pattern()))
     }
 
     /// The first offset that a subscription takes of a partition.
-    fn from(&self, start: usize, partition: Partition, kind: &str, place: &Place) -> i64 {
-        let by_place = || self.named(start, partition, kind, place).unwrap_or(place.cut).max(place.floor);
+    fn from(&self, start: usize, partition: Partition, place: &Place) -> i64 {
+        let by_place = || self.named(start, partition, place).unwrap_or(place.cut).max(place.floor);
         place.again_from(start).unwrap_or_else(by_place)
     }
 
     /// The same, if it is to begin elsewhere than with the cut.
-    fn named(&self, start: usize, partition: Partition, kind: &str, place: &Place) -> Option<i64> {
-        let named = self.starts[start].first(kind, partition).filter(|_| !self.states[start].is_refused)?;
+    fn named(&self, start: usize, partition: Partition, place: &Place) -> Option<i64> {
+        let named = self.starts[start].first(partition).filter(|_| !self.states[start].is_refused)?;
         Some(place.reset.unwrap_or(named))
     }
-}
-
-/// Its pattern, if it selects this kind.
-fn of_kind<'a>(start: &'a Start, kind: &str) -> Option<Pattern<'a>> {
-    Pattern::parse(&start.name).ok().filter(|pattern| pattern.of_kind(kind).is_some())
-}
-
-/// The topics whose events a channel or wildcard selects.
-pub(in crate::shard) fn topics_of(name: &str, kinds: &[Arc<str>]) -> Vec<usize> {
-    let Ok(pattern) = Pattern::parse(name) else { return Vec::new() };
-    (0..kinds.len()).filter(|&topic| pattern.of_kind(&kinds[topic]).is_some()).collect()
 }
