@@ -15,6 +15,7 @@
 //! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
 
 mod coverage;
+mod cursors;
 mod message;
 mod pulls;
 
@@ -23,9 +24,9 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use protocol::GapReason;
-use smallvec::SmallVec;
 
 use self::coverage::Coverage;
+use self::cursors::Cursor;
 use self::message::{Message, Place};
 use super::begin::Start;
 use super::layout::Layout;
@@ -34,7 +35,7 @@ use super::topic_set::TopicSet;
 use crate::ingest::frame::{Range, Source};
 use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::Pull;
-use crate::ingest::wants::{Tokens, Wants};
+use crate::ingest::wants::Wants;
 
 /// See the module.
 #[derive(Debug)]
@@ -68,31 +69,6 @@ struct Asked {
     cursor: u32,
     version: u32,
     wants: Arc<Wants>,
-}
-
-#[derive(Debug)]
-struct Cursor {
-    /// Changes when what was asked for is not what is wanted.
-    id: u32,
-    partition: Partition,
-    next: i64,
-    /// Before this offset it is the replay threads that are asked.
-    replay_until: i64,
-    /// The messages that are in the partition, by number.
-    serves: Serves,
-    /// What these cover; one for all cursors of a topic that serve the same.
-    covered: Arc<Tokens>,
-}
-
-type Serves = SmallVec<[u32; 2]>;
-
-/// Found out once for all partitions of a topic: what cursors that serve these messages cover, and which starts of which messages, by
-/// their index, take something of that.
-struct Shared {
-    topic: usize,
-    serves: Serves,
-    covered: Arc<Tokens>,
-    takers: Vec<(usize, Vec<u32>)>,
 }
 
 /// Whom to ask for what a session wants next.
@@ -360,121 +336,11 @@ impl Resume {
     fn cursor(&self, partition: Partition) -> Option<&Cursor> {
         self.cursors.iter().find(|cursor| cursor.partition == partition)
     }
-
-    /// Whether a message that is not acknowledged may want something of the cursor's partition.
-    fn rests(&self, cursor: &Cursor) -> bool {
-        self.unacknowledged.contains(cursor.partition.topic)
-    }
-
-    /// What a cursor is to bring.
-    fn wants(&self, cursor: &Cursor) -> Wants {
-        let mut wants = Wants::default();
-        self.messages.iter().for_each(|it| it.add_wants(cursor.partition, &cursor.covered, &mut wants));
-        wants
-    }
-
-    /// Finds out, or looks up, what cursors of this topic that serve these messages share. Where it stands in `known`.
-    fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<Shared>) -> usize {
-        if let Some(index) = known.iter().position(|it| it.topic == topic && it.serves == *serves) {
-            return index;
-        }
-        let same = self.cursors.iter().find(|it| it.partition.topic == topic && it.serves == *serves);
-        let covered = same.map_or_else(
-            || {
-                let mut covered = Tokens::default();
-                let served = serves.iter().filter_map(|&number| self.place(number));
-                served.for_each(|index| self.messages[index].coverage.add_tokens(topic, &mut covered));
-                Arc::new(covered)
-            },
-            |cursor| Arc::clone(&cursor.covered),
-        );
-        let takers = self.messages.iter().enumerate().map(|(index, message)| {
-            let takers: Vec<_> = message.held_within(topic, &covered).collect();
-            (index, takers)
-        });
-        let takers = takers.filter(|(_, takers)| !takers.is_empty()).collect();
-        known.push(Shared { topic, serves: serves.clone(), covered, takers });
-        known.len() - 1
-    }
-
-    /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
-    /// back as far as they want; the others have had what is below where it stood.
-    fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
-        let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
-        let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
-        let needed = new.iter().filter(|(_, is_needed)| *is_needed);
-        let needed: SmallVec<[usize; 2]> = needed.map(|(message, _)| *message).collect();
-        serves.extend(needed.iter().map(|message| self.messages[*message].number));
-        if serves.is_empty() {
-            return;
-        }
-        if let Some(index) = index {
-            let stood = self.cursors[index].next;
-            let is_other = |message: usize| new.iter().all(|(new, _)| *new != message);
-            let others = self.messages.iter_mut().enumerate().filter(|(message, _)| is_other(*message));
-            others.for_each(|(_, other)| other.raise_floor(partition, stood));
-        }
-        let shared = self.shared(partition.topic, &serves, known);
-        let Shared { takers, covered, .. } = &known[shared];
-        let wanted = takers.iter().filter_map(|(it, starts)| self.messages[*it].first(partition, starts));
-        let first = wanted.min().or_else(|| {
-            // One that is not acknowledged may want what was withheld since this one's cut.
-            let cuts = new.iter().filter_map(|(message, _)| self.messages[*message].cut(partition));
-            cuts.min().filter(|_| !takers.is_empty())
-        });
-        let covered = Arc::clone(covered);
-        match (index, first) {
-            (Some(index), first) => {
-                let cursor = &mut self.cursors[index];
-                cursor.serves = serves;
-                cursor.covered = covered;
-                let next = first.map_or(cursor.next, |first| first.min(cursor.next));
-                self.ask_again(index, next);
-            }
-            (None, Some(next)) => {
-                self.cursors_made += 1;
-                let id = self.cursors_made;
-                self.cursors.push(Cursor { id, partition, next, replay_until: i64::MIN, serves, covered });
-            }
-            // Given back before it began.
-            (None, None) => return,
-        }
-        needed.into_iter().for_each(|message| self.messages[message].serve(partition.topic));
-    }
-
-    /// A cursor stands no more.
-    fn leave(&mut self, cursor: &Cursor) {
-        for &number in &cursor.serves {
-            if let Some(message) = self.message(number) {
-                message.leave(cursor.partition.topic);
-            }
-        }
-    }
-
-    /// What this cursor asked for is not what is wanted: it asks again, from `next` on.
-    fn ask_again(&mut self, index: usize, next: i64) {
-        let cursor = &mut self.cursors[index];
-        self.owner_pull.take_if(|asked| asked.cursor == cursor.id);
-        self.replay_pull.take_if(|asked| asked.cursor == cursor.id);
-        self.cursors_made += 1;
-        cursor.id = self.cursors_made;
-        if next != cursor.next {
-            cursor.next = next;
-            cursor.replay_until = i64::MIN;
-        }
-    }
 }
 
 /// Whether something comes for it through a cursor, or may once it is acknowledged.
 fn brings_for(message: &Message) -> bool {
     !message.is_acknowledged || message.is_served()
-}
-
-impl Cursor {
-    /// Whether only the replay threads have what comes next.
-    fn is_old(&self) -> bool {
-        self.next < self.replay_until
-    }
 }
 
 #[cfg(test)]

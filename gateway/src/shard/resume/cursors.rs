@@ -1,0 +1,148 @@
+//! Where a [`Resume`]'s cursors stand, for which of its messages, and what they share. Pure.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Resume;
+use crate::ingest::partition::Partition;
+use crate::ingest::wants::{Tokens, Wants};
+
+/// A place in a partition.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// Changes when what was asked for is not what is wanted.
+    pub(super) id: u32,
+    pub(super) partition: Partition,
+    pub(super) next: i64,
+    /// Before this offset it is the replay threads that are asked.
+    pub(super) replay_until: i64,
+    /// The messages that are in the partition, by number.
+    pub(super) serves: Serves,
+    /// What these cover; one for all cursors of a topic that serve the same.
+    pub(super) covered: Arc<Tokens>,
+}
+
+/// Messages, by number.
+pub(super) type Serves = SmallVec<[u32; 2]>;
+
+/// Found out once for all partitions of a topic: what cursors that serve these messages cover, and which starts of which messages, by
+/// their index, take something of that.
+pub(super) struct Shared {
+    topic: usize,
+    serves: Serves,
+    covered: Arc<Tokens>,
+    pub(super) takers: Vec<(usize, Vec<u32>)>,
+}
+
+impl Resume {
+    /// Whether a message that is not acknowledged may want something of the cursor's partition.
+    pub(super) fn rests(&self, cursor: &Cursor) -> bool {
+        self.unacknowledged.contains(cursor.partition.topic)
+    }
+
+    /// What a cursor is to bring.
+    pub(super) fn wants(&self, cursor: &Cursor) -> Wants {
+        let mut wants = Wants::default();
+        self.messages.iter().for_each(|it| it.add_wants(cursor.partition, &cursor.covered, &mut wants));
+        wants
+    }
+
+    /// Finds out, or looks up, what cursors of this topic that serve these messages share. Where it stands in `known`.
+    pub(super) fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<Shared>) -> usize {
+        if let Some(index) = known.iter().position(|it| it.topic == topic && it.serves == *serves) {
+            return index;
+        }
+        let same = self.cursors.iter().find(|it| it.partition.topic == topic && it.serves == *serves);
+        let covered = same.map_or_else(
+            || {
+                let mut covered = Tokens::default();
+                let served = serves.iter().filter_map(|&number| self.place(number));
+                served.for_each(|index| self.messages[index].coverage.add_tokens(topic, &mut covered));
+                Arc::new(covered)
+            },
+            |cursor| Arc::clone(&cursor.covered),
+        );
+        let takers = self.messages.iter().enumerate().map(|(index, message)| {
+            let takers: Vec<_> = message.held_within(topic, &covered).collect();
+            (index, takers)
+        });
+        let takers = takers.filter(|(_, takers)| !takers.is_empty()).collect();
+        known.push(Shared { topic, serves: serves.clone(), covered, takers });
+        known.len() - 1
+    }
+
+    /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
+    /// back as far as they want; the others have had what is below where it stood.
+    pub(super) fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
+        let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
+        let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
+        let needed = new.iter().filter(|(_, is_needed)| *is_needed);
+        let needed: SmallVec<[usize; 2]> = needed.map(|(message, _)| *message).collect();
+        serves.extend(needed.iter().map(|message| self.messages[*message].number));
+        if serves.is_empty() {
+            return;
+        }
+        if let Some(index) = index {
+            let stood = self.cursors[index].next;
+            let is_other = |message: usize| new.iter().all(|(new, _)| *new != message);
+            let others = self.messages.iter_mut().enumerate().filter(|(message, _)| is_other(*message));
+            others.for_each(|(_, other)| other.raise_floor(partition, stood));
+        }
+        let shared = self.shared(partition.topic, &serves, known);
+        let Shared { takers, covered, .. } = &known[shared];
+        let wanted = takers.iter().filter_map(|(it, starts)| self.messages[*it].first(partition, starts));
+        let first = wanted.min().or_else(|| {
+            // One that is not acknowledged may want what was withheld since this one's cut.
+            let cuts = new.iter().filter_map(|(message, _)| self.messages[*message].cut(partition));
+            cuts.min().filter(|_| !takers.is_empty())
+        });
+        let covered = Arc::clone(covered);
+        match (index, first) {
+            (Some(index), first) => {
+                let cursor = &mut self.cursors[index];
+                cursor.serves = serves;
+                cursor.covered = covered;
+                let next = first.map_or(cursor.next, |first| first.min(cursor.next));
+                self.ask_again(index, next);
+            }
+            (None, Some(next)) => {
+                self.cursors_made += 1;
+                let id = self.cursors_made;
+                self.cursors.push(Cursor { id, partition, next, replay_until: i64::MIN, serves, covered });
+            }
+            // Given back before it began.
+            (None, None) => return,
+        }
+        needed.into_iter().for_each(|message| self.messages[message].serve(partition.topic));
+    }
+
+    /// A cursor stands no more.
+    pub(super) fn leave(&mut self, cursor: &Cursor) {
+        for &number in &cursor.serves {
+            if let Some(message) = self.message(number) {
+                message.leave(cursor.partition.topic);
+            }
+        }
+    }
+
+    /// What this cursor asked for is not what is wanted: it asks again, from `next` on.
+    pub(super) fn ask_again(&mut self, index: usize, next: i64) {
+        let cursor = &mut self.cursors[index];
+        self.owner_pull.take_if(|asked| asked.cursor == cursor.id);
+        self.replay_pull.take_if(|asked| asked.cursor == cursor.id);
+        self.cursors_made += 1;
+        cursor.id = self.cursors_made;
+        if next != cursor.next {
+            cursor.next = next;
+            cursor.replay_until = i64::MIN;
+        }
+    }
+}
+
+impl Cursor {
+    /// Whether only the replay threads have what comes next.
+    pub(super) fn is_old(&self) -> bool {
+        self.next < self.replay_until
+    }
+}
