@@ -48,6 +48,7 @@ pub mod ingest;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod operations;
 pub mod overload;
 pub mod placement;
 pub mod preflight;

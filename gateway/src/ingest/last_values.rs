@@ -17,6 +17,7 @@ use protocol::Pattern;
 use super::frame::{Frame, Source};
 use super::history::memory_bytes;
 use super::partition::Partition;
+use crate::operations;
 
 /// What a channel costs beside its frame and its token: its node, and its place in a table that is half full.
 const CHANNEL_BYTES: usize = 96;
@@ -104,6 +105,7 @@ impl LastValues {
             Pattern::All if self.channels > frames_max => return None,
             Pattern::All => self.kinds.values().flat_map(|kind| kind.by_token.values()).cloned().collect(),
         };
+        operations::count(1 + frames.len());
         let bytes: usize = frames.iter().map(|frame| frame.bytes.len()).sum();
         if frames.len() > frames_max || bytes > bytes_max {
             return None;

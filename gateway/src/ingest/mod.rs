@@ -11,6 +11,7 @@
 
 pub mod consumer;
 pub mod control;
+pub mod coverage;
 pub mod frame;
 pub mod history;
 pub mod last_values;
@@ -22,4 +23,5 @@ pub mod replay;
 pub mod skipped;
 pub mod status;
 pub mod strays;
+pub mod topic_set;
 pub mod wants;

@@ -3,9 +3,11 @@
 //! The partition fixes the kind, so a set of subscriptions comes down to "every token" and single tokens. Deciding about a
 //! record is one look-up, however many subscriptions there are. Plain data; it passes between threads behind an `Arc`.
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use protocol::Pattern;
 use smallvec::SmallVec;
+
+use super::coverage::Coverage;
 
 /// A subscription of the session, as whoever builds the [`Wants`] numbers it.
 pub type SubscriptionIndex = (u32, u32);
@@ -27,74 +29,45 @@ pub struct Wants {
     by_token: HashMap<Box<str>, Few>,
 }
 
-/// A set of tokens: the part of a partition that comes through a cursor.
-#[derive(Clone, Debug, Default)]
-pub struct Tokens {
-    has_every: bool,
-    named: HashSet<Box<str>>,
-}
-
-impl Tokens {
-    /// Adds one.
-    pub fn add(&mut self, token: &str) {
-        if !self.named.contains(token) {
-            self.named.insert(token.into());
-        }
-    }
-
-    /// Adds every one.
-    pub fn add_every(&mut self) {
-        self.has_every = true;
-    }
-
-    /// Whether this one is among them.
-    pub fn contains(&self, token: &str) -> bool {
-        self.has_every || self.named.contains(token)
-    }
-
-    /// Whether a pattern selects one of them.
-    pub fn intersect(&self, pattern: Pattern<'_>) -> bool {
-        match pattern {
-            Pattern::Exact { token, .. } | Pattern::Token(token) => self.contains(token),
-            Pattern::Kind(_) | Pattern::All => self.has_every || !self.named.is_empty(),
-        }
-    }
-
-    #[cfg(test)]
-    fn add_selected(&mut self, pattern: Pattern<'_>) {
-        match pattern {
-            Pattern::Exact { token, .. } | Pattern::Token(token) => self.add(token),
-            Pattern::Kind(_) | Pattern::All => self.add_every(),
-        }
-    }
-}
-
 impl Wants {
     /// Everything at `from` or above that a pattern selects.
     #[cfg(test)]
     pub fn of(pattern: Pattern<'_>, from: i64) -> Self {
         let mut wants = Self::default();
-        let mut within = Tokens::default();
-        within.add_selected(pattern);
-        wants.add(pattern, from, (0, 0), &within);
+        let mut within = Coverage::default();
+        within.add(pattern, [0].into_iter().collect());
+        wants.add(pattern, from, (0, 0), &within, 0);
         wants
     }
 
-    /// Adds a subscription that selects the partition's kind, as far as its tokens are within these.
-    pub fn add(&mut self, pattern: Pattern<'_>, from: i64, subscription: SubscriptionIndex, within: &Tokens) {
+    /// Adds a subscription that selects the partition's topic, as far as its channels are within these.
+    pub fn add(
+        &mut self,
+        pattern: Pattern<'_>,
+        from: i64,
+        subscription: SubscriptionIndex,
+        within: &Coverage,
+        topic: usize,
+    ) {
         let want = Want { from, subscription };
         match pattern {
-            Pattern::Kind(_) | Pattern::All if within.has_every => self.every.push(want),
+            Pattern::Kind(_) | Pattern::All if within.has_every(topic) => self.every.push(want),
             Pattern::Kind(_) | Pattern::All => {
-                for token in &within.named {
-                    self.by_token.entry(token.clone()).or_default().push(want);
-                }
+                within.named(topic).for_each(|token| self.add_token(token, want));
             }
             Pattern::Exact { token, .. } | Pattern::Token(token) => {
-                if within.contains(token) {
-                    self.by_token.entry(token.into()).or_default().push(want);
+                if within.contains(token, topic) {
+                    self.add_token(token, want);
                 }
             }
+        }
+    }
+
+    fn add_token(&mut self, token: &str, want: Want) {
+        if let Some(wants) = self.by_token.get_mut(token) {
+            wants.push(want);
+        } else {
+            self.by_token.insert(token.into(), SmallVec::from_slice(&[want]));
         }
     }
 
@@ -149,16 +122,17 @@ impl Wants {
 mod tests {
     use super::*;
 
-    fn tokens(patterns: &[&str]) -> Tokens {
-        let mut tokens = Tokens::default();
-        patterns.iter().for_each(|name| tokens.add_selected(Pattern::of_name(name)));
+    fn tokens(patterns: &[&str]) -> Coverage {
+        let mut tokens = Coverage::default();
+        let topics = [0].into_iter().collect();
+        patterns.iter().for_each(|name| tokens.add(Pattern::of_name(name), topics));
         tokens
     }
 
-    fn wants(subscriptions: &[(&str, i64)], within: &Tokens) -> Wants {
+    fn wants(subscriptions: &[(&str, i64)], within: &Coverage) -> Wants {
         let mut wants = Wants::default();
         for (index, (name, from)) in subscriptions.iter().enumerate() {
-            wants.add(Pattern::parse(name).expect("valid"), *from, (0, index as u32), within);
+            wants.add(Pattern::parse(name).expect("valid"), *from, (0, index as u32), within, 0);
         }
         wants
     }

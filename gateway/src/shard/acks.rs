@@ -16,10 +16,11 @@ use super::begin::{Begun, Refusal, Start};
 use super::layout::Layout;
 use super::shard_set::ShardSet;
 use super::single;
-use super::topic_set::TopicSet;
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::{Owned, Partition};
+use crate::ingest::topic_set::TopicSet;
 use crate::limits;
+use crate::operations;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -120,6 +121,7 @@ impl Acks {
     pub fn begun(&mut self, owner: usize, begun: Begun) {
         let of_number = |it: &&mut Box<Subscription>| it.number == begun.ticket.cursor;
         let Some(subscription) = self.subscriptions().find(of_number) else { return };
+        operations::count(begun.cut.len());
         subscription.unanswered.remove(owner);
         subscription.cut.extend(begun.cut.iter().map(|owned| (owned.partition, owned.next)));
         for (index, start) in begun.starts.into_iter().enumerate() {

@@ -62,11 +62,16 @@ impl Start {
         }
     }
 
+    /// Where the client stands in a topic, if it says so.
+    pub fn since_of(&self, topic: usize) -> Option<&Since> {
+        let topics = self.since();
+        let index = topics.binary_search_by_key(&topic, |(topic, _)| *topic).ok()?;
+        Some(&topics[index].1)
+    }
+
     /// The first offset that it wants of a partition; `None`: the next event.
     pub fn first(&self, partition: Partition) -> Option<i64> {
-        let topics = self.since();
-        let index = topics.binary_search_by_key(&partition.topic, |(topic, _)| *topic).ok()?;
-        topics[index].1.first(partition.number)
+        self.since_of(partition.topic)?.first(partition.number)
     }
 }
 

@@ -12,6 +12,10 @@ use protocol::{Channel, Pattern};
 
 use super::selection::Selection;
 use super::shard_set::ShardSet;
+use crate::operations;
+
+/// A session's entries are compared as numbers, many in the time of one look-up.
+const HELD_PER_OPERATION: usize = 32;
 
 /// One end of a subscription, in the channel's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +111,9 @@ impl Channels {
     /// Whether the session was subscribed to it.
     pub fn unsubscribe(&mut self, session: usize, name: &str) -> bool {
         let Some(&index) = self.by_name.get(name) else { return false };
-        let Some(place) = self.held(session).iter().position(|held| held.entry == index) else {
-            return false;
-        };
+        let held = self.held(session);
+        operations::count(1 + held.len() / HELD_PER_OPERATION);
+        let Some(place) = held.iter().position(|held| held.entry == index) else { return false };
         self.remove(session, place);
         true
     }
@@ -141,11 +145,14 @@ impl Channels {
 
     /// Whether the session is subscribed to exactly this.
     pub fn is_subscribed(&self, session: usize, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(|&index| self.held(session).iter().any(|held| held.entry == index))
+        let held = self.held(session);
+        operations::count(1 + held.len() / HELD_PER_OPERATION);
+        self.by_name.get(name).is_some_and(|&index| held.iter().any(|held| held.entry == index))
     }
 
     /// What the session's subscriptions select together.
     pub fn selection(&self, session: usize) -> Selection<'_> {
+        operations::count(2 * self.count(session));
         self.patterns(session).collect()
     }
 

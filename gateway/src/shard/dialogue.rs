@@ -18,12 +18,13 @@ use super::mesh::{Mesh, Request};
 use super::owner::Owner;
 use super::replies::{Replies, write_text};
 use super::resume::Resume;
-use super::topic_set::TopicSet;
 use crate::bucket::Bucket;
 use crate::config::Rate;
 use crate::ingest::frame::Subject;
 use crate::ingest::pull::Ticket;
+use crate::ingest::topic_set::TopicSet;
 use crate::limits;
+use crate::operations;
 use crate::session::commands::{self, Action, Subscribe, Unsubscribe};
 use crate::session::{Flow, Message};
 
@@ -43,7 +44,7 @@ pub struct Dialogue<'a> {
     pub mesh: &'a mut Mesh,
     /// Whether more was asked than can wait.
     pub is_flooded: bool,
-    /// Operations that its messages have cost in this turn, see `limits::pacing`. Whatever a message does in a loop adds to it.
+    /// Operations that its messages have cost in this turn, see `limits::pacing`.
     pub cost: u64,
 }
 
@@ -64,6 +65,7 @@ impl Dialogue<'_> {
             return Flow::Continue;
         }
         self.cost += limits::OPERATIONS_PER_MESSAGE;
+        let before = operations::done();
         self.replies.counters.messages_received += 1;
         match self.read(message) {
             Some(Action::Subscribe(subscribe)) => self.subscribe(subscribe),
@@ -77,6 +79,7 @@ impl Dialogue<'_> {
             None => self.say_too_often(replies),
         }
         self.replies.answer(replies);
+        self.cost += operations::done() - before;
         if self.is_flooded { Flow::Stop } else { Flow::Continue }
     }
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::topic_set::TopicSet;
 use crate::ingest::partition::Partition;
+use crate::ingest::topic_set::TopicSet;
 
 /// How far a partition has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,10 +19,13 @@ pub mod channels;
 pub mod conflate;
 pub mod connections;
 pub mod core;
+#[cfg(test)]
+mod costs_tests;
 pub mod dialogue;
 pub mod egress;
 mod endings;
 pub mod executor;
+mod firsts;
 pub mod frames;
 pub mod intake;
 pub mod layout;
@@ -42,7 +45,6 @@ pub mod sizes;
 pub mod skips;
 mod spare;
 pub mod timers;
-pub mod topic_set;
 pub mod window;
 
 use std::net::TcpListener;

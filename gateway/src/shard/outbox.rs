@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::frames::{Delivered, FrameRef, Frames};
 use crate::ingest::frame::Frame;
+use crate::operations;
 
 /// Bounds of an outbox.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +163,7 @@ impl Outbox {
         mut unwanted: impl FnMut(&Frame) -> bool,
     ) -> usize {
         let before = self.events.len();
+        operations::count(before);
         let bytes = &mut self.event_bytes;
         self.events.retain(|&mut reference| {
             let frame = frames.frame(reference);

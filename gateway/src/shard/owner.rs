@@ -42,7 +42,7 @@ pub struct Owner {
     kinds: Vec<Arc<str>>,
     heads: BTreeMap<Partition, Head>,
     /// The partitions that there are, and whether somebody can say where each begins. `None`: the brokers have not told yet.
-    expected: Option<Vec<(Partition, bool)>>,
+    expected: Option<BTreeMap<Partition, bool>>,
     history: History,
     last_values: LastValues,
     /// What is to be told of records without a usable key.
@@ -160,7 +160,7 @@ impl Owner {
 
     /// The brokers say which partitions this shard has, and of which somebody can say where they begin.
     pub fn expect(&mut self, expected: Vec<(Partition, bool)>) {
-        self.expected = Some(expected);
+        self.expected = Some(expected.into_iter().collect());
     }
 
     /// What is known of this shard's partitions; `None` before the brokers have said which there are.
@@ -169,7 +169,7 @@ impl Owner {
         let not_begun = expected
             .iter()
             .filter(|(it, _)| !self.heads.contains_key(it))
-            .map(|&(it, can_begin)| (it, if can_begin { Progress::Awaited } else { Progress::Stuck }));
+            .map(|(&it, &can_begin)| (it, if can_begin { Progress::Awaited } else { Progress::Stuck }));
         let begun = self.heads.keys().map(|&it| (it, Progress::Begun));
         Some(begun.chain(not_begun).collect())
     }
@@ -184,7 +184,8 @@ impl Owner {
         let mut deferred = std::mem::take(&mut self.deferred);
         for Deferred { question, ends, .. } in &mut deferred {
             question.cut.insert(partition, cut);
-            ends.extend(self.end_needed(&question.begin, partition));
+            let highest = question.begin.starts.iter().filter_map(|start| start.first(partition)).max();
+            ends.extend(highest.and_then(|highest| self.end_needed(partition, highest)));
         }
         self.deferred = deferred;
         Owned { partition, next: cut }

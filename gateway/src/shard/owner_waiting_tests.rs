@@ -214,9 +214,9 @@ fn a_cursor_of_which_one_place_is_ahead_of_the_log_waits_for_it_after_what_the_o
     let partition = at(0, 0);
     keep(&mut owner, partition, 5..8);
     let mut wants = Wants::of(Pattern::Token("BTC"), 6);
-    let mut tokens = crate::ingest::wants::Tokens::default();
-    tokens.add("ETH");
-    wants.add(Pattern::Token("ETH"), 20, (0, 1), &tokens);
+    let mut tokens = crate::ingest::coverage::Coverage::default();
+    tokens.add(Pattern::Token("ETH"), [0].into_iter().collect());
+    wants.add(Pattern::Token("ETH"), 20, (0, 1), &tokens, 0);
     let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
     let pull = Pull { ticket, wants: Arc::new(wants), partition, from: 6 };
     let chunk = owner.pull(&pull);

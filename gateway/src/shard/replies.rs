@@ -20,10 +20,11 @@ use super::owner::snapshot_too_large;
 use super::resume::Resume;
 use super::selection::Selection;
 use super::sessions::{Cold, Session, Stage};
-use super::topic_set::TopicSet;
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::{Owned, Partition};
+use crate::ingest::topic_set::TopicSet;
 use crate::metrics::Counters;
+use crate::operations;
 use crate::session::framing;
 
 /// See the module.
@@ -146,6 +147,7 @@ impl Replies<'_> {
         refused.iter().for_each(|&start| is_wanted[start] = false);
         let wanted = starts.iter().zip(&is_wanted).filter(|(_, is_wanted)| **is_wanted);
         let resumed = Resumed::of(wanted.map(|(start, _)| start));
+        operations::count(snapshot.len());
         let mut seen = HashSet::new();
         snapshot.retain(|(start, frame)| {
             let place = frame.source().map(|source| (source.partition, source.offset));

@@ -14,7 +14,6 @@
 //!
 //! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
 
-mod coverage;
 mod cursors;
 mod message;
 mod pulls;
@@ -25,17 +24,18 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use protocol::GapReason;
 
-use self::coverage::Coverage;
 use self::cursors::Cursor;
 use self::message::{Message, Place};
 use super::begin::Start;
 use super::layout::Layout;
 use super::shard_set::ShardSet;
-use super::topic_set::TopicSet;
+use crate::ingest::coverage::Coverage;
 use crate::ingest::frame::{Range, Source};
 use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::pull::Pull;
+use crate::ingest::topic_set::TopicSet;
 use crate::ingest::wants::Wants;
+use crate::operations;
 
 /// See the module.
 #[derive(Debug)]
@@ -126,6 +126,7 @@ impl Resume {
         let count = |message: &Message| {
             if brings_for(message) { message.starts.len() } else { message.count_held() }
         };
+        operations::count(self.messages.len());
         self.messages.iter().map(count).sum()
     }
 
@@ -195,7 +196,8 @@ impl Resume {
     /// message covers: a cursor has to stand where something would have.
     pub fn withhold(&mut self, source: &Source, shards: usize) -> bool {
         let Source { partition, ref token, .. } = *source;
-        let mut is_withheld = self.cursor(partition).is_some_and(|cursor| cursor.covered.contains(token));
+        let mut is_withheld =
+            self.cursor(partition).is_some_and(|it| it.covered.contains(token, partition.topic));
         for message in self.unacknowledged_messages() {
             if message.coverage.contains(token, partition.topic) {
                 is_withheld = true;
@@ -236,7 +238,7 @@ impl Resume {
     pub fn brought(&self) -> Coverage {
         let mut brought = Coverage::default();
         let bringing = self.messages.iter().filter(|message| brings_for(message));
-        bringing.for_each(|message| brought.add(&message.coverage));
+        bringing.for_each(|message| brought.add_all(&message.coverage));
         brought
     }
 

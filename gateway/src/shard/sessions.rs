@@ -12,8 +12,8 @@ use super::acks::Acks;
 use super::outbox::Outbox;
 use super::resume::Resume;
 use super::skips::SkipsToTell;
-use super::topic_set::TopicSet;
 use crate::bucket::Bucket;
+use crate::ingest::topic_set::TopicSet;
 use crate::limits;
 use crate::session::{Handshake, Inbound};
 

@@ -1,6 +1,6 @@
 //! What an [`Owner`] answers to those who ask where subscriptions begin, and when. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,10 +9,12 @@ use protocol::{Pattern, Position, code};
 use super::Owner;
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::{Owned, Partition};
+use crate::ingest::topic_set::TopicSet;
 use crate::limits;
+use crate::operations;
 use crate::shard::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
+use crate::shard::firsts::Firsts;
 use crate::shard::single;
-use crate::shard::topic_set::TopicSet;
 
 /// A question that waits.
 #[derive(Debug)]
@@ -22,6 +24,22 @@ pub(super) struct Deferred {
     due: Instant,
     /// For these ends: for the answer of that number, which was asked for after the question came.
     pub(super) ends: Vec<(Partition, u64)>,
+}
+
+/// What the past subscriptions of a question want of a topic.
+#[derive(Debug, Default)]
+struct Past {
+    is_concerned: bool,
+    has_snapshot: bool,
+    firsts: Firsts,
+}
+
+/// Partitions of which not all is known.
+struct Doubts {
+    /// Nobody could tell where they end.
+    unknown: BTreeSet<Partition>,
+    /// Their past is still being read.
+    unread: BTreeSet<Partition>,
 }
 
 /// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
@@ -37,8 +55,18 @@ impl Owner {
     /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::set_ready`], [`Owner::end_found`] or
     /// [`Owner::answer_overdue`].
     pub fn begin(&mut self, home: usize, begin: Begin, now: Instant) -> Option<Begun> {
-        let partitions: Vec<_> = self.heads.keys().copied().collect();
-        let ends: Vec<_> = partitions.into_iter().filter_map(|it| self.end_needed(&begin, it)).collect();
+        // Of a partition that is not named all is wanted that there is.
+        let mut named = BTreeMap::new();
+        for &(topic, ref since) in begin.starts.iter().flat_map(Start::since) {
+            operations::count(since.positions().len());
+            for &Position { partition: number, offset } in since.positions() {
+                let first = since.first(number).unwrap_or(offset);
+                let highest = named.entry(Partition { topic, number }).or_insert(first);
+                *highest = first.max(*highest);
+            }
+        }
+        let ends = named.into_iter().filter_map(|(partition, highest)| self.end_needed(partition, highest));
+        let ends: Vec<_> = ends.collect();
         let cut = self.heads.iter().map(|(&partition, head)| (partition, head.live_next())).collect();
         let question = Question { home, begin, cut };
         if ends.is_empty() && (self.is_ready || question.begin.starts.is_empty()) {
@@ -85,10 +113,24 @@ impl Owner {
     /// `unknown`: partitions whose end nobody could tell.
     fn answer(&self, question: &Question, unknown: &[(Partition, u64)]) -> Begun {
         let Question { begin, cut, .. } = question;
-        let starts: Vec<_> = begin.starts.iter().map(|start| self.start(start, cut, unknown)).collect();
-        let past = begin.starts.iter().zip(&starts).filter(|(start, _)| start.has_past());
-        let past: Vec<_> = past.map(|it| (TopicSet::selected(it.0.pattern(), &self.kinds), it)).collect();
-        let behind = cut.iter().filter(|&(&partition, &cut)| self.is_behind(partition, cut, &past));
+        let doubts = Doubts {
+            unknown: unknown.iter().map(|(partition, _)| *partition).collect(),
+            unread: self.heads.iter().filter(|(_, it)| it.next < it.live_from).map(|(it, _)| *it).collect(),
+        };
+        // Of all its snapshots together: who names much twice would be brought it twice.
+        let mut frames_left = 2 * self.snapshot_frames_max;
+        let starts = begin.starts.iter().map(|start| self.start(start, cut, &doubts, &mut frames_left));
+        let starts: Vec<_> = starts.collect();
+        let mut past: Vec<_> = self.kinds.iter().map(|_| Past::default()).collect();
+        for (start, begun) in begin.starts.iter().zip(&starts).filter(|(start, _)| start.has_past()) {
+            for topic in TopicSet::selected(start.pattern(), &self.kinds).iter() {
+                let is_refused = begun.refusal.is_some();
+                past[topic].is_concerned = true;
+                past[topic].has_snapshot |= matches!(start.from, StartFrom::Snapshot) && !is_refused;
+                past[topic].firsts.add(start.since_of(topic).filter(|_| !is_refused));
+            }
+        }
+        let behind = cut.iter().filter(|&(&it, &cut)| self.is_behind(it, cut, &past[it.topic]));
         let behind = behind.map(|(&partition, _)| partition).collect();
         let owned = cut.iter().map(|(&partition, &next)| Owned { partition, next });
         Begun {
@@ -103,26 +145,32 @@ impl Owner {
         &self,
         start: &Start,
         cut: &BTreeMap<Partition, i64>,
-        unknown: &[(Partition, u64)],
+        doubts: &Doubts,
+        frames_left: &mut usize,
     ) -> BegunStart {
         match &start.from {
             StartFrom::Live => BegunStart::default(),
-            StartFrom::Snapshot => self.snapshot(start.pattern(), cut),
-            StartFrom::Since(_) => BegunStart { snapshot: Vec::new(), refusal: self.refusal(start, unknown) },
+            StartFrom::Snapshot => self.snapshot(start.pattern(), cut, frames_left),
+            StartFrom::Since(_) => BegunStart { snapshot: Vec::new(), refusal: self.refusal(start, doubts) },
         }
     }
 
     /// The last events before the cut.
-    fn snapshot(&self, pattern: Pattern<'_>, cut: &BTreeMap<Partition, i64>) -> BegunStart {
+    fn snapshot(
+        &self,
+        pattern: Pattern<'_>,
+        cut: &BTreeMap<Partition, i64>,
+        frames_left: &mut usize,
+    ) -> BegunStart {
         let refused = |refusal| BegunStart { snapshot: Vec::new(), refusal: Some(refusal) };
         if !self.is_ready {
             return refused(snapshot_not_ready());
         }
-        let Some(mut snapshot) =
-            self.last_values.select(pattern, self.snapshot_frames_max, self.snapshot_bytes_max)
-        else {
+        let frames_max = self.snapshot_frames_max.min(*frames_left);
+        let Some(mut snapshot) = self.last_values.select(pattern, frames_max, self.snapshot_bytes_max) else {
             return refused(snapshot_too_large());
         };
+        *frames_left -= snapshot.len();
         // What came since the question comes through the cursors.
         let is_before = |frame: &Arc<Frame>| {
             let source = frame.source();
@@ -133,22 +181,24 @@ impl Owner {
     }
 
     /// Why a subscription cannot begin where it was to, if this shard knows a reason.
-    fn refusal(&self, start: &Start, unknown: &[(Partition, u64)]) -> Option<Refusal> {
+    fn refusal(&self, start: &Start, doubts: &Doubts) -> Option<Refusal> {
         let is_unread = |topic, position: Position| {
-            let mut others =
-                self.heads.iter().filter(|(it, _)| it.topic == topic && it.number != position.partition);
-            others.any(|(_, head)| head.next < head.live_from)
+            let from = doubts.unread.range(Partition { topic, number: i32::MIN }..);
+            // The first two tell: one of them may be the one that is named.
+            let mut first = from.take(2).take_while(|it| it.topic == topic);
+            first.any(|it| it.number != position.partition)
         };
         if let Some(refusal) = single::refusal(&self.strays, &self.kinds, start, is_unread) {
             return Some(refusal);
         }
         for &(topic, ref since) in start.since() {
+            operations::count(since.positions().len());
             for position in since.positions() {
                 let partition = Partition { topic, number: position.partition };
                 let wanted = since.first(position.partition).unwrap_or(position.offset);
                 let can_be_had = match self.heads.get(&partition) {
                     _ if partition.owner(self.shards) != self.shard => true,
-                    _ if unknown.iter().any(|(it, _)| *it == partition) => true,
+                    _ if doubts.unknown.contains(&partition) => true,
                     Some(head) => head.can_reach(wanted),
                     None => self.may_begin(partition),
                 };
@@ -162,29 +212,24 @@ impl Owner {
 
     /// Whether this partition may be there, though it has not begun.
     fn may_begin(&self, partition: Partition) -> bool {
-        self.expected.as_ref().is_none_or(|expected| expected.iter().any(|(it, _)| *it == partition))
+        self.expected.as_ref().is_none_or(|expected| expected.contains_key(&partition))
     }
 
     /// Whether what these starts want of a partition is something else than what is told from here on. Where an answer is late,
     /// something has been withheld since the cut; and whatever a start names, it begins with the cut if another owner refuses it.
-    fn is_behind(&self, partition: Partition, cut: i64, past: &[(TopicSet, (&Start, &BegunStart))]) -> bool {
+    fn is_behind(&self, partition: Partition, cut: i64, past: &Past) -> bool {
         let Some(head) = self.heads.get(&partition) else { return false };
         let next = head.live_next();
-        past.iter().any(|&(topics, (start, begun))| {
-            let is_concerned = topics.contains(partition.topic);
-            let is_snapshot = matches!(start.from, StartFrom::Snapshot) && begun.refusal.is_none();
-            let first = start.first(partition).filter(|_| begun.refusal.is_none());
-            // What was to be its past may become live if its log stands still ([`Owner::stop_waiting`]).
-            let is_unread = head.next < head.live_from;
-            is_concerned && (is_snapshot || is_unread || cut < next || first.unwrap_or(cut) != next)
-        })
+        // What was to be its past may become live if its log stands still ([`Owner::stop_waiting`]).
+        let is_unread = head.next < head.live_from;
+        let all_begin_there = || past.firsts.range(partition.number, cut).is_none_or(|it| it == (next, next));
+        past.is_concerned && (past.has_snapshot || is_unread || cut < next || !all_begin_there())
     }
 
     /// The end of this partition, if the question cannot be answered without; it is asked for.
-    pub(super) fn end_needed(&mut self, begin: &Begin, partition: Partition) -> Option<(Partition, u64)> {
+    pub(super) fn end_needed(&mut self, partition: Partition, highest: i64) -> Option<(Partition, u64)> {
         let head = self.heads.get(&partition)?;
-        let mut wanted = begin.starts.iter().filter_map(|start| start.first(partition));
-        if wanted.all(|wanted| head.can_reach(wanted)) {
+        if head.can_reach(highest) {
             return None;
         }
         let number = head.asked + 1;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Resume;
+use super::message::Takers;
+use crate::ingest::coverage::Coverage;
 use crate::ingest::partition::Partition;
-use crate::ingest::wants::{Tokens, Wants};
+use crate::ingest::wants::Wants;
+use crate::operations;
 
 /// A place in a partition.
 #[derive(Debug)]
@@ -19,8 +22,8 @@ pub(super) struct Cursor {
     pub(super) replay_until: i64,
     /// The messages that are in the partition, by number.
     pub(super) serves: Serves,
-    /// What these cover; one for all cursors of a topic that serve the same.
-    pub(super) covered: Arc<Tokens>,
+    /// What these cover; one for all cursors that serve the same.
+    pub(super) covered: Arc<Coverage>,
 }
 
 /// Messages, by number.
@@ -31,8 +34,8 @@ pub(super) type Serves = SmallVec<[u32; 2]>;
 pub(super) struct Shared {
     topic: usize,
     serves: Serves,
-    covered: Arc<Tokens>,
-    pub(super) takers: Vec<(usize, Vec<u32>)>,
+    covered: Arc<Coverage>,
+    pub(super) takers: Vec<(usize, Takers)>,
 }
 
 impl Resume {
@@ -53,28 +56,30 @@ impl Resume {
         if let Some(index) = known.iter().position(|it| it.topic == topic && it.serves == *serves) {
             return index;
         }
-        let same = self.cursors.iter().find(|it| it.partition.topic == topic && it.serves == *serves);
-        let covered = same.map_or_else(
-            || {
-                let mut covered = Tokens::default();
-                let served = serves.iter().filter_map(|&number| self.place(number));
-                served.for_each(|index| self.messages[index].coverage.add_tokens(topic, &mut covered));
-                Arc::new(covered)
-            },
-            |cursor| Arc::clone(&cursor.covered),
-        );
-        let takers = self.messages.iter().enumerate().map(|(index, message)| {
-            let takers: Vec<_> = message.held_within(topic, &covered).collect();
-            (index, takers)
-        });
-        let takers = takers.filter(|(_, takers)| !takers.is_empty()).collect();
+        let covered = self.covered(serves, known);
+        let takers = self.messages.iter().enumerate().map(|(index, it)| (index, it.takers(topic, &covered)));
+        let takers = takers.filter(|(_, takers)| !takers.starts.is_empty()).collect();
         known.push(Shared { topic, serves: serves.clone(), covered, takers });
         known.len() - 1
+    }
+
+    /// What these messages cover.
+    fn covered(&self, serves: &Serves, known: &[Shared]) -> Arc<Coverage> {
+        let of_cursors = self.cursors.iter().map(|cursor| (&cursor.serves, &cursor.covered));
+        let mut of_known = known.iter().map(|shared| (&shared.serves, &shared.covered)).chain(of_cursors);
+        if let Some((_, covered)) = of_known.find(|(of, _)| *of == serves) {
+            return Arc::clone(covered);
+        }
+        let mut each = serves.iter().filter_map(|&it| Some(&self.messages[self.place(it)?].coverage));
+        let mut covered = each.next().map(Arc::clone).unwrap_or_default();
+        each.for_each(|coverage| Arc::make_mut(&mut covered).add_all(coverage));
+        covered
     }
 
     /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
     /// back as far as they want; the others have had what is below where it stood.
     pub(super) fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
+        operations::count(1 + self.messages.len());
         let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
         let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
         let needed = new.iter().filter(|(_, is_needed)| *is_needed);
@@ -91,7 +96,7 @@ impl Resume {
         }
         let shared = self.shared(partition.topic, &serves, known);
         let Shared { takers, covered, .. } = &known[shared];
-        let wanted = takers.iter().filter_map(|(it, starts)| self.messages[*it].first(partition, starts));
+        let wanted = takers.iter().filter_map(|(it, takers)| self.messages[*it].first(partition, takers));
         let first = wanted.min().or_else(|| {
             // One that is not acknowledged may want what was withheld since this one's cut.
             let cuts = new.iter().filter_map(|(message, _)| self.messages[*message].cut(partition));

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use protocol::Pattern;
 
-use super::coverage::Coverage;
+use crate::ingest::coverage::Coverage;
 use crate::ingest::partition::Partition;
-use crate::ingest::wants::{Tokens, Wants};
+use crate::ingest::topic_set::TopicSet;
+use crate::ingest::wants::Wants;
+use crate::operations;
 use crate::shard::begin::{Start, StartFrom};
+use crate::shard::firsts::Firsts;
 use crate::shard::layout::Layout;
 use crate::shard::shard_set::ShardSet;
-use crate::shard::topic_set::TopicSet;
 
 #[derive(Debug)]
 pub(super) struct Message {
@@ -24,7 +26,7 @@ pub(super) struct Message {
     /// The starts, by name.
     by_name: Box<[u32]>,
     /// Of its past subscriptions, given back or not.
-    pub(super) coverage: Coverage,
+    pub(super) coverage: Arc<Coverage>,
     /// Starts that are not given back, and of these, and of all, those of which the client is to be told that they are live.
     held: usize,
     untold: usize,
@@ -56,6 +58,14 @@ pub(super) struct State {
     is_untold: bool,
     /// Its frames that came.
     pub(super) replayed: u64,
+}
+
+/// Those of a message's starts that take something of what some cursors cover.
+#[derive(Debug, Default)]
+pub(super) struct Takers {
+    /// By index.
+    pub(super) starts: Vec<u32>,
+    firsts: Firsts,
 }
 
 /// Where a message stands in a partition.
@@ -97,12 +107,17 @@ impl Message {
             is_untold: matches!(start.from, StartFrom::Since(_)),
             replayed: 0,
         };
+        operations::count(3 * starts.len());
         let states: Vec<_> = starts.iter().map(state).collect();
+        let mut coverage = Coverage::default();
+        for (start, state) in starts.iter().zip(&states).filter(|(start, _)| start.has_past()) {
+            coverage.add(start.pattern(), state.topics);
+        }
         let mut by_name: Box<[_]> = (0..starts.len() as u32).collect();
         by_name.sort_unstable_by_key(|&index| &*starts[index as usize].name);
         Self {
             number,
-            coverage: Coverage::of(&starts, kinds),
+            coverage: Arc::new(coverage),
             held: starts.len(),
             untold: states.iter().filter(|state| state.is_untold).count(),
             states,
@@ -176,23 +191,35 @@ impl Message {
     }
 
     /// Adds what it wants of a partition that has begun.
-    pub(super) fn add_wants(&self, partition: Partition, covered: &Tokens, wants: &mut Wants) {
+    pub(super) fn add_wants(&self, partition: Partition, covered: &Coverage, wants: &mut Wants) {
         let Some(place) = self.places.get(&partition) else { return };
         for (index, pattern) in self.held(partition.topic) {
             let from = self.from(index, partition, place);
-            wants.add(pattern, from, (self.number, index as u32), covered);
+            wants.add(pattern, from, (self.number, index as u32), covered, partition.topic);
         }
     }
 
-    /// The lowest offset that some of these starts want of a partition that has begun.
-    pub(super) fn first(&self, partition: Partition, starts: &[u32]) -> Option<i64> {
-        let place = self.places.get(&partition)?;
-        starts.iter().map(|&index| self.from(index as usize, partition, place)).min()
+    /// Its starts that are held and take something of these channels of a topic.
+    pub(super) fn takers(&self, topic: usize, covered: &Coverage) -> Takers {
+        let held = self.held(topic).filter(|(_, pattern)| covered.intersects(*pattern, topic));
+        let mut takers =
+            Takers { starts: held.map(|(index, _)| index as u32).collect(), ..Takers::default() };
+        for &index in &takers.starts {
+            let start = &self.starts[index as usize];
+            takers.firsts.add(start.since_of(topic).filter(|_| !self.states[index as usize].is_refused));
+        }
+        takers
     }
 
-    /// Its starts that are held and take something of these tokens.
-    pub(super) fn held_within(&self, topic: usize, tokens: &Tokens) -> impl Iterator<Item = u32> {
-        self.held(topic).filter(|(_, pattern)| tokens.intersect(*pattern)).map(|(index, _)| index as u32)
+    /// The lowest offset that some of these want of a partition that has begun.
+    pub(super) fn first(&self, partition: Partition, takers: &Takers) -> Option<i64> {
+        let place = self.places.get(&partition)?;
+        if place.reset.is_some() || !place.again.is_empty() {
+            operations::count(takers.starts.len());
+            return takers.starts.iter().map(|&index| self.from(index as usize, partition, place)).min();
+        }
+        let (lowest, _) = takers.firsts.range(partition.number, place.cut)?;
+        Some(lowest.max(place.floor))
     }
 
     /// Whether some past subscription that is held wants something else than what comes live from `next` on.
@@ -249,6 +276,7 @@ impl Message {
     }
 
     pub(super) fn give_back(&mut self, names: &HashSet<&str>) {
+        operations::count(self.starts.len());
         for index in 0..self.starts.len() {
             if self.states[index].is_held && names.contains(&*self.starts[index].name) {
                 self.states[index].is_held = false;
@@ -268,6 +296,7 @@ impl Message {
         if self.untold == 0 {
             return true;
         }
+        operations::count(self.starts.len());
         let busy: TopicSet = self.topics.iter().filter(|&topic| self.cursors[topic] > 0).collect();
         for index in 0..self.starts.len() {
             let State { topics, is_untold, replayed, .. } = self.states[index];
@@ -289,6 +318,7 @@ impl Message {
 
     /// Its subscriptions that are held and select this topic.
     fn held(&self, topic: usize) -> impl Iterator<Item = (usize, Pattern<'_>)> {
+        operations::count(self.starts.len());
         let all = self.starts.iter().zip(&self.states).enumerate();
         let held = all.filter(move |(_, (_, state))| state.is_held && state.topics.contains(topic));
         held.map(|(index, (start, _))| (index, start.pattern()))

@@ -1,0 +1,265 @@
+//! What the costliest messages cost, in operations, at the bounds that are configured by default: no message of a client takes a shard
+//! more than a stated number of them, whatever the session holds and however it came to hold it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wire::SocketId;
+
+use super::core::Core;
+use super::mesh::Mesh;
+use super::owner::Owner;
+use super::sizes;
+use crate::config::Config;
+use crate::http::Http;
+use crate::ingest::consumer::{Began, Polled};
+use crate::ingest::frame::{Framer, Record};
+use crate::ingest::partition::{Owned, Partition};
+use crate::operations;
+use crate::shard::connections::Connections;
+use crate::shared::Shared;
+
+/// What one message may cost. With 40 ns for an operation it is a millisecond.
+const OPERATIONS_MAX: u64 = 30_000;
+const KINDS: [&str; 8] =
+    ["trade", "liquidity", "balances", "metadata", "social", "community", "creation", "analytics"];
+const NUMBERS: i32 = 12;
+const CHANNELS: usize = 256;
+
+/// A shard with one session.
+struct Rig {
+    core: Core,
+    framer: Framer,
+    next: BTreeMap<Partition, i64>,
+    now: Instant,
+    /// The costliest message so far: operations, time and its beginning.
+    most: (u64, Duration, String),
+}
+
+const SOCKET: (u32, u32) = (0, 1);
+
+fn socket() -> SocketId {
+    SocketId::imagined(SOCKET.0, SOCKET.1)
+}
+
+impl Rig {
+    fn new() -> Self {
+        let now = Instant::now();
+        let pairs = [("KAFKA_BROKERS", "broker:9092"), ("WS_SHARDS", "1"), ("WS_MESSAGE_BURST", "1000000")];
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Arc::new(Config::from_pairs(pairs.into_iter(), false).expect("valid"));
+        let shared = Arc::new(Shared::new(1, None));
+        let owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &sizes::keeping(&config));
+        let http = Http::new(&config, Arc::clone(&shared));
+        let connections = Connections::new(&config, http, shared, now);
+        let mut core = Core::new(connections, owner, Mesh::connect(1, 8, 8).pop().expect("one"));
+        let all =
+            (0..KINDS.len()).flat_map(|topic| (0..NUMBERS).map(move |number| Partition { topic, number }));
+        let all: Vec<_> = all.collect();
+        core.take(Polled::Layout(all.iter().map(|it| (*it, true)).collect()), now);
+        let began = |&partition: &Partition| Began { owned: Owned { partition, next: 0 }, live_from: 0 };
+        core.take(Polled::Began(all.iter().map(began).collect()), now);
+        core.set_ready(now);
+        let mut rig = Self {
+            core,
+            framer: Framer::default(),
+            next: BTreeMap::new(),
+            now,
+            most: (0, Duration::ZERO, String::new()),
+        };
+        rig.core.connections.accept(socket(), None, now);
+        let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        rig.core.receive(socket(), handshake.as_bytes(), now);
+        rig
+    }
+
+    /// So many events, of as many tokens, in all kinds and partitions.
+    fn publish(&mut self, events: usize) {
+        for event in 0..events {
+            let (topic, number) = (event % KINDS.len(), (event / KINDS.len()) as i32 % NUMBERS);
+            let (token, partition) = (format!("T{event}"), Partition { topic, number });
+            let offset = self.next.entry(partition).or_default();
+            let (kind, value) = (KINDS[topic], Some(&b"{}"[..]));
+            let record = Record { token: &token, kind, partition, offset: *offset, timestamp_ms: 1, value };
+            *offset += 1;
+            let frame = self.framer.event(&record, 1024, self.now).expect("it fits");
+            self.core.take(Polled::Event(frame), self.now);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let mut frame = vec![0x81, 0xfe];
+        frame.extend_from_slice(&u16::try_from(text.len()).expect("at most 64 KiB").to_be_bytes());
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(text.as_bytes());
+        let (before, began) = (operations::done(), Instant::now());
+        self.core.receive(socket(), &frame, self.now);
+        let cost = operations::done() - before;
+        if cost >= self.most.0 {
+            self.most = (cost, began.elapsed(), text.chars().take(60).collect());
+        }
+        self.drain_control();
+    }
+
+    /// The client reads its answers, and no events.
+    fn drain_control(&mut self) {
+        let connections = &mut self.core.connections;
+        let session = connections.sessions.find(socket()).expect("the session was not closed");
+        let control = session.outbox.control_bytes();
+        session.outbox.consume(control, &mut connections.frames, |_| ());
+    }
+
+    fn bring(&mut self) {
+        while self.core.bring(self.now) {}
+    }
+
+    fn ends_below(self, name: &str) {
+        let (cost, lasted, text) = self.most;
+        println!("{name}: {cost} operations in {lasted:?}: {text}");
+        assert!(cost <= OPERATIONS_MAX, "{name}: {cost} operations for {text}");
+    }
+}
+
+fn names(prefix: &str, count: usize, suffix: &str) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}{number}{suffix}")).collect()
+}
+
+fn message(kind: &str, channels: &[impl AsRef<str>], more: &str) -> String {
+    let channels: Vec<_> = channels.iter().map(|name| format!("\"{}\"", name.as_ref())).collect();
+    format!(r#"{{"type":"{kind}","data":{{"channels":[{}]{more}}}}}"#, channels.join(","))
+}
+
+fn subscribe(channels: &[impl AsRef<str>]) -> String {
+    message("subscribe", channels, "")
+}
+
+fn unsubscribe(channels: &[impl AsRef<str>]) -> String {
+    message("unsubscribe", channels, "")
+}
+
+/// With this value of `since` for each.
+fn since(channels: &[impl AsRef<str>], value: &str) -> String {
+    let each: Vec<_> = channels.iter().map(|name| format!("\"{}\":{value}", name.as_ref())).collect();
+    message("subscribe", channels, &format!(r#","since":{{{}}}"#, each.join(",")))
+}
+
+fn every_kind(value: &str) -> String {
+    let kinds: Vec<_> = KINDS.iter().map(|kind| format!("\"{kind}\":{value}")).collect();
+    format!("{{{}}}", kinds.join(","))
+}
+
+#[test]
+fn giving_back_a_resumed_wildcard_and_junk_costs_what_is_named_and_held() {
+    let mut rig = Rig::new();
+    rig.publish(20_000);
+    rig.say(&since(&["*"], &every_kind("[]")));
+    let live = names("N", CHANNELS - 1, ".trade");
+    rig.say(&subscribe(&live));
+    rig.say(&unsubscribe(&["*"]));
+    let mut junk = names("J", CHANNELS - 1, ".x");
+    junk.insert(0, live[0].clone());
+    rig.say(&unsubscribe(&junk));
+    rig.ends_below("give back what is resumed");
+}
+
+#[test]
+fn giving_names_back_over_a_full_outbox_costs_what_is_queued_and_held() {
+    let mut rig = Rig::new();
+    let mut all = names("J", CHANNELS - 1, ".x");
+    all.push("*".to_owned());
+    rig.say(&subscribe(&all));
+    rig.publish(4_096);
+    for some in all.rchunks(8).skip(1) {
+        rig.say(&unsubscribe(some));
+    }
+    rig.ends_below("give back over a full outbox");
+}
+
+#[test]
+fn wildcards_that_resume_in_every_kind_cost_what_is_named_times_the_kinds() {
+    for value in ["[]", r#"["0:0","1:0","2:0"]"#] {
+        let mut rig = Rig::new();
+        rig.publish(20_000);
+        let count = if value == "[]" { CHANNELS } else { 200 };
+        rig.say(&since(&names("X", count, ".*"), &every_kind(value).replace(r#","1:0","2:0""#, "")));
+        rig.bring();
+        rig.say(&unsubscribe(&names("X", 100, ".*")));
+        rig.ends_below("wildcards that resume");
+    }
+}
+
+#[test]
+fn wildcards_of_empty_partitions_cost_what_is_named_times_the_kinds() {
+    let mut rig = Rig::new();
+    rig.say(&since(&names("X", CHANNELS, ".*"), &every_kind("[]")));
+    rig.ends_below("wildcards of empty partitions");
+}
+
+#[test]
+fn messages_that_resume_one_by_one_cost_what_the_session_has_of_them() {
+    let mut rig = Rig::new();
+    rig.publish(20_000);
+    for name in names("X", CHANNELS, ".*") {
+        rig.say(&since(&[name], &every_kind("[]")));
+    }
+    for name in names("X", CHANNELS, ".*") {
+        rig.say(&unsubscribe(&[name]));
+    }
+    rig.ends_below("resumes one by one");
+}
+
+#[test]
+fn long_lists_of_positions_cost_what_is_named() {
+    let mut rig = Rig::new();
+    rig.publish(1_000);
+    let places: Vec<_> = (0..2_400).map(|number| format!("\"{number}:9\"")).collect();
+    let value = format!(r#"{{"trade":[{}]}}"#, places.join(","));
+    rig.say(&since(&["A.*", "B.*", "*.trade"], &value)[..]);
+    rig.say(&unsubscribe(&["A.*", "B.*", "*.trade"]));
+    rig.ends_below("positions");
+}
+
+#[test]
+fn a_snapshot_costs_what_half_an_outbox_takes_however_often_it_is_named() {
+    let mut rig = Rig::new();
+    rig.publish(2_000);
+    let mut all = names("T", CHANNELS - 9, ".*");
+    all.insert(0, "*".to_owned());
+    all.extend(KINDS.map(|kind| format!("*.{kind}")));
+    for _ in 0..3 {
+        rig.say(&message("subscribe", &all, r#","snapshot":true"#));
+        rig.say(&unsubscribe(&all));
+    }
+    rig.ends_below("snapshots");
+}
+
+#[test]
+fn names_in_every_order_held_doubled_and_not_cost_what_is_named_and_held() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut rig = Rig::new();
+    rig.publish(3_000);
+    rig.say(&since(&["*"], &every_kind("[]")));
+    let mut pool = names("T", 200, ".trade");
+    pool.extend(names("T", 20, ".*"));
+    pool.extend(["*".to_owned(), "*.trade".to_owned()]);
+    pool.extend(pool[..30].to_vec());
+    for _ in 0..40 {
+        random.shuffle(&mut pool);
+        match random.u8(..3) {
+            0 => rig.say(&subscribe(&pool)),
+            1 => rig.say(&since(
+                &pool[..40].iter().filter(|it| it.ends_with(".*")).collect::<Vec<_>>(),
+                &every_kind("[]"),
+            )),
+            _ => rig.say(&unsubscribe(&pool[..random.usize(1..pool.len())])),
+        }
+        if random.bool() {
+            rig.bring();
+        }
+    }
+    rig.ends_below("every order");
+}
