@@ -16,12 +16,16 @@ use crate::ingest::consumer::Polled;
 use crate::ingest::frame::Framer;
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Pull};
+use crate::operations;
 use crate::shard::connections::Connections;
 use crate::shard::core::Core;
 use crate::shard::layout::Progress;
 use crate::shard::mesh::Mesh;
 use crate::shard::owner::{Keeping, Owner};
 use crate::shared::Shared;
+
+/// What one step may cost, whatever the clients hold: a handful of sessions, of which each may have resumed a dozen times, in some ten partitions.
+const STEP_OPERATIONS_MAX: u64 = 10_000;
 
 pub(super) struct World {
     random: fastrand::Rng,
@@ -54,7 +58,10 @@ impl World {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = Self::new(seed);
             for _ in 0..world.random.usize(200..1500) {
+                let before = operations::done();
                 world.step();
+                let cost = operations::done() - before;
+                assert!(cost <= STEP_OPERATIONS_MAX, "a step of {cost} operations");
                 world.check_accounting();
             }
             world.settle();
