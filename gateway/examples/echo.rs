@@ -11,7 +11,7 @@ use gateway::session::{Flow, Inbound, Message, Outcome, Progress, framing};
 use gateway::shard::egress::Egress;
 use gateway::shard::frames::Frames;
 use gateway::shard::outbox::OutboxLimits;
-use gateway::shard::sessions::{Session, Sessions, Stage, Turn};
+use gateway::shard::sessions::{Session, Sessions, Stage};
 use gateway::shard::window::Window;
 use wire::{Driver, DriverOptions, Event, SocketId, SocketOptions};
 
@@ -61,8 +61,7 @@ impl Echo {
                 Event::Received { socket, bytes } => self.receive(socket, bytes),
                 Event::Writable(socket) => {
                     let Some(session) = self.sessions.find(socket) else { continue };
-                    session.turn = Turn::None;
-                    self.egress.enqueue(session);
+                    self.egress.note_writable(session);
                 }
                 Event::PeerFinished(socket) => self.finish(socket, Vec::new()),
                 Event::Failed { socket, .. } => self.egress.abandon(socket),

@@ -12,7 +12,7 @@ use gateway::shard::broadcast::{self, Audience};
 use gateway::shard::channels::Channels;
 use gateway::shard::egress::Egress;
 use gateway::shard::frames::Frames;
-use gateway::shard::sessions::{Session, Sessions, Stage, Turn};
+use gateway::shard::sessions::{Session, Sessions, Stage};
 use gateway::shard::window::Window;
 use wire::{Driver, DriverOptions, SocketId};
 
@@ -40,6 +40,7 @@ struct Shard {
     frames: Frames,
     counters: Counters,
     number: u32,
+    operations: u64,
 }
 
 impl Shard {
@@ -69,6 +70,7 @@ impl Shard {
             limits: &LIMITS,
             number: self.number,
             shards: 1,
+            operations: &mut self.operations,
             slow_consumer: SlowConsumer::Disconnect,
         };
         let started_at = Instant::now();
@@ -80,7 +82,7 @@ impl Shard {
         for socket in sockets {
             let session = self.sessions.at(socket.slot()).expect("a session for each socket");
             session.outbox.clear(&mut self.frames);
-            session.turn = Turn::None;
+            session.turn = Default::default();
         }
         elapsed
     }

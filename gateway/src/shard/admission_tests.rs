@@ -10,7 +10,6 @@ use crate::metrics::Counters;
 use crate::shard::core::Core;
 use crate::shard::mesh::Mesh;
 use crate::shard::owner::{Keeping, Owner};
-use crate::shard::sessions::Turn;
 use crate::shared::Shared;
 
 const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -184,7 +183,7 @@ fn messages_beyond_the_rate_are_no_flood_even_where_the_socket_is_full() {
     let mut door = Door::new(&[("WS_MESSAGE_BURST", "1"), ("WS_MESSAGE_RATE", "0.001")]);
     let socket = door.accept("192.0.2.1:1");
     door.core.receive(socket, format!("{REQUEST}\r\n").as_bytes(), door.now);
-    door.core.connections.sessions.find(socket).expect("it is open").turn = Turn::Full;
+    door.core.connections.sessions.find(socket).expect("it is open").turn.set_full(true);
     // Binary, and of no bytes.
     let message = [0x82, 0x80, 1, 2, 3, 4];
     for _ in 0..100 {

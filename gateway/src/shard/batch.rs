@@ -23,6 +23,8 @@ pub(super) struct Batch {
     lists: Vec<List>,
     /// The events of the lists.
     events: Vec<FrameRef>,
+    /// Of all sends.
+    pub(super) bytes: usize,
 }
 
 #[derive(Debug)]
@@ -69,11 +71,17 @@ impl Batch {
         self.scratch.clear();
         self.lists.clear();
         self.events.clear();
+        self.bytes = 0;
     }
 
     /// Whether there is room for one more of so many sends.
     pub(super) fn has_room(&self, sends_max: usize) -> bool {
-        self.sends.len() < sends_max && self.scratch.len() < limits::GATHER_BYTES
+        self.sends.len() < sends_max && self.bytes < limits::BATCH_BYTES
+    }
+
+    /// How many sends it is of.
+    pub(super) fn len(&self) -> usize {
+        self.sends.len()
     }
 
     /// The session of a send.
@@ -85,7 +93,21 @@ impl Batch {
     pub(super) fn add(&mut self, session: &Session, frames: &Frames) {
         let piece = match session.outbox.only_events() {
             Some(events) => self.events_piece(events, session, frames),
-            None => Piece::Own(self.gather(session, frames)),
+            None => Piece::Own(self.gather(session, frames, limits::GATHER_BYTES_PER_SESSION)),
+        };
+        self.push(session, piece);
+    }
+
+    /// The same of a session with control bytes: those, and as many of its events as come to a small send.
+    pub(super) fn add_control(&mut self, session: &Session, frames: &Frames) {
+        let piece = Piece::Own(self.gather(session, frames, limits::CONTROL_SEND_BYTES));
+        self.push(session, piece);
+    }
+
+    fn push(&mut self, session: &Session, piece: Piece) {
+        self.bytes += match &piece {
+            Piece::Own(range) => range.len(),
+            Piece::Events(_) => session.outbox.event_bytes(),
         };
         self.sends.push(Send { socket: session.socket, piece });
     }
@@ -96,7 +118,7 @@ impl Batch {
         }
         let mut gathered = 0..0;
         if events.len() > 1 {
-            gathered = self.gather(session, frames);
+            gathered = self.gather(session, frames, limits::GATHER_BYTES_PER_SESSION);
             if gathered.len() < session.outbox.event_bytes() {
                 return Piece::Own(gathered);
             }
@@ -107,9 +129,9 @@ impl Batch {
         Piece::Events(self.lists.len() - 1)
     }
 
-    fn gather(&mut self, session: &Session, frames: &Frames) -> Range<usize> {
+    fn gather(&mut self, session: &Session, frames: &Frames, bytes_max: usize) -> Range<usize> {
         let start = self.scratch.len();
-        session.outbox.gather(frames, &mut self.scratch, limits::GATHER_BYTES_PER_SESSION);
+        session.outbox.gather(frames, &mut self.scratch, bytes_max);
         start..self.scratch.len()
     }
 

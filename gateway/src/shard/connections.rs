@@ -16,14 +16,16 @@ use super::broadcast::{self, Audience};
 use super::channels::Channels;
 use super::dialogue::{Allowance, Dialogue};
 use super::egress::Egress;
+use super::endings::Fate;
 use super::frames::Frames;
 use super::layout::Layout;
 use super::mesh::Mesh;
 use super::outbox::OutboxLimits;
 use super::owner::Owner;
 use super::replies::Replies;
-use super::sessions::{Cold, Session, Sessions, Stage, Turn, Unfinished};
+use super::sessions::{Cold, Session, Sessions, Stage, Unfinished};
 use super::shard_set::ShardSet;
+use super::stint::Stint;
 use super::timers::Wheel;
 use super::window::Window;
 use crate::bucket::Bucket;
@@ -46,6 +48,8 @@ pub struct Connections {
     pub egress: Egress,
     /// Handshakes that may still be answered in this turn.
     pub handshakes_left: usize,
+    /// What was done for sessions so far, see [`limits::OPERATIONS_PER_LOOK`].
+    pub operations: u64,
     pub(super) sessions: Sessions,
     pub(super) channels: Channels,
     pub(super) frames: Frames,
@@ -73,8 +77,12 @@ pub struct Connections {
     /// Once the process is told to end: when which session goes.
     pub(super) drain: Option<Drain<SocketId>>,
     replies: Vec<u8>,
+    /// Whose outbox a broadcast found full.
     pub(super) overflowed: Vec<SocketId>,
+    /// Whose connection proved to be broken by a send.
     broken: Vec<SocketId>,
+    /// Both, until they are ended.
+    pub(super) condemned: VecDeque<(SocketId, Fate)>,
     /// Sessions that have something to pull now, each at most once here or below (`Cold::is_pulling`).
     pub(super) pulling: VecDeque<SocketId>,
     /// Those that wait, the earliest first.
@@ -90,6 +98,7 @@ impl Connections {
             counters: Counters::default(),
             egress: Egress::new(Window::new(config.flush.window_min, config.flush.window_max), now),
             handshakes_left: 0,
+            operations: 0,
             sessions: Sessions::default(),
             channels: if shards > 1 { Channels::with_peers() } else { Channels::default() },
             frames: Frames::default(),
@@ -117,6 +126,7 @@ impl Connections {
             replies: Vec::new(),
             overflowed: Vec::new(),
             broken: Vec::new(),
+            condemned: VecDeque::new(),
             pulling: VecDeque::new(),
             paused: VecDeque::new(),
             accept_complaints: Throttle::default(),
@@ -205,8 +215,7 @@ impl Connections {
     /// A full socket takes bytes again.
     pub fn writable(&mut self, socket: SocketId) {
         if let Some(session) = self.sessions.find(socket) {
-            session.turn = Turn::None;
-            self.egress.enqueue(session);
+            self.egress.note_writable(session);
         }
     }
 
@@ -219,10 +228,10 @@ impl Connections {
     }
 
     /// Queues an event, or the gap in its place, for everyone who takes its channel; and which other shards want it.
-    pub fn broadcast(&mut self, frame: &Arc<Frame>, now: Instant) -> ShardSet {
+    pub fn broadcast(&mut self, frame: &Arc<Frame>) -> ShardSet {
         let (mut audience, overflowed) = self.audience();
         let peers = broadcast::event(frame, &mut audience, overflowed);
-        self.close_overflowed(now);
+        self.condemn();
         peers
     }
 
@@ -231,7 +240,7 @@ impl Connections {
         let kinds = Arc::clone(&self.kinds);
         let (mut audience, overflowed) = self.audience();
         broadcast::gap(moved, &kinds[moved.partition.topic], &mut audience, overflowed, now);
-        self.close_overflowed(now);
+        self.condemn();
         if moved.reason == protocol::GapReason::Reset {
             self.reset_cursors(moved.partition, moved.to, moved.next, now);
         }
@@ -242,27 +251,42 @@ impl Connections {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
         egress.adjust(counters, now);
         egress.slice(driver, sessions, frames, counters, broken, now);
-        self.abandon_broken(now);
+        self.condemn();
+    }
+
+    /// Answers what clients have just asked: one batch of sends.
+    pub fn send_control(&mut self, driver: &mut Driver) {
+        let Self { egress, sessions, frames, counters, broken, .. } = self;
+        egress.send_control(driver, sessions, frames, counters, broken);
+        self.condemn();
     }
 
     /// One batch of sends to sessions that are brought what they missed. Whether there was one.
-    pub fn send_bulk(&mut self, driver: &mut Driver, now: Instant) -> bool {
+    pub fn send_bulk(&mut self, driver: &mut Driver) -> bool {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
         let has_sent = egress.send_bulk(driver, sessions, frames, counters, broken);
-        self.abandon_broken(now);
+        self.condemn();
         has_sent
     }
 
-    /// Ends those whose connection proved to be broken by a send.
-    fn abandon_broken(&mut self, now: Instant) {
-        while let Some(socket) = self.broken.pop() {
-            self.connection_lost(socket, now);
+    /// Notes who is to be ended: one that a broadcast found full gets no more events.
+    pub(super) fn condemn(&mut self) {
+        for socket in self.overflowed.drain(..) {
+            if let Some(session) = self.sessions.find(socket) {
+                session.outbox.refuse_events();
+                self.condemned.push_back((socket, Fate::TooSlow));
+            }
         }
+        self.condemned.extend(self.broken.drain(..).map(|socket| (socket, Fate::Broken)));
     }
 
     /// Does what is due: pings, and the ends of patience.
     pub fn fire_timers(&mut self, now: Instant) {
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION, self.operations, Instant::now());
         for _ in 0..limits::TIMERS_PER_TURN {
+            if stint.is_over(self.operations, Instant::now) {
+                return;
+            }
             let Some(entry) = self.wheel.pop_due(now) else { return };
             let Some(session) = self.sessions.find(entry.session) else { continue };
             // Another entry, of an earlier deadline, has taken this one's place.
@@ -270,6 +294,7 @@ impl Connections {
                 continue;
             }
             session.cold.timer_tick = u64::MAX;
+            self.operations += limits::OPERATIONS_PER_STEP;
             self.on_deadline(entry.session, now);
             if let Some(session) = self.sessions.find(entry.session) {
                 schedule(&mut self.wheel, session);
@@ -309,6 +334,7 @@ impl Connections {
             slow_consumer: self.slow_consumer,
             number: self.broadcasts,
             shards: self.shards,
+            operations: &mut self.operations,
         };
         (audience, &mut self.overflowed)
     }
@@ -377,7 +403,7 @@ impl Connections {
     fn queue_control(&mut self, socket: SocketId, bytes: &[u8]) -> bool {
         let Some(session) = self.sessions.find(socket) else { return true };
         let control_bytes =
-            if session.turn == Turn::Full { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
+            if session.turn.is_full() { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
         let room = OutboxLimits { control_bytes, ..self.outbox_limits };
         let queued = bytes.is_empty()
             || session.outbox.push_control(&room, |out| out.extend_from_slice(bytes)).is_ok();

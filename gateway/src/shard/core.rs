@@ -15,6 +15,7 @@ use super::connections::Connections;
 use super::mesh::{Mesh, News, Request};
 use super::owner::Owner;
 use super::resume::Ask;
+use super::stint::Stint;
 use crate::ingest::consumer::Polled;
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::{Owned, Partition};
@@ -70,16 +71,17 @@ impl Core {
             Polled::Event(frame) => {
                 counters.records += 1;
                 counters.records_framed += 1;
-                self.publish(&Arc::new(frame), now);
+                self.publish(&Arc::new(frame));
             }
             Polled::Skipped(gap, skipped) => {
                 counters.records += 1;
                 counters.records_skipped.add(RecordSkipped::from(skipped));
-                self.publish(&Arc::new(gap), now);
+                self.publish(&Arc::new(gap));
             }
             Polled::Ignored(ignored, owned) => {
                 counters.records += 1;
                 counters.records_skipped.add(RecordSkipped::from(ignored));
+                self.connections.operations += limits::OPERATIONS_PER_STEP;
                 if let Some(owned) = owned {
                     self.owner.skip(owned, now);
                     self.tell_skipped(now);
@@ -121,18 +123,24 @@ impl Core {
         self.owner.next_due().filter(|_| self.mesh.has_room())
     }
 
-    /// Hears the other shards and answers them. Whether that was all.
+    /// What was done for this shard's sessions so far, see [`limits::OPERATIONS_PER_LOOK`].
+    pub fn operations(&self) -> u64 {
+        self.connections.operations
+    }
+
+    /// Hears the other shards and answers them, and ends the sessions that have to be. Whether that was all.
     pub fn exchange(&mut self, now: Instant) -> bool {
         self.announce_interest();
         self.mesh.flush();
-        self.tell_skipped(now);
+        let ended = self.connections.end_condemned(now);
+        let told = self.tell_skipped(now);
         if self.mesh.has_room() {
             let overdue = self.owner.answer_overdue(now);
             self.answer(overdue, now);
         }
         let heard = self.hear(now);
         let answered = self.answer_requests(now);
-        heard && answered
+        ended && told && heard && answered
     }
 
     /// A little of what sessions missed: answers one pull of a peer, and makes one of this shard's. Whether there was any.
@@ -191,21 +199,23 @@ impl Core {
         self.mesh.announce(self.connections.channels.take_changes());
     }
 
-    fn publish(&mut self, frame: &Arc<Frame>, now: Instant) {
+    fn publish(&mut self, frame: &Arc<Frame>) {
         if !self.owner.keep(frame) {
             return;
         }
-        for peer in self.connections.broadcast(frame, now).iter() {
+        for peer in self.connections.broadcast(frame).iter() {
             self.connections.counters.mesh_frames += 1;
             self.mesh.tell(peer, News::Event(Arc::clone(frame)));
         }
     }
 
+    /// Takes news, one in any case: the queue that stops a peer is emptied whatever this shard waits for.
     fn hear(&mut self, now: Instant) -> bool {
+        let mut stint = self.stint();
         for _ in 0..limits::NEWS_PER_TURN {
             let Some((peer, news)) = self.mesh.next_news() else { return true };
             match news {
-                News::Event(frame) => _ = self.connections.broadcast(&frame, now),
+                News::Event(frame) => _ = self.connections.broadcast(&frame),
                 News::Moved(moved) => self.connections.announce(&moved, now),
                 News::Skipped(skips) => self.announce_skipped(skips, now),
                 News::Layout(known, began) => self.connections.set_layout(peer, known, &began, now),
@@ -215,13 +225,26 @@ impl Core {
                     self.connections.take_chunk(ticket, chunk, now);
                 }
             }
+            if stint.is_over(self.operations(), Instant::now) {
+                return false;
+            }
         }
         false
     }
 
+    /// A part of this turn.
+    fn stint(&self) -> Stint {
+        Stint::begin(limits::EXCHANGE_DURATION, self.operations(), Instant::now())
+    }
+
     fn answer_requests(&mut self, now: Instant) -> bool {
+        let mut stint = self.stint();
         for _ in 0..limits::REQUESTS_PER_TURN {
             let Some((peer, request)) = self.mesh.next_request() else { return true };
+            self.connections.operations += match &request {
+                Request::Begin(begin) if !begin.starts.is_empty() => limits::OPERATIONS_PER_LOOK,
+                _ => limits::OPERATIONS_PER_STEP,
+            };
             match request {
                 Request::Interest(interest) => self.connections.channels.set_interest(peer, &interest),
                 Request::Begin(begin) => {
@@ -229,6 +252,9 @@ impl Core {
                     self.answer(answer, now);
                 }
                 Request::Pull(pull) => self.pulls_wanted.push_back((peer, pull)),
+            }
+            if stint.is_over(self.operations(), Instant::now) {
+                return false;
             }
         }
         false
@@ -273,15 +299,20 @@ impl Core {
         }
     }
 
-    /// Tells of skipped records what is due by now, as far as the peers have room.
-    fn tell_skipped(&mut self, now: Instant) {
+    /// Tells of skipped records what is due by now, as far as the peers have room. Whether that was all that can be told.
+    fn tell_skipped(&mut self, now: Instant) -> bool {
+        let mut stint = self.stint();
         while self.mesh.has_room() {
-            let Some(skips) = self.owner.skipped.take_due(now) else { return };
+            let Some(skips) = self.owner.skipped.take_due(now) else { return true };
             self.announce_skipped(skips, now);
             for peer in self.mesh.peers().iter() {
                 self.mesh.tell(peer, News::Skipped(skips));
             }
+            if stint.is_over(self.operations(), Instant::now) {
+                return false;
+            }
         }
+        true
     }
 
     fn announce_skipped(&mut self, skips: Skips, now: Instant) {
@@ -299,101 +330,5 @@ impl Core {
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::GapReason;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::http::Http;
-    use crate::ingest::consumer::{Began, Moved};
-    use crate::shard::owner::Keeping;
-    use crate::shared::Shared;
-
-    /// One shard with these topics' partitions 0, of which the first is read from 0 on and live from `live_from`.
-    fn core(live_from: i64, now: Instant) -> Core {
-        let pairs = [("KAFKA_BROKERS", "broker:9092"), ("KAFKA_TOPICS", "odin.x")];
-        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Arc::new(Config::from_pairs(pairs.into_iter(), false).expect("valid"));
-        let shared = Arc::new(Shared::new(1, None));
-        let keeping = Keeping {
-            history_bytes_max: 1000,
-            last_values_max: 1,
-            snapshot_frames_max: 1,
-            snapshot_bytes_max: 1,
-        };
-        let owner = Owner::new(0, 1, vec!["x".into()], &keeping);
-        let http = Http::new(&config, Arc::clone(&shared));
-        let connections = Connections::new(&config, http, shared, now);
-        let mut core = Core::new(connections, owner, Mesh::connect(1, 8, 8).pop().expect("one"));
-        let partition = Partition { topic: 0, number: 0 };
-        core.take(Polled::Layout(vec![(partition, true)]), now);
-        core.take(Polled::Began(vec![Began { owned: Owned { partition, next: 0 }, live_from }]), now);
-        core.set_ready(now);
-        core
-    }
-
-    /// A session that says this.
-    fn session(core: &mut Core, text: &str, now: Instant) {
-        let socket = SocketId::imagined(0, 1);
-        core.connections.accept(socket, None, now);
-        let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        core.receive(socket, handshake.as_bytes(), now);
-        say(core, text, now);
-    }
-
-    /// The session says this.
-    fn say(core: &mut Core, text: &str, now: Instant) {
-        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("short"), 0, 0, 0, 0];
-        frame.extend_from_slice(text.as_bytes());
-        core.receive(SocketId::imagined(0, 1), &frame, now);
-    }
-
-    #[test]
-    fn a_cursor_never_has_the_number_of_one_whose_answer_may_still_be_under_way() {
-        let now = Instant::now();
-        let mut core = core(0, now);
-        // Below this the history has nothing: the replay threads are asked.
-        let partition = Partition { topic: 0, number: 0 };
-        let moved = Moved { partition, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
-        core.take(Polled::Moved(moved), now);
-        let asked = |core: &mut Core| {
-            while core.bring(now) {}
-            let mut asked = core.take_replays_wanted();
-            asked.pop().expect("the replay threads are asked").0.ticket
-        };
-        session(
-            &mut core,
-            r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#,
-            now,
-        );
-        let first = asked(&mut core);
-        // The resume is over by this, and the next one is another.
-        say(&mut core, r#"{"type":"unsubscribe","data":{"channels":["A.x"]}}"#, now);
-        say(&mut core, r#"{"type":"subscribe","data":{"channels":["B.x"],"since":{"B.x":["0:0"]}}}"#, now);
-        assert_ne!(asked(&mut core), first, "the answer to the first would be taken for its own");
-    }
-
-    #[test]
-    fn a_session_that_has_to_wait_for_its_owner_pulls_once_and_then_rests() {
-        let now = Instant::now();
-        let mut core = core(5, now);
-        let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#;
-        session(&mut core, text, now);
-        let pulled = (0..50).filter(|_| core.bring(now)).count();
-        assert_eq!(pulled, 1, "the history is not filled yet");
-        assert_eq!(core.next_pull_due(), Some(now + limits::PULL_PAUSE));
-    }
-
-    #[test]
-    fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_next_pull() {
-        let now = Instant::now();
-        let mut core = core(0, now);
-        core.connections.paused.push_back((now, SocketId::imagined(0, 1)));
-        core.pulls_out = limits::PULLS_OUT;
-        assert!(!core.bring(now), "there is nothing that can be done");
-        assert_eq!(core.next_pull_due(), None, "it would not sleep");
-        core.pulls_out -= 1;
-        assert_eq!(core.next_pull_due(), Some(now));
-    }
-}
+#[path = "core_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Outboxes -> sockets: passes over the sessions that have something to send, in slices.
 //!
-//! Each session gets one send for all that it has; the queue is its own rotation, so nobody is first twice in a row. With a
+//! Each session gets one send for all that it has; a queue (`ready`) is its own rotation, so nobody is first twice in a row. With a
 //! flush window (`window`) a session that was sent events rests until the window is over, and what comes in the meantime goes
 //! out with one send then; control messages do not wait. A socket that is full leaves the queue until the driver says that it
 //! takes bytes again. What a batch sends and how it is accounted for stands in `batch`; this is the only place that sends
@@ -13,7 +13,8 @@ use wire::{Driver, SendOutcome, SocketId};
 
 use super::batch::{Batch, Clock};
 use super::frames::Frames;
-use super::sessions::{Session, Sessions, Turn};
+use super::ready::{Queue, Ready};
+use super::sessions::{Session, Sessions};
 use super::window::{READING_INTERVAL, Reading, Window};
 use crate::limits;
 use crate::metrics::{Counters, DURATION_BUCKETS};
@@ -25,27 +26,11 @@ pub struct Egress {
     /// Sessions that were sent events, the longest ago first; each at most once (`Session::is_resting`).
     resting: VecDeque<Resting>,
     /// Connections to be reset: nothing more can be said to them.
-    lost: Vec<SocketId>,
+    lost: VecDeque<SocketId>,
     batch: Batch,
     outcomes: Vec<SendOutcome>,
     window: Window,
     meter: Meter,
-}
-
-/// Sessions with something to send, or to be closed; each has one turn at most, which `Turn` tells. What one that changed queues left
-/// behind is no turn.
-#[derive(Debug, Default)]
-struct Ready {
-    live: VecDeque<SocketId>,
-    /// Those that resume: they are sent much at a time, and the others are not to wait for it.
-    bulk: VecDeque<SocketId>,
-}
-
-/// One of the two.
-#[derive(Clone, Copy)]
-enum Queue {
-    Live,
-    Bulk,
 }
 
 #[derive(Debug)]
@@ -78,7 +63,7 @@ impl Egress {
         Self {
             ready: Ready::default(),
             resting: VecDeque::new(),
-            lost: Vec::new(),
+            lost: VecDeque::new(),
             batch: Batch::default(),
             outcomes: Vec::new(),
             window,
@@ -93,18 +78,20 @@ impl Egress {
         }
     }
 
-    /// Puts a session into the queue, unless it stands there or its socket is full. One that ends waits no longer behind what the
-    /// others are brought: its time to take its last words runs.
+    /// Puts a session into the queue for what it has to send, unless it stands there or its socket is full.
     pub fn enqueue(&mut self, session: &mut Session) {
-        let is_ending_in_bulk = session.turn == Turn::Bulk && session.outbox.is_finished();
-        if session.turn == Turn::None || is_ending_in_bulk {
-            self.ready.push(session);
-        }
+        self.ready.push(session);
+    }
+
+    /// A session's socket, which was full, takes bytes again.
+    pub fn note_writable(&mut self, session: &mut Session) {
+        session.turn.set_full(false);
+        self.ready.push(session);
     }
 
     /// Resets a connection with the next slice.
     pub fn abandon(&mut self, socket: SocketId) {
-        self.lost.push(socket);
+        self.lost.push_back(socket);
     }
 
     /// Connections that are to be reset.
@@ -116,14 +103,14 @@ impl Egress {
     /// Whether a slice would have something to do.
     pub fn has_work(&self, now: Instant) -> bool {
         self.has_live()
-            || !self.ready.bulk.is_empty()
+            || !self.ready.is_empty(Queue::Bulk)
             || !self.lost.is_empty()
             || self.next_due().is_some_and(|due| due <= now)
     }
 
-    /// Whether a session that does not resume has something to send.
+    /// Whether a session has something to send that it did not ask to be brought.
     pub fn has_live(&self) -> bool {
-        !self.ready.live.is_empty()
+        !(self.ready.is_empty(Queue::Control) && self.ready.is_empty(Queue::Live))
     }
 
     /// When the first rest is over.
@@ -154,8 +141,8 @@ impl Egress {
         }
     }
 
-    /// Sends to sessions that are live, until the slice's bound of sends or time. Sessions whose connection proved to be broken are appended to
-    /// `broken`.
+    /// Sends to sessions that do not resume, until the slice's bound of sends or time; some events in any case, if any wait. Sessions
+    /// whose connection proved to be broken are appended to `broken`.
     pub fn slice(
         &mut self,
         driver: &mut Driver,
@@ -165,7 +152,9 @@ impl Egress {
         broken: &mut Vec<SocketId>,
         now: Instant,
     ) {
-        self.lost.drain(..).for_each(|socket| driver.abort(socket));
+        for socket in self.lost.drain(..self.lost.len().min(limits::RESETS_PER_SLICE)) {
+            driver.abort(socket);
+        }
         self.rouse(sessions, now);
         if !self.has_live() {
             return;
@@ -173,18 +162,35 @@ impl Egress {
         let started_at = Instant::now();
         let mut now = started_at;
         let mut sends = 0;
-        while sends < limits::SENDS_PER_SLICE && self.has_live() && now - started_at < limits::SLICE_DURATION
-        {
-            self.plan(Queue::Live, driver, sessions, frames, now);
-            self.batch.send(driver, frames, &mut self.outcomes);
-            sends += limits::SENDS_PER_BATCH;
-            self.meter.sends += self.outcomes.len() as u64;
+        let mut owes_events = !self.ready.is_empty(Queue::Live);
+        self.ready.begin_slice();
+        while owes_events || (sends < limits::SENDS_PER_SLICE && now - started_at < limits::SLICE_DURATION) {
+            let Some(queue) = self.ready.next() else { break };
+            owes_events &= queue == Queue::Control;
+            sends += self.send_batch(queue, driver, sessions, frames, counters, broken, now);
             now = Instant::now();
-            self.settle(driver, sessions, frames, counters, broken, now);
         }
         let lasted = now - started_at;
         self.meter.sending += lasted;
         counters.slices.observe(&DURATION_BUCKETS, lasted.as_secs_f64(), 1);
+    }
+
+    /// One batch of sends to sessions with control bytes, if there are any: what clients have just asked is answered before anything
+    /// else is done.
+    pub fn send_control(
+        &mut self,
+        driver: &mut Driver,
+        sessions: &mut Sessions,
+        frames: &mut Frames,
+        counters: &mut Counters,
+        broken: &mut Vec<SocketId>,
+    ) {
+        if self.ready.is_empty(Queue::Control) {
+            return;
+        }
+        let started_at = Instant::now();
+        self.send_batch(Queue::Control, driver, sessions, frames, counters, broken, started_at);
+        self.meter.sending += started_at.elapsed();
     }
 
     /// One batch of sends to sessions that resume; whether there was one.
@@ -196,13 +202,32 @@ impl Egress {
         counters: &mut Counters,
         broken: &mut Vec<SocketId>,
     ) -> bool {
-        if self.ready.bulk.is_empty() {
+        if self.ready.is_empty(Queue::Bulk) {
             return false;
         }
-        self.plan(Queue::Bulk, driver, sessions, frames, Instant::now());
-        self.batch.send(driver, frames, &mut self.outcomes);
-        self.settle(driver, sessions, frames, counters, broken, Instant::now());
+        self.send_batch(Queue::Bulk, driver, sessions, frames, counters, broken, Instant::now());
         true
+    }
+
+    /// Sends to the next sessions of a queue. How many sends it was.
+    #[expect(clippy::too_many_arguments, reason = "egress's own state, and what it is lent")]
+    fn send_batch(
+        &mut self,
+        queue: Queue,
+        driver: &mut Driver,
+        sessions: &mut Sessions,
+        frames: &mut Frames,
+        counters: &mut Counters,
+        broken: &mut Vec<SocketId>,
+        now: Instant,
+    ) -> usize {
+        self.plan(queue, driver, sessions, frames, now);
+        self.batch.send(driver, frames, &mut self.outcomes);
+        if queue != Queue::Bulk {
+            self.meter.sends += self.outcomes.len() as u64;
+        }
+        self.settle(queue, driver, sessions, frames, counters, broken, Instant::now());
+        self.batch.len()
     }
 
     /// Ends the rests that are over, as many as a slice can send to.
@@ -229,28 +254,30 @@ impl Egress {
         frames: &Frames,
         now: Instant,
     ) {
-        let (queue, turn, sends_max) = match queue {
-            Queue::Live => (&mut self.ready.live, Turn::Live, limits::SENDS_PER_BATCH),
-            Queue::Bulk => (&mut self.ready.bulk, Turn::Bulk, limits::BULK_SENDS_PER_BATCH),
+        let mut sends_max = match queue {
+            Queue::Control | Queue::Live => limits::SENDS_PER_BATCH,
+            Queue::Bulk => limits::BULK_SENDS_PER_BATCH,
         };
+        let mut looks = limits::LOOKS_PER_BATCH;
         self.batch.clear();
         while self.batch.has_room(sends_max) {
-            let Some(socket) = queue.pop_front() else { return };
-            let Some(session) = sessions.find(socket).filter(|session| session.turn == turn) else {
-                continue;
-            };
-            session.turn = Turn::None;
-            if !session.outbox.is_empty() {
+            let Some(session) = self.ready.pop(queue, sessions, &mut looks) else { return };
+            if session.outbox.is_empty() {
+                driver.close(session.socket, now);
+                sends_max -= 1;
+            } else if queue == Queue::Control {
+                self.batch.add_control(session, frames);
+            } else {
                 self.batch.add(session, frames);
-            } else if session.outbox.is_finished() {
-                driver.close(socket, now);
             }
         }
     }
 
     /// Takes from each outbox what its socket took, and decides how the session goes on.
+    #[expect(clippy::too_many_arguments, reason = "egress's own state, and what it is lent")]
     fn settle(
         &mut self,
+        queue: Queue,
         driver: &mut Driver,
         sessions: &mut Sessions,
         frames: &mut Frames,
@@ -266,17 +293,21 @@ impl Egress {
                 SendOutcome::Sent => self.batch.take_all(index, session, frames, counters, &clock),
                 SendOutcome::Full { accepted } => {
                     counters.sends_full += 1;
-                    session.turn = Turn::Full;
+                    session.turn.set_full(true);
                     driver.wait_writable(socket);
                     self.batch.take(accepted, session, frames, counters, &clock)
                 }
                 SendOutcome::Failed(_) => {
+                    // Nothing more is sent to it.
+                    session.turn.set_full(true);
                     broken.push(socket);
                     continue;
                 }
                 // Closing already: `Closed` follows.
                 SendOutcome::Gone => continue,
             };
+            // It goes on resting if control bytes alone have ended that.
+            let goes_on_resting = queue == Queue::Control && session.is_resting;
             if has_sent_events {
                 self.meter.count(session);
                 if !self.window.current().is_zero() && !session.is_resting {
@@ -284,24 +315,15 @@ impl Egress {
                     self.resting.push_back(Resting { socket, since: now });
                 }
             }
-            if session.turn == Turn::None {
-                if !session.outbox.is_empty() {
-                    self.ready.push(session);
-                } else if session.outbox.is_finished() {
+            if session.outbox.is_empty() {
+                if session.outbox.is_finished() {
                     driver.close(socket, now);
                 }
+            } else if !goes_on_resting || session.outbox.is_urgent() {
+                self.ready.push(session);
             }
         }
         self.batch.account(frames, counters, &clock);
-    }
-}
-
-impl Ready {
-    fn push(&mut self, session: &mut Session) {
-        let is_bulk = session.is_resuming && !session.outbox.is_finished();
-        let (queue, turn) = if is_bulk { (&mut self.bulk, Turn::Bulk) } else { (&mut self.live, Turn::Live) };
-        session.turn = turn;
-        queue.push_back(session.socket);
     }
 }
 

@@ -2,13 +2,17 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 
 use wire::{DriverOptions, Event};
 
 use super::*;
+use crate::ingest::frame::{Frame, Subject};
 use crate::session::Inbound;
 use crate::shard::outbox::OutboxLimits;
 use crate::shard::sessions::Stage;
+
+const LIMITS: OutboxLimits = OutboxLimits { frames: 8, bytes: 1 << 20, control_bytes: 1024 };
 
 /// An egress, and sessions of as many clients.
 struct Rig {
@@ -22,7 +26,7 @@ struct Rig {
 
 impl Rig {
     fn new(clients: usize) -> Self {
-        let options = DriverOptions { sockets: 64, buffers: 64, ..DriverOptions::default() };
+        let options = DriverOptions { sockets: 1024, buffers: 64, ..DriverOptions::default() };
         let mut driver = Driver::new(&options).expect("a ring");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -61,12 +65,23 @@ impl Rig {
         }
     }
 
-    /// What the session of this client is to be sent, and that it resumes.
-    fn resumes(&mut self, client: usize, bytes: &[u8]) {
+    /// An event for the session of this client; whether it resumes.
+    fn event(&mut self, client: usize, bytes: &[u8], is_resuming: bool) {
         let session = self.sessions.find(self.clients[client].0).expect("open");
-        let limits = OutboxLimits { frames: 8, bytes: 1024, control_bytes: 1024 };
-        session.outbox.push_control(&limits, |out| out.extend_from_slice(bytes)).expect("room");
-        session.is_resuming = true;
+        let frame = Frame {
+            bytes: bytes.into(),
+            subject: Subject::Resumed("A.x".into()),
+            polled_at: Instant::now(),
+            timestamp_ms: 0,
+        };
+        assert!(session.outbox.bring(Arc::new(frame), &mut self.frames, &LIMITS));
+        session.is_resuming = is_resuming;
+        self.egress.enqueue_events(session);
+    }
+
+    fn answer(&mut self, client: usize, bytes: &[u8]) {
+        let session = self.sessions.find(self.clients[client].0).expect("open");
+        session.outbox.push_control(&LIMITS, |out| out.extend_from_slice(bytes)).expect("room");
         self.egress.enqueue(session);
     }
 
@@ -98,7 +113,7 @@ impl Rig {
 fn who_ends_while_many_resume_does_not_wait_for_them_and_has_one_turn() {
     const CLIENTS: usize = 9;
     let mut rig = Rig::new(CLIENTS);
-    (0..CLIENTS).for_each(|client| rig.resumes(client, b"missed"));
+    (0..CLIENTS).for_each(|client| rig.event(client, b"missed", true));
     rig.slice();
     assert_eq!(rig.counters.sends, 0, "they have the time that is left");
     let last = CLIENTS - 1;
@@ -112,4 +127,50 @@ fn who_ends_while_many_resume_does_not_wait_for_them_and_has_one_turn() {
     assert_eq!(rig.counters.sends, CLIENTS as u64, "each once");
     (0..last).for_each(|client| assert_eq!(rig.read(client, 6), "missed"));
     assert!(!rig.egress.has_work(Instant::now()));
+}
+
+#[test]
+fn an_answer_overtakes_more_events_than_a_slice_sends() {
+    let clients = limits::SENDS_PER_SLICE + 101;
+    let mut rig = Rig::new(clients);
+    let last = clients - 1;
+    (0..last).for_each(|client| rig.event(client, b"event", false));
+    rig.answer(last, b"pong");
+    // One that has both gets both.
+    rig.answer(last - 1, b"pong ");
+    rig.slice();
+    rig.clients[last].1.set_nonblocking(true).expect("a socket");
+    assert_eq!(rig.read(last, 4), "pong");
+    rig.clients[last - 1].1.set_nonblocking(true).expect("a socket");
+    assert_eq!(rig.read(last - 1, 10), "pong event");
+    while rig.egress.has_live() {
+        rig.slice();
+    }
+    assert_eq!(rig.counters.sends, clients as u64, "each once");
+    (0..last - 1).for_each(|client| assert_eq!(rig.read(client, 5), "event"));
+}
+
+#[test]
+fn what_is_answered_at_once_is_sent_without_a_slice() {
+    let mut rig = Rig::new(2);
+    rig.event(0, b"event", false);
+    rig.answer(1, b"pong");
+    let Rig { driver, sessions, frames, counters, egress, .. } = &mut rig;
+    egress.send_control(driver, sessions, frames, counters, &mut Vec::new());
+    assert_eq!(rig.read(1, 4), "pong");
+    assert_eq!(rig.counters.sends, 1);
+}
+
+#[test]
+fn a_batch_takes_no_more_than_its_bytes_and_an_answer_few_of_the_events_behind_it() {
+    let mut rig = Rig::new(8);
+    let event = vec![b'e'; limits::BATCH_BYTES / 4];
+    (0..8).for_each(|client| rig.event(client, &event, false));
+    let (now, mut batch) = (Instant::now(), Batch::default());
+    rig.egress.plan(Queue::Live, &mut rig.driver, &mut rig.sessions, &rig.frames, now);
+    assert_eq!(rig.egress.batch.len(), 4);
+    rig.answer(7, b"pong");
+    let session = rig.sessions.find(rig.clients[7].0).expect("open");
+    batch.add_control(session, &rig.frames);
+    assert_eq!(batch.bytes, limits::CONTROL_SEND_BYTES);
 }

@@ -14,6 +14,7 @@ use super::acks::Acks;
 use super::admission::Refused;
 use super::connections::{Connections, schedule};
 use super::sessions::Stage;
+use super::stint::Stint;
 use crate::drain::Drain;
 use crate::limits;
 use crate::metrics::{Disconnect, Refusal};
@@ -25,6 +26,15 @@ pub(super) mod close_code {
     pub(in crate::shard) const MESSAGE_TOO_BIG: u16 = 1009;
     pub(in crate::shard) const POLICY: u16 = 1008;
     pub(in crate::shard) const TRY_AGAIN_LATER: u16 = 1013;
+}
+
+/// Why a session waits to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// An event had no room in its outbox.
+    TooSlow,
+    /// A send found its connection broken.
+    Broken,
 }
 
 impl Connections {
@@ -50,6 +60,7 @@ impl Connections {
         if let Some(session) = self.sessions.find(socket) {
             let discarded = session.outbox.clear(&mut self.frames);
             self.counters.frames_discarded += discarded as u64;
+            self.operations += discarded as u64;
             self.egress.abandon(socket);
         }
     }
@@ -68,7 +79,11 @@ impl Connections {
 
     /// Says goodbye to the sessions whose turn has come. They get what is queued for them first; until then they got events.
     pub fn close_drained(&mut self, now: Instant) {
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION, self.operations, Instant::now());
         for _ in 0..limits::DRAINED_PER_TURN {
+            if stint.is_over(self.operations, Instant::now) {
+                return;
+            }
             let Some(socket) = self.drain.as_mut().and_then(|drain| drain.pop_due(now)) else { return };
             let farewell = close_frame(close_code::GOING_AWAY, "the gateway is draining: connect again");
             self.end(socket, Disconnect::Drain, farewell, now);
@@ -102,12 +117,27 @@ impl Connections {
         self.egress.abandon(socket);
     }
 
-    pub(super) fn close_overflowed(&mut self, now: Instant) {
-        while let Some(socket) = self.overflowed.pop() {
-            let reason = "too slow: events came faster than they were read; connect again";
-            self.discard(socket);
-            self.end(socket, Disconnect::SlowConsumer, close_frame(close_code::POLICY, reason), now);
+    /// Ends sessions that were too slow or whose connection broke, as many as a part of a turn leaves time for: a thousand that have
+    /// the same channels are full at the same event. Whether that was all.
+    pub fn end_condemned(&mut self, now: Instant) -> bool {
+        if self.condemned.is_empty() {
+            return true;
         }
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION, self.operations, Instant::now());
+        while let Some((socket, fate)) = self.condemned.pop_front() {
+            match fate {
+                Fate::TooSlow => {
+                    let reason = "too slow: events came faster than they were read; connect again";
+                    self.discard(socket);
+                    self.end(socket, Disconnect::SlowConsumer, close_frame(close_code::POLICY, reason), now);
+                }
+                Fate::Broken => self.connection_lost(socket, now),
+            }
+            if stint.is_over(self.operations, Instant::now) {
+                break;
+            }
+        }
+        self.condemned.is_empty()
     }
 
     /// What the client's bytes mean for the session itself.
@@ -197,6 +227,8 @@ impl Connections {
         session.cold.acks = Acks::default();
         session.cold.resume = None;
         session.is_resuming = false;
+        self.operations += limits::OPERATIONS_PER_END
+            + limits::OPERATIONS_PER_NAME * self.channels.count(socket.slot()) as u64;
         self.channels.remove_session(socket.slot());
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         self.counters.sessions -= 1;
@@ -225,6 +257,7 @@ impl Connections {
         if let Some(session) = self.sessions.find(socket) {
             let discarded = session.outbox.discard_events(&mut self.frames);
             self.counters.frames_discarded += discarded as u64;
+            self.operations += discarded as u64;
         }
     }
 }

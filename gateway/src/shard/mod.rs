@@ -25,6 +25,7 @@ pub mod dialogue;
 pub mod egress;
 mod endings;
 pub mod executor;
+mod finish;
 mod firsts;
 pub mod frames;
 pub mod intake;
@@ -34,6 +35,7 @@ pub mod mesh;
 mod model;
 pub mod outbox;
 pub mod owner;
+pub mod ready;
 pub mod replies;
 pub mod resume;
 mod resuming;
@@ -44,6 +46,7 @@ pub mod single;
 pub mod sizes;
 pub mod skips;
 mod spare;
+mod stint;
 pub mod timers;
 pub mod window;
 
@@ -53,15 +56,17 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use wire::{Driver, Event};
 
 use self::connections::Connections;
 use self::core::Core;
+use self::finish::Ending;
 use self::intake::Intake;
 use self::mesh::Mesh;
 use self::owner::Owner;
 use self::spare::Spare;
+use self::stint::Stint;
 use crate::config::Config;
 use crate::http::Http;
 use crate::ingest::consumer::{Consumer, Polled};
@@ -169,18 +174,6 @@ struct Shard {
     ready: Readiness,
 }
 
-/// How far the shard has come with the end of the process.
-struct Ending {
-    /// When it ends whatever is left.
-    cut_at: Instant,
-    /// It has told the others that it has no sessions.
-    is_drained: bool,
-    /// It no longer listens.
-    is_deaf: bool,
-    /// It has told the others that it has no connections.
-    is_closed: bool,
-}
-
 /// Whether the shard's partitions have come as far as they are waited for.
 struct Readiness {
     is_ready: bool,
@@ -197,6 +190,7 @@ impl Shard {
             self.core.connections.send(&mut self.driver, now);
             self.spare.begin_turn(self.core.connections.egress.has_live(), now);
             let harvested = self.harvest(now)?;
+            self.core.connections.send_control(&mut self.driver);
             let drained = self.drain(now);
             let exchanged = self.exchange(now);
             let brought = self.bring(now);
@@ -269,7 +263,11 @@ impl Shard {
     fn drain(&mut self, now: Instant) -> bool {
         self.enter(Phase::Kafka);
         self.consumer.begin_drain();
+        let mut stint = Stint::begin(limits::DRAIN_DURATION, self.core.operations(), Instant::now());
         for _ in 0..limits::RECORDS_PER_TURN {
+            if stint.is_over(self.core.operations(), Instant::now) {
+                return false;
+            }
             if !self.core.may_take() {
                 self.core.connections.counters.mesh_full += 1;
                 return true;
@@ -317,7 +315,7 @@ impl Shard {
                 self.core.take_replayed(ticket, chunk, now);
             }
             is_done &= !self.core.bring(now);
-            is_done &= !self.core.connections.send_bulk(&mut self.driver, now);
+            is_done &= !self.core.connections.send_bulk(&mut self.driver);
             if !is_done {
                 self.core.connections.egress.note_bulk(self.spare.spend(began, Instant::now()));
             }
@@ -396,51 +394,5 @@ impl Shard {
         self.intake.count(now, &mut self.core.connections.counters);
         let readings = self.driver.readings();
         self.shared.snapshots[self.shard].store(&self.core.count(&readings));
-    }
-
-    /// Closes what is to be closed once the process drains, in the order that `drain` describes; whether the shard is at its
-    /// end. Until then it serves the other shards, even with no connection left: they may have sessions.
-    fn is_over(&mut self, now: Instant) -> bool {
-        let drain = &self.shared.drain;
-        if !drain.has_begun() {
-            return false;
-        }
-        let connections = &mut self.core.connections;
-        let ending = self.ending.get_or_insert_with(|| {
-            connections.begin_drain(self.drain_lasts, now);
-            Ending {
-                cut_at: now + self.drain_lasts + limits::SHUTDOWN_TIMEOUT,
-                is_drained: false,
-                is_deaf: false,
-                is_closed: false,
-            }
-        });
-        connections.close_drained(now);
-        if !ending.is_drained && connections.counters.sessions == 0 {
-            ending.is_drained = true;
-            drain.note_drained();
-            info!(shard = self.shard, "drained");
-        }
-        if !ending.is_deaf && drain.is_drained() {
-            ending.is_deaf = true;
-            self.driver.stop_accepting();
-            connections.refuse_handshakes(now);
-        }
-        if !ending.is_closed && ending.is_deaf && connections.is_empty() {
-            ending.is_closed = true;
-            drain.note_closed();
-        }
-        if now < ending.cut_at {
-            return drain.is_closed();
-        }
-        if !connections.is_empty() {
-            error!(
-                shard = self.shard,
-                sessions = connections.counters.sessions,
-                connections = connections.len(),
-                "connections that did not close in time are cut"
-            );
-        }
-        true
     }
 }

@@ -59,6 +59,7 @@ pub struct Outbox {
     /// At most `limits::OUTBOX_BYTES_MAX`.
     event_bytes: u32,
     is_finished: bool,
+    takes_no_events: bool,
 }
 
 impl Outbox {
@@ -70,6 +71,21 @@ impl Outbox {
     /// Whether the last byte has been queued: once empty, the connection is to be closed.
     pub fn is_finished(&self) -> bool {
         self.is_finished
+    }
+
+    /// Whether something other than events is to be sent, or the connection is to be closed: neither waits behind other sessions' events.
+    pub fn is_urgent(&self) -> bool {
+        self.is_finished || self.rare.as_ref().is_some_and(|rare| rare.is_urgent())
+    }
+
+    /// An event had no room: no later one may be taken, or the client would miss one without a word. The session is to be closed.
+    pub fn refuse_events(&mut self) {
+        self.takes_no_events = true;
+    }
+
+    /// Whether [`Outbox::refuse_events`] was called.
+    pub fn refuses_events(&self) -> bool {
+        self.takes_no_events
     }
 
     /// Bytes of the frames in `events`.
@@ -89,7 +105,7 @@ impl Outbox {
 
     /// Whether the bounds leave room for so many more frames, of so many bytes together.
     pub fn has_room(&self, frames: usize, bytes: usize, limits: &OutboxLimits) -> bool {
-        !self.is_finished
+        !(self.is_finished | self.takes_no_events)
             && self.events.len() + frames <= limits.frames
             && self.event_bytes as usize + bytes <= limits.bytes
     }
@@ -289,6 +305,10 @@ impl Outbox {
 impl Rare {
     fn is_empty(&self) -> bool {
         matches!(self.rest, Rest::Nothing) && self.control.is_empty() && self.farewell.is_empty()
+    }
+
+    fn is_urgent(&self) -> bool {
+        matches!(self.rest, Rest::Bytes { .. }) || !self.control.is_empty() || !self.farewell.is_empty()
     }
 
     /// Takes what was begun and the control part from `left`; whether all of both went.

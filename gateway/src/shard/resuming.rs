@@ -60,6 +60,7 @@ impl Connections {
     /// The answer to a pull. Of what finds no room the rest is asked for again.
     pub(super) fn take_chunk(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
         let kinds = Arc::clone(&self.kinds);
+        self.operations += limits::OPERATIONS_PER_STEP + 4 * chunk.frames.len() as u64;
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
         let Some(resume) = &mut session.cold.resume else { return };
@@ -202,7 +203,7 @@ impl Connections {
             }
             self.pull_soon(socket);
         }
-        self.close_overflowed(now);
+        self.condemn();
     }
 }
 

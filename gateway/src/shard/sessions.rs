@@ -10,6 +10,7 @@ use wire::SocketId;
 
 use super::acks::Acks;
 use super::outbox::Outbox;
+use super::ready::Turn;
 use super::resume::Resume;
 use super::skips::SkipsToTell;
 use crate::bucket::Bucket;
@@ -37,19 +38,6 @@ pub struct Unfinished {
     pub since: Instant,
 }
 
-/// Where a session stands with egress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Nothing is to be sent, or not yet.
-    None,
-    /// It stands in the queue of those that are live.
-    Live,
-    /// It stands in the queue of those that resume.
-    Bulk,
-    /// Its socket takes no more until it says so.
-    Full,
-}
-
 /// One connection. What an event's way touches fills one cache line, so that a broadcast to 12,000 sessions reads 12,000 of
 /// them; everything else lies in `cold`.
 #[derive(Debug)]
@@ -61,7 +49,7 @@ pub struct Session {
     pub broadcast: u32,
     /// What is to be sent.
     pub outbox: Outbox,
-    /// Whether it waits for egress.
+    /// Where it stands with egress.
     pub turn: Turn,
     /// It was sent events less than a flush window ago: further ones wait until that is over.
     pub is_resting: bool,
@@ -135,7 +123,7 @@ impl Session {
             socket,
             broadcast: 0,
             outbox: Outbox::default(),
-            turn: Turn::None,
+            turn: Turn::default(),
             is_resting: false,
             epoch: 0,
             is_resuming: false,

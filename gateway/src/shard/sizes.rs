@@ -10,7 +10,7 @@ use crate::limits;
 pub fn driver_options(config: &Config) -> DriverOptions {
     DriverOptions {
         sockets: config.listen.connections_max + limits::SOCKETS_SPARE,
-        batch: limits::SENDS_PER_BATCH,
+        batch: limits::RING_BATCH,
         buffers: limits::RECEIVE_BUFFERS,
         buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
         linger: limits::CLOSE_LINGER,

@@ -41,6 +41,8 @@ impl Connections {
                 })
             })
             .collect();
+        // Looked at, and sorted.
+        self.operations += 4 * slots.len() as u64;
         slots.sort_unstable();
         slots.dedup();
         if slots.is_empty() {
@@ -49,7 +51,7 @@ impl Connections {
         let range = Range { name: name.into(), partition, from, to, reason: GapReason::Skipped };
         let (mut audience, overflowed) = self.audience();
         audience.tell(&slots, range, overflowed, now);
-        self.close_overflowed(now);
+        self.condemn();
     }
 
     /// A session was brought records of a partition, and these between them were skipped. It is told now or, if it was told of others

@@ -1,0 +1,87 @@
+//! A part of a turn that is bounded in operations and in time.
+//!
+//! An operation is a session or a frame that is looked at: 10 ns if it lies in the cache, 40 ns if not. What is done in a stint
+//! counts its operations ([`Connections::operations`](super::connections::Connections)), and a stint looks at the clock once in
+//! [`limits::OPERATIONS_PER_LOOK`]. A step that is begun is finished, and the first one is always done, so whatever is waited for
+//! goes on.
+
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Stint {
+    ends_at: Instant,
+    /// Operations that had been done when it began, and when it last looked at the clock.
+    began_with: u64,
+    looked_with: u64,
+}
+
+impl Stint {
+    /// Begins one that lasts so long at most. `operations`: that have been done so far.
+    pub(super) fn begin(lasts: Duration, operations: u64, now: Instant) -> Self {
+        Self { ends_at: now + lasts, began_with: operations, looked_with: operations }
+    }
+
+    /// Whether no other step is to begin, now that so many operations have been done. `clock` is asked only once in a number of them.
+    pub(super) fn is_over(&mut self, operations: u64, clock: impl FnOnce() -> Instant) -> bool {
+        if operations - self.began_with >= limits::OPERATIONS_PER_STINT {
+            return true;
+        }
+        if operations - self.looked_with < limits::OPERATIONS_PER_LOOK {
+            return false;
+        }
+        self.looked_with = operations;
+        clock() >= self.ends_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Steps of so many operations, each of which takes so long: how many are done in a stint of 1 ms, and the most operations
+    /// between two looks at the clock.
+    fn run(operations: u64, each: Duration) -> (u32, u64) {
+        let now = Cell::new(Instant::now());
+        let mut stint = Stint::begin(Duration::from_millis(1), 7, now.get());
+        let (mut done, mut steps) = (7, 0);
+        let (mut looked, mut most) = (7, 0);
+        loop {
+            done += operations;
+            steps += 1;
+            now.set(now.get() + each);
+            let looks = Cell::new(false);
+            let is_over = stint.is_over(done, || {
+                looks.set(true);
+                now.get()
+            });
+            most = most.max(done - looked);
+            if looks.get() {
+                looked = done;
+            }
+            if is_over {
+                return (steps, most);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stint_looks_at_the_clock_once_in_a_number_of_operations_and_ends_by_either_bound() {
+        let (per_look, per_stint) = (limits::OPERATIONS_PER_LOOK, limits::OPERATIONS_PER_STINT);
+        // By time.
+        let (steps, most) = run(64, Duration::from_micros(10));
+        assert!((100..100 + per_look / 64 + 1).contains(&u64::from(steps)), "{steps}");
+        assert!(most < per_look + 64, "{most}");
+        // By operations.
+        let (steps, most) = run(64, Duration::ZERO);
+        assert_eq!(u64::from(steps), per_stint / 64);
+        assert!(most < per_look + 64, "{most}");
+        // A step is not cut, and the first is always done.
+        assert_eq!(run(12_000, Duration::from_millis(5)), (1, 12_000));
+        assert_eq!(run(per_stint * 9, Duration::ZERO).0, 1);
+    }
+}
