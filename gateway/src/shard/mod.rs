@@ -3,7 +3,7 @@
 //! This file is the loop. What it drives is the `core`: `connections`, `admission` and `endings` (what happens to a connection), `dialogue`
 //! (what its client asks) with `begin`, `acks` and `replies`, `layout` (which partitions have begun), `channels` (who subscribed to what), `owner` (what the shard's partitions have),
 //! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
-//! `egress` (outboxes -> sockets) with its `batch` and its `window`, `timers`.
+//! `egress` (outboxes -> sockets) with `ready`, `batch` and `window`, `timers`.
 //! Of these only `egress` and `batch` touch the wire, and only `executor` and `mesh`, which takes its queues, know glommio;
 //! the rest is plain state, tested without either.
 //!
