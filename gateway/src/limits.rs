@@ -176,6 +176,8 @@ pub const SKIPPED_RANGES: usize = 64;
 /// Pulls of a shard that its peers have not answered. Their answers come in one queue with live events, which wait for no more
 /// chunks than this.
 pub const PULLS_OUT: usize = 8;
+/// Sessions that are asked for one pull whether they have room: thousands that do not read look for it every [`PULL_PAUSE`].
+pub const PULLERS_PER_STEP: usize = 64;
 /// How long a session that resumes waits when it has no room, or its owner nothing yet.
 pub const PULL_PAUSE: Duration = Duration::from_millis(5);
 /// How long an owner of partitions keeps a question waiting for the brokers, or for its history: then it answers with what it has.

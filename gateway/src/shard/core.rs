@@ -270,9 +270,9 @@ impl Core {
         true
     }
 
-    /// Asks on behalf of a session.
+    /// Asks on behalf of a session. Whether there was one that pulls.
     fn pull(&mut self, now: Instant) -> bool {
-        let Some(ask) = self.connections.next_ask(now) else { return false };
+        let Some(ask) = self.connections.next_ask(now) else { return self.connections.has_pulls() };
         match ask {
             Ask::Replay(pull, until) => self.replays_wanted.push((pull, until)),
             Ask::Owner(pull) => {

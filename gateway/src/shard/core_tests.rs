@@ -250,3 +250,15 @@ fn pings_that_are_all_due_at_once_are_spread_over_turns() {
         pinged = now_pinged;
     }
 }
+
+#[test]
+fn sessions_that_have_nothing_to_pull_are_passed_over_some_at_a_time() {
+    let now = Instant::now();
+    let (mut core, _peer) = crowd(1_000, 512, now);
+    core.connections.pulling.extend((0..1_000).map(|slot| SocketId::imagined(slot, 1)));
+    for step in 1..=1_000 / limits::PULLERS_PER_STEP {
+        assert!(core.bring(now), "there are more");
+        assert_eq!(core.connections.pulling.len(), 1_000 - step * limits::PULLERS_PER_STEP);
+    }
+    assert!(!core.bring(now));
+}

@@ -18,13 +18,15 @@ use crate::limits;
 use crate::metrics::GapCause;
 
 impl Connections {
-    /// What the next session in turn wants to be asked for. `None`: nobody pulls now.
+    /// What the next session in turn wants to be asked for; `None`: nobody pulls now, or of many only ones that have no room, and others
+    /// wait in [`Self::has_pulls`].
     pub(super) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
         while self.paused.front().is_some_and(|(due, _)| *due <= now) {
             let Some((_, socket)) = self.paused.pop_front() else { break };
             self.pulling.push_back(socket);
         }
-        while let Some(socket) = self.pulling.pop_front() {
+        for _ in 0..limits::PULLERS_PER_STEP {
+            let socket = self.pulling.pop_front()?;
             let Some(session) = self.sessions.find(socket) else { continue };
             session.cold.is_pulling = false;
             if session.cold.resume.is_none() {
@@ -52,7 +54,6 @@ impl Connections {
     }
 
     /// Whether somebody pulls now.
-    #[cfg(test)]
     pub(super) fn has_pulls(&self) -> bool {
         !self.pulling.is_empty()
     }
