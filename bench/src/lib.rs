@@ -23,6 +23,7 @@ pub mod machine;
 pub mod measure;
 pub mod pacing;
 pub mod peers;
+pub mod pinger;
 pub mod progress;
 pub mod report;
 pub mod resumes;

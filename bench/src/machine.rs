@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use core_affinity::CoreId;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,12 @@ pub fn bind(cpu: usize) -> Result<(), MachineError> {
         return Ok(());
     }
     Err(MachineError::Cpu { cpu, allowed: allowed_cpus() })
+}
+
+/// Sets the priority of this thread, and of those it starts later, as nice(1) counts it: less is more, and needs a privilege.
+pub fn set_nice(nice: i32) -> std::io::Result<()> {
+    // To Linux a process without a number is the calling thread (setpriority(2)).
+    Ok(setpriority_process(None, nice)?)
 }
 
 /// The CPUs that this program may use, ascending; empty where the kernel does not say. Those of the first call: a thread that has pinned

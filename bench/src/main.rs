@@ -10,7 +10,8 @@ use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
 use bench::run::{RunError, worker};
 use bench::scenarios::{
-    admission, capacity, compare, drain, fanout, filtered, idle, overload, resume, stall, storm, sustained,
+    admission, burst, capacity, compare, drain, fanout, filtered, idle, overload, resume, stall, storm,
+    sustained,
 };
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -55,6 +56,7 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
             Ok(report.passed)
         }
         Scenario::Fanout(arguments) => show(&fanout::run(arguments, stop)?, &arguments.output),
+        Scenario::Burst(arguments) => burst::run(arguments, stop),
         Scenario::Filtered(arguments) => show(&filtered::run(arguments, stop)?, &arguments.output),
         Scenario::Idle(arguments) => {
             let idleness = idle::run(arguments, stop)?;

@@ -88,10 +88,16 @@ impl Stage {
 
     /// Takes the gateway, which is the scenario's to end, and starts another one like it beside it. `None` when none was started.
     pub fn relieve(&mut self) -> Result<Option<[Gateway; 2]>, RunError> {
+        let Some(another) = self.another()? else { return Ok(None) };
+        Ok(self.gateway.take().map(|gateway| [gateway, another]))
+    }
+
+    /// Starts another gateway like it beside it, which is the scenario's to end. `None` when none was started.
+    pub fn another(&self) -> Result<Option<Gateway>, RunError> {
         let (Some(plan), Some(cluster)) = (&self.plan, &self.cluster) else { return Ok(None) };
         let another = Gateway::start(plan, cluster)?;
         std::thread::sleep(SETTLE);
-        Ok(self.gateway.take().map(|gateway| [gateway, another]))
+        Ok(Some(another))
     }
 
     /// Stops what was started; says so when the gateway did not end well or ended before.

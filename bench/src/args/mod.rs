@@ -1,5 +1,6 @@
 //! The command line and the environment, validated. The only reader of both; a flag wins over its variable.
 
+mod burst;
 mod compare;
 mod drain;
 mod idle;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+pub use burst::BurstArguments;
 pub use compare::{CompareArguments, ComparedScenario};
 pub use drain::DrainArguments;
 pub use idle::IdleArguments;
@@ -51,6 +53,8 @@ pub enum Scenario {
     ///
     /// Hosts a Kafka cluster and a producer, starts the gateway on a CPU of its own, and measures both sides. Exit codes as of `sustained`.
     Fanout(FanoutArguments),
+    /// Measures how long a ping waits while a burst of records goes to every session, beside one of a gateway without sessions.
+    Burst(BurstArguments),
     /// Measures many tokens, each session on one of them.
     Filtered(FilteredArguments),
     /// Measures the memory and the CPU of sessions that hear nothing and say nothing.
@@ -88,6 +92,7 @@ impl Arguments {
         match &self.scenario {
             Scenario::Sustained(arguments) => arguments.check(),
             Scenario::Fanout(arguments) => arguments.check(),
+            Scenario::Burst(arguments) => arguments.check(),
             Scenario::Filtered(arguments) => arguments.check(),
             Scenario::Idle(_) => Ok(()),
             Scenario::Storm(arguments) => arguments.check(),

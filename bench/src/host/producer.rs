@@ -78,6 +78,8 @@ struct Shared {
     sent: AtomicU64,
     acknowledged: AtomicU64,
     failed: AtomicU64,
+    /// Records to be sent at once, besides the rate.
+    burst_wanted: AtomicU64,
     rate_wanted: Mutex<Option<f64>>,
     complaint: Mutex<Option<String>>,
 }
@@ -133,6 +135,11 @@ impl Producer {
     /// Goes on at this rate, above zero, from now on.
     pub fn set_rate(&self, rate_per_s: f64) {
         *self.shared.rate_wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate_per_s);
+    }
+
+    /// So many records at once, besides the rate.
+    pub fn burst(&self, records: u64) {
+        self.shared.burst_wanted.fetch_add(records, Relaxed);
     }
 
     /// What became of the records so far.
@@ -258,6 +265,11 @@ impl Pacer {
                 }
                 sent_of_rate += 1;
                 if self.shared.stop.load(Relaxed) {
+                    return rate;
+                }
+            }
+            for _ in 0..self.shared.burst_wanted.swap(0, Relaxed) {
+                if !self.send(clock_ms()) {
                     return rate;
                 }
             }

@@ -1,6 +1,7 @@
 //! What can be run, one file each.
 
 pub mod admission;
+pub mod burst;
 pub mod capacity;
 pub mod compare;
 pub mod drain;
