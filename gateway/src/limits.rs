@@ -42,11 +42,9 @@ pub const OPERATIONS_PER_LOOK: u64 = 4096;
 pub const OPERATIONS_PER_STINT: u64 = 16 * OPERATIONS_PER_LOOK;
 /// Operations that a step counts besides what it looks at: a record is polled and framed in a microsecond, a timer or a piece of news costs about as
 /// much.
-pub const OPERATIONS_PER_STEP: u64 = 32;
-/// Operations of a subscription that is given up: 130 ns.
-pub const OPERATIONS_PER_NAME: u64 = 8;
+pub const OPERATIONS_PER_STEP: usize = 32;
 /// Operations of a session's end besides its subscriptions and its frames.
-pub const OPERATIONS_PER_END: u64 = 256;
+pub const OPERATIONS_PER_END: usize = 256;
 /// The longest that records are taken from Kafka in a turn. The rest stays in librdkafka's queue.
 pub const DRAIN_DURATION: Duration = Duration::from_micros(400);
 /// The longest that news of the peers are taken in a turn, and the longest that their requests are answered. The rest stays in the queues

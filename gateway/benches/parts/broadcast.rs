@@ -40,7 +40,6 @@ struct Shard {
     frames: Frames,
     counters: Counters,
     number: u32,
-    operations: u64,
 }
 
 impl Shard {
@@ -70,7 +69,6 @@ impl Shard {
             limits: &LIMITS,
             number: self.number,
             shards: 1,
-            operations: &mut self.operations,
             slow_consumer: SlowConsumer::Disconnect,
         };
         let started_at = Instant::now();

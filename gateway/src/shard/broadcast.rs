@@ -23,6 +23,7 @@ use crate::ingest::consumer::Moved;
 use crate::ingest::frame::{Frame, Range, gap_frame};
 use crate::limits::OPERATIONS_PER_STEP;
 use crate::metrics::{Counters, GapCause};
+use crate::operations;
 
 /// What a broadcast writes to.
 pub struct Audience<'a> {
@@ -44,16 +45,13 @@ pub struct Audience<'a> {
     pub number: u32,
     /// How many shards there are.
     pub shards: usize,
-    /// What it cost so far, see [`crate::limits::OPERATIONS_PER_LOOK`].
-    pub operations: &'a mut u64,
 }
 
 /// Queues an event (or the gap in its place) for every session that takes its channel, once each, and tells which peers have
 /// such. Appends the sessions whose outbox had no room to `overflowed`: they have not got it.
 pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut Vec<SocketId>) -> ShardSet {
     let Some(source) = frame.source() else { return ShardSet::default() };
-    let Audience { channels, sessions, frames, egress, counters, limits, number, shards, operations, .. } =
-        audience;
+    let Audience { channels, sessions, frames, egress, counters, limits, number, shards, .. } = audience;
     let reference = frames.insert(Arc::clone(frame));
     let mut looked_at = 0;
     let peers = channels.subscribers(source.channel(), |slot| {
@@ -80,7 +78,7 @@ pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut V
         }
         egress.enqueue_events(session);
     });
-    **operations += OPERATIONS_PER_STEP + looked_at;
+    operations::count(OPERATIONS_PER_STEP + looked_at);
     audience.conflate(reference, source.is_gap.then_some(GapCause::Skipped), overflowed, frame.polled_at);
     audience.frames.settle(reference);
     peers
@@ -103,8 +101,8 @@ impl Audience<'_> {
 
     /// Queues a gap for these sessions.
     pub fn tell(&mut self, slots: &[usize], range: Range, overflowed: &mut Vec<SocketId>, now: Instant) {
-        let Self { sessions, frames, egress, counters, limits, operations, .. } = self;
-        **operations += OPERATIONS_PER_STEP + slots.len() as u64;
+        let Self { sessions, frames, egress, counters, limits, .. } = self;
+        operations::count(OPERATIONS_PER_STEP + slots.len());
         let cause = GapCause::from(range.reason);
         let reference = frames.insert(Arc::new(gap_frame(range, now)));
         let mut full = Vec::new();
@@ -132,9 +130,9 @@ impl Audience<'_> {
         gap: Option<GapCause>,
         now: Instant,
     ) -> bool {
-        let Self { channels, sessions, frames, egress, counters, limits, operations, .. } = self;
+        let Self { channels, sessions, frames, egress, counters, limits, .. } = self;
         let Some(session) = sessions.find(socket) else { return false };
-        **operations += OPERATIONS_PER_STEP + 4 * session.outbox.frames() as u64;
+        operations::count(OPERATIONS_PER_STEP + 4 * session.outbox.frames());
         let bytes = frames.frame(reference).bytes.len();
         let resume = session.cold.resume.as_deref();
         let (brought, held) = (OnceCell::new(), OnceCell::new());
@@ -176,8 +174,8 @@ pub fn gap(
     overflowed: &mut Vec<SocketId>,
     now: Instant,
 ) {
-    let Audience { channels, sessions, shards, operations, .. } = audience;
-    **operations += channels.len() as u64;
+    let Audience { channels, sessions, shards, .. } = audience;
+    operations::count(channels.len());
     let Moved { partition, from, to, reason, .. } = *moved;
     let mut slots_by_name: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
     for (name, slots) in channels.concerned(kind) {

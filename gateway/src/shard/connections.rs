@@ -36,6 +36,7 @@ use crate::ingest::consumer::Moved;
 use crate::ingest::frame::Frame;
 use crate::limits;
 use crate::metrics::{Counters, HttpRoute, Refusal};
+use crate::operations;
 use crate::session::{Outcome, Progress};
 use crate::shared::Shared;
 use crate::throttle::Throttle;
@@ -48,8 +49,6 @@ pub struct Connections {
     pub egress: Egress,
     /// Handshakes that may still be answered in this turn.
     pub handshakes_left: usize,
-    /// What was done for sessions so far, see [`limits::OPERATIONS_PER_LOOK`].
-    pub operations: u64,
     pub(super) sessions: Sessions,
     pub(super) channels: Channels,
     pub(super) frames: Frames,
@@ -98,7 +97,6 @@ impl Connections {
             counters: Counters::default(),
             egress: Egress::new(Window::new(config.flush.window_min, config.flush.window_max), now),
             handshakes_left: 0,
-            operations: 0,
             sessions: Sessions::default(),
             channels: if shards > 1 { Channels::with_peers() } else { Channels::default() },
             frames: Frames::default(),
@@ -282,9 +280,9 @@ impl Connections {
 
     /// Does what is due: pings, and the ends of patience.
     pub fn fire_timers(&mut self, now: Instant) {
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION, self.operations, Instant::now());
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::TIMERS_PER_TURN {
-            if stint.is_over(self.operations, Instant::now) {
+            if stint.is_over() {
                 return;
             }
             let Some(entry) = self.wheel.pop_due(now) else { return };
@@ -294,7 +292,7 @@ impl Connections {
                 continue;
             }
             session.cold.timer_tick = u64::MAX;
-            self.operations += limits::OPERATIONS_PER_STEP;
+            operations::count(limits::OPERATIONS_PER_STEP);
             self.on_deadline(entry.session, now);
             if let Some(session) = self.sessions.find(entry.session) {
                 schedule(&mut self.wheel, session);
@@ -334,7 +332,6 @@ impl Connections {
             slow_consumer: self.slow_consumer,
             number: self.broadcasts,
             shards: self.shards,
-            operations: &mut self.operations,
         };
         (audience, &mut self.overflowed)
     }

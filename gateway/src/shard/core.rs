@@ -23,6 +23,7 @@ use crate::ingest::pull::{Chunk, Pull, Ticket};
 use crate::ingest::skipped::Skips;
 use crate::limits;
 use crate::metrics::{Counters, RecordSkipped};
+use crate::operations;
 
 /// See the module.
 pub struct Core {
@@ -81,7 +82,7 @@ impl Core {
             Polled::Ignored(ignored, owned) => {
                 counters.records += 1;
                 counters.records_skipped.add(RecordSkipped::from(ignored));
-                self.connections.operations += limits::OPERATIONS_PER_STEP;
+                operations::count(limits::OPERATIONS_PER_STEP);
                 if let Some(owned) = owned {
                     self.owner.skip(owned, now);
                     self.tell_skipped(now);
@@ -121,11 +122,6 @@ impl Core {
     /// When this shard has to answer what it cannot find out.
     pub fn next_answer_due(&self) -> Option<Instant> {
         self.owner.next_due().filter(|_| self.mesh.has_room())
-    }
-
-    /// What was done for this shard's sessions so far, see [`limits::OPERATIONS_PER_LOOK`].
-    pub fn operations(&self) -> u64 {
-        self.connections.operations
     }
 
     /// Hears the other shards and answers them, and ends the sessions that have to be. Whether that was all.
@@ -211,7 +207,7 @@ impl Core {
 
     /// Takes news, one in any case: the queue that stops a peer is emptied whatever this shard waits for.
     fn hear(&mut self, now: Instant) -> bool {
-        let mut stint = self.stint();
+        let mut stint = Stint::begin(limits::EXCHANGE_DURATION);
         for _ in 0..limits::NEWS_PER_TURN {
             let Some((peer, news)) = self.mesh.next_news() else { return true };
             match news {
@@ -225,26 +221,18 @@ impl Core {
                     self.connections.take_chunk(ticket, chunk, now);
                 }
             }
-            if stint.is_over(self.operations(), Instant::now) {
+            if stint.is_over() {
                 return false;
             }
         }
         false
     }
 
-    /// A part of this turn.
-    fn stint(&self) -> Stint {
-        Stint::begin(limits::EXCHANGE_DURATION, self.operations(), Instant::now())
-    }
-
     fn answer_requests(&mut self, now: Instant) -> bool {
-        let mut stint = self.stint();
+        let mut stint = Stint::begin(limits::EXCHANGE_DURATION);
         for _ in 0..limits::REQUESTS_PER_TURN {
             let Some((peer, request)) = self.mesh.next_request() else { return true };
-            self.connections.operations += match &request {
-                Request::Begin(begin) if !begin.starts.is_empty() => limits::OPERATIONS_PER_LOOK,
-                _ => limits::OPERATIONS_PER_STEP,
-            };
+            operations::count(limits::OPERATIONS_PER_STEP);
             match request {
                 Request::Interest(interest) => self.connections.channels.set_interest(peer, &interest),
                 Request::Begin(begin) => {
@@ -253,7 +241,7 @@ impl Core {
                 }
                 Request::Pull(pull) => self.pulls_wanted.push_back((peer, pull)),
             }
-            if stint.is_over(self.operations(), Instant::now) {
+            if stint.is_over() {
                 return false;
             }
         }
@@ -301,14 +289,14 @@ impl Core {
 
     /// Tells of skipped records what is due by now, as far as the peers have room. Whether that was all that can be told.
     fn tell_skipped(&mut self, now: Instant) -> bool {
-        let mut stint = self.stint();
+        let mut stint = Stint::begin(limits::EXCHANGE_DURATION);
         while self.mesh.has_room() {
             let Some(skips) = self.owner.skipped.take_due(now) else { return true };
             self.announce_skipped(skips, now);
             for peer in self.mesh.peers().iter() {
                 self.mesh.tell(peer, News::Skipped(skips));
             }
-            if stint.is_over(self.operations(), Instant::now) {
+            if stint.is_over() {
                 return false;
             }
         }

@@ -155,10 +155,10 @@ fn a_turn_delivers_what_its_bounds_allow_of_a_burst_and_the_next_ones_the_rest_i
     (0..256).for_each(|offset| peer.tell(0, News::Event(event(offset, 10, now))));
     let (mut turns, mut taken) = (0, 0);
     loop {
-        let before = core.operations();
+        let before = operations::done();
         let is_done = core.exchange(now);
-        let operations = core.operations() - before;
-        let one = u64::from(SESSIONS) + limits::OPERATIONS_PER_STEP;
+        let operations = operations::done() - before;
+        let one = u64::from(SESSIONS) + limits::OPERATIONS_PER_STEP as u64;
         assert!(operations < limits::OPERATIONS_PER_STINT + one, "{operations} operations in a turn");
         if is_done {
             break;
@@ -198,10 +198,10 @@ fn a_crowd_that_is_too_slow_at_the_same_event_is_ended_over_several_turns_and_ge
     let ended = |core: &Core| core.connections.counters.disconnects.total();
     let mut turns = 0;
     while ended(&core) < u64::from(SESSIONS) {
-        let (operations, before) = (core.operations(), ended(&core));
+        let (operations, before) = (operations::done(), ended(&core));
         core.exchange(now);
-        let operations = core.operations() - operations;
-        let one = u64::from(SESSIONS) + limits::OPERATIONS_PER_END + FRAMES as u64 + 64;
+        let operations = operations::done() - operations;
+        let one = u64::from(SESSIONS) + (limits::OPERATIONS_PER_END + FRAMES + 64) as u64;
         // What is heard, and who is ended.
         assert!(operations < 2 * (limits::OPERATIONS_PER_STINT + one), "{operations} operations in a turn");
         turns += u32::from(ended(&core) > before);

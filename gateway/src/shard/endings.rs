@@ -18,6 +18,7 @@ use super::stint::Stint;
 use crate::drain::Drain;
 use crate::limits;
 use crate::metrics::{Disconnect, Refusal};
+use crate::operations;
 use crate::session::{Outcome, framing, refusal_response};
 
 /// Close codes of RFC 6455 7.4.1 that the gateway itself sends.
@@ -60,7 +61,6 @@ impl Connections {
         if let Some(session) = self.sessions.find(socket) {
             let discarded = session.outbox.clear(&mut self.frames);
             self.counters.frames_discarded += discarded as u64;
-            self.operations += discarded as u64;
             self.egress.abandon(socket);
         }
     }
@@ -79,9 +79,9 @@ impl Connections {
 
     /// Says goodbye to the sessions whose turn has come. They get what is queued for them first; until then they got events.
     pub fn close_drained(&mut self, now: Instant) {
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION, self.operations, Instant::now());
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::DRAINED_PER_TURN {
-            if stint.is_over(self.operations, Instant::now) {
+            if stint.is_over() {
                 return;
             }
             let Some(socket) = self.drain.as_mut().and_then(|drain| drain.pop_due(now)) else { return };
@@ -123,7 +123,7 @@ impl Connections {
         if self.condemned.is_empty() {
             return true;
         }
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION, self.operations, Instant::now());
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
         while let Some((socket, fate)) = self.condemned.pop_front() {
             match fate {
                 Fate::TooSlow => {
@@ -133,7 +133,7 @@ impl Connections {
                 }
                 Fate::Broken => self.connection_lost(socket, now),
             }
-            if stint.is_over(self.operations, Instant::now) {
+            if stint.is_over() {
                 break;
             }
         }
@@ -227,8 +227,7 @@ impl Connections {
         session.cold.acks = Acks::default();
         session.cold.resume = None;
         session.is_resuming = false;
-        self.operations += limits::OPERATIONS_PER_END
-            + limits::OPERATIONS_PER_NAME * self.channels.count(socket.slot()) as u64;
+        operations::count(limits::OPERATIONS_PER_END);
         self.channels.remove_session(socket.slot());
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         self.counters.sessions -= 1;
@@ -257,7 +256,6 @@ impl Connections {
         if let Some(session) = self.sessions.find(socket) {
             let discarded = session.outbox.discard_events(&mut self.frames);
             self.counters.frames_discarded += discarded as u64;
-            self.operations += discarded as u64;
         }
     }
 }

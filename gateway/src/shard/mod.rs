@@ -263,9 +263,9 @@ impl Shard {
     fn drain(&mut self, now: Instant) -> bool {
         self.enter(Phase::Kafka);
         self.consumer.begin_drain();
-        let mut stint = Stint::begin(limits::DRAIN_DURATION, self.core.operations(), Instant::now());
+        let mut stint = Stint::begin(limits::DRAIN_DURATION);
         for _ in 0..limits::RECORDS_PER_TURN {
-            if stint.is_over(self.core.operations(), Instant::now) {
+            if stint.is_over() {
                 return false;
             }
             if !self.core.may_take() {

@@ -198,16 +198,16 @@ impl Connections {
     /// An owner has said where a subscription begins.
     pub fn begun(&mut self, owner: usize, begun: Begun, now: Instant) {
         let frames: usize = begun.starts.iter().map(|start| start.snapshot.len()).sum();
-        self.operations += 4 * (limits::OPERATIONS_PER_STEP + frames as u64);
+        operations::count(4 * (limits::OPERATIONS_PER_STEP + frames));
         self.answer(begun.ticket.socket, now, |replies, _| replies.begun(owner, begun));
     }
 
     /// An owner says how far all its partitions have come; `began`: those that begin now.
     pub fn set_layout(&mut self, owner: usize, known: Known, began: &[Owned], now: Instant) {
         self.layout.set(owner, known);
-        self.operations += self.sessions.len() as u64;
+        operations::count(self.sessions.len());
         for socket in self.sessions.unsettled().collect::<Vec<_>>() {
-            self.operations += 4 * limits::OPERATIONS_PER_STEP;
+            operations::count(4 * limits::OPERATIONS_PER_STEP);
             self.answer(socket, now, |replies, out| {
                 began.iter().for_each(|began| replies.began(owner, *began, out));
                 replies.look_again();

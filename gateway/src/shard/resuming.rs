@@ -16,6 +16,7 @@ use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Then, Ticket};
 use crate::limits;
 use crate::metrics::GapCause;
+use crate::operations;
 
 impl Connections {
     /// What the next session in turn wants to be asked for; `None`: nobody pulls now, or of many only ones that have no room, and others
@@ -61,7 +62,7 @@ impl Connections {
     /// The answer to a pull. Of what finds no room the rest is asked for again.
     pub(super) fn take_chunk(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
         let kinds = Arc::clone(&self.kinds);
-        self.operations += limits::OPERATIONS_PER_STEP + 4 * chunk.frames.len() as u64;
+        operations::count(limits::OPERATIONS_PER_STEP + 4 * chunk.frames.len());
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
         let Some(resume) = &mut session.cold.resume else { return };

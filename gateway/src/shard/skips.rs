@@ -15,6 +15,7 @@ use crate::ingest::frame::{Range, gap_frame};
 use crate::ingest::partition::Partition;
 use crate::ingest::skipped::{self, Skips, Telling};
 use crate::metrics::GapCause;
+use crate::operations;
 
 /// What a session that resumes is still to be told, by partition.
 pub type SkipsToTell = BTreeMap<Partition, Telling>;
@@ -42,7 +43,7 @@ impl Connections {
             })
             .collect();
         // Looked at, and sorted.
-        self.operations += 4 * slots.len() as u64;
+        operations::count(4 * slots.len());
         slots.sort_unstable();
         slots.dedup();
         if slots.is_empty() {

@@ -1,13 +1,11 @@
 //! A part of a turn that is bounded in operations and in time.
 //!
-//! An operation is a session or a frame that is looked at: 10 ns if it lies in the cache, 40 ns if not. What is done in a stint
-//! counts its operations ([`Connections::operations`](super::connections::Connections)), and a stint looks at the clock once in
-//! [`limits::OPERATIONS_PER_LOOK`]. A step that is begun is finished, and the first one is always done, so whatever is waited for
-//! goes on.
+//! Whatever is done counts its operations ([`operations`]), and a stint looks at the clock once in [`limits::OPERATIONS_PER_LOOK`] of
+//! them. A step that is begun is finished, and the first one is always done, so whatever is waited for goes on.
 
 use std::time::{Duration, Instant};
 
-use crate::limits;
+use crate::{limits, operations};
 
 /// See the module.
 #[derive(Debug)]
@@ -19,13 +17,22 @@ pub(super) struct Stint {
 }
 
 impl Stint {
-    /// Begins one that lasts so long at most. `operations`: that have been done so far.
-    pub(super) fn begin(lasts: Duration, operations: u64, now: Instant) -> Self {
+    /// Begins one that lasts so long at most.
+    pub(super) fn begin(lasts: Duration) -> Self {
+        Self::at(lasts, operations::done(), Instant::now())
+    }
+
+    fn at(lasts: Duration, operations: u64, now: Instant) -> Self {
         Self { ends_at: now + lasts, began_with: operations, looked_with: operations }
     }
 
-    /// Whether no other step is to begin, now that so many operations have been done. `clock` is asked only once in a number of them.
-    pub(super) fn is_over(&mut self, operations: u64, clock: impl FnOnce() -> Instant) -> bool {
+    /// Whether no other step is to begin.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.is_over_after(operations::done(), Instant::now)
+    }
+
+    /// The same, now that so many operations have been done. `clock` is asked only once in a number of them.
+    fn is_over_after(&mut self, operations: u64, clock: impl FnOnce() -> Instant) -> bool {
         if operations - self.began_with >= limits::OPERATIONS_PER_STINT {
             return true;
         }
@@ -47,7 +54,7 @@ mod tests {
     /// between two looks at the clock.
     fn run(operations: u64, each: Duration) -> (u32, u64) {
         let now = Cell::new(Instant::now());
-        let mut stint = Stint::begin(Duration::from_millis(1), 7, now.get());
+        let mut stint = Stint::at(Duration::from_millis(1), 7, now.get());
         let (mut done, mut steps) = (7, 0);
         let (mut looked, mut most) = (7, 0);
         loop {
@@ -55,7 +62,7 @@ mod tests {
             steps += 1;
             now.set(now.get() + each);
             let looks = Cell::new(false);
-            let is_over = stint.is_over(done, || {
+            let is_over = stint.is_over_after(done, || {
                 looks.set(true);
                 now.get()
             });
