@@ -16,6 +16,7 @@ pub mod audit;
 pub mod client;
 pub mod health;
 pub mod host;
+pub mod hostile;
 pub mod html;
 pub mod latency;
 pub mod ledger;

@@ -10,8 +10,8 @@ use bench::host::child;
 use bench::report::measurement::{Measurement, write_html, write_json};
 use bench::run::{RunError, worker};
 use bench::scenarios::{
-    admission, burst, capacity, compare, drain, fanout, filtered, idle, overload, resume, stall, storm,
-    sustained,
+    admission, burst, capacity, compare, drain, fanout, filtered, hostile, idle, overload, resume, stall,
+    storm, sustained,
 };
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -106,6 +106,13 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
             write(arguments.output.json.as_deref(), |path| write_json(path, &overloads))?;
             write(arguments.output.html.as_deref(), |path| write_html(path, &overloads.page()))?;
             Ok(overloads.passed())
+        }
+        Scenario::Hostile(arguments) => {
+            let hostility = hostile::run(arguments, stop)?;
+            print!("{}", hostility.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &hostility))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &hostility.page()))?;
+            Ok(hostility.passed)
         }
         Scenario::Capacity(arguments) => {
             let climb = capacity::run(arguments, stop)?;

@@ -169,6 +169,8 @@ impl CompareArguments {
             duration: self.load.duration,
             ramp_rate: self.load.ramp_rate,
             connection_timeout: self.load.connection_timeout,
+            sources: None,
+            proxied: None,
             forwarded: None,
             forged: false,
             host: self.host.clone(),

@@ -3,6 +3,7 @@
 mod burst;
 mod compare;
 mod drain;
+mod hostile;
 mod idle;
 mod measured;
 mod overload;
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 pub use burst::BurstArguments;
 pub use compare::{CompareArguments, ComparedScenario};
 pub use drain::DrainArguments;
+pub use hostile::HostileArguments;
 pub use idle::IdleArguments;
 pub use measured::{
     CapacityArguments, FanoutArguments, FilteredArguments, HostFlags, LaunchArguments, LoadFlags,
@@ -72,6 +74,11 @@ pub enum Scenario {
     /// Exit code 1 also when nobody was refused, or anybody for another reason or without a Retry-After; with `--expect none`, when anybody
     /// was refused.
     Overload(OverloadArguments),
+    /// Attacks a gateway in every way that it knows, and measures what an honest client feels beside one of a gateway that nobody attacks.
+    ///
+    /// Exit code 1 also when that client waited longer than the other, was closed or lost anything, when memory or descriptors stayed behind, or
+    /// when /health was not answered with 200 within a second.
+    Hostile(HostileArguments),
     /// Climbs until a limit breaks, and tells the knee.
     Capacity(CapacityArguments),
     /// Measures the gateway and another server in turn on the same work.
@@ -100,6 +107,7 @@ impl Arguments {
             Scenario::Resume(arguments) => arguments.check(),
             Scenario::Drain(arguments) => arguments.check(),
             Scenario::Overload(arguments) => arguments.check(),
+            Scenario::Hostile(arguments) => arguments.check(),
             Scenario::Capacity(arguments) => arguments.check(),
             Scenario::Compare(arguments) => arguments.check(),
             Scenario::Launch(_) | Scenario::Worker => Ok(()),

@@ -37,6 +37,12 @@ pub struct StormArguments {
     /// The longest that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
+    /// Sessions come from so many addresses in turn, 127.0.2.1 and on [default: the kernel's choice].
+    #[arg(long, value_name = "N", conflicts_with_all = ["url", "forwarded"], value_parser = clap::value_parser!(u32).range(1..=250))]
+    pub sources: Option<u32>,
+    /// Sessions come through a proxy that the gateway trusts and that names so many clients in X-Forwarded-For in turn.
+    #[arg(long, value_name = "N", conflicts_with_all = ["url", "forwarded"], value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub proxied: Option<u32>,
     /// Instead of these storms: those that do not stay ask for a session once, all behind one proxy that names so many addresses in turn, and
     /// the gateway bounds the connections of each.
     #[arg(long, value_name = "N", conflicts_with_all = ["url", "storms"], value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -101,6 +107,9 @@ mod tests {
             ("storm --forged", "--forwarded"),
             ("storm --forwarded 10 --url ws://127.0.0.1:1/ws", "--url"),
             ("storm --forwarded 10 --storms 2", "--storms"),
+            ("storm --sources 251", "1..=250"),
+            ("storm --proxied 0", "1..=65536"),
+            ("storm --proxied 10 --url ws://127.0.0.1:1/ws", "--url"),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.contains(says), "{line}: {error}");

@@ -61,7 +61,7 @@ pub enum Message<'a> {
     /// To be answered with the same payload.
     Ping(&'a [u8]),
     /// Answers a ping.
-    Pong,
+    Pong(&'a [u8]),
     /// Code and reason; no code is 1005.
     Close(u16, &'a [u8]),
 }
@@ -153,7 +153,7 @@ impl FrameReader {
     ) -> Result<(), FrameError> {
         match (header.opcode, header.last) {
             (Opcode::Ping, _) => on_message(Message::Ping(payload)),
-            (Opcode::Pong, _) => on_message(Message::Pong),
+            (Opcode::Pong, _) => on_message(Message::Pong(payload)),
             (Opcode::Close, _) => {
                 let (code, reason) = read_close(payload)?;
                 on_message(Message::Close(code, reason));

@@ -1,5 +1,7 @@
 //! The opening handshake (RFC 6455 section 4.1): writes the upgrade request, reads the answer as it arrives. Pure.
 
+use std::net::Ipv4Addr;
+
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
@@ -44,6 +46,15 @@ impl Handshake {
             env!("CARGO_PKG_VERSION"),
         );
         (Self { key, answer: Vec::new() }, request.into_bytes())
+    }
+
+    /// The same through a proxy, which names its client.
+    pub fn begin_for(target: &Target, client: Ipv4Addr) -> (Self, Vec<u8>) {
+        let (handshake, mut request) = Self::begin(target);
+        // Behind the other headers, before the empty line.
+        request.truncate(request.len() - 2);
+        request.extend_from_slice(format!("X-Forwarded-For: {client}\r\n\r\n").as_bytes());
+        (handshake, request)
     }
 
     /// Takes what arrived.

@@ -138,11 +138,7 @@ impl Crowd<'_> {
         self.knocks.push(Knock { address, opened: now, answered: None, told });
         match driver.connect(self.plan.server, Some(SocketAddr::new(self.plan.proxy, 0))) {
             Ok(socket) => {
-                let (_, mut request) = Handshake::begin(&self.plan.target);
-                // Behind the other headers, before the empty line.
-                request.truncate(request.len() - 2);
-                let header = format!("X-Forwarded-For: {}\r\n\r\n", Knocks::address(address));
-                request.extend_from_slice(header.as_bytes());
+                let (_, request) = Handshake::begin_for(&self.plan.target, Knocks::address(address));
                 self.asking[socket.slot()] = Some(Asking { number, request, answer: Vec::new() });
                 self.pending += 1;
             }

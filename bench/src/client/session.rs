@@ -11,6 +11,7 @@ use wire::SocketId;
 use super::dialect::{self, CENTRIFUGO_PING, Dialect};
 use super::frames::{FrameReader, Message, Opcode, write_masked};
 use super::handshake::{Handshake, Progress};
+use super::knocks::Knocks;
 use super::refusal::Refusal;
 use super::target::Target;
 use crate::ledger::{Ledger, Said};
@@ -109,7 +110,10 @@ impl Session {
 
     /// The socket is connected: asks for the upgrade.
     pub fn on_connected(&mut self, target: &Target) {
-        let (handshake, request) = Handshake::begin(target);
+        let (handshake, request) = match target.proxied {
+            Some(clients) => Handshake::begin_for(target, Knocks::address(self.number % clients as usize)),
+            None => Handshake::begin(target),
+        };
         self.outbox.extend_from_slice(&request);
         self.stage = Stage::Handshaking(Box::new(handshake));
     }
@@ -227,7 +231,7 @@ impl Conversation<'_> {
                 write_masked(self.outbox, Opcode::Pong, payload, self.random.u32(..).to_ne_bytes());
                 None
             }
-            Message::Pong => None,
+            Message::Pong(_) => None,
             Message::Close(code, reason) => Some(self.on_close(code, reason)),
         }
     }

@@ -15,6 +15,8 @@ pub struct Target {
     pub authority: String,
     /// With the query; `/` when the URL has none.
     pub path: String,
+    /// Sessions name so many clients in X-Forwarded-For in turn, as a proxy does; `None` writes no such header.
+    pub proxied: Option<u32>,
     host: String,
     port: u16,
 }
@@ -57,6 +59,7 @@ impl Target {
         Ok(Self {
             authority: authority.as_str().to_owned(),
             path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            proxied: None,
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port,
         })

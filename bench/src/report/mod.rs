@@ -4,6 +4,7 @@ pub mod admission;
 mod audited;
 pub mod comparison;
 pub mod drain;
+pub mod hostile;
 pub mod idle;
 pub mod measurement;
 pub mod overload;

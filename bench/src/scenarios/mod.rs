@@ -7,6 +7,7 @@ pub mod compare;
 pub mod drain;
 pub mod fanout;
 pub mod filtered;
+pub mod hostile;
 pub mod idle;
 pub mod overload;
 pub mod resume;

@@ -7,6 +7,7 @@
 //!   from the first connect to the last acknowledgement; latencies alone a little longer, so that an event that was due by then counts.
 //! - Proof: at last the silent channel speaks, and every session that came back has to hear it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,10 @@ const AFTERMATH: Duration = Duration::from_millis(250);
 /// Events per second of the silent channel when it speaks, and how long; the audit's allowance for clocks included.
 const PROOF_RATE: f64 = 2.0;
 const PROOF: Duration = Duration::from_secs(3);
+/// Where sessions come from that are to come from several addresses.
+const SOURCES_FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 0);
+/// The proxies, when there are some.
+const TRUSTED: &str = "127.0.0.0/8";
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
 /// What is measured of all storms together.
@@ -57,7 +62,9 @@ pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunE
 /// With a gateway that waits so long for records of the mock.
 pub fn set_stage(arguments: &StormArguments, fetch_wait_ms: u32) -> Result<Stage, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    Stage::set(&with_environment(&arguments.host, fetch_wait_ms, &[]), arguments.connections)
+    let trusted = arguments.proxied.map(|_| ("WS_TRUSTED_PROXIES", TRUSTED.to_owned()));
+    let flags = with_environment(&arguments.host, fetch_wait_ms, trusted.as_slice());
+    Stage::set(&flags, arguments.connections)
 }
 
 /// Measures a server, whichever.
@@ -109,17 +116,23 @@ pub fn measure(
     Ok(Storms::of(measurement, arguments.staying as u64, calm, storms, deaf))
 }
 
+fn source(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(SOURCES_FROM.to_bits() + number).into()
+}
+
 /// The first sessions stay.
 fn plan(arguments: &StormArguments, server: &Server) -> Plan {
     let channels = vec![channel(TOKEN), channel(SILENT_TOKEN)];
     let each = subscriptions::in_turn(server.dialect, &channels, channels.len());
     let of = |number: usize| &each[usize::from(number >= arguments.staying)];
+    let mut target = server.target.clone();
+    target.proxied = arguments.proxied;
     Plan {
-        target: server.target.clone(),
+        target,
         connections: arguments.connections,
         ramp_rate: arguments.ramp_rate,
         timeout: arguments.connection_timeout,
-        sources: Vec::new(),
+        sources: (1..=arguments.sources.unwrap_or(0)).map(source).collect(),
         subscriptions: (0..arguments.connections).map(|number| of(number).clone()).collect(),
         channels,
     }

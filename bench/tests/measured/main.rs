@@ -2,6 +2,7 @@
 
 mod compare;
 mod drain;
+mod hostile;
 mod overload;
 mod resume;
 mod server;

@@ -1,0 +1,67 @@
+//! Several attackers at once, each on a thread of its own with a lower priority than the bystander's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::attacker::{Attacker, Effort};
+use super::recipes::Recipe;
+use crate::client::target::Target;
+use crate::machine;
+
+/// The priority of attackers, as of nice(1): a busy attacker must not be what the bystander waits for.
+const NICE: i32 = 15;
+/// After one that failed.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// An attack under way.
+pub struct Attack {
+    threads: Vec<JoinHandle<Effort>>,
+}
+
+impl Attack {
+    /// So many attackers of one recipe, for so long.
+    pub fn start(
+        recipe: &'static Recipe,
+        target: &Target,
+        server: SocketAddr,
+        attackers: usize,
+        duration: Duration,
+    ) -> io::Result<Self> {
+        let deadline = Instant::now() + duration;
+        let start = |number| {
+            let mut attacker = Attacker::new(target, server, number, attackers, deadline);
+            let body = move || {
+                // A lower priority needs no privilege.
+                let _ = machine::set_nice(NICE);
+                while !attacker.is_over() {
+                    if (recipe.attack)(&mut attacker).is_err() && !attacker.is_over() {
+                        attacker.effort.turned_away += 1;
+                        thread::sleep(PAUSE);
+                    }
+                }
+                attacker.effort
+            };
+            thread::Builder::new().name(format!("attacker-{number}")).spawn(body)
+        };
+        Ok(Self { threads: (0..attackers).map(start).collect::<io::Result<_>>()? })
+    }
+
+    /// Whether all attackers have ended, and their connections.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the end; what all did together.
+    pub fn finish(self) -> Effort {
+        let mut all = Effort::default();
+        for thread in self.threads {
+            let effort = thread.join().expect("attackers do not panic");
+            all.connections += effort.connections;
+            all.bytes += effort.bytes;
+            all.turned_away += effort.turned_away;
+        }
+        all
+    }
+}

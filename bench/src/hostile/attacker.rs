@@ -1,0 +1,234 @@
+//! One attacker: an address, its connections, and the bounds of what it sends.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde::Serialize;
+use socket2::{Domain, Socket, Type};
+
+use crate::client::frames::{Opcode, write_masked};
+use crate::client::handshake::{Handshake, Progress};
+use crate::client::target::Target;
+
+/// What one attacker sends in a round at most. 20 of them still end within seconds on one CPU.
+pub const BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The longest message that the gateway takes (WS_MAX_MESSAGE_BYTES): a longer one only closes its session.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries on a socket that takes or has nothing.
+const NAP: Duration = Duration::from_micros(500);
+const READ_BYTES: usize = 64 * 1024;
+/// Attackers have the addresses from 127.0.1.1 on.
+const SOURCES_FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 0);
+
+/// What an attacker did.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs)] // the keys are explained in README.md
+pub struct Effort {
+    pub connections: u64,
+    pub bytes: u64,
+    /// Connections that the server refused or ended.
+    pub turned_away: u64,
+}
+
+/// One of so many attackers.
+pub struct Attacker {
+    /// For names, keys and contents.
+    pub random: Rng,
+    /// So far.
+    pub effort: Effort,
+    target: Target,
+    server: SocketAddr,
+    source: Ipv4Addr,
+    attackers: usize,
+    deadline: Instant,
+    held: Vec<Link>,
+}
+
+/// A connection of an attacker. Dropped, it is reset.
+pub struct Link {
+    stream: TcpStream,
+    /// Whether what the server sends is read while the link sends.
+    pub reads: bool,
+}
+
+impl Attacker {
+    /// Attacker `number` of `attackers`, counted from 0, until `deadline`.
+    pub fn new(
+        target: &Target,
+        server: SocketAddr,
+        number: usize,
+        attackers: usize,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            random: Rng::new(),
+            effort: Effort::default(),
+            target: target.clone(),
+            server,
+            source: Ipv4Addr::from_bits(SOURCES_FROM.to_bits() + 1 + number as u32),
+            attackers,
+            deadline,
+            held: Vec::new(),
+        }
+    }
+
+    /// Whether it has had its time or its bytes.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline || self.effort.bytes >= BYTES_MAX
+    }
+
+    /// Its part of what all attackers do together, at least 1.
+    pub fn share(&self, total: usize) -> usize {
+        (total / self.attackers).max(1)
+    }
+
+    /// A TCP connection; the kernel keeps at most so much that is not read.
+    pub fn connect(&mut self, receive_bytes: Option<usize>) -> io::Result<Link> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        if let Some(bytes) = receive_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.bind(&SocketAddr::from((self.source, 0)).into())?;
+        socket.connect_timeout(&self.server.into(), CONNECT_PATIENCE)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        self.effort.connections += 1;
+        Ok(Link { stream: socket.into(), reads: true })
+    }
+
+    /// The request of a handshake.
+    pub fn request(&self) -> Vec<u8> {
+        Handshake::begin(&self.target).1
+    }
+
+    /// A connection after its handshake.
+    pub fn open(&mut self) -> io::Result<Link> {
+        self.open_with(None)
+    }
+
+    /// The same for a client that hardly reads: neither it nor its kernel.
+    pub fn open_unread(&mut self) -> io::Result<Link> {
+        let mut link = self.open_with(Some(4 * 1024))?;
+        link.reads = false;
+        Ok(link)
+    }
+
+    fn open_with(&mut self, receive_bytes: Option<usize>) -> io::Result<Link> {
+        let mut link = self.connect(receive_bytes)?;
+        let (mut handshake, request) = Handshake::begin(&self.target);
+        self.send(&mut link, &request)?;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match link.read(&mut buffer)? {
+                0 if self.is_over() => return Err(ErrorKind::TimedOut.into()),
+                0 => thread::sleep(NAP),
+                count => match handshake.feed(&buffer[..count]) {
+                    Progress::Incomplete => {}
+                    Progress::Upgraded(_) => return Ok(link),
+                    Progress::Refused(_) | Progress::Failed(_) => {
+                        return Err(ErrorKind::ConnectionRefused.into());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Sends all of it, or what can be sent before it is over.
+    pub fn send(&mut self, link: &mut Link, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.is_over() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            match link.stream.write(bytes) {
+                Ok(count) => {
+                    self.effort.bytes += count as u64;
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if !link.reads || link.drain()? == 0 {
+                        thread::sleep(NAP);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one frame.
+    pub fn frame(&mut self, link: &mut Link, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
+        debug_assert!(payload.len() <= MESSAGE_BYTES_MAX, "{} bytes are no message", payload.len());
+        let mut bytes = Vec::with_capacity(payload.len() + 14);
+        write_masked(&mut bytes, opcode, payload, self.random.u32(..).to_ne_bytes());
+        self.send(link, &bytes)
+    }
+
+    /// Sends a text.
+    pub fn say(&mut self, link: &mut Link, text: &str) -> io::Result<()> {
+        self.frame(link, Opcode::Text, text.as_bytes())
+    }
+
+    /// Sends texts at once.
+    pub fn say_all(&mut self, link: &mut Link, texts: &[String]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for text in texts {
+            write_masked(&mut bytes, Opcode::Text, text.as_bytes(), self.random.u32(..).to_ne_bytes());
+        }
+        self.send(link, &bytes)
+    }
+
+    /// Waits, so that the server acts on what was sent; reads meanwhile, if the link does.
+    pub fn linger(&mut self, link: &mut Link, duration: Duration) -> io::Result<()> {
+        let end = (Instant::now() + duration).min(self.deadline);
+        while Instant::now() < end {
+            if !link.reads || link.drain()? == 0 {
+                thread::sleep(2 * NAP);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the connection, unread, to the end of the attack.
+    pub fn hold(&mut self, link: Link) {
+        self.held.push(link);
+    }
+
+    /// How many are kept.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Does nothing more, and keeps what it has, until it is over.
+    pub fn rest(&self) {
+        thread::sleep(self.deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+impl Link {
+    /// 0: nothing is there. The end of the stream is an error.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.stream.read(buffer) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            result => result,
+        }
+    }
+
+    /// Reads what is there, at most a few hundred kilobytes, and forgets it; returns how much it was.
+    pub fn drain(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; READ_BYTES];
+        let mut total = 0;
+        for _ in 0..4 {
+            match self.read(&mut buffer)? {
+                0 => break,
+                count => total += count,
+            }
+        }
+        Ok(total)
+    }
+}
