@@ -341,7 +341,8 @@ impl Shard {
             return Ok(false);
         }
         self.wake_peers();
-        let has_work = self.core.connections.egress.has_work(now);
+        let connections = &self.core.connections;
+        let has_work = connections.egress.has_work(now) || !connections.condemned.is_empty();
         Ok(!has_work && self.shared.drain.has_begun() == self.ending.is_some())
     }
 
