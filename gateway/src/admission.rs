@@ -100,8 +100,8 @@ impl Buckets {
     }
 }
 
-/// A provider gives a customer a /64 of IPv6 at least, so that its single addresses mean nothing.
-fn counted_as(client: IpAddr) -> IpAddr {
+/// The address that stands for a client: a provider gives a customer a /64 of IPv6 at least, so that its single addresses mean nothing.
+pub fn counted_as(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

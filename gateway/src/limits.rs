@@ -177,8 +177,10 @@ pub const SKIPPED_RANGES: usize = 64;
 pub const PULLS_OUT: usize = 8;
 /// Sessions that are asked for one pull whether they have room: thousands that do not read look for it every [`PULL_PAUSE`].
 pub const PULLERS_PER_STEP: usize = 64;
-/// How long a session that resumes waits when it has no room, or its owner nothing yet.
+/// How long a session that resumes waits when it has no room, and a cursor at first when its owner has nothing yet.
 pub const PULL_PAUSE: Duration = Duration::from_millis(5);
+/// How long a cursor waits at last, when its owner still has nothing: as long as it has waited by then, up to this.
+pub const PULL_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long an owner of partitions keeps a question waiting for the brokers, or for its history: then it answers with what it has.
 pub const BEGIN_PATIENCE: Duration = Duration::from_secs(4);
 /// How long an acknowledgement waits for partitions to begin: then it names those that have not.
@@ -188,10 +190,28 @@ const _: () = assert!(BEGIN_PATIENCE.as_millis() < ACK_PATIENCE.as_millis());
 pub const RESUME_STARTS: usize = 2048;
 /// The same of messages. Each keeps a place in every partition, so that this many come to some 4 MiB.
 pub const RESUME_MESSAGES: usize = 512;
-/// How soon brokers are asked again for the end of a log that they could not tell.
-pub const END_RETRY_INTERVAL: Duration = Duration::from_millis(200);
-/// Cursors of one shard's partitions that stand beyond what is known of a log, until the brokers have said where that ends.
+/// Questions where subscriptions begin that wait at one owner: twice as many as the process has sessions by default, which all come
+/// back to a gateway that has just started. What comes beyond it is answered with what is known.
+pub const QUESTIONS_DEFERRED: usize = 32_768;
+/// The same of one session: a client that sends a message for each of its channels stays below, and it takes hundreds of sessions to
+/// fill what all have.
+pub const QUESTIONS_DEFERRED_PER_SESSION: usize = 64;
+/// The same in bytes, as much as clients' unfinished messages may take. A client that names a few channels has about 1 KiB.
+pub const QUESTIONS_DEFERRED_BYTES: usize = 64 * MIB;
+/// Starts, positions and partitions that an owner looks at in a turn to answer questions, some 20 ns each; one question may exceed it.
+pub const OWNER_OPERATIONS_PER_TURN: u64 = 8192;
+/// How soon brokers are asked again for the end of a log that they could not tell: nothing but such a question is delayed by it.
+pub const END_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Sessions of which cursors stand beyond what is known of a log, until the brokers have said where that ends.
 pub const DOUBTS: usize = 4096;
+/// Such cursors of one session: more than it has partitions, mostly.
+pub const DOUBTS_PER_SESSION: usize = 128;
+/// Cursors of one shard's sessions: what 10,000 sessions have that resume all of 96 partitions together. About 150 bytes each.
+pub const CURSORS_PER_SHARD: usize = 1 << 20;
+/// How often Kafka is read again for one session at once, ...
+pub const REPLAYS_BURST: u32 = 2;
+/// ... and after which time once more: a client that comes back needs it once.
+pub const REPLAYS_INTERVAL: Duration = Duration::from_secs(30);
 /// Answers that one client may wait for: a client that pipelines more than that does not read them.
 pub const ANSWERS_PENDING: usize = 1024;
 /// How often a shard that starts looks whether its partitions have begun.
@@ -250,6 +270,10 @@ pub const START_AGO_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const REPLAY_SCANS: usize = 2;
 /// Cursors that one scan serves. With a chunk each it holds 64 MiB, and that only if no frame is shared.
 pub const REPLAY_CURSORS_PER_SCAN: usize = 1024;
+/// Addresses of which it is remembered when they were last read for: each pass adds one at most.
+pub const REPLAY_TURNS_REMEMBERED: usize = 4096;
+/// A pass for one address begins this many offsets below its first cursor at most, for others who wait: about a second of reading.
+pub const REPLAY_REACH: i64 = 65_536;
 /// A scan begins when no cursor has come for so long, ...
 pub const REPLAY_GATHER: Duration = Duration::from_millis(10);
 /// ... but after so long at the latest: who comes alone waits for the first, who comes with a thousand for the second.
@@ -351,6 +375,8 @@ pub const HISTORY_BYTES_MIN: usize = CHUNK_BYTES;
 pub const HISTORY_BYTES_MAX: usize = 64 * GIB;
 /// WS_HISTORY_WARMUP: a gateway that is not ready for longer is taken for broken by whatever waits for it.
 pub const HISTORY_WARMUP_MAX: Duration = Duration::from_secs(60 * 60);
+/// WS_RESUME_MAX_BYTES: an hour of reading.
+pub const RESUME_BYTES_MAX: u64 = 1 << 40;
 /// WS_LAST_VALUES: at 256 bytes each about 4 GiB with their places in the table.
 pub const LAST_VALUES_MAX: usize = 10_000_000;
 /// WS_MAX_LAG, at least: the ends of partitions are looked up every second, so that a shorter lag is not seen.

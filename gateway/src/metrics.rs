@@ -146,7 +146,7 @@ labels! {
 
 labels! {
     /// Why a range of positions was not delivered.
-    GapCause[6] {
+    GapCause[8] {
         /// The outbox was full.
         SlowConsumer => "slow_consumer",
         /// Kafka no longer had it.
@@ -159,6 +159,10 @@ labels! {
         Replay => "replay",
         /// A record that cannot be framed.
         Skipped => "skipped",
+        /// WS_RESUME_MAX_AGE.
+        TooOld => "too_old",
+        /// WS_RESUME_MAX_BYTES.
+        TooMuch => "too_much",
     }
 }
 
@@ -206,6 +210,8 @@ impl From<protocol::GapReason> for GapCause {
             protocol::GapReason::Lag => Self::Lag,
             protocol::GapReason::Replay => Self::Replay,
             protocol::GapReason::Skipped => Self::Skipped,
+            protocol::GapReason::TooOld => Self::TooOld,
+            protocol::GapReason::TooMuch => Self::TooMuch,
         }
     }
 }
@@ -291,7 +297,7 @@ pub struct Counters {
     /// How long they lasted, seconds.
     pub paused_s: f64,
     /// Gaps announced, one for each session and channel.
-    pub gaps: ByLabel<6>,
+    pub gaps: ByLabel<8>,
     /// Frames (of events and gaps) appended to outboxes.
     pub frames_queued: u64,
     /// Of these: whole in a socket.
@@ -318,8 +324,20 @@ pub struct Counters {
     pub resumes: u64,
     /// Channels that could not begin in the past, and were subscribed without it.
     pub resumes_refused: u64,
+    /// Questions where subscriptions begin that wait for their answer, now.
+    pub questions_deferred: u64,
+    /// Their memory, bytes, now.
+    pub questions_deferred_bytes: u64,
+    /// Such questions that were answered at once with what was known, because too many waited.
+    pub questions_hurried: u64,
+    /// Such questions whose session was gone before they were answered.
+    pub questions_withdrawn: u64,
     /// Sessions that have something to pull of the past, now.
     pub resuming: u64,
+    /// Cursors of those sessions, now.
+    pub resume_cursors: u64,
+    /// Times that a session waited to be read for again, because it had been twice within the minute.
+    pub replays_paced: u64,
     /// Frames in the history, now.
     pub history_frames: u64,
     /// Bytes of the history, now.

@@ -53,6 +53,7 @@ pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
         config.kafka.clone(),
         config.session.record_bytes_max,
         config.shards.count,
+        config.resume.age_max,
         &shared.kafka,
     )?;
     shared.replay.set(replay.sender()).expect("it is started once");

@@ -22,6 +22,10 @@ pub const PARTITIONS_CHANGED: &str = "partitions_changed";
 pub const SNAPSHOT_TOO_LARGE: &str = "snapshot_too_large";
 /// The gateway has just started and has not read the last events yet.
 pub const SNAPSHOT_NOT_READY: &str = "snapshot_not_ready";
+/// The position is older than a resume reads Kafka again.
+pub const TOO_OLD: &str = "too_old";
+/// So many sessions are being brought what they missed that this one begins live.
+pub const TOO_MANY_RESUMES: &str = "too_many_resumes";
 /// The channel's name is empty.
 pub const EMPTY_NAME: &str = "empty_name";
 /// The channel's name has no dot between token and kind.
@@ -43,7 +47,7 @@ pub const DOUBLE_WILDCARD: &str = "double_wildcard";
 pub const RATE_LIMITED: &str = "rate_limited";
 
 /// Every code, for whoever documents or counts them.
-pub const ALL: [&str; 19] = [
+pub const ALL: [&str; 21] = [
     NOT_JSON,
     BAD_SHAPE,
     UNKNOWN_TYPE,
@@ -54,6 +58,8 @@ pub const ALL: [&str; 19] = [
     PARTITIONS_CHANGED,
     SNAPSHOT_TOO_LARGE,
     SNAPSHOT_NOT_READY,
+    TOO_OLD,
+    TOO_MANY_RESUMES,
     EMPTY_NAME,
     NO_DOT,
     EMPTY_TOKEN,

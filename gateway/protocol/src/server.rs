@@ -136,12 +136,24 @@ pub enum GapReason {
     Replay,
     /// A record that no frame can carry.
     Skipped,
+    /// They are older than a resume reads Kafka again.
+    TooOld,
+    /// One resume may not bring more from Kafka.
+    TooMuch,
 }
 
 impl GapReason {
     /// Every reason, in order.
-    pub const ALL: [Self; 6] =
-        [Self::SlowConsumer, Self::Retention, Self::Reset, Self::Lag, Self::Replay, Self::Skipped];
+    pub const ALL: [Self; 8] = [
+        Self::SlowConsumer,
+        Self::Retention,
+        Self::Reset,
+        Self::Lag,
+        Self::Replay,
+        Self::Skipped,
+        Self::TooOld,
+        Self::TooMuch,
+    ];
 
     /// The constant that stands for it in messages and metrics.
     pub fn as_str(self) -> &'static str {
@@ -152,6 +164,8 @@ impl GapReason {
             Self::Lag => "lag",
             Self::Replay => "replay",
             Self::Skipped => "skipped",
+            Self::TooOld => "too_old",
+            Self::TooMuch => "too_much",
         }
     }
 }

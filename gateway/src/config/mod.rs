@@ -60,6 +60,8 @@ pub struct Config {
     pub session: Session,
     /// What is kept of the events that were sent.
     pub history: History,
+    /// What Kafka is read again for.
+    pub resume: Resume,
     /// Over how long the closes of sessions are spread at the end.
     pub drain: Duration,
     /// Who is let in.
@@ -138,6 +140,15 @@ pub struct History {
     pub warmup: Duration,
     /// Channels whose last frame is kept for snapshots.
     pub last_values_max: usize,
+}
+
+/// What Kafka is read again for, for clients that come back after long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Bytes of records that are read for one resume, wanted or not; `None`: as many as there are.
+    pub bytes_max: Option<u64>,
+    /// How old a record may be by its timestamp; `None`: as old as Kafka has it.
+    pub age_max: Option<Duration>,
 }
 
 /// What one session may send, ask for and be sent.

@@ -45,6 +45,8 @@ variables! {
     WS_HISTORY_BYTES = "256MiB", "the newest events of all partitions, from which clients resume";
     WS_HISTORY_WARMUP = "60s", "how much of it is read from Kafka at the start, before the gateway is ready; 0 is none";
     WS_LAST_VALUES = "100000", "channels whose last event is kept for snapshots";
+    WS_RESUME_MAX_BYTES = "1GiB", "records that are read from Kafka again for one resume, in bytes; what is more is announced as a gap, 0 is no bound";
+    WS_RESUME_MAX_AGE = "0", "how old records may be that are read from Kafka again; older positions are not resumed, 0 is no bound";
     WS_MESSAGE_BURST = "100", "messages that a client may send at once";
     WS_MESSAGE_RATE = "10", "messages/s that a client may send in the long run; what is more is answered with an error, 0 is no bound";
     WS_DRAIN = "10s", "over how long the closes of sessions are spread when the gateway is told to end";

@@ -10,8 +10,8 @@ use super::raw::{self, Raw};
 use super::reading::Reading;
 use super::table::{self, Variable};
 use super::{
-    Config, Flush, History, Listen, Log, LogFormat, Outbox, Session, SlowConsumer, admission, kafka, machine,
-    notices, units,
+    Config, Flush, History, Listen, Log, LogFormat, Outbox, Resume, Session, SlowConsumer, admission, kafka,
+    machine, notices, units,
 };
 use crate::allocation::Allocation;
 use crate::limits;
@@ -36,6 +36,7 @@ pub(super) fn validate(
     let mut session = session(&mut reading, &raw);
     check_that_a_frame_fits(&mut reading, &outbox, &session);
     let history = history(&mut reading, &raw);
+    let resume = resume(&mut reading, &raw);
     session.messages = admission::messages(&mut reading, &raw);
     let drain = admission::drain(&mut reading, &raw);
     let admission = admission::admission(&mut reading, &raw);
@@ -64,6 +65,7 @@ pub(super) fn validate(
         outbox,
         session,
         history,
+        resume,
         drain,
         admission,
         kafka,
@@ -232,6 +234,26 @@ fn history(reading: &mut Reading, raw: &Raw) -> History {
     let last_values_max =
         count(reading, &table::WS_LAST_VALUES, raw.ws_last_values.as_deref(), 1, limits::LAST_VALUES_MAX);
     History { bytes_max, warmup, last_values_max }
+}
+
+fn resume(reading: &mut Reading, raw: &Raw) -> Resume {
+    let allowed = 0..=limits::RESUME_BYTES_MAX;
+    let bytes_max = reading.value(
+        &table::WS_RESUME_MAX_BYTES,
+        raw.ws_resume_max_bytes.as_deref(),
+        |text| units::bytes(text, &allowed),
+        |bytes| units::show_bytes(*bytes),
+    );
+    let age_max = reading.value(
+        &table::WS_RESUME_MAX_AGE,
+        raw.ws_resume_max_age.as_deref(),
+        |text| units::duration(text, &(Duration::ZERO..=limits::START_AGO_MAX)),
+        |age| units::show_duration(*age),
+    );
+    Resume {
+        bytes_max: (bytes_max > 0).then_some(bytes_max),
+        age_max: (!age_max.is_zero()).then_some(age_max),
+    }
 }
 
 fn log(reading: &mut Reading, raw: &Raw, dev: bool) -> Log {

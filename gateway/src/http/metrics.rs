@@ -304,7 +304,19 @@ fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_resumes", "Subscriptions with since or snapshot", |it| it.resumes)?;
     let help = "Channels whose since or snapshot could not be had, and that began live";
     page.counter("ws_resumes_refused", help, |it| it.resumes_refused)?;
+    let help = "Questions where subscriptions begin that wait for Kafka, or for the history";
+    page.shard_gauge("ws_questions_deferred", help, |it| it.questions_deferred)?;
+    let help = "Their memory";
+    page.shard_gauge_in("ws_questions_deferred", help, Some(&Unit::Bytes), |it| it.questions_deferred_bytes)?;
+    let help = "Such questions that were answered at once with what was known, because too many waited";
+    page.counter("ws_questions_hurried", help, |it| it.questions_hurried)?;
+    let help = "Such questions whose session ended before they were answered";
+    page.counter("ws_questions_withdrawn", help, |it| it.questions_withdrawn)?;
     page.shard_gauge("ws_resuming", "Sessions that are being brought what they missed", |it| it.resuming)?;
+    let help = "Their cursors: places in partitions from which they are brought something";
+    page.shard_gauge("ws_resume_cursors", help, |it| it.resume_cursors)?;
+    let help = "Times that a session waited before Kafka was read again for it, because it had been twice within the minute";
+    page.counter("ws_replays_paced", help, |it| it.replays_paced)?;
     page.counter(
         "ws_frames_replayed",
         "Of the frames queued, those brought to sessions that resumed",

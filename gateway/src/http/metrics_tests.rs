@@ -64,7 +64,8 @@ fn distinct() -> Counters {
     ];
     let routes = [H::Health, H::Metrics, H::Console, H::NotFound, H::Refused];
     let skipped = [R::NoKey, R::BadKey, R::Duplicate, R::TooLong, R::NotUtf8];
-    let gaps = [G::SlowConsumer, G::Retention, G::Reset, G::Lag, G::Replay, G::Skipped];
+    let gaps =
+        [G::SlowConsumer, G::Retention, G::Reset, G::Lag, G::Replay, G::Skipped, G::TooOld, G::TooMuch];
     Counters {
         accepted: 1001,
         accept_errors: 1002,
@@ -124,6 +125,12 @@ fn distinct() -> Counters {
         mesh_backed_up: 1064,
         resumes_refused: 1065,
         resuming: 1066,
+        questions_deferred: 1091,
+        questions_deferred_bytes: 1092,
+        questions_hurried: 1093,
+        questions_withdrawn: 1094,
+        resume_cursors: 1095,
+        replays_paced: 1096,
         records_misplaced: 1081,
         tokens_misplaced: 1082,
         tokens_misplaced_dropped: 1083,
@@ -135,9 +142,14 @@ fn rendered(counters: &[Counters]) -> String {
     let config = Config::from_pairs(pairs.into_iter(), false).unwrap();
     let allocation = Allocation { cpu_cores: Some(1.5), memory_bytes: Some(4096) };
     let shared = Arc::new(Shared::new(counters.len(), None));
-    let replay =
-        Replay::start(config.kafka.clone(), config.session.record_bytes_max, counters.len(), &Arc::default())
-            .unwrap();
+    let replay = Replay::start(
+        config.kafka.clone(),
+        config.session.record_bytes_max,
+        counters.len(),
+        None,
+        &Arc::default(),
+    )
+    .unwrap();
     let sender = replay.sender();
     let ReplayReadings { scans, cursors, records, frames, bytes } = sender.readings();
     for (reading, value) in [scans, cursors, records, frames, bytes].into_iter().zip(1101..) {

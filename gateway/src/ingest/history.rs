@@ -161,6 +161,12 @@ impl History {
         self.partitions.get(&partition).map(|kept| kept.first)
     }
 
+    /// The time of the oldest frame that is kept, milliseconds since 1970. `None`: there is no frame, or its record told none.
+    pub fn oldest_ms(&self, partition: Partition) -> Option<i64> {
+        let oldest = self.partitions.get(&partition)?.entries.front()?;
+        Some(oldest.frame.timestamp_ms).filter(|it| *it > 0)
+    }
+
     /// The offset after the newest.
     pub fn next(&self, partition: Partition) -> Option<i64> {
         self.partitions.get(&partition).map(|kept| kept.next)
@@ -168,7 +174,7 @@ impl History {
 
     /// The next frames of a partition that are wanted. The work is bounded by `limits::FRAMES_PER_PULL`, whatever matches.
     pub fn pull(&self, partition: Partition, wants: &Wants, from: i64) -> Chunk {
-        let answer = |next, then| Chunk { from, lost: None, frames: Vec::new(), skipped: None, next, then };
+        let answer = |next, then| Chunk::empty(from, next, then);
         // Of a partition that its owner does not know yet there is nothing to say yet.
         let Some(kept) = self.partitions.get(&partition) else { return answer(from, Then::Wait) };
         if from > kept.next {

@@ -3,6 +3,7 @@
 //! The shard that owns the partition answers from its history; what is older the replay thread reads from Kafka again.
 //! Plain data that passes between threads.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use protocol::GapReason;
@@ -27,6 +28,8 @@ pub struct Ticket {
 pub struct Pull {
     /// Whose.
     pub ticket: Ticket,
+    /// The client's address, of IPv6 its /64: those who are read for take turns by it.
+    pub client: IpAddr,
     /// Whose events are wanted, and from where.
     pub wants: Arc<Wants>,
     /// Where.
@@ -50,6 +53,20 @@ pub struct Chunk {
     pub next: i64,
     /// How it goes on.
     pub then: Then,
+    /// About how many bytes of records were read from Kafka again for it, wanted or not.
+    pub read_bytes: u64,
+}
+
+impl Chunk {
+    /// The answer to a session that is gone.
+    pub fn for_nobody() -> Self {
+        Self::empty(0, 0, Then::Wait)
+    }
+
+    /// One that brings nothing.
+    pub fn empty(from: i64, next: i64, then: Then) -> Self {
+        Self { from, lost: None, frames: Vec::new(), skipped: None, next, then, read_bytes: 0 }
+    }
 }
 
 /// How a pull goes on after its chunk.

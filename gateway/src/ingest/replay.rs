@@ -5,8 +5,8 @@
 //! only puts a cursor on the board (`board`) and finds the answer in its own queue, after a wake-up.
 //!
 //! Every pull is answered once: with the records that its pattern selects, or with a chunk that says how far there were
-//! none, or with a range that is lost and why. A broker that is down is waited for, `limits::REPLAY_PATIENCE` at most. Nothing
-//! is cancelled: the answer to a session that is gone finds nobody.
+//! none, or with a range that is lost and why; unless its session is gone or has asked anew. A broker that is down is waited for,
+//! `limits::REPLAY_PATIENCE` at most. The clients' addresses take turns.
 //!
 //! It decides nothing about sessions: how much they take and when they pull is theirs. A topic that was deleted and created
 //! again is not read until the control thread has seen it: then its sessions are told, and their cursors begin anew.
@@ -29,6 +29,7 @@ use wire::Waker;
 use self::shared::Shared;
 use self::waiting::Waiting;
 use self::worker::Worker;
+use super::partition::Partition;
 use super::pull::{Chunk, Pull, Ticket};
 use super::status::SharedStatus;
 use crate::config::Kafka;
@@ -63,7 +64,7 @@ pub struct ReplayReadings {
 }
 
 impl Replay {
-    /// Starts the threads; `status` tells them which topics are read. They sleep, and know no broker, until a cursor comes: a thread started from a shard would
+    /// Starts the threads; `status` tells them which topics are read. Records older than `age_max` are not. They sleep, and know no broker, until a cursor comes: a thread started from a shard would
     /// inherit the CPU that the shard is pinned to.
     ///
     /// # Errors
@@ -72,14 +73,20 @@ impl Replay {
         config: Kafka,
         record_bytes_max: usize,
         shards: usize,
+        age_max: Option<Duration>,
         status: &Arc<SharedStatus>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::new(shards));
         let config = Arc::new(config);
         let mut replay = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..limits::REPLAY_SCANS {
-            let worker =
-                Worker::new(Arc::clone(&shared), Arc::clone(&config), record_bytes_max, Arc::clone(status));
+            let worker = Worker::new(
+                Arc::clone(&shared),
+                Arc::clone(&config),
+                record_bytes_max,
+                age_max,
+                Arc::clone(status),
+            );
             let thread = Builder::new().name(format!("replay-{number}")).spawn(move || worker.run())?;
             replay.threads.push(thread);
         }
@@ -113,6 +120,12 @@ impl ReplaySender {
     /// its history begins.
     pub fn pull(&self, shard: usize, pull: Pull, until: i64) {
         self.shared.add(Waiting { shard, pull, until, since: Instant::now() });
+    }
+
+    /// A session of this shard is gone, or wants nothing any more of what its cursors up to this one have asked, the last of this
+    /// partition: they need not be answered.
+    pub fn withdraw(&self, shard: usize, last: Ticket, partition: Partition) {
+        self.shared.withdraw(shard, last, partition);
     }
 
     /// What the replay threads did and do.

@@ -142,6 +142,20 @@ impl<'a> Subscribe<'a> {
         }
     }
 
+    /// Has everything begin with the next event: too many sessions are being brought what they missed.
+    pub fn begin_all_live(&mut self) {
+        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != Start::Live) {
+            let option = if wanted.start == Start::Snapshot { "snapshot" } else { "since" };
+            let message = format!(
+                "the gateway brings too many sessions what they missed: it is live; unsubscribe, and subscribe with {option} \
+                 again in some seconds"
+            );
+            wanted.start = Start::Live;
+            let shown = wanted.name.as_str().to_owned().into();
+            self.not_resumed.push(entry(shown, code::TOO_MANY_RESUMES, message));
+        }
+    }
+
     /// The acknowledgement, but for the positions, once the channels are subscribed to and the session has `count` in all.
     pub fn acknowledge(self, count: usize) -> SubscriptionAck<'a> {
         let Self { channels, rejected, not_resumed, positions: _ } = self;

@@ -168,6 +168,13 @@ impl Acks {
         })
     }
 
+    /// Whether some owner has not answered.
+    pub fn asks_owners(&self) -> bool {
+        self.waiting
+            .iter()
+            .any(|it| matches!(&it.answer, Answer::Subscription(it) if !it.unanswered.is_empty()))
+    }
+
     /// When the next answer goes out although partitions have not begun. `None`: it waits for nothing, or for an owner.
     pub fn next_due(&self) -> Option<Instant> {
         match &self.waiting.front()?.answer {

@@ -35,6 +35,8 @@ impl Door {
             last_values_max: 1,
             snapshot_frames_max: 1,
             snapshot_bytes_max: 1,
+            resume_age_max: None,
+            operations_per_turn: 1,
         };
         let owner = Owner::new(0, 1, Vec::new(), &keeping);
         let mesh = Mesh::connect(1, 8, 8).pop().expect("one");

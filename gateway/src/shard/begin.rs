@@ -43,10 +43,29 @@ pub enum StartFrom {
     Since(Box<[(usize, Since)]>),
 }
 
+impl Begin {
+    /// The positions that it names.
+    pub fn positions(&self) -> usize {
+        self.starts.iter().flat_map(Start::since).map(|(_, since)| since.positions().len()).sum()
+    }
+
+    /// The memory that it holds, about: its starts are shared with the session and with the other owners.
+    pub fn bytes(&self) -> usize {
+        self.starts.iter().map(Start::bytes).sum()
+    }
+}
+
 impl Start {
     /// What it selects.
     pub fn pattern(&self) -> Pattern<'_> {
         Pattern::of_name(&self.name)
+    }
+
+    fn bytes(&self) -> usize {
+        let list =
+            |since: &Since| if let Since::From(list) = since { size_of_val(list.as_slice()) } else { 0 };
+        let lists: usize = self.since().iter().map(|(_, since)| list(since)).sum();
+        size_of_val(self) + self.name.len() + size_of_val(self.since()) + lists
     }
 
     /// Whether its events come, at first, otherwise than live.

@@ -3,7 +3,7 @@
 //! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. How a connection
 //! ends stands in `endings`; after the driver's `Closed` its slot is free.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use super::mesh::Mesh;
 use super::outbox::OutboxLimits;
 use super::owner::Owner;
 use super::replies::Replies;
+use super::resuming::{ReplayGone, ResumeLimits};
 use super::sessions::{Cold, Session, Sessions, Stage, Unfinished};
 use super::shard_set::ShardSet;
 use super::stint::Stint;
@@ -82,10 +83,16 @@ pub struct Connections {
     broken: Vec<SocketId>,
     /// Both, until they are ended.
     pub(super) condemned: VecDeque<(SocketId, Fate)>,
-    /// Sessions that have something to pull now, each at most once here or below (`Cold::is_pulling`).
+    /// Sessions that have something to pull now, each at most once here or below (`Cold::pulls`).
     pub(super) pulling: VecDeque<SocketId>,
-    /// Those that wait, the earliest first.
-    pub(super) paused: VecDeque<(Instant, SocketId)>,
+    /// Those that wait, by when they go on and by slot.
+    pub(super) paused: BTreeMap<(Instant, usize), SocketId>,
+    /// Sessions that ended while owners owed them an answer.
+    pub(super) gone: Vec<SocketId>,
+    /// For whom the replay threads need not read any longer: the last cursor of each, and the partition that was last read for it.
+    pub(super) replays_gone: Vec<ReplayGone>,
+    pub(super) cursors: usize,
+    pub(super) resume_limits: ResumeLimits,
     accept_complaints: Throttle,
 }
 
@@ -126,7 +133,11 @@ impl Connections {
             broken: Vec::new(),
             condemned: VecDeque::new(),
             pulling: VecDeque::new(),
-            paused: VecDeque::new(),
+            paused: BTreeMap::new(),
+            gone: Vec::new(),
+            replays_gone: Vec::new(),
+            cursors: 0,
+            resume_limits: ResumeLimits::new(config),
             accept_complaints: Throttle::default(),
         }
     }
@@ -309,6 +320,7 @@ impl Connections {
         counters.frames_waiting = self.frames.held();
         counters.inbound_bytes = self.inbound_bytes as u64;
         counters.resuming = (self.pulling.len() + self.paused.len()) as u64;
+        counters.resume_cursors = self.cursors as u64;
         counters.flush_window_s = self.egress.window().as_secs_f64();
         counters.buffers_exhausted = readings.buffers_exhausted;
         counters.cancels_missed = readings.cancels_missed;
@@ -374,6 +386,7 @@ impl Connections {
             }),
             owner,
             mesh,
+            may_resume: self.cursors < self.resume_limits.cursors,
             is_flooded: false,
             cost: 0,
         };
@@ -386,7 +399,7 @@ impl Connections {
         self.conclude(socket, &outcome, queued, now);
         self.watch_unfinished(socket, now);
         self.watch_acks(socket);
-        self.pull_soon(socket);
+        self.pull_soon(socket, now);
     }
 
     /// Queues answers that came later than their questions.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::warn;
 use wire::{Readings, SocketId};
 
 use super::begin::Begun;
@@ -24,6 +25,7 @@ use crate::ingest::skipped::Skips;
 use crate::limits;
 use crate::metrics::{Counters, RecordSkipped};
 use crate::operations;
+use crate::throttle::Throttle;
 
 /// See the module.
 pub struct Core {
@@ -36,9 +38,18 @@ pub struct Core {
     /// For the replay thread: what is older than some owner's history, and where that begins.
     replays_wanted: Vec<(Pull, i64)>,
     /// What the peers asked for, in their order; each has few under way.
-    pulls_wanted: VecDeque<(usize, Pull)>,
+    pulls_wanted: VecDeque<PullWanted>,
     /// Pulls of this shard that some peer has not answered.
     pulls_out: usize,
+    end_complaints: Throttle,
+}
+
+/// A pull of a peer.
+struct PullWanted {
+    peer: usize,
+    ticket: Ticket,
+    /// `None`: its session is gone.
+    pull: Option<Pull>,
 }
 
 impl Core {
@@ -51,6 +62,7 @@ impl Core {
             replays_wanted: Vec::new(),
             pulls_wanted: VecDeque::new(),
             pulls_out: 0,
+            end_complaints: Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL),
         }
     }
 
@@ -106,8 +118,10 @@ impl Core {
                 }
             }
             Polled::End(partition, end) => {
-                let answers = self.owner.end_found(partition, end, now);
-                self.answer(answers, now);
+                self.owner.end_found(partition, end, now);
+                if end.is_none() {
+                    self.complain_of_no_end(partition, now);
+                }
             }
             Polled::Nothing => {}
         }
@@ -115,11 +129,11 @@ impl Core {
 
     /// Every partition has begun and come as far as it is waited for: resumes are answered from now on.
     pub fn set_ready(&mut self, now: Instant) {
-        let answers = self.owner.set_ready();
-        self.answer(answers, now);
+        self.owner.set_ready();
+        self.answer_waiting(now);
     }
 
-    /// When this shard has to answer what it cannot find out.
+    /// When this shard has to answer what it cannot find out, unless it has something to answer now.
     pub fn next_answer_due(&self) -> Option<Instant> {
         self.owner.next_due().filter(|_| self.mesh.has_room())
     }
@@ -127,16 +141,15 @@ impl Core {
     /// Hears the other shards and answers them, and ends the sessions that have to be. Whether that was all.
     pub fn exchange(&mut self, now: Instant) -> bool {
         self.announce_interest();
+        self.withdraw_gone();
         self.mesh.flush();
         let ended = self.connections.end_condemned(now);
         let told = self.tell_skipped(now);
-        if self.mesh.has_room() {
-            let overdue = self.owner.answer_overdue(now);
-            self.answer(overdue, now);
-        }
+        self.answer_waiting(now);
         let heard = self.hear(now);
         let answered = self.answer_requests(now);
-        ended && told && heard && answered
+        let has_waiting = self.owner.has_waiting() && self.mesh.has_room();
+        ended && told && heard && answered && !has_waiting
     }
 
     /// A little of what sessions missed: answers one pull of a peer, and makes one of this shard's. Whether there was any.
@@ -168,6 +181,12 @@ impl Core {
         std::mem::take(&mut self.replays_wanted)
     }
 
+    /// Sessions for which the replay threads need not read any longer, each with its last cursor and the partition that was last read
+    /// for it.
+    pub fn take_replays_gone(&mut self) -> Vec<(Ticket, Partition)> {
+        std::mem::take(&mut self.connections.replays_gone)
+    }
+
     /// Partitions of which the brokers are to be asked where they end.
     pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
         self.owner.take_ends_wanted()
@@ -187,6 +206,11 @@ impl Core {
         counters.tokens_misplaced = strays.tokens() as u64;
         counters.tokens_misplaced_dropped = strays.dropped();
         counters.mesh_backlog = self.mesh.backlog() as u64;
+        let (questions, bytes) = self.owner.deferred();
+        counters.questions_deferred = questions as u64;
+        counters.questions_deferred_bytes = bytes as u64;
+        counters.questions_hurried = self.owner.questions_hurried();
+        counters.questions_withdrawn = self.owner.questions_withdrawn();
         counters
     }
 
@@ -229,8 +253,12 @@ impl Core {
     }
 
     fn answer_requests(&mut self, now: Instant) -> bool {
+        let until = self.owner.turn_ends_at();
         let mut stint = Stint::begin(limits::EXCHANGE_DURATION);
         for _ in 0..limits::REQUESTS_PER_TURN {
+            if self.owner.operations() >= until {
+                return false;
+            }
             let Some((peer, request)) = self.mesh.next_request() else { return true };
             operations::count(limits::OPERATIONS_PER_STEP);
             match request {
@@ -239,7 +267,16 @@ impl Core {
                     let answer = self.owner.begin(peer, begin, now).map(|begun| (peer, begun));
                     self.answer(answer, now);
                 }
-                Request::Pull(pull) => self.pulls_wanted.push_back((peer, pull)),
+                Request::Pull(pull) => {
+                    self.pulls_wanted.push_back(PullWanted { peer, ticket: pull.ticket, pull: Some(pull) });
+                }
+                Request::Withdraw(socket) => {
+                    self.owner.withdraw(peer, socket);
+                    let of_it = self.pulls_wanted.iter_mut();
+                    of_it
+                        .filter(|it| it.peer == peer && it.ticket.socket == socket)
+                        .for_each(|it| it.pull = None);
+                }
             }
             if stint.is_over() {
                 return false;
@@ -248,13 +285,42 @@ impl Core {
         false
     }
 
+    /// Answers what has waited, as far as the peers have room.
+    fn answer_waiting(&mut self, now: Instant) {
+        if self.mesh.has_room() {
+            let answers = self.owner.answer_waiting(now);
+            self.answer(answers, now);
+        }
+    }
+
+    /// Tells the owners which sessions are gone that they owe an answer: behind what these have asked.
+    fn withdraw_gone(&mut self) {
+        while let Some(socket) = self.connections.gone.pop() {
+            self.owner.withdraw(self.mesh.shard(), socket);
+            for peer in self.mesh.peers().iter() {
+                self.mesh.ask(peer, Request::Withdraw(socket));
+            }
+        }
+    }
+
+    fn complain_of_no_end(&mut self, partition: Partition, now: Instant) {
+        if let Some(suppressed) = self.end_complaints.pass(now) {
+            warn!(
+                kind = &*self.owner.kinds()[partition.topic],
+                partition = partition.number,
+                suppressed,
+                "nobody can tell where a partition ends, and clients resume beyond what was read of it; asking again"
+            );
+        }
+    }
+
     fn answer_pull(&mut self) -> bool {
         if !self.mesh.has_room() {
             return false;
         }
-        let Some((peer, pull)) = self.pulls_wanted.pop_front() else { return false };
-        let chunk = self.owner.pull(&pull);
-        self.mesh.tell(peer, News::Chunk(pull.ticket, chunk));
+        let Some(PullWanted { peer, ticket, pull }) = self.pulls_wanted.pop_front() else { return false };
+        let chunk = pull.map_or_else(Chunk::for_nobody, |pull| self.owner.pull(peer, &pull));
+        self.mesh.tell(peer, News::Chunk(ticket, chunk));
         true
     }
 
@@ -266,7 +332,7 @@ impl Core {
             Ask::Owner(pull) => {
                 let owner = pull.partition.owner(self.mesh.shards());
                 if owner == self.mesh.shard() {
-                    let chunk = self.owner.pull(&pull);
+                    let chunk = self.owner.pull(owner, &pull);
                     self.connections.take_chunk(pull.ticket, chunk, now);
                 } else {
                     self.pulls_out += 1;
@@ -320,3 +386,7 @@ impl Core {
 #[cfg(test)]
 #[path = "core_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "core_waiting_tests.rs"]
+mod waiting_tests;

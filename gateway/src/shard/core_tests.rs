@@ -24,6 +24,8 @@ fn core(live_from: i64, now: Instant) -> Core {
         last_values_max: 1,
         snapshot_frames_max: 1,
         snapshot_bytes_max: 1,
+        resume_age_max: None,
+        operations_per_turn: limits::OWNER_OPERATIONS_PER_TURN,
     };
     let owner = Owner::new(0, 1, vec!["x".into()], &keeping);
     let http = Http::new(&config, Arc::clone(&shared));
@@ -89,7 +91,7 @@ fn a_session_that_has_to_wait_for_its_owner_pulls_once_and_then_rests() {
 fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_next_pull() {
     let now = Instant::now();
     let mut core = core(0, now);
-    core.connections.paused.push_back((now, SocketId::imagined(0, 1)));
+    core.connections.paused.insert((now, 0), SocketId::imagined(0, 1));
     core.pulls_out = limits::PULLS_OUT;
     assert!(!core.bring(now), "there is nothing that can be done");
     assert_eq!(core.next_pull_due(), None, "it would not sleep");

@@ -42,6 +42,8 @@ pub struct Dialogue<'a> {
     pub owner: &'a mut Owner,
     /// The others'.
     pub mesh: &'a mut Mesh,
+    /// Whether something may begin in the past: the shard's sessions are not brought too much already.
+    pub may_resume: bool,
     /// Whether more was asked than can wait.
     pub is_flooded: bool,
     /// Operations that its messages have cost in this turn, see `limits::pacing`.
@@ -119,6 +121,9 @@ impl Dialogue<'_> {
         if subscribe.has_past() {
             let held = self.channels.selection(slot);
             subscribe.begin_live_ones_live(|pattern| held.overlaps(pattern));
+        }
+        if !self.may_resume {
+            subscribe.begin_all_live();
         }
         let everyone = self.mesh.everyone();
         let number = self.replies.acks.next_number();

@@ -224,6 +224,14 @@ impl Connections {
         let (peer, client) = (session.cold.peer, session.cold.client);
         debug!(?peer, ?client, reason = reason.text(), "session ended");
         self.inbound_bytes -= inbound.message_bytes();
+        let is_asking = session.cold.resume.as_ref().is_some_and(|resume| resume.asks_owner());
+        if is_asking || session.cold.acks.asks_owners() {
+            self.gone.push(socket);
+        }
+        if let Some(resume) = &session.cold.resume {
+            self.replays_gone.extend(resume.replayed_last(socket));
+        }
+        self.cursors -= std::mem::take(&mut session.cold.cursors);
         session.cold.acks = Acks::default();
         session.cold.resume = None;
         session.is_resuming = false;

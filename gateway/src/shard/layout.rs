@@ -47,8 +47,11 @@ impl Layout {
         }
     }
 
-    /// What an owner says of all its partitions.
-    pub fn set(&mut self, owner: usize, known: Known) {
+    /// What an owner says of all its partitions. Whether that is new.
+    pub fn set(&mut self, owner: usize, known: Known) -> bool {
+        if self.owners[owner].as_ref() == Some(&known) {
+            return false;
+        }
         self.owners[owner] = Some(known);
         self.is_known = self.owners.iter().all(Option::is_some);
         let all = || self.owners.iter().flatten().flat_map(|known| known.iter());
@@ -57,6 +60,7 @@ impl Layout {
         };
         self.awaited = of(|progress| progress == Progress::Awaited);
         self.not_begun = of(|progress| progress != Progress::Begun);
+        true
     }
 
     /// Whether nothing of these topics is worth waiting for: all that can begin soon has begun.
@@ -123,5 +127,33 @@ mod tests {
         layout.set(0, vec![at(0, 0, Begun), at(0, 2, Begun)].into());
         layout.set(1, vec![at(0, 1, Begun)].into());
         assert!(layout.has_begun(topics(&[0])));
+    }
+
+    #[test]
+    fn what_is_remembered_of_topics_is_what_the_owners_have_said() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..200 {
+            let owners = random.usize(1..4);
+            let mut layout = Layout::new(owners);
+            for _ in 0..10 {
+                let owner = random.usize(..owners);
+                let progresses = [Progress::Stuck, Progress::Awaited, Progress::Begun, Progress::Begun];
+                let known: Known = (0..random.i32(0..6))
+                    .map(|number| at(random.usize(..4), number, progresses[random.usize(..4)]))
+                    .collect();
+                let is_new = layout.owners[owner].as_ref() != Some(&known);
+                assert_eq!(layout.set(owner, known), is_new);
+                let topics: TopicSet = (0..4).filter(|_| random.bool()).collect();
+                assert_eq!(layout.has_begun(topics), layout.waiting(topics).is_empty());
+                let all = layout.owners.iter().flatten().flat_map(|known| known.iter());
+                let has_awaited = all
+                    .filter(|(it, _)| topics.contains(it.topic))
+                    .any(|(_, progress)| *progress == Progress::Awaited);
+                let is_known = layout.owners.iter().all(Option::is_some);
+                assert_eq!(layout.is_settled(topics), topics.is_empty() || (is_known && !has_awaited));
+            }
+        }
     }
 }

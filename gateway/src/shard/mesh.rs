@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use glommio::channels::spsc_queue::{self, Consumer, Producer};
+use wire::SocketId;
 
 use super::begin::{Begin, Begun};
 use super::channels::Interest;
@@ -51,6 +52,8 @@ pub enum Request {
     Begin(Begin),
     /// What comes next for this session?
     Pull(Pull),
+    /// This session is gone: nobody waits for what it has asked.
+    Withdraw(SocketId),
 }
 
 /// One shard's ends of all its queues.

@@ -54,7 +54,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 use wire::{Driver, Event};
@@ -133,7 +133,8 @@ fn run(setup: Setup) -> anyhow::Result<()> {
     let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
     let names = config.kafka.topics.iter().map(|topic| topic.name.as_str());
     let owner = Owner::new(shard, config.shards.count, kinds, &sizes::keeping(&config))
-        .with_strays(Strays::new(config.kafka.partitioner, names));
+        .with_strays(Strays::new(config.kafka.partitioner, names))
+        .with_clock(Instant::now(), wall_clock_ms());
     let replayed = replay.connect(shard, driver.waker());
     let now = Instant::now();
     let mut shard = Shard {
@@ -155,6 +156,10 @@ fn run(setup: Setup) -> anyhow::Result<()> {
     let _ = started.send(shard.shard);
     info!(shard = shard.shard, "accepting");
     shard.run()
+}
+
+fn wall_clock_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
 }
 
 struct Shard {
@@ -322,6 +327,9 @@ impl Shard {
         }
         for (pull, until) in self.core.take_replays_wanted() {
             self.replay.pull(self.shard, pull, until);
+        }
+        for (last, partition) in self.core.take_replays_gone() {
+            self.replay.withdraw(self.shard, last, partition);
         }
         is_done
     }

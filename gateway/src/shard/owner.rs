@@ -12,6 +12,8 @@
 //! are told by [`Owner::known`].
 
 mod answers;
+mod deferred;
+mod doubts;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +21,6 @@ use std::time::{Duration, Instant};
 
 use protocol::GapReason;
 
-use super::begin::Begun;
 use super::layout::{Known, Progress};
 use crate::ingest::consumer::{Began, Moved};
 use crate::ingest::frame::Frame;
@@ -31,8 +32,9 @@ use crate::ingest::skipped::Announcements;
 use crate::ingest::strays::Strays;
 use crate::limits;
 
-use self::answers::Deferred;
 pub(super) use self::answers::snapshot_too_large;
+use self::deferred::{Change, Deferrals};
+use self::doubts::Doubts;
 
 /// See the module.
 pub struct Owner {
@@ -52,9 +54,18 @@ pub struct Owner {
     snapshot_frames_max: usize,
     snapshot_bytes_max: usize,
     is_ready: bool,
-    deferred: Vec<Deferred>,
-    /// Pulls beyond the end of what is known of a log, and the number of the brokers' answer that decides.
-    doubts: VecDeque<(Ticket, u64)>,
+    deferred: Deferrals,
+    doubts: Doubts,
+    /// Questions that were answered with what was known, because too many waited, and those whose session went before.
+    questions_hurried: u64,
+    questions_withdrawn: u64,
+    /// What answers have cost: starts, positions, partitions and questions looked at.
+    operations: u64,
+    operations_per_turn: u64,
+    resume_age_max: Option<Duration>,
+    /// The wall clock at some time, and now: milliseconds since 1970.
+    clock: Option<(Instant, i64)>,
+    now_ms: Option<i64>,
     ends_wanted: Vec<Partition>,
     /// Of these the brokers could not tell the end; when they may be asked again.
     unanswered: VecDeque<(Instant, Partition)>,
@@ -100,6 +111,10 @@ pub struct Keeping {
     pub snapshot_frames_max: usize,
     /// Bytes of one snapshot.
     pub snapshot_bytes_max: usize,
+    /// How old what a resume reads from Kafka again may be; `None`: as old as Kafka has it.
+    pub resume_age_max: Option<Duration>,
+    /// See [`limits::OWNER_OPERATIONS_PER_TURN`].
+    pub operations_per_turn: u64,
 }
 
 impl Owner {
@@ -121,8 +136,15 @@ impl Owner {
             snapshot_frames_max: keeping.snapshot_frames_max,
             snapshot_bytes_max: keeping.snapshot_bytes_max,
             is_ready: false,
-            deferred: Vec::new(),
-            doubts: VecDeque::new(),
+            deferred: Deferrals::default(),
+            doubts: Doubts::default(),
+            questions_hurried: 0,
+            questions_withdrawn: 0,
+            operations: 0,
+            operations_per_turn: keeping.operations_per_turn,
+            resume_age_max: keeping.resume_age_max,
+            clock: None,
+            now_ms: None,
             ends_wanted: Vec::new(),
             unanswered: VecDeque::new(),
         }
@@ -131,6 +153,11 @@ impl Owner {
     /// With this knowledge of where tokens belong; without any, single positions are taken as they are.
     pub fn with_strays(self, strays: Strays) -> Self {
         Self { strays, ..self }
+    }
+
+    /// With the wall clock, which is `now_ms` at this time; without it nothing is known to be too old.
+    pub fn with_clock(self, now: Instant, now_ms: i64) -> Self {
+        Self { clock: Some((now, now_ms)), ..self }
     }
 
     /// The kinds, by topic.
@@ -181,13 +208,7 @@ impl Owner {
         let head = Head { next, live_from: began.live_from, ..Head::default() };
         let cut = head.live_next();
         self.heads.insert(partition, head);
-        let mut deferred = std::mem::take(&mut self.deferred);
-        for Deferred { question, ends, .. } in &mut deferred {
-            question.cut.insert(partition, cut);
-            let highest = question.begin.starts.iter().filter_map(|start| start.first(partition)).max();
-            ends.extend(highest.and_then(|highest| self.end_needed(partition, highest)));
-        }
-        self.deferred = deferred;
+        self.deferred.note(partition, Change::Began(cut));
         Owned { partition, next: cut }
     }
 
@@ -231,8 +252,7 @@ impl Owner {
             self.strays.forget(moved.partition);
             head.live_from = moved.next;
             head.end = moved.next;
-            let cuts = self.deferred.iter_mut().filter_map(|it| it.question.cut.get_mut(&moved.partition));
-            cuts.for_each(|cut| *cut = moved.next);
+            self.deferred.note(moved.partition, Change::Reset(moved.next));
         }
         head.next = moved.next;
     }
@@ -257,38 +277,57 @@ impl Owner {
             }
             head.live_from = head.next;
             stopped += 1;
-            let cuts = self.deferred.iter_mut().filter_map(|it| it.question.cut.get_mut(partition));
-            cuts.for_each(|cut| *cut = head.next.min(*cut));
+            self.deferred.note(*partition, Change::Lowered(head.next));
         }
         stopped
     }
 
-    /// Every partition has begun, and has come as far as it is waited for: from now on resumes are answered. The answers that
-    /// waited for it.
-    pub fn set_ready(&mut self) -> Vec<(usize, Begun)> {
-        self.is_ready = true;
-        self.answer_deferred()
+    /// Every partition has begun, and has come as far as it is waited for: from now on resumes are answered, and those that waited
+    /// for it by [`Owner::answer_waiting`].
+    pub fn set_ready(&mut self) {
+        if !self.is_ready {
+            self.is_ready = true;
+            self.deferred.look_again();
+        }
     }
 
-    /// The brokers told a log's end (or could not: they are asked again a little later). The answers that waited for it.
-    pub fn end_found(&mut self, partition: Partition, end: Option<i64>, now: Instant) -> Vec<(usize, Begun)> {
-        let Some(head) = self.heads.get_mut(&partition) else { return Vec::new() };
+    /// The brokers told a log's end (or could not: they are asked again a little later). What waited for it is answered by
+    /// [`Owner::answer_waiting`].
+    pub fn end_found(&mut self, partition: Partition, end: Option<i64>, now: Instant) {
+        let Some(head) = self.heads.get_mut(&partition) else { return };
         head.answered += 1;
-        let answered = if let Some(end) = end {
+        if let Some(end) = end {
             head.end = end;
             head.told = head.answered;
-            head.answered
+            self.deferred.look_again();
         } else {
             self.unanswered.push_back((now + limits::END_RETRY_INTERVAL, partition));
-            0
-        };
-        for deferred in &mut self.deferred {
-            deferred.ends.retain(|&(of, number)| of != partition || number > answered);
         }
-        if self.deferred.iter().any(|deferred| deferred.ends.iter().any(|(of, _)| *of == partition)) {
-            self.want_end(partition);
-        }
-        if self.is_ready { self.answer_deferred() } else { Vec::new() }
+    }
+
+    /// Questions that wait for their answer, and their memory, bytes.
+    pub fn deferred(&self) -> (usize, usize) {
+        (self.deferred.len(), self.deferred.bytes())
+    }
+
+    /// Questions that were answered with what was known at once, because too many waited.
+    pub fn questions_hurried(&self) -> u64 {
+        self.questions_hurried
+    }
+
+    /// Questions whose session was gone before they were answered.
+    pub fn questions_withdrawn(&self) -> u64 {
+        self.questions_withdrawn
+    }
+
+    /// What answering has cost since the start: starts, positions, partitions and questions looked at.
+    pub fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// What [`Owner::operations`] says when a turn that begins now has answered enough.
+    pub fn turn_ends_at(&self) -> u64 {
+        self.operations + self.operations_per_turn
     }
 
     /// Partitions whose end the brokers are to be asked for.
@@ -296,18 +335,11 @@ impl Owner {
         std::mem::take(&mut self.ends_wanted)
     }
 
-    /// The next frames of a session.
-    pub fn pull(&mut self, pull: &Pull) -> Chunk {
+    /// The next frames of a session of that shard.
+    pub fn pull(&mut self, home: usize, pull: &Pull) -> Chunk {
         let Pull { partition, from, ticket, .. } = *pull;
         let Some(head) = self.heads.get(&partition) else {
-            return Chunk {
-                from,
-                lost: None,
-                frames: Vec::new(),
-                skipped: None,
-                next: from,
-                then: Then::Wait,
-            };
+            return Chunk::empty(from, from, Then::Wait);
         };
         // Some place may be ahead of the others: until the log is there, what is live is not all wanted.
         let last = pull.wants.last().unwrap_or(from).max(from);
@@ -317,33 +349,18 @@ impl Owner {
         if chunk.then == Then::Live && (head.next < head.live_from || is_ahead) {
             chunk.then = Then::Wait;
         }
-        if is_beyond && self.is_of_another_log(ticket, partition) {
-            return Chunk {
-                from,
-                lost: None,
-                frames: Vec::new(),
-                skipped: None,
-                next: reach,
-                then: Then::Reset,
-            };
+        if is_beyond && self.is_of_another_log(home, ticket, partition) {
+            return Chunk::empty(from, reach, Then::Reset);
         }
         chunk
     }
 
     /// Whether the brokers have said, since this cursor was first asked for here, that the log ends below it.
-    fn is_of_another_log(&mut self, ticket: Ticket, partition: Partition) -> bool {
+    fn is_of_another_log(&mut self, home: usize, ticket: Ticket, partition: Partition) -> bool {
         let Some(head) = self.heads.get(&partition) else { return false };
-        if let Some(index) = self.doubts.iter().position(|(doubted, _)| *doubted == ticket) {
-            let number = self.doubts[index].1;
-            if head.told >= number {
-                self.doubts.remove(index);
-                return true;
-            }
-        } else {
-            if self.doubts.len() == limits::DOUBTS {
-                self.doubts.pop_front();
-            }
-            self.doubts.push_back((ticket, head.asked + 1));
+        if head.told >= self.doubts.number(home, ticket, head.asked + 1) {
+            self.doubts.settle(home, ticket);
+            return true;
         }
         self.want_end(partition);
         false

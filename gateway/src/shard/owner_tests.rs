@@ -1,5 +1,6 @@
 //! An owner's answers: what each kind of question gets, when, and what becomes of it when partitions change meanwhile.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use protocol::client::Since;
@@ -11,15 +12,19 @@ use crate::ingest::frame::{Source, Subject};
 use crate::ingest::partitioner::Partitioner;
 use crate::ingest::pull::Ticket;
 use crate::ingest::wants::Wants;
-use crate::shard::begin::{Begin, Start, StartFrom};
+use crate::shard::begin::{Begin, Begun, Start, StartFrom};
 use crate::shard::layout::Progress;
 
+/// Whose pulls are: no owner asks.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const KINDS: [&str; 2] = ["trade", "social"];
 const KEEPING: Keeping = Keeping {
     history_bytes_max: 1 << 20,
     last_values_max: 100,
     snapshot_frames_max: 3,
     snapshot_bytes_max: 10_000,
+    resume_age_max: None,
+    operations_per_turn: limits::OWNER_OPERATIONS_PER_TURN,
 };
 
 fn at(topic: usize, number: i32) -> Partition {
@@ -40,7 +45,7 @@ fn owner(next: i64) -> Owner {
 
 fn ready(next: i64) -> Owner {
     let mut owner = owner(next);
-    assert!(owner.set_ready().is_empty());
+    assert!(set_ready(&mut owner).is_empty());
     owner
 }
 
@@ -86,6 +91,16 @@ fn begin(owner: &mut Owner, home: usize, begin: Begin) -> Option<Begun> {
     owner.begin(home, begin, now())
 }
 
+fn set_ready(owner: &mut Owner) -> Vec<(usize, Begun)> {
+    owner.set_ready();
+    owner.answer_waiting(now())
+}
+
+fn end_found(owner: &mut Owner, partition: Partition, end: Option<i64>) -> Vec<(usize, Begun)> {
+    owner.end_found(partition, end, now());
+    owner.answer_waiting(now())
+}
+
 fn now() -> Instant {
     static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     *NOW.get_or_init(Instant::now)
@@ -103,7 +118,10 @@ fn code(begun: &Begun) -> Option<&'static str> {
 
 fn pull(owner: &mut Owner, partition: Partition, from: i64) -> (Vec<i64>, i64, Then) {
     let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
-    let chunk = owner.pull(&Pull { ticket, wants: Arc::new(Wants::of(Pattern::All, 0)), partition, from });
+    let chunk = owner.pull(
+        1,
+        &Pull { ticket, client: CLIENT, wants: Arc::new(Wants::of(Pattern::All, 0)), partition, from },
+    );
     let offsets = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset);
     (offsets.collect(), chunk.next, chunk.then)
 }
@@ -131,10 +149,10 @@ fn a_question_about_the_past_waits_until_the_owner_is_ready_and_begins_where_it_
     assert!(begin(&mut owner, 1, after(1, "0:2")).is_none());
     assert!(begin(&mut owner, 2, after(2, "0:4")).is_none());
     keep(&mut owner, at(0, 0), 5..9);
-    let answers = owner.set_ready();
+    let answers = set_ready(&mut owner);
     assert_eq!(answered(&answers), [(1, 1), (2, 2)]);
     assert_eq!(behind(&answers[0].1), [(at(0, 0), 5)]);
-    assert!(owner.set_ready().is_empty(), "once");
+    assert!(set_ready(&mut owner).is_empty(), "once");
     assert_eq!(behind(&begin(&mut owner, 0, after(3, "0:6")).expect("ready")), [(at(0, 0), 9)]);
 }
 
@@ -201,7 +219,7 @@ fn delivery_of_a_partition_that_is_silent_while_its_history_is_read_begins_where
     assert_eq!(owner.stop_waiting(QUIET, start + 2 * QUIET), 1);
     assert_eq!(owner.stop_waiting(QUIET, start + 9 * QUIET), 0, "once");
     assert!(owner.is_warm());
-    let answers = owner.set_ready();
+    let answers = set_ready(&mut owner);
     assert_eq!(answers[0].1.cut[0], Owned { partition, next: 1 }, "the cut comes down too");
     assert_eq!(pull(&mut owner, partition, 1), (vec![], 1, Then::Live));
     assert!(owner.keep(&frame(partition, 1, "BTC")), "delivered: it is nobody's past");
@@ -229,7 +247,7 @@ fn of_a_topic_that_was_made_anew_nothing_old_is_known() {
     assert!(begin(&mut owner, 1, after(1, "0:99")).is_none());
     owner.moved(&Moved { partition, from: 53, to: 60, reason: GapReason::Reset, next: 0 });
     assert_eq!(owner.last_values().channels(), 1, "the other topic's");
-    let answers = owner.end_found(partition, Some(2), now());
+    let answers = end_found(&mut owner, partition, Some(2));
     assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
     assert_eq!(answers[0].1.cut[0], Owned { partition, next: 0 }, "the cut is of the new log");
     assert!(owner.keep(&frame(partition, 0, "BTC")));
@@ -259,7 +277,7 @@ fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_
     let snapshot = |name: &str| vec![Start { name: name.into(), from: StartFrom::Snapshot }];
     assert!(begin(&mut owner, 0, ask(1, snapshot("*.trade"))).is_none(), "not ready");
     owner.keep(&frame(at(0, 0), 3, "B"));
-    let answers = owner.set_ready();
+    let answers = set_ready(&mut owner);
     let taken = |begun: &Begun| -> Vec<(usize, i64)> {
         let sources = begun.starts[0].snapshot.iter().filter_map(|frame| frame.source());
         sources.map(|source| (source.partition.topic, source.offset)).collect()
@@ -294,7 +312,7 @@ fn owners(partitions: i32) -> [Owner; 2] {
         let strays = Strays::new(Partitioner::default(), ["odin.trades", "odin.social"].into_iter());
         let mut owner = Owner::new(shard, 2, KINDS.map(Arc::from).into(), &KEEPING).with_strays(strays);
         grow(&mut owner, shard, 0..partitions);
-        assert!(owner.set_ready().is_empty());
+        assert!(set_ready(&mut owner).is_empty());
         owner
     })
 }
@@ -363,3 +381,6 @@ fn a_token_that_was_seen_where_it_does_not_belong_is_refused_by_the_owner_that_s
 
 #[path = "owner_waiting_tests.rs"]
 mod waiting;
+
+#[path = "owner_deferred_tests.rs"]
+mod deferred;

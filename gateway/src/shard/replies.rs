@@ -204,7 +204,10 @@ impl Connections {
 
     /// An owner says how far all its partitions have come; `began`: those that begin now.
     pub fn set_layout(&mut self, owner: usize, known: Known, began: &[Owned], now: Instant) {
-        self.layout.set(owner, known);
+        let is_new = self.layout.set(owner, known);
+        if !is_new && began.is_empty() {
+            return;
+        }
         operations::count(self.sessions.len());
         for socket in self.sessions.unsettled().collect::<Vec<_>>() {
             operations::count(4 * limits::OPERATIONS_PER_STEP);
@@ -248,7 +251,7 @@ impl Connections {
         answering.answer(&mut replies);
         self.reply(socket, &replies, now);
         self.watch_acks(socket);
-        self.pull_soon(socket);
+        self.pull_soon(socket, now);
     }
 
     /// Has the clock look at an acknowledgement that waits.

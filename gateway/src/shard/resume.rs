@@ -20,9 +20,11 @@ mod pulls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashSet;
 use protocol::GapReason;
+use wire::SocketId;
 
 use self::cursors::Cursor;
 use self::message::{Message, Place};
@@ -32,7 +34,7 @@ use super::shard_set::ShardSet;
 use crate::ingest::coverage::Coverage;
 use crate::ingest::frame::{Range, Source};
 use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::pull::Pull;
+use crate::ingest::pull::{Pull, Ticket};
 use crate::ingest::topic_set::TopicSet;
 use crate::ingest::wants::Wants;
 use crate::operations;
@@ -58,6 +60,10 @@ pub struct Resume {
     /// Where the replay threads read last. They are asked for it again until it is inside history: with another partition in
     /// between, the reading of its own would begin again for each chunk.
     replayed_last: Option<Partition>,
+    /// Once Kafka is read again, since cursors stand: bytes that may still be.
+    replay_left: Option<u64>,
+    /// When it may be at the earliest.
+    replay_due: Option<Instant>,
     /// Losses that are told before anything else is pulled.
     gaps: VecDeque<Range>,
     /// Some subscription may have become live.
@@ -93,6 +99,8 @@ impl Resume {
             owner_pull: None,
             replay_pull: None,
             replayed_last: None,
+            replay_left: None,
+            replay_due: None,
             gaps: VecDeque::new(),
             is_unsettled: false,
         }
@@ -313,12 +321,41 @@ impl Resume {
         self.cursors.is_empty() && self.gaps.is_empty() && self.messages.iter().all(is_over)
     }
 
+    /// Whether an owner owes it an answer.
+    pub fn asks_owner(&self) -> bool {
+        self.owner_pull.is_some()
+    }
+
+    /// The partition of which the replay threads were last asked, if they were, with the last cursor of this session.
+    pub fn replayed_last(&self, socket: SocketId) -> Option<(Ticket, Partition)> {
+        self.replayed_last.map(|partition| (Ticket { socket, cursor: self.cursors_made }, partition))
+    }
+
+    /// How many cursors stand.
+    pub fn cursors(&self) -> usize {
+        self.cursors.len()
+    }
+
+    /// When a cursor goes on that waits for its owner, or for Kafka to be read again.
+    pub fn next_wait(&self) -> Option<Instant> {
+        let untils =
+            self.cursors.iter().filter(|cursor| !self.rests(cursor)).filter_map(|cursor| {
+                match cursor.is_old() {
+                    true => {
+                        self.replay_due.filter(|_| self.replay_left.is_none() && self.replay_pull.is_none())
+                    }
+                    false => cursor.wait.map(|wait| wait.until).filter(|_| self.owner_pull.is_none()),
+                }
+            });
+        untils.min()
+    }
+
     /// Whether there is something to pull, or to tell.
-    pub fn has_work(&self) -> bool {
+    pub fn has_work(&self, now: Instant) -> bool {
         let may_pull = |cursor: &Cursor| match cursor.is_old() {
             _ if self.rests(cursor) => false,
-            true => self.replay_pull.is_none(),
-            false => self.owner_pull.is_none(),
+            true => self.may_replay(now),
+            false => self.owner_pull.is_none() && !cursor.waits(now),
         };
         self.is_unsettled || !self.gaps.is_empty() || self.cursors.iter().any(may_pull)
     }

@@ -1,7 +1,7 @@
 //! How a shard's sessions are brought what they missed: who pulls next, and what becomes of the answers.
 //!
-//! A session pulls while its outbox is under half, so what is replayed never counts against a client. One that has no room, or
-//! whose owner is not so far, waits [`limits::PULL_PAUSE`].
+//! A session pulls while its outbox is under half, so what is replayed never counts against a client. One that has no room waits
+//! [`limits::PULL_PAUSE`]; a cursor whose owner is not so far waits longer each time, and keeps no other of its session waiting.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +11,10 @@ use wire::SocketId;
 
 use super::connections::Connections;
 use super::resume::Ask;
+use super::sessions::{Cold, Pulls};
+use crate::admission;
+use crate::bucket::Bucket;
+use crate::config::{Config, Rate};
 use crate::ingest::frame::{Frame, Range, gap_frame, resumed_frame};
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Then, Ticket};
@@ -18,18 +22,48 @@ use crate::limits;
 use crate::metrics::GapCause;
 use crate::operations;
 
+/// The last cursor of a session, and the partition that was last read for it.
+pub(super) type ReplayGone = (Ticket, Partition);
+
+/// What sessions may be brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResumeLimits {
+    /// Cursors of all sessions.
+    pub(super) cursors: usize,
+    /// How often Kafka is read again for one session.
+    pub(super) replays: Rate,
+    /// Bytes of records that are read again for one resume.
+    pub(super) replay_bytes: u64,
+}
+
+impl ResumeLimits {
+    /// As they are configured.
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            cursors: limits::CURSORS_PER_SHARD,
+            replays: Rate {
+                burst: limits::REPLAYS_BURST,
+                per_s: 1.0 / limits::REPLAYS_INTERVAL.as_secs_f64(),
+            },
+            replay_bytes: config.resume.bytes_max.unwrap_or(u64::MAX),
+        }
+    }
+}
+
 impl Connections {
     /// What the next session in turn wants to be asked for; `None`: nobody pulls now, or of many only ones that have no room, and others
     /// wait in [`Self::has_pulls`].
     pub(super) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
-        while self.paused.front().is_some_and(|(due, _)| *due <= now) {
-            let Some((_, socket)) = self.paused.pop_front() else { break };
+        while let Some(paused) = self.paused.first_entry().filter(|paused| paused.key().0 <= now) {
+            let socket = paused.remove();
+            let Some(session) = self.sessions.find(socket) else { continue };
+            session.cold.pulls = Pulls::Now;
             self.pulling.push_back(socket);
         }
         for _ in 0..limits::PULLERS_PER_STEP {
             let socket = self.pulling.pop_front()?;
             let Some(session) = self.sessions.find(socket) else { continue };
-            session.cold.is_pulling = false;
+            session.cold.pulls = Pulls::No;
             if session.cold.resume.is_none() {
                 continue;
             }
@@ -39,19 +73,45 @@ impl Connections {
                 self.pause(socket, now);
                 continue;
             }
-            let resume = self.sessions.find(socket).and_then(|session| session.cold.resume.as_mut());
-            let ask = resume.and_then(|resume| resume.next_pull(|cursor| Ticket { socket, cursor }));
-            if ask.is_some() {
-                self.pull_soon(socket);
-                return ask;
+            self.grant_replay(socket, now);
+            let Some(session) = self.sessions.find(socket) else { continue };
+            let Cold { resume: Some(resume), client, .. } = &mut *session.cold else { continue };
+            let ask = resume.next_pull(|cursor| Ticket { socket, cursor }, now);
+            let (client, has_gaps) = (*client, resume.has_gaps());
+            if ask.is_some() || has_gaps {
+                self.pull_soon(socket, now);
+            } else {
+                self.pull_when_due(socket);
+            }
+            if let Some(mut ask) = ask {
+                let (Ask::Owner(pull) | Ask::Replay(pull, _)) = &mut ask;
+                pull.client = client.map_or(pull.client, admission::counted_as);
+                return Some(ask);
             }
         }
         None
     }
 
+    /// Has Kafka read again for a session that needs it, unless that has been done too often; then it waits.
+    fn grant_replay(&mut self, socket: SocketId, now: Instant) {
+        let Self {
+            sessions, resume_limits: ResumeLimits { replays: rate, replay_bytes, .. }, counters, ..
+        } = self;
+        let Some(session) = sessions.find(socket) else { return };
+        let Cold { resume: Some(resume), replays, .. } = &mut *session.cold else { return };
+        if !resume.wants_replay(now) {
+            return;
+        }
+        let bucket = replays.get_or_insert_with(|| Bucket::full(rate, now));
+        match bucket.take(rate, now) {
+            Ok(()) => resume.grant_replay(*replay_bytes),
+            Err(wait) => counters.replays_paced += u64::from(resume.delay_replay(now + wait)),
+        }
+    }
+
     /// When somebody pulls again.
     pub fn next_pull_due(&self) -> Option<Instant> {
-        self.paused.front().map(|(due, _)| *due)
+        self.paused.first_key_value().map(|((due, _), _)| *due)
     }
 
     /// Whether somebody pulls now.
@@ -66,12 +126,13 @@ impl Connections {
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
         let Some(resume) = &mut session.cold.resume else { return };
+        resume.charge_replay(chunk.read_bytes);
         let Some((partition, wants)) = resume.answered(cursor, chunk.from) else {
-            return self.pull_soon(socket);
+            return self.pull_soon(socket, now);
         };
         if chunk.then == Then::Reset {
             resume.begin_again(partition, chunk.next);
-            return self.pull_soon(socket);
+            return self.pull_soon(socket, now);
         }
         if let Some((to, reason)) = chunk.lost {
             resume.lose(cursor, &wants, to, reason);
@@ -87,7 +148,7 @@ impl Connections {
                 continue;
             }
             if !self.bring(socket, Arc::clone(&frame)) {
-                self.advance(ticket, offset, Then::More);
+                self.advance(ticket, offset, Then::More, now);
                 // What is skipped above comes with the next chunk.
                 let below = chunk.skipped.filter(|(from, _)| *from < offset);
                 let below = below.map(|(from, to)| (from, to.min(offset - 1)));
@@ -103,10 +164,10 @@ impl Connections {
         }
         // Told before the cursor is done, in any case.
         let is_told = self.bring_skipped(socket, place, chunk.skipped, chunk.then == Then::Live, now);
-        let then = if is_told || chunk.then != Then::Live { chunk.then } else { Then::Wait };
-        let then = self.advance(ticket, chunk.next, then);
-        if self.tell(socket, now) && is_told && then != Then::Wait {
-            self.pull_soon(socket);
+        let then = if is_told || chunk.then != Then::Live { chunk.then } else { Then::More };
+        self.advance(ticket, chunk.next, then, now);
+        if self.tell(socket, now) && is_told {
+            self.pull_soon(socket, now);
         } else {
             self.pause(socket, now);
         }
@@ -124,39 +185,67 @@ impl Connections {
         has_room
     }
 
-    fn advance(&mut self, ticket: Ticket, next: i64, then: Then) -> Then {
+    fn advance(&mut self, ticket: Ticket, next: i64, then: Then, now: Instant) {
         let session = self.sessions.find(ticket.socket);
-        let resume = session.and_then(|session| session.cold.resume.as_mut());
-        resume.map_or(then, |resume| resume.take(ticket.cursor, next, then))
+        if let Some(resume) = session.and_then(|session| session.cold.resume.as_mut()) {
+            resume.take(ticket.cursor, next, then, now);
+        }
     }
 
-    /// Puts a session that has something to pull into the queue; one that has nothing left is as any other.
-    pub(super) fn pull_soon(&mut self, socket: SocketId) {
+    /// Puts a session that has something to pull into the queue, now or when it is due; one that has nothing left is as any other.
+    pub(super) fn pull_soon(&mut self, socket: SocketId, now: Instant) {
         self.settle(socket);
+        let Self { sessions, pulling, paused, .. } = self;
+        let Some(session) = sessions.find(socket) else { return };
+        if !session.cold.resume.as_ref().is_some_and(|resume| resume.has_work(now)) {
+            return self.pull_when_due(socket);
+        }
+        if let Pulls::At(due) = session.cold.pulls {
+            paused.remove(&(due, socket.slot()));
+        }
+        if session.cold.pulls != Pulls::Now {
+            session.cold.pulls = Pulls::Now;
+            pulling.push_back(socket);
+        }
+    }
+
+    /// Has a session go on when one of its cursors does that has waited for its owner.
+    fn pull_when_due(&mut self, socket: SocketId) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let has_work = session.cold.resume.as_ref().is_some_and(|resume| resume.has_work());
-        if has_work && !session.cold.is_pulling {
-            session.cold.is_pulling = true;
-            self.pulling.push_back(socket);
+        if let Some(due) = session.cold.resume.as_ref().and_then(|resume| resume.next_wait()) {
+            self.pause_until(socket, due);
         }
     }
 
     /// A session to which nothing is brought is as any other, though partitions that begin later may still concern its resume.
     fn settle(&mut self, socket: SocketId) {
-        let Self { sessions, layout, .. } = self;
+        let Self { sessions, layout, cursors, replays_gone, .. } = self;
         let Some(session) = sessions.find(socket) else { return };
         if let Some(over) = session.cold.resume.take_if(|resume| resume.is_over(layout)) {
             session.cold.cursors_made = over.cursors_made();
+            replays_gone.extend(over.replayed_last(socket));
         }
+        let cursors_now = session.cold.resume.as_ref().map_or(0, |resume| resume.cursors());
+        *cursors = *cursors + cursors_now - session.cold.cursors;
+        session.cold.cursors = cursors_now;
         session.is_resuming = session.cold.resume.as_ref().is_some_and(|resume| resume.is_bringing());
     }
 
     fn pause(&mut self, socket: SocketId, now: Instant) {
+        self.pause_until(socket, now + limits::PULL_PAUSE);
+    }
+
+    /// Unless the session goes on earlier.
+    fn pause_until(&mut self, socket: SocketId, due: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        if !session.cold.is_pulling {
-            session.cold.is_pulling = true;
-            self.paused.push_back((now + limits::PULL_PAUSE, socket));
+        match session.cold.pulls {
+            Pulls::Now => return,
+            Pulls::At(earlier) if earlier <= due => return,
+            Pulls::At(later) => _ = self.paused.remove(&(later, socket.slot())),
+            Pulls::No => {}
         }
+        session.cold.pulls = Pulls::At(due);
+        self.paused.insert((due, socket.slot()), socket);
     }
 
     /// Tells the client what is lost, and which of its subscriptions are live by now. Whether there was room for it.
@@ -203,7 +292,7 @@ impl Connections {
                 let (mut audience, overflowed) = self.audience();
                 audience.tell(&[socket.slot()], range, overflowed, now);
             }
-            self.pull_soon(socket);
+            self.pull_soon(socket, now);
         }
         self.condemn();
     }

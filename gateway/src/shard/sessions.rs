@@ -38,6 +38,17 @@ pub struct Unfinished {
     pub since: Instant,
 }
 
+/// Where a session stands among those that pull what they missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulls {
+    /// It pulls nothing, or its answer is on its way.
+    No,
+    /// It stands in the queue of those that pull.
+    Now,
+    /// It goes on at this time.
+    At(Instant),
+}
+
 /// One connection. What an event's way touches fills one cache line, so that a broadcast to 12,000 sessions reads 12,000 of
 /// them; everything else lies in `cold`.
 #[derive(Debug)]
@@ -91,12 +102,16 @@ pub struct Cold {
     pub resume: Option<Box<Resume>>,
     /// How many cursors its earlier resumes had.
     pub cursors_made: u32,
+    /// How many cursors it has, as counted by its shard.
+    pub cursors: usize,
+    /// How often Kafka may be read again for it, once it has been.
+    pub replays: Option<Bucket>,
     /// Of what it is brought, skipped records that it is still to be told of.
     pub skips: SkipsToTell,
     /// The topics of which the client was told that partitions have not begun; it hears of them when they do.
     pub waiting: TopicSet,
-    /// It stands in a queue of those that pull.
-    pub is_pulling: bool,
+    /// Where it stands among those that pull.
+    pub pulls: Pulls,
 }
 
 impl Session {
@@ -115,9 +130,11 @@ impl Session {
             acks: Acks::default(),
             resume: None,
             cursors_made: 0,
+            cursors: 0,
+            replays: None,
             skips: SkipsToTell::default(),
             waiting: TopicSet::default(),
-            is_pulling: false,
+            pulls: Pulls::No,
         };
         Self {
             socket,

@@ -26,5 +26,7 @@ pub(super) fn keeping(config: &Config) -> Keeping {
         last_values_max: config.history.last_values_max.div_ceil(shards),
         snapshot_frames_max: config.outbox.frames_max / 2,
         snapshot_bytes_max: config.outbox.bytes_max / 2,
+        resume_age_max: config.resume.age_max,
+        operations_per_turn: limits::OWNER_OPERATIONS_PER_TURN,
     }
 }

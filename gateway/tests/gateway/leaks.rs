@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Cluster, Gateway, Launch, Raw, eventually, frame, handshake_request, record};
+use crate::harness::{Client, Cluster, Gateway, Launch, Raw, eventually, frame, handshake_request, record};
 
 const CLIENTS: usize = 4;
 
@@ -258,4 +259,35 @@ fn three_thousand_cycles_leave_nothing() {
 #[ignore = "takes minutes"]
 fn hundred_thousand_cycles_leave_nothing() {
     cycles_leave_nothing(100_000, 8 << 20);
+}
+
+#[test]
+fn what_connections_have_asked_goes_with_them_while_kafka_cannot_be_reached() {
+    const SESSIONS: usize = 20;
+    const ASKED: usize = 10;
+    const SHARDS: usize = 2;
+    let gateway = Launch::with_brokers("127.0.0.1:1")
+        .env("WS_SHARDS", SHARDS.to_string())
+        .env("WS_PINNING", "off")
+        .start_listening();
+    let list: Vec<String> = (0..2000).map(|partition| format!("{partition}:1")).collect();
+    for _ in 0..SESSIONS {
+        let mut session = Client::connect(&gateway);
+        for number in 0..ASKED {
+            let name = format!("T{number}.trade");
+            let since = json!({ name.as_str(): list });
+            session.send(&json!({"type": "subscribe", "data": {"channels": [name], "since": since}}));
+        }
+        // Everything before it has been read when it is answered.
+        session.send(&json!({"type": "heartbeat"}));
+        while session.next()["type"] != "pong" {}
+    }
+    let asked = (SESSIONS * ASKED * SHARDS) as f64;
+    // Those of a session that the machine held up for longer were answered.
+    let metrics = gateway.metrics_when("they are withdrawn", |metrics| {
+        metrics.sum("ws_questions_withdrawn_total") > asked / 2.0
+            && metrics.sum("ws_questions_deferred") == 0.0
+    });
+    assert_eq!(metrics.sum("ws_questions_deferred_bytes"), 0.0);
+    assert_eq!(metrics.sum("ws_questions_hurried_total"), 0.0);
 }

@@ -24,6 +24,7 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     assert_eq!(config.session.channels_max, 256);
     let history = History { bytes_max: 256 << 20, warmup: Duration::from_secs(60), last_values_max: 100_000 };
     assert_eq!(config.history, history);
+    assert_eq!(config.resume, Resume { bytes_max: Some(1 << 30), age_max: None });
     assert_eq!(config.kafka.lag_max, None);
     assert_eq!(config.kafka.rate_max, None);
     assert_eq!(config.overload, Overload { reject_percent: 75.0, pause_percent: 80.0 });

@@ -41,6 +41,8 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("WS_HISTORY_BYTES", "0", "64KiB to 64GiB"),
         ("WS_HISTORY_WARMUP", "2h", "0s to 1h"),
         ("WS_LAST_VALUES", "0", "from 1 to 10000000"),
+        ("WS_RESUME_MAX_BYTES", "2TiB", "0 to 1TiB"),
+        ("WS_RESUME_MAX_AGE", "2years", "0s to 1year"),
         ("WS_CPU_REJECT_THRESHOLD", "0", "from 1 to 100"),
         ("WS_CPU_PAUSE_THRESHOLD", "120", "from 1 to 100"),
         ("WS_MESSAGE_RATE", "-1", "from 0 to 1000000"),

@@ -1,11 +1,17 @@
 //! Which cursors wait for which partition, and which partition is read next. Pure: no lock, no clock, no thread.
 //!
-//! Invariants: a partition is in the hands of one scan at most; a cursor is on the board or in a scan, never both. Bounded
-//! by the sessions: each has one pull under way.
+//! The clients' addresses take turns: a pass begins for the address that was served least recently, and serves whoever else waits for
+//! its partition on the way. So one address with a thousand cursors keeps another waiting for one pass and not for a thousand.
+//!
+//! Invariants: a partition is in the hands of one scan at most; a cursor is on the board or in a scan, never both; a session has one
+//! pull here at most, and none once it is gone.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use wire::SocketId;
 
 use super::waiting::{Answer, Waiting};
 use crate::ingest::partition::Partition;
@@ -15,20 +21,29 @@ use crate::limits;
 #[derive(Debug, Default)]
 pub(super) struct Board {
     lines: HashMap<Partition, Line>,
+    /// Where the pull of each session stands that is not in a scan: the partition, and its number.
+    places: HashMap<Session, (Partition, u64)>,
+    added: u64,
+    turns: Turns,
     /// Threads that have no scan.
     pub(super) idle: usize,
     /// Set once: no partition is given out any more.
     pub(super) is_stopped: bool,
 }
 
-/// The cursors of one partition.
+/// A session, by its shard.
+type Session = (usize, SocketId);
+
+/// The cursors of one partition, in the order in which they came.
 #[derive(Debug, Default)]
 struct Line {
     /// Those that the scan, if there is one, does not serve.
-    waiting: Vec<Waiting>,
+    waiting: BTreeMap<u64, Waiting>,
     /// Those that came since it last looked.
-    arrived: Vec<Waiting>,
+    arrived: BTreeMap<u64, Waiting>,
     scan: Option<ScanState>,
+    /// Sessions that the scan may serve although they are gone, or want nothing any more of what these cursors have asked.
+    gone: HashMap<Session, u32>,
     trouble: Option<Trouble>,
 }
 
@@ -58,10 +73,36 @@ pub(super) enum Concerned {
     Paused,
 }
 
+/// Which address was served when.
+#[derive(Debug, Default)]
+struct Turns {
+    last: HashMap<IpAddr, u64>,
+    made: u64,
+}
+
+impl Turns {
+    /// The last turn of this address; 0: none that is remembered.
+    fn last(&self, client: IpAddr) -> u64 {
+        self.last.get(&client).copied().unwrap_or(0)
+    }
+
+    /// It is this address's turn.
+    fn take(&mut self, client: IpAddr) {
+        self.made += 1;
+        self.last.insert(client, self.made);
+        if self.last.len() > limits::REPLAY_TURNS_REMEMBERED {
+            let forgotten = self.made - limits::REPLAY_TURNS_REMEMBERED as u64 / 2;
+            self.last.retain(|_, turn| *turn > forgotten);
+        }
+    }
+}
+
 /// A partition to be read, and all that wait for it.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) partition: Partition,
+    /// Whose turn it is.
+    pub(super) client: IpAddr,
     pub(super) waiting: Vec<Waiting>,
     pub(super) trouble: Option<Trouble>,
 }
@@ -74,31 +115,70 @@ pub(super) enum Outcome {
 }
 
 impl Board {
-    /// A cursor came.
+    /// A cursor came, of a session that has no other here.
     pub(super) fn add(&mut self, waiting: Waiting) -> Concerned {
-        let line = self.lines.entry(waiting.pull.partition).or_default();
+        self.added += 1;
+        let (number, partition) = (self.added, waiting.pull.partition);
+        self.places.insert(waiting.session(), (partition, number));
+        let line = self.lines.entry(partition).or_default();
         match line.scan {
             Some(state) => {
-                line.arrived.push(waiting);
+                line.arrived.insert(number, waiting);
                 if state == ScanState::Pauses { Concerned::Paused } else { Concerned::Nobody }
             }
             None => {
-                line.waiting.push(waiting);
+                line.waiting.insert(number, waiting);
                 if self.idle > 0 { Concerned::Idle } else { Concerned::Nobody }
             }
         }
     }
 
-    /// The partition that has waited longest; it is the caller's until [`Board::release`].
+    /// Forgets what a session has here: it asks anew. How many pulls that were.
+    pub(super) fn forget(&mut self, session: Session) -> u64 {
+        let Some((partition, number)) = self.places.remove(&session) else { return 0 };
+        let Some(line) = self.lines.get_mut(&partition) else { return 0 };
+        let was_here = line.waiting.remove(&number).or_else(|| line.arrived.remove(&number)).is_some();
+        if line.waiting.is_empty() && line.scan.is_none() {
+            self.lines.remove(&partition);
+        }
+        u64::from(was_here)
+    }
+
+    /// A session wants nothing any more of what its cursors up to this one have asked, the last of this partition. How many pulls are
+    /// forgotten; one that is in a scan is when it is handed back.
+    pub(super) fn withdraw(&mut self, session: Session, last: u32, partition: Partition) -> u64 {
+        if let Some(line) = self.lines.get_mut(&partition).filter(|line| line.scan.is_some()) {
+            line.gone.insert(session, last);
+        }
+        let Some((partition, number)) = self.places.get(&session) else { return 0 };
+        let line = self.lines.get(partition);
+        let waiting = line.and_then(|line| line.waiting.get(number).or_else(|| line.arrived.get(number)));
+        let is_meant = waiting.is_some_and(|waiting| waiting.pull.ticket.cursor <= last);
+        if is_meant { self.forget(session) } else { 0 }
+    }
+
+    /// The partition for which the address waits that was served least recently, and of its partitions the one for which it has waited
+    /// longest; it is the caller's until [`Board::release`].
     pub(super) fn claim(&mut self, now: Instant) -> Option<Claim> {
         if self.is_stopped {
             return None;
         }
         let due = self.lines.iter().filter(|(_, line)| line.is_due(now));
-        let (&partition, _) = due.min_by_key(|(_, line)| line.since())?;
+        let cursors =
+            due.flat_map(|(&partition, line)| line.waiting.values().map(move |cursor| (partition, cursor)));
+        let key = |(_, cursor): &(Partition, &Waiting)| (self.turns.last(cursor.pull.client), cursor.since);
+        let (partition, client) = cursors.min_by_key(key).map(|(it, cursor)| (it, cursor.pull.client))?;
+        self.turns.take(client);
         let line = self.lines.get_mut(&partition)?;
         line.scan = Some(ScanState::Reads);
-        Some(Claim { partition, waiting: std::mem::take(&mut line.waiting), trouble: line.trouble })
+        let (waiting, trouble) = (std::mem::take(&mut line.waiting), line.trouble);
+        Some(Claim { partition, client, waiting: self.hand_out(waiting), trouble })
+    }
+
+    fn hand_out(&mut self, waiting: BTreeMap<u64, Waiting>) -> Vec<Waiting> {
+        let waiting: Vec<_> = waiting.into_values().collect();
+        waiting.iter().for_each(|waiting| _ = self.places.remove(&waiting.session()));
+        waiting
     }
 
     /// When a partition that waits for its next try is due.
@@ -109,7 +189,9 @@ impl Board {
 
     /// The cursors that came for a partition since its scan last looked.
     pub(super) fn arrivals(&mut self, partition: Partition) -> Vec<Waiting> {
-        self.lines.get_mut(&partition).map(|line| std::mem::take(&mut line.arrived)).unwrap_or_default()
+        let Some(line) = self.lines.get_mut(&partition) else { return Vec::new() };
+        let arrived = std::mem::take(&mut line.arrived);
+        self.hand_out(arrived)
     }
 
     /// Whether there are any.
@@ -117,9 +199,22 @@ impl Board {
         self.lines.get(&partition).is_some_and(|line| !line.arrived.is_empty())
     }
 
-    /// These wait for the partition's next pass.
-    pub(super) fn leave(&mut self, partition: Partition, waiting: Vec<Waiting>) {
-        self.lines.entry(partition).or_default().waiting.extend(waiting);
+    /// These wait for the partition's next pass, but for those whose session is gone or has asked again since. How many that were.
+    pub(super) fn leave(&mut self, partition: Partition, waiting: Vec<Waiting>) -> u64 {
+        let line = self.lines.entry(partition).or_default();
+        let mut forgotten = 0;
+        for waiting in waiting {
+            let session = waiting.session();
+            let is_gone = line.gone.get(&session).is_some_and(|last| waiting.pull.ticket.cursor <= *last);
+            if is_gone || self.places.contains_key(&session) {
+                forgotten += 1;
+                continue;
+            }
+            self.added += 1;
+            self.places.insert(session, (partition, self.added));
+            line.waiting.insert(self.added, waiting);
+        }
+        forgotten
     }
 
     /// Whether the partition's scan sleeps until a cursor comes.
@@ -139,6 +234,7 @@ impl Board {
     pub(super) fn release(&mut self, partition: Partition, outcome: Outcome, now: Instant) -> bool {
         let line = self.lines.entry(partition).or_default();
         line.scan = None;
+        line.gone.clear();
         let arrived = std::mem::take(&mut line.arrived);
         line.waiting.extend(arrived);
         line.trouble = match outcome {
@@ -160,11 +256,6 @@ impl Line {
         let may_be_tried = self.trouble.is_none_or(|trouble| trouble.retry_at <= now);
         self.scan.is_none() && !self.waiting.is_empty() && may_be_tried
     }
-
-    /// Since when somebody waits.
-    fn since(&self) -> Option<Instant> {
-        self.waiting.iter().map(|waiting| waiting.since).min()
-    }
 }
 
 impl Trouble {
@@ -177,14 +268,42 @@ impl Trouble {
     }
 }
 
-/// Where a pass over these begins: at the lowest offset of all, so that one pass serves all; but at that of the cursor
-/// that has waited longest if that was too long, so that new ones below it cannot hold it up for ever.
-pub(super) fn start(waiting: &[Waiting], low: i64, now: Instant) -> Option<i64> {
-    let oldest = waiting.iter().min_by_key(|waiting| waiting.since)?;
-    if now >= oldest.since + limits::REPLAY_WAIT_MAX {
-        return Some(oldest.start(low));
-    }
-    waiting.iter().map(|waiting| waiting.start(low)).min()
+/// Where a pass for this address over these begins: at the lowest offset of its own cursors; but at that of the one that has waited
+/// longest if that was too long, so that new ones below it cannot hold it up for ever. Cursors of others that are a little below are
+/// served too: most of those that come back together have missed about the same.
+pub(super) fn start(waiting: &[Waiting], client: IpAddr, low: i64, now: Instant) -> Option<i64> {
+    let own = || waiting.iter().filter(|waiting| waiting.pull.client == client);
+    let oldest = own().min_by_key(|waiting| waiting.since)?;
+    let first = match own().map(|waiting| waiting.start(low)).min() {
+        Some(lowest) if now < oldest.since + limits::REPLAY_WAIT_MAX => lowest,
+        _ => oldest.start(low),
+    };
+    let others = waiting.iter().filter(|waiting| waiting.pull.client != client);
+    let near = others.map(|waiting| waiting.start(low)).filter(|it| *it >= first - limits::REPLAY_REACH);
+    Some(near.fold(first, i64::min))
+}
+
+/// The order in which a pass for this address takes them in, which has room for so many: its own first, then one of each other address,
+/// then a second of each, and so on.
+pub(super) fn in_turns(waiting: Vec<Waiting>, client: IpAddr) -> Vec<Waiting> {
+    let mut counts: HashMap<IpAddr, u32> = HashMap::new();
+    let mut ranked: Vec<_> = waiting
+        .into_iter()
+        .map(|waiting| {
+            let count = counts.entry(waiting.pull.client).or_default();
+            *count += 1;
+            // Half of its room is another's.
+            let rank =
+                if waiting.pull.client == client && *count <= limits::REPLAY_CURSORS_PER_SCAN as u32 / 2 {
+                    0
+                } else {
+                    *count
+                };
+            (rank, waiting)
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, waiting)| waiting).collect()
 }
 
 #[cfg(test)]

@@ -1,13 +1,18 @@
 //! Which partition is read next, and where.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use protocol::GapReason;
+use wire::SocketId;
 
 use super::super::waiting::tests::waiting;
 use super::*;
+use crate::ingest::pull::Pull;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// That of `waiting`'s cursors.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn partition(number: i32) -> Partition {
     Partition { topic: 0, number }
@@ -16,7 +21,14 @@ fn partition(number: i32) -> Partition {
 fn cursor(number: i32, id: u32, since: Instant) -> Waiting {
     let mut waiting = waiting(id, "A.x", 0, 100, since);
     waiting.pull.partition = partition(number);
+    waiting.pull.ticket.socket = SocketId::imagined(id, 0);
     waiting
+}
+
+/// The same of this client, from an offset on.
+fn of_client(client: u8, waiting: Waiting, from: i64) -> Waiting {
+    let pull = Pull { client: IpAddr::from([10, 0, 0, client]), from, ..waiting.pull };
+    Waiting { pull, ..waiting }
 }
 
 fn ids(waiting: &[Waiting]) -> Vec<u32> {
@@ -110,10 +122,10 @@ fn a_pass_begins_at_the_lowest_offset_but_for_one_that_has_waited_too_long() {
     let now = Instant::now();
     let at = |from, since| waiting(0, "A.x", from, 100, since);
     let both = [at(50, now), at(10, now + SECOND)];
-    assert_eq!(start(&both, 0, now + SECOND), Some(10));
-    assert_eq!(start(&both, 20, now + SECOND), Some(20), "the log begins there");
-    assert_eq!(start(&both, 0, now + limits::REPLAY_WAIT_MAX), Some(50));
-    assert_eq!(start(&[], 0, now), None);
+    assert_eq!(start(&both, CLIENT, 0, now + SECOND), Some(10));
+    assert_eq!(start(&both, CLIENT, 20, now + SECOND), Some(20), "the log begins there");
+    assert_eq!(start(&both, CLIENT, 0, now + limits::REPLAY_WAIT_MAX), Some(50));
+    assert_eq!(start(&[], CLIENT, 0, now), None);
 }
 
 #[test]
@@ -122,4 +134,103 @@ fn nothing_is_given_out_once_it_is_stopped() {
     let mut board = Board { is_stopped: true, ..Board::default() };
     board.add(cursor(0, 1, now));
     assert!(board.claim(now).is_none());
+}
+
+#[test]
+fn an_address_with_a_thousand_cursors_keeps_another_waiting_for_one_pass() {
+    let now = Instant::now();
+    let mut board = Board::default();
+    // Of each of 100 partitions ten, all before the other comes.
+    for id in 0..1000 {
+        board.add(of_client(1, cursor(i32::try_from(id % 100).expect("few"), id, now), 0));
+    }
+    let first = board.claim(now).expect("a partition");
+    board.add(of_client(2, cursor(500, 5000, now + SECOND), 0));
+    board.add(of_client(3, cursor(501, 5001, now + 2 * SECOND), 0));
+    board.leave(first.partition, first.waiting);
+    board.release(first.partition, Outcome::Read, now);
+    let claimed: Vec<_> = (0..5).map_while(|_| board.claim(now + 9 * SECOND)).map(|it| it.client).collect();
+    let client = |number| IpAddr::from([10, 0, 0, number]);
+    assert_eq!(claimed, [client(2), client(3), client(1), client(1), client(1)]);
+}
+
+#[test]
+fn a_pass_begins_near_the_cursor_of_the_address_whose_turn_it_is() {
+    let now = Instant::now();
+    let far = 100 * limits::REPLAY_REACH;
+    let all = [
+        of_client(1, cursor(0, 1, now), 0),
+        of_client(2, cursor(0, 2, now), far),
+        of_client(3, cursor(0, 3, now), far - limits::REPLAY_REACH),
+    ];
+    let client = |number| IpAddr::from([10, 0, 0, number]);
+    assert_eq!(start(&all, client(1), 0, now), Some(0));
+    assert_eq!(
+        start(&all, client(2), 0, now),
+        Some(far - limits::REPLAY_REACH),
+        "who is near is served, too"
+    );
+    assert_eq!(start(&all, client(9), 0, now), None);
+}
+
+#[test]
+fn a_pass_has_room_for_each_address_before_a_second_cursor_of_one() {
+    let now = Instant::now();
+    let many = (0..2000).map(|id| of_client(1, cursor(0, id, now), 0));
+    let few = (0..3).flat_map(|client| (0..2).map(move |id| (client, id)));
+    let few =
+        few.map(|(client, id)| of_client(10 + client, cursor(0, 3000 + 10 * u32::from(client) + id, now), 0));
+    let ordered = in_turns(many.chain(few).collect(), IpAddr::from([10, 0, 0, 1]));
+    assert_eq!(ordered.len(), 2006);
+    let taken: Vec<_> = ordered[..limits::REPLAY_CURSORS_PER_SCAN].iter().map(|it| it.pull.client).collect();
+    for client in 10..13 {
+        let of_client = taken.iter().filter(|it| **it == IpAddr::from([10, 0, 0, client])).count();
+        assert_eq!(of_client, 2, "client {client}");
+    }
+}
+
+#[test]
+fn a_session_has_one_pull_here_and_none_once_it_is_gone() {
+    let now = Instant::now();
+    let mut board = Board::default();
+    let session = |id| (0, SocketId::imagined(id, 0));
+    board.add(cursor(0, 1, now));
+    board.add(cursor(1, 2, now));
+    assert_eq!(board.withdraw(session(1), 1, partition(0)), 1);
+    assert_eq!(board.withdraw(session(1), 1, partition(0)), 0);
+    let claim = board.claim(now).expect("the other");
+    assert_eq!((claim.partition, ids(&claim.waiting)), (partition(1), vec![2]));
+    assert!(board.claim(now).is_none());
+    // One that comes while the partition is read, and one that is being served.
+    board.add(cursor(1, 3, now));
+    assert_eq!(board.withdraw(session(3), 3, partition(1)), 1);
+    assert_eq!(board.withdraw(session(2), 2, partition(1)), 0);
+    assert_eq!(board.leave(partition(1), claim.waiting), 1, "it does not come back");
+    board.release(partition(1), Outcome::Read, now);
+    assert!(board.lines.is_empty() && board.places.is_empty());
+    // One that has asked anew meanwhile.
+    board.add(cursor(1, 4, now));
+    let claim = board.claim(now).expect("it");
+    board.add(cursor(2, 4, now));
+    assert_eq!(board.leave(partition(1), claim.waiting), 1);
+    board.release(partition(1), Outcome::Read, now);
+    assert_eq!(board.claim(now).expect("the newer").partition, partition(2));
+    // What a later cursor asks is not meant, here or in a scan.
+    board.add(cursor(3, 5, now));
+    assert_eq!(board.withdraw(session(5), 4, partition(3)), 0);
+    let claim = board.claim(now).expect("it");
+    assert_eq!(board.withdraw(session(5), 4, partition(3)), 0);
+    assert_eq!(board.leave(partition(3), claim.waiting), 0);
+    board.release(partition(3), Outcome::Read, now);
+    assert_eq!(ids(&board.claim(now).expect("it").waiting), [5]);
+}
+
+#[test]
+fn the_turns_that_are_remembered_are_bounded() {
+    let mut turns = Turns::default();
+    for number in 0..100_000u32 {
+        turns.take(IpAddr::from(number.to_be_bytes()));
+        assert!(turns.last.len() <= limits::REPLAY_TURNS_REMEMBERED);
+    }
+    assert!(turns.last(IpAddr::from(99_999u32.to_be_bytes())) > 0);
 }

@@ -77,6 +77,23 @@ impl Reader {
         Ok(Extent { low, high })
     }
 
+    /// The first offset whose record is not older than this time; `None`: there is no such record.
+    pub(super) fn first_since(
+        &self,
+        topic: &str,
+        number: i32,
+        since_ms: i64,
+    ) -> Result<Option<i64>, ReadError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, number, Offset::Offset(since_ms))?;
+        let answer = self.native.offsets_for_times(list, limits::KAFKA_CALL_TIMEOUT)?;
+        let Some(found) = answer.find_partition(topic, number) else {
+            return Err(ReadError::Call("the brokers did not answer for the partition".to_owned()));
+        };
+        found.error()?;
+        Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
+    }
+
     /// The topic's id now; `None` if the brokers gave none.
     pub(super) fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, ReadError> {
         let metadata = self.native.fetch_metadata(Some(topic), limits::KAFKA_CALL_TIMEOUT)?;

@@ -49,7 +49,7 @@ impl Rig {
             lag_max: None,
             rate_max: None,
         };
-        let replay = Replay::start(config, 1 << 20, 1, &Arc::default()).unwrap();
+        let replay = Replay::start(config, 1 << 20, 1, None, &Arc::default()).unwrap();
         let sender = replay.sender();
         let driver = Driver::new(&DriverOptions { sockets: 16, ..DriverOptions::default() }).unwrap();
         let answers = sender.connect(0, driver.waker());

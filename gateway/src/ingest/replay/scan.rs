@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use protocol::{Channel, GapReason};
 
-use super::waiting::{Answer, Waiting};
+use super::waiting::{Answer, Floor, Waiting};
 use crate::ingest::frame::{Frame, Record};
 use crate::ingest::pull::{Chunk, Then};
 use crate::ingest::skipped::Ranges;
@@ -23,12 +23,15 @@ use crate::shard::channels::Channels;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Scan {
-    /// The first offset that the log holds, when the pass began.
-    low: i64,
+    /// Where what may be read begins, when the pass began.
+    floor: Floor,
+    /// The offset that it began with.
+    first: i64,
     /// The next offset that is not looked at.
     position: i64,
-    /// Records looked at.
+    /// Records looked at, and the bytes of their values.
     records: u64,
+    bytes: u64,
     slots: Vec<Option<Cursor>>,
     free: Vec<usize>,
     /// Who wants what; a slot is a session there.
@@ -72,12 +75,14 @@ pub(super) enum Go {
 }
 
 impl Scan {
-    /// A pass that begins at `position`, in a log that begins at `low`.
-    pub(super) fn new(low: i64, position: i64) -> Self {
+    /// A pass that begins at `position`, in a log of which what is below `floor` is not read.
+    pub(super) fn new(floor: Floor, position: i64) -> Self {
         Self {
-            low,
+            floor,
+            first: position,
             position,
             records: 0,
+            bytes: 0,
             slots: Vec::new(),
             free: Vec::new(),
             channels: Channels::default(),
@@ -113,13 +118,13 @@ impl Scan {
             self.look_at(slot, now);
             return Ok(());
         }
-        let start = waiting.start(self.low);
+        let start = waiting.start(self.floor.offset);
         if start < self.position || self.slots.len() - self.free.len() >= limits::REPLAY_CURSORS_PER_SCAN {
             return Err(waiting);
         }
         let below = waiting.pull.from < start;
         let cursor = Cursor {
-            lost: below.then(|| (start.min(waiting.until) - 1, GapReason::Retention)),
+            lost: below.then(|| (start.min(waiting.until) - 1, self.floor.reason)),
             waiting,
             answered_at: None,
             start,
@@ -172,6 +177,7 @@ impl Scan {
             }
         });
         self.pass(offset);
+        self.bytes += record.value.map_or(0, <[u8]>::len) as u64;
         if self.wanting.is_empty() {
             return;
         }
@@ -249,8 +255,13 @@ impl Scan {
     /// Sends a cursor its chunk, and keeps its place if it can go on.
     fn answer(&mut self, slot: usize, now: Instant) {
         let (position, records) = (self.position, self.records);
+        // Offsets without a record count like the others: what is read for a cursor is known by the offsets alone.
+        let (read, bytes) = (u128::from(self.position.abs_diff(self.first).max(1)), u128::from(self.bytes));
         let cursor = self.cursor(slot);
-        let answer = cursor.take_chunk(position);
+        let begin = cursor.waiting.pull.from.max(cursor.start);
+        let mut answer = cursor.take_chunk(position);
+        let offsets = u128::try_from(answer.chunk.next - begin).unwrap_or(0);
+        answer.chunk.read_bytes = u64::try_from(offsets * bytes / read).unwrap_or(u64::MAX);
         let next = answer.chunk.next;
         cursor.answered_at = Some(now);
         cursor.begun_at = (!cursor.frames.is_empty()).then_some(now);
@@ -390,7 +401,7 @@ impl Cursor {
         let skipped = self.skipped.within(pull.from, next);
         self.skipped.forget_before(next);
         let chunk =
-            Chunk { from: pull.from, lost: self.lost.take(), frames, skipped, next, then: Then::More };
+            Chunk { lost: self.lost.take(), frames, skipped, ..Chunk::empty(pull.from, next, Then::More) };
         pull.from = next;
         Answer { shard: self.waiting.shard, ticket: pull.ticket, chunk }
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use protocol::Pattern;
 
 use super::super::board;
+use super::super::waiting::Extent;
 use super::super::waiting::tests::waiting;
 use super::*;
-use crate::ingest::frame::{Source, Subject};
+use crate::ingest::frame::{Framer, Source, Subject};
 use crate::ingest::partition::Partition;
 
 const PATTERNS: [&str; 6] = ["A.x", "B.x", "A.*", "*.x", "*", "A.y"];
@@ -78,7 +79,7 @@ impl Homes {
 
     /// Checks the chunk against the log: all that the pattern selects, once, in order, or told as lost.
     fn take(&mut self, answer: &Answer, now: Instant, random: &mut fastrand::Rng) {
-        let Chunk { from, lost, frames, skipped, next, then } = &answer.chunk;
+        let Chunk { from, lost, frames, skipped, next, then, read_bytes: _ } = &answer.chunk;
         let home = self.cursors.get_mut(&answer.ticket.cursor).expect("a cursor that is not done");
         assert!(home.pulls_at.is_none(), "an answer without a pull");
         assert_eq!((*from, *then), (home.from, Then::More));
@@ -136,18 +137,24 @@ fn random_log(random: &mut fastrand::Rng, low: i64) -> Vec<Line> {
     std::iter::repeat_with(|| line(random)).take(lines).collect()
 }
 
+/// Where a log begins.
+fn floor(offset: i64) -> Floor {
+    Floor { offset, reason: GapReason::Retention }
+}
+
 /// Serves everybody, pass after pass; how many records were read, and how many passes there were.
 fn serve(homes: &mut Homes, ends_at_random: bool, random: &mut fastrand::Rng) -> (u64, u32) {
     let mut now = Instant::now();
     let mut left: Vec<Waiting> = Vec::new();
     let (mut records, mut passes) = (0, 0);
+    let client = waiting(0, "A.x", 0, 1, now).pull.client;
     while !homes.is_done() {
         left.extend(homes.due(now));
-        let Some(start) = board::start(&left, homes.low, now) else {
+        let Some(start) = board::start(&left, client, homes.low, now) else {
             now += MILLISECOND;
             continue;
         };
-        let mut scan = Scan::new(homes.low, start);
+        let mut scan = Scan::new(floor(homes.low), start);
         passes += 1;
         assert!(passes < 20_000, "it does not come to an end");
         left = left.into_iter().filter_map(|waiting| scan.join(waiting, now).err()).collect();
@@ -234,7 +241,7 @@ fn cursors_that_pull_soon_are_served_by_one_pass_however_many() {
 
 /// A scan with these cursors, from 0 to 1000 each.
 fn scan_of(patterns: &[&str], now: Instant) -> Scan {
-    let mut scan = Scan::new(0, 0);
+    let mut scan = Scan::new(floor(0), 0);
     for (id, pattern) in patterns.iter().enumerate() {
         scan.join(waiting(id as u32, pattern, 0, 1000, now), now).expect("room");
     }
@@ -302,7 +309,7 @@ fn a_scan_stands_still_for_a_full_cursor_only_briefly_and_then_forgets_it() {
 #[test]
 fn a_pass_over_the_bound_leaves_the_rest_for_the_next() {
     let now = Instant::now();
-    let mut scan = Scan::new(0, 0);
+    let mut scan = Scan::new(floor(0), 0);
     for id in 0..limits::REPLAY_CURSORS_PER_SCAN as u32 {
         scan.join(waiting(id, "A.x", 0, 1000, now), now).expect("room");
     }
@@ -323,4 +330,48 @@ fn a_cursor_above_the_scan_waits_for_it_and_is_overdue_one_day() {
     assert_eq!(left.len(), 1, "nothing was read for it");
     assert_eq!(left[0].pull.ticket.cursor, 1);
     assert_eq!(scan.take_answers()[0].chunk.next, 1, "the other one gets what there is");
+}
+
+#[test]
+fn what_is_too_old_is_told_like_what_is_gone() {
+    let now = Instant::now();
+    let extent = Extent { low: 10, high: 100 };
+    assert_eq!(extent.floor(None), floor(10));
+    assert_eq!(extent.floor(Some(7)), floor(10), "the log begins after it");
+    let young = extent.floor(Some(60));
+    assert_eq!(young, Floor { offset: 60, reason: GapReason::TooOld });
+    let mut scan = Scan::new(young, 60);
+    scan.join(waiting(1, "*.x", 5, 80, now), now).expect("it is served from there on");
+    scan.join(waiting(2, "*.x", 5, 50, now), now).expect("it is told");
+    scan.look(now);
+    let lost: Vec<_> =
+        scan.take_answers().iter().map(|it| (it.ticket.cursor, it.chunk.lost, it.chunk.next)).collect();
+    assert_eq!(lost, [(2, Some((49, GapReason::TooOld)), 50)]);
+    scan.reach(80);
+    scan.look(now);
+    let answers = scan.take_answers();
+    assert_eq!((answers[0].chunk.lost, answers[0].chunk.next), (Some((59, GapReason::TooOld)), 80));
+}
+
+#[test]
+fn what_is_read_for_a_cursor_counts_whether_it_wants_it_or_not() {
+    let now = Instant::now();
+    let mut scan = Scan::new(floor(0), 0);
+    scan.join(waiting(1, "NOBODY.x", 0, 100, now), now).expect("it is served");
+    scan.join(waiting(2, "A.x", 90, 100, now), now).expect("later");
+    let value = [b'1'; 1000];
+    for offset in 0..100 {
+        let record = Record {
+            token: "A",
+            kind: "x",
+            partition: Partition { topic: 0, number: 0 },
+            offset,
+            timestamp_ms: 0,
+            value: Some(&value),
+        };
+        scan.record(&record, now, || Framer::default().event(&record, 2000, now).expect("it can be framed"));
+    }
+    scan.look(now);
+    let read: Vec<_> = scan.take_answers().iter().map(|it| (it.ticket.cursor, it.chunk.read_bytes)).collect();
+    assert_eq!(read, [(1, 100_000), (2, 10_000)]);
 }

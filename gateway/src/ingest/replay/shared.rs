@@ -59,12 +59,24 @@ impl Shared {
         if waiting.pull.from >= waiting.until {
             return self.send(vec![waiting.turn_back()]);
         }
+        let concerned = {
+            let mut board = lock(&self.board);
+            // What the session asked before is not what it wants.
+            let forgotten = board.forget(waiting.session());
+            subtract(&self.readings.cursors, forgotten);
+            board.add(waiting)
+        };
         // Notifying is a system call, so nobody is who is not asleep.
-        match lock(&self.board).add(waiting) {
+        match concerned {
             Concerned::Nobody => {}
             Concerned::Idle => self.idle.notify_one(),
             Concerned::Paused => self.paused.notify_all(),
         }
+    }
+
+    pub(super) fn withdraw(&self, shard: usize, last: Ticket, partition: Partition) {
+        let forgotten = lock(&self.board).withdraw((shard, last.socket), last.cursor, partition);
+        subtract(&self.readings.cursors, forgotten);
     }
 
     // For replay threads.
@@ -97,7 +109,7 @@ impl Shared {
     pub(super) fn release(&self, partition: Partition, left: Vec<Waiting>, outcome: Outcome) {
         subtract(&self.readings.scans, 1);
         let mut board = lock(&self.board);
-        board.leave(partition, left);
+        subtract(&self.readings.cursors, board.leave(partition, left));
         if board.release(partition, outcome, Instant::now()) {
             self.idle.notify_one();
         }
@@ -108,7 +120,8 @@ impl Shared {
     }
 
     pub(super) fn leave(&self, partition: Partition, left: Vec<Waiting>) {
-        lock(&self.board).leave(partition, left);
+        let forgotten = lock(&self.board).leave(partition, left);
+        subtract(&self.readings.cursors, forgotten);
     }
 
     pub(super) fn others_wait(&self, partition: Partition, now: Instant) -> bool {

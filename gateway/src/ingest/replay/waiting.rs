@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use protocol::GapReason;
+use wire::SocketId;
 
 use crate::ingest::pull::{Chunk, Pull, Then, Ticket};
 
@@ -39,7 +40,31 @@ pub(super) struct Extent {
     pub(super) high: i64,
 }
 
+/// The first offset that may be read, and what is told of those below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Floor {
+    /// Where it is.
+    pub(super) offset: i64,
+    /// Why nothing below is.
+    pub(super) reason: GapReason,
+}
+
+impl Extent {
+    /// Where what may be read begins: with the log, or with the first record that is young enough, if `young` tells one.
+    pub(super) fn floor(self, young: Option<i64>) -> Floor {
+        match young {
+            Some(young) if young > self.low => Floor { offset: young, reason: GapReason::TooOld },
+            _ => Floor { offset: self.low, reason: GapReason::Retention },
+        }
+    }
+}
+
 impl Waiting {
+    /// Whose it is: of which shard, and which of its sockets.
+    pub(super) fn session(&self) -> (usize, SocketId) {
+        (self.shard, self.pull.ticket.socket)
+    }
+
     /// Whether the log reaches as far as this cursor's. It does, unless its topic was made anew or lost its end: then what
     /// stands at the cursor's offsets, if anything, are other records.
     pub(super) fn is_of(&self, extent: Extent) -> bool {
@@ -65,43 +90,33 @@ impl Waiting {
     }
 
     fn answer(self, lost: Option<(i64, GapReason)>, next: i64) -> Answer {
-        let chunk =
-            Chunk { from: self.pull.from, lost, frames: Vec::new(), skipped: None, next, then: Then::More };
+        let chunk = Chunk { lost, ..Chunk::empty(self.pull.from, next, Then::More) };
         Answer { shard: self.shard, ticket: self.pull.ticket, chunk }
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::net::TcpListener;
-    use std::sync::{Arc, OnceLock};
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
 
     use protocol::Pattern;
-    use wire::{Driver, DriverOptions, SocketId};
+    use wire::SocketId;
 
     use super::*;
     use crate::ingest::partition::Partition;
     use crate::ingest::wants::Wants;
 
-    /// A driver of its own; its first socket is always named alike.
-    pub(crate) fn socket() -> SocketId {
-        static SOCKET: OnceLock<SocketId> = OnceLock::new();
-        *SOCKET.get_or_init(|| {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let options = DriverOptions { sockets: 16, ..DriverOptions::default() };
-            let mut driver = Driver::new(&options).expect("a ring");
-            driver.connect(listener.local_addr().expect("bound"), None).expect("a socket")
-        })
-    }
-
     /// The pull of a cursor, in partition 0 of topic 0.
     pub(crate) fn pull(cursor: u32, pattern: &str, from: i64) -> Pull {
-        let ticket = Ticket { socket: socket(), cursor };
+        // Each of a session of its own.
+        let ticket = Ticket { socket: SocketId::imagined(cursor, 0), cursor };
         let pattern = Pattern::parse(pattern).expect("valid");
         // The kinds that the tests' topics have.
         let is_of_kind = ["x", "trade"].into_iter().any(|kind| pattern.of_kind(kind).is_some());
         let wants = Arc::new(if is_of_kind { Wants::of(pattern, 0) } else { Wants::default() });
-        Pull { ticket, wants, partition: Partition { topic: 0, number: 0 }, from }
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Pull { ticket, client, wants, partition: Partition { topic: 0, number: 0 }, from }
     }
 
     pub(crate) fn waiting(cursor: u32, pattern: &str, from: i64, until: i64, since: Instant) -> Waiting {

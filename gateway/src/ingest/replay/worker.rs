@@ -2,8 +2,9 @@
 //!
 //! It only carries: the [`Reader`] knows Kafka, the [`Scan`] and the board decide what is done for whom.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
 
@@ -31,6 +32,7 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     config: Arc<Kafka>,
     record_bytes_max: usize,
+    age_max: Option<Duration>,
     /// Knows which topics are read.
     status: Arc<SharedStatus>,
     /// Made for the first pass, kept for the next.
@@ -59,12 +61,14 @@ impl Worker {
         shared: Arc<Shared>,
         config: Arc<Kafka>,
         record_bytes_max: usize,
+        age_max: Option<Duration>,
         status: Arc<SharedStatus>,
     ) -> Self {
         Self {
             shared,
             config,
             record_bytes_max,
+            age_max,
             status,
             reader: None,
             framer: Framer::default(),
@@ -81,11 +85,11 @@ impl Worker {
 
     /// One pass over the claimed partition, from its begin to its release.
     fn serve(&mut self, claim: Claim) {
-        let Claim { partition, mut waiting, trouble } = claim;
+        let Claim { partition, client, mut waiting, trouble } = claim;
         self.gather(partition, &mut waiting);
         let reader = self.reader.take().map_or_else(|| Reader::new(&self.config), Ok);
         let (mut left, failure) = match &reader {
-            Ok(reader) => self.pass(reader, partition, waiting),
+            Ok(reader) => self.pass(reader, partition, client, waiting),
             Err(error) => (waiting, Some(error.clone())),
         };
         // One that hears nothing may itself be what is wrong.
@@ -127,6 +131,7 @@ impl Worker {
         &mut self,
         reader: &Reader,
         partition: Partition,
+        client: IpAddr,
         waiting: Vec<Waiting>,
     ) -> (Vec<Waiting>, Option<ReadError>) {
         // In this order: what is read is of the topic that is there now, or of a later one.
@@ -135,13 +140,18 @@ impl Worker {
             Ok(extent) => extent,
             Err(error) => return (waiting, Some(error)),
         };
+        let young = match self.first_young(reader, partition, extent) {
+            Ok(young) => young,
+            Err(error) => return (waiting, Some(error)),
+        };
+        let floor = extent.floor(young);
         let waiting = self.refuse_strange(partition, extent, waiting);
         let now = Instant::now();
-        let Some(start) = board::start(&waiting, extent.low, now) else { return (waiting, None) };
+        let Some(start) = board::start(&waiting, client, floor.offset, now) else { return (waiting, None) };
         if let Err(error) = reader.begin(&self.topic(partition).name, partition.number, start) {
             return (waiting, Some(error));
         }
-        let scan = Scan::new(extent.low, start);
+        let scan = Scan::new(floor, start);
         let mut pass = Pass {
             partition,
             extent,
@@ -151,13 +161,27 @@ impl Worker {
             ended_at: None,
             checked_at: now,
         };
-        self.admit(&mut pass, waiting, now);
+        self.admit(&mut pass, board::in_turns(waiting, client), now);
         let error = self.read_on(reader, &mut pass).err();
         let left = pass.scan.end(Instant::now());
         self.shared.send(pass.scan.take_answers());
         reader.end();
         // After some records it is no failure: the next pass begins where this one came to.
         (left, error.filter(|_| pass.scan.records() == 0))
+    }
+
+    /// The first offset whose record is not too old to be read; `None`: all are young enough.
+    fn first_young(
+        &self,
+        reader: &Reader,
+        partition: Partition,
+        extent: Extent,
+    ) -> Result<Option<i64>, ReadError> {
+        let Some(age_max) = self.age_max else { return Ok(None) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_ms = now.saturating_sub(age_max).as_millis() as i64;
+        let found = reader.first_since(&self.topic(partition).name, partition.number, since_ms)?;
+        Ok(Some(found.unwrap_or(extent.high)))
     }
 
     /// Answers those cursors that the log does not reach, and leaves the others.

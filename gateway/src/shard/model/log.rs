@@ -146,14 +146,18 @@ impl Log {
                 frames.push(Arc::new(frame));
             }
         }
-        Chunk { from: pull.from, lost, frames, skipped: None, next: next.max(begin), then: Then::More }
+        let read_bytes = (next.max(begin) - begin) as u64 * RECORD_BYTES;
+        Chunk { lost, frames, read_bytes, ..Chunk::empty(pull.from, next.max(begin), Then::More) }
     }
 }
+
+/// What a record counts for of the bytes that a resume may bring from Kafka.
+pub(super) const RECORD_BYTES: u64 = 100;
 
 /// The replay threads' answer that they cannot have what was asked for.
 pub(super) fn given_up(pull: &Pull, until: i64) -> Chunk {
     let lost = Some((until - 1, GapReason::Replay));
-    Chunk { from: pull.from, lost, frames: Vec::new(), skipped: None, next: until, then: Then::More }
+    Chunk { lost, ..Chunk::empty(pull.from, until, Then::More) }
 }
 
 /// Its value says of which incarnation of its topic it is.

@@ -8,14 +8,14 @@ use testkit::handshake_request;
 use wire::{Readings, SocketId};
 
 use super::client::Client;
-use super::log::{KINDS, Log, TOKENS, given_up};
+use super::log::{KINDS, Log, RECORD_BYTES, TOKENS, given_up};
 use super::recreated::Topics;
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::http::Http;
 use crate::ingest::consumer::Polled;
 use crate::ingest::frame::Framer;
 use crate::ingest::partition::Partition;
-use crate::ingest::pull::{Chunk, Pull};
+use crate::ingest::pull::{Chunk, Pull, Ticket};
 use crate::operations;
 use crate::shard::connections::Connections;
 use crate::shard::core::Core;
@@ -85,15 +85,23 @@ impl World {
             last_values_max: random.usize(1..8),
             snapshot_frames_max: config.outbox.frames_max / 2,
             snapshot_bytes_max: config.outbox.bytes_max / 2,
+            resume_age_max: None,
+            // Mostly so few that questions wait from turn to turn.
+            operations_per_turn: random.u64(1..100),
         };
-        let recreates = random.bool();
+        let (recreates, bounds_replays) = (random.bool(), random.u8(..4) == 0);
         let topics = Topics::new(recreates && random.bool(), random.bool());
         let may_lose = conflates || topics.are_apart || random.bool();
         let log = Log::new(random.usize(1..=5), topics);
         let meshes = Mesh::connect(shards, random.usize(1..8), random.usize(1..8));
         let shards = meshes.into_iter().enumerate().map(|(shard, mesh)| {
             let http = Http::new(&config, Arc::clone(&shared));
-            let connections = Connections::new(&config, http, Arc::clone(&shared), now);
+            let mut connections = Connections::new(&config, http, Arc::clone(&shared), now);
+            // A minute is longer than the model's day.
+            connections.resume_limits.replays = Rate { burst: 1, per_s: 100.0 };
+            if may_lose && bounds_replays {
+                connections.resume_limits.replay_bytes = 20 * RECORD_BYTES;
+            }
             let kinds = KINDS.map(Arc::from).to_vec();
             let owner = Owner::new(shard, config.shards.count, kinds, &keeping);
             Shard {
@@ -195,6 +203,11 @@ impl World {
             core.bring(self.now);
         }
         pulls.extend(core.take_replays_wanted().into_iter().map(|(pull, until)| (pull, until, None)));
+        for (last, _) in core.take_replays_gone() {
+            let is_gone = |ticket: Ticket| ticket.socket == last.socket && ticket.cursor <= last.cursor;
+            // What is under way comes all the same.
+            pulls.retain(|(pull, _, chunk)| !is_gone(pull.ticket) || chunk.is_some());
+        }
         ends.extend(core.take_ends_wanted());
     }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use protocol::{Pattern, Position, code};
+use wire::SocketId;
 
 use super::Owner;
+use super::deferred::{Change, Deferrals, Question};
 use crate::ingest::frame::Frame;
 use crate::ingest::partition::{Owned, Partition};
 use crate::ingest::topic_set::TopicSet;
@@ -15,16 +17,6 @@ use crate::operations;
 use crate::shard::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
 use crate::shard::firsts::Firsts;
 use crate::shard::single;
-
-/// A question that waits.
-#[derive(Debug)]
-pub(super) struct Deferred {
-    pub(super) question: Question,
-    /// When it is answered whatever it still waits for.
-    due: Instant,
-    /// For these ends: for the answer of that number, which was asked for after the question came.
-    pub(super) ends: Vec<(Partition, u64)>,
-}
 
 /// What the past subscriptions of a question want of a topic.
 #[derive(Debug, Default)]
@@ -42,19 +34,12 @@ struct Doubts {
     unread: BTreeSet<Partition>,
 }
 
-/// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
-/// else wants it, so that is where the answer has to begin, however late it is.
-#[derive(Debug)]
-pub(super) struct Question {
-    home: usize,
-    pub(super) begin: Begin,
-    pub(super) cut: BTreeMap<Partition, i64>,
-}
-
 impl Owner {
-    /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::set_ready`], [`Owner::end_found`] or
-    /// [`Owner::answer_overdue`].
+    /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::answer_waiting`]. If too many wait already it is
+    /// answered at once with what is known, as one is that has waited for long enough.
     pub fn begin(&mut self, home: usize, begin: Begin, now: Instant) -> Option<Begun> {
+        self.look_at_the_clock(now);
+        self.operations += (begin.positions() + begin.starts.len() + self.heads.len()) as u64;
         // Of a partition that is not named all is wanted that there is.
         let mut named = BTreeMap::new();
         for &(topic, ref since) in begin.starts.iter().flat_map(Start::since) {
@@ -72,47 +57,95 @@ impl Owner {
         if ends.is_empty() && (self.is_ready || question.begin.starts.is_empty()) {
             return Some(self.answer(&question, &[]));
         }
-        self.deferred.push(Deferred { question, due: now + limits::BEGIN_PATIENCE, ends });
-        None
+        let (question, ends) = self.deferred.push(question, ends, now + limits::BEGIN_PATIENCE).err()?;
+        self.questions_hurried += 1;
+        Some(self.answer(&question, &ends))
     }
 
-    /// When [`Owner::answer_overdue`] has something to do.
+    /// When [`Owner::answer_waiting`] has something to do, unless it has now ([`Owner::has_waiting`]).
     pub fn next_due(&self) -> Option<Instant> {
-        // All have the same patience.
-        let deferred = self.deferred.first().map(|deferred| deferred.due);
         let unanswered = self.unanswered.front().map(|(due, _)| *due);
-        deferred.into_iter().chain(unanswered).min()
+        self.deferred.next_due().into_iter().chain(unanswered).min()
     }
 
-    /// The answers that are not to wait any longer.
-    pub fn answer_overdue(&mut self, now: Instant) -> Vec<(usize, Begun)> {
-        if self.next_due().is_none_or(|due| now < due) {
-            return Vec::new();
-        }
-        while let Some(&(_, partition)) = self.unanswered.front().filter(|(due, _)| *due <= now) {
+    /// Whether questions that waited may be answered now.
+    pub fn has_waiting(&self) -> bool {
+        self.deferred.is_walking()
+    }
+
+    /// Answers of questions that wait for nothing any more, or not any longer: as many as a turn has time for.
+    pub fn answer_waiting(&mut self, now: Instant) -> Vec<(usize, Begun)> {
+        self.look_at_the_clock(now);
+        let until = self.turn_ends_at();
+        while let Some(&(due, _)) = self.unanswered.front()
+            && due <= now
+        {
             self.unanswered.pop_front();
-            if self.deferred.iter().any(|deferred| deferred.ends.iter().any(|(of, _)| *of == partition)) {
-                self.want_end(partition);
+            // Whoever waits for it has it asked for again.
+            self.deferred.look_again();
+        }
+        let mut answers = Vec::new();
+        // Looking at a question asks for ends, which is the owner's matter.
+        let mut waiting = std::mem::take(&mut self.deferred);
+        while self.operations < until
+            && let Some(number) = waiting.overdue(now)
+        {
+            self.look_at(&mut waiting, number);
+            answers.extend(self.answer_one(&mut waiting, number));
+        }
+        while self.operations < until
+            && let Some(number) = waiting.walk()
+        {
+            if self.look_at(&mut waiting, number) {
+                answers.extend(self.answer_one(&mut waiting, number));
             }
         }
-        self.answer_those(|deferred| deferred.due <= now)
-    }
-
-    /// Answers the questions that wait for nothing any more.
-    pub(super) fn answer_deferred(&mut self) -> Vec<(usize, Begun)> {
-        self.answer_those(|deferred| deferred.ends.is_empty())
-    }
-
-    fn answer_those(&mut self, is_answered: impl Fn(&Deferred) -> bool) -> Vec<(usize, Begun)> {
-        let (answered, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.deferred).into_iter().partition(is_answered);
         self.deferred = waiting;
-        answered.iter().map(|it| (it.question.home, self.answer(&it.question, &it.ends))).collect()
+        answers
+    }
+
+    /// The session is gone: nobody waits for the answers that it was owed.
+    pub fn withdraw(&mut self, home: usize, socket: SocketId) {
+        self.questions_withdrawn += self.deferred.withdraw(home, socket) as u64;
+        self.doubts.withdraw(home, socket);
+    }
+
+    /// Brings a question that waits up to date. Whether it can be answered.
+    fn look_at(&mut self, waiting: &mut Deferrals, number: u64) -> bool {
+        self.operations += 1;
+        let Some((deferred, changes)) = waiting.look_at(number) else { return false };
+        for (partition, change) in changes {
+            self.operations += 1;
+            let cut = &mut deferred.question.cut;
+            match change {
+                Change::Began(next) => {
+                    cut.insert(partition, next);
+                    let starts = &deferred.question.begin.starts;
+                    self.operations += starts.len() as u64;
+                    let highest = starts.iter().filter_map(|start| start.first(partition)).max();
+                    deferred.ends.extend(highest.and_then(|highest| self.end_needed(partition, highest)));
+                }
+                Change::Reset(next) => _ = cut.get_mut(&partition).map(|cut| *cut = next),
+                Change::Lowered(next) => _ = cut.get_mut(&partition).map(|cut| *cut = next.min(*cut)),
+            }
+        }
+        self.operations += deferred.ends.len() as u64;
+        deferred
+            .ends
+            .retain(|(partition, number)| self.heads.get(partition).is_some_and(|head| head.told < *number));
+        deferred.ends.iter().for_each(|(partition, _)| self.want_end(*partition));
+        deferred.ends.is_empty() && (self.is_ready || deferred.question.begin.starts.is_empty())
+    }
+
+    fn answer_one(&mut self, waiting: &mut Deferrals, number: u64) -> Option<(usize, Begun)> {
+        let deferred = waiting.remove(number)?;
+        Some((deferred.question.home, self.answer(&deferred.question, &deferred.ends)))
     }
 
     /// `unknown`: partitions whose end nobody could tell.
-    fn answer(&self, question: &Question, unknown: &[(Partition, u64)]) -> Begun {
+    fn answer(&mut self, question: &Question, unknown: &[(Partition, u64)]) -> Begun {
         let Question { begin, cut, .. } = question;
+        self.operations += (begin.positions() + begin.starts.len() + cut.len()) as u64;
         let doubts = Doubts {
             unknown: unknown.iter().map(|(partition, _)| *partition).collect(),
             unread: self.heads.iter().filter(|(_, it)| it.next < it.live_from).map(|(it, _)| *it).collect(),
@@ -205,9 +238,27 @@ impl Owner {
                 if !can_be_had {
                     return Some(unknown_position(&self.kinds[topic], position));
                 }
+                if self.is_too_old(partition, wanted) {
+                    return Some(too_old(&self.kinds[topic], position));
+                }
             }
         }
         None
+    }
+
+    /// Whether what is wanted is known to be older than Kafka is read again for: it is below the history, and that reaches so far back.
+    /// What is not known here the replay threads tell.
+    fn is_too_old(&self, partition: Partition, wanted: i64) -> bool {
+        let (Some(age_max), Some(now_ms)) = (self.resume_age_max, self.now_ms) else { return false };
+        let is_below = self.history.first(partition).is_some_and(|first| wanted < first);
+        let oldest_ms = self.history.oldest_ms(partition).filter(|_| is_below);
+        oldest_ms.is_some_and(|oldest_ms| oldest_ms.saturating_add(age_max.as_millis() as i64) < now_ms)
+    }
+
+    fn look_at_the_clock(&mut self, now: Instant) {
+        self.now_ms = self
+            .clock
+            .map(|(then, then_ms)| then_ms + now.saturating_duration_since(then).as_millis() as i64);
     }
 
     /// Whether this partition may be there, though it has not begun.
@@ -245,6 +296,15 @@ fn unknown_position(kind: &str, position: &Position) -> Refusal {
          event; send a pos that this gateway sent"
     );
     Refusal { code: code::UNKNOWN_POSITION, message }
+}
+
+/// A kind's `since` that names a position which is older than Kafka is read again for.
+fn too_old(kind: &str, position: &Position) -> Refusal {
+    let message = format!(
+        "what follows the {kind} position {position} is older than the gateway reads Kafka again for (WS_RESUME_MAX_AGE): \
+         delivery begins with the next event; load the state anew"
+    );
+    Refusal { code: code::TOO_OLD, message }
 }
 
 /// The last events are not known yet.

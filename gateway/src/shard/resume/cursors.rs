@@ -1,6 +1,7 @@
 //! Where a [`Resume`]'s cursors stand, for which of its messages, and what they share. Pure.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -22,8 +23,17 @@ pub(super) struct Cursor {
     pub(super) replay_until: i64,
     /// The messages that are in the partition, by number.
     pub(super) serves: Serves,
+    /// Of one whose owner had nothing yet.
+    pub(super) wait: Option<Wait>,
     /// What these cover; one for all cursors that serve the same.
     pub(super) covered: Arc<Coverage>,
+}
+
+/// When a cursor asks its owner again, and how long it has waited for that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    pub(super) until: Instant,
+    pub(super) pause: Duration,
 }
 
 /// Messages, by number.
@@ -112,9 +122,12 @@ impl Resume {
                 self.ask_again(index, next);
             }
             (None, Some(next)) => {
+                if self.cursors.is_empty() {
+                    self.replay_left = None;
+                }
                 self.cursors_made += 1;
-                let id = self.cursors_made;
-                self.cursors.push(Cursor { id, partition, next, replay_until: i64::MIN, serves, covered });
+                let (id, replay_until) = (self.cursors_made, i64::MIN);
+                self.cursors.push(Cursor { id, partition, next, replay_until, serves, wait: None, covered });
             }
             // Given back before it began.
             (None, None) => return,
@@ -138,6 +151,7 @@ impl Resume {
         self.replay_pull.take_if(|asked| asked.cursor == cursor.id);
         self.cursors_made += 1;
         cursor.id = self.cursors_made;
+        cursor.wait = None;
         if next != cursor.next {
             cursor.next = next;
             cursor.replay_until = i64::MIN;
@@ -149,5 +163,10 @@ impl Cursor {
     /// Whether only the replay threads have what comes next.
     pub(super) fn is_old(&self) -> bool {
         self.next < self.replay_until
+    }
+
+    /// Whether its owner is not to be asked yet.
+    pub(super) fn waits(&self, now: Instant) -> bool {
+        self.wait.is_some_and(|wait| now < wait.until)
     }
 }

@@ -1,35 +1,92 @@
 //! How a [`Resume`] pulls: what it asks for next, and what becomes of the answers. Pure.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use protocol::GapReason;
 
+use super::cursors::Wait;
 use super::{Ask, Asked, Cursor, Resume};
 use crate::ingest::frame::Range;
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Pull, Then, Ticket};
 use crate::ingest::wants::Wants;
+use crate::limits;
 
 impl Resume {
+    /// Whether Kafka is to be read again for it, for the first time since cursors stand. [`Resume::grant_replay`] follows, or
+    /// [`Resume::delay_replay`].
+    pub fn wants_replay(&self, now: Instant) -> bool {
+        let mut old = self.cursors.iter().filter(|cursor| cursor.is_old());
+        self.replay_left.is_none() && self.may_replay(now) && old.any(|cursor| !self.rests(cursor))
+    }
+
+    /// Kafka may be read again for it, for so many bytes.
+    pub fn grant_replay(&mut self, bytes: u64) {
+        self.replay_left = Some(bytes);
+        self.replay_due = None;
+    }
+
+    /// Kafka may not be read again for it before this time. Whether that is new.
+    pub fn delay_replay(&mut self, due: Instant) -> bool {
+        self.replay_due.replace(due).is_none()
+    }
+
+    /// So much was read.
+    pub fn charge_replay(&mut self, bytes: u64) {
+        self.replay_left = self.replay_left.map(|left| left.saturating_sub(bytes));
+    }
+
+    /// Whether the client is to be told of losses.
+    pub fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    pub(super) fn may_replay(&self, now: Instant) -> bool {
+        let is_due = self.replay_due.is_none_or(|due| due <= now);
+        self.replay_pull.is_none() && (self.replay_left.is_some() || is_due)
+    }
+
+    /// The cursor for which the replay threads are asked next.
+    fn next_old(&self) -> Option<&Cursor> {
+        let is_old = |cursor: &&Cursor| cursor.is_old() && !self.rests(cursor);
+        let again = self.cursors.iter().filter(is_old).find(|it| Some(it.partition) == self.replayed_last);
+        again.or_else(|| self.cursors.iter().find(is_old))
+    }
+
+    /// What is older than history will not come any more.
+    fn give_up_replay(&mut self, id: u32) {
+        let Some(cursor) = self.cursors.iter().find(|cursor| cursor.id == id) else { return };
+        let (wants, to) = (self.wants(cursor), cursor.replay_until - 1);
+        self.lose(id, &wants, to, GapReason::TooMuch);
+    }
+
     /// What to ask for next, unless answers are on their way. Cursors inside history take turns.
-    pub fn next_pull(&mut self, ticket_of: impl Fn(u32) -> Ticket) -> Option<Ask> {
+    pub fn next_pull(&mut self, ticket_of: impl Fn(u32) -> Ticket, now: Instant) -> Option<Ask> {
         if !self.gaps.is_empty() {
             return None;
         }
-        if self.replay_pull.is_none() {
-            let is_old = |cursor: &&Cursor| cursor.is_old() && !self.rests(cursor);
-            let again =
-                self.cursors.iter().filter(is_old).find(|it| Some(it.partition) == self.replayed_last);
-            if let Some(cursor) = again.or_else(|| self.cursors.iter().find(is_old)) {
+        while self.replay_pull.is_none()
+            && let Some(left) = self.replay_left
+            && let Some(cursor) = self.next_old()
+        {
+            if left > 0 {
                 let until = cursor.replay_until;
                 let (asked, pull) = self.pull_of(cursor, ticket_of);
                 self.replayed_last = Some(pull.partition);
                 self.replay_pull = Some(asked);
                 return Some(Ask::Replay(pull, until));
             }
+            self.give_up_replay(cursor.id);
+            // Told first.
+            if !self.gaps.is_empty() {
+                return None;
+            }
         }
         if self.owner_pull.is_none() {
-            let place = self.cursors.iter().position(|cursor| !cursor.is_old() && !self.rests(cursor))?;
+            let may_ask = |it: &Cursor| !it.is_old() && !it.waits(now) && !self.rests(it);
+            let place = self.cursors.iter().position(may_ask)?;
             self.cursors[place..].rotate_left(1);
             let (asked, pull) = self.pull_of(self.cursors.last()?, ticket_of);
             self.owner_pull = Some(asked);
@@ -65,23 +122,29 @@ impl Resume {
         }
     }
 
-    /// The cursor goes on at `next`. How: it stays where it would be done while it rests.
-    pub fn take(&mut self, id: u32, next: i64, then: Then) -> Then {
-        let Some(index) = self.cursors.iter().position(|cursor| cursor.id == id) else { return then };
+    /// The cursor goes on at `next`. It stays where it would be done while it rests. One whose owner has nothing yet waits as long as
+    /// it has waited already, [`limits::PULL_PAUSE`] at first.
+    pub fn take(&mut self, id: u32, next: i64, then: Then, now: Instant) {
+        let Some(index) = self.cursors.iter().position(|cursor| cursor.id == id) else { return };
         let rests = self.rests(&self.cursors[index]);
         let cursor = &mut self.cursors[index];
+        let waited = cursor.wait.take().filter(|_| cursor.next == next);
         cursor.next = next;
         match then {
-            Then::Live if rests => return Then::Wait,
+            Then::Live if rests => {}
             Then::Live => {
                 let done = self.cursors.swap_remove(index);
                 self.leave(&done);
                 self.is_unsettled = true;
             }
             Then::Older(until) => cursor.replay_until = until,
-            Then::More | Then::Wait | Then::Reset => {}
+            Then::Wait => {
+                let pause =
+                    waited.map_or(limits::PULL_PAUSE, |wait| 2 * wait.pause).min(limits::PULL_PAUSE_MAX);
+                cursor.wait = Some(Wait { until: now + pause, pause });
+            }
+            Then::More | Then::Reset => {}
         }
-        then
     }
 
     /// The log in this partition ends at `end`: positions above that the client named are of another log. This one is brought from its
@@ -106,6 +169,8 @@ impl Resume {
         let wants = Arc::new(self.wants(cursor));
         let asked = Asked { cursor: cursor.id, version: self.version, wants: Arc::clone(&wants) };
         let (partition, from) = (cursor.partition, cursor.next);
-        (asked, Pull { ticket: ticket_of(cursor.id), wants, partition, from })
+        // Who asks fills in for whom.
+        let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        (asked, Pull { ticket: ticket_of(cursor.id), client, wants, partition, from })
     }
 }
