@@ -81,8 +81,9 @@ pub const TURN_DELAY_MAX: Duration = Duration::from_millis(4);
 
 // A connection.
 
-/// The request line and headers of a handshake together. Browsers with many cookies stay below it.
-pub const HANDSHAKE_BYTES: usize = 8 * KIB;
+/// The request line and headers of a handshake together. Browsers send all cookies of a site, and heads with 8.7 KB of cookies have
+/// been seen. A handshake holds only what its client has sent so far.
+pub const HANDSHAKE_BYTES: usize = 16 * KIB;
 /// From the accept to the end of the handshake's headers. A client that trickles bytes holds a slot no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the first byte of a client's message to its last. tungstenite reserves what a header announces, so an unfinished

@@ -3,7 +3,8 @@
 //! Fed with bytes until the head of a request is complete; only then parsed, once. Accepted are upgrades of `/ws`; any
 //! other GET, HEAD or OPTIONS is handed on, and everything else is answered with a refusal that names its remedy. No
 //! extension and no subprotocol is ever agreed to. The Origin is not looked at: the data is public and nothing is done in a
-//! user's name, so a page of any site may read it.
+//! user's name, so a page of any site may read it. Heads are read strictly (`head`, `request`): a proxy in front must not
+//! understand a request otherwise than the gateway.
 //!
 //! Deliberately absent: the time limit (the caller's), admission (the caller's, before the upgrade's response is sent),
 //! bodies (a request that has one is answered and its connection closed) and keep-alive.
@@ -12,7 +13,8 @@ use std::ops::Range;
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::request::{HEADERS_MAX, Request, RequestError};
+use super::head::{self, End};
+use super::request::{HEADERS_MAX, Request, RequestError, Single};
 use super::response::{self, Headers};
 
 /// Where sessions are.
@@ -124,35 +126,40 @@ impl Handshake {
     pub fn feed(&mut self, bytes: &[u8]) -> Progress {
         let before = self.received.len();
         if before == 0
-            && let Some(end) = head_end(bytes, 0)
+            && let End::At(end) = self.end(bytes, 0)
         {
-            return self.answer(bytes, end, before); // the usual case: in one piece, nothing copied
+            return answer(bytes, end, before); // the usual case: in one piece, nothing copied
         }
         let room = self.head_bytes_max.saturating_sub(before).min(bytes.len());
         self.received.extend_from_slice(&bytes[..room]);
-        match head_end(&self.received, before) {
-            Some(end) => self.answer(&self.received, end, before).with_leftover_until(bytes.len()),
-            None if !may_be_http(&self.received) => not_http().into(),
-            None if room < bytes.len() => too_large(self.head_bytes_max).into(),
-            None => Progress::Incomplete,
+        if !may_be_http(&self.received) {
+            return not_http().into();
+        }
+        match self.end(&self.received, before) {
+            End::At(end) => answer(&self.received, end, before).with_leftover_until(bytes.len()),
+            End::BareLineEnd => bare_line_end().into(),
+            End::NotYet if room < bytes.len() => too_large(self.head_bytes_max).into(),
+            End::NotYet => Progress::Incomplete,
         }
     }
 
-    fn answer(&self, received: &[u8], end: usize, before: usize) -> Progress {
-        if !may_be_http(received) {
-            return not_http().into();
+    /// Where the head ends within its bound.
+    fn end(&self, received: &[u8], new: usize) -> End {
+        head::find_end(&received[..received.len().min(self.head_bytes_max)], new)
+    }
+}
+
+fn answer(received: &[u8], end: usize, before: usize) -> Progress {
+    if !may_be_http(received) {
+        return not_http().into();
+    }
+    let leftover = end - before..received.len() - before;
+    match accept(head::without_empty_line(&received[..end])) {
+        Ok(Accepted::Upgrade { accept_key, forwarded_for }) => {
+            Progress::Upgrade { response: upgrade_response(&accept_key), forwarded_for, leftover }
         }
-        if end > self.head_bytes_max {
-            return too_large(self.head_bytes_max).into();
-        }
-        let leftover = end - before..received.len() - before;
-        match accept(&received[..end]) {
-            Ok(Accepted::Upgrade { accept_key, forwarded_for }) => {
-                Progress::Upgrade { response: upgrade_response(&accept_key), forwarded_for, leftover }
-            }
-            Ok(Accepted::Http(request)) => Progress::Http(request),
-            Err(refusal) => refusal.into(),
-        }
+        Ok(Accepted::Http(request)) => Progress::Http(request),
+        Err(refusal) => refusal.into(),
     }
 }
 
@@ -204,6 +211,14 @@ fn not_http() -> Refusal {
     )
 }
 
+fn bare_line_end() -> Refusal {
+    refuse(
+        400,
+        BAD_REQUEST,
+        "a line of the request ends with LF or CR alone: end each line with CRLF, carriage return and line feed",
+    )
+}
+
 fn too_large(head_bytes_max: usize) -> Refusal {
     let message = format!(
         "the request's head exceeds {head_bytes_max} bytes: send fewer or shorter headers or cookies"
@@ -222,11 +237,20 @@ fn accept(head: &[u8]) -> Result<Accepted, Refusal> {
                 format!("the request is not valid HTTP/1.1 ({what}): a WebSocket handshake is a GET of /ws");
             refuse(400, BAD_REQUEST, message)
         }
+        RequestError::Target => {
+            let message = "the request's target is neither a path nor a URL of this host: send for example \"GET /ws HTTP/1.1\", \
+                           without a fragment (#)";
+            refuse(400, BAD_REQUEST, message)
+        }
     })?;
     decide(&request).map_err(|refusal| Refusal { is_head: request.method == "HEAD", ..refusal })
 }
 
 fn decide(request: &Request<'_>) -> Result<Accepted, Refusal> {
+    if let Some(message) = request.host_fault() {
+        let code = if request.asks_for_websocket { BAD_HANDSHAKE } else { BAD_REQUEST };
+        return Err(refuse(400, code, message));
+    }
     match (request.path == WEBSOCKET_PATH, request.asks_for_websocket) {
         (false, false) => decide_http(request).map(Accepted::Http),
         (false, true) => {
@@ -267,9 +291,6 @@ fn decide_upgrade(request: &Request<'_>) -> Result<Accepted, Refusal> {
     if !request.is_http_1_1 {
         return bad("a WebSocket handshake is HTTP/1.1: a proxy in front may have to be set to it");
     }
-    if !request.has_host {
-        return bad("the Host header is missing: a WebSocket handshake has one");
-    }
     if !request.connection_has_upgrade {
         return bad(
             "the Connection header does not say \"Upgrade\": a proxy in front may drop it (nginx: proxy_set_header \
@@ -279,14 +300,19 @@ fn decide_upgrade(request: &Request<'_>) -> Result<Accepted, Refusal> {
     if request.has_body {
         return bad("a WebSocket handshake has no body: send no Content-Length and no Transfer-Encoding");
     }
-    if request.version != Some(b"13") {
+    if request.version == Single::Repeated {
+        return bad(
+            "there is more than one Sec-WebSocket-Version header: send one, \"Sec-WebSocket-Version: 13\"",
+        );
+    }
+    if request.version != Single::Value(b"13") {
         let refusal =
             refuse(426, UNSUPPORTED_VERSION, "send \"Sec-WebSocket-Version: 13\", the only one spoken here");
         let headers = &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")];
         return Err(Refusal { headers, ..refusal });
     }
     match request.key {
-        Some(key) if !request.key_is_repeated && is_key(key) => {
+        Single::Value(key) if is_key(key) => {
             let lines = &request.forwarded_for;
             let forwarded_for = (!lines.is_empty()).then(|| lines.join(&b','));
             Ok(Accepted::Upgrade { accept_key: derive_accept_key(key), forwarded_for })
@@ -307,20 +333,12 @@ fn upgrade_response(accept_key: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Where the first empty line ends, looked for among the bytes from `new` on. A line may end without its carriage return.
-fn head_end(received: &[u8], new: usize) -> Option<usize> {
-    let mut search = new;
-    loop {
-        let feed = search + received[search..].iter().position(|byte| *byte == b'\n')?;
-        if received[..feed].ends_with(b"\n") || received[..feed].ends_with(b"\n\r") {
-            return Some(feed + 1);
-        }
-        search = feed + 1;
-    }
-}
-
 /// Whether the first bytes can be a request's method, so that other protocols are refused before they fill the bound.
 fn may_be_http(received: &[u8]) -> bool {
+    if received == b"\r" {
+        return true; // perhaps the empty line before a request
+    }
+    let received = head::without_empty_line(received);
     let start = &received[..received.len().min(METHOD_BYTES_MAX)];
     match start.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'-') {
         Some(index) => index > 0 && start[index] == b' ',

@@ -1,6 +1,6 @@
 use super::*;
 
-const BYTES_MAX: usize = 8192;
+const BYTES_MAX: usize = crate::limits::HANDSHAKE_BYTES;
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
 
 fn fed_whole(request: &[u8]) -> Progress {
@@ -63,7 +63,11 @@ fn the_example_of_the_rfc_is_accepted_with_its_key() {
 fn what_browsers_and_proxies_write_differently_is_accepted() {
     for (replace, with) in [
         ("/ws", "/ws?token=1&x=/health"),
-        ("/ws", "http://example.com/ws"),
+        ("/ws", "http://x/ws"),
+        ("/ws HTTP/1.1\r\nHost: x", "ws://Example.com:3002/ws?a HTTP/1.1\r\nHost: example.com:3002"),
+        ("/ws HTTP/1.1\r\nHost: x", "https://x:443/ws HTTP/1.1\r\nHost: x"),
+        ("GET", "\r\nGET"),
+        ("Host: x", "host:[::1]:3002"),
         ("Connection: Upgrade", "connection:keep-alive, uPgRaDe"),
         ("Connection: Upgrade", "Connection: keep-alive\r\nConnection: upgrade"),
         ("Upgrade: websocket", "UPGRADE: h2c, WebSocket"),
@@ -82,7 +86,6 @@ fn what_browsers_and_proxies_write_differently_is_accepted() {
             "nothing is agreed to: {response}"
         );
     }
-    assert!(is_upgraded(&upgrade("", "").replace("\r\n", "\n")), "lines that end without a carriage return");
 }
 
 #[test]
@@ -121,7 +124,26 @@ fn every_flaw_of_an_upgrade_is_refused_with_its_own_answer() {
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ==dGhl", 400, "bad_key", "Sec-WebSocket-Key"),
         (KEY, "X: y", 400, "bad_key", "Sec-WebSocket-Key"),
         (KEY, &format!("{KEY}\r\n{KEY}"), 400, "bad_key", "send one"),
-        ("Host: x\r\n", "", 400, "bad_handshake", "Host"),
+        ("Host: x\r\n", "", 400, "bad_handshake", "Host header is missing"),
+        ("Host: x\r\n", "Host: x\r\nhost: x\r\n", 400, "bad_handshake", "send one"),
+        ("Host: x\r\n", "Host:\r\n", 400, "bad_handshake", "HOST:PORT"),
+        ("Host: x\r\n", "Host: x, x\r\n", 400, "bad_handshake", "HOST:PORT"),
+        ("/ws", "http://y/ws", 400, "bad_handshake", "another host"),
+        ("/ws", "http://x:3002/ws", 400, "bad_handshake", "another host"),
+        ("/ws", "http://me@x/ws", 400, "bad_handshake", "another host"),
+        ("/ws", "ftp://x/ws", 400, "bad_request", "neither a path nor a URL"),
+        ("/ws", "x/ws", 400, "bad_request", "neither a path nor a URL"),
+        ("/ws", "/ws#a", 400, "bad_request", "fragment"),
+        ("/ws", "http://x?a=/ws", 404, "not_found", "/ws"),
+        ("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13", 400, "bad_handshake", "send one"),
+        ("Version: 13", "Version: 8\r\nSec-WebSocket-Version: 13", 400, "bad_handshake", "send one"),
+        ("Host: x\r\n", "Host: x\n", 400, "bad_request", "CRLF"),
+        ("Host: x", "Host: x\rX-Other: y", 400, "bad_request", "CRLF"),
+        ("Host: x", "Host: x\r", 400, "bad_request", "CRLF"),
+        ("13\r\n\r\n", "13\n\n", 400, "bad_request", "CRLF"),
+        ("13\r\n\r\n", "13\r\n\n", 400, "bad_request", "CRLF"),
+        ("GET", "\r\n\r\nGET", 400, "bad_request", "not an HTTP request"),
+        ("GET", "\nGET", 400, "bad_request", "not an HTTP request"),
         ("Connection: Upgrade", "Connection: keep-alive", 400, "bad_handshake", "Connection"),
         ("Connection: Upgrade", "Connection: upgrades", 400, "bad_handshake", "Connection"),
         ("HTTP/1.1", "HTTP/1.0", 400, "bad_handshake", "HTTP/1.1"),
@@ -147,7 +169,10 @@ fn every_refusal_is_a_complete_response_that_closes() {
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(HEADERS_MAX + 1));
     for (request, status) in [
         ("GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", 426),
-        ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 405),
+        ("GET /ws HTTP/1.1\r\n\r\n", 400),
+        ("GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("GET /ws HTTP/1.1\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 405),
         ("nonsense\r\n\r\n", 400),
         ("GET / HTTP/2.0\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
@@ -171,17 +196,56 @@ fn every_refusal_is_a_complete_response_that_closes() {
 fn other_requests_are_handed_on_with_their_path() {
     for (request, method, path) in [
         ("GET /health HTTP/1.1\r\nHost: x\r\n\r\n", HttpMethod::Get, "/health"),
-        ("GET /health?verbose=1#a HTTP/1.0\r\n\r\n", HttpMethod::Get, "/health"),
-        ("HEAD /metrics HTTP/1.1\n\n", HttpMethod::Head, "/metrics"),
-        ("OPTIONS /health HTTP/1.1\r\n\r\n", HttpMethod::Options, "/health"),
-        ("GET http://x:3002 HTTP/1.1\r\n\r\n", HttpMethod::Get, "/"),
-        ("GET /a?u=http://x/ws HTTP/1.1\r\n\r\n", HttpMethod::Get, "/a"),
-        ("GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", HttpMethod::Get, "/"),
-        ("GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", HttpMethod::Get, "/"),
+        ("GET /health?verbose=1 HTTP/1.0\r\n\r\n", HttpMethod::Get, "/health"),
+        ("\r\nHEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n", HttpMethod::Head, "/metrics"),
+        ("OPTIONS /health HTTP/1.0\r\n\r\n", HttpMethod::Options, "/health"),
+        ("GET /health/ready HTTP/1.0\r\nHost: x\r\n\r\n", HttpMethod::Get, "/health/ready"),
+        ("GET http://x:3002 HTTP/1.1\r\nHost: x:3002\r\n\r\n", HttpMethod::Get, "/"),
+        ("GET /a?u=http://x/ws HTTP/1.1\r\nHost: x\r\n\r\n", HttpMethod::Get, "/a"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", HttpMethod::Get, "/"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", HttpMethod::Get, "/"),
     ] {
         let expected =
             Progress::Http(HttpRequest { method, path: path.to_owned(), wants_prometheus_text: false });
         assert_eq!(fed_whole(request.as_bytes()), expected, "{request}");
+    }
+}
+
+#[test]
+fn plain_requests_are_read_as_strictly_as_upgrades() {
+    for (request, told) in [
+        ("GET /health HTTP/1.1\r\n\r\n", "Host header is missing"),
+        ("GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "more than one Host"),
+        ("GET /health HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", "more than one Host"),
+        ("GET /health HTTP/1.1\r\nHost: x/y\r\n\r\n", "not a host"),
+        ("GET http://y/health HTTP/1.1\r\nHost: x\r\n\r\n", "another host"),
+        ("GET http://x/health HTTP/1.0\r\n\r\n", "another host"),
+        ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "neither a path nor a URL"),
+        ("CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n", "neither a path nor a URL"),
+        ("GET /health HTTP/1.1\nHost: x\n\n", "CRLF"),
+        ("GET /health HTTP/1.1\r\nHost: x\r\n y\r\n\r\n", "a header's name"),
+    ] {
+        let (status, code, response) = refused(request);
+        assert_eq!((status, code), (400, "bad_request"), "{request}");
+        assert!(response.contains(told), "{request}: {response}");
+    }
+}
+
+/// Of real browsers: all cookies of a site come with each handshake.
+#[test]
+fn a_handshake_with_8700_bytes_of_cookies_is_accepted() {
+    let cookies = format!("Host: x\r\nCookie: {}", "k=v; ".repeat(1740));
+    assert!(is_upgraded(&upgrade("Host: x", &cookies)));
+}
+
+#[test]
+fn a_handshake_holds_only_about_what_has_come() {
+    let mut handshake = Handshake::new(BYTES_MAX);
+    assert_eq!(handshake.received.capacity(), 0);
+    let request = upgrade("Host: x", &format!("Host: x\r\nCookie: {}", "c".repeat(8700)));
+    for (index, byte) in request.as_bytes()[..request.len() - 1].iter().enumerate() {
+        assert_eq!(handshake.feed(&[*byte]), Progress::Incomplete);
+        assert!(handshake.received.capacity() <= 2 * (index + 1).max(8), "{index}");
     }
 }
 
@@ -193,7 +257,7 @@ fn the_answer_to_head_has_no_body() {
     assert!(response.contains("Content-Length: 5\r\n") && response.ends_with("\r\n\r\n"));
     let get = HttpRequest { method: HttpMethod::Get, ..request };
     assert!(get.respond(200, "text/plain", &[], b"hello").ends_with(b"\r\n\r\nhello"));
-    let (_, _, response) = refused("HEAD /ws HTTP/1.1\r\n\r\n");
+    let (_, _, response) = refused("HEAD /ws HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(response.ends_with("\r\n\r\n") && !response.contains("Content-Length: 0"));
 }
 
@@ -231,7 +295,7 @@ fn leftover_bytes_do_not_count_for_the_bound() {
 #[test]
 fn a_head_of_exactly_the_bound_is_taken_and_one_more_byte_is_not() {
     let filled = |bytes: usize| {
-        let start = "GET / HTTP/1.1\r\nX: ";
+        let start = "GET / HTTP/1.1\r\nHost: x\r\nX: ";
         format!("{start}{}\r\n\r\n", "x".repeat(bytes - start.len() - 4))
     };
     for piece_bytes in [1, 7, 1000, usize::MAX / 2] {
@@ -247,13 +311,23 @@ fn a_head_of_exactly_the_bound_is_taken_and_one_more_byte_is_not() {
 
 #[test]
 fn other_protocols_are_refused_at_their_first_bytes() {
-    for start in
-        [&b"\x16\x03\x01"[..], b"\r\n", b" GET", b"\x00", b"*2\r\n", b"GET\r\n", &[b'A'; METHOD_BYTES_MAX]]
-    {
+    for start in [
+        &b"\x16\x03\x01"[..],
+        b"\r\n\r",
+        b"\rG",
+        b"\n",
+        b" GET",
+        b"\x00",
+        b"*2\r\n",
+        b"GET\r\n",
+        &[b'A'; METHOD_BYTES_MAX],
+    ] {
         assert!(matches!(fed_whole(start), Progress::Refuse { status: 400, .. }), "{start:?}");
         assert!(matches!(fed_in_pieces(start, || 1), Progress::Refuse { status: 400, .. }), "{start:?}");
     }
-    assert_eq!(fed_whole(b""), Progress::Incomplete);
+    for start in [&b""[..], b"\r", b"\r\n", b"\r\nGE"] {
+        assert_eq!(fed_whole(start), Progress::Incomplete, "{start:?}");
+    }
 }
 
 #[test]
@@ -266,7 +340,8 @@ fn any_split_of_any_request_gives_the_same_answer_and_none_panics() {
         request.extend_from_slice(b"leftover");
         for _ in 0..random.usize(..4) {
             let index = random.usize(..request.len());
-            match random.u8(..5) {
+            match random.u8(..6) {
+                5 => drop(request.splice(..0, b"\r\n".iter().copied())),
                 0 => request[index] = random.u8(..),
                 1 => request.truncate(index + 1),
                 2 => request.insert(index, b"\r\n :,/"[random.usize(..6)]),

@@ -18,6 +18,7 @@ pub mod commands;
 pub mod forwarded;
 pub mod framing;
 pub mod handshake;
+pub mod head;
 pub mod inbound;
 pub mod request;
 pub mod response;

@@ -1,7 +1,10 @@
 //! The head of an HTTP request, reduced to what a handshake is decided by.
 //!
-//! httparse reads the head, once, when it is complete. Values borrow from it; headers that decide nothing are passed over,
-//! and nothing is judged here but whether it is HTTP at all.
+//! httparse reads the head, once, when it is complete and its lines are known to end with CRLF. Values borrow from it; headers
+//! that decide nothing are ignored. Checked here are the syntax, the form of the target and the Host header, which every request
+//! has to have right; what a WebSocket handshake needs besides is checked in `handshake`.
+
+use super::head::{self, Target};
 
 /// The most headers that a request may have.
 pub const HEADERS_MAX: usize = 64;
@@ -15,8 +18,10 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// 1.1, not 1.0.
     pub is_http_1_1: bool,
-    /// There is a Host header.
-    pub has_host: bool,
+    /// The Host header.
+    pub host: Single<'a>,
+    /// The target is a URL of another host, or of an unknown one.
+    pub is_of_other_host: bool,
     /// A body is announced.
     pub has_body: bool,
     /// The Upgrade header lists `websocket`.
@@ -24,17 +29,33 @@ pub struct Request<'a> {
     /// The Connection header lists `upgrade`.
     pub connection_has_upgrade: bool,
     /// Sec-WebSocket-Version.
-    pub version: Option<&'a [u8]>,
+    pub version: Single<'a>,
     /// Sec-WebSocket-Key.
-    pub key: Option<&'a [u8]>,
-    /// There is more than one.
-    pub key_is_repeated: bool,
+    pub key: Single<'a>,
     /// The Accept header lists `text/plain`.
     pub accepts_text: bool,
     /// The Accept header lists OpenMetrics.
     pub accepts_openmetrics: bool,
     /// X-Forwarded-For, each line of it in turn.
     pub forwarded_for: Vec<&'a [u8]>,
+}
+
+/// A header that a request has at most once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Single<'a> {
+    /// It is not there.
+    #[default]
+    Missing,
+    /// Its value, trimmed.
+    Value(&'a [u8]),
+    /// It is there more than once.
+    Repeated,
+}
+
+impl<'a> Single<'a> {
+    fn note(&mut self, value: &'a [u8]) {
+        *self = if *self == Self::Missing { Self::Value(value.trim_ascii()) } else { Self::Repeated };
+    }
 }
 
 /// Why a head is no request.
@@ -44,6 +65,8 @@ pub enum RequestError {
     TooManyHeaders,
     /// Not HTTP/1.0 or 1.1.
     Malformed(&'static str),
+    /// The target is neither a path nor a URL.
+    Target,
 }
 
 impl<'a> Request<'a> {
@@ -61,27 +84,48 @@ impl<'a> Request<'a> {
         else {
             return Err(RequestError::Malformed("no request line"));
         };
+        let target = Target::read(target).ok_or(RequestError::Target)?;
         let mut request =
-            Self { method, path: path_of(target), is_http_1_1: minor_version == 1, ..Self::default() };
+            Self { method, path: target.path, is_http_1_1: minor_version == 1, ..Self::default() };
         for header in parsed.headers.iter() {
             request.note(header.name, header.value);
         }
+        request.is_of_other_host = match request.host {
+            Single::Value(host) => !target.is_of(host),
+            Single::Missing | Single::Repeated => target.authority.is_some(),
+        };
         Ok(request)
+    }
+
+    /// What is wrong with the Host header or the host of the target, and the remedy (RFC 9112, 3.2). HTTP/1.0 requires no Host.
+    pub fn host_fault(&self) -> Option<&'static str> {
+        match self.host {
+            Single::Missing if self.is_http_1_1 => {
+                Some("the Host header is missing: send one, with the host and port that you connect to")
+            }
+            Single::Repeated => Some("there is more than one Host header: send one"),
+            Single::Value(host) if !head::is_host(host) => Some(
+                "the Host header is not a host: send a name or an address and the port, for example \"Host: HOST:PORT\"",
+            ),
+            _ if self.is_of_other_host => Some(
+                "the request's URL names another host than the Host header: send the path alone, or the same host in both",
+            ),
+            Single::Missing | Single::Value(_) => None,
+        }
     }
 
     fn note(&mut self, name: &str, value: &'a [u8]) {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         if is("host") {
-            self.has_host = true;
+            self.host.note(value);
         } else if is("upgrade") {
             self.asks_for_websocket |= has_token(value, "websocket");
         } else if is("connection") {
             self.connection_has_upgrade |= has_token(value, "upgrade");
         } else if is("sec-websocket-version") {
-            self.version = Some(value.trim_ascii());
+            self.version.note(value);
         } else if is("sec-websocket-key") {
-            self.key_is_repeated = self.key.is_some();
-            self.key = Some(value.trim_ascii());
+            self.key.note(value);
         } else if is("x-forwarded-for") {
             self.forwarded_for.push(value);
         } else if is("accept") {
@@ -106,15 +150,6 @@ fn describe(error: httparse::Error) -> &'static str {
     }
 }
 
-/// The path of a target, which proxies may write with scheme and host.
-fn path_of(target: &str) -> &str {
-    let path = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        _ => target,
-    };
-    path.split(['?', '#']).next().unwrap_or(path)
-}
-
 fn has_token(list: &[u8], token: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
@@ -130,22 +165,6 @@ fn has_media(list: &[u8], media: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_is_freed_from_scheme_host_query_and_fragment() {
-        for (target, path) in [
-            ("/ws", "/ws"),
-            ("/ws?a=http://b/c", "/ws"),
-            ("/ws#a?b", "/ws"),
-            ("http://host:1/ws?a", "/ws"),
-            ("http://host", "/"),
-            ("ws://host/ws", "/ws"),
-            ("*", "*"),
-            ("", ""),
-        ] {
-            assert_eq!(path_of(target), path, "{target}");
-        }
-    }
 
     #[test]
     fn a_token_is_found_in_lists_and_never_in_parts_of_words() {
@@ -179,9 +198,19 @@ mod tests {
     #[test]
     fn repeated_headers_are_joined_and_names_compared_without_case() {
         let head =
-            b"GET / HTTP/1.1\r\nCONNECTION: a\r\nconnection: upgrade\r\nhOsT:\r\nContent-Length: 0\r\n\r\n";
+            b"GET / HTTP/1.1\r\nCONNECTION: a\r\nconnection: upgrade\r\nhOsT: x \r\nContent-Length: 0\r\n\r\n";
         let request = Request::read(head).expect("a request");
-        assert!(request.connection_has_upgrade && request.has_host && !request.has_body);
+        assert!(request.connection_has_upgrade && !request.has_body);
+        assert_eq!(request.host, Single::Value(b"x"));
         assert_eq!(Request::read(b"GET / HTTP/3.0\r\n\r\n"), Err(RequestError::Malformed("the version")));
+    }
+
+    #[test]
+    fn a_header_that_stands_twice_is_neither_of_its_values() {
+        let mut header = Single::default();
+        for expected in [Single::Value(b"a"), Single::Repeated, Single::Repeated] {
+            header.note(b" a");
+            assert_eq!(header, expected);
+        }
     }
 }

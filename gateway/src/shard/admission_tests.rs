@@ -155,7 +155,7 @@ fn who_has_said_nothing_does_not_hold_the_end_whenever_it_was_accepted() {
     door.core.connections.begin_drain(Duration::ZERO, door.now);
     // Until the last session of the process is told, whoever comes is answered.
     let served = door.accept("192.0.2.1:3");
-    door.core.receive(served, b"GET /health HTTP/1.1\r\n\r\n", door.now);
+    door.core.receive(served, b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n", door.now);
     assert_eq!((door.refused(Refusal::Draining), door.core.connections.egress.lost()), (0, 0));
     shared.drain.note_drained();
     door.core.connections.refuse_handshakes(door.now);
@@ -171,7 +171,7 @@ fn who_has_said_nothing_does_not_hold_the_end_whenever_it_was_accepted() {
 fn every_answer_to_a_request_is_one_of_the_turns_handshakes() {
     let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "1")]);
     for request in
-        [REQUEST, REQUEST, "GET /health HTTP/1.1\r\n", "GET /nothing HTTP/1.1\r\n", "POST / HTTP/1.1\r\n"]
+        [REQUEST, REQUEST, "GET /health HTTP/1.0\r\n", "GET /nothing HTTP/1.0\r\n", "POST / HTTP/1.0\r\n"]
     {
         door.core.connections.handshakes_left = 5;
         let socket = door.accept("192.0.2.1:1");

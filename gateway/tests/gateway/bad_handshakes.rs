@@ -126,6 +126,7 @@ fn a_handshake_with_a_fault_is_refused_with_its_remedy() {
     let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let key = format!("Sec-WebSocket-Key: {KEY}");
+    let version = "Sec-WebSocket-Version: 13";
     let cases = [
         (key.as_str(), "Sec-WebSocket-Key: short", 400, "bad_key"),
         (&key, "X-Nothing: here", 400, "bad_key"),
@@ -134,6 +135,12 @@ fn a_handshake_with_a_fault_is_refused_with_its_remedy() {
         ("Sec-WebSocket-Version: 13", "X-Nothing: here", 426, "unsupported_version"),
         ("Connection: Upgrade", "Connection: close", 400, "bad_handshake"),
         ("Host: localhost\r\n", "", 400, "bad_handshake"),
+        ("Host: localhost", "Host: localhost\r\nHost: localhost", 400, "bad_handshake"),
+        ("GET /ws", "GET http://elsewhere/ws", 400, "bad_handshake"),
+        ("GET /ws", "GET ws", 400, "bad_request"),
+        ("Host: localhost\r\n", "Host: localhost\n", 400, "bad_request"),
+        ("Host: localhost\r\n", "Host: localhost\r", 400, "bad_request"),
+        (version, &format!("{version}\r\n{version}"), 400, "bad_handshake"),
         ("HTTP/1.1", "HTTP/1.0", 400, "bad_handshake"),
         ("Upgrade: websocket", "Upgrade: h2c", 426, "upgrade_required"),
         ("GET /ws", "GET /elsewhere", 404, "not_found"),
@@ -154,4 +161,34 @@ fn a_handshake_with_a_fault_is_refused_with_its_remedy() {
     gateway.metrics_when("all are counted", |metrics| refusals(metrics, "bad_request") == cases.len() as f64);
     // The same request without a fault.
     Client::connect(&gateway);
+}
+
+#[test]
+fn a_handshake_may_have_cookies_a_url_and_an_empty_line_before_it() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start_ready();
+    let cookies = format!("Host: localhost\r\nCookie: {}", "c".repeat(8700));
+    for (right, other) in
+        [("Host: localhost", cookies.as_str()), ("GET /ws", "GET http://localhost/ws"), ("GET", "\r\nGET")]
+    {
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(handshake_request().replace(right, other).as_bytes());
+        assert!(raw.read_head().starts_with("HTTP/1.1 101 "), "{other}");
+    }
+}
+
+/// Old health checks are HTTP/1.0, which has no Host.
+#[test]
+fn a_health_check_of_http_1_0_needs_no_host() {
+    let cluster = Cluster::start();
+    let gateway = Launch::new(&cluster).start_ready();
+    for (request, status) in [
+        ("GET /health/ready HTTP/1.0\r\n\r\n", 200),
+        ("GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        ("GET /health/ready HTTP/1.1\r\n\r\n", 400),
+    ] {
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(request.as_bytes());
+        assert_eq!(raw.response().status, status, "{request}");
+    }
 }
