@@ -125,6 +125,10 @@ fn suffer(
                 &mut bystanders,
             )?);
         }
+        // Stopped before the first.
+        if rounds.is_empty() {
+            break;
+        }
         let lost = missing(&bystanders).saturating_sub(lost);
         let line = Line::of(recipe, *attackers, before, &rounds, lost);
         eprintln!("{}", line.summary());
