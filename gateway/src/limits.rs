@@ -201,6 +201,8 @@ pub const QUESTIONS_DEFERRED_PER_SESSION: usize = 64;
 pub const QUESTIONS_DEFERRED_BYTES: usize = 64 * MIB;
 /// Starts, positions and partitions that an owner looks at in a turn to answer questions, some 20 ns each; one question may exceed it.
 pub const OWNER_OPERATIONS_PER_TURN: u64 = 8192;
+/// What a question counts for beside: its session's acknowledgement and cursors are looked at.
+pub const OWNER_OPERATIONS_PER_ANSWER: u64 = 64;
 /// How soon brokers are asked again for the end of a log that they could not tell: nothing but such a question is delayed by it.
 pub const END_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Sessions of which cursors stand beyond what is known of a log, until the brokers have said where that ends.

@@ -405,6 +405,8 @@ impl World {
             assert!(matches!(unheard, (None, None)), "everything was heard: {unheard:?}");
             assert!(!core.connections.has_pulls(), "nobody pulls");
             assert_eq!(core.connections.sessions.resuming().count(), 0, "everyone is live");
+            assert_eq!(core.owner.deferred(), (0, 0), "no question waits, nor one of a session that is gone");
+            assert_eq!(core.connections.cursors, 0, "the count of cursors has come to rest");
         }
         for client in &self.clients {
             assert!(client.line.is_some(), "it was closed though it reads");

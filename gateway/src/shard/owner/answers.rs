@@ -145,7 +145,8 @@ impl Owner {
     /// `unknown`: partitions whose end nobody could tell.
     fn answer(&mut self, question: &Question, unknown: &[(Partition, u64)]) -> Begun {
         let Question { begin, cut, .. } = question;
-        self.operations += (begin.positions() + begin.starts.len() + cut.len()) as u64;
+        let looked_at = begin.positions() + begin.starts.len() + cut.len();
+        self.operations += limits::OWNER_OPERATIONS_PER_ANSWER + looked_at as u64;
         let doubts = Doubts {
             unknown: unknown.iter().map(|(partition, _)| *partition).collect(),
             unread: self.heads.iter().filter(|(_, it)| it.next < it.live_from).map(|(it, _)| *it).collect(),
