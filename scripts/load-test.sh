@@ -14,7 +14,8 @@
 # WS_URL (ws://localhost:3004/ws), HEALTH_URL (/health beside it), CHANNELS, SUBSCRIPTION_MODE, CHANNELS_PER_CLIENT, CONNECTION_TIMEOUT and
 # SOURCE_ADDRESSES are odin-bench's. PUBLISHER_URL (http://localhost:3003) is its API; PUBLISHER_URL=off when somebody else publishes.
 # Logs and results: LOAD_TEST_DIR (target/load-test). Above WS_MAX_CONNECTIONS the gateway refuses, and that is no success: raise
-# it for a stress test.
+# it for a stress test. So it does above WS_MAX_CONNECTIONS_PER_IP, because the sessions come from one address: set that to 0 meanwhile, or name
+# this machine in WS_TRUSTED_PROXIES.
 # Exit codes: 0 every session got everything, 1 not, 64 wrong usage, 69 no odin-bench.
 set -euo pipefail
 

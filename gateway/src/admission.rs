@@ -7,12 +7,13 @@
 //! the two takes nothing from the other, so a crowd that the common rate keeps out leaves no trace in the table: it fills only
 //! as fast as connections are let in.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashlink::LruCache;
 
+use crate::addresses;
 use crate::bucket::Bucket;
 use crate::config::ConnectionRates;
 use crate::limits;
@@ -73,7 +74,7 @@ impl SharedConnectionRates {
 
 impl Buckets {
     fn take(&mut self, rates: &ConnectionRates, client: IpAddr, now: Instant) -> Result<(), TooSoon> {
-        let address = counted_as(client);
+        let address = addresses::network_of(client);
         self.forget_full(rates, now);
         let mut own =
             self.addresses.get(&address).copied().unwrap_or_else(|| Bucket::full(&rates.per_ip, now));
@@ -97,17 +98,6 @@ impl Buckets {
             }
             self.addresses.remove_lru();
         }
-    }
-}
-
-/// The address that stands for a client: a provider gives a customer a /64 of IPv6 at least, so that its single addresses mean nothing.
-pub fn counted_as(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -25,8 +25,8 @@
 //! 7. **Publish marks, egress sends.** A broadcast only appends to outboxes; egress sends all that an outbox holds in one
 //!    send.
 //! 8. **The hot path** never logs, formats, locks, reads configuration, or reads the clock per delivery.
-//! 9. A shard shares nothing mutable with another but numbers: of the process's sessions, of the shards that have drained, and
-//!    the rates of its handshakes. What passes between threads are messages and, once a second, a copy of the counters.
+//! 9. A shard shares nothing mutable with another but numbers: of the process's sessions and sockets, of each address's, of the
+//!    shards that have drained, and the rates of its handshakes. What passes between threads are messages and, once a second, a copy of the counters.
 //!
 //! # Who may touch what
 //! `ingest::{consumer, control, reading, replay::reader}` and `dev` import rdkafka; `shard::{executor, mesh}` and
@@ -35,6 +35,7 @@
 //! (`tests/gateway/tidy.rs`) holds these lines.
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod admission;
 pub mod allocation;
 pub mod args;

@@ -86,6 +86,8 @@ pub const TURN_DELAY_MAX: Duration = Duration::from_millis(4);
 pub const HANDSHAKE_BYTES: usize = 16 * KIB;
 /// From the accept to the end of the handshake's headers. A client that trickles bytes holds a slot no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A handshake never takes longer, however much lies unread meanwhile.
+pub const HANDSHAKE_AGE_MAX: Duration = Duration::from_secs(2 * HANDSHAKE_TIMEOUT.as_secs());
 /// From the first byte of a client's message to its last. tungstenite reserves what a header announces, so an unfinished
 /// message holds memory.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -140,6 +142,26 @@ pub const BULK_SENDS_PER_BATCH: usize = 2;
 pub const CONTROL_BURST_BYTES: usize = 64 * KIB;
 /// Sockets beyond WS_MAX_CONNECTIONS, so that those refused are told why and /health answers at the limit.
 pub const SOCKETS_SPARE: usize = 512;
+/// With fewer of a shard's sockets free, the address with most connections without a session loses its oldest. Of the spare ones:
+/// all WS_MAX_CONNECTIONS sessions are no shortage.
+pub const SOCKETS_SHORT: usize = SOCKETS_SPARE / 2;
+/// With fewer, the oldest connection without a session goes whoever has it: these are kept for health checks and scrapes.
+pub const SOCKETS_FOR_PROBES: usize = SOCKETS_SPARE / 4;
+/// Accepts that one turn may bring.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// Connections that are reset in a turn while sockets are short: as many as may come. One costs about 20 us.
+pub const EVICTIONS_PER_TURN: usize = ACCEPTS_PER_TURN;
+/// A session with less is never closed for memory: a client that reads, with the longest message that is unfinished for a moment aside,
+/// has a few hundred bytes, and all that there may be with this much hold 375 MiB.
+pub const SESSION_BYTES_LARGE: u64 = 32 * KIB as u64;
+/// Sessions that a turn weighs while the process is over WS_MEMORY_LIMIT: some 50 us.
+pub const SESSIONS_WEIGHED_PER_TURN: usize = 256;
+/// The largest sessions of a shard that are closed at once for memory, ...
+pub const SESSIONS_SHED_PER_ROUND: usize = 128;
+/// ... and the least time to the next: there is a reading of the memory in between that knows of these.
+pub const SHED_INTERVAL: Duration = Duration::from_secs(2);
+/// Sessions are closed until this part of WS_MEMORY_LIMIT would be free: below it sessions are refused.
+pub const MEMORY_MARGIN_PARTS: u64 = 20;
 /// Descriptors of a shard that are no client's socket: librdkafka's connections, the rings, logs.
 pub const DESCRIPTORS_SPARE: usize = 256;
 /// Receive buffers of a shard. Bytes wait in the kernel while all are taken.

@@ -68,7 +68,7 @@ macro_rules! labels {
 
 labels! {
     /// Why a session ended.
-    Disconnect[11] {
+    Disconnect[12] {
         /// The client's close frame.
         ClientClosed => "client_closed",
         /// The client's FIN without a close frame.
@@ -91,12 +91,14 @@ labels! {
         InboundMemory => "inbound_memory",
         /// The gateway drains.
         Drain => "drain",
+        /// The process was over WS_MEMORY_LIMIT, and the session one of the largest.
+        MemoryLimit => "memory_limit",
     }
 }
 
 labels! {
     /// Why a connection became no session.
-    Refusal[9] {
+    Refusal[11] {
         /// The gateway drains.
         Draining => "draining",
         /// CONN_RATE_LIMIT_IP_*.
@@ -109,6 +111,10 @@ labels! {
         CpuOverload => "cpu_overload",
         /// WS_MEMORY_LIMIT.
         MemoryLimit => "memory_limit",
+        /// WS_MAX_CONNECTIONS_PER_IP.
+        IpConnections => "ip_connections",
+        /// Sockets ran short before its request was complete.
+        SocketsShort => "sockets_short",
         /// Not the request of a WebSocket client, see docs/PROTOCOL.md.
         BadRequest => "bad_request",
         /// The request was not complete in 5 s.
@@ -261,9 +267,11 @@ pub struct Counters {
     /// Connections now: sessions, handshakes and closing sockets.
     pub connections: u64,
     /// Sessions ended.
-    pub disconnects: ByLabel<11>,
+    pub disconnects: ByLabel<12>,
     /// Connections that became no session.
-    pub refusals: ByLabel<9>,
+    pub refusals: ByLabel<11>,
+    /// Connections without a session that were reset because sockets ran short.
+    pub sockets_evicted: u64,
     /// Plain HTTP requests.
     pub http_requests: ByLabel<5>,
     /// Channels and wildcards with a subscriber, now.

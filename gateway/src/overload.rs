@@ -8,6 +8,8 @@
 //! comes mostly from what the others read, so a pause of its own reading would not help it. One busy shard among idle ones
 //! refuses nobody either: the CPU is that of the process.
 //!
+//! Over its **memory** limit the gateway refuses, and each shard closes its largest sessions (`shard::shedding`).
+//!
 //! A **full** gateway (WS_MAX_CONNECTIONS) refuses by itself: whoever lets sessions in counts them. Here it is only decided for how
 //! long new clients are sent elsewhere.
 //!
@@ -15,7 +17,7 @@
 //! nothing changes. A gateway that is paused refuses: its idleness is its own doing, and no sign of room. A pause ends after
 //! [`limits::KAFKA_PAUSE_READINGS_MAX`] whatever the CPU says: who gets events late is better off than who gets none.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::config;
 use crate::limits;
@@ -56,6 +58,8 @@ pub struct Decision {
     pub is_full: bool,
     /// No records from Kafka.
     pub is_paused: bool,
+    /// How much memory is used beyond the limit; at the limit 1. Above 0 the largest sessions are closed.
+    pub memory_over_bytes: u64,
 }
 
 impl Decision {
@@ -126,7 +130,13 @@ impl Overload {
             is_memory_full: self.is_memory_full,
             is_full: self.is_full,
             is_paused: self.pause.is_on,
+            memory_over_bytes: self.memory_over_bytes(reading.memory_bytes),
         }
+    }
+
+    fn memory_over_bytes(&self, bytes: u64) -> u64 {
+        let over = self.memory_bytes_max.and_then(|max| bytes.checked_sub(max));
+        over.map_or(0, |over| over.max(1))
     }
 
     /// At once: what is over the limit may be killed for it.
@@ -168,26 +178,36 @@ const FULL: u8 = 8;
 
 /// What was decided last, shared between threads.
 #[derive(Debug, Default)]
-pub struct SharedOverload(AtomicU8);
+pub struct SharedOverload {
+    bits: AtomicU8,
+    memory_over_bytes: AtomicU64,
+}
 
 impl SharedOverload {
     /// From now on it is this.
     pub fn store(&self, decision: Decision) {
-        let Decision { is_cpu_overloaded, is_memory_full, is_full, is_paused } = decision;
+        let Decision { is_cpu_overloaded, is_memory_full, is_full, is_paused, memory_over_bytes } = decision;
         let bits = [(is_cpu_overloaded, CPU), (is_memory_full, MEMORY), (is_paused, PAUSED), (is_full, FULL)];
         let state = bits.into_iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum();
-        self.0.store(state, Ordering::Relaxed);
+        self.bits.store(state, Ordering::Relaxed);
+        self.memory_over_bytes.store(memory_over_bytes, Ordering::Relaxed);
     }
 
     /// The decision in force.
     pub fn read(&self) -> Decision {
-        let state = self.0.load(Ordering::Relaxed);
+        let state = self.bits.load(Ordering::Relaxed);
         Decision {
             is_cpu_overloaded: state & CPU != 0,
             is_memory_full: state & MEMORY != 0,
             is_full: state & FULL != 0,
             is_paused: state & PAUSED != 0,
+            memory_over_bytes: self.memory_over_bytes(),
         }
+    }
+
+    /// See [`Decision::memory_over_bytes`].
+    pub fn memory_over_bytes(&self) -> u64 {
+        self.memory_over_bytes.load(Ordering::Relaxed)
     }
 
     /// Why no new session is taken, if none is for want of CPU or memory.

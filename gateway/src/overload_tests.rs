@@ -83,9 +83,17 @@ fn a_threshold_of_100_is_never_passed() {
 #[test]
 fn memory_refuses_at_its_limit_at_once_until_it_is_five_percent_below() {
     let mut overload = overload();
-    for (memory_bytes, is_full) in [(999, false), (1000, true), (951, true), (949, false), (999, false)] {
+    for (memory_bytes, is_full, memory_over_bytes) in [
+        (999, false, 0),
+        (1000, true, 1),
+        (1300, true, 300),
+        (951, true, 0),
+        (949, false, 0),
+        (999, false, 0),
+    ] {
         let decision = overload.judge(&Reading { memory_bytes, ..cpu(0.0, 0.0) });
-        assert_eq!(decision, Decision { is_memory_full: is_full, ..Decision::default() }, "{memory_bytes}");
+        let expected = Decision { is_memory_full: is_full, memory_over_bytes, ..Decision::default() };
+        assert_eq!(decision, expected, "{memory_bytes}");
     }
     let mut unlimited = Overload::new(THRESHOLDS, None, SESSIONS_MAX);
     assert_eq!(unlimited.judge(&Reading { memory_bytes: u64::MAX, ..cpu(0.0, 0.0) }), Decision::default());
@@ -118,6 +126,7 @@ fn what_is_shared_is_what_was_decided_and_cpu_is_named_before_memory() {
             is_memory_full: bits & 2 != 0,
             is_paused: bits & 4 != 0,
             is_full: bits & 8 != 0,
+            memory_over_bytes: bits,
         };
         shared.store(decision);
         assert_eq!((shared.read(), shared.is_paused()), (decision, bits & 4 != 0));

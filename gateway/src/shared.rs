@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use wire::Waker;
 
+use crate::addresses::SharedAddresses;
 use crate::admission::SharedConnectionRates;
 use crate::drain::SharedDrain;
 use crate::http::SharedPages;
@@ -31,6 +32,11 @@ pub struct Shared {
     /// Sessions of all shards: WS_MAX_CONNECTIONS is of the process, and the kernel spreads connections as it likes. Touched by
     /// the beginning and the end of a session only.
     pub sessions: AtomicUsize,
+    /// Sockets of all shards, but for those that are being reset: descriptors are of the process. Touched by their beginning and
+    /// end only.
+    pub sockets: AtomicUsize,
+    /// Which address has how many of both. Touched by the beginning and the end of a connection and of a session.
+    pub addresses: SharedAddresses,
     /// How often connections were taken. Touched by handshakes only, and only where their rates are bounded.
     pub connection_rates: SharedConnectionRates,
     /// The threads that read Kafka again, once they run.
@@ -59,6 +65,8 @@ impl Shared {
             pulses: std::iter::repeat_with(|| Pulse::new(started_at)).take(shards).collect(),
             wakers: std::iter::repeat_with(OnceLock::new).take(shards).collect(),
             sessions: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
+            addresses: SharedAddresses::default(),
             connection_rates: SharedConnectionRates::default(),
             replay: OnceLock::new(),
             kafka: Arc::default(),

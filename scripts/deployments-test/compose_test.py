@@ -256,6 +256,14 @@ class TheGateway(unittest.TestCase):
                 self.assertGreaterEqual(gateway.body["ulimits"]["nofile"]["hard"], needed)
                 self.assertEqual(gateway.body["ulimits"]["memlock"], {"soft": -1, "hard": -1})
 
+    def test_in_production_one_address_cannot_take_all_its_places(self):
+        production = [gateway for gateway in self.gateways() if gateway.environment["ENVIRONMENT"].startswith("production")]
+        self.assertGreaterEqual(len(production), 2)
+        for gateway in production:
+            with self.subTest(gateway):
+                of_one_address = int(gateway.environment["WS_MAX_CONNECTIONS_PER_IP"])
+                self.assertTrue(50 <= of_one_address <= int(gateway.environment["WS_MAX_CONNECTIONS"]) // 10)
+
     def test_its_profile_lets_io_uring_through_and_nothing_else_is_given_away(self):
         for gateway in self.gateways():
             options = gateway.body["security_opt"]

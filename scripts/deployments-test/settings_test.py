@@ -69,6 +69,7 @@ class Variables(unittest.TestCase):
             "WS_ADDR": ":3004",
             "WS_CPU_LIMIT": "1",
             "WS_MAX_CONNECTIONS": "12000",
+            "WS_MAX_CONNECTIONS_PER_IP": "600",
             "WS_MAX_BROADCAST_RATE": "25",
             "WS_CPU_REJECT_THRESHOLD": "75.0",
             "WS_CPU_PAUSE_THRESHOLD": "80.0",

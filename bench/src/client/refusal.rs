@@ -12,8 +12,9 @@ pub const CPU_OVERLOAD: &str = "cpu_overload";
 /// Another status, another `error`, or a session that was closed before it began.
 pub const OTHER: &str = "other";
 /// What a valid handshake may be refused for, and the status of it.
-const KNOWN: [(&str, u16); 6] = [
+const KNOWN: [(&str, u16); 7] = [
     ("draining", 503),
+    ("ip_connections", 429),
     ("ip_rate", 429),
     ("global_rate", 429),
     ("at_max_connections", 503),

@@ -46,7 +46,13 @@ pub(super) fn admission(reading: &mut Reading, raw: &Raw) -> Admission {
             show_networks(networks)
         })
         .unwrap_or_default();
-    Admission { refuse, trusted_proxies, rates: connection_rates(reading, raw) }
+    let connections_per_ip = reading.value(
+        &table::WS_MAX_CONNECTIONS_PER_IP,
+        raw.ws_max_connections_per_ip.as_deref(),
+        |text| units::number(text, &(0..=limits::CONNECTIONS_MAX)),
+        usize::to_string,
+    );
+    Admission { refuse, trusted_proxies, connections_per_ip, rates: connection_rates(reading, raw) }
 }
 
 fn connection_rates(reading: &mut Reading, raw: &Raw) -> Option<ConnectionRates> {

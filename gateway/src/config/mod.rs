@@ -189,6 +189,8 @@ pub struct Overload {
 pub struct Admission {
     /// How a client is refused.
     pub refuse: Refuse,
+    /// Sessions of one address at once; 0 is no bound.
+    pub connections_per_ip: usize,
     /// New connections of the process; `None`: as they come.
     pub rates: Option<ConnectionRates>,
     /// Peers whose X-Forwarded-For is believed.

@@ -27,7 +27,7 @@ raw! {
     ws_outbox_bytes, ws_outbox_frames, ws_slow_consumer,
     ws_max_message_bytes, ws_max_record_bytes, ws_max_channels,
     ws_history_bytes, ws_history_warmup, ws_last_values, ws_resume_max_bytes, ws_resume_max_age,
-    ws_message_burst, ws_message_rate, ws_drain, ws_refuse, ws_trusted_proxies,
+    ws_message_burst, ws_message_rate, ws_drain, ws_refuse, ws_trusted_proxies, ws_max_connections_per_ip,
     conn_rate_limit_enabled, conn_rate_limit_ip_burst, conn_rate_limit_ip_rate,
     conn_rate_limit_global_burst, conn_rate_limit_global_rate, ws_console,
     kafka_brokers, kafka_group_id, kafka_consumer_group, kafka_topics, kafka_partitioner, kafka_start,

@@ -29,7 +29,7 @@ variables! {
     TCP_LISTEN_BACKLOG = "4096", "connections that wait for their accept; 0 is as many as the kernel allows";
     WS_SOCKET_SEND_BYTES = "128KiB", "what the kernel takes of one session before its outbox fills";
     WS_CPU_LIMIT = "the cgroup's, else the machine's", "cores that the process may use, for example 1.5";
-    WS_MEMORY_LIMIT = "the cgroup's, else the machine's", "memory that the process may use; at it no new sessions are taken";
+    WS_MEMORY_LIMIT = "the cgroup's, else the machine's", "memory that the process may use; at it no new sessions are taken, beyond it the largest are closed";
     WS_CPU_REJECT_THRESHOLD = "75", "CPU above which an overloaded gateway takes no new sessions, % of WS_CPU_LIMIT; 100 is never";
     WS_CPU_PAUSE_THRESHOLD = "80", "CPU above which an overloaded gateway pauses its reading of Kafka, likewise; at least the other threshold";
     WS_SHARDS = "one for each whole core of WS_CPU_LIMIT", "shards, which share connections and partitions";
@@ -52,6 +52,7 @@ variables! {
     WS_DRAIN = "10s", "over how long the closes of sessions are spread when the gateway is told to end";
     WS_REFUSE = "http", "http or close: whether a refused client gets an HTTP status, or a session that is closed at once with the reason";
     WS_TRUSTED_PROXIES = "none", "comma list of addresses and networks whose X-Forwarded-For is believed";
+    WS_MAX_CONNECTIONS_PER_IP = "0", "sessions of one address (IPv6: of one /64) at once, 0 is no bound; trusted proxies and 127.0.0.1 are exempt";
     CONN_RATE_LIMIT_ENABLED = "false", "true or false: whether the rates of new connections are limited";
     CONN_RATE_LIMIT_IP_BURST = "10", "new connections of one address (IPv6: of one /64) at once";
     CONN_RATE_LIMIT_IP_RATE = "1", "the same a second, in the long run";

@@ -18,6 +18,7 @@ use prometheus_client::registry::Unit;
 
 use self::page::Page;
 use super::{health, listen_queue};
+use crate::addresses;
 use crate::admission::Readings;
 use crate::config::Config;
 use crate::ingest::replay::ReplayReadings;
@@ -170,6 +171,8 @@ fn connections(page: &mut Page<'_>) -> Result<(), Error> {
         &it.http_requests
     })?;
     page.counter("ws_sockets_accepted", "Sockets accepted", |it| it.accepted)?;
+    let help = "Connections without a session that were reset because sockets ran short";
+    page.counter("ws_sockets_evicted", help, |it| it.sockets_evicted)?;
     page.counter("ws_accept_errors", "Accepts that failed for want of descriptors or memory", |it| {
         it.accept_errors
     })?;
@@ -188,6 +191,11 @@ fn admission(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
             .map(|(rate, reason)| ([("type", rate)], count_of(&it.refusals, reason)))
             .into()
     })?;
+    let addresses::Readings { addresses, sessions_most } = shared.addresses.readings();
+    let help = "Addresses that have a connection; trusted proxies and the own host are left out";
+    page.gauge("ws_addresses", help, None, addresses)?;
+    let help = "Sessions of the one of them that has most";
+    page.gauge("ws_busiest_address_sessions", help, None, sessions_most)?;
     let Readings { addresses, evicted } = shared.connection_rates.readings();
     let help = "Addresses that have connected, and have not got back their whole burst";
     page.gauge("ws_rate_limit_addresses", help, None, addresses)?;

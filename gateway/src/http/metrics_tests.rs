@@ -50,6 +50,7 @@ fn distinct() -> Counters {
         D::MessageTimeout,
         D::InboundMemory,
         D::Drain,
+        D::MemoryLimit,
     ];
     let refusals = [
         F::Draining,
@@ -58,6 +59,8 @@ fn distinct() -> Counters {
         F::MaxConnections,
         F::CpuOverload,
         F::MemoryLimit,
+        F::IpConnections,
+        F::SocketsShort,
         F::BadRequest,
         F::HandshakeTimeout,
         F::ClientGone,
@@ -75,6 +78,7 @@ fn distinct() -> Counters {
         disconnects: by_label(disconnects, 100),
         refusals: by_label(refusals, 200),
         http_requests: by_label(routes, 300),
+        sockets_evicted: 1091,
         channels: 1006,
         messages_received: 1007,
         bytes_received: 1008,
@@ -167,6 +171,11 @@ fn rendered(counters: &[Counters]) -> String {
         throttle_events: 1201,
         throttled: Duration::from_millis(2500),
     });
+    for (client, sessions) in [("192.0.2.1", 3), ("192.0.2.2", 1)] {
+        for _ in 0..sessions {
+            shared.addresses.add_session(client.parse().unwrap(), 0, Instant::now()).unwrap();
+        }
+    }
     shared.overload.store(Decision { is_memory_full: true, ..Decision::default() });
     shared.kafka.update(|status| {
         (status.partitions, status.connected, status.lag_s) = (96, true, 2.5);
@@ -277,8 +286,8 @@ fn every_counter_of_a_shard_appears_with_its_value() {
     let samples = all_samples(&rendered(&[distinct()]));
     let of_one_shard =
         |value: f64| samples.iter().any(|(key, found)| key.contains("shard=\"0\"") && *found == value);
-    let plain = (1001..=1038).chain(1051..=1053).chain(1061..=1066).chain(1081..=1083);
-    let labels = [(100, 11), (200, 5), (300, 5), (400, 5), (500, 6), (600, 2)];
+    let plain = (1001..=1038).chain(1051..=1053).chain(1061..=1066).chain(1081..=1083).chain(1091..=1091);
+    let labels = [(100, 12), (200, 11), (300, 5), (400, 5), (500, 6), (600, 2)];
     let labels = labels.into_iter().flat_map(|(first, count)| first..first + count);
     let histograms = [2100, 2200, 2300, 2400];
     for value in plain.chain(labels).chain(histograms) {
@@ -300,6 +309,9 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_capacity_rejections_total{shard=\"0\",reason=\"at_max_connections\"}", 203.0),
         ("ws_connection_rate_limited_total{shard=\"0\",type=\"per_ip\"}", 201.0),
         ("ws_connection_rate_limited_total{shard=\"0\",type=\"global\"}", 202.0),
+        ("ws_sockets_evicted_total{shard=\"0\"}", 1091.0),
+        ("ws_addresses", 2.0),
+        ("ws_busiest_address_sessions", 3.0),
         ("ws_rate_limit_addresses", 0.0),
         ("ws_rate_limit_addresses_evicted_total", 0.0),
         ("ws_forwarded_headers_ignored_total{shard=\"0\"}", 1052.0),

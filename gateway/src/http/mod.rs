@@ -89,7 +89,11 @@ impl Http {
         let believed = pages.as_deref().filter(|pages| !pages.are_stale(now));
         let mut answer = match request.path.as_str() {
             "/health" => believed.map_or_else(stale, |pages| health(&pages.health)),
-            "/health/live" => health_of(200, pages::json(&serde_json::json!({ "status": "alive" }))),
+            // A process whose main thread has rendered nothing yet is starting.
+            "/health/live" => match pages.as_deref() {
+                None => health_of(200, pages::alive()),
+                Some(_) => believed.map_or_else(stale, |pages| health(&pages.live)),
+            },
             "/health/ready" => believed.map_or_else(stale, |pages| health(&pages.ready)),
             "/metrics" => metrics(pages.as_deref(), request.wants_prometheus_text),
             "/" if self.has_console => page(),

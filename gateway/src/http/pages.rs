@@ -33,6 +33,7 @@ pub(super) struct Pages {
     rendered_at: Instant,
     pub(super) health: Page,
     pub(super) ready: Page,
+    pub(super) live: Page,
     pub(super) openmetrics: Vec<u8>,
     pub(super) prometheus: Vec<u8>,
 }
@@ -95,6 +96,7 @@ impl Renderer {
             rendered_at: now,
             health: Page { status: report.status_code(), body: json(&report) },
             ready: Page { status: readiness.status_code(), body: json(&readiness) },
+            live: Page { status: 200, body: alive() },
             prometheus: prometheus_text::from_openmetrics(&openmetrics).into_bytes(),
             openmetrics: openmetrics.into_bytes(),
         }));
@@ -134,6 +136,11 @@ impl Renderer {
         text::encode(&mut page, &self.metrics).expect("writing to memory does not fail");
         page
     }
+}
+
+/// The body of `/health/live`: the main thread, which says it, is at work.
+pub(super) fn alive() -> Vec<u8> {
+    json(&serde_json::json!({ "status": "alive" }))
 }
 
 /// A line of JSON.

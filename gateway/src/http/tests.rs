@@ -221,7 +221,7 @@ fn pages_of_a_main_thread_that_hangs_are_not_believed_but_its_numbers_are_shown(
     for (path, soon, late) in [
         ("/health", 200, 503),
         ("/health/ready", 200, 503),
-        ("/health/live", 200, 200),
+        ("/health/live", 200, 503),
         ("/metrics", 200, 200),
     ] {
         assert_eq!((at(path, Instant::now()).status, at(path, later).status), (soon, late), "{path}");
@@ -238,4 +238,5 @@ fn before_the_first_pages_nothing_is_ready() {
     for path in ["/health", "/health/ready", "/metrics"] {
         assert_eq!(get(&http, path).status, 503, "{path}");
     }
+    assert_eq!(get(&http, "/health/live").status, 200);
 }

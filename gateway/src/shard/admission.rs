@@ -1,7 +1,7 @@
 //! Who is let in: a valid upgrade becomes a session, or is refused with a reason.
 //!
-//! The order is from what is cheapest to know and longest true to what changes each second: the gateway drains; its rates of new
-//! connections; its room; its load. Plain HTTP never comes here: whoever asks for health and metrics always comes from one address.
+//! The order is from what is cheapest to know and longest true to what changes each second: the gateway drains; the sessions of
+//! the client's address; the rates of new connections; the gateway's room; its load. Plain HTTP never comes here: whoever asks for health and metrics always comes from one address.
 //!
 //! A client that is refused gets an HTTP status or, with `WS_REFUSE=close`, a completed handshake with a close behind it. That
 //! is no session either: nothing is kept for it, and its connection ends with these bytes.
@@ -16,6 +16,7 @@ use wire::SocketId;
 use super::connections::Connections;
 use super::endings::close_code;
 use super::sessions::Stage;
+use crate::addresses;
 use crate::config::Refuse;
 use crate::limits;
 use crate::metrics::Refusal;
@@ -47,7 +48,7 @@ impl Connections {
         session.cold.client = Some(client);
         self.counters.forwarded_headers_ignored += u64::from(is_header_ignored);
         match self.admit(client, now) {
-            Ok(()) => self.open(socket, response, now),
+            Ok(address) => self.open(socket, response, address, now),
             Err(refused) => {
                 debug!(reason = refused.reason.text(), %peer, %client, "a session was refused");
                 let farewell = match self.admission.refuse {
@@ -59,11 +60,27 @@ impl Connections {
         }
     }
 
-    /// Whether one more session is taken; then it has its place.
-    fn admit(&self, client: IpAddr, now: Instant) -> Result<(), Refused> {
+    /// Whether one more session is taken; then it has its place, and counts for this address (`None`: it is exempt).
+    fn admit(&self, client: IpAddr, now: Instant) -> Result<Option<IpAddr>, Refused> {
         if self.is_draining() {
             return Err(Refused::draining());
         }
+        let address = addresses::counted(client, &self.admission.trusted_proxies);
+        if let Some(address) = address {
+            let most = self.admission.connections_per_ip;
+            let added = self.shared.addresses.add_session(address, most, now);
+            added.map_err(|_| Refused::too_many(most))?;
+        }
+        self.admit_counted(client, now).inspect_err(|_| {
+            if let Some(address) = address {
+                self.shared.addresses.remove_session(address);
+            }
+        })?;
+        Ok(address)
+    }
+
+    /// The same for a session that its address may have.
+    fn admit_counted(&self, client: IpAddr, now: Instant) -> Result<(), Refused> {
         if let Some(rates) = &self.admission.rates {
             let taken = self.shared.connection_rates.take(rates, client, now);
             taken.map_err(|it| Refused::too_soon(it.reason, it.wait))?;
@@ -81,8 +98,10 @@ impl Connections {
         })
     }
 
-    fn open(&mut self, socket: SocketId, response: &[u8], now: Instant) {
+    fn open(&mut self, socket: SocketId, response: &[u8], address: Option<IpAddr>, now: Instant) {
         let session = self.sessions.find(socket).expect("it was there to be admitted");
+        self.slots.opened(session);
+        session.cold.session_address = address;
         session.cold.stage = Stage::Open(Inbound::new(self.message_bytes_max));
         session.cold.stage_since = now;
         session.cold.pinged_at = now;
@@ -111,6 +130,13 @@ impl Refused {
         let message =
             format!("too many new connections {what}: connect again in {wait_s} s, after a random delay");
         Self::new(reason, 429, wait, message)
+    }
+
+    fn too_many(connections_per_ip: usize) -> Self {
+        let message = format!(
+            "this address has {connections_per_ip} connections (WS_MAX_CONNECTIONS_PER_IP): close some and connect again"
+        );
+        Self::new(Refusal::IpConnections, 429, limits::RETRY_AFTER_FULL, message)
     }
 
     fn full(connections_max: usize) -> Self {

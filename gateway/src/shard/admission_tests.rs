@@ -1,72 +1,7 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wire::Readings;
-
 use super::*;
-use crate::config::Config;
-use crate::http::Http;
-use crate::metrics::Counters;
-use crate::shard::core::Core;
-use crate::shard::mesh::Mesh;
-use crate::shard::owner::{Keeping, Owner};
-use crate::shared::Shared;
-
-const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-
-/// A shard's door, with nobody behind it.
-struct Door {
-    core: Core,
-    now: Instant,
-    sockets: u32,
-}
-
-impl Door {
-    fn new(variables: &[(&str, &str)]) -> Self {
-        let brokers = ("KAFKA_BROKERS", "broker:9092");
-        let pairs = variables.iter().chain([&brokers]).map(|(name, value)| ((*name).into(), (*value).into()));
-        let config = Arc::new(Config::from_pairs(pairs, false).expect("valid"));
-        let shared = Arc::new(Shared::new(1, None));
-        let (http, now) = (Http::new(&config, Arc::clone(&shared)), Instant::now());
-        let connections = Connections::new(&config, http, shared, now);
-        let keeping = Keeping {
-            history_bytes_max: 1000,
-            last_values_max: 1,
-            snapshot_frames_max: 1,
-            snapshot_bytes_max: 1,
-            resume_age_max: None,
-            operations_per_turn: 1,
-        };
-        let owner = Owner::new(0, 1, Vec::new(), &keeping);
-        let mesh = Mesh::connect(1, 8, 8).pop().expect("one");
-        Self { core: Core::new(connections, owner, mesh), now, sockets: 0 }
-    }
-
-    fn accept(&mut self, peer: &str) -> SocketId {
-        let socket = SocketId::imagined(self.sockets, 1);
-        self.sockets += 1;
-        let peer: SocketAddr = peer.parse().expect(peer);
-        self.core.connections.accept(socket, Some(peer), self.now);
-        socket
-    }
-
-    /// A client that asks for a session.
-    fn knock(&mut self, peer: &str, headers: &str) {
-        let socket = self.accept(peer);
-        self.core.receive(socket, format!("{REQUEST}{headers}\r\n").as_bytes(), self.now);
-    }
-
-    fn counted(&mut self) -> Counters {
-        self.core.count(&Readings::default())
-    }
-
-    /// How often this was the reason.
-    fn refused(&mut self, reason: Refusal) -> u64 {
-        let refusals = self.counted().refusals;
-        refusals.iter::<Refusal>().find(|(text, _)| *text == reason.text()).expect("a reason").1
-    }
-}
+use crate::shard::door::{Door, REQUEST};
 
 #[test]
 fn the_first_reason_in_the_order_is_told_and_takes_nothing_of_those_behind_it() {
@@ -130,11 +65,9 @@ fn the_clients_address_counts_where_the_proxy_is_trusted_and_the_peers_everywher
 fn a_request_that_lies_unread_is_not_late() {
     let mut door = Door::new(&[]);
     let socket = door.accept("192.0.2.1:1");
-    for _ in 0..3 {
-        door.now += limits::HANDSHAKE_TIMEOUT + Duration::from_millis(500);
-        door.core.connections.fire_timers(door.now);
-        assert_eq!(door.refused(Refusal::HandshakeTimeout), 0, "nobody has looked for it");
-    }
+    door.now += limits::HANDSHAKE_TIMEOUT + Duration::from_millis(500);
+    door.core.connections.fire_timers(door.now);
+    assert_eq!(door.refused(Refusal::HandshakeTimeout), 0, "nobody has looked for it");
     door.core.receive(socket, format!("{REQUEST}\r\n").as_bytes(), door.now);
     assert_eq!(door.counted().sessions, 1);
     door.accept("192.0.2.1:2");
@@ -142,6 +75,69 @@ fn a_request_that_lies_unread_is_not_late() {
     door.core.connections.has_read_all(door.now);
     door.core.connections.fire_timers(door.now);
     assert_eq!(door.refused(Refusal::HandshakeTimeout), 1, "there was none");
+}
+
+#[test]
+fn a_handshake_ends_at_twice_its_time_whatever_lies_unread() {
+    let mut door = Door::new(&[]);
+    let trickles = door.accept("192.0.2.1:1");
+    let start = door.now;
+    for tenth in 1..=100 {
+        door.now = start + limits::HANDSHAKE_AGE_MAX * tenth / 100;
+        // Of a ring that is never read to its end.
+        door.core.receive(trickles, &REQUEST.as_bytes()[tenth as usize..][..1], door.now);
+        door.core.connections.fire_timers(door.now);
+        assert_eq!(door.refused(Refusal::HandshakeTimeout), u64::from(tenth == 100), "{tenth}");
+    }
+}
+
+#[test]
+fn an_address_has_at_most_its_bound_of_sessions_and_is_told_so() {
+    let mut door = Door::new(&[
+        ("WS_MAX_CONNECTIONS_PER_IP", "2"),
+        ("WS_TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("WS_MAX_CONNECTIONS", "9"),
+        ("CONN_RATE_LIMIT_ENABLED", "true"),
+        ("CONN_RATE_LIMIT_IP_BURST", "3"),
+        ("CONN_RATE_LIMIT_IP_RATE", "0.001"),
+    ]);
+    let first = door.knock("192.0.2.1:1", "");
+    for (peer, headers, is_taken) in [
+        ("192.0.2.1:2", "", true),
+        ("192.0.2.1:3", "", false),
+        // What a proxy says of its clients counts, and only what a proxy says.
+        ("10.0.0.1:1", "X-Forwarded-For: 192.0.2.1\r\n", false),
+        ("10.0.0.1:2", "X-Forwarded-For: 192.0.2.2\r\n", true),
+        ("192.0.2.2:1", "X-Forwarded-For: 192.0.2.3\r\n", true),
+        ("10.0.0.2:3", "X-Forwarded-For: 192.0.2.2\r\n", false),
+        // IPv6 by /64.
+        ("[2001:db8:1:2::1]:1", "", true),
+        ("[2001:db8:1:2::2]:1", "", true),
+        ("[2001:db8:1:2:ffff::3]:1", "", false),
+        // A proxy that speaks for itself, and the own host, have as many as they like.
+        ("10.0.0.1:4", "", true),
+        ("10.0.0.1:5", "", true),
+        ("10.0.0.1:6", "", true),
+    ] {
+        let (sessions, refused) = (door.counted().sessions, door.refused(Refusal::IpConnections));
+        door.knock(peer, headers);
+        assert_eq!(door.counted().sessions - sessions, u64::from(is_taken), "{peer} {headers}");
+        assert_eq!(door.refused(Refusal::IpConnections) - refused, u64::from(!is_taken), "{peer} {headers}");
+    }
+    // A refusal took nothing of the rates, and one for another reason takes no place: the next is refused for its rate.
+    door.core.connections.connection_lost(first, door.now);
+    let sessions = door.counted().sessions;
+    door.knock("192.0.2.1:4", "");
+    assert_eq!(
+        door.counted().sessions,
+        sessions + 1,
+        "its third connection, and a place that was given back"
+    );
+    door.core.connections.shared.addresses.remove_session("192.0.2.1".parse().expect("an address"));
+    for _ in 0..3 {
+        door.knock("192.0.2.1:5", "");
+    }
+    assert_eq!(door.refused(Refusal::IpRate), 3);
 }
 
 #[test]
@@ -198,13 +194,14 @@ fn messages_beyond_the_rate_are_no_flood_even_where_the_socket_is_full() {
 }
 
 /// Everything that can be told to a client that is refused, at its longest.
-fn refusals() -> [Refused; 6] {
+fn refusals() -> [Refused; 7] {
     let day = Duration::from_secs(24 * 60 * 60);
     [
         Refused::draining(),
         Refused::too_soon(Refusal::IpRate, day),
         Refused::too_soon(Refusal::GlobalRate, day),
         Refused::full(limits::CONNECTIONS_MAX),
+        Refused::too_many(limits::CONNECTIONS_MAX),
         Refused::overloaded(Refusal::CpuOverload),
         Refused::overloaded(Refusal::MemoryLimit),
     ]
@@ -237,8 +234,8 @@ fn a_close_carries_the_whole_reason() {
 }
 
 #[test]
-fn rates_are_429_and_everything_else_is_503() {
-    assert_eq!(refusals().map(|it| it.status), [503, 429, 429, 503, 503, 503]);
+fn what_is_the_doing_of_the_clients_address_is_429_and_everything_else_is_503() {
+    assert_eq!(refusals().map(|it| it.status), [503, 429, 429, 503, 429, 503, 503]);
 }
 
 #[test]

@@ -4,12 +4,10 @@
 //! ends stands in `endings`; after the driver's `Closed` its slot is free.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{debug, warn};
+use tracing::debug;
 use wire::{Driver, Readings, SocketId};
 
 use super::broadcast::{self, Audience};
@@ -26,6 +24,8 @@ use super::replies::Replies;
 use super::resuming::{ReplayGone, ResumeLimits};
 use super::sessions::{Cold, Session, Sessions, Stage, Unfinished};
 use super::shard_set::ShardSet;
+use super::shedding::Shedding;
+use super::slots::Slots;
 use super::stint::Stint;
 use super::timers::Wheel;
 use super::window::Window;
@@ -64,6 +64,8 @@ pub struct Connections {
     slow_consumer: SlowConsumer,
     pub(super) outbox_limits: OutboxLimits,
     pub(super) admission: Admission,
+    pub(super) slots: Slots,
+    pub(super) shedding: Shedding,
     pub(super) connections_max: usize,
     pub(super) channels_max: usize,
     pub(super) message_bytes_max: usize,
@@ -93,7 +95,7 @@ pub struct Connections {
     pub(super) replays_gone: Vec<ReplayGone>,
     pub(super) cursors: usize,
     pub(super) resume_limits: ResumeLimits,
-    accept_complaints: Throttle,
+    pub(super) accept_complaints: Throttle,
 }
 
 impl Connections {
@@ -109,6 +111,8 @@ impl Connections {
             frames: Frames::default(),
             wheel: Wheel::new(now),
             http,
+            slots: Slots::new(config, Arc::clone(&shared)),
+            shedding: Shedding::new(config, now),
             shared,
             layout: Layout::new(shards),
             kinds: config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect(),
@@ -150,30 +154,6 @@ impl Connections {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
-    }
-
-    /// A connection was accepted.
-    pub fn accept(&mut self, socket: SocketId, peer: Option<SocketAddr>, now: Instant) {
-        self.counters.accepted += 1;
-        let mut session = Session::new(socket, peer, now);
-        schedule(&mut self.wheel, &mut session);
-        self.sessions.insert(session);
-        // The listener closes; the ring had this one already.
-        if self.shared.drain.is_drained() {
-            self.turn_away(socket, now);
-        }
-    }
-
-    /// The machine had no descriptor or memory for a connection.
-    pub fn accept_failed(&mut self, error: &io::Error, now: Instant) {
-        self.counters.accept_errors += 1;
-        if let Some(suppressed) = self.accept_complaints.pass(now) {
-            warn!(
-                %error,
-                suppressed,
-                "a connection could not be accepted; raise RLIMIT_NOFILE (ulimit -n) or lower WS_MAX_CONNECTIONS"
-            );
-        }
     }
 
     /// Bytes came from a client.
@@ -219,6 +199,7 @@ impl Connections {
     /// Everything that clients had sent by now has been read.
     pub fn has_read_all(&mut self, now: Instant) {
         self.read_until = now;
+        self.make_room(true, now);
     }
 
     /// A full socket takes bytes again.
@@ -231,6 +212,7 @@ impl Connections {
     /// The socket is gone.
     pub fn closed(&mut self, socket: SocketId) {
         if let Some(mut session) = self.sessions.remove(socket) {
+            self.slots.closed(&session);
             let discarded = session.outbox.clear(&mut self.frames);
             self.counters.frames_discarded += discarded as u64;
         }
@@ -291,6 +273,8 @@ impl Connections {
 
     /// Does what is due: pings, and the ends of patience.
     pub fn fire_timers(&mut self, now: Instant) {
+        self.make_room(self.read_until == now, now);
+        self.shed_memory(now);
         let mut stint = Stint::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::TIMERS_PER_TURN {
             if stint.is_over() {

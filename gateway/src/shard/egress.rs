@@ -100,6 +100,12 @@ impl Egress {
         self.lost.len()
     }
 
+    /// The same, as if a slice had reset them.
+    #[cfg(test)]
+    pub(super) fn take_lost(&mut self) -> Vec<SocketId> {
+        self.lost.drain(..).collect()
+    }
+
     /// Whether a slice would have something to do.
     pub fn has_work(&self, now: Instant) -> bool {
         self.has_live()

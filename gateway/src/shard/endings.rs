@@ -58,6 +58,11 @@ impl Connections {
             Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
             Stage::Finishing => {}
         }
+        self.abandon(socket);
+    }
+
+    /// Resets a connection with the next slice: nothing more is said to it.
+    pub(super) fn abandon(&mut self, socket: SocketId) {
         if let Some(session) = self.sessions.find(socket) {
             let discarded = session.outbox.clear(&mut self.frames);
             self.counters.frames_discarded += discarded as u64;
@@ -178,14 +183,15 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return };
         let overdue = |since: Instant, patience: Duration| now >= since + patience;
         match session.cold.stage {
-            // In a storm its request may lie unread: it is given its time again.
+            // In a storm its request may lie unread: it is given its time again, but not for ever.
             Stage::Handshake(_)
-                if overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT)
+                if !overdue(session.cold.accepted_at, limits::HANDSHAKE_AGE_MAX)
+                    && overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT)
                     && self.read_until < session.cold.stage_since + limits::HANDSHAKE_TIMEOUT =>
             {
                 session.cold.stage_since = now;
             }
-            Stage::Handshake(_) if overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT) => {
+            Stage::Handshake(_) if now >= session.cold.next_deadline() => {
                 let text = "the request was not complete in 5 s: send it at once after connecting";
                 let response = refusal_response(408, "handshake_timeout", text, &[]);
                 self.refuse(socket, Refusal::HandshakeTimeout, response, now);
@@ -218,7 +224,7 @@ impl Connections {
     }
 
     /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
-    fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
+    pub(super) fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         let Stage::Open(inbound) = &session.cold.stage else { return };
         let (peer, client) = (session.cold.peer, session.cold.client);
@@ -236,6 +242,9 @@ impl Connections {
         session.cold.resume = None;
         session.is_resuming = false;
         operations::count(limits::OPERATIONS_PER_END);
+        if let Some(address) = session.cold.session_address.take() {
+            self.shared.addresses.remove_session(address);
+        }
         self.channels.remove_session(socket.slot());
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         self.counters.sessions -= 1;
@@ -253,6 +262,7 @@ impl Connections {
     pub(super) fn finish(&mut self, socket: SocketId, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         session.outbox.finish(farewell);
+        self.slots.ending(session, now);
         session.cold.stage = Stage::Finishing;
         session.cold.stage_since = now;
         session.cold.unfinished = None;
@@ -260,7 +270,7 @@ impl Connections {
         self.egress.enqueue(session);
     }
 
-    fn discard(&mut self, socket: SocketId) {
+    pub(super) fn discard(&mut self, socket: SocketId) {
         if let Some(session) = self.sessions.find(socket) {
             let discarded = session.outbox.discard_events(&mut self.frames);
             self.counters.frames_discarded += discarded as u64;
@@ -268,7 +278,7 @@ impl Connections {
     }
 }
 
-fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+pub(super) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     framing::close(&mut frame, code, reason);
     frame

@@ -1,6 +1,6 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
-//! This file is the loop. What it drives is the `core`: `connections`, `admission` and `endings` (what happens to a connection), `dialogue`
+//! This file is the loop. What it drives is the `core`: `connections`, `admission`, `slots` and `endings` (what happens to a connection), `dialogue`
 //! (what its client asks) with `begin`, `acks` and `replies`, `layout` (which partitions have begun), `channels` (who subscribed to what), `owner` (what the shard's partitions have),
 //! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
 //! `egress` (outboxes -> sockets) with `ready`, `batch` and `window`, `timers`.
@@ -22,6 +22,8 @@ pub mod core;
 #[cfg(test)]
 mod costs_tests;
 pub mod dialogue;
+#[cfg(test)]
+mod door;
 pub mod egress;
 mod endings;
 pub mod executor;
@@ -42,9 +44,11 @@ mod resuming;
 mod selection;
 pub mod sessions;
 pub mod shard_set;
+pub mod shedding;
 pub mod single;
 pub mod sizes;
 pub mod skips;
+pub mod slots;
 mod spare;
 mod stint;
 pub mod timers;

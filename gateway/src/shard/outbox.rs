@@ -93,6 +93,17 @@ impl Outbox {
         self.event_bytes as usize
     }
 
+    /// Its memory, about, as if its frames were nobody else's.
+    pub fn bytes(&self) -> usize {
+        let references =
+            if self.events.spilled() { self.events.capacity() * size_of::<FrameRef>() } else { 0 };
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            let rest = if let Rest::Bytes { bytes, .. } = &rare.rest { bytes.capacity() } else { 0 };
+            rest + rare.control.capacity() + rare.farewell.capacity()
+        });
+        self.event_bytes as usize + references + rare
+    }
+
     /// Frames in `events`.
     pub fn frames(&self) -> usize {
         self.events.len()

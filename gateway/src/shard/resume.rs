@@ -39,6 +39,9 @@ use crate::ingest::topic_set::TopicSet;
 use crate::ingest::wants::Wants;
 use crate::operations;
 
+/// A start, its name, its state and its part of the coverage, about.
+const START_BYTES: usize = 256;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Resume {
@@ -122,6 +125,14 @@ impl Resume {
         }
         self.unacknowledged = self.unacknowledged.union(topics);
         self.messages.push(Message::new(number, starts, topics, unanswered, &self.kinds));
+    }
+
+    /// Its memory, about.
+    pub fn bytes(&self) -> usize {
+        let starts: usize = self.messages.iter().map(|message| message.starts.len()).sum();
+        self.cursors.len() * size_of::<Cursor>()
+            + self.messages.len() * size_of::<Message>()
+            + starts * START_BYTES
     }
 
     /// The messages that something is kept of.

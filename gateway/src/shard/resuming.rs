@@ -12,7 +12,7 @@ use wire::SocketId;
 use super::connections::Connections;
 use super::resume::Ask;
 use super::sessions::{Cold, Pulls};
-use crate::admission;
+use crate::addresses;
 use crate::bucket::Bucket;
 use crate::config::{Config, Rate};
 use crate::ingest::frame::{Frame, Range, gap_frame, resumed_frame};
@@ -85,7 +85,7 @@ impl Connections {
             }
             if let Some(mut ask) = ask {
                 let (Ask::Owner(pull) | Ask::Replay(pull, _)) = &mut ask;
-                pull.client = client.map_or(pull.client, admission::counted_as);
+                pull.client = client.map_or(pull.client, addresses::network_of);
                 return Some(ask);
             }
         }

@@ -13,6 +13,7 @@ use super::outbox::Outbox;
 use super::ready::Turn;
 use super::resume::Resume;
 use super::skips::SkipsToTell;
+use super::slots::Seat;
 use crate::bucket::Bucket;
 use crate::ingest::topic_set::TopicSet;
 use crate::limits;
@@ -82,6 +83,14 @@ pub struct Cold {
     pub peer: Option<SocketAddr>,
     /// Whose it is, which proxies in front may tell; known from its handshake on.
     pub client: Option<IpAddr>,
+    /// The address that it counts for while it has no session; `None`: it is exempt.
+    pub address: Option<IpAddr>,
+    /// The address that its session counts for, likewise.
+    pub session_address: Option<IpAddr>,
+    /// Where it stands among the connections without a session.
+    pub seat: Seat,
+    /// When it was accepted.
+    pub accepted_at: Instant,
     /// Where it stands.
     pub stage: Stage,
     /// When this stage began.
@@ -120,6 +129,10 @@ impl Session {
         let cold = Cold {
             peer,
             client: None,
+            address: None,
+            session_address: None,
+            seat: Seat::Session,
+            accepted_at: now,
             stage: Stage::Handshake(Handshake::new(limits::HANDSHAKE_BYTES)),
             stage_since: now,
             heard_at: now,
@@ -153,7 +166,8 @@ impl Cold {
     /// When something is due if nothing else happens.
     pub fn next_deadline(&self) -> Instant {
         match self.stage {
-            Stage::Handshake(_) => self.stage_since + limits::HANDSHAKE_TIMEOUT,
+            Stage::Handshake(_) => (self.stage_since + limits::HANDSHAKE_TIMEOUT)
+                .min(self.accepted_at + limits::HANDSHAKE_AGE_MAX),
             Stage::Finishing => self.stage_since + limits::CLOSE_LINGER,
             Stage::Open(_) => {
                 let ping = self.pinged_at + limits::PING_INTERVAL;
@@ -193,6 +207,11 @@ impl Sessions {
     /// The connection in this slot, whichever it is.
     pub fn at(&mut self, slot: usize) -> Option<&mut Session> {
         self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// Slots, taken or not: [`Sessions::at`] takes a number below.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// Takes a connection out.

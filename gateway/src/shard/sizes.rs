@@ -13,6 +13,7 @@ pub fn driver_options(config: &Config) -> DriverOptions {
         batch: limits::RING_BATCH,
         buffers: limits::RECEIVE_BUFFERS,
         buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
+        accepts: limits::ACCEPTS_PER_TURN,
         linger: limits::CLOSE_LINGER,
         ..DriverOptions::default()
     }

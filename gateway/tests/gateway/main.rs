@@ -4,6 +4,7 @@
 // Test code may give up on a broken premise.
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod admission;
 mod bad_environment;
 mod bad_handshakes;

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, Cluster, Gateway, Launch, Metrics, eventually, program, record};
+use crate::harness::{
+    Bystander, Client, Cluster, Gateway, Launch, Metrics, Raw, close_code, eventually, frame, program, record,
+};
 
 fn numbers(session: &mut Client, count: u64) -> impl Iterator<Item = u64> {
     (0..count).map(|_| session.next_event("BTC.trade")["data"].as_u64().expect("a number"))
@@ -163,6 +165,52 @@ fn a_gateway_over_its_memory_is_not_ready_and_says_why() {
     assert_eq!(health["checks"]["kafka"]["paused"], false, "memory pauses nothing");
     let line = gateway.line_when("out of memory (WS_MEMORY_LIMIT): new sessions are refused");
     assert_eq!(line["limit_bytes"], 16 * 1024 * 1024);
+}
+
+#[test]
+fn beyond_the_memory_limit_the_largest_sessions_are_closed_and_the_others_stay() {
+    const LARGE: usize = 100;
+    const MESSAGE: usize = 1024 * 1024;
+    let cluster = Cluster::start();
+    let launch = || {
+        Launch::new(&cluster)
+            .env("WS_SHARDS", "2")
+            .env("WS_MAX_MESSAGE_BYTES", MESSAGE.to_string())
+            .env("WS_HISTORY_BYTES", "1MiB")
+    };
+    let used = launch().start_ready().metrics();
+    let used = used.sum("ws_memory_bytes") + used.sum("ws_memory_sockets_bytes");
+    let limit = used as usize + LARGE * MESSAGE / 2;
+    let gateway = launch().env("WS_MEMORY_LIMIT", limit.to_string()).start_ready();
+    let mut bystander = Bystander::connect(&gateway);
+    let mut small = Client::subscribed(&gateway, &["BTC.trade"]);
+    let mut large: Vec<_> = (0..LARGE).map(|_| Raw::session(&gateway)).collect();
+    // Messages that lack their last byte.
+    let message = frame(0x82, true, &vec![b'x'; MESSAGE]);
+    let ends: Vec<_> = thread::scope(|scope| {
+        let sessions = large.iter_mut().map(|raw| {
+            let message = &message[..message.len() - 1];
+            scope.spawn(move || {
+                raw.send_some(message);
+                // One that is closed while it sends may be reset before it has read why.
+                close_code(&raw.read_to_end())
+            })
+        });
+        let sessions: Vec<_> = sessions.collect();
+        sessions.into_iter().map(|session| session.join().unwrap()).collect()
+    });
+    let closed: Vec<_> = ends.iter().flatten().filter(|(code, _)| *code == 1013).collect();
+    println!("{} of {LARGE} were closed for memory, the others for their time", closed.len());
+    assert!(!closed.is_empty() && closed.iter().all(|(_, reason)| reason.contains("out of memory")));
+    produce(&cluster, 0..10);
+    assert!(numbers(&mut small, 10).eq(0..10));
+    bystander.hears(&cluster);
+    let metrics = gateway.metrics_when("the closes are counted", |metrics| {
+        metrics.reason("ws_disconnects_total", "memory_limit") >= closed.len() as f64
+            && metrics.sum("ws_connections_active") == 2.0
+    });
+    assert_eq!(metrics.reason("ws_disconnects_total", "slow_consumer"), 0.0);
+    gateway.line_when("over WS_MEMORY_LIMIT: the largest sessions are closed");
 }
 
 /// A cgroup with a quota of a tenth of a core: as much as it gets on a machine with much else to do. Gone with the test.

@@ -32,7 +32,7 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     assert_eq!(config.drain, Duration::from_secs(10));
     assert_eq!(
         config.admission,
-        Admission { refuse: Refuse::Http, rates: None, trusted_proxies: Vec::new() }
+        Admission { refuse: Refuse::Http, connections_per_ip: 0, rates: None, trusted_proxies: Vec::new() }
     );
     assert!(!config.console && !config.dev);
     assert_eq!(config.kafka.brokers, ["broker:9092"]);
@@ -97,6 +97,7 @@ fn every_variable_that_can_have_another_value_takes_it() {
         &[
             ("WS_ADDR", "127.0.0.1:0"),
             ("WS_MAX_CONNECTIONS", "18000"),
+            ("WS_MAX_CONNECTIONS_PER_IP", "60"),
             ("TCP_LISTEN_BACKLOG", "0"),
             ("WS_SOCKET_SEND_BYTES", "64KiB"),
             ("WS_SHARDS", "7"),
@@ -130,6 +131,7 @@ fn every_variable_that_can_have_another_value_takes_it() {
     .unwrap();
     assert_eq!(config.listen.address.to_string(), "127.0.0.1:0");
     assert_eq!(config.listen.connections_max, 18_000);
+    assert_eq!(config.admission.connections_per_ip, 60);
     assert_eq!(config.listen.backlog, limits::LISTEN_BACKLOG_MAX);
     assert_eq!(config.listen.socket_send_bytes, 64 << 10);
     assert_eq!(config.shards, Shards { count: 7, pinning: false });

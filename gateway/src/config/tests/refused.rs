@@ -30,6 +30,7 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("WS_ADDR", ":65536", ":port"),
         ("WS_MAX_CONNECTIONS", "0", "from 1 to 1000000"),
         ("WS_MAX_CONNECTIONS", "-5", "from 1 to 1000000"),
+        ("WS_MAX_CONNECTIONS_PER_IP", "many", "from 0 to 1000000"),
         ("TCP_LISTEN_BACKLOG", "65536", "from 0 to 65535"),
         ("WS_SHARDS", "0", "from 1 to 64"),
         ("WS_SHARDS", "65", "from 1 to 64"),

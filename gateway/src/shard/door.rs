@@ -1,0 +1,99 @@
+//! For tests: a shard's door, with nobody behind it and no driver in front of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wire::{Readings, SocketId};
+
+use super::connections::Connections;
+use super::core::Core;
+use super::mesh::Mesh;
+use super::owner::{Keeping, Owner};
+use crate::config::Config;
+use crate::http::Http;
+use crate::metrics::{Counters, Refusal};
+use crate::shared::Shared;
+
+/// A valid handshake but for the empty line.
+pub(super) const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                           Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// See the module.
+pub(super) struct Door {
+    pub(super) core: Core,
+    pub(super) now: Instant,
+    sockets: u32,
+}
+
+impl Door {
+    /// Of a gateway with these variables and one shard.
+    pub(super) fn new(variables: &[(&str, &str)]) -> Self {
+        Self::shards(variables, 1).pop().expect("one")
+    }
+
+    /// Of each of a gateway's shards, without a way between them.
+    pub(super) fn shards(variables: &[(&str, &str)], shards: usize) -> Vec<Self> {
+        let brokers = ("KAFKA_BROKERS", "broker:9092");
+        let pairs = variables.iter().chain([&brokers]).map(|(name, value)| ((*name).into(), (*value).into()));
+        let mut config = Config::from_pairs(pairs, false).expect("valid");
+        config.shards.count = shards;
+        let (config, now) = (Arc::new(config), Instant::now());
+        let shared = Arc::new(Shared::new(shards, None));
+        let door = |_| {
+            let http = Http::new(&config, Arc::clone(&shared));
+            let connections = Connections::new(&config, http, Arc::clone(&shared), now);
+            let keeping = Keeping {
+                history_bytes_max: 1000,
+                last_values_max: 1,
+                snapshot_frames_max: 1,
+                snapshot_bytes_max: 1,
+                resume_age_max: None,
+                operations_per_turn: 1,
+            };
+            let owner = Owner::new(0, 1, Vec::new(), &keeping);
+            let mesh = Mesh::connect(1, 8, 8).pop().expect("one");
+            Self { core: Core::new(connections, owner, mesh), now, sockets: 0 }
+        };
+        (0..shards).map(door).collect()
+    }
+
+    /// A connection that has said nothing.
+    pub(super) fn accept(&mut self, peer: &str) -> SocketId {
+        let socket = SocketId::imagined(self.sockets, 1);
+        self.sockets += 1;
+        let peer: SocketAddr = peer.parse().expect(peer);
+        self.core.connections.accept(socket, Some(peer), self.now);
+        socket
+    }
+
+    /// A client that asks for a session.
+    pub(super) fn knock(&mut self, peer: &str, headers: &str) -> SocketId {
+        let socket = self.accept(peer);
+        self.core.receive(socket, format!("{REQUEST}{headers}\r\n").as_bytes(), self.now);
+        socket
+    }
+
+    /// A turn later: the connections that were to be reset are closed. Which.
+    pub(super) fn next_turn(&mut self) -> Vec<SocketId> {
+        self.now += Duration::from_millis(1);
+        let reset = self.core.connections.egress.take_lost();
+        reset.iter().for_each(|&socket| self.core.connections.closed(socket));
+        reset
+    }
+
+    /// All that clients have sent has been read.
+    pub(super) fn has_read_all(&mut self) {
+        self.core.connections.has_read_all(self.now);
+    }
+
+    pub(super) fn counted(&mut self) -> Counters {
+        self.core.count(&Readings::default())
+    }
+
+    /// How often this was the reason.
+    pub(super) fn refused(&mut self, reason: Refusal) -> u64 {
+        let refusals = self.counted().refusals;
+        refusals.iter::<Refusal>().find(|(text, _)| *text == reason.text()).expect("a reason").1
+    }
+}

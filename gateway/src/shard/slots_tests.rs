@@ -1,0 +1,186 @@
+use super::*;
+use crate::shard::door::{Door, REQUEST};
+
+/// So many sockets of a gateway for ten sessions are no shortage.
+const PLENTY: usize = 10 + limits::SOCKETS_SPARE - limits::SOCKETS_SHORT;
+
+fn door() -> Door {
+    Door::new(&[("WS_MAX_CONNECTIONS", "10"), ("WS_TRUSTED_PROXIES", "10.0.0.0/8")])
+}
+
+fn accept(door: &mut Door, peer: &str, count: usize) -> Vec<SocketId> {
+    (0..count).map(|_| door.accept(peer)).collect()
+}
+
+#[test]
+fn of_the_address_with_most_the_oldest_goes_when_sockets_run_short_and_of_the_others_none() {
+    let mut door = door();
+    let honest = accept(&mut door, "192.0.2.1:1", 60);
+    let silent = accept(&mut door, "192.0.2.2:1", PLENTY - 60);
+    door.next_turn();
+    door.has_read_all();
+    assert!(door.next_turn().is_empty(), "all of them have room");
+    let late = accept(&mut door, "192.0.2.1:1", 3);
+    door.has_read_all();
+    assert_eq!(door.next_turn(), silent[..3]);
+    assert_eq!((door.refused(Refusal::SocketsShort), door.counted().sockets_evicted), (3, 3));
+    door.has_read_all();
+    assert!(door.next_turn().is_empty(), "once for each that came");
+    for socket in honest.into_iter().chain(late) {
+        door.core.receive(socket, b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n", door.now);
+    }
+    assert_eq!(door.counted().http_requests.total(), 63);
+}
+
+#[test]
+fn a_connection_whose_bytes_may_lie_unread_stays() {
+    let mut door = door();
+    accept(&mut door, "192.0.2.1:1", PLENTY);
+    door.next_turn();
+    accept(&mut door, "192.0.2.2:1", 10);
+    // The ring was not read to its end in this turn.
+    door.core.connections.fire_timers(door.now);
+    assert!(door.next_turn().is_empty());
+    let mut door = self::door();
+    // Accepted in this turn: their bytes are asked for in the next.
+    accept(&mut door, "192.0.2.1:1", PLENTY + 10);
+    door.has_read_all();
+    assert!(door.next_turn().is_empty());
+    door.has_read_all();
+    assert_eq!(door.next_turn().len(), 10);
+}
+
+#[test]
+fn a_connection_that_was_answered_and_does_not_close_goes_even_while_others_lie_unread() {
+    let mut door = door();
+    let answered = accept(&mut door, "192.0.2.1:1", PLENTY);
+    for &socket in &answered {
+        door.core.receive(socket, b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n", door.now);
+    }
+    door.next_turn();
+    accept(&mut door, "192.0.2.2:1", 10);
+    door.core.connections.fire_timers(door.now);
+    assert_eq!(door.next_turn(), answered[..10]);
+    assert_eq!((door.refused(Refusal::SocketsShort), door.counted().sockets_evicted), (0, 10));
+}
+
+#[test]
+fn a_session_that_was_closed_and_keeps_its_connection_counts_like_any_other_without_one() {
+    let mut door = door();
+    let ended: Vec<_> = (0..10).map(|_| door.knock("192.0.2.1:1", "")).collect();
+    for &socket in &ended {
+        door.core.connections.peer_finished(socket, door.now);
+    }
+    accept(&mut door, "192.0.2.2:1", 8);
+    accept(&mut door, "192.0.2.3:1", PLENTY - 18).into_iter().for_each(|socket| {
+        door.core.connections.closed(socket);
+    });
+    // Others of the process.
+    door.core.connections.shared.sockets.fetch_add(PLENTY - 18 + 2, Ordering::Relaxed);
+    door.next_turn();
+    door.has_read_all();
+    assert_eq!(door.next_turn(), ended[..2]);
+}
+
+#[test]
+fn sessions_never_go_and_are_no_shortage() {
+    let mut door = door();
+    for _ in 0..10 {
+        door.knock("192.0.2.1:1", "");
+    }
+    door.next_turn();
+    let silent = accept(&mut door, "192.0.2.2:1", PLENTY);
+    door.next_turn();
+    door.has_read_all();
+    assert_eq!(door.next_turn(), silent[..10]);
+    assert_eq!(door.counted().sessions, 10);
+}
+
+#[test]
+fn of_many_addresses_with_one_each_the_one_that_is_silent_for_longest_goes() {
+    let mut door = door();
+    let mut silent = Vec::new();
+    for number in (0..PLENTY).rev() {
+        silent.push(door.accept(&format!("192.0.{}.{}:1", number / 256, number % 256)));
+        door.now += std::time::Duration::from_micros(10);
+    }
+    door.next_turn();
+    let late = door.accept("198.51.100.1:1");
+    door.accept("0.0.0.1:1");
+    door.next_turn();
+    door.has_read_all();
+    assert_eq!(door.next_turn(), silent[..2]);
+    door.core.receive(late, format!("{REQUEST}\r\n").as_bytes(), door.now);
+    assert_eq!(door.counted().sessions, 1);
+}
+
+#[test]
+fn what_is_exempt_goes_only_for_the_last_sockets_which_are_for_health_checks() {
+    let mut door = door();
+    let few = limits::SOCKETS_SHORT - limits::SOCKETS_FOR_PROBES;
+    let exempt: Vec<_> = ["127.0.0.1:1", "10.0.0.1:1", "[::1]:1"]
+        .into_iter()
+        .cycle()
+        .take(PLENTY + few)
+        .map(|peer| door.accept(peer))
+        .collect();
+    door.next_turn();
+    door.has_read_all();
+    assert!(door.next_turn().is_empty());
+    accept(&mut door, "127.0.0.1:1", 5);
+    door.has_read_all();
+    assert_eq!(door.next_turn(), exempt[..5]);
+}
+
+/// Connects as fast as a turn accepts, and says nothing.
+#[test]
+fn thirteen_thousand_silent_connections_of_one_address_keep_nobody_out() {
+    let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "1000")]);
+    let (mut silent, mut most) = (0, 0);
+    for turn in 0..250 {
+        for _ in 0..limits::ACCEPTS_PER_TURN - 4 {
+            silent += 1;
+            door.accept("127.0.1.1:1");
+        }
+        let others = [1, 2, 3, 4].map(|number| door.accept(&format!("127.0.2.{number}:1")));
+        most = most.max(door.core.connections.len());
+        door.has_read_all();
+        door.next_turn();
+        for socket in others {
+            door.core.receive(socket, format!("{REQUEST}\r\n").as_bytes(), door.now);
+        }
+        assert_eq!(door.counted().sessions, 4 * (turn + 1), "turn {turn}");
+    }
+    assert!(
+        silent > 13_000 && most <= 1000 + limits::SOCKETS_SPARE,
+        "{silent} came, {most} at most were held"
+    );
+    assert_eq!(door.refused(Refusal::MaxConnections) + door.refused(Refusal::ClientGone), 0);
+    // The metrics' numbers come to nothing once all have gone.
+    let shared = Arc::clone(&door.core.connections.shared);
+    let sockets: Vec<_> = door.core.connections.sessions.iter().map(|session| session.socket).collect();
+    for socket in sockets {
+        door.core.connections.connection_lost(socket, door.now);
+    }
+    door.next_turn();
+    assert_eq!(shared.sockets.load(Ordering::Relaxed), 0);
+    assert_eq!(shared.addresses.readings(), crate::addresses::Readings::default());
+}
+
+#[test]
+fn shards_share_the_descriptors_of_the_process_and_each_resets_its_own() {
+    let mut doors = Door::shards(&[("WS_MAX_CONNECTIONS", "10")], 2);
+    let silent = accept(&mut doors[0], "192.0.2.1:1", PLENTY);
+    accept(&mut doors[1], "192.0.2.2:1", 100);
+    accept(&mut doors[1], "192.0.2.1:1", limits::SOCKETS_SPARE - limits::SOCKETS_SHORT - 100);
+    for door in &mut doors {
+        door.next_turn();
+        door.has_read_all();
+        assert!(door.next_turn().is_empty());
+    }
+    accept(&mut doors[1], "192.0.2.3:1", 10);
+    doors[0].has_read_all();
+    assert_eq!(doors[0].next_turn(), silent[..10]);
+    doors[1].has_read_all();
+    assert!(doors[1].next_turn().is_empty(), "the other shard has made room");
+}
