@@ -17,6 +17,8 @@ use wire::{Driver, DriverOptions, Event, SocketId, SocketOptions};
 
 /// What the test suites send at most.
 const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// They send messages of 4 MiB in fragments of 64 bytes.
+const FRAGMENTS_MAX: u32 = u32::MAX;
 /// Echoes are not bounded by a policy here: whoever tests reads what it gets.
 const LIMITS: OutboxLimits = OutboxLimits { frames: 0, bytes: 0, control_bytes: 1 << 30 };
 
@@ -84,7 +86,7 @@ impl Echo {
             Stage::Handshake(handshake) => match handshake.feed(&as_ws(bytes)) {
                 Progress::Incomplete => {}
                 Progress::Upgrade { response, .. } => {
-                    session.cold.stage = Stage::Open(Inbound::new(MESSAGE_BYTES_MAX));
+                    session.cold.stage = Stage::Open(Inbound::new(MESSAGE_BYTES_MAX, FRAGMENTS_MAX));
                     session
                         .outbox
                         .push_control(&LIMITS, |out| out.extend_from_slice(&response))
@@ -103,11 +105,11 @@ impl Echo {
         let Some(session) = self.sessions.find(socket) else { return };
         let Stage::Open(inbound) = &mut session.cold.stage else { return };
         self.replies.clear();
-        let outcome = inbound.feed(bytes, &mut self.replies, |message, replies| {
+        let fed = inbound.feed(bytes, &mut self.replies, |message, replies| {
             match message {
                 Message::Text(text) => framing::text(replies, text),
                 Message::Binary(payload) => framing::binary(replies, payload),
-                Message::Ping(_) | Message::Pong(_) => {}
+                Message::Ping(_) | Message::Pong(_) | Message::Fragment => {}
             }
             Flow::Continue
         });
@@ -115,7 +117,7 @@ impl Echo {
         if !session.outbox.is_empty() {
             self.egress.enqueue(session);
         }
-        match outcome {
+        match fed.outcome {
             Outcome::Open => {}
             Outcome::PeerClosed { .. } | Outcome::Stopped => self.finish(socket, Vec::new()),
             Outcome::Failed { close_code, reason } => {

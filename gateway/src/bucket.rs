@@ -42,6 +42,28 @@ impl Bucket {
         Err(wait.saturating_add(Duration::from_nanos(1)).min(WAIT_MAX))
     }
 
+    /// Takes so many tokens, whether they are there or not, for what has happened already. How long until the debt is paid; zero
+    /// if there is none.
+    pub fn spend(&mut self, rate: &Rate, tokens: f64, now: Instant) -> Duration {
+        self.tokens = self.tokens_at(rate, now) - tokens;
+        self.filled_at = self.filled_at.max(now);
+        self.debt(rate, now)
+    }
+
+    /// How long until what was spent beyond its tokens is paid; zero if nothing was.
+    pub fn debt(&self, rate: &Rate, now: Instant) -> Duration {
+        let tokens = self.tokens_at(rate, now);
+        if tokens >= -ROUNDING {
+            return Duration::ZERO;
+        }
+        Duration::try_from_secs_f64(-tokens / rate.per_s).unwrap_or(WAIT_MAX).min(WAIT_MAX)
+    }
+
+    /// Tokens that are missing to its whole burst.
+    pub fn missing(&self, rate: &Rate, now: Instant) -> f64 {
+        f64::from(rate.burst) - self.tokens_at(rate, now)
+    }
+
     /// Whether it is as good as a new one.
     pub fn is_full(&self, rate: &Rate, now: Instant) -> bool {
         self.tokens_at(rate, now) >= f64::from(rate.burst) - ROUNDING
@@ -89,6 +111,18 @@ mod tests {
         let mut bucket = Bucket::full(&rate, start);
         assert_eq!(bucket.take(&rate, start), Ok(()));
         assert_eq!(bucket.take(&rate, start), Err(WAIT_MAX));
+    }
+
+    #[test]
+    fn what_is_spent_beyond_the_tokens_is_a_debt_that_time_pays() {
+        let (rate, start) = (Rate { burst: 100, per_s: 10.0 }, Instant::now());
+        let mut bucket = Bucket::full(&rate, start);
+        assert_eq!(bucket.spend(&rate, 100.0, start), Duration::ZERO, "the whole burst is there");
+        assert_eq!((bucket.missing(&rate, start), bucket.debt(&rate, start)), (100.0, Duration::ZERO));
+        assert_eq!(bucket.spend(&rate, 20.0, start), Duration::from_secs(2));
+        assert!(bucket.take(&rate, start + Duration::from_secs(2)).is_err(), "paid, and nothing more");
+        assert_eq!(bucket.take(&rate, start + Duration::from_millis(2100)), Ok(()));
+        assert_eq!(bucket.debt(&rate, start + Duration::from_millis(2100)), Duration::ZERO);
     }
 
     #[test]

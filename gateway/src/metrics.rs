@@ -68,7 +68,7 @@ macro_rules! labels {
 
 labels! {
     /// Why a session ended.
-    Disconnect[12] {
+    Disconnect[13] {
         /// The client's close frame.
         ClientClosed => "client_closed",
         /// The client's FIN without a close frame.
@@ -85,6 +85,8 @@ labels! {
         ProtocolError => "protocol_error",
         /// A message above WS_MAX_MESSAGE_BYTES (1009).
         MessageTooBig => "message_too_big",
+        /// A message of more than 128 fragments.
+        TooManyFragments => "too_many_fragments",
         /// A message that was not complete in 10 s.
         MessageTimeout => "message_timeout",
         /// The shard's bound for incomplete messages was reached.
@@ -137,6 +139,20 @@ labels! {
         TooLong => "too_long",
         /// Not UTF-8; a gap was sent.
         NotUtf8 => "not_utf8",
+    }
+}
+
+labels! {
+    /// Why a session was not read for a while.
+    ReceivePause[4] {
+        /// Its messages cost more than its share of the shard.
+        Operations => "operations",
+        /// Control frames beyond WS_MESSAGE_*.
+        Messages => "messages",
+        /// WS_INBOUND_*.
+        Bytes => "bytes",
+        /// What it sent waits for its turn.
+        Backlog => "backlog",
     }
 }
 
@@ -267,7 +283,7 @@ pub struct Counters {
     /// Connections now: sessions, handshakes and closing sockets.
     pub connections: u64,
     /// Sessions ended.
-    pub disconnects: ByLabel<12>,
+    pub disconnects: ByLabel<13>,
     /// Connections that became no session.
     pub refusals: ByLabel<11>,
     /// Connections without a session that were reset because sockets ran short.
@@ -280,6 +296,12 @@ pub struct Counters {
     pub messages_received: u64,
     /// Bytes from clients, with headers.
     pub bytes_received: u64,
+    /// Operations that their messages cost.
+    pub operations: u64,
+    /// Pauses of reading a session.
+    pub receive_pauses: ByLabel<4>,
+    /// Sessions that are not read because they have overdrawn their budget, now.
+    pub sessions_paused: u64,
     /// Error messages to clients.
     pub client_errors: u64,
     /// Messages from clients beyond WS_MESSAGE_*.
@@ -290,7 +312,7 @@ pub struct Counters {
     pub handshakes_paced: u64,
     /// Channels that a client asked for and did not get.
     pub channels_rejected: u64,
-    /// Bytes of clients' unfinished messages, now.
+    /// Bytes of clients' unfinished messages, and of what waits to be read, now.
     pub inbound_bytes: u64,
     /// Records polled.
     pub records: u64,
@@ -411,27 +433,5 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_falls_into_the_first_bucket_whose_bound_it_does_not_exceed() {
-        let mut histogram = Histogram::default();
-        for value in [0.000_1, 0.000_11, 10.0, 11.0] {
-            histogram.observe(&DURATION_BUCKETS, value, 1);
-        }
-        assert_eq!((histogram.counts[0], histogram.counts[1]), (1, 1));
-        assert_eq!((histogram.counts[15], histogram.counts[16]), (1, 1));
-        assert_eq!(histogram.total(), 4);
-    }
-
-    #[test]
-    fn labels_are_counted_under_their_text() {
-        let mut counts = ByLabel::default();
-        counts.add(Disconnect::Idle);
-        counts.add(Disconnect::Idle);
-        counts.add(Disconnect::Drain);
-        let found: Vec<_> = counts.iter::<Disconnect>().filter(|(_, count)| *count > 0).collect();
-        assert_eq!((found, counts.total()), (vec![("idle", 2), ("drain", 1)], 3));
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -47,7 +47,7 @@ impl Shard {
         let mut shard = Self::default();
         for &socket in sockets {
             let mut session = Session::new(socket, None, Instant::now());
-            session.cold.stage = Stage::Open(Inbound::new(4096));
+            session.cold.stage = Stage::Open(Inbound::new(4096, 1));
             shard.sessions.insert(session);
             shard.channels.subscribe(socket.slot(), "BTC.trade");
         }

@@ -105,6 +105,32 @@ pub(super) fn messages(reading: &mut Reading, raw: &Raw) -> Option<Rate> {
     (per_s > 0.0).then_some(Rate { burst, per_s })
 }
 
+/// How many bytes a client may send. The largest message fits into the burst, so that none takes longer for it.
+pub(super) fn inbound(reading: &mut Reading, raw: &Raw, message_bytes_max: usize) -> Option<Rate> {
+    let show = |bytes: &u64| units::show_bytes(*bytes);
+    let burst = reading.optional(
+        &table::WS_INBOUND_BURST,
+        raw.ws_inbound_burst.as_deref(),
+        Some((limits::INBOUND_BURST_MESSAGES * message_bytes_max) as u64),
+        |text| units::bytes(text, &(limits::MESSAGE_BYTES_MIN as u64..=limits::INBOUND_BURST_MAX)),
+        show,
+    );
+    let per_s = reading.value(
+        &table::WS_INBOUND_RATE,
+        raw.ws_inbound_rate.as_deref(),
+        |text| units::bytes(text, &(0..=limits::INBOUND_BURST_MAX)),
+        show,
+    );
+    let burst = burst.unwrap_or(limits::INBOUND_BURST_MAX);
+    let compared = [&table::WS_INBOUND_BURST, &table::WS_MAX_MESSAGE_BYTES];
+    if burst < message_bytes_max as u64 && reading.all_sound(&compared) {
+        let largest = units::show_bytes(message_bytes_max as u64);
+        let reason = format!("less than a message of WS_MAX_MESSAGE_BYTES; set it to {largest} or more");
+        reading.fault(Fault::of(table::WS_INBOUND_BURST.name, &units::show_bytes(burst), reason));
+    }
+    (per_s > 0).then_some(Rate { burst: burst.try_into().unwrap_or(u32::MAX), per_s: per_s as f64 })
+}
+
 pub(super) fn drain(reading: &mut Reading, raw: &Raw) -> Duration {
     reading.value(
         &table::WS_DRAIN,

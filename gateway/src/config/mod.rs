@@ -163,6 +163,8 @@ pub struct Session {
     pub channels_max: usize,
     /// Messages from the client; `None`: as many as it likes.
     pub messages: Option<Rate>,
+    /// Bytes from the client; `None`: as many as it likes. A message of `message_bytes_max` is within the burst.
+    pub bytes: Option<Rate>,
 }
 
 /// What happens at most so often.

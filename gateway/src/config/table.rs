@@ -49,6 +49,8 @@ variables! {
     WS_RESUME_MAX_AGE = "0", "how old records may be that are read from Kafka again; older positions are not resumed, 0 is no bound";
     WS_MESSAGE_BURST = "100", "messages that a client may send at once";
     WS_MESSAGE_RATE = "10", "messages/s that a client may send in the long run; what is more is answered with an error, 0 is no bound";
+    WS_INBOUND_BURST = "4 messages of WS_MAX_MESSAGE_BYTES", "bytes that a client may send at once";
+    WS_INBOUND_RATE = "64KiB", "bytes/s that a client may send in the long run; one that sends more is read as slowly, 0 is no bound";
     WS_DRAIN = "10s", "over how long the closes of sessions are spread when the gateway is told to end";
     WS_REFUSE = "http", "http or close: whether a refused client gets an HTTP status, or a session that is closed at once with the reason";
     WS_TRUSTED_PROXIES = "none", "comma list of addresses and networks whose X-Forwarded-For is believed";

@@ -38,6 +38,7 @@ pub(super) fn validate(
     let history = history(&mut reading, &raw);
     let resume = resume(&mut reading, &raw);
     session.messages = admission::messages(&mut reading, &raw);
+    session.bytes = admission::inbound(&mut reading, &raw, session.message_bytes_max);
     let drain = admission::drain(&mut reading, &raw);
     let admission = admission::admission(&mut reading, &raw);
     let console = switch(&mut reading, &in_mode(table::WS_CONSOLE, dev, "on"), raw.ws_console.as_deref());
@@ -199,7 +200,7 @@ fn session(reading: &mut Reading, raw: &Raw) -> Session {
         1,
         limits::CHANNELS_PER_SESSION_MAX,
     );
-    Session { message_bytes_max, record_bytes_max, channels_max, messages: None }
+    Session { message_bytes_max, record_bytes_max, channels_max, messages: None, bytes: None }
 }
 
 /// An outbox smaller than a frame would close every session of the channel for one large record.

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::ingest::replay::ReplayReadings;
 use crate::metrics::{
     ByLabel, DURATION_BUCKETS, Disconnect, FRAMES_BUCKETS, GapCause, HttpRoute, Label, PauseReason,
-    RecordSkipped, Refusal, Snapshot,
+    ReceivePause, RecordSkipped, Refusal, Snapshot,
 };
 use crate::shared::Shared;
 use crate::{logging, throttle};
@@ -217,7 +217,13 @@ fn clients(page: &mut Page<'_>) -> Result<(), Error> {
     page.counter("ws_rate_limited_messages", help, |it| it.messages_rate_limited)?;
     let help = "Channels that clients asked for and did not get, or gave back and could not have had";
     page.counter("ws_channels_rejected", help, |it| it.channels_rejected)?;
-    let help = "Memory of clients' unfinished messages";
+    let help = "Operations that clients' messages cost; 250,000 a second are what one session may have in the long run";
+    page.counter("ws_client_operations", help, |it| it.operations)?;
+    let help = "Times that a session was not read for a while";
+    page.counters_by::<ReceivePause, _>("ws_receive_pauses", help, "reason", |it| &it.receive_pauses)?;
+    let help = "Sessions that are not read until they have paid for what they sent";
+    page.shard_gauge("ws_sessions_paused", help, |it| it.sessions_paused)?;
+    let help = "Memory of clients' unfinished messages, and of what they sent and was not read yet";
     page.shard_gauge_in("ws_inbound", help, Some(&Unit::Bytes), |it| it.inbound_bytes)?;
     page.shard_gauge("ws_channels", "Channels and wildcards with a subscriber", |it| it.channels)
 }
@@ -363,7 +369,7 @@ fn turns(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_receive_buffers_exhausted", "Receives that found no free buffer and waited", |it| {
         it.buffers_exhausted
     })?;
-    let help = "Cancels that did not find their request in the ring; its connection was shut down";
+    let help = "Cancels that did not find their request in the ring, because it was just being served";
     page.counter("ws_cancels_missed", help, |it| it.cancels_missed)
 }
 

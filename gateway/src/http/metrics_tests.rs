@@ -36,6 +36,7 @@ fn distinct() -> Counters {
     use Disconnect as D;
     use GapCause as G;
     use HttpRoute as H;
+    use ReceivePause as P;
     use RecordSkipped as R;
     use Refusal as F;
     let disconnects = [
@@ -47,6 +48,7 @@ fn distinct() -> Counters {
         D::Flood,
         D::ProtocolError,
         D::MessageTooBig,
+        D::TooManyFragments,
         D::MessageTimeout,
         D::InboundMemory,
         D::Drain,
@@ -78,10 +80,13 @@ fn distinct() -> Counters {
         disconnects: by_label(disconnects, 100),
         refusals: by_label(refusals, 200),
         http_requests: by_label(routes, 300),
-        sockets_evicted: 1091,
+        sockets_evicted: 1093,
         channels: 1006,
         messages_received: 1007,
         bytes_received: 1008,
+        operations: 1091,
+        receive_pauses: by_label([P::Operations, P::Messages, P::Bytes, P::Backlog], 700),
+        sessions_paused: 1092,
         client_errors: 1009,
         records: 1010,
         records_skipped: by_label(skipped, 400),
@@ -309,7 +314,7 @@ fn names_and_values_stay_what_dashboards_ask_for() {
         ("ws_capacity_rejections_total{shard=\"0\",reason=\"at_max_connections\"}", 203.0),
         ("ws_connection_rate_limited_total{shard=\"0\",type=\"per_ip\"}", 201.0),
         ("ws_connection_rate_limited_total{shard=\"0\",type=\"global\"}", 202.0),
-        ("ws_sockets_evicted_total{shard=\"0\"}", 1091.0),
+        ("ws_sockets_evicted_total{shard=\"0\"}", 1093.0),
         ("ws_addresses", 2.0),
         ("ws_busiest_address_sessions", 3.0),
         ("ws_rate_limit_addresses", 0.0),

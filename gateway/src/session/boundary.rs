@@ -1,7 +1,7 @@
-//! Where the messages in a stream of a client's frames begin and end, from the frames' headers alone.
+//! Where the frames and messages in a stream of a client begin and end, from the frames' headers alone.
 //!
-//! tungstenite does not tell whether it stands inside of a message. The gateway has to know, to time out one that never ends
-//! and to let go of the buffers when none is begun. This judges nothing: what is not a valid frame is tungstenite's to
+//! tungstenite does not tell whether it stands inside of a message. The gateway has to know, to time out one that never ends,
+//! to let go of the buffers when none is begun, and to stop between two frames. This judges nothing: what is not a valid frame is tungstenite's to
 //! refuse, and once it did, what is said here has no meaning.
 
 const FINAL: u8 = 0x80;
@@ -16,6 +16,8 @@ pub struct Boundary {
     payload_bytes_left: u64,
     /// What the frames of the current message announced, headers aside.
     message_bytes: u64,
+    /// Frames of the message that began last, without the control frames between them.
+    fragments: u32,
     /// How many messages have begun; wraps.
     message_number: u32,
     /// How much of the current frame's header was read; 0 between headers.
@@ -29,21 +31,26 @@ pub struct Boundary {
 }
 
 impl Boundary {
-    /// Follows the stream.
-    pub fn advance(&mut self, mut bytes: &[u8]) {
-        while let [byte, rest @ ..] = bytes {
+    /// Follows the stream to the end of the frame that it stands in, or to the end of the bytes: how many bytes that are, and
+    /// whether a frame ends there.
+    pub fn follow(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut followed = 0;
+        while let [byte, ..] = bytes[followed..] {
             if self.header_bytes == 0 && self.payload_bytes_left > 0 {
-                let skipped = usize::try_from(self.payload_bytes_left).unwrap_or(usize::MAX).min(bytes.len());
+                let left = usize::try_from(self.payload_bytes_left).unwrap_or(usize::MAX);
+                let skipped = left.min(bytes.len() - followed);
                 self.payload_bytes_left -= skipped as u64;
-                bytes = &bytes[skipped..];
+                followed += skipped;
             } else {
-                self.read_header(*byte);
-                bytes = rest;
+                self.read_header(byte);
+                followed += 1;
             }
             if self.header_bytes == 0 && self.payload_bytes_left == 0 {
                 self.end_frame();
+                return (followed, true);
             }
         }
+        (followed, false)
     }
 
     /// Whether something was begun that is not complete.
@@ -54,6 +61,11 @@ impl Boundary {
     /// The number of the message that began last.
     pub fn message_number(&self) -> u32 {
         self.message_number
+    }
+
+    /// Frames of the message that began last, as far as their headers were read, without the control frames between them.
+    pub fn fragments(&self) -> u32 {
+        self.fragments
     }
 
     /// What the current message announced so far.
@@ -67,6 +79,7 @@ impl Boundary {
                 self.first = byte;
                 if !self.is_inside {
                     self.is_inside = true;
+                    self.fragments = 0;
                     self.message_number = self.message_number.wrapping_add(1);
                 }
             }
@@ -83,6 +96,7 @@ impl Boundary {
         let mask_bytes = if self.second & MASKED == 0 { 0 } else { 4 };
         if self.header_bytes >= 2 && self.header_bytes == 2 + self.length_bytes() + mask_bytes {
             self.header_bytes = 0;
+            self.fragments = self.fragments.saturating_add(u32::from(self.first & OPCODE_CONTROL == 0));
             self.message_bytes = self.message_bytes.saturating_add(self.payload_bytes_left);
         }
     }
@@ -112,6 +126,12 @@ mod tests {
 
     use super::*;
 
+    fn advance(boundary: &mut Boundary, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            bytes = &bytes[boundary.follow(bytes).0..];
+        }
+    }
+
     fn masked(first: u8, payload_bytes: usize) -> Vec<u8> {
         masked_frame(first, [0xff; 4], &vec![0; payload_bytes])
     }
@@ -122,11 +142,11 @@ mod tests {
             let frame = masked(0x81, payload_bytes);
             let mut boundary = Boundary::default();
             for byte in &frame[..frame.len() - 1] {
-                boundary.advance(&[*byte]);
+                advance(&mut boundary, &[*byte]);
                 assert!(boundary.is_inside());
             }
             assert_eq!(boundary.message_bytes(), payload_bytes as u64);
-            boundary.advance(&frame[frame.len() - 1..]);
+            advance(&mut boundary, &frame[frame.len() - 1..]);
             assert!(!boundary.is_inside());
             assert_eq!((boundary.message_number(), boundary.message_bytes()), (1, 0));
         }
@@ -142,7 +162,7 @@ mod tests {
             (masked(0x80, 6), false, 0),
             (masked(0x89, 4), false, 0),
         ] {
-            boundary.advance(&frame);
+            advance(&mut boundary, &frame);
             assert_eq!((boundary.is_inside(), boundary.message_bytes()), (is_inside, message_bytes));
         }
         assert_eq!(boundary.message_number(), 2, "the fragmented message and the ping after it");
@@ -151,8 +171,22 @@ mod tests {
     #[test]
     fn a_message_begun_after_one_that_ended_has_a_number_of_its_own() {
         let mut boundary = Boundary::default();
-        boundary.advance(&[masked(0x81, 3), vec![0x81]].concat());
+        advance(&mut boundary, &[masked(0x81, 3), vec![0x81]].concat());
         assert_eq!((boundary.is_inside(), boundary.message_number()), (true, 2));
+    }
+
+    #[test]
+    fn it_stops_at_the_end_of_each_frame_and_counts_those_of_a_message() {
+        let frames = [masked(0x01, 3), masked(0x89, 4), masked(0x00, 0), masked(0x80, 200), masked(0x82, 1)];
+        let bytes = frames.concat();
+        let (mut boundary, mut place) = (Boundary::default(), 0);
+        for (frame, fragments) in frames.iter().zip([1, 1, 2, 3, 1]) {
+            assert_eq!(boundary.follow(&bytes[place..]), (frame.len(), true));
+            assert_eq!(boundary.fragments(), fragments);
+            place += frame.len();
+        }
+        assert_eq!(boundary.follow(&[]), (0, false));
+        assert_eq!(boundary.follow(&frames[3][..100]), (100, false));
     }
 
     #[test]
@@ -163,9 +197,9 @@ mod tests {
         for _ in 0..2_000 {
             let bytes: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..) & random.u8(..)).collect();
             let mut whole = Boundary::default();
-            whole.advance(&bytes);
+            advance(&mut whole, &bytes);
             let mut split = Boundary::default();
-            bytes.iter().for_each(|byte| split.advance(&[*byte]));
+            bytes.iter().for_each(|byte| advance(&mut split, &[*byte]));
             assert_eq!(format!("{whole:?}"), format!("{split:?}"));
         }
     }

@@ -4,6 +4,9 @@
 //! and turns its errors into the close code to send. Its context (with its read buffer, and the message that it collects)
 //! exists only while a message is incomplete: between messages an idle session keeps nothing but [`Inbound`] itself.
 //!
+//! tungstenite is given one frame at a time, which `boundary` finds: so the caller can stop between any two, at a cost that it
+//! has counted, and goes on later with the bytes that were not consumed. Nothing but an unfinished message is kept here.
+//!
 //! Deliberately absent: the time limit of a message that never ends (the caller arms it with [`Inbound::message_number`]),
 //! sockets, and frames of the gateway's own, which `framing` writes.
 
@@ -25,6 +28,7 @@ const WRITE_BUFFER_BYTES_MAX: usize = 256;
 const CLOSE_PROTOCOL: u16 = 1002;
 const CLOSE_NO_STATUS: u16 = 1005;
 const CLOSE_NOT_UTF8: u16 = 1007;
+const CLOSE_POLICY: u16 = 1008;
 const CLOSE_TOO_BIG: u16 = 1009;
 
 /// A session's receiving side.
@@ -33,6 +37,7 @@ pub struct Inbound {
     context: Option<Box<WebSocketContext>>,
     boundary: Boundary,
     message_bytes_max: usize,
+    fragments_max: u32,
     is_over: bool,
 }
 
@@ -47,6 +52,8 @@ pub enum Message<'a> {
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
+    /// A frame of a message that is not complete; it is shown so that it counts.
+    Fragment,
 }
 
 /// What the caller wants after a message.
@@ -54,8 +61,19 @@ pub enum Message<'a> {
 pub enum Flow {
     /// The next one.
     Continue,
+    /// None for now: what follows is not consumed.
+    Pause,
     /// None any more: it is going to close.
     Stop,
+}
+
+/// What came of bytes that were fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// How many of them were consumed: all, unless the caller paused or the session is over.
+    pub consumed: usize,
+    /// How it stands after them.
+    pub outcome: Outcome,
 }
 
 /// How it stands after the bytes that were fed.
@@ -72,7 +90,7 @@ pub enum Outcome {
     },
     /// The client broke the protocol: send a close with this code and reason, then close.
     Failed {
-        /// 1002, 1007 or 1009.
+        /// 1002, 1007, 1008 or 1009.
         close_code: u16,
         /// What is wrong.
         reason: &'static str,
@@ -82,34 +100,56 @@ pub enum Outcome {
 }
 
 impl Inbound {
-    /// A session's receiving side that takes messages (and frames) of at most so many bytes.
-    pub fn new(message_bytes_max: usize) -> Self {
-        Self { context: None, boundary: Boundary::default(), message_bytes_max, is_over: false }
+    /// A session's receiving side that takes messages (and frames) of at most so many bytes, in at most so many fragments.
+    pub fn new(message_bytes_max: usize, fragments_max: u32) -> Self {
+        Self {
+            context: None,
+            boundary: Boundary::default(),
+            message_bytes_max,
+            fragments_max,
+            is_over: false,
+        }
     }
 
     /// Takes what was received next. Whole messages are handed to `on_message`, which may append its answers to `replies`,
-    /// where pongs and the reply to a close are appended too, all in the order in which they are due.
+    /// where pongs and the reply to a close are appended too, all in the order in which they are due. After a pause the bytes
+    /// that were not consumed are to be fed again, before any others.
     pub fn feed(
         &mut self,
         bytes: &[u8],
         replies: &mut Vec<u8>,
-        on_message: impl FnMut(Message<'_>, &mut Vec<u8>) -> Flow,
-    ) -> Outcome {
+        mut on_message: impl FnMut(Message<'_>, &mut Vec<u8>) -> Flow,
+    ) -> Fed {
         if self.is_over {
-            return Outcome::Stopped;
+            return Fed { consumed: 0, outcome: Outcome::Stopped };
         }
-        let message_bytes_max = self.message_bytes_max;
-        let mut context = self.context.take().unwrap_or_else(|| new_context(message_bytes_max, bytes.len()));
-        let outcome = read_messages(&mut context, Memory { input: bytes, output: replies }, on_message);
-        if outcome == Outcome::Open {
-            self.boundary.advance(bytes);
-            if self.boundary.is_inside() {
-                self.context = Some(context);
+        let mut context = self.context.take();
+        let (mut consumed, mut end) = (0, None);
+        while consumed < bytes.len() {
+            let rest = &bytes[consumed..];
+            let (length, is_whole) = self.boundary.follow(rest);
+            consumed += length;
+            if self.boundary.fragments() > self.fragments_max {
+                end = Some(too_many_fragments());
+                break;
             }
-        } else {
-            self.is_over = true;
+            let context = context.get_or_insert_with(|| new_context(self.message_bytes_max, rest.len()));
+            let memory = Memory { input: &rest[..length], output: replies };
+            match read_frame(context, memory, is_whole, &mut on_message) {
+                Ok(Flow::Continue) => {}
+                Ok(Flow::Pause) => break,
+                Ok(Flow::Stop) => end = Some(Outcome::Stopped),
+                Err(outcome) => end = Some(outcome),
+            }
+            if end.is_some() {
+                break;
+            }
         }
-        outcome
+        self.is_over = end.is_some();
+        if !self.is_over && self.boundary.is_inside() {
+            self.context = context;
+        }
+        Fed { consumed, outcome: end.unwrap_or(Outcome::Open) }
     }
 
     /// Whether a message, or a control frame, has begun and is not complete: the caller gives it so long and no longer.
@@ -144,32 +184,52 @@ fn new_context(message_bytes_max: usize, fed_bytes: usize) -> Box<WebSocketConte
     Box::new(WebSocketContext::new(Role::Server, Some(config)))
 }
 
-/// Reads until the input is used up. A pong or a close that a frame asks for is written by the next `read`, so nothing is
-/// pending in a context that has said "would block".
-fn read_messages(
+/// Reads a frame, or a part of one, to its end. A pong or a close that a frame asks for is written by the next `read`, so nothing
+/// is pending in a context that has said "would block".
+fn read_frame(
     context: &mut WebSocketContext,
     mut memory: Memory<'_>,
-    mut on_message: impl FnMut(Message<'_>, &mut Vec<u8>) -> Flow,
-) -> Outcome {
+    is_whole: bool,
+    on_message: &mut impl FnMut(Message<'_>, &mut Vec<u8>) -> Flow,
+) -> Result<Flow, Outcome> {
     let mut close: Option<CloseFrame> = None;
+    let mut flow = None;
     loop {
-        let flow = match context.read(&mut memory) {
-            Ok(Received::Text(text)) => on_message(Message::Text(&text), memory.output),
-            Ok(Received::Binary(bytes)) => on_message(Message::Binary(&bytes), memory.output),
-            Ok(Received::Ping(payload)) => on_message(Message::Ping(&payload), memory.output),
-            Ok(Received::Pong(payload)) => on_message(Message::Pong(&payload), memory.output),
+        let message = match context.read(&mut memory) {
             Ok(Received::Close(frame)) => {
                 close = frame;
-                Flow::Continue
+                continue;
             }
-            Ok(Received::Frame(_)) => Flow::Continue, // never read, says the library
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Open,
-            Err(Error::ConnectionClosed) => return peer_closed(close),
-            Err(error) => return failed(&error),
+            Ok(message) => message,
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(match flow {
+                    Some(flow) => flow,
+                    None if is_whole => on_message(Message::Fragment, memory.output),
+                    None => Flow::Continue,
+                });
+            }
+            Err(Error::ConnectionClosed) => return Err(peer_closed(close)),
+            Err(error) => return Err(failed(&error)),
         };
-        if flow == Flow::Stop {
-            return Outcome::Stopped;
+        let told = match &message {
+            Received::Text(text) => on_message(Message::Text(text), memory.output),
+            Received::Binary(bytes) => on_message(Message::Binary(bytes), memory.output),
+            Received::Ping(payload) => on_message(Message::Ping(payload), memory.output),
+            Received::Pong(payload) => on_message(Message::Pong(payload), memory.output),
+            // Never read, says the library, but for the close, which is taken above.
+            Received::Frame(_) | Received::Close(_) => Flow::Continue,
+        };
+        if told == Flow::Stop {
+            return Ok(Flow::Stop);
         }
+        flow = Some(told);
+    }
+}
+
+fn too_many_fragments() -> Outcome {
+    Outcome::Failed {
+        close_code: CLOSE_POLICY,
+        reason: "the message has too many fragments: send it whole, or in larger ones",
     }
 }
 

@@ -9,6 +9,7 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 const FINAL: u8 = 0x80;
+const FRAGMENTS: u32 = 1000;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A client's frame.
@@ -33,14 +34,24 @@ struct Heard {
     is_inside: bool,
 }
 
-fn feed_pieces(inbound: &mut Inbound, bytes: &[u8], mut piece_bytes: impl FnMut() -> usize) -> Heard {
+fn feed_pieces(inbound: &mut Inbound, bytes: &[u8], piece_bytes: impl FnMut() -> usize) -> Heard {
+    feed_paused(inbound, bytes, piece_bytes, || Flow::Continue)
+}
+
+/// The same with pauses.
+fn feed_paused(
+    inbound: &mut Inbound,
+    bytes: &[u8],
+    mut piece_bytes: impl FnMut() -> usize,
+    mut flow: impl FnMut() -> Flow,
+) -> Heard {
     let (mut messages, mut replies, mut outcome) = (Vec::new(), Vec::new(), Outcome::Open);
     let mut rest = bytes;
     while !rest.is_empty() && outcome == Outcome::Open {
-        let (piece, later) = rest.split_at(piece_bytes().min(rest.len()));
-        rest = later;
-        outcome = inbound.feed(piece, &mut replies, |message, out| {
+        let piece = &rest[..piece_bytes().min(rest.len())];
+        let fed = inbound.feed(piece, &mut replies, |message, out| {
             let (opcode, payload) = match message {
+                Message::Fragment => return flow(),
                 Message::Text(text) => (TEXT, text.as_bytes()),
                 Message::Binary(bytes) => (BINARY, bytes),
                 Message::Ping(bytes) => (PING, bytes),
@@ -50,14 +61,16 @@ fn feed_pieces(inbound: &mut Inbound, bytes: &[u8], mut piece_bytes: impl FnMut(
             if opcode == TEXT {
                 out.extend_from_slice(payload);
             }
-            Flow::Continue
+            flow()
         });
+        outcome = fed.outcome;
+        rest = &rest[fed.consumed..];
     }
     Heard { messages, replies, outcome, is_inside: inbound.message_in_progress() }
 }
 
 fn hear(bytes: &[u8]) -> Heard {
-    feed_pieces(&mut Inbound::new(1000), bytes, || usize::MAX)
+    feed_pieces(&mut Inbound::new(1000, FRAGMENTS), bytes, || usize::MAX)
 }
 
 fn failure(bytes: &[u8]) -> (u16, &'static str) {
@@ -171,14 +184,14 @@ fn text_split_inside_of_a_code_point_is_joined() {
 #[test]
 fn a_close_is_answered_with_its_code_and_nothing_is_read_after_it() {
     let bytes = [whole(TEXT, b"last"), close_frame(1000, b"bye"), whole(TEXT, b"late")].concat();
-    let mut inbound = Inbound::new(1000);
+    let mut inbound = Inbound::new(1000, FRAGMENTS);
     let heard = feed_pieces(&mut inbound, &bytes, || usize::MAX);
     assert_eq!(heard.messages.len(), 1);
     assert_eq!(heard.replies, b"last\x88\x05\x03\xe8bye", "the echo goes first");
     assert_eq!(heard.outcome, Outcome::PeerClosed { code: 1000, reason: "bye".to_owned() });
     let mut replies = Vec::new();
     let later = inbound.feed(&whole(PING, b""), &mut replies, |_, _| panic!("nothing is read"));
-    assert_eq!((later, replies.len()), (Outcome::Stopped, 0));
+    assert_eq!((later.outcome, replies.len()), (Outcome::Stopped, 0));
 }
 
 #[test]
@@ -202,24 +215,67 @@ fn close_codes_that_may_not_be_sent_are_answered_with_1002() {
 
 #[test]
 fn the_caller_can_stop_after_a_message() {
-    let mut inbound = Inbound::new(1000);
+    let mut inbound = Inbound::new(1000, FRAGMENTS);
     let bytes = [whole(TEXT, b"one"), whole(TEXT, b"two")].concat();
     let (mut count, mut replies) = (0, Vec::new());
-    let outcome = inbound.feed(&bytes, &mut replies, |_, _| {
+    let fed = inbound.feed(&bytes, &mut replies, |_, _| {
         count += 1;
         Flow::Stop
     });
-    assert_eq!((outcome, count), (Outcome::Stopped, 1));
-    assert_eq!(inbound.feed(&bytes, &mut replies, |_, _| panic!("nothing is read")), Outcome::Stopped);
+    assert_eq!((fed.outcome, count), (Outcome::Stopped, 1));
+    let later = inbound.feed(&bytes, &mut replies, |_, _| panic!("nothing is read"));
+    assert_eq!(later.outcome, Outcome::Stopped);
     assert!(!inbound.message_in_progress());
 }
 
 #[test]
+fn the_caller_can_pause_after_each_frame_and_go_on_with_the_rest() {
+    let frames = [
+        whole(PING, b"p"),
+        frame(TEXT, b"a"),
+        whole(PONG, b""),
+        frame(CONTINUE, b""),
+        whole(CONTINUE, b"b"),
+        whole(TEXT, b"c"),
+    ];
+    let bytes = frames.concat();
+    let mut inbound = Inbound::new(1000, 10);
+    let (mut place, mut replies) = (0, Vec::new());
+    for frame in &frames {
+        let mut count = 0;
+        let fed = inbound.feed(&bytes[place..], &mut replies, |_, _| {
+            count += 1;
+            Flow::Pause
+        });
+        assert_eq!((fed.consumed, fed.outcome, count), (frame.len(), Outcome::Open, 1));
+        place += fed.consumed;
+    }
+    assert_eq!(replies, b"\x8a\x01p", "the pong is written, though nothing was read after it");
+    assert!(!inbound.message_in_progress());
+}
+
+#[test]
+fn a_message_of_too_many_fragments_fails_with_1008_however_small_they_are() {
+    let of = |fragments: usize| {
+        let continued = frame(CONTINUE, b"").repeat(fragments - 2);
+        [frame(TEXT, b"a"), whole(PING, b""), continued, whole(CONTINUE, b"")].concat()
+    };
+    for pieces in [1, 7, usize::MAX] {
+        let hear = |bytes: &[u8]| feed_pieces(&mut Inbound::new(1000, 128), bytes, || pieces);
+        let heard = hear(&of(128).repeat(3));
+        assert_eq!((heard.outcome, heard.messages.len()), (Outcome::Open, 6), "each message has its own");
+        let heard = hear(&of(129));
+        let Outcome::Failed { close_code: 1008, reason } = heard.outcome else { panic!("{heard:?}") };
+        assert!(reason.contains("fragments") && heard.messages.len() == 1, "{reason}");
+    }
+}
+
+#[test]
 fn a_message_in_progress_is_told_by_number_and_size() {
-    let mut inbound = Inbound::new(100_000);
+    let mut inbound = Inbound::new(100_000, FRAGMENTS);
     let mut ignore = Vec::new();
     let mut feed = |inbound: &mut Inbound, bytes: &[u8]| {
-        assert_eq!(inbound.feed(bytes, &mut ignore, |_, _| Flow::Continue), Outcome::Open);
+        assert_eq!(inbound.feed(bytes, &mut ignore, |_, _| Flow::Continue).outcome, Outcome::Open);
         (inbound.message_in_progress(), inbound.message_number(), inbound.message_bytes())
     };
     let message = whole(TEXT, &[b'x'; 70_000]);
@@ -233,7 +289,7 @@ fn a_message_in_progress_is_told_by_number_and_size() {
 
 #[test]
 fn an_idle_session_keeps_no_buffer() {
-    let mut inbound = Inbound::new(1 << 20);
+    let mut inbound = Inbound::new(1 << 20, FRAGMENTS);
     assert!(inbound.context.is_none());
     let bytes =
         [whole(TEXT, &[b'x'; 1 << 20]), frame(TEXT, b"a"), whole(CONTINUE, b"b"), whole(PING, b"")].concat();
@@ -280,10 +336,14 @@ fn any_split_of_any_stream_is_heard_the_same_and_none_panics() {
     for _ in 0..20_000 {
         let bytes = random_stream(&mut random);
         let heard = hear(&bytes);
-        let one_by_one = feed_pieces(&mut Inbound::new(1000), &bytes, || 1);
+        let one_by_one = feed_pieces(&mut Inbound::new(1000, FRAGMENTS), &bytes, || 1);
         assert_eq!(one_by_one, heard, "{bytes:02x?}");
-        let in_pieces = feed_pieces(&mut Inbound::new(1000), &bytes, || random.usize(1..50));
+        let in_pieces = feed_pieces(&mut Inbound::new(1000, FRAGMENTS), &bytes, || random.usize(1..50));
         assert_eq!(in_pieces, heard, "{bytes:02x?}");
+        let mut pauses = random.fork();
+        let pause = || if pauses.bool() { Flow::Pause } else { Flow::Continue };
+        let paused = feed_paused(&mut Inbound::new(1000, FRAGMENTS), &bytes, || random.usize(1..200), pause);
+        assert_eq!(paused, heard, "{bytes:02x?}");
         match heard.outcome {
             Outcome::Open => opens += 1,
             Outcome::PeerClosed { .. } => closes += 1,

@@ -26,5 +26,5 @@ pub mod response;
 pub use commands::Action;
 pub use forwarded::Origin;
 pub use handshake::{Handshake, HttpMethod, HttpRequest, Progress};
-pub use inbound::{Flow, Inbound, Message, Outcome};
+pub use inbound::{Fed, Flow, Inbound, Message, Outcome};
 pub use response::{http_response, refusal_response};

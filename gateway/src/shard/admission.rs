@@ -102,7 +102,7 @@ impl Connections {
         let session = self.sessions.find(socket).expect("it was there to be admitted");
         self.slots.opened(session);
         session.cold.session_address = address;
-        session.cold.stage = Stage::Open(Inbound::new(self.message_bytes_max));
+        session.cold.stage = Stage::Open(Inbound::new(self.message_bytes_max, limits::FRAGMENTS_PER_MESSAGE));
         session.cold.stage_since = now;
         session.cold.pinged_at = now;
         session

@@ -3,7 +3,8 @@
 //! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. How a connection
 //! ends stands in `endings`; after the driver's `Closed` its slot is free.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,6 @@ use wire::{Driver, Readings, SocketId};
 
 use super::broadcast::{self, Audience};
 use super::channels::Channels;
-use super::dialogue::{Allowance, Dialogue};
 use super::egress::Egress;
 use super::endings::Fate;
 use super::frames::Frames;
@@ -20,17 +20,16 @@ use super::layout::Layout;
 use super::mesh::Mesh;
 use super::outbox::OutboxLimits;
 use super::owner::Owner;
-use super::replies::Replies;
+use super::pace::Rates;
 use super::resuming::{ReplayGone, ResumeLimits};
-use super::sessions::{Cold, Session, Sessions, Stage, Unfinished};
+use super::sessions::{Session, Sessions, Stage};
 use super::shard_set::ShardSet;
 use super::shedding::Shedding;
 use super::slots::Slots;
 use super::stint::Stint;
 use super::timers::Wheel;
 use super::window::Window;
-use crate::bucket::Bucket;
-use crate::config::{Admission, Config, Rate, SlowConsumer};
+use crate::config::{Admission, Config, SlowConsumer};
 use crate::drain::Drain;
 use crate::http::Http;
 use crate::ingest::consumer::Moved;
@@ -38,7 +37,7 @@ use crate::ingest::frame::Frame;
 use crate::limits;
 use crate::metrics::{Counters, HttpRoute, Refusal};
 use crate::operations;
-use crate::session::{Outcome, Progress};
+use crate::session::Progress;
 use crate::shared::Shared;
 use crate::throttle::Throttle;
 
@@ -69,16 +68,26 @@ pub struct Connections {
     pub(super) connections_max: usize,
     pub(super) channels_max: usize,
     pub(super) message_bytes_max: usize,
-    /// Messages of each session.
-    message_rate: Option<Rate>,
+    /// What each session may send.
+    pub(super) rates: Rates,
     /// Whatever clients had sent by then has been read.
     pub(super) read_until: Instant,
     /// Of messages that have begun, over all sessions.
     pub(super) inbound_bytes: usize,
+    /// Of what has come and waits to be read, over all sessions.
+    pub(super) stashed_bytes: usize,
+    /// Sessions whose stash is to be read, each at most once (`Pace::is_queued`).
+    pub(super) stashed: VecDeque<SocketId>,
+    /// Sessions that have overdrawn their budget, and when they have paid.
+    pub(super) paying: BinaryHeap<Reverse<(Instant, SocketId)>>,
+    /// How many there are.
+    pub(super) sessions_paying: u64,
+    /// For the driver, see `take_receives`.
+    pub(super) receives: Vec<(SocketId, bool)>,
     broadcasts: u32,
     /// Once the process is told to end: when which session goes.
     pub(super) drain: Option<Drain<SocketId>>,
-    replies: Vec<u8>,
+    pub(super) replies: Vec<u8>,
     /// Whose outbox a broadcast found full.
     pub(super) overflowed: Vec<SocketId>,
     /// Whose connection proved to be broken by a send.
@@ -127,9 +136,18 @@ impl Connections {
             connections_max: config.listen.connections_max,
             channels_max: config.session.channels_max,
             message_bytes_max: config.session.message_bytes_max,
-            message_rate: config.session.messages,
+            rates: Rates {
+                messages: config.session.messages,
+                bytes: config.session.bytes,
+                operations: limits::SESSION_OPERATIONS,
+            },
             read_until: now,
             inbound_bytes: 0,
+            stashed_bytes: 0,
+            stashed: VecDeque::new(),
+            paying: BinaryHeap::new(),
+            sessions_paying: 0,
+            receives: Vec::new(),
             broadcasts: 0,
             drain: None,
             replies: Vec::new(),
@@ -169,14 +187,14 @@ impl Connections {
         session.cold.heard_at = now;
         self.counters.bytes_received += bytes.len() as u64;
         match &mut session.cold.stage {
-            Stage::Open(_) => self.receive_messages(socket, bytes, now, owner, mesh),
+            Stage::Open(_) => self.take_in(socket, bytes, now, owner, mesh),
             Stage::Handshake(handshake) => match handshake.feed(bytes) {
                 Progress::Incomplete => {}
                 Progress::Upgrade { response, forwarded_for, leftover } => {
                     self.handshakes_left = self.handshakes_left.saturating_sub(1);
                     self.upgrade(socket, &response, forwarded_for.as_deref(), now);
                     if !leftover.is_empty() {
-                        self.receive_messages(socket, &bytes[leftover], now, owner, mesh);
+                        self.take_in(socket, &bytes[leftover], now, owner, mesh);
                     }
                 }
                 Progress::Http(request) => {
@@ -192,7 +210,7 @@ impl Connections {
                     self.refuse(socket, Refusal::BadRequest, response, now);
                 }
             },
-            Stage::Finishing => {}
+            Stage::Finishing => self.discard_received(socket, bytes.len()),
         }
     }
 
@@ -302,7 +320,8 @@ impl Connections {
         counters.channels = self.channels.len() as u64;
         counters.frames_held = self.frames.len() as u64;
         counters.frames_waiting = self.frames.held();
-        counters.inbound_bytes = self.inbound_bytes as u64;
+        counters.inbound_bytes = (self.inbound_bytes + self.stashed_bytes) as u64;
+        counters.sessions_paused = self.sessions_paying;
         counters.resuming = (self.pulling.len() + self.paused.len()) as u64;
         counters.resume_cursors = self.cursors as u64;
         counters.flush_window_s = self.egress.window().as_secs_f64();
@@ -330,96 +349,6 @@ impl Connections {
             shards: self.shards,
         };
         (audience, &mut self.overflowed)
-    }
-
-    fn receive_messages(
-        &mut self,
-        socket: SocketId,
-        bytes: &[u8],
-        now: Instant,
-        owner: &mut Owner,
-        mesh: &mut Mesh,
-    ) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        let Session { outbox, cold, .. } = session;
-        let Cold { stage, acks, resume, cursors_made, waiting, messages, .. } = &mut **cold;
-        let Stage::Open(inbound) = stage else { return };
-        let bytes_before = inbound.message_bytes();
-        let mut replies = std::mem::take(&mut self.replies);
-        replies.clear();
-        let mut dialogue = Dialogue {
-            replies: Replies {
-                socket,
-                outbox,
-                outbox_limits: &self.outbox_limits,
-                frames: &mut self.frames,
-                acks,
-                resume,
-                cursors_made: *cursors_made,
-                waiting,
-                layout: &self.layout,
-                kinds: &self.kinds,
-                counters: &mut self.counters,
-                now,
-            },
-            channels: &mut self.channels,
-            channels_max: self.channels_max,
-            allowance: self.message_rate.as_ref().map(|rate| Allowance {
-                bucket: messages.get_or_insert_with(|| Bucket::full(rate, now)),
-                rate,
-            }),
-            owner,
-            mesh,
-            may_resume: self.cursors < self.resume_limits.cursors,
-            is_flooded: false,
-            cost: 0,
-        };
-        let outcome =
-            inbound.feed(bytes, &mut replies, |message, replies| dialogue.on_message(message, replies));
-        let is_flooded = dialogue.is_flooded;
-        self.inbound_bytes = self.inbound_bytes - bytes_before + inbound.message_bytes();
-        let queued = self.queue_control(socket, &replies) && !is_flooded;
-        self.replies = replies;
-        self.conclude(socket, &outcome, queued, now);
-        self.watch_unfinished(socket, now);
-        self.watch_acks(socket);
-        self.pull_soon(socket, now);
-    }
-
-    /// Queues answers that came later than their questions.
-    pub(super) fn reply(&mut self, socket: SocketId, replies: &[u8], now: Instant) {
-        if !self.queue_control(socket, replies) {
-            self.conclude(socket, &Outcome::Open, false, now);
-        }
-    }
-
-    /// Whether there was room.
-    fn queue_control(&mut self, socket: SocketId, bytes: &[u8]) -> bool {
-        let Some(session) = self.sessions.find(socket) else { return true };
-        let control_bytes =
-            if session.turn.is_full() { limits::CONTROL_BYTES } else { limits::CONTROL_BURST_BYTES };
-        let room = OutboxLimits { control_bytes, ..self.outbox_limits };
-        let queued = bytes.is_empty()
-            || session.outbox.push_control(&room, |out| out.extend_from_slice(bytes)).is_ok();
-        if !session.outbox.is_empty() {
-            self.egress.enqueue(session);
-        }
-        queued
-    }
-
-    /// Starts or stops the clock of a message that is not complete.
-    fn watch_unfinished(&mut self, socket: SocketId, now: Instant) {
-        let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &session.cold.stage else { return };
-        if !inbound.message_in_progress() {
-            session.cold.unfinished = None;
-            return;
-        }
-        let number = inbound.message_number();
-        if session.cold.unfinished.is_none_or(|message| message.number != number) {
-            session.cold.unfinished = Some(Unfinished { number, since: now });
-            schedule(&mut self.wheel, session);
-        }
     }
 }
 

@@ -72,6 +72,13 @@ impl Core {
         self.announce_interest();
     }
 
+    /// Reads a slice of what one session has sent and waits for. Whether there was such a session.
+    pub fn serve_stash(&mut self, now: Instant) -> bool {
+        let was_any = self.connections.serve_stash(now, &mut self.owner, &mut self.mesh);
+        self.announce_interest();
+        was_any
+    }
+
     /// Whether a record may be taken from Kafka: whoever wants it can be told.
     pub fn may_take(&self) -> bool {
         self.mesh.has_room()

@@ -116,7 +116,7 @@ fn crowd(sessions: u32, outbox_frames: usize, now: Instant) -> (Core, Mesh) {
     let mut connections = Connections::new(&config, http, Arc::clone(&shared), now);
     for slot in 0..sessions {
         let mut session = Session::new(SocketId::imagined(slot, 1), None, now);
-        session.cold.stage = Stage::Open(Inbound::new(1024));
+        session.cold.stage = Stage::Open(Inbound::new(1024, 1));
         connections.sessions.insert(session);
         connections.channels.subscribe(slot as usize, "*");
     }

@@ -66,6 +66,8 @@ fn session_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
 fn say_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
     let frame = testkit::frames::frame(testkit::frames::TEXT, true, text.as_bytes());
     core.receive(SocketId::imagined(slot, 1), &frame, now);
+    // A long message is not read at once.
+    while core.serve_stash(now) {}
 }
 
 /// Does what is due until then, as the loop would; how many pulls that were.

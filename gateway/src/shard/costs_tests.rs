@@ -94,13 +94,29 @@ impl Rig {
         frame.extend_from_slice(&u16::try_from(text.len()).expect("at most 64 KiB").to_be_bytes());
         frame.extend_from_slice(&[0; 4]);
         frame.extend_from_slice(text.as_bytes());
+        self.step(text, |rig| rig.core.receive(socket(), &frame, rig.now));
+        // What the session may not have read at once it has when it has paid.
+        while self.unread() > 0 {
+            self.now += Duration::from_secs(1);
+            self.core.connections.resume_paid(self.now);
+            self.step(text, |rig| _ = rig.core.serve_stash(rig.now));
+        }
+        self.drain_control();
+    }
+
+    /// What is done between two looks at the clock.
+    fn step(&mut self, text: &str, step: impl FnOnce(&mut Self)) {
         let (before, began) = (operations::done(), Instant::now());
-        self.core.receive(socket(), &frame, self.now);
+        step(self);
         let cost = operations::done() - before;
         if cost >= self.most.0 {
             self.most = (cost, began.elapsed(), text.chars().take(60).collect());
         }
-        self.drain_control();
+    }
+
+    fn unread(&mut self) -> usize {
+        let session = self.core.connections.sessions.find(socket()).expect("the session was not closed");
+        session.cold.pace.stashed()
     }
 
     /// The client reads its answers, and no events.

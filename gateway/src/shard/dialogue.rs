@@ -48,6 +48,8 @@ pub struct Dialogue<'a> {
     pub is_flooded: bool,
     /// Operations that its messages have cost in this turn, see `limits::pacing`.
     pub cost: u64,
+    /// Where they end for now.
+    pub cost_max: u64,
 }
 
 /// What a session may still send.
@@ -61,12 +63,18 @@ pub struct Allowance<'a> {
 impl Dialogue<'_> {
     /// Does what a message asks and appends what can be answered to `replies`.
     pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
-        // Answered by the protocol itself.
-        if matches!(message, Message::Ping(_) | Message::Pong(_)) {
-            self.cost += limits::OPERATIONS_PER_CONTROL_FRAME;
-            return Flow::Continue;
+        match message {
+            Message::Fragment => {
+                self.cost += limits::OPERATIONS_PER_FRAGMENT;
+                return self.flow();
+            }
+            // Answered by the protocol itself.
+            Message::Ping(_) | Message::Pong(_) => {
+                self.cost += limits::OPERATIONS_PER_CONTROL_FRAME;
+                return self.flow_of_control_frames();
+            }
+            Message::Text(_) | Message::Binary(_) => self.cost += limits::OPERATIONS_PER_MESSAGE,
         }
-        self.cost += limits::OPERATIONS_PER_MESSAGE;
         let before = operations::done();
         self.replies.counters.messages_received += 1;
         match self.read(message) {
@@ -82,7 +90,23 @@ impl Dialogue<'_> {
         }
         self.replies.answer(replies);
         self.cost += operations::done() - before;
-        if self.is_flooded { Flow::Stop } else { Flow::Continue }
+        if self.is_flooded { Flow::Stop } else { self.flow() }
+    }
+
+    fn flow(&self) -> Flow {
+        if self.cost < self.cost_max { Flow::Continue } else { Flow::Pause }
+    }
+
+    /// A control frame that is one too many is answered, and the next one waits until it is paid for: no error could be told of
+    /// it, and a client may not even know of its pongs.
+    fn flow_of_control_frames(&mut self) -> Flow {
+        if let Some(Allowance { bucket, rate }) = &mut self.allowance {
+            let debt = bucket.spend(rate, 1.0 / limits::CONTROL_FRAMES_PER_MESSAGE, self.replies.now);
+            if !debt.is_zero() {
+                return Flow::Pause;
+            }
+        }
+        self.flow()
     }
 
     /// What a message asks; `None` if it is one too many, whatever it asks.

@@ -45,7 +45,7 @@ impl Rig {
             client.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
             let socket = rig.accept();
             let mut session = Session::new(socket, None, Instant::now());
-            session.cold.stage = Stage::Open(Inbound::new(1024));
+            session.cold.stage = Stage::Open(Inbound::new(1024, 1));
             rig.sessions.insert(session);
             rig.clients.push((socket, client));
         }

@@ -43,6 +43,8 @@ impl Connections {
     pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         match session.cold.stage {
+            // What it sent before is read first.
+            Stage::Open(_) if session.cold.pace.stashed() > 0 => session.cold.pace.has_finished = true,
             Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
             Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
             // Its request was answered: the answer is still worth sending.
@@ -154,9 +156,7 @@ impl Connections {
                 self.end(socket, Disconnect::Flood, close_frame(close_code::POLICY, reason), now);
             }
             Outcome::Open | Outcome::Stopped if self.inbound_bytes > limits::INBOUND_BYTES_PER_SHARD => {
-                let reason = "too many unfinished messages at a time: connect again";
-                let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
-                self.end(socket, Disconnect::InboundMemory, farewell, now);
+                self.end_for_memory(socket, now);
             }
             Outcome::Open | Outcome::Stopped => {}
             // The reply to its close is queued already, and nothing may follow.
@@ -167,12 +167,20 @@ impl Connections {
             Outcome::Failed { close_code, reason } => {
                 let cause = match *close_code {
                     close_code::MESSAGE_TOO_BIG => Disconnect::MessageTooBig,
+                    close_code::POLICY => Disconnect::TooManyFragments,
                     _ => Disconnect::ProtocolError,
                 };
                 self.discard(socket);
                 self.end(socket, cause, close_frame(*close_code, reason), now);
             }
         }
+    }
+
+    /// Ends a session for whose messages the shard has no memory left.
+    pub(super) fn end_for_memory(&mut self, socket: SocketId, now: Instant) {
+        let reason = "too many unfinished messages at a time: connect again";
+        let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
+        self.end(socket, Disconnect::InboundMemory, farewell, now);
     }
 
     pub(super) fn on_deadline(&mut self, socket: SocketId, now: Instant) {
@@ -202,12 +210,15 @@ impl Connections {
                 self.egress.abandon(socket);
             }
             Stage::Handshake(_) | Stage::Finishing => {}
-            Stage::Open(_) if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT) => {
+            Stage::Open(_)
+                if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT) && !session.cold.pace.is_behind() =>
+            {
                 let reason = "idle: no frame, not even a pong, for 60 s";
                 self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
             }
             Stage::Open(_)
-                if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT)) =>
+                if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT))
+                    && !session.cold.pace.is_behind() =>
             {
                 let reason = "a message was not complete in 10 s";
                 self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
@@ -238,6 +249,8 @@ impl Connections {
             self.replays_gone.extend(resume.replayed_last(socket));
         }
         self.cursors -= std::mem::take(&mut session.cold.cursors);
+        self.forget_inflow(socket);
+        let Some(session) = self.sessions.find(socket) else { return };
         session.cold.acks = Acks::default();
         session.cold.resume = None;
         session.is_resuming = false;

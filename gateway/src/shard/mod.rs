@@ -1,6 +1,6 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
-//! This file is the loop. What it drives is the `core`: `connections`, `admission`, `slots` and `endings` (what happens to a connection), `dialogue`
+//! This file is the loop. What it drives is the `core`: `connections`, `admission`, `slots` and `endings` (what happens to a connection), `inflow`, `pace` and `stash` (how fast it is read), `dialogue`
 //! (what its client asks) with `begin`, `acks` and `replies`, `layout` (which partitions have begun), `channels` (who subscribed to what), `owner` (what the shard's partitions have),
 //! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
 //! `egress` (outboxes -> sockets) with `ready`, `batch` and `window`, `timers`.
@@ -30,6 +30,8 @@ pub mod executor;
 mod finish;
 mod firsts;
 pub mod frames;
+mod harvest;
+mod inflow;
 pub mod intake;
 pub mod layout;
 pub mod mesh;
@@ -37,6 +39,7 @@ pub mod mesh;
 mod model;
 pub mod outbox;
 pub mod owner;
+pub mod pace;
 pub mod ready;
 pub mod replies;
 pub mod resume;
@@ -50,6 +53,7 @@ pub mod sizes;
 pub mod skips;
 pub mod slots;
 mod spare;
+pub mod stash;
 mod stint;
 pub mod timers;
 pub mod window;
@@ -61,7 +65,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
-use wire::{Driver, Event};
+use wire::Driver;
 
 use self::connections::Connections;
 use self::core::Core;
@@ -225,49 +229,6 @@ impl Shard {
         self.shared.pulses[self.shard].enter(phase);
     }
 
-    /// Takes what the ring has; whether that was all.
-    fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
-        self.enter(Phase::Sockets);
-        self.driver.begin_turn(now)?;
-        let began = Instant::now();
-        let exhausted = self.driver.readings().buffers_exhausted;
-        self.core.connections.handshakes_left = limits::HANDSHAKES_PER_TURN;
-        for taken in 1..=limits::COMPLETIONS_PER_TURN {
-            if taken % limits::COMPLETIONS_PER_LOOK == 0 && began.elapsed() >= limits::HARVEST_DURATION {
-                return Ok(false);
-            }
-            if self.core.connections.handshakes_left == 0 {
-                self.core.connections.counters.handshakes_paced += 1;
-                return Ok(false);
-            }
-            // What clients ask the peers has to find room first.
-            if self.core.mesh.is_backed_up() {
-                self.core.connections.counters.mesh_backed_up += 1;
-                return Ok(false);
-            }
-            let Some(event) = self.driver.next_event(now)? else {
-                // A receive that found no buffer waits for the next turn.
-                if self.driver.readings().buffers_exhausted == exhausted {
-                    self.core.connections.has_read_all(now);
-                }
-                return Ok(true);
-            };
-            let connections = &mut self.core.connections;
-            match event {
-                Event::Accepted { socket, peer } => connections.accept(socket, peer, now),
-                Event::AcceptFailed(error) => connections.accept_failed(&error, now),
-                Event::Received { socket, bytes } => self.core.receive(socket, bytes, now),
-                Event::PeerFinished(socket) => connections.peer_finished(socket, now),
-                Event::Failed { socket, .. } => connections.connection_lost(socket, now),
-                Event::Writable(socket) => connections.writable(socket),
-                Event::Closed(socket) => connections.closed(socket),
-                // A shard connects to nobody.
-                Event::Connected(_) => {}
-            }
-        }
-        Ok(false)
-    }
-
     /// Takes records from Kafka; whether there are no more, or none can be taken now. What is no record is heard in a pause, too.
     fn drain(&mut self, now: Instant) -> bool {
         self.enter(Phase::Kafka);
@@ -372,6 +333,7 @@ impl Shard {
             // No record is taken without room, whatever the intake says.
             self.intake.next_due().filter(|_| self.core.may_take()),
             connections.next_drained(),
+            connections.next_paid(),
         ];
         due.into_iter().flatten().fold(latest, Instant::min)
     }

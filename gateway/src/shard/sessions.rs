@@ -10,6 +10,7 @@ use wire::SocketId;
 
 use super::acks::Acks;
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::ready::Turn;
 use super::resume::Resume;
 use super::skips::SkipsToTell;
@@ -103,8 +104,8 @@ pub struct Cold {
     pub timer_tick: u64,
     /// A message on its way.
     pub unfinished: Option<Unfinished>,
-    /// How many messages it may send, once it has sent one. A session without is one that has its whole burst.
-    pub messages: Option<Bucket>,
+    /// How fast it is read.
+    pub pace: Pace,
     /// What the client is still to be answered.
     pub acks: Acks,
     /// What it is still to be brought.
@@ -139,7 +140,7 @@ impl Session {
             pinged_at: now,
             timer_tick: u64::MAX,
             unfinished: None,
-            messages: None,
+            pace: Pace::default(),
             acks: Acks::default(),
             resume: None,
             cursors_made: 0,
@@ -173,8 +174,10 @@ impl Cold {
                 let ping = self.pinged_at + limits::PING_INTERVAL;
                 let idle = self.heard_at + limits::IDLE_TIMEOUT;
                 let unfinished = self.unfinished.map(|message| message.since + limits::MESSAGE_TIMEOUT);
+                // Of a client that is not read nobody knows whether it is silent.
+                let silence = unfinished.into_iter().chain([idle]).filter(|_| !self.pace.is_behind());
                 let acknowledged = self.acks.next_due();
-                unfinished.into_iter().chain(acknowledged).fold(ping.min(idle), Instant::min)
+                silence.chain(acknowledged).fold(ping, Instant::min)
             }
         }
     }

@@ -150,7 +150,8 @@ fn bytes_of(session: &Session, socket_send_bytes: usize) -> u64 {
     let Stage::Open(inbound) = &session.cold.stage else { return 0 };
     let in_kernel = if session.turn.is_full() { socket_send_bytes } else { 0 };
     let resume = session.cold.resume.as_ref().map_or(0, |resume| resume.bytes());
-    (session.outbox.bytes() + in_kernel + inbound.message_bytes() + session.cold.acks.bytes() + resume) as u64
+    let unread = inbound.message_bytes() + session.cold.pace.stashed();
+    (session.outbox.bytes() + in_kernel + unread + session.cold.acks.bytes() + resume) as u64
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub fn driver_options(config: &Config) -> DriverOptions {
         buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
         accepts: limits::ACCEPTS_PER_TURN,
         linger: limits::CLOSE_LINGER,
-        ..DriverOptions::default()
+        linger_bytes: limits::CLOSE_READ_BYTES / 2,
     }
 }
 

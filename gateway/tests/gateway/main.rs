@@ -13,6 +13,7 @@ mod bad_records;
 mod dashboards;
 mod delivery;
 mod drain;
+mod floods;
 mod harness;
 mod http;
 mod leaks;

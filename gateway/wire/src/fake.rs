@@ -7,6 +7,7 @@
 //! waker.
 #![allow(unsafe_code, reason = "implements the one unsafe method, and poll(2)")]
 
+mod cancels;
 mod script;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -16,6 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+pub(crate) use self::cancels::LATE;
 pub(crate) use self::script::{Cancel, Enter, Script, Send, Sleep};
 use crate::buffers::BufferId;
 use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
@@ -28,9 +30,6 @@ enum Pushed {
     Wake(RawFd),
     Send { fd: RawFd, bytes: Vec<u8> },
 }
-
-/// What arrives at a receive that a cancel came too late for.
-pub(crate) const LATE: &[u8] = b"late";
 
 pub(crate) struct Fake {
     pub(crate) script: Script,
@@ -214,36 +213,6 @@ impl Fake {
         self.deferred.push_back(completion(tag, result, None, false));
     }
 
-    fn cancel(&mut self, tag: Tag, target: Tag) {
-        if !self.is_armed(target) {
-            return self.complete(tag, -libc::ENOENT, None, false);
-        }
-        match self.script.cancels.pop_front().unwrap_or(Cancel::TargetFirst) {
-            Cancel::TargetFirst => {
-                self.complete(target, -libc::ECANCELED, None, false);
-                self.complete(tag, 0, None, false);
-            }
-            Cancel::TargetLast => {
-                self.complete(tag, 0, None, false);
-                self.complete(target, -libc::ECANCELED, None, false);
-            }
-            Cancel::Missed => self.complete(tag, -libc::ENOENT, None, false),
-            Cancel::TooLate => {
-                self.complete(tag, -libc::ENOENT, None, false);
-                match target.operation() {
-                    Some(Operation::Receive) => {
-                        if !self.buffers_free.is_empty() {
-                            self.late_bytes.push(SocketId::of(target));
-                        }
-                        self.bytes_arrive(SocketId::of(target), LATE, false);
-                    }
-                    Some(Operation::Accept) => self.peer_connects(),
-                    _ => self.complete(target, i32::from(libc::POLLOUT), None, false),
-                }
-            }
-        }
-    }
-
     fn send(&mut self, tag: Tag, fd: RawFd, bytes: &[u8]) {
         let answer = self.script.sends.pop_front().unwrap_or(Send::Takes(usize::MAX));
         let result = match answer {
@@ -302,17 +271,7 @@ impl Kernel for Fake {
 
     fn push(&mut self, tag: Tag, request: Request<'_>) {
         assert!(self.room() > 0, "pushed without room");
-        match tag.operation() {
-            Some(Operation::Receive) => {
-                let is_cancelled = self.receives_in_cancel.contains(&SocketId::of(tag));
-                assert!(!is_cancelled, "a receive that the cancel under way may take for its own");
-            }
-            Some(Operation::CancelReceive) => {
-                let is_first = self.receives_in_cancel.insert(SocketId::of(tag));
-                assert!(is_first, "two cancels of one receive");
-            }
-            _ => {}
-        }
+        self.check_cancels(tag);
         let pushed = match request {
             Request::Receive { fd } | Request::Writable { fd } => {
                 self.check_socket(tag, fd.as_raw_fd());

@@ -151,7 +151,8 @@ fn every_variable_that_can_have_another_value_takes_it() {
             message_bytes_max: 4096,
             record_bytes_max: 2 << 20,
             channels_max: 10,
-            messages: Some(Rate { burst: 100, per_s: 10.0 })
+            messages: Some(Rate { burst: 100, per_s: 10.0 }),
+            bytes: Some(Rate { burst: 16_384, per_s: 65_536.0 }),
         }
     );
     let history = History { bytes_max: 64 << 10, warmup: Duration::ZERO, last_values_max: 1 };
@@ -315,5 +316,8 @@ fn rates_are_in_force_only_where_they_are_enabled() {
         ConnectionRates { per_ip: Rate { burst: 3, per_s: 0.5 }, global: Rate { burst: 300, per_s: 50.0 } };
     assert_eq!(enabled.admission.rates, Some(rates));
     assert_eq!(config(&[("WS_MESSAGE_RATE", "0")]).session.messages, None);
+    assert_eq!(config(&[("WS_INBOUND_RATE", "0")]).session.bytes, None);
+    let inbound = [("WS_INBOUND_BURST", "64KiB"), ("WS_INBOUND_RATE", "1MiB")];
+    assert_eq!(config(&inbound).session.bytes, Some(Rate { burst: 65_536, per_s: 1_048_576.0 }));
     assert_eq!(config(&[("WS_MAX_KAFKA_RATE", "25")]).kafka.rate_max, Some(25));
 }

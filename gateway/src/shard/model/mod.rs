@@ -2,7 +2,7 @@
 //!
 //! Real are the cores with their channels, mesh, histories, cursors and outboxes, and every message of a client, byte for byte.
 //! Played are Kafka (`log`), the replay threads, the sockets (read slowly, in pieces, or not at all) and the clients
-//! (`client`), who come, go, come back elsewhere and ask for what they miss. Every step is one of these chosen by a seeded
+//! (`client`), who are not read for a while if they ask for much (`reads`), who come, go, come back elsewhere and ask for what they miss. Every step is one of these chosen by a seeded
 //! generator, with queues so short that they fill up, so that shards are met in every order that the mesh allows. Clients come before
 //! any partition has begun; partitions begin one by one, some late, and topics grow, or are deleted and created again.
 //!
@@ -12,7 +12,9 @@
 mod client;
 mod log;
 mod promise;
+mod reads;
 mod recreated;
+mod setup;
 mod world;
 
 use self::world::World;

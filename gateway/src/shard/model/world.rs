@@ -8,9 +8,11 @@ use testkit::handshake_request;
 use wire::{Readings, SocketId};
 
 use super::client::Client;
-use super::log::{KINDS, Log, RECORD_BYTES, TOKENS, given_up};
+use super::log::{KINDS, Log, RECORD_BYTES, given_up};
+use super::reads::{self, Reads};
 use super::recreated::Topics;
-use crate::config::{Config, Rate};
+use super::setup::{any_name, config};
+use crate::config::Rate;
 use crate::http::Http;
 use crate::ingest::consumer::Polled;
 use crate::ingest::frame::Framer;
@@ -45,6 +47,8 @@ struct Shard {
     pulls: Vec<(Pull, i64, Option<Chunk>)>,
     /// Partitions of which the brokers are asked where they end.
     ends: Vec<Partition>,
+    /// How its clients are read.
+    reads: Reads,
     /// Frames that clients got whole.
     sent: u64,
     /// The generation of each slot, and which are free.
@@ -93,6 +97,7 @@ impl World {
         let topics = Topics::new(recreates && random.bool(), random.bool());
         let may_lose = conflates || topics.are_apart || random.bool();
         let log = Log::new(random.usize(1..=5), topics);
+        let operations = reads::operations(&mut random);
         let meshes = Mesh::connect(shards, random.usize(1..8), random.usize(1..8));
         let shards = meshes.into_iter().enumerate().map(|(shard, mesh)| {
             let http = Http::new(&config, Arc::clone(&shared));
@@ -102,12 +107,14 @@ impl World {
             if may_lose && bounds_replays {
                 connections.resume_limits.replay_bytes = 20 * RECORD_BYTES;
             }
+            connections.rates.operations = operations;
             let kinds = KINDS.map(Arc::from).to_vec();
             let owner = Owner::new(shard, config.shards.count, kinds, &keeping);
             Shard {
                 core: Core::new(connections, owner, mesh),
                 pulls: Vec::new(),
                 ends: Vec::new(),
+                reads: Reads::default(),
                 sent: 0,
                 generations: Vec::new(),
                 free: Vec::new(),
@@ -197,7 +204,8 @@ impl World {
     }
 
     fn exchange(&mut self, shard: usize) {
-        let Shard { core, pulls, ends, .. } = &mut self.shards[shard];
+        let Shard { core, pulls, ends, reads, .. } = &mut self.shards[shard];
+        reads.turn(core, &mut self.random, self.now);
         core.exchange(self.now);
         for _ in 0..self.random.usize(..8) {
             core.bring(self.now);
@@ -294,7 +302,8 @@ impl World {
     /// The connection is gone, and whatever was on its way.
     fn hang_up(&mut self, client: usize) {
         let Some((shard, socket)) = self.clients[client].line.take() else { return };
-        let Shard { core, free, .. } = &mut self.shards[shard];
+        let Shard { core, free, reads, .. } = &mut self.shards[shard];
+        reads.forget(socket);
         core.connections.connection_lost(socket, self.now);
         core.connections.closed(socket);
         core.announce_interest();
@@ -345,7 +354,8 @@ impl World {
     fn send(&mut self, client: usize, message: &str) {
         let Some((shard, socket)) = self.clients[client].line else { return };
         let bytes = frame(TEXT, true, message.as_bytes());
-        self.shards[shard].core.receive(socket, &bytes, self.now);
+        let Shard { core, reads, .. } = &mut self.shards[shard];
+        reads.arrive(core, socket, &bytes, &mut self.random, self.now);
     }
 
     /// Whatever was put into an outbox is accounted for, always.
@@ -419,30 +429,4 @@ impl World {
             );
         }
     }
-}
-
-fn any_name(random: &mut fastrand::Rng) -> String {
-    let token = TOKENS[random.usize(..TOKENS.len())];
-    let kind = KINDS[random.usize(..KINDS.len())];
-    match random.u8(..8) {
-        0..4 => format!("{token}.{kind}"),
-        4..5 => format!("{token}.*"),
-        5..7 => format!("*.{kind}"),
-        _ => "*".to_owned(),
-    }
-}
-
-fn config(shards: usize, outbox_frames: usize, conflates: bool) -> Arc<Config> {
-    let pairs = [
-        ("KAFKA_BROKERS", "broker:9092".to_owned()),
-        ("KAFKA_TOPICS", "odin.x,odin.y".to_owned()),
-        ("WS_SHARDS", shards.to_string()),
-        ("WS_PINNING", "off".to_owned()),
-        // A model's day is over in a second.
-        ("WS_MESSAGE_RATE", "0".to_owned()),
-        ("WS_OUTBOX_FRAMES", outbox_frames.to_string()),
-        ("WS_SLOW_CONSUMER", if conflates { "conflate" } else { "disconnect" }.to_owned()),
-    ];
-    let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
-    Arc::new(Config::from_pairs(pairs, false).expect("valid"))
 }

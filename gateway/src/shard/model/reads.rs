@@ -1,0 +1,58 @@
+//! How clients are read: what the driver would do with sockets whose receive is paused.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use wire::SocketId;
+
+use crate::config::Rate;
+use crate::shard::core::Core;
+
+/// The sockets of one shard that are not read, and what lies in them.
+#[derive(Default)]
+pub(super) struct Reads {
+    paused: HashMap<SocketId, Vec<u8>>,
+}
+
+impl Reads {
+    /// Bytes of a client come. Those that were in the ring before the pause are still read.
+    pub(super) fn arrive(
+        &mut self,
+        core: &mut Core,
+        socket: SocketId,
+        bytes: &[u8],
+        random: &mut fastrand::Rng,
+        now: Instant,
+    ) {
+        match self.paused.get_mut(&socket) {
+            Some(unread) if !unread.is_empty() || random.bool() => unread.extend_from_slice(bytes),
+            _ => core.receive(socket, bytes, now),
+        }
+    }
+
+    /// What a turn of the shard does of it.
+    pub(super) fn turn(&mut self, core: &mut Core, random: &mut fastrand::Rng, now: Instant) {
+        core.connections.counters.turns += 1;
+        core.connections.resume_paid(now);
+        for _ in 0..random.usize(1..4) {
+            core.serve_stash(now);
+        }
+        for (socket, goes_on) in core.connections.take_receives() {
+            if !goes_on {
+                assert!(self.paused.insert(socket, Vec::new()).is_none(), "paused twice");
+            } else if let Some(unread) = self.paused.remove(&socket) {
+                core.receive(socket, &unread, now);
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn forget(&mut self, socket: SocketId) {
+        self.paused.remove(&socket);
+    }
+}
+
+/// What each session may cost: in some lives so little that most of them are paused again and again.
+pub(super) fn operations(random: &mut fastrand::Rng) -> Rate {
+    Rate { burst: if random.bool() { random.u32(1..500) } else { 500_000 }, per_s: 1e6 }
+}
