@@ -35,6 +35,8 @@ pub(super) struct Client {
     clock: u64,
     /// The newest offset of each channel in each partition.
     newest: BTreeMap<(String, Partition), i64>,
+    /// Of these it had nothing for a while, in which nobody told it if the topic was made anew.
+    unheard: BTreeSet<(String, Partition)>,
     /// What it was told not to get, by channel.
     gaps: Vec<Gap>,
     /// What it asked to have again and gave back before the answer came: some may come again, or a gap that names it.
@@ -91,6 +93,7 @@ impl Client {
         self.asked.clear();
         // What is a repetition is said by what it asks for now.
         self.newest.clear();
+        self.unheard.clear();
         self.named.clear();
         self.over_before.clear();
     }
@@ -189,6 +192,9 @@ impl Client {
                 let asked = self.asked.pop_front().expect("it asked");
                 assert!(matches!(asked.names[0].1, Start::Unsubscribe), "answers come in order: {text}");
                 self.asked.iter_mut().for_each(|asked| asked.again_until = self.clock);
+                let Self { newest, subscriptions, unheard, .. } = self;
+                let is_held = |channel: &str| subscriptions.keys().any(|name| selects(name, channel));
+                unheard.extend(newest.keys().filter(|(channel, _)| !is_held(channel)).cloned());
             }
             ServerMessage::Positions(first) => {
                 for (kind, positions) in &first.positions {
@@ -219,8 +225,11 @@ impl Client {
             let is_over = *of == partition && incarnation < *first && selects(name, channel);
             assert!(!is_over, "{offset} of {channel}, of incarnation {incarnation}, came after its reset");
         }
-        let newest = self.newest.entry((channel.to_owned(), partition)).or_insert(-1);
-        assert!(*newest < offset, "{channel} {partition:?}: {offset} after {newest}");
+        let place = (channel.to_owned(), partition);
+        let is_recreated = self.recreated.iter().any(|it| it.topic == partition.topic);
+        let is_of_new_log = self.unheard.remove(&place) && is_recreated;
+        let newest = self.newest.entry(place).or_insert(-1);
+        assert!(*newest < offset || is_of_new_log, "{channel} {partition:?}: {offset} after {newest}");
         *newest = offset;
         for gap in self.gaps.iter().filter(|gap| gap.is_strict) {
             let Gap { from, to, .. } = gap;
