@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Brokers, Launch, Offsets, Producer, Reader, Record, Topics, eventually};
+use crate::harness::{Brokers, Gateway, Launch, Offsets, Producer, Reader, Record, Topics, eventually};
 
 const ALL: &str = "*.trade";
 
@@ -17,18 +17,21 @@ fn a_topic_that_may_not_be_read_is_named_and_keeps_nobody_waiting_and_is_read_wh
     let gateway = launch().start_ready();
     let (mut reader, _) = Reader::subscribe(&gateway, ALL, &Value::Null);
     brokers.forbid(&topic);
-    let records: Vec<_> = (0..5).map(|id| Record::new(id, &topic, "T1", id as u64)).collect();
-    producer.send_all(&records);
-
-    // It has a history to read, and cannot.
-    let other = launch().start_ready();
-    for gateway in [&gateway, &other] {
+    let names_the_topic = |gateway: &Gateway| {
         eventually("the topic is named", || {
             let health = gateway.health();
             let names = health["checks"]["kafka"]["topics_forbidden"] == json!([topic]);
             (names && health["warnings"].to_string().contains("the ACL READ is missing")).then_some(())
         });
-    }
+    };
+    // Until then the brokers may still answer the gateway.
+    names_the_topic(&gateway);
+    let records: Vec<_> = (0..5).map(|id| Record::new(id, &topic, "T1", id as u64)).collect();
+    producer.send_all(&records);
+
+    // It has a history to read, and cannot.
+    let other = launch().start_ready();
+    [&gateway, &other].into_iter().for_each(names_the_topic);
     let metrics = gateway.metrics_when("the partition counts as stuck", |metrics| {
         metrics.sum("ws_kafka_partitions_stuck") == 1.0
     });
