@@ -37,6 +37,12 @@ impl Since {
         }
     }
 
+    /// The first offset wanted of each partition that it names, by partition.
+    pub fn firsts(&self) -> impl Iterator<Item = (i32, i64)> {
+        let behind = i64::from(matches!(self, Self::After(_)));
+        self.positions().iter().map(move |it| (it.partition, it.offset.saturating_add(behind)))
+    }
+
     /// The positions that it names, as they were sent.
     pub fn positions(&self) -> &[Position] {
         match self {

@@ -34,9 +34,8 @@ impl Firsts {
         let lists = usize::from(matches!(since, Since::From(_)));
         self.lists += lists;
         operations::count(1 + since.positions().len());
-        for position in since.positions() {
-            let first = since.first(position.partition).unwrap_or(position.offset);
-            let all = self.named.entry(position.partition);
+        for (partition, first) in since.firsts() {
+            let all = self.named.entry(partition);
             let all = all.or_insert(Named { starts: 0, lists: 0, lowest: first, highest: first });
             all.starts += 1;
             all.lists += lists;

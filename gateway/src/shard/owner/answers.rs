@@ -27,7 +27,7 @@ struct Past {
 }
 
 /// Partitions of which not all is known.
-struct Doubts {
+struct Unsettled {
     /// Nobody could tell where they end.
     unknown: BTreeSet<Partition>,
     /// Their past is still being read.
@@ -44,8 +44,7 @@ impl Owner {
         let mut named = BTreeMap::new();
         for &(topic, ref since) in begin.starts.iter().flat_map(Start::since) {
             operations::count(since.positions().len());
-            for &Position { partition: number, offset } in since.positions() {
-                let first = since.first(number).unwrap_or(offset);
+            for (number, first) in since.firsts() {
                 let highest = named.entry(Partition { topic, number }).or_insert(first);
                 *highest = first.max(*highest);
             }
@@ -147,13 +146,13 @@ impl Owner {
         let Question { begin, cut, .. } = question;
         let looked_at = begin.positions() + begin.starts.len() + cut.len();
         self.operations += limits::OWNER_OPERATIONS_PER_ANSWER + looked_at as u64;
-        let doubts = Doubts {
+        let unsettled = Unsettled {
             unknown: unknown.iter().map(|(partition, _)| *partition).collect(),
             unread: self.heads.iter().filter(|(_, it)| it.next < it.live_from).map(|(it, _)| *it).collect(),
         };
         // Of all its snapshots together: who names much twice would be brought it twice.
         let mut frames_left = 2 * self.snapshot_frames_max;
-        let starts = begin.starts.iter().map(|start| self.start(start, cut, &doubts, &mut frames_left));
+        let starts = begin.starts.iter().map(|start| self.start(start, cut, &unsettled, &mut frames_left));
         let starts: Vec<_> = starts.collect();
         let mut past: Vec<_> = self.kinds.iter().map(|_| Past::default()).collect();
         for (start, begun) in begin.starts.iter().zip(&starts).filter(|(start, _)| start.has_past()) {
@@ -179,13 +178,15 @@ impl Owner {
         &self,
         start: &Start,
         cut: &BTreeMap<Partition, i64>,
-        doubts: &Doubts,
+        unsettled: &Unsettled,
         frames_left: &mut usize,
     ) -> BegunStart {
         match &start.from {
             StartFrom::Live => BegunStart::default(),
             StartFrom::Snapshot => self.snapshot(start.pattern(), cut, frames_left),
-            StartFrom::Since(_) => BegunStart { snapshot: Vec::new(), refusal: self.refusal(start, doubts) },
+            StartFrom::Since(_) => {
+                BegunStart { snapshot: Vec::new(), refusal: self.refusal(start, unsettled) }
+            }
         }
     }
 
@@ -215,9 +216,9 @@ impl Owner {
     }
 
     /// Why a subscription cannot begin where it was to, if this shard knows a reason.
-    fn refusal(&self, start: &Start, doubts: &Doubts) -> Option<Refusal> {
+    fn refusal(&self, start: &Start, unsettled: &Unsettled) -> Option<Refusal> {
         let is_unread = |topic, position: Position| {
-            let from = doubts.unread.range(Partition { topic, number: i32::MIN }..);
+            let from = unsettled.unread.range(Partition { topic, number: i32::MIN }..);
             // The first two tell: one of them may be the one that is named.
             let mut first = from.take(2).take_while(|it| it.topic == topic);
             first.any(|it| it.number != position.partition)
@@ -227,12 +228,11 @@ impl Owner {
         }
         for &(topic, ref since) in start.since() {
             operations::count(since.positions().len());
-            for position in since.positions() {
-                let partition = Partition { topic, number: position.partition };
-                let wanted = since.first(position.partition).unwrap_or(position.offset);
+            for (position, (number, wanted)) in since.positions().iter().zip(since.firsts()) {
+                let partition = Partition { topic, number };
                 let can_be_had = match self.heads.get(&partition) {
                     _ if partition.owner(self.shards) != self.shard => true,
-                    _ if doubts.unknown.contains(&partition) => true,
+                    _ if unsettled.unknown.contains(&partition) => true,
                     Some(head) => head.can_reach(wanted),
                     None => self.may_begin(partition),
                 };
