@@ -30,8 +30,8 @@ pub const OPERATIONS_PER_SLICE: u64 = 2_000;
 /// A session that has used so many operations lately (a fifth of a millisecond) and not been given them back yet waits in a queue
 /// with its like, behind those that ask for little.
 pub const OPERATIONS_LIGHT: f64 = 5_000.0;
-/// Control frames that count as one message of WS_MESSAGE_BURST and WS_MESSAGE_RATE: with the defaults a session may send 10,000 at
-/// once and 1,000 a second. A browser cannot send any, and whoever measures with pings sends hundreds a second.
+/// Control frames that a session may send for each message of WS_MESSAGE_BURST and WS_MESSAGE_RATE, besides these: with the
+/// defaults 10,000 at once and 1,000 a second. A browser cannot send any, and whoever measures with pings sends hundreds a second.
 pub const CONTROL_FRAMES_PER_MESSAGE: f64 = 100.0;
 /// Frames of one message of a client. Browsers send a message whole; libraries that fragment begin to at some KiB.
 pub const FRAGMENTS_PER_MESSAGE: u32 = 128;

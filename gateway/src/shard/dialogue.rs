@@ -54,8 +54,10 @@ pub struct Dialogue<'a> {
 
 /// What a session may still send.
 pub struct Allowance<'a> {
-    /// Of this session.
+    /// Of this session: messages.
     pub bucket: &'a mut Bucket,
+    /// And control frames.
+    pub control: &'a mut Bucket,
     /// Of each session.
     pub rate: &'a Rate,
 }
@@ -100,8 +102,8 @@ impl Dialogue<'_> {
     /// A control frame that is one too many is answered, and the next one waits until it is paid for: no error could be told of
     /// it, and a client may not even know of its pongs.
     fn flow_of_control_frames(&mut self) -> Flow {
-        if let Some(Allowance { bucket, rate }) = &mut self.allowance {
-            let debt = bucket.spend(rate, 1.0 / limits::CONTROL_FRAMES_PER_MESSAGE, self.replies.now);
+        if let Some(Allowance { control, rate, .. }) = &mut self.allowance {
+            let debt = control.spend(rate, 1.0 / limits::CONTROL_FRAMES_PER_MESSAGE, self.replies.now);
             if !debt.is_zero() {
                 return Flow::Pause;
             }
@@ -111,7 +113,7 @@ impl Dialogue<'_> {
 
     /// What a message asks; `None` if it is one too many, whatever it asks.
     fn read<'m>(&mut self, message: Message<'m>) -> Option<Action<'m>> {
-        if let Some(Allowance { bucket, rate }) = &mut self.allowance {
+        if let Some(Allowance { bucket, rate, .. }) = &mut self.allowance {
             bucket.take(rate, self.replies.now).ok()?;
         }
         match message {

@@ -214,7 +214,11 @@ impl Connections {
             },
             channels: &mut self.channels,
             channels_max: self.channels_max,
-            allowance: rates.messages.as_ref().map(|rate| Allowance { bucket: &mut budget.messages, rate }),
+            allowance: rates.messages.as_ref().map(|rate| Allowance {
+                bucket: &mut budget.messages,
+                control: &mut budget.control,
+                rate,
+            }),
             owner,
             mesh,
             may_resume: self.cursors < self.resume_limits.cursors,

@@ -195,6 +195,21 @@ fn pings_beyond_the_rate_of_messages_are_answered_when_they_are_paid_for_and_not
 }
 
 #[test]
+fn a_client_beyond_the_rate_of_messages_is_told_so_and_its_pings_are_answered_at_once() {
+    let now = Instant::now();
+    let mut core = core(&[("WS_MESSAGE_BURST", "5"), ("WS_MESSAGE_RATE", "0.001")], 1, now);
+    let messages = frame(TEXT, true, br#"{"type":"heartbeat"}"#).repeat(10);
+    for _ in 0..10 {
+        core.receive(socket(0), &[&messages[..], &frame(PING, true, b"")].concat(), now);
+        while core.serve_stash(now) {}
+        assert_eq!(pongs(&take_answers(&mut core, socket(0))), 1);
+        turn(&mut core, now);
+    }
+    assert_eq!(core.connections.counters.messages_rate_limited, 95);
+    assert_eq!(core.connections.counters.receive_pauses.total(), 0);
+}
+
+#[test]
 fn an_honest_burst_of_messages_is_answered_in_a_few_slices_and_nobody_is_paused() {
     let now = Instant::now();
     let mut core = core(&[], 1, now);

@@ -1,7 +1,8 @@
 //! How fast a session is read: what it may send and cost, what has come and waits, and whether its receive is paused.
 //!
-//! Three buckets, of messages, bytes and operations. What a session sends is charged when it is known, also beyond what the
-//! buckets hold: nothing of it is lost, but a session with a debt is not read until time has paid it. Pure: the time is told.
+//! Buckets of control frames, bytes and operations: what a session sends is charged when it is known, also beyond what they hold.
+//! Nothing of it is lost, but a session with a debt is not read until time has paid it. Messages have a bucket that is never
+//! overdrawn: one that is too many is answered and has no effect. Pure: the time is told.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Rates {
 pub struct Budget {
     /// Messages.
     pub messages: Bucket,
+    /// Control frames, in messages.
+    pub control: Bucket,
     bytes: Bucket,
     operations: Bucket,
 }
@@ -38,6 +41,7 @@ impl Budget {
         let full = |rate: &Option<Rate>| Bucket::full(rate.as_ref().unwrap_or(&rates.operations), now);
         Self {
             messages: full(&rates.messages),
+            control: full(&rates.messages),
             bytes: full(&rates.bytes),
             operations: Bucket::full(&rates.operations, now),
         }
@@ -73,7 +77,7 @@ impl Budget {
         };
         let debts = [
             (ReceivePause::Operations, self.operations.debt(&rates.operations, now)),
-            (ReceivePause::Messages, debt(&self.messages, &rates.messages)),
+            (ReceivePause::Messages, debt(&self.control, &rates.messages)),
             (ReceivePause::Bytes, debt(&self.bytes, &rates.bytes)),
         ];
         debts.into_iter().max_by_key(|(_, wait)| *wait).filter(|(_, wait)| !wait.is_zero())
@@ -148,7 +152,7 @@ mod tests {
         assert_eq!(budget.debt(&RATES, now), None);
         budget.charge_bytes(1500, &RATES, now);
         assert_eq!(budget.debt(&RATES, now), Some((ReceivePause::Bytes, Duration::from_secs(5))));
-        budget.messages.spend(&RATES.messages.unwrap(), 16.0, now);
+        budget.control.spend(&RATES.messages.unwrap(), 16.0, now);
         assert_eq!(budget.debt(&RATES, now), Some((ReceivePause::Messages, Duration::from_secs(6))));
         assert_eq!(budget.debt(&RATES, now + Duration::from_secs(6)), None);
         let no_rates = Rates { messages: None, bytes: None, ..RATES };
