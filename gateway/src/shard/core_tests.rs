@@ -1,36 +1,22 @@
 //! What a core decides in a turn: what it asks, and how much it does.
 
 use protocol::GapReason;
+use testkit::frames::{TEXT, frame};
+use testkit::handshake_request;
 
 use super::*;
-use crate::config::Config;
-use crate::http::Http;
 use crate::ingest::consumer::{Began, Moved};
 use crate::ingest::frame::{Framer, Record};
 use crate::session::Inbound;
 use crate::shard::connections::schedule;
-use crate::shard::owner::Keeping;
+use crate::shard::door::{KEEPING, config_of, core_of, lonely};
 use crate::shard::sessions::{Session, Stage};
+use crate::shard::sizes;
 use crate::shared::Shared;
 
 /// One shard with these topics' partitions 0, of which the first is read from 0 on and live from `live_from`.
-fn core(live_from: i64, now: Instant) -> Core {
-    let pairs = [("KAFKA_BROKERS", "broker:9092"), ("KAFKA_TOPICS", "odin.x")];
-    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let config = Arc::new(Config::from_pairs(pairs.into_iter(), false).expect("valid"));
-    let shared = Arc::new(Shared::new(1, None));
-    let keeping = Keeping {
-        history_bytes_max: 1000,
-        last_values_max: 1,
-        snapshot_frames_max: 1,
-        snapshot_bytes_max: 1,
-        resume_age_max: None,
-        operations_per_turn: limits::OWNER_OPERATIONS_PER_TURN,
-    };
-    let owner = Owner::new(0, 1, vec!["x".into()], &keeping);
-    let http = Http::new(&config, Arc::clone(&shared));
-    let connections = Connections::new(&config, http, shared, now);
-    let mut core = Core::new(connections, owner, Mesh::connect(1, 8, 8).pop().expect("one"));
+pub(super) fn core(live_from: i64, now: Instant) -> Core {
+    let mut core = empty(lonely(), now);
     let partition = Partition { topic: 0, number: 0 };
     core.take(Polled::Layout(vec![(partition, true)]), now);
     core.take(Polled::Began(vec![Began { owned: Owned { partition, next: 0 }, live_from }]), now);
@@ -38,21 +24,36 @@ fn core(live_from: i64, now: Instant) -> Core {
     core
 }
 
+/// One that knows nothing of Kafka yet.
+pub(super) fn empty(mesh: Mesh, now: Instant) -> Core {
+    let shards = mesh.shards().to_string();
+    let config = config_of(&[("KAFKA_TOPICS", "odin.x"), ("WS_SHARDS", &*shards), ("WS_PINNING", "off")]);
+    core_of(&config, &Arc::new(Shared::new(mesh.shards(), None)), &["x"], &KEEPING, mesh, now)
+}
+
 /// A session that says this.
-fn session(core: &mut Core, text: &str, now: Instant) {
-    let socket = SocketId::imagined(0, 1);
+pub(super) fn session(core: &mut Core, text: &str, now: Instant) {
+    session_in(core, 0, text, now);
+}
+
+/// The same in this slot.
+pub(super) fn session_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
+    let socket = SocketId::imagined(slot, 1);
     core.connections.accept(socket, None, now);
-    let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    core.receive(socket, handshake.as_bytes(), now);
-    say(core, text, now);
+    core.receive(socket, handshake_request().as_bytes(), now);
+    say_in(core, slot, text, now);
 }
 
 /// The session says this.
 fn say(core: &mut Core, text: &str, now: Instant) {
-    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("short"), 0, 0, 0, 0];
-    frame.extend_from_slice(text.as_bytes());
-    core.receive(SocketId::imagined(0, 1), &frame, now);
+    say_in(core, 0, text, now);
+}
+
+/// The session in this slot says this.
+pub(super) fn say_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
+    core.receive(SocketId::imagined(slot, 1), &frame(TEXT, true, text.as_bytes()), now);
+    // A long message is not read at once.
+    while core.serve_stash(now) {}
 }
 
 #[test]
@@ -101,19 +102,19 @@ fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_ne
 
 /// A shard of two with so many sessions that take every event, and the other's end of the mesh.
 fn crowd(sessions: u32, outbox_frames: usize, now: Instant) -> (Core, Mesh) {
-    let pairs = [
-        ("KAFKA_BROKERS", "broker:9092".to_owned()),
-        ("KAFKA_TOPICS", "odin.x".to_owned()),
-        ("WS_SHARDS", "2".to_owned()),
-        ("WS_PINNING", "off".to_owned()),
-        ("WS_OUTBOX_FRAMES", outbox_frames.to_string()),
-    ];
-    let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let config = Arc::new(Config::from_pairs(pairs, false).expect("valid"));
+    let outbox_frames = outbox_frames.to_string();
+    let config = config_of(&[
+        ("KAFKA_TOPICS", "odin.x"),
+        ("WS_SHARDS", "2"),
+        ("WS_PINNING", "off"),
+        ("WS_OUTBOX_FRAMES", &outbox_frames),
+    ]);
     let shared = Arc::new(Shared::new(2, None));
-    let owner = Owner::new(0, 2, vec!["x".into()], &crate::shard::sizes::keeping(&config));
-    let http = Http::new(&config, Arc::clone(&shared));
-    let mut connections = Connections::new(&config, http, Arc::clone(&shared), now);
+    let mut meshes = Mesh::connect(2, 1024, 8);
+    let peer = meshes.pop().expect("two");
+    let mesh = meshes.pop().expect("one more");
+    let mut core = core_of(&config, &shared, &["x"], &sizes::keeping(&config), mesh, now);
+    let connections = &mut core.connections;
     for slot in 0..sessions {
         let mut session = Session::new(SocketId::imagined(slot, 1), None, now);
         session.cold.stage = Stage::Open(Inbound::new(1024, 1));
@@ -122,9 +123,7 @@ fn crowd(sessions: u32, outbox_frames: usize, now: Instant) -> (Core, Mesh) {
     }
     connections.counters.sessions = sessions.into();
     shared.sessions.store(sessions as usize, std::sync::atomic::Ordering::Relaxed);
-    let mut meshes = Mesh::connect(2, 1024, 8);
-    let peer = meshes.pop().expect("two");
-    (Core::new(connections, owner, meshes.pop().expect("one more")), peer)
+    (core, peer)
 }
 
 /// An event of a partition of the peer, with a value of so many bytes.

@@ -4,71 +4,9 @@ use std::time::Duration;
 
 use protocol::GapReason;
 
+use super::tests::{core, empty, say_in, session, session_in};
 use super::*;
-use crate::config::Config;
-use crate::http::Http;
 use crate::ingest::consumer::{Began, Moved};
-use crate::shard::owner::Keeping;
-use crate::shared::Shared;
-
-/// One shard with these topics' partitions 0, of which the first is read from 0 on and live from `live_from`.
-fn core(live_from: i64, now: Instant) -> Core {
-    let mut core = core_of(Mesh::connect(1, 8, 8).pop().expect("one"), now);
-    let partition = Partition { topic: 0, number: 0 };
-    core.take(Polled::Layout(vec![(partition, true)]), now);
-    core.take(Polled::Began(vec![Began { owned: Owned { partition, next: 0 }, live_from }]), now);
-    core.set_ready(now);
-    core
-}
-
-/// One that knows nothing of Kafka yet.
-fn core_of(mesh: Mesh, now: Instant) -> Core {
-    let shards = mesh.shards().to_string();
-    let pairs = [
-        ("KAFKA_BROKERS", "broker:9092"),
-        ("KAFKA_TOPICS", "odin.x"),
-        ("WS_SHARDS", &*shards),
-        ("WS_PINNING", "off"),
-    ];
-    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let config = Arc::new(Config::from_pairs(pairs.into_iter(), false).expect("valid"));
-    let shared = Arc::new(Shared::new(mesh.shards(), None));
-    let keeping = Keeping {
-        history_bytes_max: 1000,
-        last_values_max: 1,
-        snapshot_frames_max: 1,
-        snapshot_bytes_max: 1,
-        resume_age_max: None,
-        operations_per_turn: limits::OWNER_OPERATIONS_PER_TURN,
-    };
-    let owner = Owner::new(mesh.shard(), mesh.shards(), vec!["x".into()], &keeping);
-    let http = Http::new(&config, Arc::clone(&shared));
-    let connections = Connections::new(&config, http, shared, now);
-    Core::new(connections, owner, mesh)
-}
-
-/// A session that says this.
-fn session(core: &mut Core, text: &str, now: Instant) {
-    session_in(core, 0, text, now);
-}
-
-/// The same in this slot.
-fn session_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
-    let socket = SocketId::imagined(slot, 1);
-    core.connections.accept(socket, None, now);
-    let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    core.receive(socket, handshake.as_bytes(), now);
-    say_in(core, slot, text, now);
-}
-
-/// The session in this slot says this.
-fn say_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
-    let frame = testkit::frames::frame(testkit::frames::TEXT, true, text.as_bytes());
-    core.receive(SocketId::imagined(slot, 1), &frame, now);
-    // A long message is not read at once.
-    while core.serve_stash(now) {}
-}
 
 /// Does what is due until then, as the loop would; how many pulls that were.
 fn run_until(core: &mut Core, mut now: Instant, end: Instant) -> usize {
@@ -155,7 +93,7 @@ fn a_cursor_that_waits_for_its_owner_keeps_none_of_its_session_waiting() {
 #[test]
 fn nothing_is_left_of_what_connections_have_asked_that_are_closed_while_kafka_does_not_answer() {
     let now = Instant::now();
-    let mut cores: Vec<Core> = Mesh::connect(2, 8, 8).into_iter().map(|mesh| core_of(mesh, now)).collect();
+    let mut cores: Vec<Core> = Mesh::connect(2, 8, 8).into_iter().map(|mesh| empty(mesh, now)).collect();
     let positions: Vec<String> = (0..2000).map(|number| format!(r#""{number}:1""#)).collect();
     for slot in 0..20 {
         session_in(&mut cores[0], slot, r#"{"type":"heartbeat"}"#, now);

@@ -5,19 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use testkit::frames::{TEXT, frame};
+use testkit::handshake_request;
 use wire::SocketId;
 
 use super::core::Core;
-use super::mesh::Mesh;
-use super::owner::Owner;
+use super::door::{config_of, core_of, lonely};
 use super::sizes;
-use crate::config::Config;
-use crate::http::Http;
 use crate::ingest::consumer::{Began, Polled};
 use crate::ingest::frame::{Framer, Record};
 use crate::ingest::partition::{Owned, Partition};
 use crate::operations;
-use crate::shard::connections::Connections;
 use crate::shared::Shared;
 
 /// What one message may cost. With 40 ns for an operation it is a millisecond.
@@ -37,23 +35,16 @@ struct Rig {
     most: (u64, Duration, String),
 }
 
-const SOCKET: (u32, u32) = (0, 1);
-
 fn socket() -> SocketId {
-    SocketId::imagined(SOCKET.0, SOCKET.1)
+    SocketId::imagined(0, 1)
 }
 
 impl Rig {
     fn new() -> Self {
         let now = Instant::now();
-        let pairs = [("KAFKA_BROKERS", "broker:9092"), ("WS_SHARDS", "1"), ("WS_MESSAGE_BURST", "1000000")];
-        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Arc::new(Config::from_pairs(pairs.into_iter(), false).expect("valid"));
+        let config = config_of(&[("WS_SHARDS", "1"), ("WS_MESSAGE_BURST", "1000000")]);
         let shared = Arc::new(Shared::new(1, None));
-        let owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &sizes::keeping(&config));
-        let http = Http::new(&config, Arc::clone(&shared));
-        let connections = Connections::new(&config, http, shared, now);
-        let mut core = Core::new(connections, owner, Mesh::connect(1, 8, 8).pop().expect("one"));
+        let mut core = core_of(&config, &shared, &KINDS, &sizes::keeping(&config), lonely(), now);
         let all =
             (0..KINDS.len()).flat_map(|topic| (0..NUMBERS).map(move |number| Partition { topic, number }));
         let all: Vec<_> = all.collect();
@@ -69,9 +60,7 @@ impl Rig {
             most: (0, Duration::ZERO, String::new()),
         };
         rig.core.connections.accept(socket(), None, now);
-        let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        rig.core.receive(socket(), handshake.as_bytes(), now);
+        rig.core.receive(socket(), handshake_request().as_bytes(), now);
         rig
     }
 
@@ -90,10 +79,7 @@ impl Rig {
     }
 
     fn say(&mut self, text: &str) {
-        let mut frame = vec![0x81, 0xfe];
-        frame.extend_from_slice(&u16::try_from(text.len()).expect("at most 64 KiB").to_be_bytes());
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(text.as_bytes());
+        let frame = frame(TEXT, true, text.as_bytes());
         self.step(text, |rig| rig.core.receive(socket(), &frame, rig.now));
         // What the session may not have read at once it has when it has paid.
         while self.unread() > 0 {

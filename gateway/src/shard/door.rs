@@ -1,4 +1,4 @@
-//! For tests: a shard's door, with nobody behind it and no driver in front of it.
+//! For tests: a shard without its driver, its Kafka and its executor; and its door, with nobody behind it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +12,46 @@ use super::mesh::Mesh;
 use super::owner::{Keeping, Owner};
 use crate::config::Config;
 use crate::http::Http;
+use crate::limits;
 use crate::metrics::{Counters, Refusal};
 use crate::shared::Shared;
+
+/// Next to nothing is kept.
+pub(super) const KEEPING: Keeping = Keeping {
+    history_bytes_max: 1000,
+    last_values_max: 1,
+    snapshot_frames_max: 1,
+    snapshot_bytes_max: 1,
+    resume_age_max: None,
+    operations_per_turn: limits::OWNER_OPERATIONS_PER_TURN,
+};
+
+/// The configuration of a gateway with these variables.
+pub(super) fn config_of(variables: &[(&str, &str)]) -> Config {
+    let brokers = ("KAFKA_BROKERS", "broker:9092");
+    let pairs = variables.iter().chain([&brokers]).map(|(name, value)| ((*name).into(), (*value).into()));
+    Config::from_pairs(pairs, false).expect("valid")
+}
+
+/// The shard at this end of the mesh, of topics of these kinds. It knows nothing of Kafka yet.
+pub(super) fn core_of(
+    config: &Config,
+    shared: &Arc<Shared>,
+    kinds: &[&str],
+    keeping: &Keeping,
+    mesh: Mesh,
+    now: Instant,
+) -> Core {
+    let kinds = kinds.iter().map(|kind| Arc::from(*kind)).collect();
+    let owner = Owner::new(mesh.shard(), mesh.shards(), kinds, keeping);
+    let http = Http::new(config, Arc::clone(shared));
+    Core::new(Connections::new(config, http, Arc::clone(shared), now), owner, mesh)
+}
+
+/// The end of a mesh of one.
+pub(super) fn lonely() -> Mesh {
+    Mesh::connect(1, 8, 8).pop().expect("one")
+}
 
 /// A valid handshake but for the empty line.
 pub(super) const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -34,26 +72,13 @@ impl Door {
 
     /// Of each of a gateway's shards, without a way between them.
     pub(super) fn shards(variables: &[(&str, &str)], shards: usize) -> Vec<Self> {
-        let brokers = ("KAFKA_BROKERS", "broker:9092");
-        let pairs = variables.iter().chain([&brokers]).map(|(name, value)| ((*name).into(), (*value).into()));
-        let mut config = Config::from_pairs(pairs, false).expect("valid");
+        let mut config = config_of(variables);
         config.shards.count = shards;
-        let (config, now) = (Arc::new(config), Instant::now());
+        let now = Instant::now();
         let shared = Arc::new(Shared::new(shards, None));
         let door = |_| {
-            let http = Http::new(&config, Arc::clone(&shared));
-            let connections = Connections::new(&config, http, Arc::clone(&shared), now);
-            let keeping = Keeping {
-                history_bytes_max: 1000,
-                last_values_max: 1,
-                snapshot_frames_max: 1,
-                snapshot_bytes_max: 1,
-                resume_age_max: None,
-                operations_per_turn: 1,
-            };
-            let owner = Owner::new(0, 1, Vec::new(), &keeping);
-            let mesh = Mesh::connect(1, 8, 8).pop().expect("one");
-            Self { core: Core::new(connections, owner, mesh), now, sockets: 0 }
+            let core = core_of(&config, &shared, &[], &KEEPING, lonely(), now);
+            Self { core, now, sockets: 0 }
         };
         (0..shards).map(door).collect()
     }

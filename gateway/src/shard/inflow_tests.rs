@@ -8,10 +8,9 @@ use testkit::frames::{CLOSE, PING, PONG, TEXT, frame};
 use testkit::handshake_request;
 
 use super::*;
-use crate::config::{Config, Rate};
-use crate::http::Http;
+use crate::config::Rate;
 use crate::shard::core::Core;
-use crate::shard::owner::Keeping;
+use crate::shard::door::{KEEPING, config_of, core_of, lonely};
 use crate::shared::Shared;
 
 /// What a slice may have at most: one message lies above.
@@ -20,22 +19,9 @@ const SLICE_MAX: u64 = limits::OPERATIONS_PER_SLICE + limits::OPERATIONS_PER_MES
 const RECEIVE_MAX: u64 = limits::OPERATIONS_PER_RECEIVE + 4 * limits::RECEIVE_BUFFER_BYTES as u64 / 16;
 
 fn core(variables: &[(&str, &str)], sessions: u32, now: Instant) -> Core {
-    let fixed = [("KAFKA_BROKERS", "broker:9092"), ("KAFKA_TOPICS", "odin.x")];
-    let pairs = fixed.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let config = Arc::new(Config::from_pairs(pairs, false).expect("valid"));
+    let config = config_of(&[variables, &[("KAFKA_TOPICS", "odin.x")]].concat());
     let shared = Arc::new(Shared::new(1, None));
-    let keeping = Keeping {
-        history_bytes_max: 1,
-        last_values_max: 1,
-        snapshot_frames_max: 1,
-        snapshot_bytes_max: 1,
-        resume_age_max: None,
-        operations_per_turn: limits::OPERATIONS_PER_STINT,
-    };
-    let owner = Owner::new(0, 1, vec!["x".into()], &keeping);
-    let http = Http::new(&config, Arc::clone(&shared));
-    let connections = Connections::new(&config, http, shared, now);
-    let mut core = Core::new(connections, owner, Mesh::connect(1, 8, 8).pop().expect("one"));
+    let mut core = core_of(&config, &shared, &["x"], &KEEPING, lonely(), now);
     for slot in 0..sessions {
         core.connections.accept(socket(slot), None, now);
         core.receive(socket(slot), handshake_request().as_bytes(), now);
