@@ -10,7 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Bystander, Cluster, Gateway, Launch, Metrics, Raw, Response, frame, handshake_request};
+use crate::harness::{
+    Bystander, Cluster, Gateway, Launch, Metrics, Raw, Response, frame, handshake_request, knock,
+};
 
 /// Thousands of clients are open files of this process.
 fn raise_files() {
@@ -24,18 +26,6 @@ fn connect(gateway: &Gateway, source: [u8; 4]) -> Raw {
     socket.bind(&SocketAddr::from((Ipv4Addr::from(source), 0)).into()).unwrap();
     socket.connect(&gateway.address.into()).unwrap();
     Raw::of(socket.into())
-}
-
-/// `None`: let in, for as long as the connection is kept.
-fn knock(mut raw: Raw, headers: &str) -> (Raw, Option<Response>) {
-    raw.send(handshake_request().replace("\r\n\r\n", &format!("\r\n{headers}\r\n")).as_bytes());
-    let head = raw.read_head();
-    if head.starts_with("HTTP/1.1 101 ") {
-        return (raw, None);
-    }
-    let body = raw.read_to_end();
-    let response = Response::parse(&[head.as_bytes(), &body].concat());
-    (raw, Some(response))
 }
 
 fn get(mut raw: Raw, path: &str) -> Response {

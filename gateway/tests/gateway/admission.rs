@@ -9,7 +9,8 @@ use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::harness::{
-    Bystander, Client, Cluster, Gateway, Launch, Raw, Response, eventually, frame, handshake_request, record,
+    self, Bystander, Client, Cluster, Gateway, Launch, Raw, Response, eventually, frame, handshake_request,
+    record,
 };
 
 /// With rates that give nothing back as long as a test lasts.
@@ -24,16 +25,7 @@ fn launch(cluster: &Cluster, ip_burst: u32, global_burst: u32) -> testkit::Launc
 
 /// What is said to a client whose proxy names this address for it; `None` if it is let in, for as long as its socket is kept.
 fn knock(gateway: &Gateway, forwarded_for: &str) -> (Raw, Option<Response>) {
-    let mut raw = Raw::connect(gateway.address);
-    let header = format!("\r\nX-Forwarded-For: {forwarded_for}\r\n\r\n");
-    raw.send(handshake_request().replace("\r\n\r\n", &header).as_bytes());
-    let head = raw.read_head();
-    if head.starts_with("HTTP/1.1 101 ") {
-        return (raw, None);
-    }
-    let body = raw.read_to_end();
-    let response = Response::parse(&[head.as_bytes(), &body].concat());
-    (raw, Some(response))
+    harness::knock(Raw::connect(gateway.address), &format!("X-Forwarded-For: {forwarded_for}\r\n"))
 }
 
 fn retry_after_s(response: &Response) -> u32 {

@@ -4,6 +4,7 @@
 
 mod bystander;
 mod gateway;
+mod knock;
 
 pub(crate) use testkit::frames::{close_code, frame};
 pub(crate) use testkit::{
@@ -13,3 +14,4 @@ pub(crate) use testkit::{
 
 pub(crate) use bystander::Bystander;
 pub(crate) use gateway::{Launch, program};
+pub(crate) use knock::knock;
