@@ -160,6 +160,9 @@ pub const SESSIONS_WEIGHED_PER_TURN: usize = 256;
 pub const SESSIONS_SHED_PER_ROUND: usize = 128;
 /// ... and the least time to the next: there is a reading of the memory in between that knows of these.
 pub const SHED_INTERVAL: Duration = Duration::from_secs(2);
+/// Large sessions are closed where they hold at least this part of what the shard has to give back. A part is enough: the weights know
+/// neither what the allocator keeps nor how unevenly the kernel spreads the large sessions over the shards.
+pub const SHED_WORTH_PARTS: u64 = 4;
 /// Sessions are closed until this part of WS_MEMORY_LIMIT would be free: below it sessions are refused.
 pub const MEMORY_MARGIN_PARTS: u64 = 20;
 /// Descriptors of a shard that are no client's socket: librdkafka's connections, the rings, logs.

@@ -2,9 +2,9 @@
 //!
 //! While the main thread says that the process is over its limit, the shard weighs its sessions, some in each turn, and keeps the
 //! largest. At the end of a round it closes them, the largest first, until its share of what the process has to give back is
-//! free; then it waits for the next reading. Sessions below [`limits::SESSION_BYTES_LARGE`] are never closed for memory, and none is
-//! where the large ones together hold less than what the process is over by: then something else has the memory (the history, the
-//! kernel), and closing them would not help.
+//! free; then it waits for the next reading. Sessions below [`limits::SESSION_BYTES_LARGE`] are never closed for memory. No session is
+//! where the large ones of the shard hold too small a part of what the process is over by ([`limits::SHED_WORTH_PARTS`]): then
+//! something else has the memory (the history, the kernel), and closing them would not help.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -108,7 +108,7 @@ impl Connections {
         let shedding = &mut self.shedding;
         shedding.next_round_at = now + limits::SHED_INTERVAL;
         let Some(round) = shedding.round.take() else { return };
-        if round.bytes < over_bytes / shedding.shards {
+        if round.bytes < over_bytes / shedding.shards / limits::SHED_WORTH_PARTS {
             return;
         }
         let enough_bytes = (over_bytes + shedding.margin_bytes) / shedding.shards;
