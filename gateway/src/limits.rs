@@ -230,10 +230,6 @@ pub const OWNER_OPERATIONS_PER_TURN: u64 = 8192;
 pub const OWNER_OPERATIONS_PER_ANSWER: u64 = 64;
 /// How soon brokers are asked again for the end of a log that they could not tell: nothing but such a question is delayed by it.
 pub const END_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Sessions of which cursors stand beyond what is known of a log, until the brokers have said where that ends.
-pub const DOUBTS: usize = 4096;
-/// Such cursors of one session: more than it has partitions, mostly.
-pub const DOUBTS_PER_SESSION: usize = 128;
 /// Cursors of one shard's sessions: what 10,000 sessions have that resume all of 96 partitions together. About 150 bytes each.
 pub const CURSORS_PER_SHARD: usize = 1 << 20;
 /// How often Kafka is read again for one session at once, ...

@@ -36,6 +36,8 @@ pub struct Pull {
     pub partition: Partition,
     /// The first offset that was not looked at.
     pub from: i64,
+    /// What the chunk before said, see [`Chunk::decided_by`].
+    pub decided_by: Option<u64>,
 }
 
 /// The answer to a pull.
@@ -55,6 +57,9 @@ pub struct Chunk {
     pub then: Then,
     /// About how many bytes of records were read from Kafka again for it, wanted or not.
     pub read_bytes: u64,
+    /// What is wanted lies beyond what the owner knows of the log. The brokers are asked where that ends, and their answer of this
+    /// number decides whether it comes so far or is another one.
+    pub decided_by: Option<u64>,
 }
 
 impl Chunk {
@@ -65,7 +70,16 @@ impl Chunk {
 
     /// One that brings nothing.
     pub fn empty(from: i64, next: i64, then: Then) -> Self {
-        Self { from, lost: None, frames: Vec::new(), skipped: None, next, then, read_bytes: 0 }
+        Self {
+            from,
+            lost: None,
+            frames: Vec::new(),
+            skipped: None,
+            next,
+            then,
+            read_bytes: 0,
+            decided_by: None,
+        }
     }
 }
 

@@ -326,7 +326,7 @@ impl Core {
             return false;
         }
         let Some(PullWanted { peer, ticket, pull }) = self.pulls_wanted.pop_front() else { return false };
-        let chunk = pull.map_or_else(Chunk::for_nobody, |pull| self.owner.pull(peer, &pull));
+        let chunk = pull.map_or_else(Chunk::for_nobody, |pull| self.owner.pull(&pull));
         self.mesh.tell(peer, News::Chunk(ticket, chunk));
         true
     }
@@ -339,7 +339,7 @@ impl Core {
             Ask::Owner(pull) => {
                 let owner = pull.partition.owner(self.mesh.shards());
                 if owner == self.mesh.shard() {
-                    let chunk = self.owner.pull(owner, &pull);
+                    let chunk = self.owner.pull(&pull);
                     self.connections.take_chunk(pull.ticket, chunk, now);
                 } else {
                     self.pulls_out += 1;

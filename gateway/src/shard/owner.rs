@@ -13,7 +13,6 @@
 
 mod answers;
 mod deferred;
-mod doubts;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,14 +26,13 @@ use crate::ingest::frame::Frame;
 use crate::ingest::history::History;
 use crate::ingest::last_values::LastValues;
 use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::pull::{Chunk, Pull, Then, Ticket};
+use crate::ingest::pull::{Chunk, Pull, Then};
 use crate::ingest::skipped::Announcements;
 use crate::ingest::strays::Strays;
 use crate::limits;
 
 pub(super) use self::answers::snapshot_too_large;
 use self::deferred::{Change, Deferrals};
-use self::doubts::Doubts;
 
 /// See the module.
 pub struct Owner {
@@ -55,7 +53,6 @@ pub struct Owner {
     snapshot_bytes_max: usize,
     is_ready: bool,
     deferred: Deferrals,
-    doubts: Doubts,
     /// Questions that were answered with what was known, because too many waited, and those whose session went before.
     questions_hurried: u64,
     questions_withdrawn: u64,
@@ -137,7 +134,6 @@ impl Owner {
             snapshot_bytes_max: keeping.snapshot_bytes_max,
             is_ready: false,
             deferred: Deferrals::default(),
-            doubts: Doubts::default(),
             questions_hurried: 0,
             questions_withdrawn: 0,
             operations: 0,
@@ -335,9 +331,9 @@ impl Owner {
         std::mem::take(&mut self.ends_wanted)
     }
 
-    /// The next frames of a session of that shard.
-    pub fn pull(&mut self, home: usize, pull: &Pull) -> Chunk {
-        let Pull { partition, from, ticket, .. } = *pull;
+    /// The next frames of a session.
+    pub fn pull(&mut self, pull: &Pull) -> Chunk {
+        let Pull { partition, from, decided_by, .. } = *pull;
         let Some(head) = self.heads.get(&partition) else {
             return Chunk::empty(from, from, Then::Wait);
         };
@@ -349,21 +345,16 @@ impl Owner {
         if chunk.then == Then::Live && (head.next < head.live_from || is_ahead) {
             chunk.then = Then::Wait;
         }
-        if is_beyond && self.is_of_another_log(home, ticket, partition) {
-            return Chunk::empty(from, reach, Then::Reset);
+        if is_beyond {
+            // An answer to an earlier question decides nothing: the log may have grown since.
+            let number = decided_by.unwrap_or(u64::MAX).min(head.asked + 1);
+            if head.told >= number {
+                return Chunk::empty(from, reach, Then::Reset);
+            }
+            chunk.decided_by = Some(number);
+            self.want_end(partition);
         }
         chunk
-    }
-
-    /// Whether the brokers have said, since this cursor was first asked for here, that the log ends below it.
-    fn is_of_another_log(&mut self, home: usize, ticket: Ticket, partition: Partition) -> bool {
-        let Some(head) = self.heads.get(&partition) else { return false };
-        if head.told >= self.doubts.number(home, ticket, head.asked + 1) {
-            self.doubts.settle(home, ticket);
-            return true;
-        }
-        self.want_end(partition);
-        false
     }
 
     /// One question at a time: whatever is asked while it is on its way has it asked again.

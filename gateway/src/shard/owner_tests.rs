@@ -118,10 +118,8 @@ fn code(begun: &Begun) -> Option<&'static str> {
 
 fn pull(owner: &mut Owner, partition: Partition, from: i64) -> (Vec<i64>, i64, Then) {
     let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
-    let chunk = owner.pull(
-        1,
-        &Pull { ticket, client: CLIENT, wants: Arc::new(Wants::of(Pattern::All, 0)), partition, from },
-    );
+    let wants = Arc::new(Wants::of(Pattern::All, 0));
+    let chunk = owner.pull(&Pull { ticket, client: CLIENT, wants, partition, from, decided_by: None });
     let offsets = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset);
     (offsets.collect(), chunk.next, chunk.then)
 }

@@ -139,25 +139,71 @@ fn a_partition_that_begins_beyond_what_a_waiting_question_names_has_its_end_aske
     assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
 }
 
+/// What the cursor of this session asks for, which stands at 40.
+fn beyond(slot: u32) -> Pull {
+    Pull {
+        ticket: Ticket { socket: SocketId::imagined(slot, 0), cursor: 1 },
+        client: CLIENT,
+        wants: Arc::new(Wants::of(Pattern::All, 0)),
+        partition: at(0, 0),
+        from: 40,
+        decided_by: None,
+    }
+}
+
+/// The cursor asks again; how it goes on.
+fn ask_again(owner: &mut Owner, pull: &mut Pull) -> Then {
+    let chunk = owner.pull(pull);
+    pull.decided_by = chunk.decided_by;
+    chunk.then
+}
+
 #[test]
 fn a_cursor_beyond_the_end_of_a_log_waits_until_the_brokers_have_said_so_since_it_came() {
     let mut owner = ready(5);
-    let partition = at(0, 0);
-    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait);
+    let (partition, mut cursor) = (at(0, 0), beyond(0));
+    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait);
     assert_eq!(owner.take_ends_wanted(), [partition]);
     end_found(&mut owner, partition, None);
-    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "nobody could tell");
+    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait, "nobody could tell");
     assert!(owner.take_ends_wanted().is_empty(), "they are not asked at every pull");
     owner.answer_waiting(now() + limits::END_RETRY_INTERVAL);
-    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait);
+    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait);
     assert_eq!(owner.take_ends_wanted(), [partition]);
     end_found(&mut owner, partition, Some(9));
-    assert_eq!(pull(&mut owner, partition, 40).2, Then::Reset);
-    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "another one is asked for again");
+    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Reset);
+    let mut another = beyond(0);
+    assert_eq!(ask_again(&mut owner, &mut another), Then::Wait, "another one is asked for again");
     assert_eq!(owner.take_ends_wanted(), [partition]);
     end_found(&mut owner, partition, Some(50));
-    assert_eq!(pull(&mut owner, partition, 40).2, Then::Wait, "the gateway is not so far yet");
+    assert_eq!(ask_again(&mut owner, &mut another), Then::Wait, "the gateway is not so far yet");
     assert!(owner.take_ends_wanted().is_empty());
+}
+
+#[test]
+fn a_crowd_of_any_size_hears_that_its_positions_are_of_another_log() {
+    let mut owner = ready(5);
+    let mut crowd: Vec<_> = (0..12_000).map(beyond).collect();
+    let mut waiting = |owner: &mut Owner| {
+        crowd.retain_mut(|pull| ask_again(owner, pull) == Then::Wait);
+        crowd.len()
+    };
+    assert_eq!(waiting(&mut owner), 12_000);
+    end_found(&mut owner, at(0, 0), None);
+    assert_eq!(waiting(&mut owner), 12_000, "nobody could tell");
+    owner.answer_waiting(now() + limits::END_RETRY_INTERVAL);
+    assert_eq!(waiting(&mut owner), 12_000);
+    end_found(&mut owner, at(0, 0), Some(9));
+    assert_eq!(waiting(&mut owner), 0);
+}
+
+#[test]
+fn a_number_that_a_partition_before_it_gave_is_none_that_has_to_be_waited_for() {
+    let mut owner = ready(5);
+    let mut cursor = Pull { decided_by: Some(1000), ..beyond(0) };
+    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait);
+    end_found(&mut owner, at(0, 0), Some(9));
+    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Reset);
 }
 
 #[test]
@@ -219,13 +265,13 @@ fn a_cursor_of_which_one_place_is_ahead_of_the_log_waits_for_it_after_what_the_o
     tokens.add(Pattern::Token("ETH"), [0].into_iter().collect());
     wants.add(Pattern::Token("ETH"), 20, (0, 1), &tokens, 0);
     let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
-    let pull = Pull { ticket, client: CLIENT, wants: Arc::new(wants), partition, from: 6 };
-    let chunk = owner.pull(1, &pull);
+    let pull = Pull { ticket, client: CLIENT, wants: Arc::new(wants), partition, from: 6, decided_by: None };
+    let chunk = owner.pull(&pull);
     let offsets: Vec<_> = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset).collect();
     assert_eq!((offsets, chunk.next, chunk.then), (vec![6, 7], 8, Then::Wait));
     assert_eq!(owner.take_ends_wanted(), [partition], "the place may be of another log");
     end_found(&mut owner, partition, Some(9));
-    let chunk = owner.pull(1, &Pull { from: 8, ..pull });
+    let chunk = owner.pull(&Pull { from: 8, decided_by: chunk.decided_by, ..pull });
     assert_eq!((chunk.next, chunk.then), (9, Then::Reset));
 }
 

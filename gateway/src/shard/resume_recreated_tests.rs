@@ -10,7 +10,7 @@ fn a_cursor_in_a_topic_that_was_recreated_goes_on_with_the_new_one_and_old_answe
     answer(&mut resume, &asked, asked.from, Then::Older(80));
     let stood = resume.reset(at(asked.number), 0);
     assert_eq!(stood, [("A.trade".into(), asked.from)]);
-    assert!(resume.answered(asked.id, asked.from).is_none());
+    assert!(resume.answered(asked.id, &empty(asked.from)).is_none());
     assert!(resume.reset(at(3), 0).is_empty());
     let mut pulled = Vec::new();
     for _ in 0..2 {

@@ -6,7 +6,7 @@ use wire::SocketId;
 use protocol::GapReason;
 
 use super::*;
-use crate::ingest::pull::{Then, Ticket};
+use crate::ingest::pull::{Chunk, Then, Ticket};
 use crate::shard::begin::StartFrom;
 use crate::shard::layout::Progress;
 
@@ -100,6 +100,11 @@ fn next(resume: &mut Resume) -> Option<Asked> {
     Some(Asked { id: pull.ticket.cursor, number: pull.partition.number, from: pull.from, until })
 }
 
+/// A chunk that brings nothing from this offset on.
+fn empty(from: i64) -> Chunk {
+    Chunk::empty(from, from, Then::Wait)
+}
+
 /// Answers the next pull with the events of A and B, at every offset both; what was asked, and what the session took of it.
 fn step(resume: &mut Resume, to: i64, then: Then) -> (Asked, Vec<(char, i64)>) {
     let asked = next(resume).expect("something to pull");
@@ -108,7 +113,7 @@ fn step(resume: &mut Resume, to: i64, then: Then) -> (Asked, Vec<(char, i64)>) {
 }
 
 fn answer(resume: &mut Resume, asked: &Asked, to: i64, then: Then) -> Vec<(char, i64)> {
-    let (_, wants) = resume.answered(asked.id, asked.from).expect("it waits");
+    let (_, wants) = resume.answered(asked.id, &empty(asked.from)).expect("it waits");
     let mut brought = Vec::new();
     for offset in asked.from..to {
         for (name, token) in [('A', "A"), ('B', "B")] {
@@ -224,7 +229,7 @@ fn a_later_message_joins_the_cursor_which_goes_back_and_brings_the_others_nothin
     assert_eq!(step(&mut resume, 4, Then::More).1, [('A', 2), ('A', 3)]);
     let late = next(&mut resume).expect("a pull");
     begin(&mut resume, 2, vec![since("B.trade", &[1])], &[0], 9);
-    assert!(resume.answered(late.id, late.from).is_none(), "it was asked for A alone");
+    assert!(resume.answered(late.id, &empty(late.from)).is_none(), "it was asked for A alone");
     let (asked, brought) = step(&mut resume, 6, Then::More);
     assert_eq!(asked.from, 1);
     assert_eq!(brought, [('B', 1), ('B', 2), ('B', 3), ('A', 4), ('B', 4), ('A', 5), ('B', 5)]);
@@ -238,7 +243,7 @@ fn what_is_subscribed_to_meanwhile_gets_what_is_withheld_from_it_also_when_the_o
     assert_eq!(step(&mut resume, 10, Then::More).1.len(), 8);
     let asked = next(&mut resume).expect("a pull");
     add(&mut resume, 2, vec![live("*.trade")]);
-    assert!(resume.answered(asked.id, asked.from).is_none(), "it may reach beyond the other's cut");
+    assert!(resume.answered(asked.id, &empty(asked.from)).is_none(), "it may reach beyond the other's cut");
     assert!(next(&mut resume).is_none(), "it rests meanwhile");
     resume.give_back(&["A.trade"].into_iter().collect());
     assert_eq!(withheld(&mut resume, "A"), [0], "the other one wants it");
@@ -259,7 +264,7 @@ fn what_is_given_back_and_wanted_by_nobody_is_forgotten_with_the_pull_that_is_on
     assert!(answer(&mut resume, &asked, 3, Then::More).iter().all(|(token, _)| *token == 'B'));
     let asked = next(&mut resume).expect("a pull");
     resume.give_back(&["B.trade", "C.trade"].into_iter().collect());
-    assert!(resume.answered(asked.id, asked.from).is_none());
+    assert!(resume.answered(asked.id, &empty(asked.from)).is_none());
     assert!(resume.is_over(&layout(NUMBERS)) && !resume.brought().contains("A", 0));
     assert_eq!(resume.starts(), 0, "nothing is kept of what came and went");
 }
@@ -362,14 +367,14 @@ fn what_is_older_than_history_is_asked_of_the_replay_up_to_where_history_begins(
 fn an_answer_that_nothing_waits_for_is_ignored() {
     let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[3])], &[0], 9);
-    assert!(resume.answered(1, 3).is_none(), "nothing was asked");
+    assert!(resume.answered(1, &empty(3)).is_none(), "nothing was asked");
     let asked = next(&mut resume).expect("a pull");
-    assert!(resume.answered(asked.id + 1, 3).is_none());
+    assert!(resume.answered(asked.id + 1, &empty(3)).is_none());
     assert!(next(&mut resume).is_none(), "the pull is still on its way");
-    assert!(resume.answered(asked.id, 3).is_some());
-    assert!(resume.answered(asked.id, 3).is_none(), "once");
+    assert!(resume.answered(asked.id, &empty(3)).is_some());
+    assert!(resume.answered(asked.id, &empty(3)).is_none(), "once");
     let asked = next(&mut resume).expect("a pull");
-    assert!(resume.answered(asked.id, 4).is_none(), "it is of another offset");
+    assert!(resume.answered(asked.id, &empty(4)).is_none(), "it is of another offset");
     assert!(next(&mut resume).is_some(), "and may be asked again");
 }
 
@@ -378,7 +383,7 @@ fn a_loss_is_told_to_each_subscription_from_where_it_begins_before_anything_else
     let mut resume = resume();
     begin(&mut resume, 1, vec![since("*", &[4]), since("A.trade", &[2]), since("B.trade", &[9])], &[0], 50);
     let asked = next(&mut resume).expect("a pull");
-    let (_, wants) = resume.answered(asked.id, asked.from).expect("it waits");
+    let (_, wants) = resume.answered(asked.id, &empty(asked.from)).expect("it waits");
     resume.lose(asked.id, &wants, 6, GapReason::Retention);
     assert!(next(&mut resume).is_none() && resume.has_work(now()));
     let mut told = Vec::new();

@@ -127,7 +127,7 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return };
         let Some(resume) = &mut session.cold.resume else { return };
         resume.charge_replay(chunk.read_bytes);
-        let Some((partition, wants)) = resume.answered(cursor, chunk.from) else {
+        let Some((partition, wants)) = resume.answered(cursor, &chunk) else {
             return self.pull_soon(socket, now);
         };
         if chunk.then == Then::Reset {

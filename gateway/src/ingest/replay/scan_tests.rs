@@ -79,7 +79,7 @@ impl Homes {
 
     /// Checks the chunk against the log: all that the pattern selects, once, in order, or told as lost.
     fn take(&mut self, answer: &Answer, now: Instant, random: &mut fastrand::Rng) {
-        let Chunk { from, lost, frames, skipped, next, then, read_bytes: _ } = &answer.chunk;
+        let Chunk { from, lost, frames, skipped, next, then, .. } = &answer.chunk;
         let home = self.cursors.get_mut(&answer.ticket.cursor).expect("a cursor that is not done");
         assert!(home.pulls_at.is_none(), "an answer without a pull");
         assert_eq!((*from, *then), (home.from, Then::More));

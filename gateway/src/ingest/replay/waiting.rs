@@ -116,7 +116,7 @@ pub(super) mod tests {
         let is_of_kind = ["x", "trade"].into_iter().any(|kind| pattern.of_kind(kind).is_some());
         let wants = Arc::new(if is_of_kind { Wants::of(pattern, 0) } else { Wants::default() });
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Pull { ticket, client, wants, partition: Partition { topic: 0, number: 0 }, from }
+        Pull { ticket, client, wants, partition: Partition { topic: 0, number: 0 }, from, decided_by: None }
     }
 
     pub(crate) fn waiting(cursor: u32, pattern: &str, from: i64, until: i64, since: Instant) -> Waiting {

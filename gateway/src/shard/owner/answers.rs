@@ -106,7 +106,6 @@ impl Owner {
     /// The session is gone: nobody waits for the answers that it was owed.
     pub fn withdraw(&mut self, home: usize, socket: SocketId) {
         self.questions_withdrawn += self.deferred.withdraw(home, socket) as u64;
-        self.doubts.withdraw(home, socket);
     }
 
     /// Brings a question that waits up to date. Whether it can be answered.

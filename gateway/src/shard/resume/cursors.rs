@@ -25,6 +25,8 @@ pub(super) struct Cursor {
     pub(super) serves: Serves,
     /// Of one whose owner had nothing yet.
     pub(super) wait: Option<Wait>,
+    /// What its owner said of it last, see [`decided_by`](crate::ingest::pull::Chunk::decided_by).
+    pub(super) decided_by: Option<u64>,
     /// What these cover; one for all cursors that serve the same.
     pub(super) covered: Arc<Coverage>,
 }
@@ -127,7 +129,16 @@ impl Resume {
                 }
                 self.cursors_made += 1;
                 let (id, replay_until) = (self.cursors_made, i64::MIN);
-                self.cursors.push(Cursor { id, partition, next, replay_until, serves, wait: None, covered });
+                self.cursors.push(Cursor {
+                    id,
+                    partition,
+                    next,
+                    replay_until,
+                    serves,
+                    wait: None,
+                    decided_by: None,
+                    covered,
+                });
             }
             // Given back before it began.
             (None, None) => return,
@@ -152,6 +163,7 @@ impl Resume {
         self.cursors_made += 1;
         cursor.id = self.cursors_made;
         cursor.wait = None;
+        cursor.decided_by = None;
         if next != cursor.next {
             cursor.next = next;
             cursor.replay_until = i64::MIN;

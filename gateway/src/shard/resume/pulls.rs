@@ -10,7 +10,7 @@ use super::cursors::Wait;
 use super::{Ask, Asked, Cursor, Resume};
 use crate::ingest::frame::Range;
 use crate::ingest::partition::Partition;
-use crate::ingest::pull::{Pull, Then, Ticket};
+use crate::ingest::pull::{Chunk, Pull, Then, Ticket};
 use crate::ingest::wants::Wants;
 use crate::limits;
 
@@ -96,10 +96,16 @@ impl Resume {
     }
 
     /// The answer to this cursor's pull has come: its partition, and what is wanted of it by now. `None`: nothing waits for it.
-    pub fn answered(&mut self, id: u32, from: i64) -> Option<(Partition, Arc<Wants>)> {
+    pub fn answered(&mut self, id: u32, chunk: &Chunk) -> Option<(Partition, Arc<Wants>)> {
         let is_it = |asked: &mut Asked| asked.cursor == id;
-        let asked = self.owner_pull.take_if(is_it).or_else(|| self.replay_pull.take_if(is_it))?;
-        let cursor = self.cursors.iter().find(|cursor| cursor.id == id && cursor.next == from)?;
+        let of_owner = self.owner_pull.take_if(is_it);
+        let is_of_owner = of_owner.is_some();
+        let asked = of_owner.or_else(|| self.replay_pull.take_if(is_it))?;
+        let index = self.cursors.iter().position(|cursor| cursor.id == id && cursor.next == chunk.from)?;
+        if is_of_owner {
+            self.cursors[index].decided_by = chunk.decided_by;
+        }
+        let cursor = &self.cursors[index];
         let wants = if asked.version == self.version { asked.wants } else { Arc::new(self.wants(cursor)) };
         Some((cursor.partition, wants))
     }
@@ -168,9 +174,9 @@ impl Resume {
     fn pull_of(&self, cursor: &Cursor, ticket_of: impl Fn(u32) -> Ticket) -> (Asked, Pull) {
         let wants = Arc::new(self.wants(cursor));
         let asked = Asked { cursor: cursor.id, version: self.version, wants: Arc::clone(&wants) };
-        let (partition, from) = (cursor.partition, cursor.next);
+        let Cursor { partition, next: from, decided_by, .. } = *cursor;
         // Who asks fills in for whom.
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        (asked, Pull { ticket: ticket_of(cursor.id), client, wants, partition, from })
+        (asked, Pull { ticket: ticket_of(cursor.id), client, wants, partition, from, decided_by })
     }
 }
