@@ -265,7 +265,8 @@ impl<K: Kernel> Driver<K> {
                 return Ok(None);
             }
             self.deferred_rounds -= 1;
-            self.run_deferred()?;
+            // What was armed meanwhile goes along: a receive that was paused brings no more in this turn.
+            if self.queued.is_empty() { self.run_deferred()? } else { self.submit_queued()? }
         }
     }
 

@@ -46,6 +46,27 @@ fn a_paused_socket_is_not_read_until_it_is_resumed() {
 }
 
 #[test]
+fn a_pause_within_a_turn_is_submitted_before_the_turn_takes_more() {
+    for cancel in CANCELS {
+        let (mut bench, socket) = Bench::with_socket();
+        bench.fake().deferred_per_enter = 1;
+        for bytes in [b"1", b"2", b"3"] {
+            bench.fake().bytes_arrive(socket, bytes, true);
+        }
+        bench.driver.begin_turn(bench.now).expect("works");
+        assert!(bench.driver.next_event(bench.now).expect("works").is_some());
+        let pushes = bench.fake().pushes;
+        bench.fake().script.cancels.push_back(cancel);
+        bench.driver.pause_receive(socket);
+        assert!(bench.driver.next_event(bench.now).expect("works").is_some());
+        assert_eq!(bench.fake().pushes, pushes + 1, "{cancel:?}");
+        bench.settle();
+        assert!(!bench.is_armed(socket, Operation::Receive), "{cancel:?}");
+        bench.finish(&[socket]);
+    }
+}
+
+#[test]
 fn a_resume_before_the_cancel_has_completed_reads_on() {
     for cancel in CANCELS {
         for turn_between in [false, true] {
