@@ -26,6 +26,9 @@ pub const GIB: usize = 1024 * MIB;
 pub const COMPLETIONS_PER_TURN: usize = 512;
 /// The longest that they are taken in a turn, whatever the clients ask: a subscribe that begins in the past takes some 20 us.
 pub const HARVEST_DURATION: Duration = Duration::from_millis(1);
+/// The part of it that is kept for sessions that wait for their slice (three slices): a thousand clients that ask for little, and always
+/// have something in the ring, leave them this much.
+pub const STASHES_DURATION: Duration = Duration::from_micros(250);
 /// Completions between two looks at the clock for it.
 pub const COMPLETIONS_PER_LOOK: usize = 16;
 /// Sends of one egress slice. At 2 us a send this is the slice's millisecond.
@@ -120,7 +123,8 @@ pub const RATE_LIMIT_ADDRESSES: usize = 65_536;
 
 // A shard.
 
-/// Memory of clients' unfinished messages. Over it the session that asks for more is closed.
+/// Memory of clients' unfinished messages, and as much again of what they have sent and was not read yet. Over it a session that sends more is
+/// closed if it has more than its equal share, so that each comes to twice as much at worst.
 pub const INBOUND_BYTES_PER_SHARD: usize = 64 * MIB;
 /// Bytes of one system call's sends, at which no other send is added: the kernel copies as many in about 200 us.
 pub const BATCH_BYTES: usize = MIB;

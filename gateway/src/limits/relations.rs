@@ -15,6 +15,8 @@ const _: () = assert!(
     SOCKETS_FOR_PROBES + 2 * ACCEPTS_PER_TURN <= SOCKETS_SHORT && 2 * ACCEPTS_PER_TURN <= SOCKETS_FOR_PROBES,
     "a slot is free a turn after its reset: until then accepts of two turns find one"
 );
+const _: () =
+    assert!(STASHES_DURATION.as_micros() < HARVEST_DURATION.as_micros(), "events have the rest of it");
 const _: () = assert!(SENDS_PER_BATCH <= RING_BATCH, "a batch of sends is one system call");
 const _: () = assert!(
     TURN_DELAY_MAX.as_micros() < SLEEP_MAX.as_micros(),

@@ -1,9 +1,10 @@
 //! What the ring has: a part of each turn, bounded in time, in events and in what each session may ask.
 //!
 //! First the events: a session that asks for little is answered here, and the bytes of the others are put aside. Then those,
-//! a slice of each session in turn, as long as there is time.
+//! a slice of each session in turn. The last part of the time is theirs alone, so that many sessions that ask for little do not
+//! keep them waiting.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wire::Event;
 
@@ -14,17 +15,31 @@ use crate::pulse::Phase;
 /// The time of one harvest. It looks at the clock after so many events or operations, whichever comes first.
 struct Harvest {
     began: Instant,
+    lasts: Duration,
     events: usize,
     operations_looked: u64,
 }
 
 impl Harvest {
-    fn begin(operations: u64) -> Self {
-        Self { began: Instant::now(), events: 0, operations_looked: operations }
+    /// Of events, with so many operations done.
+    fn begin(operations: u64, now: Instant) -> Self {
+        let lasts = limits::HARVEST_DURATION - limits::STASHES_DURATION;
+        Self { began: now, lasts, events: 0, operations_looked: operations }
+    }
+
+    /// Goes on with the stashes: they have what the events have left, and their own part in any case.
+    fn begin_stashes(&mut self, now: Instant) {
+        let spent = now.saturating_duration_since(self.began);
+        self.lasts = limits::HARVEST_DURATION.max(spent + limits::STASHES_DURATION);
     }
 
     /// Whether the time is over, after one more event and with so many operations in all.
     fn is_over(&mut self, operations: u64) -> bool {
+        self.is_over_at(operations, Instant::now)
+    }
+
+    /// The same. `clock` is asked only once in a number of events or operations.
+    fn is_over_at(&mut self, operations: u64, clock: impl FnOnce() -> Instant) -> bool {
         self.events += 1;
         let is_due = self.events.is_multiple_of(limits::COMPLETIONS_PER_LOOK)
             || operations - self.operations_looked >= limits::OPERATIONS_PER_SLICE;
@@ -32,7 +47,7 @@ impl Harvest {
             return false;
         }
         self.operations_looked = operations;
-        self.began.elapsed() >= limits::HARVEST_DURATION
+        clock().saturating_duration_since(self.began) >= self.lasts
     }
 }
 
@@ -42,9 +57,18 @@ impl Shard {
         self.enter(Phase::Sockets);
         self.driver.begin_turn(now)?;
         self.core.connections.resume_paid(now);
-        let mut harvest = Harvest::begin(self.core.connections.counters.operations);
+        self.settle_receives();
+        let mut harvest = Harvest::begin(self.core.connections.counters.operations, Instant::now());
         let has_taken_all = self.take_events(&mut harvest, now)?;
+        harvest.begin_stashes(Instant::now());
         let has_served_all = self.serve_stashes(&mut harvest, now);
+        self.settle_receives();
+        Ok(has_taken_all && has_served_all)
+    }
+
+    /// Pauses and resumes receives. After each event, so that a session that is too much in debt brings no more in the same turn than
+    /// the ring has of it.
+    fn settle_receives(&mut self) {
         for (socket, goes_on) in self.core.connections.take_receives() {
             if goes_on {
                 self.driver.resume_receive(socket);
@@ -52,7 +76,6 @@ impl Shard {
                 self.driver.pause_receive(socket);
             }
         }
-        Ok(has_taken_all && has_served_all)
     }
 
     fn take_events(&mut self, harvest: &mut Harvest, now: Instant) -> anyhow::Result<bool> {
@@ -87,6 +110,7 @@ impl Shard {
                 // A shard connects to nobody.
                 Event::Connected(_) => {}
             }
+            self.settle_receives();
             if harvest.is_over(self.core.connections.counters.operations) {
                 return Ok(false);
             }
@@ -107,5 +131,50 @@ impl Shard {
             }
         }
         self.core.connections.stashes() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Harvests of events and then of slices that take so long each; how long each part lasted.
+    fn run(events: usize, event: Duration, slice: Duration) -> (Duration, Duration) {
+        let start = Instant::now();
+        let now = Cell::new(start);
+        let mut operations = 0;
+        let mut part = |harvest: &mut Harvest, steps: usize, lasts: Duration, cost: u64| {
+            let began = now.get();
+            for _ in 0..steps {
+                now.set(now.get() + lasts);
+                operations += cost;
+                if harvest.is_over_at(operations, || now.get()) {
+                    break;
+                }
+            }
+            now.get() - began
+        };
+        let mut harvest = Harvest::begin(0, start);
+        let of_events = part(&mut harvest, events, event, 10);
+        harvest.begin_stashes(start + of_events);
+        (of_events, part(&mut harvest, usize::MAX, slice, limits::OPERATIONS_PER_SLICE))
+    }
+
+    #[test]
+    fn sessions_that_wait_for_their_slice_have_a_part_of_each_harvest_whatever_comes() {
+        let slice = Duration::from_micros(25);
+        let look = Duration::from_micros(2 * limits::COMPLETIONS_PER_LOOK as u64);
+        let (events, stashes) = run(usize::MAX, Duration::from_micros(2), slice);
+        assert!(events < limits::HARVEST_DURATION - limits::STASHES_DURATION + look, "{events:?}");
+        assert!(
+            (limits::STASHES_DURATION..limits::STASHES_DURATION + slice).contains(&stashes),
+            "{stashes:?}"
+        );
+        // What the events leave is theirs, and one event that takes long costs them nothing.
+        assert_eq!(run(0, slice, slice), (Duration::ZERO, limits::HARVEST_DURATION));
+        let (_, stashes) = run(limits::COMPLETIONS_PER_LOOK, limits::HARVEST_DURATION, slice);
+        assert_eq!(stashes, limits::STASHES_DURATION);
     }
 }
