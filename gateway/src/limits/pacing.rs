@@ -43,10 +43,12 @@ pub const INBOUND_BURST_MAX: u64 = GIB as u64;
 pub const RECEIVE_PAUSE_LEAST: Duration = Duration::from_millis(100);
 /// Sessions that are read again in a turn: each arms a receive.
 pub const RECEIVES_RESUMED_PER_TURN: usize = 128;
-/// Bytes that have come and wait for their session's turn, beyond which it is not read. What the ring has by then comes on top.
+/// Bytes that have come and wait for their session's turn, beyond which it is not read. What the ring has by then comes on top. While
+/// half of `INBOUND_BYTES_PER_SHARD` waits on a shard, no session of which anything waits is read.
 pub const STASH_BYTES: usize = 16 * KIB;
 /// Bytes of a client that are read after a close was queued for it: half of them until the close is in the socket, half until the
-/// peer's FIN. With more the connection is reset.
+/// peer's FIN. With more of the first half it is not read until the close is in the socket (for `CLOSE_LINGER` at most), with more of the second
+/// the connection is reset.
 pub const CLOSE_READ_BYTES: usize = 64 * KIB;
 
 const _: () = assert!(OPERATIONS_PER_SLICE < OPERATIONS_LIGHT as u64, "one slice leaves a session light");

@@ -3,8 +3,7 @@
 //! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. How a connection
 //! ends stands in `endings`; after the driver's `Closed` its slot is free.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -78,10 +77,8 @@ pub struct Connections {
     pub(super) stashed_bytes: usize,
     /// Sessions whose stash is to be read, each at most once (`Pace::is_queued`).
     pub(super) stashed: VecDeque<SocketId>,
-    /// Sessions that have overdrawn their budget, and when they have paid.
-    pub(super) paying: BinaryHeap<Reverse<(Instant, SocketId)>>,
-    /// How many there are.
-    pub(super) sessions_paying: u64,
+    /// Sessions that have overdrawn their budget, by when they have paid (`Pace::paid_at`).
+    pub(super) paying: BTreeSet<(Instant, SocketId)>,
     /// For the driver, see `take_receives`.
     pub(super) receives: Vec<(SocketId, bool)>,
     broadcasts: u32,
@@ -145,8 +142,7 @@ impl Connections {
             inbound_bytes: 0,
             stashed_bytes: 0,
             stashed: VecDeque::new(),
-            paying: BinaryHeap::new(),
-            sessions_paying: 0,
+            paying: BTreeSet::new(),
             receives: Vec::new(),
             broadcasts: 0,
             drain: None,
@@ -321,7 +317,7 @@ impl Connections {
         counters.frames_held = self.frames.len() as u64;
         counters.frames_waiting = self.frames.held();
         counters.inbound_bytes = (self.inbound_bytes + self.stashed_bytes) as u64;
-        counters.sessions_paused = self.sessions_paying;
+        counters.sessions_paused = self.paying.len() as u64;
         counters.resuming = (self.pulling.len() + self.paused.len()) as u64;
         counters.resume_cursors = self.cursors as u64;
         counters.flush_window_s = self.egress.window().as_secs_f64();

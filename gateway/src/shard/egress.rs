@@ -106,6 +106,12 @@ impl Egress {
         self.lost.drain(..).collect()
     }
 
+    /// Whether a session is to be sent events.
+    #[cfg(test)]
+    pub(super) fn has_events(&self) -> bool {
+        !self.ready.is_empty(Queue::Live)
+    }
+
     /// Whether a slice would have something to do.
     pub fn has_work(&self, now: Instant) -> bool {
         self.has_live()

@@ -43,8 +43,11 @@ impl Connections {
     pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         match session.cold.stage {
-            // What it sent before is read first.
-            Stage::Open(_) if session.cold.pace.stashed() > 0 => session.cold.pace.has_finished = true,
+            // What it sent before is read first, unless it owes.
+            Stage::Open(_) if session.cold.pace.stashed() > 0 => {
+                session.cold.pace.has_finished = true;
+                self.settle_pace(socket, now);
+            }
             Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
             Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
             // Its request was answered: the answer is still worth sending.
@@ -155,9 +158,6 @@ impl Connections {
                 self.discard(socket);
                 self.end(socket, Disconnect::Flood, close_frame(close_code::POLICY, reason), now);
             }
-            Outcome::Open | Outcome::Stopped if self.inbound_bytes > limits::INBOUND_BYTES_PER_SHARD => {
-                self.end_for_memory(socket, now);
-            }
             Outcome::Open | Outcome::Stopped => {}
             // The reply to its close is queued already, and nothing may follow.
             Outcome::PeerClosed { .. } => {
@@ -176,8 +176,23 @@ impl Connections {
         }
     }
 
-    /// Ends a session for whose messages the shard has no memory left.
+    /// Ends a session for its unfinished message, or for what it has sent and was not read of, if the shard has no memory left for that and
+    /// the session more than its equal share. So all together never have more than twice the bound, and a session with little is not
+    /// ended for what others have.
     pub(super) fn end_for_memory(&mut self, socket: SocketId, now: Instant) {
+        let bound = limits::INBOUND_BYTES_PER_SHARD;
+        if self.inbound_bytes <= bound && self.stashed_bytes <= bound {
+            return;
+        }
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Stage::Open(inbound) = &session.cold.stage else { return };
+        let share = (bound / (self.counters.sessions as usize).max(1)).max(limits::RECEIVE_BUFFER_BYTES);
+        let has_more = |all: usize, own: usize| all > bound && own > share;
+        if !has_more(self.inbound_bytes, inbound.message_bytes())
+            && !has_more(self.stashed_bytes, session.cold.pace.stashed())
+        {
+            return;
+        }
         let reason = "too many unfinished messages at a time: connect again";
         let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
         self.end(socket, Disconnect::InboundMemory, farewell, now);
@@ -190,12 +205,14 @@ impl Connections {
         }
         let Some(session) = self.sessions.find(socket) else { return };
         let overdue = |since: Instant, patience: Duration| now >= since + patience;
+        let read_until = self.read_until;
+        let is_unread = |since: Instant, patience: Duration| read_until < since + patience;
         match session.cold.stage {
             // In a storm its request may lie unread: it is given its time again, but not for ever.
             Stage::Handshake(_)
                 if !overdue(session.cold.accepted_at, limits::HANDSHAKE_AGE_MAX)
                     && overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT)
-                    && self.read_until < session.cold.stage_since + limits::HANDSHAKE_TIMEOUT =>
+                    && is_unread(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT) =>
             {
                 session.cold.stage_since = now;
             }
@@ -211,15 +228,26 @@ impl Connections {
             }
             Stage::Handshake(_) | Stage::Finishing => {}
             Stage::Open(_)
-                if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT) && !session.cold.pace.is_behind() =>
+                if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
+                    && session.cold.pace.behind_since.is_none() =>
             {
+                if is_unread(session.cold.heard_at, limits::IDLE_TIMEOUT) {
+                    session.cold.heard_at = now;
+                    return;
+                }
                 let reason = "idle: no frame, not even a pong, for 60 s";
                 self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
             }
             Stage::Open(_)
                 if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT))
-                    && !session.cold.pace.is_behind() =>
+                    && session.cold.pace.behind_since.is_none() =>
             {
+                if let Some(unfinished) = &mut session.cold.unfinished
+                    && is_unread(unfinished.since, limits::MESSAGE_TIMEOUT)
+                {
+                    unfinished.since = now;
+                    return;
+                }
                 let reason = "a message was not complete in 10 s";
                 self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
             }

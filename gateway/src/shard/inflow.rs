@@ -6,7 +6,6 @@
 //! nobody else. A session that has overdrawn its budget (`pace`), or whose stash is long, is not read: the driver is told to
 //! pause its receive, and to go on later (`take_receives`).
 
-use std::cmp::Reverse;
 use std::time::Instant;
 
 use wire::SocketId;
@@ -20,7 +19,7 @@ use super::pace::Budget;
 use super::replies::Replies;
 use super::sessions::{Cold, Session, Stage, Unfinished};
 use crate::limits;
-use crate::metrics::ReceivePause;
+use crate::metrics::{Disconnect, ReceivePause};
 use crate::session::Outcome;
 
 impl Connections {
@@ -35,7 +34,6 @@ impl Connections {
     ) {
         let Some(session) = self.sessions.find(socket) else { return };
         let pace = &mut session.cold.pace;
-        let was_behind = pace.is_behind();
         let rates = &self.rates;
         let budget = pace.budget.get_or_insert_with(|| Box::new(Budget::full(rates, now)));
         budget.charge_bytes(bytes.len(), rates, now);
@@ -45,7 +43,7 @@ impl Connections {
             0
         };
         self.stash(socket, &bytes[consumed..]);
-        self.settle_pace(socket, was_behind, now);
+        self.settle_pace(socket, now);
     }
 
     /// Reads a slice of what one session has sent and not been read of. Whether there was such a session.
@@ -54,7 +52,7 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return true };
         let pace = &mut session.cold.pace;
         pace.is_queued = false;
-        if !matches!(session.cold.stage, Stage::Open(_)) || pace.pays_since.is_some() {
+        if !matches!(session.cold.stage, Stage::Open(_)) || pace.paid_at.is_some() {
             return true;
         }
         let Some(mut piece) = pace.stash.as_mut().and_then(|stash| stash.take()) else { return true };
@@ -69,7 +67,7 @@ impl Connections {
             stash.put_back(piece);
             session.cold.pace.stash.take_if(|stash| stash.is_empty());
         }
-        self.settle_pace(socket, true, now);
+        self.settle_pace(socket, now);
         true
     }
 
@@ -80,26 +78,19 @@ impl Connections {
 
     /// When a session that pays has paid.
     pub fn next_paid(&self) -> Option<Instant> {
-        self.paying.peek().map(|Reverse((paid_at, _))| *paid_at)
+        self.paying.first().map(|(paid_at, _)| *paid_at)
     }
 
     /// Reads those again that have paid.
     pub fn resume_paid(&mut self, now: Instant) {
         for _ in 0..limits::RECEIVES_RESUMED_PER_TURN {
-            let Some(&Reverse((paid_at, socket))) = self.paying.peek() else { return };
-            if paid_at > now {
+            if self.next_paid().is_none_or(|paid_at| paid_at > now) {
                 return;
             }
-            self.paying.pop();
+            let Some((_, socket)) = self.paying.pop_first() else { return };
             let Some(session) = self.sessions.find(socket) else { continue };
-            let Some(since) = session.cold.pace.pays_since.take() else { continue };
-            self.sessions_paying -= 1;
-            // The time in which it was not read is not its silence.
-            session.cold.heard_at = session.cold.heard_at.max(now);
-            if let Some(unfinished) = &mut session.cold.unfinished {
-                unfinished.since += now.saturating_duration_since(since);
-            }
-            self.settle_pace(socket, true, now);
+            session.cold.pace.paid_at = None;
+            self.settle_pace(socket, now);
         }
     }
 
@@ -108,14 +99,15 @@ impl Connections {
         std::mem::take(&mut self.receives)
     }
 
-    /// Discards what comes for a connection whose last words are queued. With too much of it they are not waited for.
+    /// Discards what comes for a connection whose last words are queued. With too much of it the rest is not read before they are in the
+    /// socket: a reset could overtake them. After them the driver bounds what is read, and before them `limits::CLOSE_LINGER` does.
     pub(super) fn discard_received(&mut self, socket: SocketId, bytes: usize) {
         let Some(session) = self.sessions.find(socket) else { return };
         let discarded = &mut session.cold.pace.discarded_bytes;
         let before = std::mem::replace(discarded, discarded.saturating_add(bytes));
         let bound = limits::CLOSE_READ_BYTES / 2;
         if before <= bound && *discarded > bound {
-            self.egress.abandon(socket);
+            self.receives.push((socket, false));
         }
     }
 
@@ -125,7 +117,9 @@ impl Connections {
         let pace = &mut session.cold.pace;
         self.stashed_bytes -= pace.stashed();
         pace.stash = None;
-        self.sessions_paying -= u64::from(pace.pays_since.take().is_some());
+        if let Some(paid_at) = pace.paid_at.take() {
+            self.paying.remove(&(paid_at, socket));
+        }
     }
 
     /// Keeps what was not read.
@@ -139,21 +133,23 @@ impl Connections {
     }
 
     /// Decides how a session is read on, after anything has changed.
-    fn settle_pace(&mut self, socket: SocketId, was_behind: bool, now: Instant) {
+    pub(super) fn settle_pace(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         if !matches!(session.cold.stage, Stage::Open(_)) {
             return;
         }
         let pace = &mut session.cold.pace;
         let debt = pace.budget.as_ref().and_then(|budget| budget.debt(&self.rates, now));
-        if let Some((reason, wait)) = debt.filter(|_| pace.pays_since.is_none()) {
-            pace.pays_since = Some(now);
-            self.sessions_paying += 1;
+        if let Some((reason, wait)) = debt.filter(|_| pace.paid_at.is_none()) {
+            let paid_at = now + wait.max(limits::RECEIVE_PAUSE_LEAST);
+            pace.paid_at = Some(paid_at);
+            self.paying.insert((paid_at, socket));
             self.counters.receive_pauses.add(reason);
-            self.paying.push(Reverse((now + wait.max(limits::RECEIVE_PAUSE_LEAST), socket)));
         }
-        let (pays, stashed) = (pace.pays_since.is_some(), pace.stashed());
-        if !pace.is_held && (pays || stashed > limits::STASH_BYTES) {
+        let (pays, stashed) = (pace.paid_at.is_some(), pace.stashed());
+        let is_short = self.stashed_bytes > limits::INBOUND_BYTES_PER_SHARD / 2;
+        let stashed_max = if is_short { 0 } else { limits::STASH_BYTES };
+        if !pace.is_held && (pays || stashed > stashed_max) {
             pace.is_held = true;
             if !pays {
                 self.counters.receive_pauses.add(ReceivePause::Backlog);
@@ -167,13 +163,16 @@ impl Connections {
             pace.is_queued = true;
             self.stashed.push_back(socket);
         }
-        if was_behind && !pace.is_behind() {
+        let has_finished = pace.has_finished;
+        if let Some(behind_since) = pace.note_behind(now) {
+            session.cold.has_caught_up(behind_since, now);
             // Its silence counts again.
             schedule(&mut self.wheel, session);
         }
-        if stashed == 0 && session.cold.pace.has_finished {
-            self.peer_finished(socket, now);
-        } else if stashed > 0 && self.stashed_bytes > limits::INBOUND_BYTES_PER_SHARD {
+        // A client that has gone pays no debt.
+        if has_finished && (pays || stashed == 0) {
+            self.end(socket, Disconnect::ClientGone, Vec::new(), now);
+        } else {
             self.end_for_memory(socket, now);
         }
     }
@@ -257,8 +256,11 @@ impl Connections {
         let room = OutboxLimits { control_bytes, ..self.outbox_limits };
         let queued = bytes.is_empty()
             || session.outbox.push_control(&room, |out| out.extend_from_slice(bytes)).is_ok();
-        if !session.outbox.is_empty() {
+        if session.outbox.is_urgent() {
             self.egress.enqueue(session);
+        } else if !session.outbox.is_empty() {
+            // No frame of a client ends the rest of its session.
+            self.egress.enqueue_events(session);
         }
         queued
     }
@@ -282,3 +284,6 @@ impl Connections {
 #[cfg(test)]
 #[path = "inflow_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "inflow_waiting_tests.rs"]
+mod waiting_tests;

@@ -91,12 +91,14 @@ pub struct Pace {
     pub budget: Option<Box<Budget>>,
     /// What has come and was not consumed, if there is any.
     pub stash: Option<Box<Stash>>,
-    /// Since when it pays a debt.
-    pub pays_since: Option<Instant>,
+    /// When it has paid its debt, if it has one.
+    pub paid_at: Option<Instant>,
     /// The driver was told to pause its receive.
     pub is_held: bool,
     /// It stands in the queue of those whose stash is to be read.
     pub is_queued: bool,
+    /// Since when bytes of the client may lie unread for the gateway's own reasons, if they may: its silence means nothing then.
+    pub behind_since: Option<Instant>,
     /// Its peer's FIN came behind what is in the stash.
     pub has_finished: bool,
     /// Bytes that were discarded since its last words were queued.
@@ -112,15 +114,19 @@ impl Pace {
         self.stash.as_ref().map_or(0, |stash| stash.len())
     }
 
-    /// Whether bytes of the client may lie unread for the gateway's own reasons: then its silence means nothing.
-    pub fn is_behind(&self) -> bool {
-        self.is_held || self.pays_since.is_some() || self.stashed() > 0
+    /// Notes whether bytes of the client may lie unread. When they no longer do: since when they did.
+    pub fn note_behind(&mut self, now: Instant) -> Option<Instant> {
+        if self.is_held || self.paid_at.is_some() || self.stashed() > 0 {
+            self.behind_since.get_or_insert(now);
+            return None;
+        }
+        self.behind_since.take()
     }
 
     /// Whether what comes is read at once, and does not wait for others.
     pub fn is_direct(&self, rates: &Rates, turn: u64, now: Instant) -> bool {
         let had = if self.turn == turn { self.turn_operations } else { 0 };
-        self.pays_since.is_none()
+        self.paid_at.is_none()
             && self.stashed() == 0
             && had < limits::OPERATIONS_PER_SLICE
             && self.budget.as_ref().is_none_or(|budget| budget.is_light(rates, now))

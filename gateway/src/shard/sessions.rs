@@ -36,7 +36,7 @@ pub enum Stage {
 pub struct Unfinished {
     /// Which, see `Inbound::message_number`.
     pub number: u32,
-    /// Since when.
+    /// Since when, without the time in which the gateway did not read its client.
     pub since: Instant,
 }
 
@@ -96,7 +96,7 @@ pub struct Cold {
     pub stage: Stage,
     /// When this stage began.
     pub stage_since: Instant,
-    /// When bytes last came from the client.
+    /// When bytes last came from the client, or the gateway had read all that it had kept waiting.
     pub heard_at: Instant,
     /// When the last ping was queued.
     pub pinged_at: Instant,
@@ -164,6 +164,14 @@ impl Session {
 }
 
 impl Cold {
+    /// The client's bytes lay unread since then for the gateway's own reasons: that was neither silence nor slowness of it.
+    pub fn has_caught_up(&mut self, behind_since: Instant, now: Instant) {
+        self.heard_at = self.heard_at.max(now);
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.since += now.saturating_duration_since(unfinished.since.max(behind_since));
+        }
+    }
+
     /// When something is due if nothing else happens.
     pub fn next_deadline(&self) -> Instant {
         match self.stage {
@@ -175,7 +183,8 @@ impl Cold {
                 let idle = self.heard_at + limits::IDLE_TIMEOUT;
                 let unfinished = self.unfinished.map(|message| message.since + limits::MESSAGE_TIMEOUT);
                 // Of a client that is not read nobody knows whether it is silent.
-                let silence = unfinished.into_iter().chain([idle]).filter(|_| !self.pace.is_behind());
+                let silence =
+                    unfinished.into_iter().chain([idle]).filter(|_| self.pace.behind_since.is_none());
                 let acknowledged = self.acks.next_due();
                 silence.chain(acknowledged).fold(ping, Instant::min)
             }

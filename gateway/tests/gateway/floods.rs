@@ -169,3 +169,24 @@ fn a_client_that_goes_on_sending_after_its_close_is_reset() {
     let received = received.sum("ws_bytes_received_total") - before;
     assert!(received < 70_000.0, "{received} bytes of {sent}");
 }
+
+#[test]
+fn clients_that_go_on_sending_after_a_violation_are_told_of_it_before_they_are_reset() {
+    let cluster = Cluster::start();
+    let launch = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_MAX_MESSAGE_BYTES", "1KiB");
+    let gateway = launch.start_ready();
+    let mut bystander = Bystander::connect(&gateway);
+    // More than egress answers in one batch, and each sends more than is read after its close.
+    let raws: Vec<Raw> = (0..100).map(|_| Raw::session(&gateway)).collect();
+    let threads = raws.into_iter().map(|mut raw| {
+        thread::spawn(move || {
+            raw.send_some(&frame(TEXT, true, &[b' '; 300_000]));
+            raw.close()
+        })
+    });
+    for thread in threads.collect::<Vec<_>>() {
+        let (code, reason) = thread.join().unwrap();
+        assert_eq!(code, 1009, "{reason}");
+    }
+    bystander.hears(&cluster);
+}
