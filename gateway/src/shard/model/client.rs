@@ -227,7 +227,13 @@ impl Client {
         }
         let place = (channel.to_owned(), partition);
         let is_recreated = self.recreated.iter().any(|it| it.topic == partition.topic);
-        let is_of_new_log = self.unheard.remove(&place) && is_recreated;
+        // Until it hears that it has given something back, what comes may be of before or of what it has asked for since.
+        let is_given_back = |asked: &Asked| {
+            let mut names = asked.names.iter().filter(|(_, start)| matches!(start, Start::Unsubscribe));
+            names.any(|(name, _)| selects(name, channel))
+        };
+        let may_be_of_either = self.asked.iter().any(is_given_back);
+        let is_of_new_log = (self.unheard.remove(&place) || may_be_of_either) && is_recreated;
         let newest = self.newest.entry(place).or_insert(-1);
         assert!(*newest < offset || is_of_new_log, "{channel} {partition:?}: {offset} after {newest}");
         *newest = offset;

@@ -27,32 +27,13 @@ impl Client {
         let others: Vec<_> = self.subscriptions.keys().chain(all).collect();
         let is_alone =
             !names.iter().any(|(name, _)| others.iter().any(|it| pattern(it).overlaps(pattern(name))));
-        for (name, start) in &names {
+        for (_, start) in &names {
             if let Start::Since(since) = start {
                 self.named.extend(since.iter().map(|(partition, offset)| (*partition, *offset)));
-            }
-            if !matches!(start, Start::Unsubscribe) {
-                self.forget_given_back(name);
             }
         }
         let resets = BTreeSet::new();
         self.asked.push_back(Asked { names, at, again_until: at, over: BTreeSet::new(), is_alone, resets });
-    }
-
-    /// Of what it had given back nobody told it that the topic was made anew: what it asks for now may begin below.
-    fn forget_given_back(&mut self, name: &str) {
-        let Self { newest, subscriptions, asked, recreated, .. } = self;
-        let asked = asked.iter().flat_map(|asked| {
-            let is_held = |(name, start): &&(String, Start)| {
-                !matches!(start, Start::Unsubscribe) && !asked.over.contains(name)
-            };
-            asked.names.iter().filter(is_held).map(|(name, _)| name)
-        });
-        let held: Vec<_> = subscriptions.keys().chain(asked).collect();
-        newest.retain(|(channel, partition), _| {
-            let is_held = || held.iter().any(|held| selects(held, channel));
-            !recreated.contains(partition) || !selects(name, channel) || is_held()
-        });
     }
 
     pub(in crate::shard::model) fn subscribe(&mut self, names: &[String]) -> String {
