@@ -207,6 +207,12 @@ impl Connections {
         let overdue = |since: Instant, patience: Duration| now >= since + patience;
         let read_until = self.read_until;
         let is_unread = |since: Instant, patience: Duration| read_until < since + patience;
+        if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
+            && overdue(session.cold.pinged_at, limits::PING_INTERVAL)
+        {
+            // The gateway stood still and did not ask: the ping that is due now may still be answered, as a second one in a row.
+            session.cold.heard_at = now - 2 * limits::PING_INTERVAL;
+        }
         match session.cold.stage {
             // In a storm its request may lie unread: it is given its time again, but not for ever.
             Stage::Handshake(_)

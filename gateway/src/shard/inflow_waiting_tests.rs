@@ -169,7 +169,7 @@ fn a_client_that_was_not_read_for_a_backlog_is_not_idle() {
     core.connections.has_read_all(served_at);
     core.connections.fire_timers(served_at + Duration::from_millis(500));
     assert_eq!(ended(&core), []);
-    for seconds in [30, 61] {
+    for seconds in 1..62 {
         let later = served_at + Duration::from_secs(seconds);
         core.connections.has_read_all(later);
         core.connections.fire_timers(later);
@@ -194,6 +194,28 @@ fn clients_whose_bytes_may_lie_in_the_ring_are_neither_idle_nor_slow() {
         core.connections.fire_timers(later);
     }
     assert_eq!(ended(&core), [("idle", 1), ("message_timeout", 1)]);
+}
+
+#[test]
+fn clients_that_a_gateway_did_not_ping_in_time_are_not_idle() {
+    let now = Instant::now();
+    let mut core = core(&[], 2, now);
+    // It stood still: stopped, or moved to another machine.
+    let later = now + Duration::from_secs(100);
+    core.connections.has_read_all(later);
+    core.connections.fire_timers(later);
+    assert_eq!(ended(&core), []);
+    let answered_at = later + Duration::from_secs(1);
+    for slot in 0..2 {
+        assert_eq!(take_answers(&mut core, socket(slot)), [0x89, 0]);
+    }
+    core.receive(socket(0), &frame(PONG, true, b""), answered_at);
+    for seconds in [1, 5, 7] {
+        core.connections.has_read_all(later + Duration::from_secs(seconds));
+        core.connections.fire_timers(later + Duration::from_secs(seconds));
+        assert_eq!(ended(&core).len(), usize::from(seconds > 6), "{seconds} s");
+    }
+    assert_eq!(ended(&core), [("idle", 1)], "the one that says nothing");
 }
 
 #[test]
