@@ -226,8 +226,9 @@ pub const QUESTIONS_DEFERRED: usize = 32_768;
 /// The same of one session: a client that sends a message for each of its channels stays below, and it takes hundreds of sessions to
 /// fill what all have.
 pub const QUESTIONS_DEFERRED_PER_SESSION: usize = 64;
-/// The same in bytes, as much as clients' unfinished messages may take. A client that names a few channels has about 1 KiB.
-pub const QUESTIONS_DEFERRED_BYTES: usize = 64 * MIB;
+/// The same in bytes. A client that names a few channels has about 1 KiB; one that resumes two wildcards in each of 96 partitions has 9 KiB
+/// with a single shard (4 KiB of positions, the rest by partitions of the shard): with 12,000 of them, as many as there are by default, 106 MiB.
+pub const QUESTIONS_DEFERRED_BYTES: usize = 128 * MIB;
 /// Starts, positions and partitions that an owner looks at in a turn to answer questions, some 20 ns each; one question may exceed it.
 pub const OWNER_OPERATIONS_PER_TURN: u64 = 8192;
 /// What a question counts for beside: its session's acknowledgement and cursors are looked at.

@@ -143,3 +143,32 @@ fn a_question_hears_of_what_happens_while_the_others_are_answered() {
     assert!(answers.iter().all(|(_, begun)| behind(begun) == [(at(0, 0), 5), (at(0, 2), 7)]));
     assert_eq!(owner.take_ends_wanted(), [at(0, 0)], "the last waits for an end");
 }
+
+/// A process of one shard and as many sessions as there are by default, which come back while the gateway starts and stand ahead of it.
+#[test]
+fn a_crowd_that_resumes_every_partition_waits_together() {
+    const SESSIONS: u32 = 12_000;
+    const TOPICS: usize = 8;
+    const PARTITIONS: i32 = 12;
+    let kinds = (0..TOPICS).map(|topic| Arc::from(format!("kind{topic}"))).collect();
+    let mut owner = Owner::new(0, 1, kinds, &KEEPING);
+    for topic in 0..TOPICS {
+        for number in 0..PARTITIONS {
+            owner.began(&Began { owned: Owned { partition: at(topic, number), next: 5 }, live_from: 5 });
+        }
+    }
+    let list = || (0..PARTITIONS).map(|partition| Position { partition, offset: 99 }).collect();
+    for slot in 0..SESSIONS {
+        // Two wildcards, as a client that follows two tokens has them.
+        let starts = ["BTC.*", "ETH.*"].map(|name| Start {
+            name: name.into(),
+            from: StartFrom::Since((0..TOPICS).map(|topic| (topic, Since::From(list()))).collect()),
+        });
+        assert!(
+            owner.begin(0, asked_by(slot, 1, starts.into()), now()).is_none(),
+            "{slot}: {:?}",
+            owner.deferred()
+        );
+    }
+    assert_eq!((owner.deferred().0, owner.questions_hurried()), (SESSIONS as usize, 0));
+}

@@ -185,9 +185,9 @@ impl Deferrals {
     }
 }
 
-/// About; the ends that a question waits for may still grow by a few.
+/// About; the ends that a question waits for may still grow by a few, and so may its cut.
 fn bytes_of(question: &Question, ends: &[(Partition, u64)]) -> usize {
-    // A B-tree's nodes are half full at worst.
-    let cut = question.cut.len() * 2 * size_of::<(Partition, i64)>();
+    // A B-tree that is made of all its entries at once has full nodes: 11 entries, one above them, and links.
+    let cut = question.cut.len().div_ceil(12) * 14 * size_of::<(Partition, i64)>();
     size_of::<Deferred>() + cut + size_of_val(ends) + question.begin.bytes()
 }
