@@ -158,6 +158,12 @@ impl LastValues {
         self.evicted
     }
 
+    /// Where the newest frame of a channel stands, if it is kept.
+    pub fn place(&self, kind: &str, token: &str) -> Option<(Partition, i64)> {
+        let source = self.of(kind, token).next()?.source()?;
+        Some((source.partition, source.offset))
+    }
+
     fn of(&self, kind: &str, token: &str) -> impl Iterator<Item = &Arc<Frame>> {
         self.kinds.get(kind).and_then(|kind| kind.by_token.get(token)).into_iter()
     }

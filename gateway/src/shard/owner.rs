@@ -13,6 +13,7 @@
 
 mod answers;
 mod deferred;
+mod quiet;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -74,6 +75,8 @@ struct Head {
     next: i64,
     /// What is before it is only kept.
     live_from: i64,
+    /// From here on every record was read, and is an event or of no token.
+    whole_from: i64,
     /// The log's end, as the brokers last told.
     end: i64,
     /// Since when it stands at this offset, while what is before `live_from` is read.
@@ -201,7 +204,7 @@ impl Owner {
     pub fn began(&mut self, began: &Began) -> Owned {
         let Owned { partition, next } = began.owned;
         self.history.begin(partition, next);
-        let head = Head { next, live_from: began.live_from, ..Head::default() };
+        let head = Head { next, live_from: began.live_from, whole_from: next, ..Head::default() };
         let cut = head.live_next();
         self.heads.insert(partition, head);
         self.deferred.note(partition, Change::Began(cut));
@@ -216,6 +219,9 @@ impl Owner {
         self.strays.saw(frame);
         let Some(head) = self.heads.get_mut(&source.partition) else { return false };
         head.next = source.offset + 1;
+        if source.is_gap {
+            head.whole_from = head.next;
+        }
         source.offset >= head.live_from
     }
 
@@ -251,6 +257,7 @@ impl Owner {
             self.deferred.note(moved.partition, Change::Reset(moved.next));
         }
         head.next = moved.next;
+        head.whole_from = moved.next;
     }
 
     /// Whether every partition has come to where its delivery begins. True of none, too.
@@ -341,7 +348,10 @@ impl Owner {
         let last = pull.wants.last().unwrap_or(from).max(from);
         let (is_beyond, reach) = (!head.can_reach(last), head.live_next().max(head.end));
         let is_ahead = last > head.live_next();
-        let mut chunk = self.history.pull(partition, &pull.wants, from);
+        let mut chunk = match self.end_of_quiet(pull) {
+            Some(next) => Chunk::empty(from, next, Then::Live),
+            None => self.history.pull(partition, &pull.wants, from),
+        };
         if chunk.then == Then::Live && (head.next < head.live_from || is_ahead) {
             chunk.then = Then::Wait;
         }

@@ -382,3 +382,6 @@ mod waiting;
 
 #[path = "owner_deferred_tests.rs"]
 mod deferred;
+
+#[path = "owner_quiet_tests.rs"]
+mod quiet;
