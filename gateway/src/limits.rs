@@ -241,6 +241,9 @@ pub const CURSORS_PER_SHARD: usize = 1 << 20;
 pub const REPLAYS_BURST: u32 = 2;
 /// ... and after which time once more: a client that comes back needs it once.
 pub const REPLAYS_INTERVAL: Duration = Duration::from_secs(30);
+/// Resumes of a session that begin within this time of one that was allowed are read within what that may read: a client that reconnects
+/// and subscribes channel by channel, each after the answer to the one before.
+pub const REPLAYS_SHARED: Duration = Duration::from_secs(2);
 /// Answers that one client may wait for: a client that pipelines more than that does not read them.
 pub const ANSWERS_PENDING: usize = 1024;
 /// How often a shard that starts looks whether its partitions have begun.

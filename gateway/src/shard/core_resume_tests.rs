@@ -49,27 +49,51 @@ fn answered(pull: &Pull, next: i64, read_bytes: u64) -> Chunk {
 fn the_third_resume_from_kafka_within_a_minute_waits_for_its_time_and_then_comes_whole() {
     let start = Instant::now();
     let mut core = older(start);
+    let mut now = start;
     for name in ["A.x", "B.x"] {
-        resume(&mut core, 0, name, start);
-        let (pull, until) = replays(&mut core, start).pop().expect("Kafka is read");
-        core.take_replayed(pull.ticket, answered(&pull, until, 1), start);
-        while core.bring(start) {}
-        assert!(heard(&mut core, 0).contains(&format!(r#""resumed","channel":"{name}""#)));
+        resume_whole(&mut core, name, 1, now);
+        now += limits::REPLAYS_SHARED;
     }
-    resume(&mut core, 0, "C.x", start);
-    assert_eq!(replays(&mut core, start).len(), 0);
+    resume(&mut core, 0, "C.x", now);
+    assert_eq!(replays(&mut core, now).len(), 0);
     let due = core.next_pull_due().expect("it waits for its time");
     assert!(due >= start + limits::REPLAYS_INTERVAL && due <= start + limits::REPLAYS_INTERVAL * 2);
     assert_eq!(core.connections.counters.replays_paced, 1);
     assert!(!heard(&mut core, 0).contains("resumed"), "it is not over");
     // Another session does not wait.
-    resume(&mut core, 1, "C.x", start);
-    assert_eq!(replays(&mut core, start).len(), 1);
+    resume(&mut core, 1, "C.x", now);
+    assert_eq!(replays(&mut core, now).len(), 1);
     let (pull, until) = replays(&mut core, due).pop().expect("now");
     core.take_replayed(pull.ticket, answered(&pull, until, 1), due);
     while core.bring(due) {}
     assert!(heard(&mut core, 0).contains(r#""resumed","channel":"C.x""#));
     assert_eq!(core.connections.counters.replays_paced, 1);
+}
+
+/// A resume that Kafka is read again for, which takes so many bytes of it.
+fn resume_whole(core: &mut Core, name: &str, read_bytes: u64, now: Instant) {
+    resume(core, 0, name, now);
+    let (pull, until) = replays(core, now).pop().expect("Kafka is read");
+    core.take_replayed(pull.ticket, answered(&pull, until, read_bytes), now);
+    while core.bring(now) {}
+    assert!(heard(core, 0).contains(&format!(r#""resumed","channel":"{name}""#)));
+}
+
+#[test]
+fn resumes_that_begin_soon_after_one_another_share_what_one_may_read() {
+    let mut now = Instant::now();
+    let mut core = older(now);
+    core.connections.resume_limits.replay_bytes = 1000;
+    for name in ["A.x", "B.x", "C.x", "D.x"] {
+        resume_whole(&mut core, name, 200, now);
+        now += limits::REPLAYS_SHARED / 8;
+    }
+    // The last 200 bytes of the first token, and all of the second.
+    resume_whole(&mut core, "E.x", 300, now);
+    resume_whole(&mut core, "F.x", 1000, now);
+    assert_eq!(core.connections.counters.replays_paced, 0);
+    resume(&mut core, 0, "G.x", now);
+    assert_eq!((replays(&mut core, now).len(), core.connections.counters.replays_paced), (0, 1));
 }
 
 #[test]

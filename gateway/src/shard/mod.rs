@@ -41,6 +41,7 @@ pub mod outbox;
 pub mod owner;
 pub mod pace;
 pub mod ready;
+pub mod replays;
 pub mod replies;
 pub mod resume;
 mod resuming;

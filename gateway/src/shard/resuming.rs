@@ -10,10 +10,10 @@ use protocol::{GapReason, Pattern, Resumed};
 use wire::SocketId;
 
 use super::connections::Connections;
+use super::replays::Replays;
 use super::resume::Ask;
 use super::sessions::{Cold, Pulls};
 use crate::addresses;
-use crate::bucket::Bucket;
 use crate::config::{Config, Rate};
 use crate::ingest::frame::{Frame, Range, gap_frame, resumed_frame};
 use crate::ingest::partition::Partition;
@@ -102,9 +102,9 @@ impl Connections {
         if !resume.wants_replay(now) {
             return;
         }
-        let bucket = replays.get_or_insert_with(|| Bucket::full(rate, now));
-        match bucket.take(rate, now) {
-            Ok(()) => resume.grant_replay(*replay_bytes),
+        let replays = replays.get_or_insert_with(|| Replays::new(rate, now));
+        match replays.take(rate, *replay_bytes, now) {
+            Ok(bytes) => resume.grant_replay(bytes),
             Err(wait) => counters.replays_paced += u64::from(resume.delay_replay(now + wait)),
         }
     }
@@ -125,8 +125,9 @@ impl Connections {
         operations::count(limits::OPERATIONS_PER_STEP + 4 * chunk.frames.len());
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
-        let Some(resume) = &mut session.cold.resume else { return };
+        let Cold { resume: Some(resume), replays, .. } = &mut *session.cold else { return };
         resume.charge_replay(chunk.read_bytes);
+        replays.iter_mut().for_each(|replays| replays.charge(chunk.read_bytes));
         let Some((partition, wants)) = resume.answered(cursor, &chunk) else {
             return self.pull_soon(socket, now);
         };

@@ -12,10 +12,10 @@ use super::acks::Acks;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::ready::Turn;
+use super::replays::Replays;
 use super::resume::Resume;
 use super::skips::SkipsToTell;
 use super::slots::Seat;
-use crate::bucket::Bucket;
 use crate::ingest::topic_set::TopicSet;
 use crate::limits;
 use crate::session::{Handshake, Inbound};
@@ -115,7 +115,7 @@ pub struct Cold {
     /// How many cursors it has, as counted by its shard.
     pub cursors: usize,
     /// How often Kafka may be read again for it, once it has been.
-    pub replays: Option<Bucket>,
+    pub replays: Option<Replays>,
     /// Of what it is brought, skipped records that it is still to be told of.
     pub skips: SkipsToTell,
     /// The topics of which the client was told that partitions have not begun; it hears of them when they do.
