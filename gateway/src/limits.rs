@@ -302,6 +302,8 @@ pub const START_AGO_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const REPLAY_SCANS: usize = 2;
 /// Cursors that one scan serves. With a chunk each it holds 64 MiB, and that only if no frame is shared.
 pub const REPLAY_CURSORS_PER_SCAN: usize = 1024;
+/// Cursors that are handed from the board to a scan, or back, under one lock: some 100 us, for which a shard that has a cursor to add waits.
+pub const REPLAY_CURSORS_PER_LOCK: usize = 256;
 /// Addresses of which it is remembered when they were last read for: each pass adds one at most.
 pub const REPLAY_TURNS_REMEMBERED: usize = 4096;
 /// A pass for one address begins this many offsets below its first cursor at most, for others who wait: about a second of reading.

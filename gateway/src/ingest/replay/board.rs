@@ -3,6 +3,9 @@
 //! The clients' addresses take turns: a pass begins for the address that was served least recently, and serves whoever else waits for
 //! its partition on the way. So one address with a thousand cursors keeps another waiting for one pass and not for a thousand.
 //!
+//! Thousands of cursors may wait for one partition, and shards wait for the lock that this stands behind: each call moves at most
+//! [`limits::REPLAY_CURSORS_PER_LOCK`] of them.
+//!
 //! Invariants: a partition is in the hands of one scan at most; a cursor is on the board or in a scan, never both; a session has one
 //! pull here at most, and none once it is gone.
 
@@ -97,7 +100,7 @@ impl Turns {
     }
 }
 
-/// A partition to be read, and all that wait for it.
+/// A partition to be read, and the first that wait for it: [`Board::claim_more`] has the others.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) partition: Partition,
@@ -171,14 +174,25 @@ impl Board {
         self.turns.take(client);
         let line = self.lines.get_mut(&partition)?;
         line.scan = Some(ScanState::Reads);
-        let (waiting, trouble) = (std::mem::take(&mut line.waiting), line.trouble);
-        Some(Claim { partition, client, waiting: self.hand_out(waiting), trouble })
+        let trouble = line.trouble;
+        Some(Claim { partition, client, waiting: self.claim_more(partition), trouble })
     }
 
-    fn hand_out(&mut self, waiting: BTreeMap<u64, Waiting>) -> Vec<Waiting> {
-        let waiting: Vec<_> = waiting.into_values().collect();
-        waiting.iter().for_each(|waiting| _ = self.places.remove(&waiting.session()));
-        waiting
+    /// More of those that waited when the partition was claimed; none: those were all.
+    pub(super) fn claim_more(&mut self, partition: Partition) -> Vec<Waiting> {
+        self.hand_out(partition, |line| &mut line.waiting)
+    }
+
+    fn hand_out(
+        &mut self,
+        partition: Partition,
+        of: impl Fn(&mut Line) -> &mut BTreeMap<u64, Waiting>,
+    ) -> Vec<Waiting> {
+        let Some(line) = self.lines.get_mut(&partition) else { return Vec::new() };
+        let first = std::iter::from_fn(|| of(line).pop_first().map(|(_, waiting)| waiting));
+        let first: Vec<_> = first.take(limits::REPLAY_CURSORS_PER_LOCK).collect();
+        first.iter().for_each(|waiting| _ = self.places.remove(&waiting.session()));
+        first
     }
 
     /// When a partition that waits for its next try is due.
@@ -187,11 +201,9 @@ impl Board {
         idle.filter_map(|line| line.trouble.map(|trouble| trouble.retry_at)).min()
     }
 
-    /// The cursors that came for a partition since its scan last looked.
+    /// The first of the cursors that came for a partition since its scan last looked.
     pub(super) fn arrivals(&mut self, partition: Partition) -> Vec<Waiting> {
-        let Some(line) = self.lines.get_mut(&partition) else { return Vec::new() };
-        let arrived = std::mem::take(&mut line.arrived);
-        self.hand_out(arrived)
+        self.hand_out(partition, |line| &mut line.arrived)
     }
 
     /// Whether there are any.

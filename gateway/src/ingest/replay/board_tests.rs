@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::GapReason;
 use wire::SocketId;
 
+use super::super::shared::Shared;
 use super::super::waiting::tests::waiting;
 use super::*;
 use crate::ingest::pull::Pull;
@@ -233,4 +234,37 @@ fn the_turns_that_are_remembered_are_bounded() {
         assert!(turns.last.len() <= limits::REPLAY_TURNS_REMEMBERED);
     }
     assert!(turns.last(IpAddr::from(99_999u32.to_be_bytes())) > 0);
+}
+
+#[test]
+fn thousands_that_wait_for_one_partition_are_handed_out_and_taken_back_some_at_a_time() {
+    let now = Instant::now();
+    let shared = Shared::new(1);
+    let count = u32::try_from(4 * limits::REPLAY_CURSORS_PER_LOCK + 1).expect("few");
+    (0..count).for_each(|id| shared.add(cursor(0, id, now)));
+    let all: Vec<_> = (0..count).collect();
+    for _ in 0..2 {
+        let claim = shared.claim().expect("a partition");
+        assert_eq!(ids(&claim.waiting), all, "all of them");
+        shared.release(partition(0), claim.waiting, Outcome::Read);
+    }
+    let mut board = Board::default();
+    (0..count).for_each(|id| _ = board.add(cursor(0, id, now)));
+    let mut handed_out = board.claim(now).expect("a partition").waiting;
+    let most = limits::REPLAY_CURSORS_PER_LOCK;
+    assert_eq!(handed_out.len(), most);
+    // One that is gone meanwhile.
+    assert_eq!(board.withdraw((0, SocketId::imagined(count - 1, 0)), count, partition(0)), 1);
+    (0..count).for_each(|id| _ = board.add(cursor(0, count + id, now)));
+    loop {
+        let more = board.claim_more(partition(0));
+        assert!(more.len() <= most);
+        if more.is_empty() {
+            break;
+        }
+        handed_out.extend(more);
+    }
+    assert_eq!(ids(&handed_out), all[..all.len() - 1]);
+    assert_eq!(board.arrivals(partition(0)).len(), most);
+    assert!(board.has_arrivals(partition(0)), "the others come with the next look");
 }

@@ -14,6 +14,7 @@ use super::board::{Board, Claim, Concerned, Outcome};
 use super::waiting::{Answer, Waiting};
 use crate::ingest::partition::Partition;
 use crate::ingest::pull::{Chunk, Ticket};
+use crate::limits;
 
 /// See the module.
 #[derive(Debug)]
@@ -89,9 +90,16 @@ impl Shared {
                 return None;
             }
             let now = Instant::now();
-            if let Some(claim) = board.claim(now) {
+            if let Some(mut claim) = board.claim(now) {
+                drop(board);
                 add(&self.readings.scans, 1);
-                return Some(claim);
+                loop {
+                    let more = lock(&self.board).claim_more(claim.partition);
+                    if more.is_empty() {
+                        return Some(claim);
+                    }
+                    claim.waiting.extend(more);
+                }
             }
             let retry_at = board.next_retry();
             board.idle += 1;
@@ -108,8 +116,8 @@ impl Shared {
 
     pub(super) fn release(&self, partition: Partition, left: Vec<Waiting>, outcome: Outcome) {
         subtract(&self.readings.scans, 1);
+        self.leave(partition, left);
         let mut board = lock(&self.board);
-        subtract(&self.readings.cursors, board.leave(partition, left));
         if board.release(partition, outcome, Instant::now()) {
             self.idle.notify_one();
         }
@@ -120,8 +128,12 @@ impl Shared {
     }
 
     pub(super) fn leave(&self, partition: Partition, left: Vec<Waiting>) {
-        let forgotten = lock(&self.board).leave(partition, left);
-        subtract(&self.readings.cursors, forgotten);
+        let mut left = left.into_iter();
+        while left.len() > 0 {
+            let some = left.by_ref().take(limits::REPLAY_CURSORS_PER_LOCK).collect();
+            let forgotten = lock(&self.board).leave(partition, some);
+            subtract(&self.readings.cursors, forgotten);
+        }
     }
 
     pub(super) fn others_wait(&self, partition: Partition, now: Instant) -> bool {
