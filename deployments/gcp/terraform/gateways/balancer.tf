@@ -13,7 +13,7 @@ resource "google_compute_region_health_check" "ready" {
   check_interval_sec  = 5
   timeout_sec         = 5
   healthy_threshold   = 2
-  unhealthy_threshold = 2
+  unhealthy_threshold = 3
 
   http_health_check {
     port         = var.port
