@@ -151,6 +151,15 @@ pub const SOCKETS_SPARE: usize = 512;
 pub const SOCKETS_SHORT: usize = SOCKETS_SPARE / 2;
 /// With fewer, the oldest connection without a session goes whoever has it: these are kept for health checks and scrapes.
 pub const SOCKETS_FOR_PROBES: usize = SOCKETS_SPARE / 4;
+/// So many connections without a session make an address one that loses its oldest first. A balancer that checks health, or a node
+/// whose agent does and is scraped, has a few at a time; a shortage of addresses with fewer is one of 30 of them at least.
+pub const SESSIONLESS_MANY: u32 = 8;
+/// How long a connection that was answered is not reset: its answer leaves the process with the next slice, and then has to be sent again
+/// once at most on most ways.
+pub const ENDING_PATIENCE: Duration = Duration::from_millis(100);
+/// Connections that were answered, beyond which the oldest goes even if it has not had that time: more than can be answered in three turns, so it
+/// was sent its answer. Otherwise a crowd that asks and does not close would have every socket.
+pub const ENDINGS_YOUNG: usize = 4 * HANDSHAKES_PER_TURN;
 /// Accepts that one turn may bring.
 pub const ACCEPTS_PER_TURN: usize = 64;
 /// Connections that are reset in a turn while sockets are short: as many as may come. One costs about 20 us.

@@ -2,12 +2,13 @@
 //!
 //! A TCP connect alone takes a slot, and so does a client that does not close after its answer. Such connections have no session:
 //! their request is not complete, or their last words are on the way. When fewer than [`limits::SOCKETS_SHORT`] slots are left, the
-//! address with most of them (in all shards) loses its oldest: a request that is not complete, else one that was answered. When
-//! fewer than [`limits::SOCKETS_FOR_PROBES`] are left the oldest of all goes, of exempt addresses too: these slots are for whoever
-//! asks for health and metrics, who is told apart from the others only after the accept.
+//! address with most of them (in all shards) loses its oldest, if it has [`limits::SESSIONLESS_MANY`]: a request that is not complete,
+//! else one that was answered. When fewer than [`limits::SOCKETS_FOR_PROBES`] are left the oldest of all goes, of exempt addresses too:
+//! these slots are for health checks and scrapes, which are told apart from the others only after the accept.
 //!
 //! Invariants: a connection whose bytes may lie unread stays: a request that is not complete goes only in a turn that has read all
-//! there was, and only if it was accepted before that turn. A session never goes: `WS_MAX_CONNECTIONS` bounds them, and leaves
+//! there was, and only if it was accepted before that turn. One that was answered stays for [`limits::ENDING_PATIENCE`], or until
+//! [`limits::ENDINGS_YOUNG`] others were answered after it. A session never goes: `WS_MAX_CONNECTIONS` bounds them, and leaves
 //! [`limits::SOCKETS_SPARE`] slots. Plain state: `egress` resets.
 
 use std::collections::BTreeMap;
@@ -198,15 +199,22 @@ impl Slots {
         if left >= limits::SOCKETS_SHORT {
             return None;
         }
+        let is_silent = |place: &Place| has_read_all && place.since < now;
+        let has_had_time = |place: &Place| now >= place.since + limits::ENDING_PATIENCE;
+        // Otherwise a crowd that asks and does not close has every socket before the first has had its time.
+        let is_crowd = self.endings.all.len() > limits::ENDINGS_YOUNG;
         let oldest = |address| {
-            let handshake = self.handshakes.oldest(address).filter(|place| has_read_all && place.since < now);
-            handshake.or_else(|| self.endings.oldest(address)).map(|place| place.socket)
+            let handshake = self.handshakes.oldest(address).filter(is_silent);
+            let ending = || self.endings.oldest(address).filter(|place| is_crowd || has_had_time(place));
+            handshake.or_else(ending)
         };
+        let leaver = |place: Place, of| Leaver { socket: place.socket, of };
         let most = self.shared.addresses.most_sessionless();
-        let of_most = most.and_then(|most| Some(Leaver { socket: oldest(Some(most.0))?, of: Some(most) }));
+        let most = most.filter(|(_, connections)| *connections >= limits::SESSIONLESS_MANY);
+        let of_most = most.and_then(|most| Some(leaver(oldest(Some(most.0))?, Some(most))));
         of_most.or_else(|| {
             let is_last_resort = left < limits::SOCKETS_FOR_PROBES;
-            is_last_resort.then(|| oldest(None)).flatten().map(|socket| Leaver { socket, of: None })
+            is_last_resort.then(|| oldest(None)).flatten().map(|place| leaver(place, None))
         })
     }
 }

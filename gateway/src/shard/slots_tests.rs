@@ -64,6 +64,77 @@ fn a_connection_that_was_answered_and_does_not_close_goes_even_while_others_lie_
     assert_eq!((door.refused(Refusal::SocketsShort), door.counted().sockets_evicted), (0, 10));
 }
 
+const PROBE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n";
+
+#[test]
+fn what_was_just_answered_stays_until_its_answer_has_had_time() {
+    let mut door = door();
+    let most = limits::SOCKETS_SHORT - limits::SOCKETS_FOR_PROBES;
+    // Requests of many addresses lie unread, so that nothing else may go.
+    for number in 0..PLENTY + most + 60 {
+        door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
+    }
+    for peer in ["127.0.0.1:1", "198.51.100.1:1"] {
+        let probe = door.accept(peer);
+        door.core.receive(probe, PROBE, door.now);
+        for _ in 0..limits::ENDING_PATIENCE.as_millis() {
+            door.core.connections.fire_timers(door.now);
+            assert!(door.next_turn().is_empty(), "{peer}");
+        }
+        door.core.connections.fire_timers(door.now);
+        assert_eq!(door.next_turn(), [probe]);
+    }
+}
+
+/// A balancer's checks, and a scrape.
+#[test]
+fn an_address_with_a_few_connections_loses_none_before_the_last_sockets() {
+    let mut door = door();
+    let few = limits::SESSIONLESS_MANY as usize - 1;
+    let balancer = accept(&mut door, "198.51.100.1:1", few);
+    for number in 0..PLENTY {
+        door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
+    }
+    door.next_turn();
+    door.has_read_all();
+    assert!(door.next_turn().is_empty());
+    door.accept("198.51.100.1:2");
+    door.next_turn();
+    door.has_read_all();
+    assert_eq!(door.next_turn(), balancer[..1], "one more, and it has many");
+}
+
+/// Connects as fast as a turn accepts, asks, and does not close.
+#[test]
+fn a_crowd_that_is_answered_and_does_not_close_keeps_no_probe_out_or_unanswered() {
+    for addresses in [1, 2000] {
+        let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "10")]);
+        let (mut came, mut most) = (0, 0);
+        let mut probes = std::collections::VecDeque::new();
+        for _ in 0..300 {
+            for _ in 0..limits::HANDSHAKES_PER_TURN - 1 {
+                let number = came % addresses;
+                let socket = door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
+                door.core.receive(socket, PROBE, door.now);
+                came += 1;
+            }
+            let probe = door.accept("198.51.100.1:1");
+            door.core.receive(probe, PROBE, door.now);
+            probes.push_back(probe);
+            most = most.max(door.core.connections.len());
+            door.has_read_all();
+            let reset = door.next_turn();
+            assert!(probes.iter().all(|probe| !reset.contains(probe)), "{addresses} addresses");
+            // It closes once it has read the answer.
+            if probes.len() > 2 {
+                let probe = probes.pop_front().expect("three");
+                door.core.connections.connection_lost(probe, door.now);
+            }
+        }
+        assert!(most <= 10 + limits::SOCKETS_SPARE - limits::SOCKETS_FOR_PROBES + 64, "{most}");
+    }
+}
+
 #[test]
 fn a_session_that_was_closed_and_keeps_its_connection_counts_like_any_other_without_one() {
     let mut door = door();
@@ -77,6 +148,7 @@ fn a_session_that_was_closed_and_keeps_its_connection_counts_like_any_other_with
     });
     // Others of the process.
     door.core.connections.shared.sockets.fetch_add(PLENTY - 18 + 2, Ordering::Relaxed);
+    door.now += limits::ENDING_PATIENCE;
     door.next_turn();
     door.has_read_all();
     assert_eq!(door.next_turn(), ended[..2]);
@@ -100,7 +172,7 @@ fn sessions_never_go_and_are_no_shortage() {
 fn of_many_addresses_with_one_each_the_one_that_is_silent_for_longest_goes() {
     let mut door = door();
     let mut silent = Vec::new();
-    for number in (0..PLENTY).rev() {
+    for number in (0..PLENTY + limits::SOCKETS_SHORT - limits::SOCKETS_FOR_PROBES).rev() {
         silent.push(door.accept(&format!("192.0.{}.{}:1", number / 256, number % 256)));
         door.now += std::time::Duration::from_micros(10);
     }
