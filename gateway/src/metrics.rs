@@ -408,8 +408,6 @@ pub struct Counters {
     pub buffers_exhausted: u64,
     /// Cancels that did not find their request, as the driver counts them.
     pub cancels_missed: u64,
-    /// Connections closed at once because the table of sockets was full.
-    pub no_slot: u64,
     /// Receive buffers that are free, now.
     pub buffers_free: u64,
     /// Frames that some outbox holds, now.

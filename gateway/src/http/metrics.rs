@@ -154,10 +154,7 @@ fn connections(page: &mut Page<'_>) -> Result<(), Error> {
     })?;
     page.counters("ws_capacity_rejections", "Connections refused for want of room, or at the end", |it| {
         let refusals = it.refusals.iter::<Refusal>().filter(|(reason, _)| is_want_of_room(reason));
-        refusals
-            .chain([("no_slot", it.no_slot)])
-            .map(|(reason, count)| ([("reason", reason)], count))
-            .collect()
+        refusals.map(|(reason, count)| ([("reason", reason)], count)).collect()
     })?;
     page.counters(
         "ws_handshakes_refused",

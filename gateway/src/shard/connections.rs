@@ -324,7 +324,6 @@ impl Connections {
         counters.buffers_exhausted = readings.buffers_exhausted;
         counters.cancels_missed = readings.cancels_missed;
         counters.buffers_free = readings.buffers_free as u64;
-        counters.no_slot = readings.accepts_refused;
         counters
     }
 

@@ -1,17 +1,17 @@
 //! Accepting: a fixed number of single-shot accepts, each with its own address buffer. Their number bounds how many
-//! sockets one turn can bring.
+//! sockets one turn can bring. Each has a slot kept for it; without one it waits, and connections stay in the listener's queue.
 //!
 //! Invariant: the listener's descriptor stays open until the last accept on it has ended. A queued request names it by
 //! its number, which the kernel could have given to another file meanwhile.
 
 use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::driver::Driver;
 use crate::events::Outcome;
 use crate::kernel::{Completion, Kernel, Operation, Tag};
-use crate::sockets::{SocketId, Stage};
+use crate::sockets::Stage;
 
 /// How long accepting rests after the process or the machine ran out of descriptors or memory: each retry at once
 /// would fail at once, and keep a core busy.
@@ -27,6 +27,8 @@ pub(crate) struct Accepting {
     /// Accepts that rest after an error.
     resting: Vec<u32>,
     resting_until: Option<Instant>,
+    /// Accepts that wait for a slot.
+    waiting: Vec<u32>,
 }
 
 impl Accepting {
@@ -38,7 +40,13 @@ impl Accepting {
             armed: vec![false; count],
             resting: Vec::new(),
             resting_until: None,
+            waiting: Vec::new(),
         }
+    }
+
+    /// Slots that are kept for accepts.
+    pub(crate) fn slots_kept(&self) -> usize {
+        self.armed.iter().filter(|is_armed| **is_armed).count()
     }
 
     pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
@@ -70,6 +78,7 @@ impl<K: Kernel> Driver<K> {
         accepting.stopping = true;
         accepting.resting.clear();
         accepting.resting_until = None;
+        accepting.waiting.clear();
         self.queued.retain(|tag| {
             let is_accept = tag.operation() == Some(Operation::Accept);
             if is_accept {
@@ -92,20 +101,37 @@ impl<K: Kernel> Driver<K> {
         accepting.listener = accepting.successor.take();
         accepting.stopping = false;
         if accepting.listener.is_some() {
-            (0..self.accepting.armed.len() as u32).for_each(|index| self.queue_accept(index));
+            (0..self.accepting.armed.len() as u32).for_each(|index| self.accept_again(index));
         }
     }
 
-    fn queue_accept(&mut self, index: u32) {
-        self.accepting.armed[index as usize] = true;
-        self.queued.push_back(Tag::new(Operation::Accept, 0, index));
+    /// Once there is a slot for what it brings.
+    fn accept_again(&mut self, index: u32) {
+        if self.has_slot() {
+            self.accepting.armed[index as usize] = true;
+            self.queued.push_back(Tag::new(Operation::Accept, 0, index));
+        } else {
+            self.accepting.waiting.push(index);
+        }
+    }
+
+    /// A slot is free.
+    pub(crate) fn wake_waiting_accept(&mut self) {
+        if let Some(index) = self.accepting.waiting.pop() {
+            self.accept_again(index);
+        }
+    }
+
+    /// Whether a slot is free that is kept for no accept.
+    pub(crate) fn has_slot(&self) -> bool {
+        self.accepting.slots_kept() < self.sockets.capacity() - self.sockets.len()
     }
 
     pub(crate) fn wake_resting_accepts(&mut self, now: Instant) {
         if self.accepting.resting_until.is_some_and(|until| until <= now) {
             self.accepting.resting_until = None;
             while let Some(index) = self.accepting.resting.pop() {
-                self.queue_accept(index);
+                self.accept_again(index);
             }
         }
     }
@@ -126,11 +152,13 @@ impl<K: Kernel> Driver<K> {
         }
         match accepted {
             Ok((fd, peer)) => {
-                self.queue_accept(index);
-                self.add(fd).map(|id| Outcome::Accepted(id, peer))
+                let id = self.sockets.insert(fd, Stage::Open).expect("a slot was kept for it");
+                self.arm(id, Operation::Receive);
+                self.accept_again(index);
+                Some(Outcome::Accepted(id, peer))
             }
             Err(errno) if is_peers_fault(errno) => {
-                self.queue_accept(index);
+                self.accept_again(index);
                 None
             }
             Err(errno) => {
@@ -155,18 +183,6 @@ impl<K: Kernel> Driver<K> {
             // ENOTCONN: another such cancel has shut it down.
             let _ = self.kernel.shutdown(listener);
         }
-    }
-
-    /// Takes an accepted socket; `None` when every slot is taken.
-    fn add(&mut self, fd: OwnedFd) -> Option<SocketId> {
-        if self.sockets.is_full() {
-            self.readings.accepts_refused += 1;
-            self.kernel.close(fd);
-            return None;
-        }
-        let id = self.sockets.insert(fd, Stage::Open).expect("a slot is free: asked above");
-        self.arm(id, Operation::Receive);
-        Some(id)
     }
 }
 

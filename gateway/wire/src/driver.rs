@@ -94,7 +94,7 @@ impl<K: Kernel> Driver<K> {
     /// # Errors
     /// No descriptor, no slot (`ENFILE`), a source address that cannot be bound, or what connect(2) says at once.
     pub fn connect(&mut self, peer: SocketAddr, source: Option<SocketAddr>) -> io::Result<SocketId> {
-        if self.sockets.is_full() {
+        if !self.has_slot() {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
         let socket = RawSocket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
@@ -148,6 +148,7 @@ impl<K: Kernel> Driver<K> {
             if let Some(id) = self.closed.pop_front() {
                 // Not earlier: the owner's table by slot must not see the next socket before this one's end.
                 self.sockets.free(id);
+                self.wake_waiting_accept();
                 return Ok(Some(Event::Closed(id)));
             }
             let Some(mut completion) = self.take_completion()? else { return Ok(None) };

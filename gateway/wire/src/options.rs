@@ -65,8 +65,6 @@ pub struct Readings {
     pub sockets: usize,
     /// Receive buffers that the kernel has: free, or filled with what was not harvested yet.
     pub buffers_free: usize,
-    /// Accepts closed at once because every slot was taken.
-    pub accepts_refused: u64,
     /// Receives that found no free buffer, and were armed again.
     pub buffers_exhausted: u64,
     /// Cancels that did not find their request, though it had not completed: its connection, or the listener, was shut down.

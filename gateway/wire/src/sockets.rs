@@ -135,10 +135,6 @@ impl Sockets {
         self.slots.len() - self.free.len()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.free.is_empty()
-    }
-
     /// `None` (and the descriptor closes) when every slot is taken.
     pub(crate) fn insert(&mut self, fd: OwnedFd, stage: Stage) -> Option<SocketId> {
         let index = self.free.pop()?;

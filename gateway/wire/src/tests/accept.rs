@@ -48,14 +48,35 @@ fn a_connection_that_broke_before_its_accept_is_nobodys_event() {
 }
 
 #[test]
-fn a_connection_without_a_slot_is_closed_and_counted() {
+fn no_more_is_accepted_than_there_are_slots_and_an_accept_goes_on_when_one_is_free() {
+    let slots = ACCEPTS + 1;
+    let mut bench = Bench::new(slots);
+    bench.listen();
+    let mut sockets: Vec<_> = (0..slots).map(|_| bench.accepted()).collect();
+    assert_eq!(bench.fake().armed(Operation::Accept), []);
+    for _ in 0..3 {
+        let socket = sockets.remove(0);
+        bench.driver.abort(socket);
+        assert_eq!(bench.settle(), [Happened::Closed(socket)]);
+        assert_eq!(bench.fake().armed(Operation::Accept).len(), 1);
+        sockets.push(bench.accepted());
+        assert_eq!(bench.fake().armed(Operation::Accept), []);
+    }
+    bench.finish(&sockets);
+}
+
+#[test]
+fn accepts_that_waited_for_a_slot_are_those_of_the_next_listener() {
     let mut bench = Bench::new(1);
     bench.listen();
     let socket = bench.accepted();
-    bench.fake().peer_connects();
-    assert_eq!(bench.settle(), []);
-    assert_eq!(bench.driver.readings().accepts_refused, 1);
-    assert_eq!(bench.fake().closed.len(), 1);
+    bench.driver.stop_accepting();
+    bench.settle();
+    bench.listen();
+    assert_eq!(bench.fake().armed(Operation::Accept), []);
+    bench.driver.abort(socket);
+    assert_eq!(bench.settle(), [Happened::Closed(socket)]);
+    let socket = bench.accepted();
     bench.finish(&[socket]);
 }
 
