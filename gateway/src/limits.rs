@@ -159,7 +159,7 @@ pub const SESSIONLESS_MANY: u32 = 8;
 pub const ENDING_PATIENCE: Duration = Duration::from_millis(100);
 /// Connections that were answered, beyond which the oldest goes even if it has not had that time: more than can be answered in three turns, so it
 /// was sent its answer. Otherwise a crowd that asks and does not close would have every socket.
-pub const ENDINGS_YOUNG: usize = 4 * HANDSHAKES_PER_TURN;
+pub const ENDINGS_YOUNG: u64 = 4 * HANDSHAKES_PER_TURN as u64;
 /// Accepts that one turn may bring.
 pub const ACCEPTS_PER_TURN: usize = 64;
 /// Connections that are reset in a turn while sockets are short: as many as may come. One costs about 20 us.
@@ -253,6 +253,8 @@ pub const REPLAYS_INTERVAL: Duration = Duration::from_secs(30);
 /// Resumes of a session that begin within this time of one that was allowed are read within what that may read: a client that reconnects
 /// and subscribes channel by channel, each after the answer to the one before.
 pub const REPLAYS_SHARED: Duration = Duration::from_secs(2);
+/// Each of them counts for this part of it beside what is read: a resume that is given back before its first record costs the replay threads a seek.
+pub const REPLAYS_SHARED_PARTS: u64 = 32;
 /// Answers that one client may wait for: a client that pipelines more than that does not read them.
 pub const ANSWERS_PENDING: usize = 1024;
 /// How often a shard that starts looks whether its partitions have begun.

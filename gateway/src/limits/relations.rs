@@ -18,7 +18,7 @@ const _: () = assert!(
 const _: () =
     assert!(STASHES_DURATION.as_micros() < HARVEST_DURATION.as_micros(), "events have the rest of it");
 const _: () = assert!(
-    ENDINGS_YOUNG + 2 * ACCEPTS_PER_TURN <= SOCKETS_SPARE - SOCKETS_FOR_PROBES,
+    ENDINGS_YOUNG as usize + 2 * ACCEPTS_PER_TURN <= SOCKETS_SPARE - SOCKETS_FOR_PROBES,
     "connections that were answered and not reset yet leave slots for others"
 );
 const _: () = assert!(SENDS_PER_BATCH <= RING_BATCH, "a batch of sends is one system call");

@@ -181,6 +181,7 @@ impl Connections {
     ) {
         let Some(session) = self.sessions.find(socket) else { return };
         session.cold.heard_at = now;
+        session.cold.is_excused = false;
         self.counters.bytes_received += bytes.len() as u64;
         match &mut session.cold.stage {
             Stage::Open(_) => self.take_in(socket, bytes, now, owner, mesh),

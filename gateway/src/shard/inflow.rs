@@ -275,7 +275,7 @@ impl Connections {
         }
         let number = inbound.message_number();
         if session.cold.unfinished.is_none_or(|message| message.number != number) {
-            session.cold.unfinished = Some(Unfinished { number, since: now });
+            session.cold.unfinished = Some(Unfinished { number, since: now, is_excused: false });
             schedule(&mut self.wheel, session);
         }
     }

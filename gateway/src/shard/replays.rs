@@ -28,9 +28,13 @@ impl Replays {
     /// # Errors
     /// There is no token: the time until the next.
     pub fn take(&mut self, rate: &Rate, bytes: u64, now: Instant) -> Result<u64, Duration> {
-        let shared = self.granted.filter(|(at, left)| *left > 0 && now < *at + limits::REPLAYS_SHARED);
-        if let Some((_, left)) = shared {
-            return Ok(left);
+        if let Some((at, left)) = &mut self.granted
+            && *left > 0
+            && now < *at + limits::REPLAYS_SHARED
+        {
+            let may_read = *left;
+            *left = left.saturating_sub(bytes.div_ceil(limits::REPLAYS_SHARED_PARTS));
+            return Ok(may_read);
         }
         self.bucket.take(rate, now)?;
         self.granted = Some((now, bytes));
@@ -41,6 +45,21 @@ impl Replays {
     pub fn charge(&mut self, bytes: u64) {
         if let Some((_, left)) = &mut self.granted {
             *left = left.saturating_sub(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resumes_that_are_given_back_before_anything_was_read_are_not_allowed_for_ever() {
+        let (rate, now) = (Rate { burst: 1, per_s: 0.01 }, Instant::now());
+        for bytes in [1000, u64::MAX] {
+            let mut replays = Replays::new(&rate, now);
+            let allowed = (0..1000).filter(|_| replays.take(&rate, bytes, now).is_ok()).count() as u64;
+            assert!((2..=1 + limits::REPLAYS_SHARED_PARTS).contains(&allowed), "{allowed}");
         }
     }
 }

@@ -125,9 +125,10 @@ impl Connections {
         operations::count(limits::OPERATIONS_PER_STEP + 4 * chunk.frames.len());
         let Ticket { socket, cursor } = ticket;
         let Some(session) = self.sessions.find(socket) else { return };
-        let Cold { resume: Some(resume), replays, .. } = &mut *session.cold else { return };
-        resume.charge_replay(chunk.read_bytes);
+        let Cold { resume, replays, .. } = &mut *session.cold;
         replays.iter_mut().for_each(|replays| replays.charge(chunk.read_bytes));
+        let Some(resume) = resume else { return };
+        resume.charge_replay(chunk.read_bytes);
         let Some((partition, wants)) = resume.answered(cursor, &chunk) else {
             return self.pull_soon(socket, now);
         };

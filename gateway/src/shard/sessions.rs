@@ -38,6 +38,8 @@ pub struct Unfinished {
     pub number: u32,
     /// Since when, without the time in which the gateway did not read its client.
     pub since: Instant,
+    /// It has been given its time again, because the rest might lie unread.
+    pub is_excused: bool,
 }
 
 /// Where a session stands among those that pull what they missed.
@@ -98,6 +100,8 @@ pub struct Cold {
     pub stage_since: Instant,
     /// When bytes last came from the client, or the gateway had read all that it had kept waiting.
     pub heard_at: Instant,
+    /// It has been given its time again since it was heard, because its bytes might lie unread.
+    pub is_excused: bool,
     /// When the last ping was queued.
     pub pinged_at: Instant,
     /// The tick of its entry in the wheel.
@@ -137,6 +141,7 @@ impl Session {
             stage: Stage::Handshake(Handshake::new(limits::HANDSHAKE_BYTES)),
             stage_since: now,
             heard_at: now,
+            is_excused: false,
             pinged_at: now,
             timer_tick: u64::MAX,
             unfinished: None,

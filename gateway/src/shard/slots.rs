@@ -7,7 +7,7 @@
 //! these slots are for health checks and scrapes, which are told apart from the others only after the accept.
 //!
 //! Invariants: a connection whose bytes may lie unread stays: a request that is not complete goes only in a turn that has read all
-//! there was, and only if it was accepted before that turn. One that was answered stays for [`limits::ENDING_PATIENCE`], or until
+//! there was, and only if it was accepted before that turn, or after [`limits::HANDSHAKE_TIMEOUT`]. One that was answered stays for [`limits::ENDING_PATIENCE`], or until
 //! [`limits::ENDINGS_YOUNG`] others were answered after it. A session never goes: `WS_MAX_CONNECTIONS` bounds them, and leaves
 //! [`limits::SOCKETS_SPARE`] slots. Plain state: `egress` resets.
 
@@ -58,6 +58,8 @@ pub struct Slots {
     endings: Line,
     /// Connections that have been seated.
     seated: u64,
+    /// Of these, those whose last words were queued.
+    ended: u64,
     /// Connections that are being reset: their slots are as good as free.
     leaving: usize,
     complaints: Throttle,
@@ -74,6 +76,8 @@ struct Line {
 struct Place {
     socket: SocketId,
     since: Instant,
+    /// How many endings of the shard had begun before.
+    endings_before: u64,
 }
 
 impl Line {
@@ -92,12 +96,12 @@ impl Line {
     }
 
     /// `None` as address: of all.
-    fn oldest(&self, address: Option<IpAddr>) -> Option<Place> {
+    fn oldest(&self, address: Option<IpAddr>) -> Option<(u64, Place)> {
         match address {
-            None => self.all.first_key_value().map(|(_, place)| *place),
+            None => self.all.first_key_value().map(|(number, place)| (*number, *place)),
             Some(address) => {
                 let mut of_address = self.of_address.range((address, 0)..=(address, u64::MAX));
-                of_address.next().map(|(_, place)| *place)
+                of_address.next().map(|((_, number), place)| (*number, *place))
             }
         }
     }
@@ -115,6 +119,7 @@ impl Slots {
             handshakes: Line::default(),
             endings: Line::default(),
             seated: 0,
+            ended: 0,
             leaving: 0,
             complaints: Throttle::default(),
         }
@@ -127,7 +132,7 @@ impl Slots {
             self.shared.addresses.add_sessionless(address, now);
         }
         let number = self.next_number();
-        let place = Place { socket: session.socket, since: now };
+        let place = Place { socket: session.socket, since: now, endings_before: self.ended };
         self.handshakes.insert(number, session.cold.address, place);
         session.cold.seat = Seat::Handshake(number);
     }
@@ -148,7 +153,9 @@ impl Slots {
             self.shared.addresses.add_sessionless(address, now);
         }
         let number = self.next_number();
-        self.endings.insert(number, session.cold.address, Place { socket: session.socket, since: now });
+        let place = Place { socket: session.socket, since: now, endings_before: self.ended };
+        self.ended += 1;
+        self.endings.insert(number, session.cold.address, place);
         session.cold.seat = Seat::Ending(number);
     }
 
@@ -199,22 +206,34 @@ impl Slots {
         if left >= limits::SOCKETS_SHORT {
             return None;
         }
-        let is_silent = |place: &Place| has_read_all && place.since < now;
-        let has_had_time = |place: &Place| now >= place.since + limits::ENDING_PATIENCE;
+        // One whose bytes may lie unread has had the time of a handshake.
+        let is_silent = |place: Place| {
+            (has_read_all && place.since < now) || now >= place.since + limits::HANDSHAKE_TIMEOUT
+        };
         // Otherwise a crowd that asks and does not close has every socket before the first has had its time.
-        let is_crowd = self.endings.all.len() > limits::ENDINGS_YOUNG;
-        let oldest = |address| {
-            let handshake = self.handshakes.oldest(address).filter(is_silent);
-            let ending = || self.endings.oldest(address).filter(|place| is_crowd || has_had_time(place));
-            handshake.or_else(ending)
+        let is_told = |place: Place| {
+            let answered_since = self.ended - place.endings_before;
+            let is_crowd = answered_since > limits::ENDINGS_YOUNG && place.since < now;
+            is_crowd || now >= place.since + limits::ENDING_PATIENCE
+        };
+        let oldest_of = |address| {
+            let handshake = self.handshakes.oldest(Some(address)).filter(|(_, place)| is_silent(*place));
+            let ending = || self.endings.oldest(Some(address)).filter(|(_, place)| is_told(*place));
+            handshake.or_else(ending).map(|(_, place)| place)
+        };
+        let oldest = || {
+            let handshake = self.handshakes.oldest(None).filter(|(_, place)| is_silent(*place));
+            let ending = self.endings.oldest(None).filter(|(_, place)| is_told(*place));
+            let both = handshake.into_iter().chain(ending);
+            both.min_by_key(|(number, _)| *number).map(|(_, place)| place)
         };
         let leaver = |place: Place, of| Leaver { socket: place.socket, of };
         let most = self.shared.addresses.most_sessionless();
         let most = most.filter(|(_, connections)| *connections >= limits::SESSIONLESS_MANY);
-        let of_most = most.and_then(|most| Some(leaver(oldest(Some(most.0))?, Some(most))));
+        let of_most = most.and_then(|most| Some(leaver(oldest_of(most.0)?, Some(most))));
         of_most.or_else(|| {
             let is_last_resort = left < limits::SOCKETS_FOR_PROBES;
-            is_last_resort.then(|| oldest(None)).flatten().map(|place| leaver(place, None))
+            is_last_resort.then(oldest).flatten().map(|place| leaver(place, None))
         })
     }
 }

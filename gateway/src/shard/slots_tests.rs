@@ -104,6 +104,58 @@ fn an_address_with_a_few_connections_loses_none_before_the_last_sockets() {
     assert_eq!(door.next_turn(), balancer[..1], "one more, and it has many");
 }
 
+#[test]
+fn what_was_answered_in_this_turn_stays_however_many_others_were_answered_and_do_not_close() {
+    let mut door = door();
+    let crowd = limits::ENDINGS_YOUNG as usize + 10;
+    for number in 0..crowd {
+        let socket = door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
+        door.core.receive(socket, PROBE, door.now);
+    }
+    for number in 0..PLENTY - crowd {
+        door.accept(&format!("198.18.{}.{}:1", number / 250, number % 250));
+    }
+    // All of one address, which has most now.
+    for _ in 0..limits::SESSIONLESS_MANY + 4 {
+        let socket = door.accept("203.0.113.1:1");
+        door.core.receive(socket, PROBE, door.now);
+    }
+    door.has_read_all();
+    assert!(door.next_turn().is_empty());
+}
+
+#[test]
+fn of_all_the_oldest_goes_whether_it_was_answered_or_is_silent() {
+    let mut door = door();
+    let mut answered = Vec::new();
+    for number in 0..PLENTY {
+        let socket = door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
+        door.core.receive(socket, PROBE, door.now);
+        answered.push(socket);
+    }
+    door.now += limits::ENDING_PATIENCE;
+    let few = limits::SOCKETS_SHORT - limits::SOCKETS_FOR_PROBES;
+    for number in 0..few + 3 {
+        door.accept(&format!("198.18.{}.{}:1", number / 250, number % 250));
+    }
+    door.next_turn();
+    door.has_read_all();
+    assert_eq!(door.next_turn(), answered[..3]);
+}
+
+#[test]
+fn who_is_silent_for_the_time_of_a_handshake_goes_though_no_turn_reads_everything() {
+    let mut door = door();
+    let silent = accept(&mut door, "192.0.2.1:1", PLENTY + 5);
+    for _ in 0..3 {
+        door.core.connections.fire_timers(door.now);
+        assert!(door.next_turn().is_empty());
+    }
+    door.now += limits::HANDSHAKE_TIMEOUT;
+    door.core.connections.make_room(false, door.now);
+    assert_eq!(door.next_turn(), silent[..5]);
+}
+
 /// Connects as fast as a turn accepts, asks, and does not close.
 #[test]
 fn a_crowd_that_is_answered_and_does_not_close_keeps_no_probe_out_or_unanswered() {
