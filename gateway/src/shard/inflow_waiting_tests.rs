@@ -184,7 +184,7 @@ fn clients_whose_bytes_may_lie_in_the_ring_have_their_time_once_more_but_not_for
     core.connections.has_read_all(now);
     core.receive(socket(0), &frame(TEXT, true, b"{}")[..4], now);
     // No turn has read everything since: a storm of others, or no room for what clients ask.
-    let mut pass = |core: &mut Core, seconds: std::ops::Range<u64>| {
+    let pass = |core: &mut Core, seconds: std::ops::Range<u64>| {
         seconds.for_each(|seconds| core.connections.fire_timers(now + Duration::from_secs(seconds)));
     };
     pass(&mut core, 1..20);
