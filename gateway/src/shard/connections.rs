@@ -260,13 +260,6 @@ impl Connections {
         self.condemn();
     }
 
-    /// Answers what clients have just asked: one batch of sends.
-    pub fn send_control(&mut self, driver: &mut Driver) {
-        let Self { egress, sessions, frames, counters, broken, .. } = self;
-        egress.send_control(driver, sessions, frames, counters, broken);
-        self.condemn();
-    }
-
     /// One batch of sends to sessions that are brought what they missed. Whether there was one.
     pub fn send_bulk(&mut self, driver: &mut Driver) -> bool {
         let Self { egress, sessions, frames, counters, broken, .. } = self;

@@ -187,24 +187,6 @@ impl Egress {
         counters.slices.observe(&DURATION_BUCKETS, lasted.as_secs_f64(), 1);
     }
 
-    /// One batch of sends to sessions with control bytes, if there are any: what clients have just asked is answered before anything
-    /// else is done.
-    pub fn send_control(
-        &mut self,
-        driver: &mut Driver,
-        sessions: &mut Sessions,
-        frames: &mut Frames,
-        counters: &mut Counters,
-        broken: &mut Vec<SocketId>,
-    ) {
-        if self.ready.is_empty(Queue::Control) {
-            return;
-        }
-        let started_at = Instant::now();
-        self.send_batch(Queue::Control, driver, sessions, frames, counters, broken, started_at);
-        self.meter.sending += started_at.elapsed();
-    }
-
     /// One batch of sends to sessions that resume; whether there was one.
     pub fn send_bulk(
         &mut self,

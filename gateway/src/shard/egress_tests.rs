@@ -151,17 +151,6 @@ fn an_answer_overtakes_more_events_than_a_slice_sends() {
 }
 
 #[test]
-fn what_is_answered_at_once_is_sent_without_a_slice() {
-    let mut rig = Rig::new(2);
-    rig.event(0, b"event", false);
-    rig.answer(1, b"pong");
-    let Rig { driver, sessions, frames, counters, egress, .. } = &mut rig;
-    egress.send_control(driver, sessions, frames, counters, &mut Vec::new());
-    assert_eq!(rig.read(1, 4), "pong");
-    assert_eq!(rig.counters.sends, 1);
-}
-
-#[test]
 fn a_batch_takes_no_more_than_its_bytes_and_an_answer_few_of_the_events_behind_it() {
     let mut rig = Rig::new(8);
     let event = vec![b'e'; limits::BATCH_BYTES / 4];

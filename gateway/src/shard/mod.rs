@@ -204,7 +204,6 @@ impl Shard {
             self.core.connections.send(&mut self.driver, now);
             self.spare.begin_turn(self.core.connections.egress.has_live(), now);
             let harvested = self.harvest(now)?;
-            self.core.connections.send_control(&mut self.driver);
             let drained = self.drain(now);
             let exchanged = self.exchange(now);
             let brought = self.bring(now);
