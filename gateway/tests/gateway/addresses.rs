@@ -77,7 +77,9 @@ fn silent_connections_of_one_address_keep_nobody_out_and_health_checks_are_answe
     let (sockets, evicted) = (metrics.sum("ws_sockets"), metrics.sum("ws_sockets_evicted_total"));
     println!("{} sessions meanwhile, {evicted} of {SILENT} reset, {sockets} sockets", sessions.len());
     assert!(evicted >= (SILENT - 2024) as f64 && sockets <= 2024.0, "{evicted}, {sockets}");
-    assert_eq!(refused(&metrics, "sockets_short"), evicted, "all were silent");
+    // The others were answered some time before, and their clients had not closed yet.
+    let silent_ones = refused(&metrics, "sockets_short");
+    assert!(silent_ones <= evicted && silent_ones >= (SILENT - 2024) as f64, "{silent_ones} of {evicted}");
     assert_eq!(refused(&metrics, "at_max_connections"), 0.0);
     assert_eq!(metrics.sum("ws_accept_errors_total"), 0.0);
     let line = gateway.line_when("sockets run short: the oldest connection without a session is reset");
