@@ -151,7 +151,7 @@ pub const SOCKETS_SPARE: usize = 512;
 pub const SOCKETS_SHORT: usize = SOCKETS_SPARE / 2;
 /// With fewer, the oldest connection without a session goes whoever has it: these are kept for health checks and scrapes.
 pub const SOCKETS_FOR_PROBES: usize = SOCKETS_SPARE / 4;
-/// So many connections without a session make an address one that loses its oldest first. A balancer that checks health, or a node
+/// An address with so many connections without a session loses its oldest. A balancer that checks health, or a node
 /// whose agent does and is scraped, has a few at a time; a shortage of addresses with fewer is one of 30 of them at least.
 pub const SESSIONLESS_MANY: u32 = 8;
 /// How long a connection that was answered is not reset: its answer leaves the process with the next slice, and then has to be sent again
@@ -250,7 +250,7 @@ pub const CURSORS_PER_SHARD: usize = 1 << 20;
 pub const REPLAYS_BURST: u32 = 2;
 /// ... and after which time once more: a client that comes back needs it once.
 pub const REPLAYS_INTERVAL: Duration = Duration::from_secs(30);
-/// Resumes of a session that begin within this time of one that was allowed are read within what that may read: a client that reconnects
+/// A resume that begins within this time after one that was allowed shares the bytes of that one: a client that reconnects
 /// and subscribes channel by channel, each after the answer to the one before.
 pub const REPLAYS_SHARED: Duration = Duration::from_secs(2);
 /// Each of them counts for this part of it beside what is read: a resume that is given back before its first record costs the replay threads a seek.

@@ -70,7 +70,7 @@ fn the_third_resume_from_kafka_within_a_minute_waits_for_its_time_and_then_comes
     assert_eq!(core.connections.counters.replays_paced, 1);
 }
 
-/// A resume that Kafka is read again for, which takes so many bytes of it.
+/// A whole resume, for which so many bytes are read from Kafka again.
 fn resume_whole(core: &mut Core, name: &str, read_bytes: u64, now: Instant) {
     resume(core, 0, name, now);
     let (pull, until) = replays(core, now).pop().expect("Kafka is read");

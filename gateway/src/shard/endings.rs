@@ -237,8 +237,10 @@ impl Connections {
                 if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
                     && session.cold.pace.behind_since.is_none() =>
             {
-                let is_excused = is_unread(session.cold.heard_at, limits::IDLE_TIMEOUT);
-                if is_excused && !std::mem::replace(&mut session.cold.is_excused, true) {
+                // Once: a flood may have no turn read everything for as long as it likes.
+                if is_unread(session.cold.heard_at, limits::IDLE_TIMEOUT)
+                    && !std::mem::replace(&mut session.cold.is_excused, true)
+                {
                     session.cold.heard_at = now;
                     return;
                 }
@@ -249,7 +251,7 @@ impl Connections {
                 if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT))
                     && session.cold.pace.behind_since.is_none() =>
             {
-                // Once: a flood may have no turn read everything for as long as it likes.
+                // Once, too.
                 if let Some(unfinished) = &mut session.cold.unfinished
                     && is_unread(unfinished.since, limits::MESSAGE_TIMEOUT)
                     && !std::mem::replace(&mut unfinished.is_excused, true)

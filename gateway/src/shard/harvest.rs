@@ -21,7 +21,7 @@ struct Harvest {
 }
 
 impl Harvest {
-    /// Of events, with so many operations done.
+    /// Begins with the events, after so many operations.
     fn begin(operations: u64, now: Instant) -> Self {
         let lasts = limits::HARVEST_DURATION - limits::STASHES_DURATION;
         Self { began: now, lasts, events: 0, operations_looked: operations }

@@ -47,7 +47,7 @@ fn a_client_is_not_closed_for_bytes_that_others_have_stashed() {
     core.receive(socket(0), &frame(PING, true, b"").repeat(SLICE_OF_PINGS + 100), now);
     assert!(pace(&mut core, socket(0)).stashed() > 0);
     assert_eq!(ended(&core), before, "it holds {} bytes", pace(&mut core, socket(0)).stashed());
-    // While this much waits it is paused at once: nobody gets as far as to be closed.
+    // With this much unread it is paused at once, and so it is not closed.
     assert!(core.connections.take_receives().contains(&(socket(0), false)));
     // Each of those that have more than their share is closed when it sends more, and no other.
     for slot in 1..50 {
@@ -95,7 +95,7 @@ fn a_client_that_has_gone_and_owes_is_not_waited_for() {
         assert_eq!(held(&core), 0);
         assert!(core.connections.next_paid().is_none());
     }
-    // Who comes to owe while the rest is read is not waited for either.
+    // Another one owes only after a part of its stash was read: that one ends as well.
     let now = Instant::now();
     let mut core = core(&[("WS_MESSAGE_BURST", "5"), ("WS_MESSAGE_RATE", "0.001")], 1, now);
     core.receive(socket(0), &frame(PING, true, b"").repeat(1000), now);

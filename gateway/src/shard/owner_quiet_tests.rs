@@ -19,7 +19,7 @@ fn keep_others(owner: &mut Owner, offsets: std::ops::Range<i64>) {
     offsets.for_each(|offset| _ = owner.keep(&frame(BTC, offset, "ETH")));
 }
 
-/// A pull for whoever takes this pattern.
+/// A pull of a session that subscribes to this pattern.
 fn pull_of(owner: &mut Owner, pattern: &str, from: i64) -> (i64, Then) {
     let wants = Arc::new(Wants::of(Pattern::parse(pattern).expect("valid"), 0));
     let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };

@@ -74,6 +74,8 @@ struct Line {
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    /// By age, among all of the shard.
+    number: u64,
     socket: SocketId,
     since: Instant,
     /// How many endings of the shard had begun before.
@@ -81,10 +83,10 @@ struct Place {
 }
 
 impl Line {
-    fn insert(&mut self, number: u64, address: Option<IpAddr>, place: Place) {
-        self.all.insert(number, place);
+    fn insert(&mut self, address: Option<IpAddr>, place: Place) {
+        self.all.insert(place.number, place);
         if let Some(address) = address {
-            self.of_address.insert((address, number), place);
+            self.of_address.insert((address, place.number), place);
         }
     }
 
@@ -96,12 +98,12 @@ impl Line {
     }
 
     /// `None` as address: of all.
-    fn oldest(&self, address: Option<IpAddr>) -> Option<(u64, Place)> {
+    fn oldest(&self, address: Option<IpAddr>) -> Option<Place> {
         match address {
-            None => self.all.first_key_value().map(|(number, place)| (*number, *place)),
+            None => self.all.first_key_value().map(|(_, place)| *place),
             Some(address) => {
                 let mut of_address = self.of_address.range((address, 0)..=(address, u64::MAX));
-                of_address.next().map(|((_, number), place)| (*number, *place))
+                of_address.next().map(|(_, place)| *place)
             }
         }
     }
@@ -131,10 +133,9 @@ impl Slots {
         if let Some(address) = session.cold.address {
             self.shared.addresses.add_sessionless(address, now);
         }
-        let number = self.next_number();
-        let place = Place { socket: session.socket, since: now, endings_before: self.ended };
-        self.handshakes.insert(number, session.cold.address, place);
-        session.cold.seat = Seat::Handshake(number);
+        let place = self.place(session.socket, now);
+        self.handshakes.insert(session.cold.address, place);
+        session.cold.seat = Seat::Handshake(place.number);
     }
 
     /// It became a session.
@@ -152,11 +153,10 @@ impl Slots {
         if let Some(address) = session.cold.address {
             self.shared.addresses.add_sessionless(address, now);
         }
-        let number = self.next_number();
-        let place = Place { socket: session.socket, since: now, endings_before: self.ended };
+        let place = self.place(session.socket, now);
         self.ended += 1;
-        self.endings.insert(number, session.cold.address, place);
-        session.cold.seat = Seat::Ending(number);
+        self.endings.insert(session.cold.address, place);
+        session.cold.seat = Seat::Ending(place.number);
     }
 
     /// Its socket is gone.
@@ -189,9 +189,10 @@ impl Slots {
         }
     }
 
-    fn next_number(&mut self) -> u64 {
+    /// The next.
+    fn place(&mut self, socket: SocketId, since: Instant) -> Place {
         self.seated += 1;
-        self.seated
+        Place { number: self.seated, socket, since, endings_before: self.ended }
     }
 
     /// Of a shard with so many connections; of the process's, its share.
@@ -207,34 +208,31 @@ impl Slots {
             return None;
         }
         // One whose bytes may lie unread has had the time of a handshake.
-        let is_silent = |place: Place| {
+        let is_silent = |place: &Place| {
             (has_read_all && place.since < now) || now >= place.since + limits::HANDSHAKE_TIMEOUT
         };
         // Otherwise a crowd that asks and does not close has every socket before the first has had its time.
-        let is_told = |place: Place| {
+        let is_told = |place: &Place| {
             let answered_since = self.ended - place.endings_before;
             let is_crowd = answered_since > limits::ENDINGS_YOUNG && place.since < now;
             is_crowd || now >= place.since + limits::ENDING_PATIENCE
         };
-        let oldest_of = |address| {
-            let handshake = self.handshakes.oldest(Some(address)).filter(|(_, place)| is_silent(*place));
-            let ending = || self.endings.oldest(Some(address)).filter(|(_, place)| is_told(*place));
-            handshake.or_else(ending).map(|(_, place)| place)
+        let oldest = |address| {
+            let handshake = self.handshakes.oldest(address).filter(is_silent);
+            (handshake, self.endings.oldest(address).filter(is_told))
         };
-        let oldest = || {
-            let handshake = self.handshakes.oldest(None).filter(|(_, place)| is_silent(*place));
-            let ending = self.endings.oldest(None).filter(|(_, place)| is_told(*place));
-            let both = handshake.into_iter().chain(ending);
-            both.min_by_key(|(number, _)| *number).map(|(_, place)| place)
-        };
-        let leaver = |place: Place, of| Leaver { socket: place.socket, of };
         let most = self.shared.addresses.most_sessionless();
         let most = most.filter(|(_, connections)| *connections >= limits::SESSIONLESS_MANY);
-        let of_most = most.and_then(|most| Some(leaver(oldest_of(most.0)?, Some(most))));
-        of_most.or_else(|| {
-            let is_last_resort = left < limits::SOCKETS_FOR_PROBES;
-            is_last_resort.then(oldest).flatten().map(|place| leaver(place, None))
-        })
+        let of_most = most.and_then(|most| {
+            let (handshake, ending) = oldest(Some(most.0));
+            Some(Leaver { socket: handshake.or(ending)?.socket, of: Some(most) })
+        });
+        if of_most.is_some() || left >= limits::SOCKETS_FOR_PROBES {
+            return of_most;
+        }
+        let (handshake, ending) = oldest(None);
+        let oldest = handshake.into_iter().chain(ending).min_by_key(|place| place.number)?;
+        Some(Leaver { socket: oldest.socket, of: None })
     }
 }
 

@@ -8,8 +8,21 @@ fn door() -> Door {
     Door::new(&[("WS_MAX_CONNECTIONS", "10"), ("WS_TRUSTED_PROXIES", "10.0.0.0/8")])
 }
 
+const PROBE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n";
+
 fn accept(door: &mut Door, peer: &str, count: usize) -> Vec<SocketId> {
     (0..count).map(|_| door.accept(peer)).collect()
+}
+
+/// Connections of as many addresses, of this network of 2^16.
+fn accept_of_each(door: &mut Door, network: &str, count: usize) -> Vec<SocketId> {
+    let of_address = |number: usize| format!("{network}.{}.{}:1", number / 250, number % 250);
+    (0..count).map(|number| door.accept(&of_address(number))).collect()
+}
+
+/// Asks, and is answered.
+fn probe(door: &mut Door, socket: SocketId) {
+    door.core.receive(socket, PROBE, door.now);
 }
 
 #[test]
@@ -27,7 +40,7 @@ fn of_the_address_with_most_the_oldest_goes_when_sockets_run_short_and_of_the_ot
     door.has_read_all();
     assert!(door.next_turn().is_empty(), "once for each that came");
     for socket in honest.into_iter().chain(late) {
-        door.core.receive(socket, b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n", door.now);
+        probe(&mut door, socket);
     }
     assert_eq!(door.counted().http_requests.total(), 63);
 }
@@ -55,7 +68,7 @@ fn a_connection_that_was_answered_and_does_not_close_goes_even_while_others_lie_
     let mut door = door();
     let answered = accept(&mut door, "192.0.2.1:1", PLENTY);
     for &socket in &answered {
-        door.core.receive(socket, b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n", door.now);
+        probe(&mut door, socket);
     }
     door.next_turn();
     accept(&mut door, "192.0.2.2:1", 10);
@@ -64,25 +77,21 @@ fn a_connection_that_was_answered_and_does_not_close_goes_even_while_others_lie_
     assert_eq!((door.refused(Refusal::SocketsShort), door.counted().sockets_evicted), (0, 10));
 }
 
-const PROBE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n";
-
 #[test]
 fn what_was_just_answered_stays_until_its_answer_has_had_time() {
     let mut door = door();
     let most = limits::SOCKETS_SHORT - limits::SOCKETS_FOR_PROBES;
     // Requests of many addresses lie unread, so that nothing else may go.
-    for number in 0..PLENTY + most + 60 {
-        door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
-    }
+    accept_of_each(&mut door, "192.0", PLENTY + most + 60);
     for peer in ["127.0.0.1:1", "198.51.100.1:1"] {
-        let probe = door.accept(peer);
-        door.core.receive(probe, PROBE, door.now);
+        let asking = door.accept(peer);
+        probe(&mut door, asking);
         for _ in 0..limits::ENDING_PATIENCE.as_millis() {
             door.core.connections.fire_timers(door.now);
             assert!(door.next_turn().is_empty(), "{peer}");
         }
         door.core.connections.fire_timers(door.now);
-        assert_eq!(door.next_turn(), [probe]);
+        assert_eq!(door.next_turn(), [asking]);
     }
 }
 
@@ -92,9 +101,7 @@ fn an_address_with_a_few_connections_loses_none_before_the_last_sockets() {
     let mut door = door();
     let few = limits::SESSIONLESS_MANY as usize - 1;
     let balancer = accept(&mut door, "198.51.100.1:1", few);
-    for number in 0..PLENTY {
-        door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
-    }
+    accept_of_each(&mut door, "192.0", PLENTY);
     door.next_turn();
     door.has_read_all();
     assert!(door.next_turn().is_empty());
@@ -108,18 +115,11 @@ fn an_address_with_a_few_connections_loses_none_before_the_last_sockets() {
 fn what_was_answered_in_this_turn_stays_however_many_others_were_answered_and_do_not_close() {
     let mut door = door();
     let crowd = limits::ENDINGS_YOUNG as usize + 10;
-    for number in 0..crowd {
-        let socket = door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
-        door.core.receive(socket, PROBE, door.now);
-    }
-    for number in 0..PLENTY - crowd {
-        door.accept(&format!("198.18.{}.{}:1", number / 250, number % 250));
-    }
+    let mut answered = accept_of_each(&mut door, "192.0", crowd);
+    accept_of_each(&mut door, "198.18", PLENTY - crowd);
     // All of one address, which has most now.
-    for _ in 0..limits::SESSIONLESS_MANY + 4 {
-        let socket = door.accept("203.0.113.1:1");
-        door.core.receive(socket, PROBE, door.now);
-    }
+    answered.extend(accept(&mut door, "203.0.113.1:1", limits::SESSIONLESS_MANY as usize + 4));
+    answered.into_iter().for_each(|socket| probe(&mut door, socket));
     door.has_read_all();
     assert!(door.next_turn().is_empty());
 }
@@ -127,17 +127,11 @@ fn what_was_answered_in_this_turn_stays_however_many_others_were_answered_and_do
 #[test]
 fn of_all_the_oldest_goes_whether_it_was_answered_or_is_silent() {
     let mut door = door();
-    let mut answered = Vec::new();
-    for number in 0..PLENTY {
-        let socket = door.accept(&format!("192.0.{}.{}:1", number / 250, number % 250));
-        door.core.receive(socket, PROBE, door.now);
-        answered.push(socket);
-    }
+    let answered = accept_of_each(&mut door, "192.0", PLENTY);
+    answered.iter().for_each(|&socket| probe(&mut door, socket));
     door.now += limits::ENDING_PATIENCE;
     let few = limits::SOCKETS_SHORT - limits::SOCKETS_FOR_PROBES;
-    for number in 0..few + 3 {
-        door.accept(&format!("198.18.{}.{}:1", number / 250, number % 250));
-    }
+    accept_of_each(&mut door, "198.18", few + 3);
     door.next_turn();
     door.has_read_all();
     assert_eq!(door.next_turn(), answered[..3]);

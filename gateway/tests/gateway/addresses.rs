@@ -77,9 +77,9 @@ fn silent_connections_of_one_address_keep_nobody_out_and_health_checks_are_answe
     let (sockets, evicted) = (metrics.sum("ws_sockets"), metrics.sum("ws_sockets_evicted_total"));
     println!("{} sessions meanwhile, {evicted} of {SILENT} reset, {sockets} sockets", sessions.len());
     assert!(evicted >= (SILENT - 2024) as f64 && sockets <= 2024.0, "{evicted}, {sockets}");
-    // The others were answered some time before, and their clients had not closed yet.
-    let silent_ones = refused(&metrics, "sockets_short");
-    assert!(silent_ones <= evicted && silent_ones >= (SILENT - 2024) as f64, "{silent_ones} of {evicted}");
+    // But for a few that were answered 100 ms before or more, and that the gateway had not seen close yet.
+    let answered = evicted - refused(&metrics, "sockets_short");
+    assert!((0.0..evicted / 100.0).contains(&answered), "{answered} of {evicted} were not silent");
     assert_eq!(refused(&metrics, "at_max_connections"), 0.0);
     assert_eq!(metrics.sum("ws_accept_errors_total"), 0.0);
     let line = gateway.line_when("sockets run short: the oldest connection without a session is reset");
