@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fuzz::session::Action;
+use fuzz::shard::action::Action;
 use libfuzzer_sys::fuzz_target;
 use protocol::envelope::write_json;
 use protocol::token::is_hidden;

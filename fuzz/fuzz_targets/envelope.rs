@@ -5,9 +5,9 @@
 use std::io::Cursor;
 use std::time::Instant;
 
-use fuzz::ingest::frame::{Framer, Record, Skipped};
-use fuzz::ingest::partition::Partition;
-use fuzz::session::framing;
+use fuzz::event::frame::{Framer, Record, Skipped};
+use fuzz::event::partition::Partition;
+use fuzz::websocket::framing;
 use libfuzzer_sys::fuzz_target;
 use protocol::envelope::{ENVELOPE_BYTES_MAX, write_event};
 use protocol::{Position, ServerMessage, kind_is_valid, token_is_valid};

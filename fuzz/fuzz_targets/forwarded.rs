@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use fuzz::session::Origin;
+use fuzz::admission::forwarded::Origin;
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::Memory;
-use fuzz::session::{Flow, Inbound, Message, Outcome};
+use fuzz::websocket::{Flow, Inbound, Message, Outcome};
 use libfuzzer_sys::fuzz_target;
 use tungstenite::{Error, Message as Received};
 

@@ -1,8 +1,8 @@
 //! The head of a request. The first byte chooses the bound of the head and where the bytes are split.
 #![no_main]
 
-use fuzz::session::handshake::{REFUSAL_CODES, WEBSOCKET_PATH};
-use fuzz::session::{Handshake, Progress};
+use fuzz::websocket::handshake::{REFUSAL_CODES, WEBSOCKET_PATH};
+use fuzz::websocket::{Handshake, Progress};
 use libfuzzer_sys::fuzz_target;
 use tungstenite::handshake::derive_accept_key;
 

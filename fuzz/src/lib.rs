@@ -7,10 +7,12 @@ use std::io::{self, Read, Write};
 
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-#[path = "../../gateway/src/session/mod.rs"]
-pub mod session;
+#[path = "../../gateway/src/websocket/mod.rs"]
+pub mod websocket;
 
-pub mod ingest;
+pub mod admission;
+pub mod event;
+pub mod shard;
 
 /// What the modules above need of the gateway's limits.
 pub mod limits {

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use gateway::metrics::Counters;
-use gateway::session::{Flow, Inbound, Message, Outcome, Progress, framing};
+use gateway::counters::Counters;
 use gateway::shard::egress::Egress;
-use gateway::shard::frames::Frames;
+use gateway::shard::egress::window::Window;
 use gateway::shard::outbox::OutboxLimits;
-use gateway::shard::sessions::{Session, Sessions, Stage};
-use gateway::shard::window::Window;
+use gateway::shard::outbox::frames::Frames;
+use gateway::shard::sessions::table::{Session, Sessions, Stage};
+use gateway::websocket::{Flow, Inbound, Message, Outcome, Progress, framing};
 use wire::{Driver, DriverOptions, Event, SocketId, SocketOptions};
 
 /// What the test suites send at most.

@@ -2,14 +2,14 @@
 //!
 //! # The way of an event
 //! ```text
-//! ingest::consumer -> ingest::frame -> shard::owner -> shard::broadcast -> shard::egress -> wire
-//!                                                  \-> shard::mesh -> another shard's broadcast
-//! accept (wire) -> session::handshake -> shard::admission (a session)
-//! session::inbound -> session::commands -> shard::dialogue -> shard::channels
-//!                                                         \-> shard::mesh -> owners
+//! kafka::consumer -> event::frame -> shard::owner -> shard::fanout -> shard::egress -> wire
+//!                                                \-> shard::mesh -> another shard's fanout
+//! accept (wire) -> websocket::handshake -> shard::connections::admission (a session)
+//! websocket::inbound -> shard::commands -> event::channels
+//!                                      \-> shard::mesh -> owners
 //! ```
-//! A session that comes back for what it missed pulls it: `shard::resume` -> the partition's owner (`ingest::history`), or
-//! `ingest::replay` for what is older -> `shard::outbox`.
+//! A session that comes back for what it missed pulls it: `shard::resume` -> the partition's owner (`shard::owner::history`), or
+//! `kafka::replay` for what is older -> `shard::outbox`.
 //!
 //! # Invariants
 //! 1. **Encode once.** A record becomes one frame; every session sends those same bytes.
@@ -29,38 +29,25 @@
 //!    shards that have drained, and the rates of its handshakes. What passes between threads are messages and, once a second, a copy of the counters.
 //!
 //! # Who may touch what
-//! `ingest::{consumer, control, reading, replay::reader}` and `dev` import rdkafka; `shard::{executor, mesh}` and
+//! `kafka::{consumer, control, record, replay::reader}` and `dev` import rdkafka; `shard::{executor, mesh}` and
 //! `preflight` import glommio; `config` reads the environment; `wire`, a crate of its own, makes the system calls on sockets
 //! and holds all the unsafe code. Everything else is plain state, tested without a socket, an executor or a clock. A test
 //! (`tests/gateway/tidy.rs`) holds these lines.
 #![forbid(unsafe_code)]
 
-pub mod addresses;
 pub mod admission;
-pub mod allocation;
 pub mod args;
-pub mod bucket;
-pub mod cgroup;
 pub mod config;
+pub mod counters;
 pub mod dev;
-pub mod drain;
+pub mod event;
 pub mod http;
-pub mod ingest;
+pub mod kafka;
 pub mod limits;
-pub mod logging;
-pub mod metrics;
-pub mod operations;
-pub mod overload;
-pub mod placement;
+pub mod log;
 pub mod preflight;
-pub mod pulse;
+pub mod process;
 pub mod run;
-pub mod sampling;
-pub mod session;
 pub mod shard;
 pub mod shared;
-pub mod signals;
-pub mod throttle;
-pub mod vitals;
-pub mod watchdog;
-pub mod watching;
+pub mod websocket;

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use gateway::args::{self, Command, EXIT_UNAVAILABLE, EXIT_USAGE};
+use gateway::args;
+use gateway::args::{Command, EXIT_UNAVAILABLE, EXIT_USAGE};
 use gateway::config::Config;
-use gateway::signals::Signals;
-use gateway::{ingest, limits, logging, preflight, run};
+use gateway::process::signals::Signals;
+use gateway::{kafka, limits, log, preflight, run};
 use tracing::{error, warn};
 
 #[global_allocator]
@@ -37,7 +38,7 @@ fn serve(dev: bool) -> ExitCode {
         Ok(config) => config,
         Err(exit_code) => return exit_code,
     };
-    if let Err(error) = logging::start(config.log) {
+    if let Err(error) = log::start(config.log) {
         complain(format!(
             "the log's thread could not be made ({error}): raise the limit of processes (`ulimit -u`)"
         ));
@@ -45,7 +46,7 @@ fn serve(dev: bool) -> ExitCode {
     }
     end_with_the_first_panic();
     let exit_code = serve_logging(config, signals);
-    logging::flush();
+    log::flush();
     exit_code
 }
 
@@ -73,7 +74,7 @@ fn end_with_the_first_panic() {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let reason = panic.payload_as_str().unwrap_or("no reason given");
         error!(thread = thread.name(), location, reason, "panicked: the process ends");
-        logging::flush();
+        log::flush();
         std::process::abort();
     }));
 }
@@ -81,7 +82,7 @@ fn end_with_the_first_panic() {
 /// The configuration in force, checked by librdkafka too.
 fn read_config(dev: bool) -> Result<Config, ExitCode> {
     let config = Config::from_env(dev).map_err(|error| misused(&error))?;
-    match ingest::control::check_config(&config.kafka) {
+    match kafka::control::check_config(&config.kafka) {
         Ok(()) => Ok(config),
         Err(error) => Err(misused(&format!("librdkafka does not take KAFKA_PROPERTIES: {error}"))),
     }

@@ -245,5 +245,5 @@ fn remedy(errno: Option<Errno>, machine: &Machine) -> String {
 }
 
 #[cfg(test)]
-#[path = "preflight_tests.rs"]
+#[path = "tests/preflight.rs"]
 mod tests;

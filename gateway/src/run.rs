@@ -14,18 +14,19 @@ use anyhow::{Context, anyhow, bail};
 use tracing::{error, info, warn};
 use wire::SocketOptions;
 
+use crate::admission::sampling::Sampling;
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::http::Renderer;
-use crate::ingest::control::Control;
-use crate::ingest::replay::Replay;
-use crate::sampling::Sampling;
+use crate::kafka::control::Control;
+use crate::kafka::replay::Replay;
+use crate::process::placement;
+use crate::process::signals::Signals;
+use crate::process::watching::Watching;
 use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
 use crate::shared::Shared;
-use crate::signals::Signals;
-use crate::watching::Watching;
-use crate::{limits, logging, placement};
+use crate::{limits, log};
 
 /// How long a shard may take to set its ring up: milliseconds, but a machine that starts much else at once stands still for longer.
 const SHARD_START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -207,7 +208,7 @@ impl Front {
     fn end(&mut self, signal: &str) {
         if self.shared.drain.has_begun() {
             warn!(signal, "the second signal: exiting at once");
-            logging::flush();
+            log::flush();
             std::process::exit(1);
         }
         self.pages.begin_drain(Instant::now());
@@ -258,7 +259,7 @@ fn ended(shard: usize, thread: ShardThread) -> anyhow::Result<()> {
 
 fn banner(config: &Config, address: SocketAddr, brokers: &str) {
     let port = address.port();
-    logging::print(&format!(
+    log::print(&format!(
         "\n  odin-gateway --dev: {rate} simulated events/s through an embedded Kafka\n\n  \
          console    http://localhost:{port}/\n  \
          websocket  ws://localhost:{port}/ws\n  \

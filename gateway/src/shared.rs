@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use wire::Waker;
 
-use crate::addresses::SharedAddresses;
-use crate::admission::SharedConnectionRates;
-use crate::drain::SharedDrain;
+use crate::admission::addresses::SharedAddresses;
+use crate::admission::connection_rates::SharedConnectionRates;
+use crate::admission::overload::SharedOverload;
+use crate::counters::Snapshot;
 use crate::http::SharedPages;
-use crate::ingest::replay::ReplaySender;
-use crate::ingest::status::SharedStatus;
+use crate::kafka::replay::ReplaySender;
+use crate::kafka::status::SharedStatus;
 use crate::limits;
-use crate::metrics::Snapshot;
-use crate::overload::SharedOverload;
-use crate::pulse::Pulse;
-use crate::vitals::SharedVitals;
+use crate::process::drain::SharedDrain;
+use crate::process::pulse::Pulse;
+use crate::process::vitals::SharedVitals;
 
 /// See the module.
 #[derive(Debug)]

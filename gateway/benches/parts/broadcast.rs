@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use gateway::config::SlowConsumer;
-use gateway::metrics::Counters;
-use gateway::session::Inbound;
-use gateway::shard::broadcast::{self, Audience};
-use gateway::shard::channels::Channels;
+use gateway::counters::Counters;
+use gateway::event::channels::Channels;
 use gateway::shard::egress::Egress;
-use gateway::shard::frames::Frames;
-use gateway::shard::sessions::{Session, Sessions, Stage};
-use gateway::shard::window::Window;
+use gateway::shard::egress::window::Window;
+use gateway::shard::fanout::broadcast;
+use gateway::shard::fanout::broadcast::Audience;
+use gateway::shard::outbox::frames::Frames;
+use gateway::shard::sessions::table::{Session, Sessions, Stage};
+use gateway::websocket::Inbound;
 use wire::{Driver, DriverOptions, SocketId};
 
 use super::{LIMITS, trade, value};

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use gateway::ingest::frame::Framer;
+use gateway::event::frame::Framer;
 
 use super::{RECORD_BYTES_MAX, padded_value, record, value};
 

@@ -10,8 +10,8 @@ mod outbox;
 use std::time::Instant;
 
 use criterion::Criterion;
-use gateway::ingest::frame::{Frame, Framer, Record};
-use gateway::ingest::partition::Partition;
+use gateway::event::frame::{Frame, Framer, Record};
+use gateway::event::partition::Partition;
 use gateway::shard::outbox::OutboxLimits;
 
 /// Longest record, as configured by default.

@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
-use gateway::shard::frames::{FrameRef, Frames};
 use gateway::shard::outbox::Outbox;
+use gateway::shard::outbox::frames::{FrameRef, Frames};
 
 use super::{LIMITS, trade, value};
 

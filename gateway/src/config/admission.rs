@@ -12,7 +12,7 @@ use super::table::{self, Variable};
 use super::{Admission, ConnectionRates, Overload, Rate, Refuse, units};
 use crate::limits;
 
-pub(super) fn overload(reading: &mut Reading, raw: &Raw) -> Overload {
+pub(crate) fn overload(reading: &mut Reading, raw: &Raw) -> Overload {
     let mut percent = |variable: &Variable, given: &Option<String>| {
         let allowed = limits::CPU_PERCENT_MIN..=100.0;
         reading.value(variable, given.as_deref(), |text| units::decimal(text, &allowed), f64::to_string)
@@ -30,7 +30,7 @@ pub(super) fn overload(reading: &mut Reading, raw: &Raw) -> Overload {
     Overload { reject_percent, pause_percent }
 }
 
-pub(super) fn admission(reading: &mut Reading, raw: &Raw) -> Admission {
+pub(crate) fn admission(reading: &mut Reading, raw: &Raw) -> Admission {
     const ANSWERS: [(&str, Refuse); 2] = [("http", Refuse::Http), ("close", Refuse::Close)];
     let refuse = reading.value(
         &table::WS_REFUSE,
@@ -89,7 +89,7 @@ fn connection_rates(reading: &mut Reading, raw: &Raw) -> Option<ConnectionRates>
 }
 
 /// What a client may send.
-pub(super) fn messages(reading: &mut Reading, raw: &Raw) -> Option<Rate> {
+pub(crate) fn messages(reading: &mut Reading, raw: &Raw) -> Option<Rate> {
     let burst = reading.value(
         &table::WS_MESSAGE_BURST,
         raw.ws_message_burst.as_deref(),
@@ -106,7 +106,7 @@ pub(super) fn messages(reading: &mut Reading, raw: &Raw) -> Option<Rate> {
 }
 
 /// How many bytes a client may send. The largest message fits into the burst, so that none takes longer for it.
-pub(super) fn inbound(reading: &mut Reading, raw: &Raw, message_bytes_max: usize) -> Option<Rate> {
+pub(crate) fn inbound(reading: &mut Reading, raw: &Raw, message_bytes_max: usize) -> Option<Rate> {
     let show = |bytes: &u64| units::show_bytes(*bytes);
     let burst = reading.optional(
         &table::WS_INBOUND_BURST,
@@ -131,7 +131,7 @@ pub(super) fn inbound(reading: &mut Reading, raw: &Raw, message_bytes_max: usize
     (per_s > 0).then_some(Rate { burst: burst.try_into().unwrap_or(u32::MAX), per_s: per_s as f64 })
 }
 
-pub(super) fn drain(reading: &mut Reading, raw: &Raw) -> Duration {
+pub(crate) fn drain(reading: &mut Reading, raw: &Raw) -> Duration {
     reading.value(
         &table::WS_DRAIN,
         raw.ws_drain.as_deref(),

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::limits::SHOWN_VALUE_CHARACTERS;
 
 /// Shown in place of a secret.
-pub(super) const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// The configuration cannot be used. Not recoverable: `main` prints it and exits with [`crate::args::EXIT_USAGE`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,12 +34,12 @@ pub struct Fault {
 
 impl Fault {
     /// Of a given value.
-    pub(super) fn of(variable: &'static str, value: &str, reason: impl Into<String>) -> Self {
+    pub(crate) fn of(variable: &'static str, value: &str, reason: impl Into<String>) -> Self {
         Self { variable, value: Some(shown(value)), reason: reason.into() }
     }
 
     /// Of a variable that had to be set.
-    pub(super) fn missing(variable: &'static str, reason: impl Into<String>) -> Self {
+    pub(crate) fn missing(variable: &'static str, reason: impl Into<String>) -> Self {
         Self { variable, value: None, reason: reason.into() }
     }
 }

@@ -12,7 +12,7 @@ use super::raw::Raw;
 use super::reading::Reading;
 use super::security::{self, Security};
 use super::{table, units};
-use crate::ingest::partitioner::Partitioner;
+use crate::kafka::partitioner::Partitioner;
 use crate::limits::{
     BROKERS_MAX, KAFKA_RATE_MAX, LAG_MAX_LEAST, LAG_MAX_MOST, PROPERTIES_MAX, START_AGO_MAX,
     TOPIC_NAME_BYTES, TOPICS_MAX,
@@ -120,7 +120,7 @@ const RESERVED: [(&str, &str); 14] = [
 ];
 
 /// Every variable that is about Kafka, in the table's order.
-pub(super) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
+pub(crate) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
     let brokers =
         reading.optional(&table::KAFKA_BROKERS, raw.kafka_brokers.as_deref(), None, brokers, |list| {
             list.join(",")
@@ -191,7 +191,7 @@ fn group_id(reading: &mut Reading, raw: &Raw) -> String {
 }
 
 /// A name that is shown by brokers and in logs: printable, not endless.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(crate) fn name(text: &str) -> Result<String, String> {
     let is_allowed = |byte: u8| byte.is_ascii_graphic();
     if (1..=TOPIC_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_allowed) {
         Ok(text.to_owned())

@@ -1,17 +1,17 @@
 //! What the process may use of the machine, and how many shards share that.
 //!
-//! Pure: what the machine grants comes in measured. Which CPU a shard runs on is for [`crate::placement`].
+//! Pure: what the machine grants comes in measured. Which CPU a shard runs on is for [`crate::process::placement`].
 
 use super::error::Fault;
 use super::raw::Raw;
 use super::reading::Reading;
 use super::validate::switch;
 use super::{Shards, table, units};
-use crate::allocation::Allocation;
 use crate::limits;
+use crate::process::allocation::Allocation;
 
 /// As set, else as measured.
-pub(super) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocation {
+pub(crate) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocation {
     let cpu_cores = reading.optional(
         &table::WS_CPU_LIMIT,
         raw.ws_cpu_limit.as_deref(),
@@ -31,7 +31,7 @@ pub(super) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation)
 
 /// The least of the allocations bounds the default: more shards than what is set is used, or than there are CPUs, only get
 /// in each other's way.
-pub(super) fn shards(
+pub(crate) fn shards(
     reading: &mut Reading,
     raw: &Raw,
     allocations: &[Allocation],

@@ -7,6 +7,18 @@
 //! A variable that is set to the empty string (or to spaces) counts as unset. Warnings are collected, not logged: logging
 //! starts from this configuration.
 
+pub(crate) mod admission;
+pub(crate) mod error;
+pub(crate) mod kafka;
+pub(crate) mod machine;
+pub(crate) mod notices;
+pub(crate) mod raw;
+pub(crate) mod reading;
+pub(crate) mod security;
+pub(crate) mod table;
+pub(crate) mod units;
+pub(crate) mod validate;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,21 +27,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::allocation::Allocation;
-
-mod admission;
-mod error;
-mod kafka;
-mod machine;
-mod notices;
-mod raw;
-mod reading;
-mod security;
-mod table;
-#[cfg(test)]
-mod tests;
-mod units;
-mod validate;
+use crate::process::allocation::Allocation;
 
 pub use error::{ConfigError, Fault};
 pub use kafka::{Kafka, Property, Start, Topic};
@@ -281,3 +279,6 @@ fn texts(environment: impl Iterator<Item = (OsString, OsString)>) -> (BTreeMap<S
     }
     (pairs, faults)
 }
+
+#[cfg(test)]
+mod tests;

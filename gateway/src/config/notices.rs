@@ -11,7 +11,7 @@ use super::units;
 const TYPO_DISTANCE_MAX: usize = 2;
 
 /// One sentence for all of the Go server's variables, one for each unknown name that is meant for the gateway.
-pub(super) fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let (of_the_go_server, others): (Vec<&str>, Vec<&str>) =
         names.partition(|name| OF_THE_GO_SERVER.contains(name));
     let mut notices = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> 
 }
 
 /// A name and a password that no broker will ever be shown: most likely the protocol was forgotten.
-pub(super) fn of_unused_credentials(settings: &[Setting], security: &Security) -> Option<String> {
+pub(crate) fn of_unused_credentials(settings: &[Setting], security: &Security) -> Option<String> {
     let names: Vec<&str> = settings
         .iter()
         .filter(|setting| !setting.is_default)
@@ -35,7 +35,7 @@ pub(super) fn of_unused_credentials(settings: &[Setting], security: &Security) -
 }
 
 /// The rest of the process (outboxes, buffers, librdkafka's queues) needs the other half.
-pub(super) fn of_a_large_history(history_bytes: u64, memory_bytes: Option<u64>) -> Option<String> {
+pub(crate) fn of_a_large_history(history_bytes: u64, memory_bytes: Option<u64>) -> Option<String> {
     let memory_bytes = memory_bytes.filter(|memory_bytes| history_bytes > memory_bytes / 2)?;
     Some(format!(
         "WS_HISTORY_BYTES={} is more than half of the memory that the process may use ({}): lower it to {} or less",

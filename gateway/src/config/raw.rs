@@ -14,8 +14,8 @@ macro_rules! raw {
         /// What envy reads: field `ws_addr` is WS_ADDR.
         #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub(super) struct Raw {
-            $(pub(super) $field: Option<String>,)+
+        pub(crate) struct Raw {
+            $(pub(crate) $field: Option<String>,)+
         }
     };
 }
@@ -38,7 +38,7 @@ raw! {
 }
 
 /// Variables of the table only, spaces around them cut (an env file may end its lines in CR). A password is taken as it is.
-pub(super) fn from_pairs(pairs: BTreeMap<String, String>) -> Raw {
+pub(crate) fn from_pairs(pairs: BTreeMap<String, String>) -> Raw {
     let known = pairs.into_iter().filter(|(name, _)| variable(name).is_some()).map(|(name, value)| {
         let value = if name == KAFKA_SASL_PASSWORD.name { value } else { value.trim().to_owned() };
         (name, value)

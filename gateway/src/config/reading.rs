@@ -17,18 +17,18 @@ pub struct Setting {
 }
 
 #[derive(Default)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     settings: Vec<Setting>,
     faults: Vec<Fault>,
 }
 
 impl Reading {
-    pub(super) fn with_faults(faults: Vec<Fault>) -> Self {
+    pub(crate) fn with_faults(faults: Vec<Fault>) -> Self {
         Self { settings: Vec::new(), faults }
     }
 
     /// A variable whose default is a value.
-    pub(super) fn value<T>(
+    pub(crate) fn value<T>(
         &mut self,
         variable: &Variable,
         given: Option<&str>,
@@ -45,7 +45,7 @@ impl Reading {
     }
 
     /// A variable whose default is no value of the table: `fallback` is what the machine says, if anything.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         variable: &Variable,
         given: Option<&str>,
@@ -65,7 +65,7 @@ impl Reading {
     }
 
     /// A text that is never shown, here or in a fault.
-    pub(super) fn secret(&mut self, variable: &Variable, given: Option<String>) -> Option<Secret> {
+    pub(crate) fn secret(&mut self, variable: &Variable, given: Option<String>) -> Option<Secret> {
         let value = given.as_ref().map_or(String::new(), |_| MASK.to_owned());
         self.settings.push(Setting { name: variable.name, value, is_default: given.is_none() });
         given.map(Secret)
@@ -82,17 +82,17 @@ impl Reading {
         parse(text).map_err(|reason| self.fault(Fault::of(variable.name, shown, reason))).ok()
     }
 
-    pub(super) fn fault(&mut self, fault: Fault) {
+    pub(crate) fn fault(&mut self, fault: Fault) {
         self.faults.push(fault);
     }
 
     /// Whether values of these variables may be compared: a faulty one only has its default standing in.
-    pub(super) fn all_sound(&self, variables: &[&Variable]) -> bool {
+    pub(crate) fn all_sound(&self, variables: &[&Variable]) -> bool {
         !self.faults.iter().any(|fault| variables.iter().any(|variable| variable.name == fault.variable))
     }
 
     /// What is in force, unless something is wrong.
-    pub(super) fn finish(self) -> Result<Vec<Setting>, ConfigError> {
+    pub(crate) fn finish(self) -> Result<Vec<Setting>, ConfigError> {
         if self.faults.is_empty() { Ok(self.settings) } else { Err(ConfigError(self.faults)) }
     }
 }
@@ -102,7 +102,7 @@ impl Reading {
 pub struct Secret(String);
 
 impl Secret {
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(String::new())
     }
 

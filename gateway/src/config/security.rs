@@ -75,7 +75,7 @@ const HAS_OPENSSL: bool = cfg!(feature = "kafka-tls");
 const OPENSSL_REMEDY: &str =
     "this build has no OpenSSL: build with --features kafka-tls, or use the Docker image";
 
-pub(super) fn read(reading: &mut Reading, raw: &mut Raw) -> Security {
+pub(crate) fn read(reading: &mut Reading, raw: &mut Raw) -> Security {
     let protocol = reading.value(
         &KAFKA_SECURITY_PROTOCOL,
         raw.kafka_security_protocol.as_deref(),

@@ -16,7 +16,7 @@ pub struct Variable {
 
 macro_rules! variables {
     ($($name:ident = $default:literal, $meaning:literal;)+) => {
-        $(pub(super) const $name: Variable =
+        $(pub(crate) const $name: Variable =
             Variable { name: stringify!($name), default: $default, meaning: $meaning };)+
         /// Every variable, in the order in which they are shown.
         pub const VARIABLES: &[Variable] = &[$($name),+];
@@ -82,7 +82,7 @@ variables! {
 }
 
 /// Variables of the Go server that this one has nothing to do for: accepted, so that its env files work as they are.
-pub(super) const OF_THE_GO_SERVER: [&str; 7] = [
+pub(crate) const OF_THE_GO_SERVER: [&str; 7] = [
     "WS_WORKER_POOL_SIZE",
     "WS_WORKER_QUEUE_SIZE",
     "WS_MAX_GOROUTINES",
@@ -93,12 +93,12 @@ pub(super) const OF_THE_GO_SERVER: [&str; 7] = [
 ];
 
 /// Variables whose value is shown nowhere, or only in part: KAFKA_PROPERTIES may hold the password of a key.
-pub(super) const SECRETS: [&str; 2] = [KAFKA_SASL_PASSWORD.name, KAFKA_PROPERTIES.name];
+pub(crate) const SECRETS: [&str; 2] = [KAFKA_SASL_PASSWORD.name, KAFKA_PROPERTIES.name];
 
 /// A set variable that begins so is meant for the gateway.
-pub(super) const PREFIXES: [&str; 3] = ["WS_", "KAFKA_", "CONN_RATE_"];
+pub(crate) const PREFIXES: [&str; 3] = ["WS_", "KAFKA_", "CONN_RATE_"];
 
 /// The variable of that name.
-pub(super) fn variable(name: &str) -> Option<&'static Variable> {
+pub(crate) fn variable(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.name == name)
 }

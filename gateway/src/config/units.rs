@@ -14,7 +14,7 @@ const BYTE_UNITS: [(&str, u64); 4] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", KIB as u64)];
 
 /// A whole number within the range.
-pub(super) fn number<T>(text: &str, allowed: &RangeInclusive<T>) -> Result<T, String>
+pub(crate) fn number<T>(text: &str, allowed: &RangeInclusive<T>) -> Result<T, String>
 where
     T: FromStr + PartialOrd + Display,
 {
@@ -25,7 +25,7 @@ where
 }
 
 /// A decimal number within the range; `NaN` is in none.
-pub(super) fn decimal(text: &str, allowed: &RangeInclusive<f64>) -> Result<f64, String> {
+pub(crate) fn decimal(text: &str, allowed: &RangeInclusive<f64>) -> Result<f64, String> {
     text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
         format!("allowed is a number from {} to {}, for example 1 or 1.5", allowed.start(), allowed.end())
     })
@@ -34,7 +34,7 @@ pub(super) fn decimal(text: &str, allowed: &RangeInclusive<f64>) -> Result<f64, 
 /// A number of bytes, or one of KiB, MiB, GiB or TiB (`64KiB`), within the range.
 ///
 /// `64K` and `64KB` are refused: half of the world means 64,000 by them.
-pub(super) fn bytes(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, String> {
     count_of_bytes(text).filter(|bytes| allowed.contains(bytes)).ok_or_else(|| {
         format!(
             "allowed is {} to {}, as a number of bytes or with KiB, MiB, GiB or TiB",
@@ -57,7 +57,7 @@ fn count_of_bytes(text: &str) -> Option<u64> {
 }
 
 /// The shortest spelling that loses nothing.
-pub(super) fn show_bytes(bytes: u64) -> String {
+pub(crate) fn show_bytes(bytes: u64) -> String {
     BYTE_UNITS
         .iter()
         .find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor))
@@ -65,7 +65,7 @@ pub(super) fn show_bytes(bytes: u64) -> String {
 }
 
 /// A duration with its unit (`15s`, `500ms`, `5m`) within the range.
-pub(super) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
     humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration)).ok_or_else(|| {
         format!(
             "allowed is a duration from {} to {}, for example 500ms, 15s, 5m or 1h",
@@ -76,22 +76,22 @@ pub(super) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result
 }
 
 /// As [`duration`] reads it.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
 /// `on` or `off`.
-pub(super) fn switch(text: &str) -> Result<bool, String> {
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
     word(text, &[("on", true), ("off", false)])
 }
 
 /// As [`switch`] reads it.
-pub(super) fn show_switch(on: bool) -> String {
+pub(crate) fn show_switch(on: bool) -> String {
     if on { "on" } else { "off" }.to_owned()
 }
 
 /// One of some words, in whatever case.
-pub(super) fn word<T: Copy>(text: &str, allowed: &[(&str, T)]) -> Result<T, String> {
+pub(crate) fn word<T: Copy>(text: &str, allowed: &[(&str, T)]) -> Result<T, String> {
     allowed.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or_else(
         || {
             let names: Vec<&str> = allowed.iter().map(|(name, _)| *name).collect();

@@ -13,10 +13,10 @@ use super::{
     Config, Flush, History, Listen, Log, LogFormat, Outbox, Resume, Session, SlowConsumer, admission, kafka,
     machine, notices, units,
 };
-use crate::allocation::Allocation;
 use crate::limits;
+use crate::process::allocation::Allocation;
 
-pub(super) fn validate(
+pub(crate) fn validate(
     mut pairs: BTreeMap<String, String>,
     faults: Vec<Fault>,
     dev: bool,
@@ -320,6 +320,6 @@ fn bytes(
     )
 }
 
-pub(super) fn switch(reading: &mut Reading, variable: &Variable, given: Option<&str>) -> bool {
+pub(crate) fn switch(reading: &mut Reading, variable: &Variable, given: Option<&str>) -> bool {
     reading.value(variable, given, units::switch, |on| units::show_switch(*on))
 }

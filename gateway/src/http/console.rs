@@ -3,4 +3,4 @@
 //! What it shows it asks of this server from the browser: `/ws` and `/health`.
 
 /// The page.
-pub(super) const PAGE: &str = include_str!("console.html");
+pub(crate) const PAGE: &str = include_str!("console.html");

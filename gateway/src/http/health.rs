@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::admission::overload::Decision;
 use crate::config::Config;
-use crate::ingest::status::Status;
+use crate::counters::{Counters, Refusal};
+use crate::kafka::status::Status;
 use crate::limits::{MIB, SHARD_SILENCE_MAX};
-use crate::metrics::{Counters, Refusal};
-use crate::overload::Decision;
-use crate::vitals::Vitals;
+use crate::process::vitals::Vitals;
 
 /// What is wrong with a gateway that was told to end.
 const DRAINING: &str =
@@ -28,23 +28,23 @@ const DRAINING: &str =
 const WARN_PERCENT: f64 = 90.0;
 
 /// What there is to be judged.
-pub(super) struct Picture<'a> {
-    pub(super) config: &'a Config,
-    pub(super) kafka: Status,
+pub(crate) struct Picture<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) kafka: Status,
     /// Each shard's counters.
-    pub(super) shards: Vec<Counters>,
+    pub(crate) shards: Vec<Counters>,
     /// Since each shard's last turn; `None` before its first.
-    pub(super) silences: Vec<Option<Duration>>,
-    pub(super) vitals: Vitals,
-    pub(super) overload: Decision,
-    pub(super) uptime: Duration,
-    pub(super) dev_brokers: Option<&'a str>,
-    pub(super) is_draining: bool,
+    pub(crate) silences: Vec<Option<Duration>>,
+    pub(crate) vitals: Vitals,
+    pub(crate) overload: Decision,
+    pub(crate) uptime: Duration,
+    pub(crate) dev_brokers: Option<&'a str>,
+    pub(crate) is_draining: bool,
 }
 
 /// The body of `/health`.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
+pub(crate) struct Report<'a> {
     status: &'static str,
     healthy: bool,
     /// It was told to end.
@@ -169,13 +169,13 @@ impl Findings {
 
 impl Report<'_> {
     /// The HTTP status.
-    pub(super) fn status_code(&self) -> u16 {
+    pub(crate) fn status_code(&self) -> u16 {
         if self.healthy { 200 } else { 503 }
     }
 }
 
 /// Judges a picture.
-pub(super) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
+pub(crate) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
     let mut findings = Findings::default();
     if picture.is_draining {
         findings.err(DRAINING.to_owned());
@@ -381,7 +381,7 @@ fn rounded(value: f64) -> f64 {
 
 /// The body of `/health/ready`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Readiness {
+pub(crate) struct Readiness {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -389,12 +389,12 @@ pub(super) struct Readiness {
 
 impl Readiness {
     /// The HTTP status.
-    pub(super) fn status_code(&self) -> u16 {
+    pub(crate) fn status_code(&self) -> u16 {
         if self.reason.is_none() { 200 } else { 503 }
     }
 
     /// Nor is a gateway ready one of whose shards does not turn: some of its new clients would wait for ever.
-    pub(super) fn unless_silent(self, shard: Option<(usize, Duration)>) -> Self {
+    pub(crate) fn unless_silent(self, shard: Option<(usize, Duration)>) -> Self {
         match shard {
             Some((shard, silence)) if self.reason.is_none() => {
                 Self { status: "not_ready", reason: Some(silent(shard, silence)) }
@@ -408,7 +408,7 @@ impl Readiness {
 /// the gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better
 /// elsewhere, and its sessions would lose their place. While it is overloaded or full it refuses them, and says so here: see the
 /// module.
-pub(super) fn readiness(status: &Status, overload: Decision, is_draining: bool) -> Readiness {
+pub(crate) fn readiness(status: &Status, overload: Decision, is_draining: bool) -> Readiness {
     let reason = if is_draining {
         Some(DRAINING.to_owned())
     } else if !status.assigned {
@@ -440,5 +440,5 @@ fn no_room(overload: Decision) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "health_tests.rs"]
+#[path = "tests/health.rs"]
 mod tests;

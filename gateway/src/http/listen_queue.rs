@@ -6,7 +6,7 @@
 use std::fs;
 
 /// `None`: this kernel does not tell.
-pub(super) fn overflows() -> Option<u64> {
+pub(crate) fn overflows() -> Option<u64> {
     overflows_of(&fs::read_to_string("/proc/self/net/netstat").ok()?)
 }
 

@@ -7,12 +7,12 @@
 //! `pages` renders, `health` decides whether the gateway is well, `metrics` names every metric, `prometheus_text` rewrites their page
 //! for older readers, `listen_queue` asks the kernel for one of them, `console` holds the page for people.
 
-mod console;
-mod health;
-mod listen_queue;
-mod metrics;
-mod pages;
-mod prometheus_text;
+pub(crate) mod console;
+pub(crate) mod health;
+pub(crate) mod listen_queue;
+pub(crate) mod metrics;
+pub(crate) mod pages;
+pub(crate) mod prometheus_text;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use serde::Serialize;
 use self::pages::{Page, Pages};
 pub use self::pages::{Renderer, SharedPages};
 use crate::config::Config;
-use crate::metrics::HttpRoute;
-use crate::session::response::{Headers, refusal_body};
-use crate::session::{HttpMethod, HttpRequest};
+use crate::counters::HttpRoute;
 use crate::shared::Shared;
+use crate::websocket::response::{Headers, refusal_body};
+use crate::websocket::{HttpMethod, HttpRequest};
 
 const JSON: &str = "application/json";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

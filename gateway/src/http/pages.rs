@@ -17,30 +17,30 @@ use super::metrics::Metrics;
 use super::prometheus_text;
 use crate::config::Config;
 use crate::limits;
-use crate::pulse::Pulse;
+use crate::process::pulse::Pulse;
 use crate::shared::Shared;
 
 /// A status and its body.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What was rendered at one moment.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     rendered_at: Instant,
-    pub(super) health: Page,
-    pub(super) ready: Page,
-    pub(super) live: Page,
-    pub(super) openmetrics: Vec<u8>,
-    pub(super) prometheus: Vec<u8>,
+    pub(crate) health: Page,
+    pub(crate) ready: Page,
+    pub(crate) live: Page,
+    pub(crate) openmetrics: Vec<u8>,
+    pub(crate) prometheus: Vec<u8>,
 }
 
 impl Pages {
     /// Whether the main thread has not rendered for so long that they cannot be believed.
-    pub(super) fn are_stale(&self, now: Instant) -> bool {
+    pub(crate) fn are_stale(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.rendered_at) > limits::PAGES_AGE_MAX
     }
 }
@@ -50,7 +50,7 @@ impl Pages {
 pub struct SharedPages(Mutex<Option<Arc<Pages>>>);
 
 impl SharedPages {
-    pub(super) fn read(&self) -> Option<Arc<Pages>> {
+    pub(crate) fn read(&self) -> Option<Arc<Pages>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -115,7 +115,7 @@ impl Renderer {
         Picture {
             config: &self.config,
             kafka: self.shared.kafka.read(),
-            shards: self.shared.snapshots.iter().map(crate::metrics::Snapshot::load).collect(),
+            shards: self.shared.snapshots.iter().map(crate::counters::Snapshot::load).collect(),
             silences: self.silences(now),
             vitals: self.shared.vitals.read(),
             overload: self.shared.overload.read(),
@@ -139,12 +139,12 @@ impl Renderer {
 }
 
 /// The body of `/health/live`: the main thread, which says it, is at work.
-pub(super) fn alive() -> Vec<u8> {
+pub(crate) fn alive() -> Vec<u8> {
     json(&serde_json::json!({ "status": "alive" }))
 }
 
 /// A line of JSON.
-pub(super) fn json(body: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(body: &impl Serialize) -> Vec<u8> {
     let mut text = Vec::new();
     protocol::envelope::write_json(&mut text, body);
     text.push(b'\n');

@@ -4,7 +4,7 @@
 //! name of its samples, `_total` and `_info` included, there is no type for an info, no unit and no end.
 
 /// Rewrites a page. The library writes HELP, then TYPE, then perhaps UNIT, then the samples of each metric.
-pub(super) fn from_openmetrics(page: &str) -> String {
+pub(crate) fn from_openmetrics(page: &str) -> String {
     let mut text = String::with_capacity(page.len());
     let mut help = "";
     for line in page.lines() {

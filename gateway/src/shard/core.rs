@@ -11,21 +11,21 @@ use std::time::Instant;
 use tracing::warn;
 use wire::{Readings, SocketId};
 
-use super::begin::Begun;
 use super::connections::Connections;
+use super::mesh::begin::Begun;
 use super::mesh::{Mesh, News, Request};
 use super::owner::Owner;
 use super::resume::Ask;
 use super::stint::Stint;
-use crate::ingest::consumer::Polled;
-use crate::ingest::frame::Frame;
-use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::pull::{Chunk, Pull, Ticket};
-use crate::ingest::skipped::Skips;
+use crate::counters::operations;
+use crate::counters::{Counters, RecordSkipped};
+use crate::event::frame::Frame;
+use crate::event::partition::{Owned, Partition};
+use crate::event::pull::{Chunk, Pull, Ticket};
+use crate::event::skipped::Skips;
+use crate::kafka::consumer::Polled;
 use crate::limits;
-use crate::metrics::{Counters, RecordSkipped};
-use crate::operations;
-use crate::throttle::Throttle;
+use crate::log::throttle::Throttle;
 
 /// See the module.
 pub struct Core {
@@ -391,9 +391,9 @@ impl Core {
 }
 
 #[cfg(test)]
-#[path = "core_tests.rs"]
+#[path = "tests/core.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "core_waiting_tests.rs"]
+#[path = "tests/core_waiting.rs"]
 mod waiting_tests;

@@ -12,10 +12,10 @@ use wire::SocketId;
 use super::core::Core;
 use super::door::{config_of, core_of, lonely};
 use super::sizes;
-use crate::ingest::consumer::{Began, Polled};
-use crate::ingest::frame::{Framer, Record};
-use crate::ingest::partition::{Owned, Partition};
-use crate::operations;
+use crate::counters::operations;
+use crate::event::frame::{Framer, Record};
+use crate::event::partition::{Owned, Partition};
+use crate::kafka::consumer::{Began, Polled};
 use crate::shared::Shared;
 
 /// What one message may cost. With 40 ns for an operation it is a millisecond.

@@ -11,13 +11,13 @@ use super::core::Core;
 use super::mesh::Mesh;
 use super::owner::{Keeping, Owner};
 use crate::config::Config;
+use crate::counters::{Counters, Refusal};
 use crate::http::Http;
 use crate::limits;
-use crate::metrics::{Counters, Refusal};
 use crate::shared::Shared;
 
 /// Next to nothing is kept.
-pub(super) const KEEPING: Keeping = Keeping {
+pub(crate) const KEEPING: Keeping = Keeping {
     history_bytes_max: 1000,
     last_values_max: 1,
     snapshot_frames_max: 1,
@@ -27,14 +27,14 @@ pub(super) const KEEPING: Keeping = Keeping {
 };
 
 /// The configuration of a gateway with these variables.
-pub(super) fn config_of(variables: &[(&str, &str)]) -> Config {
+pub(crate) fn config_of(variables: &[(&str, &str)]) -> Config {
     let brokers = ("KAFKA_BROKERS", "broker:9092");
     let pairs = variables.iter().chain([&brokers]).map(|(name, value)| ((*name).into(), (*value).into()));
     Config::from_pairs(pairs, false).expect("valid")
 }
 
 /// The shard at this end of the mesh, of topics of these kinds. It knows nothing of Kafka yet.
-pub(super) fn core_of(
+pub(crate) fn core_of(
     config: &Config,
     shared: &Arc<Shared>,
     kinds: &[&str],
@@ -49,29 +49,29 @@ pub(super) fn core_of(
 }
 
 /// The end of a mesh of one.
-pub(super) fn lonely() -> Mesh {
+pub(crate) fn lonely() -> Mesh {
     Mesh::connect(1, 8, 8).pop().expect("one")
 }
 
 /// A valid handshake but for the empty line.
-pub(super) const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(crate) const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// See the module.
-pub(super) struct Door {
-    pub(super) core: Core,
-    pub(super) now: Instant,
+pub(crate) struct Door {
+    pub(crate) core: Core,
+    pub(crate) now: Instant,
     sockets: u32,
 }
 
 impl Door {
     /// Of a gateway with these variables and one shard.
-    pub(super) fn new(variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(variables: &[(&str, &str)]) -> Self {
         Self::shards(variables, 1).pop().expect("one")
     }
 
     /// Of each of a gateway's shards, without a way between them.
-    pub(super) fn shards(variables: &[(&str, &str)], shards: usize) -> Vec<Self> {
+    pub(crate) fn shards(variables: &[(&str, &str)], shards: usize) -> Vec<Self> {
         let mut config = config_of(variables);
         config.shards.count = shards;
         let now = Instant::now();
@@ -84,7 +84,7 @@ impl Door {
     }
 
     /// A connection that has said nothing.
-    pub(super) fn accept(&mut self, peer: &str) -> SocketId {
+    pub(crate) fn accept(&mut self, peer: &str) -> SocketId {
         let socket = SocketId::imagined(self.sockets, 1);
         self.sockets += 1;
         let peer: SocketAddr = peer.parse().expect(peer);
@@ -93,14 +93,14 @@ impl Door {
     }
 
     /// A client that asks for a session.
-    pub(super) fn knock(&mut self, peer: &str, headers: &str) -> SocketId {
+    pub(crate) fn knock(&mut self, peer: &str, headers: &str) -> SocketId {
         let socket = self.accept(peer);
         self.core.receive(socket, format!("{REQUEST}{headers}\r\n").as_bytes(), self.now);
         socket
     }
 
     /// A turn later: the connections that were to be reset are closed. Which.
-    pub(super) fn next_turn(&mut self) -> Vec<SocketId> {
+    pub(crate) fn next_turn(&mut self) -> Vec<SocketId> {
         self.now += Duration::from_millis(1);
         let reset = self.core.connections.egress.take_lost();
         reset.iter().for_each(|&socket| self.core.connections.closed(socket));
@@ -108,16 +108,16 @@ impl Door {
     }
 
     /// All that clients have sent has been read.
-    pub(super) fn has_read_all(&mut self) {
+    pub(crate) fn has_read_all(&mut self) {
         self.core.connections.has_read_all(self.now);
     }
 
-    pub(super) fn counted(&mut self) -> Counters {
+    pub(crate) fn counted(&mut self) -> Counters {
         self.core.count(&Readings::default())
     }
 
     /// How often this was the reason.
-    pub(super) fn refused(&mut self, reason: Refusal) -> u64 {
+    pub(crate) fn refused(&mut self, reason: Refusal) -> u64 {
         let refusals = self.counted().refusals;
         refusals.iter::<Refusal>().find(|(text, _)| *text == reason.text()).expect("a reason").1
     }

@@ -8,7 +8,7 @@ use super::Shard;
 use crate::limits;
 
 /// How far the shard has come with the end of the process.
-pub(super) struct Ending {
+pub(crate) struct Ending {
     /// When it ends whatever is left.
     cut_at: Instant,
     /// It has told the others that it has no sessions.
@@ -22,7 +22,7 @@ pub(super) struct Ending {
 impl Shard {
     /// Closes what is to be closed once the process drains, in the order that `drain` describes; whether the shard is at its
     /// end. Until then it serves the other shards, even with no connection left: they may have sessions.
-    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_over(&mut self, now: Instant) -> bool {
         let drain = &self.shared.drain;
         if !drain.has_begun() {
             return false;

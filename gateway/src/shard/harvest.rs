@@ -10,7 +10,7 @@ use wire::Event;
 
 use super::Shard;
 use crate::limits;
-use crate::pulse::Phase;
+use crate::process::pulse::Phase;
 
 /// The time of one harvest. It looks at the clock after so many events or operations, whichever comes first.
 struct Harvest {
@@ -53,7 +53,7 @@ impl Harvest {
 
 impl Shard {
     /// Takes what the ring has, and reads what sessions have sent; whether that was all.
-    pub(super) fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
+    pub(crate) fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
         self.enter(Phase::Sockets);
         self.driver.begin_turn(now)?;
         self.core.connections.resume_paid(now);

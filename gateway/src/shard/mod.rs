@@ -1,63 +1,35 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
-//! This file is the loop. What it drives is the `core`: `connections`, `admission`, `slots` and `endings` (what happens to a connection), `inflow`, `pace` and `stash` (how fast it is read), `dialogue`
-//! (what its client asks) with `begin`, `acks` and `replies`, `layout` (which partitions have begun), `channels` (who subscribed to what), `owner` (what the shard's partitions have),
-//! `mesh` (the way to the other shards), `broadcast` (frame x channel -> outboxes), `resume` and `resuming` (what sessions missed),
-//! `egress` (outboxes -> sockets) with `ready`, `batch` and `window`, `timers`.
-//! Of these only `egress` and `batch` touch the wire, and only `executor` and `mesh`, which takes its queues, know glommio;
+//! This file is the loop. What it drives is the `core`: `connections` (from accept to close), `commands` (what clients ask and are answered),
+//! `sessions` (what is kept of each), `resume` (what sessions missed), `owner` (what the shard's partitions have), `mesh` (the way to the other shards),
+//! `fanout` (frame x channel -> outboxes), `outbox`, and `egress` (outboxes -> sockets).
+//! Of these only `egress` touches the wire, and only `executor` and `mesh`, which takes its queues, know glommio;
 //! the rest is plain state, tested without either.
 //!
 //! Everything here lives on the shard's thread and is shared with nobody: what enters and leaves are messages, a snapshot of
 //! the counters each second, and how far the end of the process has come.
 
-pub mod acks;
-mod admission;
-mod batch;
-pub mod begin;
-pub mod broadcast;
-pub mod channels;
-pub mod conflate;
+pub mod commands;
 pub mod connections;
 pub mod core;
 #[cfg(test)]
-mod costs_tests;
-pub mod dialogue;
+pub(crate) mod costs_tests;
 #[cfg(test)]
-mod door;
+pub(crate) mod door;
 pub mod egress;
-mod endings;
 pub mod executor;
-mod finish;
-mod firsts;
-pub mod frames;
-mod harvest;
-mod inflow;
-pub mod intake;
-pub mod layout;
+pub mod fanout;
+pub(crate) mod finish;
+pub(crate) mod harvest;
 pub mod mesh;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 pub mod outbox;
 pub mod owner;
-pub mod pace;
-pub mod ready;
-pub mod replays;
-pub mod replies;
 pub mod resume;
-mod resuming;
-mod selection;
 pub mod sessions;
-pub mod shard_set;
-pub mod shedding;
-pub mod single;
 pub mod sizes;
-pub mod skips;
-pub mod slots;
-mod spare;
-pub mod stash;
-mod stint;
-pub mod timers;
-pub mod window;
+pub(crate) mod stint;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -71,20 +43,20 @@ use wire::Driver;
 use self::connections::Connections;
 use self::core::Core;
 use self::finish::Ending;
-use self::intake::Intake;
 use self::mesh::Mesh;
 use self::owner::Owner;
-use self::spare::Spare;
+use self::owner::intake::Intake;
+use self::owner::strays::Strays;
+use self::resume::spare::Spare;
 use self::stint::Stint;
 use crate::config::Config;
+use crate::event::pull::{Chunk, Ticket};
 use crate::http::Http;
-use crate::ingest::consumer::{Consumer, Polled};
-use crate::ingest::control::Request;
-use crate::ingest::pull::{Chunk, Ticket};
-use crate::ingest::replay::ReplaySender;
-use crate::ingest::strays::Strays;
+use crate::kafka::consumer::{Consumer, Polled};
+use crate::kafka::control::Request;
+use crate::kafka::replay::ReplaySender;
 use crate::limits;
-use crate::pulse::Phase;
+use crate::process::pulse::Phase;
 use crate::shared::Shared;
 
 /// What a shard is started with.

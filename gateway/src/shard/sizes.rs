@@ -20,7 +20,7 @@ pub fn driver_options(config: &Config) -> DriverOptions {
 }
 
 /// A shard's part of what the process keeps of its partitions.
-pub(super) fn keeping(config: &Config) -> Keeping {
+pub(crate) fn keeping(config: &Config) -> Keeping {
     let shards = config.shards.count;
     Keeping {
         history_bytes_max: config.history.bytes_max / shards,

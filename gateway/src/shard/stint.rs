@@ -5,11 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{limits, operations};
+use crate::counters::operations;
+use crate::limits;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Stint {
+pub(crate) struct Stint {
     ends_at: Instant,
     /// Operations that had been done when it began, and when it last looked at the clock.
     began_with: u64,
@@ -18,7 +19,7 @@ pub(super) struct Stint {
 
 impl Stint {
     /// Begins one that lasts so long at most.
-    pub(super) fn begin(lasts: Duration) -> Self {
+    pub(crate) fn begin(lasts: Duration) -> Self {
         Self::at(lasts, operations::done(), Instant::now())
     }
 
@@ -27,7 +28,7 @@ impl Stint {
     }
 
     /// Whether no other step is to begin.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         self.is_over_after(operations::done(), Instant::now)
     }
 

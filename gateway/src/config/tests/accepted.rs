@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::{BROKERS, config, printed, with_dev};
-use crate::ingest::partitioner::Partitioner;
+use crate::kafka::partitioner::Partitioner;
 use crate::limits;
 
 #[test]
@@ -213,7 +213,8 @@ fn properties_are_handed_through_and_lists_keep_their_commas() {
 
 #[test]
 fn the_machines_allocation_stands_in_where_nothing_is_set() {
-    let measured = crate::allocation::Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
+    let measured =
+        crate::process::allocation::Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
     let read = |pairs: &[(&str, &str)]| on(measured, pairs);
     let config = read(&[BROKERS]);
     assert_eq!(config.allocation, measured);
@@ -242,14 +243,14 @@ fn there_is_a_shard_for_each_whole_core_that_the_process_has_unless_the_number_i
         (Some(1.0), &[("WS_SHARDS", "8")], 8),
         (Some(8.0), &[("WS_SHARDS", "1"), ("WS_PINNING", "off")], 1),
     ] {
-        let measured = crate::allocation::Allocation { cpu_cores: measured, memory_bytes: None };
+        let measured = crate::process::allocation::Allocation { cpu_cores: measured, memory_bytes: None };
         let pairs: Vec<_> = [BROKERS].iter().chain(pairs).copied().collect();
         assert_eq!(on(measured, &pairs).shards.count, expected, "{measured:?} {pairs:?}");
     }
 }
 
 /// As on a machine that grants so much.
-fn on(measured: crate::allocation::Allocation, pairs: &[(&str, &str)]) -> Config {
+fn on(measured: crate::process::allocation::Allocation, pairs: &[(&str, &str)]) -> Config {
     let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     validate::validate(pairs, Vec::new(), false, measured).unwrap()
 }

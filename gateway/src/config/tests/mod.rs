@@ -1,10 +1,10 @@
 //! The configuration as a whole.
 
-use super::{Config, ConfigError};
-
 mod accepted;
 mod refused;
 mod shown;
+
+use super::{Config, ConfigError};
 
 const BROKERS: (&str, &str) = ("KAFKA_BROKERS", "broker:9092");
 

@@ -11,25 +11,25 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Unit;
 
-use crate::metrics::{ByLabel, Counters, Histogram, Label};
+use crate::counters::{ByLabel, Counters, Histogram, Label};
 
 /// A label's name and value.
-pub(super) type Text = (&'static str, &'static str);
+pub(crate) type Text = (&'static str, &'static str);
 
 /// The text so far, and what it is written from.
-pub(super) struct Page<'a> {
-    pub(super) encoder: DescriptorEncoder<'a>,
+pub(crate) struct Page<'a> {
+    pub(crate) encoder: DescriptorEncoder<'a>,
     /// Each shard's label and counters.
-    pub(super) shards: Vec<(String, Counters)>,
+    pub(crate) shards: Vec<(String, Counters)>,
 }
 
 impl Page<'_> {
-    pub(super) fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> Result<(), Error> {
+    pub(crate) fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> Result<(), Error> {
         self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
     }
 
     /// Of the process.
-    pub(super) fn gauge<V: EncodeGaugeValue + Copy>(
+    pub(crate) fn gauge<V: EncodeGaugeValue + Copy>(
         &mut self,
         name: &str,
         help: &str,
@@ -40,7 +40,7 @@ impl Page<'_> {
     }
 
     /// Of each shard.
-    pub(super) fn shard_gauge(
+    pub(crate) fn shard_gauge(
         &mut self,
         name: &str,
         help: &str,
@@ -49,7 +49,7 @@ impl Page<'_> {
         self.shard_gauge_in(name, help, None, of)
     }
 
-    pub(super) fn shard_gauge_in<V: EncodeGaugeValue>(
+    pub(crate) fn shard_gauge_in<V: EncodeGaugeValue>(
         &mut self,
         name: &str,
         help: &str,
@@ -64,12 +64,12 @@ impl Page<'_> {
     }
 
     /// Sessions of all shards.
-    pub(super) fn sessions(&self) -> u64 {
+    pub(crate) fn sessions(&self) -> u64 {
         self.shards.iter().map(|(_, counters)| counters.sessions).sum()
     }
 
     /// Of the process, by a label.
-    pub(super) fn gauges(
+    pub(crate) fn gauges(
         &mut self,
         name: &str,
         help: &str,
@@ -85,11 +85,11 @@ impl Page<'_> {
     }
 
     /// Of the process.
-    pub(super) fn process_counter(&mut self, name: &str, help: &str, count: u64) -> Result<(), Error> {
+    pub(crate) fn process_counter(&mut self, name: &str, help: &str, count: u64) -> Result<(), Error> {
         self.process_counter_in(name, help, None, &count)
     }
 
-    pub(super) fn process_counter_in<V: EncodeCounterValue + Copy>(
+    pub(crate) fn process_counter_in<V: EncodeCounterValue + Copy>(
         &mut self,
         name: &str,
         help: &str,
@@ -102,7 +102,7 @@ impl Page<'_> {
     }
 
     /// Of each shard.
-    pub(super) fn counter_in(
+    pub(crate) fn counter_in(
         &mut self,
         name: &str,
         help: &str,
@@ -117,7 +117,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    pub(super) fn counter(
+    pub(crate) fn counter(
         &mut self,
         name: &str,
         help: &str,
@@ -127,7 +127,7 @@ impl Page<'_> {
     }
 
     /// Of each shard, by its number: what others count of it.
-    pub(super) fn counter_of(
+    pub(crate) fn counter_of(
         &mut self,
         name: &str,
         help: &str,
@@ -141,7 +141,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    pub(super) fn counters_by<L: Label<N>, const N: usize>(
+    pub(crate) fn counters_by<L: Label<N>, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -153,7 +153,7 @@ impl Page<'_> {
         })
     }
 
-    pub(super) fn counters<const N: usize>(
+    pub(crate) fn counters<const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -169,7 +169,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    pub(super) fn histograms<const N: usize, const M: usize>(
+    pub(crate) fn histograms<const N: usize, const M: usize>(
         &mut self,
         name: &str,
         help: &str,

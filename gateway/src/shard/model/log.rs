@@ -7,48 +7,48 @@ use std::time::Instant;
 use protocol::GapReason;
 
 use super::recreated::{Life, Topics};
-use crate::ingest::consumer::{Began, Ignored, Moved, Polled};
-use crate::ingest::frame::{Frame, Framer, Record};
-use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::pull::{Chunk, Pull, Then};
+use crate::event::frame::{Frame, Framer, Record};
+use crate::event::partition::{Owned, Partition};
+use crate::event::pull::{Chunk, Pull, Then};
+use crate::kafka::consumer::{Began, Ignored, Moved, Polled};
 
-pub(super) const KINDS: [&str; 2] = ["x", "y"];
-pub(super) const TOKENS: [&str; 4] = ["A", "B", "C", "D"];
+pub(crate) const KINDS: [&str; 2] = ["x", "y"];
+pub(crate) const TOKENS: [&str; 4] = ["A", "B", "C", "D"];
 
 /// One partition's log.
 #[derive(Default)]
-pub(super) struct PartitionLog {
+pub(crate) struct PartitionLog {
     /// The first offset that is still there.
-    pub(super) low: i64,
-    pub(super) end: i64,
+    pub(crate) low: i64,
+    pub(crate) end: i64,
     /// By offset; a record without token is nobody's.
-    pub(super) records: BTreeMap<i64, Option<&'static str>>,
+    pub(crate) records: BTreeMap<i64, Option<&'static str>>,
     /// The next offset that its owner reads, once that has begun.
-    pub(super) polled: Option<i64>,
+    pub(crate) polled: Option<i64>,
     /// Where delivery began.
-    pub(super) live_from: i64,
+    pub(crate) live_from: i64,
     /// The topic has been given this partition after the gateway had started.
-    pub(super) is_late: bool,
+    pub(crate) is_late: bool,
     /// See `recreated`.
-    pub(super) life: Life,
+    pub(crate) life: Life,
 }
 
 impl PartitionLog {
-    pub(super) fn append(&mut self, token: &'static str, random: &mut fastrand::Rng) {
+    pub(crate) fn append(&mut self, token: &'static str, random: &mut fastrand::Rng) {
         self.end += i64::from(random.u8(..8) == 0);
         self.records.insert(self.end, (random.u8(..20) > 0).then_some(token));
         self.end += 1;
     }
 }
 
-pub(super) struct Log {
-    pub(super) partitions: BTreeMap<Partition, PartitionLog>,
+pub(crate) struct Log {
+    pub(crate) partitions: BTreeMap<Partition, PartitionLog>,
     numbers: usize,
-    pub(super) topics: Topics,
+    pub(crate) topics: Topics,
 }
 
 impl Log {
-    pub(super) fn new(numbers: usize, topics: Topics) -> Self {
+    pub(crate) fn new(numbers: usize, topics: Topics) -> Self {
         let all = (0..KINDS.len())
             .flat_map(|topic| (0..numbers).map(move |number| Partition { topic, number: number as i32 }));
         let partitions = all.map(|partition| (partition, topics.empty(partition.topic))).collect();
@@ -56,7 +56,7 @@ impl Log {
     }
 
     /// Appends a record, mostly to the partition of its token; now and then an offset is left out.
-    pub(super) fn append(&mut self, random: &mut fastrand::Rng) {
+    pub(crate) fn append(&mut self, random: &mut fastrand::Rng) {
         let token = random.usize(..TOKENS.len());
         let number = if random.u8(..10) == 0 { random.usize(..self.numbers) } else { token % self.numbers };
         let partition = Partition { topic: random.usize(..KINDS.len()), number: number as i32 };
@@ -64,7 +64,7 @@ impl Log {
     }
 
     /// Gives each topic one partition more.
-    pub(super) fn grow(&mut self) {
+    pub(crate) fn grow(&mut self) {
         for topic in 0..KINDS.len() {
             let log = PartitionLog { is_late: true, ..self.topics.empty(topic) };
             self.partitions.insert(Partition { topic, number: self.numbers as i32 }, log);
@@ -74,7 +74,7 @@ impl Log {
 
     /// A partition's owner begins to read it: what was there when the gateway started mostly from its end, with a little of what is
     /// before for the history; what was not from its beginning. Unless it has.
-    pub(super) fn begin(&mut self, partition: Partition, random: &mut fastrand::Rng) -> Option<Began> {
+    pub(crate) fn begin(&mut self, partition: Partition, random: &mut fastrand::Rng) -> Option<Began> {
         let log = self.partitions.get_mut(&partition)?;
         if log.polled.is_some() {
             return None;
@@ -91,13 +91,13 @@ impl Log {
     }
 
     /// Deletes the oldest records of a partition.
-    pub(super) fn delete(&mut self, partition: Partition, random: &mut fastrand::Rng) {
+    pub(crate) fn delete(&mut self, partition: Partition, random: &mut fastrand::Rng) {
         let log = self.partitions.get_mut(&partition).expect("it is one of them");
         log.low = random.i64(log.low..=log.end);
     }
 
     /// What the owner polls next of a partition.
-    pub(super) fn poll(&mut self, partition: Partition, framer: &mut Framer, now: Instant) -> Option<Polled> {
+    pub(crate) fn poll(&mut self, partition: Partition, framer: &mut Framer, now: Instant) -> Option<Polled> {
         let log = self.partitions.get_mut(&partition)?;
         let polled = log.polled?;
         if polled < log.low {
@@ -122,7 +122,7 @@ impl Log {
     }
 
     /// The replay threads' answer.
-    pub(super) fn replay(
+    pub(crate) fn replay(
         &self,
         pull: &Pull,
         until: i64,
@@ -152,10 +152,10 @@ impl Log {
 }
 
 /// What a record counts for of the bytes that a resume may bring from Kafka.
-pub(super) const RECORD_BYTES: u64 = 100;
+pub(crate) const RECORD_BYTES: u64 = 100;
 
 /// The replay threads' answer that they cannot have what was asked for.
-pub(super) fn given_up(pull: &Pull, until: i64) -> Chunk {
+pub(crate) fn given_up(pull: &Pull, until: i64) -> Chunk {
     let lost = Some((until - 1, GapReason::Replay));
     Chunk { lost, ..Chunk::empty(pull.from, until, Then::More) }
 }

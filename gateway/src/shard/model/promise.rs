@@ -8,29 +8,29 @@ use serde_json::{Value, json};
 use super::client::pattern;
 use super::log::{KINDS, Log, PartitionLog};
 use super::recreated::Life;
-use crate::ingest::partition::Partition;
+use crate::event::partition::Partition;
 
 /// From which offset of each partition a subscription must have got all.
 #[derive(Default)]
-pub(super) struct Promise {
-    pub(super) from: BTreeMap<Partition, i64>,
+pub(crate) struct Promise {
+    pub(crate) from: BTreeMap<Partition, i64>,
     /// Of partitions that are not among these, whenever they begin; `None`: nothing of those that were there at the start.
-    pub(super) otherwise: Option<i64>,
+    pub(crate) otherwise: Option<i64>,
     /// Of which incarnation that is, at most, where it is not the one with which the partition began.
-    pub(super) views: BTreeMap<Partition, u32>,
+    pub(crate) views: BTreeMap<Partition, u32>,
     /// It was asked for when the session had nothing else that a gap of its events could be told for.
-    pub(super) is_alone: bool,
+    pub(crate) is_alone: bool,
 }
 
 impl Promise {
     /// The view that it is of, at most.
-    pub(super) fn view(&self, partition: Partition, log: &Log) -> u32 {
+    pub(crate) fn view(&self, partition: Partition, log: &Log) -> u32 {
         let view = self.views.get(&partition).copied().unwrap_or(0);
         view.max(log.partitions[&partition].life.began_in)
     }
 
     /// It is of what the owners have been told by now, or of the logs whose offsets it names.
-    pub(super) fn seen_now(mut self, log: &Log) -> Self {
+    pub(crate) fn seen_now(mut self, log: &Log) -> Self {
         let view = |(&partition, it): (&Partition, &PartitionLog)| {
             let named = self.from.get(&partition).and_then(|&from| log.topics.of_offset(from));
             (partition, named.unwrap_or(it.life.view))
@@ -40,7 +40,7 @@ impl Promise {
     }
 
     /// The partitions of which something was promised.
-    pub(super) fn of<'a>(
+    pub(crate) fn of<'a>(
         &'a self,
         name: &'a str,
         log: &'a Log,
@@ -58,7 +58,7 @@ impl Promise {
 
 /// Where an acknowledgement says that each partition begins. It names all that were there at the start, those that have not begun as
 /// waiting.
-pub(super) fn cut_of(name: &str, ack: &Value, log: &Log) -> BTreeMap<Partition, i64> {
+pub(crate) fn cut_of(name: &str, ack: &Value, log: &Log) -> BTreeMap<Partition, i64> {
     let mut cut = BTreeMap::new();
     for (topic, kind) in KINDS.iter().enumerate().filter(|(_, kind)| pattern(name).of_kind(kind).is_some()) {
         for text in ack["positions"][kind].as_array().expect("positions were asked for") {

@@ -10,13 +10,13 @@ use crate::shard::core::Core;
 
 /// The sockets of one shard that are not read, and what lies in them.
 #[derive(Default)]
-pub(super) struct Reads {
+pub(crate) struct Reads {
     paused: HashMap<SocketId, Vec<u8>>,
 }
 
 impl Reads {
     /// Bytes of a client come. Those that were in the ring before the pause are still read.
-    pub(super) fn arrive(
+    pub(crate) fn arrive(
         &mut self,
         core: &mut Core,
         socket: SocketId,
@@ -31,7 +31,7 @@ impl Reads {
     }
 
     /// What a turn of the shard does of it.
-    pub(super) fn turn(&mut self, core: &mut Core, random: &mut fastrand::Rng, now: Instant) {
+    pub(crate) fn turn(&mut self, core: &mut Core, random: &mut fastrand::Rng, now: Instant) {
         core.connections.counters.turns += 1;
         core.connections.resume_paid(now);
         for _ in 0..random.usize(1..4) {
@@ -47,12 +47,12 @@ impl Reads {
     }
 
     /// The connection is gone.
-    pub(super) fn forget(&mut self, socket: SocketId) {
+    pub(crate) fn forget(&mut self, socket: SocketId) {
         self.paused.remove(&socket);
     }
 }
 
 /// What each session may cost: in some lives so little that most of them are paused again and again.
-pub(super) fn operations(random: &mut fastrand::Rng) -> Rate {
+pub(crate) fn operations(random: &mut fastrand::Rng) -> Rate {
     Rate { burst: if random.bool() { random.u32(1..500) } else { 500_000 }, per_s: 1e6 }
 }

@@ -6,8 +6,8 @@
 use protocol::GapReason;
 
 use super::log::{KINDS, Log, PartitionLog, TOKENS};
-use crate::ingest::consumer::{Moved, Polled};
-use crate::ingest::partition::Partition;
+use crate::event::partition::Partition;
+use crate::kafka::consumer::{Moved, Polled};
 
 /// How many incarnations have offsets of their own.
 const APART: u32 = 8;
@@ -16,48 +16,48 @@ const APART_BY: i64 = 10_000;
 
 /// The incarnations of one partition.
 #[derive(Clone, Default)]
-pub(super) struct Life {
+pub(crate) struct Life {
     /// How often its topic has been created again.
-    pub(super) incarnation: u32,
+    pub(crate) incarnation: u32,
     /// The one that its owner began with, and the one that it was last told of.
-    pub(super) began_in: u32,
-    pub(super) view: u32,
+    pub(crate) began_in: u32,
+    pub(crate) view: u32,
     /// The first offset that the log had.
-    pub(super) base: i64,
+    pub(crate) base: i64,
     /// Where the owner's delivery of what it was told of begins.
-    pub(super) first: i64,
+    pub(crate) first: i64,
     /// What the control thread knew when it told the owner.
-    pub(super) told: u32,
+    pub(crate) told: u32,
     /// What the owner was told: the incarnation, and the offset that the gap names.
-    pub(super) resets: Vec<(u32, i64)>,
+    pub(crate) resets: Vec<(u32, i64)>,
     /// The first and the last offset of the former ones.
-    pub(super) former: Vec<(i64, i64)>,
+    pub(crate) former: Vec<(i64, i64)>,
 }
 
 /// The topics' incarnations.
-pub(super) struct Topics {
+pub(crate) struct Topics {
     incarnations: [u32; KINDS.len()],
     /// As far as the control thread has noticed.
     known: [u32; KINDS.len()],
     /// Each incarnation has offsets of its own, below those of the one before, so that an offset tells its log. As real ones do, they
     /// begin at 0 otherwise.
-    pub(super) are_apart: bool,
+    pub(crate) are_apart: bool,
     /// The brokers tell the topics' ids: what is not known to be the same topic is not replayed.
-    pub(super) have_ids: bool,
+    pub(crate) have_ids: bool,
 }
 
 impl Topics {
-    pub(super) fn new(are_apart: bool, have_ids: bool) -> Self {
+    pub(crate) fn new(are_apart: bool, have_ids: bool) -> Self {
         let none = [0; KINDS.len()];
         Self { incarnations: none, known: none, are_apart, have_ids }
     }
 
-    pub(super) fn known(&self, topic: usize) -> u32 {
+    pub(crate) fn known(&self, topic: usize) -> u32 {
         self.known[topic]
     }
 
     /// A partition without records.
-    pub(super) fn empty(&self, topic: usize) -> PartitionLog {
+    pub(crate) fn empty(&self, topic: usize) -> PartitionLog {
         let incarnation = self.incarnations[topic];
         let first = if self.are_apart { i64::from(APART - incarnation) * APART_BY } else { 0 };
         let life = Life { incarnation, view: incarnation, base: first, first, ..Life::default() };
@@ -65,7 +65,7 @@ impl Topics {
     }
 
     /// The incarnation that an offset is of, if it tells.
-    pub(super) fn of_offset(&self, offset: i64) -> Option<u32> {
+    pub(crate) fn of_offset(&self, offset: i64) -> Option<u32> {
         let above = u32::try_from(offset / APART_BY).ok().filter(|above| (1..=APART).contains(above));
         above.filter(|_| self.are_apart).map(|above| APART - above)
     }
@@ -73,7 +73,7 @@ impl Topics {
 
 impl Log {
     /// Deletes a topic and creates it again; the new one may have more records than the old one had.
-    pub(super) fn recreate(&mut self, topic: usize, random: &mut fastrand::Rng) {
+    pub(crate) fn recreate(&mut self, topic: usize, random: &mut fastrand::Rng) {
         if self.topics.incarnations[topic] + 1 == APART {
             return;
         }
@@ -105,12 +105,12 @@ impl Log {
     }
 
     /// The control thread sees which topics there are.
-    pub(super) fn notice(&mut self, topic: usize) {
+    pub(crate) fn notice(&mut self, topic: usize) {
         self.topics.known[topic] = self.topics.incarnations[topic];
     }
 
     /// The control thread tells an owner of a recreated topic: once it has noticed, or because the owner stands above the log's end.
-    pub(super) fn reset(&mut self, partition: Partition) -> Option<Polled> {
+    pub(crate) fn reset(&mut self, partition: Partition) -> Option<Polled> {
         let known = self.topics.known(partition.topic);
         let log = self.partitions.get_mut(&partition)?;
         let from = log.polled?;
@@ -125,7 +125,7 @@ impl Log {
     }
 
     /// Whether the replay threads may read the partition: what they read is of the topic that is known.
-    pub(super) fn may_replay(&self, partition: Partition) -> bool {
+    pub(crate) fn may_replay(&self, partition: Partition) -> bool {
         let Topics { known, incarnations, have_ids, .. } = &self.topics;
         !have_ids || known[partition.topic] == incarnations[partition.topic]
     }

@@ -6,7 +6,7 @@ use super::log::{KINDS, TOKENS};
 use crate::config::Config;
 
 /// A channel or wildcard.
-pub(super) fn any_name(random: &mut fastrand::Rng) -> String {
+pub(crate) fn any_name(random: &mut fastrand::Rng) -> String {
     let token = TOKENS[random.usize(..TOKENS.len())];
     let kind = KINDS[random.usize(..KINDS.len())];
     match random.u8(..8) {
@@ -18,7 +18,7 @@ pub(super) fn any_name(random: &mut fastrand::Rng) -> String {
 }
 
 /// Of a gateway whose shards the model drives.
-pub(super) fn config(shards: usize, outbox_frames: usize, conflates: bool) -> Arc<Config> {
+pub(crate) fn config(shards: usize, outbox_frames: usize, conflates: bool) -> Arc<Config> {
     let pairs = [
         ("KAFKA_BROKERS", "broker:9092".to_owned()),
         ("KAFKA_TOPICS", "odin.x,odin.y".to_owned()),

@@ -13,23 +13,23 @@ use super::reads::{self, Reads};
 use super::recreated::Topics;
 use super::setup::{any_name, config};
 use crate::config::Rate;
+use crate::counters::operations;
+use crate::event::frame::Framer;
+use crate::event::partition::Partition;
+use crate::event::pull::{Chunk, Pull, Ticket};
 use crate::http::Http;
-use crate::ingest::consumer::Polled;
-use crate::ingest::frame::Framer;
-use crate::ingest::partition::Partition;
-use crate::ingest::pull::{Chunk, Pull, Ticket};
-use crate::operations;
+use crate::kafka::consumer::Polled;
 use crate::shard::connections::Connections;
 use crate::shard::core::Core;
-use crate::shard::layout::Progress;
 use crate::shard::mesh::Mesh;
+use crate::shard::mesh::layout::Progress;
 use crate::shard::owner::{Keeping, Owner};
 use crate::shared::Shared;
 
 /// What one step may cost, whatever the clients hold: a handful of sessions, of which each may have resumed a dozen times, in some ten partitions.
 const STEP_OPERATIONS_MAX: u64 = 10_000;
 
-pub(super) struct World {
+pub(crate) struct World {
     random: fastrand::Rng,
     now: Instant,
     log: Log,
@@ -58,7 +58,7 @@ struct Shard {
 
 impl World {
     /// A life from its seed, and what it came to.
-    pub(super) fn live(seed: u64, is_told: bool) {
+    pub(crate) fn live(seed: u64, is_told: bool) {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = Self::new(seed);
             for _ in 0..world.random.usize(200..1500) {

@@ -9,14 +9,14 @@ use wire::SocketId;
 
 use super::Owner;
 use super::deferred::{Change, Deferrals, Question};
-use crate::ingest::frame::Frame;
-use crate::ingest::partition::{Owned, Partition};
-use crate::ingest::topic_set::TopicSet;
+use super::single;
+use crate::counters::operations;
+use crate::event::frame::Frame;
+use crate::event::partition::{Owned, Partition};
+use crate::event::topic_set::TopicSet;
 use crate::limits;
-use crate::operations;
-use crate::shard::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
-use crate::shard::firsts::Firsts;
-use crate::shard::single;
+use crate::shard::mesh::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
+use crate::shard::mesh::firsts::Firsts;
 
 /// What the past subscriptions of a question want of a topic.
 #[derive(Debug, Default)]
@@ -278,7 +278,7 @@ impl Owner {
     }
 
     /// The end of this partition, if the question cannot be answered without; it is asked for.
-    pub(super) fn end_needed(&mut self, partition: Partition, highest: i64) -> Option<(Partition, u64)> {
+    pub(crate) fn end_needed(&mut self, partition: Partition, highest: i64) -> Option<(Partition, u64)> {
         let head = self.heads.get(&partition)?;
         if head.can_reach(highest) {
             return None;
@@ -315,7 +315,7 @@ fn snapshot_not_ready() -> Refusal {
 }
 
 /// The last events are more than a session may have waiting.
-pub(in crate::shard) fn snapshot_too_large() -> Refusal {
+pub(crate) fn snapshot_too_large() -> Refusal {
     let message = "the last events are more than half an outbox (WS_OUTBOX_BYTES, WS_OUTBOX_FRAMES): delivery begins with \
                    the next event; subscribe to fewer channels at a time";
     Refusal { code: code::SNAPSHOT_TOO_LARGE, message: message.to_owned() }

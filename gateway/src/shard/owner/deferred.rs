@@ -13,25 +13,25 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 use wire::SocketId;
 
-use crate::ingest::partition::Partition;
+use crate::event::partition::Partition;
 use crate::limits;
-use crate::shard::begin::Begin;
+use crate::shard::mesh::begin::Begin;
 
 /// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
 /// else wants it, so that is where the answer has to begin, however late it is.
 #[derive(Debug)]
-pub(super) struct Question {
-    pub(super) home: usize,
-    pub(super) begin: Begin,
-    pub(super) cut: BTreeMap<Partition, i64>,
+pub(crate) struct Question {
+    pub(crate) home: usize,
+    pub(crate) begin: Begin,
+    pub(crate) cut: BTreeMap<Partition, i64>,
 }
 
 /// A question that waits.
 #[derive(Debug)]
-pub(super) struct Deferred {
-    pub(super) question: Question,
+pub(crate) struct Deferred {
+    pub(crate) question: Question,
     /// For these ends: for the answer of that number, which was asked for after the question came.
-    pub(super) ends: Vec<(Partition, u64)>,
+    pub(crate) ends: Vec<(Partition, u64)>,
     /// When it is answered whatever it still waits for.
     due: Instant,
     /// The number of the last change that it has taken over.
@@ -41,7 +41,7 @@ pub(super) struct Deferred {
 
 /// What happened to a partition while questions waited.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It began: its delivery begins here.
     Began(i64),
     /// Its topic was recreated: the cut is here.
@@ -52,7 +52,7 @@ pub(super) enum Change {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Deferrals {
+pub(crate) struct Deferrals {
     /// In the order in which they came.
     questions: BTreeMap<u64, Deferred>,
     by_session: HashMap<(usize, SocketId), SmallVec<[u64; 2]>>,
@@ -71,7 +71,7 @@ impl Deferrals {
     ///
     /// # Errors
     /// It is handed back: too many wait.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         question: Question,
         ends: Vec<(Partition, u64)>,
@@ -99,28 +99,28 @@ impl Deferrals {
     }
 
     /// How many wait.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.questions.len()
     }
 
     /// Their memory, about: what they share with their sessions included.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// When the first of them is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.questions.first_key_value().map(|(_, deferred)| deferred.due)
     }
 
     /// The number of the first, if it is due.
-    pub(super) fn overdue(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn overdue(&self, now: Instant) -> Option<u64> {
         let (&number, deferred) = self.questions.first_key_value()?;
         (deferred.due <= now).then_some(number)
     }
 
     /// Something happened to a partition. Questions that came before hear of it.
-    pub(super) fn note(&mut self, partition: Partition, change: Change) {
+    pub(crate) fn note(&mut self, partition: Partition, change: Change) {
         if !self.questions.is_empty() {
             self.changes_made += 1;
             self.changes.push_back((self.changes_made, partition, change));
@@ -129,17 +129,17 @@ impl Deferrals {
     }
 
     /// Every question is to be looked at, once from now on.
-    pub(super) fn look_again(&mut self) {
+    pub(crate) fn look_again(&mut self) {
         self.walk_left = self.questions.len();
     }
 
     /// Whether some are still to be looked at.
-    pub(super) fn is_walking(&self) -> bool {
+    pub(crate) fn is_walking(&self) -> bool {
         self.walk_left > 0 && !self.questions.is_empty()
     }
 
     /// The number of the next question that is to be looked at.
-    pub(super) fn walk(&mut self) -> Option<u64> {
+    pub(crate) fn walk(&mut self) -> Option<u64> {
         if self.walk_left == 0 || self.questions.is_empty() {
             self.walk_left = 0;
             // Everyone has taken them over.
@@ -154,7 +154,7 @@ impl Deferrals {
     }
 
     /// This question, and the changes that it has not taken over, which count as taken over now.
-    pub(super) fn look_at(&mut self, number: u64) -> Option<(&mut Deferred, Vec<(Partition, Change)>)> {
+    pub(crate) fn look_at(&mut self, number: u64) -> Option<(&mut Deferred, Vec<(Partition, Change)>)> {
         let deferred = self.questions.get_mut(&number)?;
         let seen = self.changes.partition_point(|(change, ..)| *change <= deferred.seen);
         let changes = self.changes.range(seen..).map(|&(_, partition, change)| (partition, change)).collect();
@@ -163,7 +163,7 @@ impl Deferrals {
     }
 
     /// Takes a question out.
-    pub(super) fn remove(&mut self, number: u64) -> Option<Deferred> {
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Deferred> {
         let deferred = self.questions.remove(&number)?;
         self.bytes -= deferred.bytes;
         let session = (deferred.question.home, deferred.question.begin.ticket.socket);
@@ -177,7 +177,7 @@ impl Deferrals {
     }
 
     /// Forgets what a session has asked. How many questions that were.
-    pub(super) fn withdraw(&mut self, home: usize, socket: SocketId) -> usize {
+    pub(crate) fn withdraw(&mut self, home: usize, socket: SocketId) -> usize {
         let numbers = self.by_session.remove(&(home, socket)).unwrap_or_default();
         let removed = numbers.iter().filter_map(|number| self.questions.remove(number));
         self.bytes -= removed.map(|deferred| deferred.bytes).sum::<usize>();

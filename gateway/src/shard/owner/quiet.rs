@@ -5,12 +5,12 @@
 //! the newest event of a token was read in this partition, and every record after it became an event. Of `*` and `*.kind` they show nothing.
 
 use super::Owner;
-use crate::ingest::pull::Pull;
-use crate::operations;
+use crate::counters::operations;
+use crate::event::pull::Pull;
 
 impl Owner {
     /// Where the partition's history ends, if it begins above this pull, and nothing that is wanted was ever above the pull's `from`.
-    pub(super) fn end_of_quiet(&self, pull: &Pull) -> Option<i64> {
+    pub(crate) fn end_of_quiet(&self, pull: &Pull) -> Option<i64> {
         let Pull { partition, from, ref wants, .. } = *pull;
         let head = self.heads.get(&partition)?;
         if self.history.first(partition)? <= from {

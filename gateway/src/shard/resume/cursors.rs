@@ -7,64 +7,64 @@ use smallvec::SmallVec;
 
 use super::Resume;
 use super::message::Takers;
-use crate::ingest::coverage::Coverage;
-use crate::ingest::partition::Partition;
-use crate::ingest::wants::Wants;
-use crate::operations;
+use crate::counters::operations;
+use crate::event::coverage::Coverage;
+use crate::event::partition::Partition;
+use crate::event::wants::Wants;
 
 /// A place in a partition.
 #[derive(Debug)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// Changes when what was asked for is not what is wanted.
-    pub(super) id: u32,
-    pub(super) partition: Partition,
-    pub(super) next: i64,
+    pub(crate) id: u32,
+    pub(crate) partition: Partition,
+    pub(crate) next: i64,
     /// Before this offset it is the replay threads that are asked.
-    pub(super) replay_until: i64,
+    pub(crate) replay_until: i64,
     /// The messages that are in the partition, by number.
-    pub(super) serves: Serves,
+    pub(crate) serves: Serves,
     /// Of one whose owner had nothing yet.
-    pub(super) wait: Option<Wait>,
-    /// What its owner said of it last, see [`decided_by`](crate::ingest::pull::Chunk::decided_by).
-    pub(super) decided_by: Option<u64>,
+    pub(crate) wait: Option<Wait>,
+    /// What its owner said of it last, see [`decided_by`](crate::event::pull::Chunk::decided_by).
+    pub(crate) decided_by: Option<u64>,
     /// What these cover; one for all cursors that serve the same.
-    pub(super) covered: Arc<Coverage>,
+    pub(crate) covered: Arc<Coverage>,
 }
 
 /// When a cursor asks its owner again, and how long it has waited for that.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wait {
-    pub(super) until: Instant,
-    pub(super) pause: Duration,
+pub(crate) struct Wait {
+    pub(crate) until: Instant,
+    pub(crate) pause: Duration,
 }
 
 /// Messages, by number.
-pub(super) type Serves = SmallVec<[u32; 2]>;
+pub(crate) type Serves = SmallVec<[u32; 2]>;
 
 /// Found out once for all partitions of a topic: what cursors that serve these messages cover, and which starts of which messages, by
 /// their index, take something of that.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     topic: usize,
     serves: Serves,
     covered: Arc<Coverage>,
-    pub(super) takers: Vec<(usize, Takers)>,
+    pub(crate) takers: Vec<(usize, Takers)>,
 }
 
 impl Resume {
     /// Whether a message that is not acknowledged may want something of the cursor's partition.
-    pub(super) fn rests(&self, cursor: &Cursor) -> bool {
+    pub(crate) fn rests(&self, cursor: &Cursor) -> bool {
         self.unacknowledged.contains(cursor.partition.topic)
     }
 
     /// What a cursor is to bring.
-    pub(super) fn wants(&self, cursor: &Cursor) -> Wants {
+    pub(crate) fn wants(&self, cursor: &Cursor) -> Wants {
         let mut wants = Wants::default();
         self.messages.iter().for_each(|it| it.add_wants(cursor.partition, &cursor.covered, &mut wants));
         wants
     }
 
     /// Finds out, or looks up, what cursors of this topic that serve these messages share. Where it stands in `known`.
-    pub(super) fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<Shared>) -> usize {
+    pub(crate) fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<Shared>) -> usize {
         if let Some(index) = known.iter().position(|it| it.topic == topic && it.serves == *serves) {
             return index;
         }
@@ -90,7 +90,7 @@ impl Resume {
 
     /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
     /// back as far as they want; the others have had what is below where it stood.
-    pub(super) fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
+    pub(crate) fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
         operations::count(1 + self.messages.len());
         let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
         let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
@@ -147,7 +147,7 @@ impl Resume {
     }
 
     /// A cursor stands no more.
-    pub(super) fn leave(&mut self, cursor: &Cursor) {
+    pub(crate) fn leave(&mut self, cursor: &Cursor) {
         for &number in &cursor.serves {
             if let Some(message) = self.message(number) {
                 message.leave(cursor.partition.topic);
@@ -156,7 +156,7 @@ impl Resume {
     }
 
     /// What this cursor asked for is not what is wanted: it asks again, from `next` on.
-    pub(super) fn ask_again(&mut self, index: usize, next: i64) {
+    pub(crate) fn ask_again(&mut self, index: usize, next: i64) {
         let cursor = &mut self.cursors[index];
         self.owner_pull.take_if(|asked| asked.cursor == cursor.id);
         self.replay_pull.take_if(|asked| asked.cursor == cursor.id);
@@ -173,12 +173,12 @@ impl Resume {
 
 impl Cursor {
     /// Whether only the replay threads have what comes next.
-    pub(super) fn is_old(&self) -> bool {
+    pub(crate) fn is_old(&self) -> bool {
         self.next < self.replay_until
     }
 
     /// Whether its owner is not to be asked yet.
-    pub(super) fn waits(&self, now: Instant) -> bool {
+    pub(crate) fn waits(&self, now: Instant) -> bool {
         self.wait.is_some_and(|wait| now < wait.until)
     }
 }

@@ -6,71 +6,71 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use protocol::Pattern;
 
-use crate::ingest::coverage::Coverage;
-use crate::ingest::partition::Partition;
-use crate::ingest::topic_set::TopicSet;
-use crate::ingest::wants::Wants;
-use crate::operations;
-use crate::shard::begin::{Start, StartFrom};
-use crate::shard::firsts::Firsts;
-use crate::shard::layout::Layout;
-use crate::shard::shard_set::ShardSet;
+use crate::counters::operations;
+use crate::event::coverage::Coverage;
+use crate::event::partition::Partition;
+use crate::event::shard_set::ShardSet;
+use crate::event::topic_set::TopicSet;
+use crate::event::wants::Wants;
+use crate::shard::mesh::begin::{Start, StartFrom};
+use crate::shard::mesh::firsts::Firsts;
+use crate::shard::mesh::layout::Layout;
 
 #[derive(Debug)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// Which of the session's.
-    pub(super) number: u32,
-    pub(super) starts: Arc<[Start]>,
+    pub(crate) number: u32,
+    pub(crate) starts: Arc<[Start]>,
     /// By start.
-    pub(super) states: Vec<State>,
+    pub(crate) states: Vec<State>,
     /// The starts, by name.
     by_name: Box<[u32]>,
     /// Of its past subscriptions, given back or not.
-    pub(super) coverage: Arc<Coverage>,
+    pub(crate) coverage: Arc<Coverage>,
     /// Starts that are not given back, and of these, and of all, those of which the client is to be told that they are live.
     held: usize,
     untold: usize,
     /// The topics that it concerns.
-    pub(super) topics: TopicSet,
+    pub(crate) topics: TopicSet,
     /// By topic: the cursors that stand for it.
     cursors: Box<[u32]>,
     /// Owners that have not answered.
-    pub(super) unanswered: ShardSet,
+    pub(crate) unanswered: ShardSet,
     /// Until the acknowledgement: partitions in which a cursor has to stand.
-    pub(super) behind: BTreeSet<Partition>,
+    pub(crate) behind: BTreeSet<Partition>,
     /// Whether the client has its acknowledgement: nothing is brought before.
-    pub(super) is_acknowledged: bool,
+    pub(crate) is_acknowledged: bool,
     /// From the acknowledgement on: the partitions that have begun.
-    pub(super) places: BTreeMap<Partition, Place>,
+    pub(crate) places: BTreeMap<Partition, Place>,
     /// Until then: partitions that were recreated meanwhile, and where their new logs begin.
     resets: BTreeMap<Partition, i64>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     /// The topics that it selects.
     topics: TopicSet,
     /// It was not given back.
-    pub(super) is_held: bool,
+    pub(crate) is_held: bool,
     /// It begins with the cut, whatever it named.
     is_refused: bool,
     /// The client is to be told when it is live.
     is_untold: bool,
     /// Its frames that came.
-    pub(super) replayed: u64,
+    pub(crate) replayed: u64,
 }
 
 /// Those of a message's starts that take something of what some cursors cover.
 #[derive(Debug, Default)]
-pub(super) struct Takers {
+pub(crate) struct Takers {
     /// By index.
-    pub(super) starts: Vec<u32>,
+    pub(crate) starts: Vec<u32>,
     firsts: Firsts,
 }
 
 /// Where a message stands in a partition.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The next offset when its owner answered.
     cut: i64,
     /// Everything below this offset it has had.
@@ -82,7 +82,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn at(cut: i64) -> Self {
+    pub(crate) fn at(cut: i64) -> Self {
         Self { cut, floor: i64::MIN, reset: None, again: Vec::new() }
     }
 
@@ -93,7 +93,7 @@ impl Place {
 }
 
 impl Message {
-    pub(super) fn new(
+    pub(crate) fn new(
         number: u32,
         starts: Arc<[Start]>,
         topics: TopicSet,
@@ -133,7 +133,7 @@ impl Message {
         }
     }
 
-    pub(super) fn acknowledge(&mut self, cut: &BTreeMap<Partition, i64>, refused: &[usize]) {
+    pub(crate) fn acknowledge(&mut self, cut: &BTreeMap<Partition, i64>, refused: &[usize]) {
         self.is_acknowledged = true;
         for &index in refused {
             self.states[index].is_refused = true;
@@ -147,19 +147,19 @@ impl Message {
     }
 
     /// Before the acknowledgement: a cursor has to stand in this partition. An owner that has not answered yet says so itself.
-    pub(super) fn stand_behind(&mut self, partition: Partition, shards: usize) {
+    pub(crate) fn stand_behind(&mut self, partition: Partition, shards: usize) {
         if !self.unanswered.contains(partition.owner(shards)) {
             self.fall_behind(partition);
         }
     }
 
     /// The same, whether its owner has answered or not.
-    pub(super) fn fall_behind(&mut self, partition: Partition) {
+    pub(crate) fn fall_behind(&mut self, partition: Partition) {
         self.behind.insert(partition);
     }
 
     /// Whether it is not given back and begins in the past.
-    pub(super) fn holds_past(&self, name: &str) -> bool {
+    pub(crate) fn holds_past(&self, name: &str) -> bool {
         let place = self.by_name.binary_search_by_key(&name, |&index| &*self.starts[index as usize].name);
         place.is_ok_and(|place| {
             let index = self.by_name[place] as usize;
@@ -167,31 +167,31 @@ impl Message {
         })
     }
 
-    pub(super) fn count_held(&self) -> usize {
+    pub(crate) fn count_held(&self) -> usize {
         self.held
     }
 
     /// Whether it has its acknowledgement and all that it is to be told.
-    pub(super) fn is_told(&self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         self.is_acknowledged && self.untold == 0
     }
 
     /// A cursor stands for it in this topic, or does no longer.
-    pub(super) fn serve(&mut self, topic: usize) {
+    pub(crate) fn serve(&mut self, topic: usize) {
         self.cursors[topic] += 1;
     }
 
-    pub(super) fn leave(&mut self, topic: usize) {
+    pub(crate) fn leave(&mut self, topic: usize) {
         self.cursors[topic] -= 1;
     }
 
     /// Whether some cursor stands for it.
-    pub(super) fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.topics.iter().any(|topic| self.cursors[topic] > 0)
     }
 
     /// Adds what it wants of a partition that has begun.
-    pub(super) fn add_wants(&self, partition: Partition, covered: &Coverage, wants: &mut Wants) {
+    pub(crate) fn add_wants(&self, partition: Partition, covered: &Coverage, wants: &mut Wants) {
         let Some(place) = self.places.get(&partition) else { return };
         for (index, pattern) in self.held(partition.topic) {
             let from = self.from(index, partition, place);
@@ -200,7 +200,7 @@ impl Message {
     }
 
     /// Its starts that are held and take something of these channels of a topic.
-    pub(super) fn takers(&self, topic: usize, covered: &Coverage) -> Takers {
+    pub(crate) fn takers(&self, topic: usize, covered: &Coverage) -> Takers {
         let held = self.held(topic).filter(|(_, pattern)| covered.intersects(*pattern, topic));
         let mut takers =
             Takers { starts: held.map(|(index, _)| index as u32).collect(), ..Takers::default() };
@@ -212,7 +212,7 @@ impl Message {
     }
 
     /// The lowest offset that some of these want of a partition that has begun.
-    pub(super) fn first(&self, partition: Partition, takers: &Takers) -> Option<i64> {
+    pub(crate) fn first(&self, partition: Partition, takers: &Takers) -> Option<i64> {
         let place = self.places.get(&partition)?;
         if place.reset.is_some() || !place.again.is_empty() {
             operations::count(takers.starts.len());
@@ -223,18 +223,18 @@ impl Message {
     }
 
     /// Whether some past subscription that is held wants something else than what comes live from `next` on.
-    pub(super) fn is_behind(&self, partition: Partition, next: i64) -> bool {
+    pub(crate) fn is_behind(&self, partition: Partition, next: i64) -> bool {
         let Some(place) = self.places.get(&partition) else { return false };
         let mut held = self.held(partition.topic).filter(|(index, _)| self.starts[*index].has_past());
         held.any(|(index, _)| self.from(index, partition, place) != next)
     }
 
     /// The partition's next offset when its owner answered.
-    pub(super) fn cut(&self, partition: Partition) -> Option<i64> {
+    pub(crate) fn cut(&self, partition: Partition) -> Option<i64> {
         self.places.get(&partition).map(|place| place.cut)
     }
 
-    pub(super) fn raise_floor(&mut self, partition: Partition, floor: i64) {
+    pub(crate) fn raise_floor(&mut self, partition: Partition, floor: i64) {
         if let Some(place) = self.places.get_mut(&partition) {
             place.floor = place.floor.max(floor);
             place.again.iter_mut().for_each(|(_, of_start)| *of_start = floor.max(*of_start));
@@ -243,7 +243,7 @@ impl Message {
 
     /// The log ends at `end`: what begins above named a position of another one, and begins with this one. By which names that is told,
     /// and what was named. The others have had what is below `stood`.
-    pub(super) fn begin_again(
+    pub(crate) fn begin_again(
         &mut self,
         partition: Partition,
         kind: &str,
@@ -266,7 +266,7 @@ impl Message {
         told
     }
 
-    pub(super) fn reset(&mut self, partition: Partition, next: i64) {
+    pub(crate) fn reset(&mut self, partition: Partition, next: i64) {
         if let Some(place) = self.places.get_mut(&partition) {
             *place = Place { reset: Some(next), ..Place::at(next) };
         } else if !self.is_acknowledged {
@@ -275,7 +275,7 @@ impl Message {
         }
     }
 
-    pub(super) fn give_back(&mut self, names: &HashSet<&str>) {
+    pub(crate) fn give_back(&mut self, names: &HashSet<&str>) {
         operations::count(self.starts.len());
         for index in 0..self.starts.len() {
             if self.states[index].is_held && names.contains(&*self.starts[index].name) {
@@ -288,7 +288,7 @@ impl Message {
 
     /// Has `tell` tell the client which of its subscriptions are live by now, each with how many of its frames came, until it says that
     /// there is no room. Whether there was.
-    pub(super) fn tell_live(
+    pub(crate) fn tell_live(
         &mut self,
         layout: &Layout,
         tell: &mut impl FnMut(&Arc<str>, u64) -> bool,

@@ -8,10 +8,10 @@ use protocol::GapReason;
 
 use super::cursors::Wait;
 use super::{Ask, Asked, Cursor, Resume};
-use crate::ingest::frame::Range;
-use crate::ingest::partition::Partition;
-use crate::ingest::pull::{Chunk, Pull, Then, Ticket};
-use crate::ingest::wants::Wants;
+use crate::event::frame::Range;
+use crate::event::partition::Partition;
+use crate::event::pull::{Chunk, Pull, Then, Ticket};
+use crate::event::wants::Wants;
 use crate::limits;
 
 impl Resume {
@@ -43,7 +43,7 @@ impl Resume {
         !self.gaps.is_empty()
     }
 
-    pub(super) fn may_replay(&self, now: Instant) -> bool {
+    pub(crate) fn may_replay(&self, now: Instant) -> bool {
         let is_due = self.replay_due.is_none_or(|due| due <= now);
         self.replay_pull.is_none() && (self.replay_left.is_some() || is_due)
     }

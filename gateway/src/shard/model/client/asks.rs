@@ -6,7 +6,7 @@ use protocol::{Pattern, Position};
 use serde_json::json;
 
 use super::{Asked, Client, FAR, Start, pattern, selects};
-use crate::ingest::partition::Partition;
+use crate::event::partition::Partition;
 use crate::shard::model::log::{KINDS, Log, PartitionLog};
 
 impl Client {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Client, FAR, Start, pattern, selects};
-use crate::ingest::partition::Partition;
+use crate::event::partition::Partition;
 use crate::shard::model::log::{KINDS, Log};
 use crate::shard::model::recreated::Life;
 
 impl Client {
     /// The topic was made anew; or the position that it named is of no log that is there, which nobody could tell in time. It gets all
     /// that is there, again if it had some of it.
-    pub(super) fn begin_again(
+    pub(crate) fn begin_again(
         &mut self,
         name: &str,
         partition: Partition,
@@ -56,7 +56,7 @@ impl Client {
     }
 
     /// Whether what it has of a partition, or was promised, is of a log that is gone.
-    pub(super) fn is_behind(&self, name: &str, partition: Partition, log: &Log) -> bool {
+    pub(crate) fn is_behind(&self, name: &str, partition: Partition, log: &Log) -> bool {
         let Life { incarnation, .. } = log.partitions[&partition].life;
         let mut seen = self.seen.get(&partition).into_iter().flat_map(BTreeMap::values);
         self.subscriptions[name].view(partition, log) < incarnation
@@ -66,7 +66,7 @@ impl Client {
 
 /// Where a resume begins that was told of recreated topics before its acknowledgement came: with the new log, unless the gap may have
 /// been on its way before it was asked for.
-pub(super) fn since_resets(
+pub(crate) fn since_resets(
     name: &str,
     since: &mut BTreeMap<Partition, i64>,
     resets: &BTreeSet<(String, Partition)>,

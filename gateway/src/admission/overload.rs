@@ -1,0 +1,226 @@
+//! Whether the gateway takes new sessions, and whether it reads Kafka: decided with every reading, read by every shard.
+//!
+//! Pure: readings in, a decision out; [`super::sampling`] makes the readings and says what changed.
+//!
+//! **Overload** is CPU above a threshold AND the flush window at its maximum, because batching is elastic: while a longer window
+//! can still join more events in one send, a busy CPU refuses nobody. The decision is of the process, and the window of ANY
+//! shard counts: the kernel spreads new sessions over the shards by a hash, so none of them can be spared; and a shard's work
+//! comes mostly from what the others read, so a pause of its own reading would not help it. One busy shard among idle ones
+//! refuses nobody either: the CPU is that of the process.
+//!
+//! Over its **memory** limit the gateway refuses, and each shard closes its largest sessions (`shard::shedding`).
+//!
+//! A **full** gateway (WS_MAX_CONNECTIONS) refuses by itself: whoever lets sessions in counts them. Here it is only decided for how
+//! long new clients are sent elsewhere.
+//!
+//! Invariants: what begins and what ends takes two readings in a row that say so, and between the two there is room in which
+//! nothing changes. A gateway that is paused refuses: its idleness is its own doing, and no sign of room. A pause ends after
+//! [`limits::KAFKA_PAUSE_READINGS_MAX`] whatever the CPU says: who gets events late is better off than who gets none.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::config;
+use crate::counters::Refusal;
+use crate::limits;
+
+/// Readings in a row that it takes to begin or to end something.
+const READINGS: u32 = 2;
+/// Share of a threshold or a limit below which what began above it ends.
+const ENDS_BELOW: f64 = 0.95;
+/// Of so many connections one has to be free before a gateway that was full is no longer.
+const FREE_PARTS: usize = 20;
+/// Share of the longest flush window that counts as the longest: it is calculated anew ten times a second.
+const WINDOW_AT_MAXIMUM: f64 = 0.95;
+/// This threshold is never passed, though a cgroup may for a moment use more than its quota.
+const NEVER_PERCENT: f64 = 100.0;
+
+/// What was measured since the reading before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// Of the allocation; `None`: nobody knows that.
+    pub cpu_percent: Option<f64>,
+    /// The longest of the shards' flush windows, as a share of what it may be. Where it may be nothing, 1: it cannot grow.
+    pub window_share: f64,
+    /// Of the process, and of the kernel for its sockets.
+    pub memory_bytes: u64,
+    /// Of all shards.
+    pub sessions: usize,
+}
+
+/// What follows from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// No new sessions, for CPU.
+    pub is_cpu_overloaded: bool,
+    /// No new sessions, for memory.
+    pub is_memory_full: bool,
+    /// Every connection is taken, or was and hardly any is free again.
+    pub is_full: bool,
+    /// No records from Kafka.
+    pub is_paused: bool,
+    /// How much memory is used beyond the limit; at the limit 1. Above 0 the largest sessions are closed.
+    pub memory_over_bytes: u64,
+}
+
+impl Decision {
+    /// Why no new session is taken, if none is for want of CPU or memory.
+    pub fn refusal(&self) -> Option<Refusal> {
+        if self.is_cpu_overloaded {
+            Some(Refusal::CpuOverload)
+        } else if self.is_memory_full {
+            Some(Refusal::MemoryLimit)
+        } else {
+            None
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Overload {
+    thresholds: config::Overload,
+    memory_bytes_max: Option<u64>,
+    sessions_max: usize,
+    cpu: Latch,
+    pause: Latch,
+    /// Readings since the pause began.
+    paused_readings: u32,
+    is_memory_full: bool,
+    is_full: bool,
+}
+
+impl Overload {
+    /// With these thresholds, as much memory (`None`: as much as there is), and as many sessions.
+    pub fn new(thresholds: config::Overload, memory_bytes_max: Option<u64>, sessions_max: usize) -> Self {
+        Self {
+            thresholds,
+            memory_bytes_max,
+            sessions_max,
+            cpu: Latch::default(),
+            pause: Latch::default(),
+            paused_readings: 0,
+            is_memory_full: false,
+            is_full: false,
+        }
+    }
+
+    /// Takes a reading into account: one a second, and more while it is paused.
+    pub fn judge(&mut self, reading: &Reading) -> Decision {
+        let config::Overload { reject_percent, pause_percent } = self.thresholds;
+        let is_window_at_maximum = reading.window_share >= WINDOW_AT_MAXIMUM;
+        let is_over = |percent: f64| {
+            let is_above = percent < NEVER_PERCENT && reading.cpu_percent.is_some_and(|cpu| cpu > percent);
+            is_above && is_window_at_maximum
+        };
+        let is_cpu_calm = reading.cpu_percent.is_none_or(|cpu| cpu < reject_percent * ENDS_BELOW);
+        let is_calm = is_cpu_calm || !is_window_at_maximum;
+        if !self.pause.is_on {
+            self.cpu.tell(is_over(reject_percent), is_calm);
+        }
+        self.pause.tell(is_over(pause_percent), is_calm);
+        self.paused_readings = if self.pause.is_on { self.paused_readings + 1 } else { 0 };
+        if self.paused_readings > limits::KAFKA_PAUSE_READINGS_MAX {
+            self.pause = Latch::default();
+            self.paused_readings = 0;
+        }
+        self.judge_memory(reading.memory_bytes);
+        self.judge_sessions(reading.sessions);
+        Decision {
+            is_cpu_overloaded: self.cpu.is_on,
+            is_memory_full: self.is_memory_full,
+            is_full: self.is_full,
+            is_paused: self.pause.is_on,
+            memory_over_bytes: self.memory_over_bytes(reading.memory_bytes),
+        }
+    }
+
+    fn memory_over_bytes(&self, bytes: u64) -> u64 {
+        let over = self.memory_bytes_max.and_then(|max| bytes.checked_sub(max));
+        over.map_or(0, |over| over.max(1))
+    }
+
+    /// At once: what is over the limit may be killed for it.
+    fn judge_memory(&mut self, bytes: u64) {
+        let Some(max) = self.memory_bytes_max else { return };
+        let share = if self.is_memory_full { ENDS_BELOW } else { 1.0 };
+        self.is_memory_full = bytes as f64 >= max as f64 * share;
+    }
+
+    /// At once, too: whoever comes now is refused. It ends when one of twenty is free, so that those who are sent here find room.
+    fn judge_sessions(&mut self, sessions: usize) {
+        let free_least = if self.is_full { self.sessions_max.div_ceil(FREE_PARTS) } else { 1 };
+        self.is_full = self.sessions_max.saturating_sub(sessions) < free_least;
+    }
+}
+
+/// On or off, and slow to change.
+#[derive(Debug, Default)]
+struct Latch {
+    is_on: bool,
+    /// Readings in a row that speak for a change.
+    readings: u32,
+}
+
+impl Latch {
+    fn tell(&mut self, begins: bool, ends: bool) {
+        let speaks_for_change = if self.is_on { ends } else { begins };
+        self.readings = if speaks_for_change { self.readings + 1 } else { 0 };
+        if self.readings == READINGS {
+            *self = Self { is_on: !self.is_on, readings: 0 };
+        }
+    }
+}
+
+const CPU: u8 = 1;
+const MEMORY: u8 = 2;
+const PAUSED: u8 = 4;
+const FULL: u8 = 8;
+
+/// What was decided last, shared between threads.
+#[derive(Debug, Default)]
+pub struct SharedOverload {
+    bits: AtomicU8,
+    memory_over_bytes: AtomicU64,
+}
+
+impl SharedOverload {
+    /// From now on it is this.
+    pub fn store(&self, decision: Decision) {
+        let Decision { is_cpu_overloaded, is_memory_full, is_full, is_paused, memory_over_bytes } = decision;
+        let bits = [(is_cpu_overloaded, CPU), (is_memory_full, MEMORY), (is_paused, PAUSED), (is_full, FULL)];
+        let state = bits.into_iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum();
+        self.bits.store(state, Ordering::Relaxed);
+        self.memory_over_bytes.store(memory_over_bytes, Ordering::Relaxed);
+    }
+
+    /// The decision in force.
+    pub fn read(&self) -> Decision {
+        let state = self.bits.load(Ordering::Relaxed);
+        Decision {
+            is_cpu_overloaded: state & CPU != 0,
+            is_memory_full: state & MEMORY != 0,
+            is_full: state & FULL != 0,
+            is_paused: state & PAUSED != 0,
+            memory_over_bytes: self.memory_over_bytes(),
+        }
+    }
+
+    /// See [`Decision::memory_over_bytes`].
+    pub fn memory_over_bytes(&self) -> u64 {
+        self.memory_over_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why no new session is taken, if none is for want of CPU or memory.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.read().refusal()
+    }
+
+    /// Whether no records are to be taken from Kafka.
+    pub fn is_paused(&self) -> bool {
+        self.read().is_paused
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/overload.rs"]
+mod tests;

@@ -1,0 +1,12 @@
+//! What passes through the gateway: an event as a frame, where it stands in Kafka, and who wants it. Below everything that uses it.
+
+pub mod channels;
+pub mod coverage;
+pub mod frame;
+pub mod partition;
+pub mod pull;
+pub(crate) mod selection;
+pub mod shard_set;
+pub mod skipped;
+pub mod topic_set;
+pub mod wants;

@@ -1,0 +1,430 @@
+//! A shard's end of Kafka: polled with a timeout of zero, and nothing else.
+//!
+//! Lives on the shard's thread. What blocks is the control thread's ([`super::control`]), whose notes arrive here.
+//!
+//! Invariant: of each partition, offsets come out strictly increasing. What librdkafka delivers twice, say after a
+//! partition was assigned again, is dropped here and counted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use protocol::{GapReason, Position};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use tracing::warn;
+use wire::Waker;
+
+use super::control::{Context, Note, Request, Stopped};
+use super::record;
+use crate::config::Topic;
+use crate::counters::RecordSkipped;
+use crate::event::frame::{Frame, Framer, Skipped};
+use crate::event::partition::{Owned, Partition};
+use crate::log::throttle::Throttle;
+
+/// librdkafka's consumer with our callbacks.
+pub type NativeConsumer = BaseConsumer<Context>;
+
+/// What one poll found.
+#[derive(Debug)]
+pub enum Polled {
+    /// An event for its channel.
+    Event(Frame),
+    /// A record with a usable key that cannot be framed: the frame is the gap that says so.
+    Skipped(Frame, Skipped),
+    /// A record for nobody; where its partition goes on, unless it was there before.
+    Ignored(Ignored, Option<Owned>),
+    /// A topic has so many partitions from now on, those of other shards included.
+    Partitions(usize, i32),
+    /// The partitions that the shard has or will have, and whether somebody can say where each begins.
+    Layout(Vec<(Partition, bool)>),
+    /// Partitions are the shard's from now on.
+    Began(Vec<Began>),
+    /// A partition has come to here, though no record says so.
+    Passed(Owned),
+    /// Reading one partition went on elsewhere; the records in between will not come.
+    Moved(Moved),
+    /// The answer to [`Consumer::ask_end`].
+    End(Partition, Option<i64>),
+    /// Nothing for now.
+    Nothing,
+}
+
+impl Polled {
+    /// Whether a record was taken from Kafka for it.
+    pub fn is_record(&self) -> bool {
+        matches!(self, Self::Event(_) | Self::Skipped(..) | Self::Ignored(..))
+    }
+}
+
+/// Why a record is for nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ignored {
+    /// It has no key: no token, no channel.
+    #[error("a record without key")]
+    NoKey,
+    /// Its key is no token.
+    #[error("a record whose key is no token")]
+    BadKey,
+    /// Its offset was delivered before.
+    #[error("a record that was delivered before")]
+    Duplicate,
+}
+
+/// Where the reading of a partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Began {
+    /// Which, and the first offset that is read.
+    pub owned: Owned,
+    /// The first offset that is delivered: what is before it is for the history.
+    pub live_from: i64,
+}
+
+/// Records of one partition that will not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The partition.
+    pub partition: Partition,
+    /// The first offset lost.
+    pub from: i64,
+    /// The last one.
+    pub to: i64,
+    /// Why.
+    pub reason: GapReason,
+    /// The next offset that is read: lower, when the topic was made anew.
+    pub next: i64,
+}
+
+/// See the module.
+pub struct Consumer {
+    shard: usize,
+    topics: Vec<TopicState>,
+    native: Option<Arc<NativeConsumer>>,
+    notes: Receiver<Note>,
+    requests: Sender<Request>,
+    /// What is to be told before the next record.
+    news: VecDeque<Polled>,
+    framer: Framer,
+    record_bytes_max: usize,
+    nothings: u32,
+    complaints: Complaints,
+    /// When the control thread is to be asked to compare positions with what the brokers hold.
+    check_at: Option<Instant>,
+}
+
+/// Lines that a poisoned topic, or one with too short a retention, would repeat with each record.
+#[derive(Debug, Default)]
+struct Complaints {
+    ignored: Throttle,
+    skipped: Throttle,
+    lost: Throttle,
+}
+
+struct TopicState {
+    name: String,
+    kind: Arc<str>,
+    /// By partition: the next offset; `None` for a partition of another shard.
+    next: Vec<Option<i64>>,
+}
+
+/// From the first partition that librdkafka gave up to the question about them all: others follow at once, and what was
+/// fetched of the healthy ones is taken meanwhile.
+const CHECK_DELAY: Duration = Duration::from_millis(100);
+
+impl Consumer {
+    /// Joins the control thread; the consumer becomes usable when its answer arrives, which wakes the shard.
+    pub fn join(
+        shard: usize,
+        shards: usize,
+        topics: &[Topic],
+        record_bytes_max: usize,
+        waker: Waker,
+        requests: Sender<Request>,
+    ) -> Self {
+        let (sender, notes) = channel();
+        // Without a control thread there is no consumer, and /health says so.
+        let _ = requests.send(Request::Join { shard, shards, waker, notes: sender });
+        let topics = topics
+            .iter()
+            .map(|topic| TopicState {
+                name: topic.name.clone(),
+                kind: topic.kind.as_str().into(),
+                next: Vec::new(),
+            })
+            .collect();
+        Self {
+            shard,
+            topics,
+            native: None,
+            notes,
+            requests,
+            news: VecDeque::new(),
+            framer: Framer::default(),
+            record_bytes_max,
+            nothings: 0,
+            complaints: Complaints::default(),
+            check_at: None,
+        }
+    }
+
+    /// Begins to drain.
+    pub fn begin_drain(&mut self) {
+        self.nothings = 0;
+        self.read_notes();
+    }
+
+    /// Only here, with no record in hand: what a note says is true of every record polled after it.
+    fn read_notes(&mut self) {
+        while let Ok(note) = self.notes.try_recv() {
+            let owned = match note {
+                Note::Positions => {
+                    let positions = self.owned();
+                    let _ = self.requests.send(Request::Positions { shard: self.shard, positions });
+                    continue;
+                }
+                Note::Passed(passed) => {
+                    passed.into_iter().for_each(|owned| self.pass(owned));
+                    continue;
+                }
+                Note::Layout(partitions) => {
+                    self.news.push_back(Polled::Layout(partitions));
+                    continue;
+                }
+                Note::Ends(ends) => {
+                    self.news.extend(ends.into_iter().map(|(partition, end)| Polled::End(partition, end)));
+                    continue;
+                }
+                Note::Partitions(counts) => {
+                    self.news
+                        .extend(counts.into_iter().map(|(topic, count)| Polled::Partitions(topic, count)));
+                    continue;
+                }
+                Note::Consumer(native) => {
+                    if let Some(retired) = self.native.replace(native) {
+                        let _ = self.requests.send(Request::Retired(retired));
+                    }
+                    self.owned()
+                }
+                Note::Begin(began) => {
+                    self.news.push_back(Polled::Began(began.clone()));
+                    began.into_iter().map(|began| began.owned).collect()
+                }
+                Note::Stopped(stopped) => stopped.iter().map(|stopped| self.go_on(stopped)).collect(),
+            };
+            owned.iter().for_each(|owned| self.set_next(owned));
+            let _ = self.requests.send(Request::Read { shard: self.shard, owned });
+        }
+    }
+
+    /// Offsets below this one will not come. Records that were taken since the proof may have gone beyond.
+    fn pass(&mut self, owned: Owned) {
+        let next = self.topics[owned.partition.topic].next.get_mut(owned.partition.number as usize);
+        if let Some(Some(next)) = next
+            && *next < owned.next
+        {
+            *next = owned.next;
+            self.news.push_back(Polled::Passed(owned));
+        }
+    }
+
+    /// Where reading a stopped partition goes on; what is lost is announced before anything else comes.
+    fn go_on(&mut self, stopped: &Stopped) -> Owned {
+        let Partition { topic, number } = stopped.partition;
+        let topic = &self.topics[topic];
+        let next = topic.next.get(number as usize).copied().flatten().unwrap_or(stopped.first);
+        let Some((to, reason)) = lost(next, stopped) else {
+            return Owned { partition: stopped.partition, next };
+        };
+        if let Some(suppressed) = self.complaints.lost.pass(Instant::now()) {
+            let (topic, reason) = (&topic.name, reason.as_str());
+            warn!(topic, partition = number, from = next, to, reason, suppressed, "records are lost");
+        }
+        let Stopped { partition, first, .. } = *stopped;
+        self.news.push_back(Polled::Moved(Moved { partition, from: next, to, reason, next: first }));
+        Owned { partition: stopped.partition, next: stopped.first }
+    }
+
+    /// What is to be told without taking a record: where partitions begin, what will not come, answers. `Nothing`: no more.
+    pub fn poll_news(&mut self, now: Instant) -> Polled {
+        if let Some(news) = self.news.pop_front() {
+            return news;
+        }
+        if self.check_at.is_some_and(|at| now >= at) {
+            self.ask_for_a_check();
+        }
+        Polled::Nothing
+    }
+
+    /// One record, if there is one. `Nothing` ends the drain.
+    pub fn poll(&mut self, now: Instant) -> Polled {
+        match self.poll_news(now) {
+            Polled::Nothing => self.poll_record(now),
+            news => news,
+        }
+    }
+
+    fn poll_record(&mut self, now: Instant) -> Polled {
+        let Some(native) = self.native.clone() else { return Polled::Nothing };
+        // An internal event of librdkafka reads as "nothing" too: two in a row are needed.
+        while self.nothings < 2 {
+            match native.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    self.nothings = 0;
+                    return self.read(&message, now);
+                }
+                Some(Err(error)) => self.on_error(&error, now),
+                None => self.nothings += 1,
+            }
+        }
+        Polled::Nothing
+    }
+
+    /// Asks the brokers where a partition ends. Each question has one [`Polled::End`], in the order of the questions, of an end
+    /// that was looked up after it was asked; `None` while nobody can tell. The caller bounds how many wait.
+    pub fn ask_end(&self, partition: Partition) {
+        let _ = self.requests.send(Request::LookUpEnd { shard: self.shard, partition });
+    }
+
+    /// Says that what was to be read before the shard is ready has been read: each partition has come to its
+    /// [`Began::live_from`], or is not waited for any longer. Once is enough; where nothing lay before, not even that.
+    pub fn say_warm(&self) {
+        let _ = self.requests.send(Request::Warm { shard: self.shard });
+    }
+
+    fn read(&mut self, message: &BorrowedMessage<'_>, now: Instant) -> Polled {
+        let Some(index) = self.topics.iter().position(|topic| topic.name == message.topic()) else {
+            return Polled::Ignored(Ignored::Duplicate, None);
+        };
+        let partition = Partition { topic: index, number: message.partition() };
+        let offset = message.offset();
+        let position = partition.position(offset);
+        let topic = &mut self.topics[index];
+        if !advance(&mut topic.next, position) {
+            return Polled::Ignored(Ignored::Duplicate, None);
+        }
+        let next = Owned { partition, next: offset + 1 };
+        let record = match record::record(message, &topic.kind, partition) {
+            Ok(record) => record,
+            Err(ignored) => {
+                if let Some(suppressed) = self.complaints.ignored.pass(now) {
+                    warn!(topic = topic.name, %position, reason = RecordSkipped::from(ignored).text(), suppressed, "a record was skipped");
+                }
+                return Polled::Ignored(ignored, Some(next));
+            }
+        };
+        match record::frame(&mut self.framer, &record, self.record_bytes_max, now) {
+            (frame, None) => Polled::Event(frame),
+            (frame, Some(skipped)) => {
+                if let Some(suppressed) = self.complaints.skipped.pass(now) {
+                    warn!(topic = topic.name, %position, reason = RecordSkipped::from(skipped).text(), suppressed, "a record became a gap");
+                }
+                Polled::Skipped(frame, skipped)
+            }
+        }
+    }
+
+    fn on_error(&mut self, error: &KafkaError, now: Instant) {
+        // The context was told of every error already. This one asks for an answer; which partition it is about librdkafka
+        // does not say.
+        if let KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) = error {
+            self.check_at.get_or_insert(now + CHECK_DELAY);
+        }
+        if let KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed) = error {
+            let _ = self.requests.send(Request::Refused { shard: self.shard });
+        }
+    }
+
+    fn ask_for_a_check(&mut self) {
+        self.check_at = None;
+        let _ = self.requests.send(Request::Check { shard: self.shard, positions: self.owned() });
+    }
+
+    /// The next offset of each of the shard's partitions, by topic and number.
+    pub fn owned(&self) -> Vec<Owned> {
+        let owned = self.topics.iter().enumerate().flat_map(|(topic, state)| {
+            state.next.iter().enumerate().filter_map(move |(number, next)| {
+                let partition = Partition { topic, number: number as i32 };
+                next.map(|next| Owned { partition, next })
+            })
+        });
+        owned.collect()
+    }
+
+    fn set_next(&mut self, owned: &Owned) {
+        let next = &mut self.topics[owned.partition.topic].next;
+        let index = owned.partition.number as usize;
+        if next.len() <= index {
+            next.resize(index + 1, None);
+        }
+        next[index] = Some(owned.next);
+    }
+}
+
+/// Of a partition whose next offset was `next`: the last offset that will not come, and the reason. `None`: nothing is lost.
+fn lost(next: i64, stopped: &Stopped) -> Option<(i64, GapReason)> {
+    match stopped.reason {
+        // What the new log holds was never read; how much of the old one was lost nobody knows.
+        GapReason::Reset => Some((next, GapReason::Reset)),
+        reason if next < stopped.first => Some((stopped.first - 1, reason)),
+        _ => None,
+    }
+}
+
+/// Takes the position if it is new.
+fn advance(next: &mut [Option<i64>], position: Position) -> bool {
+    match next.get_mut(position.partition as usize) {
+        Some(Some(next)) if position.offset >= *next => {
+            *next = position.offset + 1;
+            true
+        }
+        // Delivered before, or a partition that is not ours.
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_a_partition_come_out_strictly_increasing() {
+        let mut next = vec![Some(5), None];
+        let at = |partition, offset| Position { partition, offset };
+        assert!(!advance(&mut next, at(0, 4)), "before the start");
+        assert!(advance(&mut next, at(0, 5)));
+        assert!(!advance(&mut next, at(0, 5)), "a second time");
+        assert!(advance(&mut next, at(0, 9)), "compaction and transactions leave holes");
+        assert!(!advance(&mut next, at(1, 0)), "another shard's partition");
+        assert!(!advance(&mut next, at(7, 0)), "a partition nobody announced");
+    }
+
+    fn stopped(first: i64, reason: GapReason) -> Stopped {
+        Stopped { partition: Partition { topic: 0, number: 0 }, first, reason }
+    }
+
+    #[test]
+    fn a_position_inside_the_log_loses_nothing() {
+        for next in 5..=9 {
+            assert_eq!(lost(next, &stopped(5, GapReason::Retention)), None);
+        }
+    }
+
+    #[test]
+    fn a_position_below_the_log_is_a_retention_gap_up_to_its_first_record() {
+        assert_eq!(lost(3, &stopped(5, GapReason::Retention)), Some((4, GapReason::Retention)));
+    }
+
+    #[test]
+    fn a_lagging_partition_loses_what_is_between_its_position_and_the_end() {
+        assert_eq!(lost(3, &stopped(9, GapReason::Lag)), Some((8, GapReason::Lag)));
+        assert_eq!(lost(9, &stopped(9, GapReason::Lag)), None, "it caught up meanwhile");
+    }
+
+    #[test]
+    fn a_position_above_the_log_is_a_reset() {
+        assert_eq!(lost(12, &stopped(0, GapReason::Reset)), Some((12, GapReason::Reset)));
+    }
+}

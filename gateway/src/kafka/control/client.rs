@@ -1,0 +1,108 @@
+//! How librdkafka is configured: for what is new, and for what is read again.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+
+use crate::config::Kafka;
+use crate::limits;
+
+/// For a shard's consumer: latency first.
+pub(crate) fn client_config(config: &Kafka) -> ClientConfig {
+    with_properties(base_config(config), config)
+}
+
+/// For the client that sees the ends of logs as they are, open transactions included.
+pub(crate) fn observer_config(config: &Kafka) -> ClientConfig {
+    let mut client = client_config(config);
+    client
+        .set("client.id", "odin-gateway-observer")
+        .set("isolation.level", "read_uncommitted")
+        // It reads for moments only.
+        .set("statistics.interval.ms", "0");
+    client
+}
+
+/// For a consumer that reads one partition again: throughput first, and the end of the log is told. Bounds on one answer of
+/// a broker stay as they are, so that properties which suit the others suit this one.
+pub(crate) fn replay_config(config: &Kafka) -> ClientConfig {
+    let mut client = base_config(config);
+    client
+        .set("client.id", "odin-gateway-replay")
+        .set("enable.partition.eof", "true")
+        // A question waits behind a fetch at the end of the log.
+        .set("fetch.wait.max.ms", "10")
+        // Ahead of the scan as far as memory allows; the only partition may fill an answer.
+        .set("queued.min.messages", "100000")
+        .set("queued.max.messages.kbytes", "8192")
+        .set("max.partition.fetch.bytes", "1048576")
+        // Silence is seen by the scan itself.
+        .set("statistics.interval.ms", "0");
+    with_properties(client, config)
+}
+
+/// Each value that is not librdkafka's default has its reason here.
+fn base_config(config: &Kafka) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", config.brokers.join(","))
+        .set("group.id", &config.group_id)
+        .set("client.id", "odin-gateway")
+        // Positions are clients' resume tokens, not the group's.
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A position outside the log is ours to explain to clients, with a gap.
+        .set("auto.offset.reset", "error")
+        // Latency: a fetch answers with its first byte, and a full local queue is looked at again soon.
+        .set("fetch.min.bytes", "1")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.error.backoff.ms", "50")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.nagle.disable", "true")
+        // For the watches over how far partitions have come (`passed`), are no longer fetched (`stall`), or late (`lag`).
+        .set("statistics.interval.ms", limits::KAFKA_STATISTICS_INTERVAL.as_millis().to_string())
+        // Memory: what may wait in librdkafka, and in one answer. A larger record still comes through (KIP-74).
+        .set("queued.min.messages", "10000")
+        .set("queued.max.messages.kbytes", "4096")
+        .set("fetch.max.bytes", "1048576")
+        .set("message.max.bytes", "1000000")
+        .set("max.partition.fetch.bytes", "262144");
+    client.set("security.protocol", config.security.protocol());
+    if let Some(sasl) = config.security.sasl() {
+        client
+            .set("sasl.mechanism", sasl.mechanism)
+            .set("sasl.username", &sasl.username)
+            .set("sasl.password", sasl.password.reveal());
+    }
+    client
+}
+
+/// Last: whoever sets a property by name means it.
+fn with_properties(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
+    for property in &config.properties {
+        client.set(&property.name, &property.value);
+    }
+    client
+}
+
+/// How often is looked how far the reading has come.
+pub(crate) fn look_interval(config: &Kafka) -> Duration {
+    if config.lag_max.is_some() { limits::LAG_LOOK_INTERVAL } else { limits::KAFKA_METADATA_INTERVAL }
+}
+
+/// A consumer that never polls, for checking that librdkafka takes the configuration.
+///
+/// # Errors
+/// librdkafka's sentence about the property that it does not take, without the value of one that is secret.
+pub fn check_config(config: &Kafka) -> Result<(), String> {
+    let Err(error) = client_config(config).create::<BaseConsumer>() else { return Ok(()) };
+    let sentence = match error {
+        // Its display adds the property's value.
+        KafkaError::ClientConfig(_, sentence, ..) => sentence,
+        error => error.to_string(),
+    };
+    Err(config.properties.iter().fold(sentence, |sentence, property| property.mask_in(&sentence)))
+}

@@ -1,0 +1,349 @@
+//! The control thread: every call of librdkafka that blocks.
+//!
+//! It lives on a thread of its own, not pinned. Shards join with a [`Request`] and learn by [`Note`]s of their consumer and
+//! of the partitions they own; they never wait for it. Nothing here is on the way of an event.
+//!
+//! It works in rounds: look at the cluster, then do for each shard (`seat`) what can be done. A round that leaves something
+//! to do is soon followed by another; one that finds all well is followed by the next in ten seconds. Questions go through
+//! a client of their own: on a shard's connection each would wait behind a fetch that waits for records.
+//!
+//! Invariants: an offset is a number before its partition is assigned; a partition is assigned only once its shard has
+//! answered the note that names it, so a shard knows where a partition begins before it sees a record of it.
+
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod context;
+#[cfg(test)]
+pub(crate) mod lag_tests;
+pub(crate) mod messages;
+pub mod progress;
+#[cfg(test)]
+pub(crate) mod rig;
+pub(crate) mod seat;
+#[cfg(test)]
+pub(crate) mod shards_tests;
+pub(crate) mod telling;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, KafkaResult};
+use tracing::warn;
+use wire::Waker;
+
+pub use self::client::check_config;
+pub(crate) use self::client::replay_config;
+use self::cluster::Cluster;
+pub(crate) use self::cluster::layout::answering;
+pub use self::context::Context;
+use self::context::KafkaLog;
+pub use self::messages::{Note, Request, Stopped};
+use self::progress::statistics::Statistics;
+use self::seat::Seat;
+use self::telling::Complaints;
+use super::consumer::NativeConsumer;
+use super::status::SharedStatus;
+use crate::config::Kafka;
+use crate::event::partition::Partition;
+use crate::limits;
+
+/// The control thread, as its starter sees it.
+pub struct Control {
+    requests: Sender<Request>,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts the thread; it does nothing until a shard joins. Of partitions that are delivered from their end, what is
+    /// younger than `warmup` is read too.
+    ///
+    /// # Errors
+    /// librdkafka does not take the configuration, or no thread can be made.
+    pub fn start(config: Kafka, warmup: Duration, status: Arc<SharedStatus>) -> std::io::Result<Self> {
+        check_config(&config).map_err(|error| {
+            std::io::Error::other(format!("librdkafka does not take KAFKA_PROPERTIES: {error}"))
+        })?;
+        let (requests, inbox) = channel();
+        let work = Work {
+            config,
+            warmup,
+            status,
+            requests: requests.clone(),
+            log: Arc::default(),
+            complaints: Complaints::default(),
+            cluster: None,
+            seats: Vec::new(),
+            ends_asked: Vec::new(),
+            next_round: Instant::now(),
+            next_look: Instant::now(),
+        };
+        let thread =
+            std::thread::Builder::new().name("kafka-control".into()).spawn(move || work.run(&inbox))?;
+        Ok(Self { requests, thread })
+    }
+
+    /// Where shards send their requests.
+    pub fn requests(&self) -> Sender<Request> {
+        self.requests.clone()
+    }
+
+    /// Closes the consumers, waiting for it no longer than `patience`: librdkafka may be in a call to a broker that is
+    /// gone.
+    pub fn stop(self, patience: Duration) {
+        // The thread has ended already if nobody listens.
+        let _ = self.requests.send(Request::Stop);
+        let deadline = Instant::now() + patience;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+struct Work {
+    config: Kafka,
+    warmup: Duration,
+    status: Arc<SharedStatus>,
+    /// For librdkafka's callbacks.
+    requests: Sender<Request>,
+    log: Arc<KafkaLog>,
+    complaints: Complaints,
+    /// Made with the first shard's consumer.
+    cluster: Option<Cluster>,
+    seats: Vec<Seat>,
+    /// Questions of shards that wait for the inbox to be empty: one call answers them all.
+    ends_asked: Vec<(usize, Partition)>,
+    next_round: Instant,
+    /// When it is next looked how late the reading is.
+    next_look: Instant,
+}
+
+/// How soon a round that left something to do is repeated.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Work {
+    fn run(mut self, inbox: &Receiver<Request>) {
+        loop {
+            let patience = if self.ends_asked.is_empty() { self.until_due() } else { Duration::ZERO };
+            match inbox.recv_timeout(patience) {
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(request) => self.take(request),
+                Err(RecvTimeoutError::Timeout) if !self.ends_asked.is_empty() => self.answer_ends(),
+                Err(RecvTimeoutError::Timeout) => self.do_what_is_due(),
+            }
+        }
+    }
+
+    fn until_due(&self) -> Duration {
+        self.next_round.min(self.next_look).saturating_duration_since(Instant::now())
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_round {
+            let complete = self.round();
+            let interval = if complete { limits::KAFKA_METADATA_INTERVAL } else { RETRY_INTERVAL };
+            self.next_round = Instant::now() + interval;
+        }
+        if now >= self.next_look {
+            let answered = self.look_for_lag();
+            // A broker that does not answer costs a call's whole timeout.
+            let interval =
+                if answered { client::look_interval(&self.config) } else { limits::KAFKA_METADATA_INTERVAL };
+            self.next_look = Instant::now() + interval;
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Join { shard, shards, waker, notes } => {
+                if let Err(error) = self.join(shard, shards, waker, notes) {
+                    self.complain_of_no_consumer(&error);
+                    self.status.update(|status| status.error = Some(error.to_string()));
+                }
+                self.next_round = Instant::now();
+            }
+            Request::Read { shard, owned } => {
+                self.of_shard(shard, |seat| seat.answered(&owned));
+                self.next_round = Instant::now();
+            }
+            Request::Check { shard, positions } => {
+                self.of_shard(shard, |seat| seat.suspect(&positions));
+                self.next_round = Instant::now();
+            }
+            Request::Positions { shard, positions } => {
+                self.of_shard(shard, |seat| seat.saw_positions(&positions));
+                self.skip_lagging(shard);
+            }
+            Request::LookUpEnd { shard, partition } => self.ends_asked.push((shard, partition)),
+            Request::Warm { shard } => {
+                self.of_shard(shard, Seat::said_warm);
+                self.tell_warmth();
+            }
+            Request::Retired(consumer) => drop(consumer),
+            Request::Statistics { shard, json } => {
+                if let Some(statistics) = Statistics::parse(&self.config, &json) {
+                    self.of_shard(shard, |seat| seat.saw_statistics(&statistics, Instant::now()));
+                }
+            }
+            Request::Refused { shard } => self.of_shard(shard, Seat::refused),
+            Request::Disconnected => {
+                self.next_round = self.next_round.min(Instant::now() + RETRY_INTERVAL);
+            }
+            // The thread ends with it.
+            Request::Stop => {}
+        }
+    }
+
+    fn of_shard(&mut self, shard: usize, change: impl FnOnce(&mut Seat)) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.shard == shard) {
+            change(seat);
+        }
+    }
+
+    fn join(&mut self, shard: usize, shards: usize, waker: Waker, notes: Sender<Note>) -> KafkaResult<()> {
+        if self.cluster.is_none() {
+            let (asker, observer) = (self.client(None)?, self.observer()?);
+            self.cluster = Some(Cluster::new(asker, observer, self.config.clone(), self.warmup));
+        }
+        let consumer = self.consumer(shard, &waker)?;
+        self.seats.push(Seat::new(shard, shards, consumer, notes, waker));
+        Ok(())
+    }
+
+    fn consumer(&self, shard: usize, waker: &Waker) -> KafkaResult<Arc<NativeConsumer>> {
+        let mut consumer = self.client(Some(shard))?;
+        let waker = waker.clone();
+        // Before the first assignment. It runs under librdkafka's lock and may do no more than this one write(2).
+        consumer.set_nonempty_callback(move || waker.wake());
+        Ok(Arc::new(consumer))
+    }
+
+    fn client(&self, shard: Option<usize>) -> KafkaResult<NativeConsumer> {
+        let context =
+            Context::new(shard, Arc::clone(&self.status), self.requests.clone(), Arc::clone(&self.log));
+        client::client_config(&self.config).create_with_context(context)
+    }
+
+    /// The client that sees open transactions.
+    fn observer(&self) -> KafkaResult<NativeConsumer> {
+        let context =
+            Context::new(None, Arc::clone(&self.status), self.requests.clone(), Arc::clone(&self.log));
+        client::observer_config(&self.config).create_with_context(context)
+    }
+
+    /// Has a shard read on with another consumer: the one it has does not fetch what there is.
+    fn replace_consumer(&mut self, index: usize) {
+        match self.consumer(self.seats[index].shard, self.seats[index].waker()) {
+            Ok(consumer) => {
+                self.seats[index].replace_consumer(consumer);
+                self.status.update(|status| status.consumers_replaced += 1);
+            }
+            Err(error) => self.complain_of_no_consumer(&error),
+        }
+    }
+
+    fn complain_of_no_consumer(&self, error: &KafkaError) {
+        if let Some(suppressed) = self.complaints.no_consumer.pass(Instant::now()) {
+            warn!(%error, suppressed, "no Kafka consumer could be made");
+        }
+    }
+
+    /// Looks at the cluster and does what can be done. Whether that was all.
+    fn round(&mut self) -> bool {
+        let Some(cluster) = &mut self.cluster else { return true };
+        if let Err(error) = cluster.look() {
+            self.note_error(&error);
+            self.status.update(|status| status.connected = false);
+            return false;
+        }
+        cluster.look_at_last_records(self.seats.iter().flat_map(Seat::positions).collect());
+        self.status.saw_topic_ids(cluster.topic_ids());
+        let mut trouble = cluster.layout.trouble.clone();
+        let mut stalled = Vec::new();
+        for (index, seat) in self.seats.iter_mut().enumerate() {
+            if let Err(error) = seat.advance(cluster) {
+                if let Some(suppressed) = self.complaints.unreadable.pass(Instant::now()) {
+                    warn!(shard = seat.shard, %error, suppressed, "partitions cannot be read yet; trying again");
+                }
+                trouble.get_or_insert_with(|| error.to_string());
+            }
+            if let Some(text) = seat.look_for_stalls(cluster) {
+                trouble.get_or_insert(text);
+                stalled.push(index);
+            }
+        }
+        let (complete, missing) = (all_complete(&self.seats, cluster), cluster.missing_topics());
+        let mut forbidden = cluster.forbidden.clone();
+        self.seats.iter().for_each(|seat| forbidden.extend(seat.refused_topics()));
+        self.tell_forbidden(&forbidden);
+        stalled.into_iter().for_each(|index| self.replace_consumer(index));
+        self.report(complete, missing, trouble)
+    }
+
+    /// One question for all that shards have asked since the last.
+    fn answer_ends(&mut self) {
+        let asked = std::mem::take(&mut self.ends_asked);
+        let partitions: BTreeSet<_> = asked.iter().map(|&(_, partition)| partition).collect();
+        let ends = self.cluster.as_ref().map(|cluster| cluster.ends_of(partitions)).unwrap_or_default();
+        for seat in &self.seats {
+            let of_seat = asked.iter().filter(|(shard, _)| *shard == seat.shard);
+            seat.answer_ends(
+                of_seat.map(|(_, partition)| (*partition, ends.get(partition).copied())).collect(),
+            );
+        }
+    }
+
+    /// Looks up the ends of all partitions that are read, with one question. Whether it was answered.
+    fn look_for_lag(&mut self) -> bool {
+        // What is read before that is nobody's yet.
+        let (Some(cluster), true) = (&self.cluster, self.status.read().warm) else { return true };
+        let partitions: Vec<_> = self.seats.iter().flat_map(Seat::read_partitions).collect();
+        let asked = !partitions.is_empty();
+        // In this order: what arrives in between is beyond the first end only.
+        let stable = cluster.ends_of(partitions.iter().copied());
+        let high = cluster.high_watermarks_of(partitions);
+        let answered = !asked || !stable.is_empty();
+        let now = Instant::now();
+        if answered {
+            self.seats.iter_mut().for_each(|seat| seat.saw_ends(&stable, &high, now));
+        }
+        self.seats.iter_mut().for_each(|seat| seat.forget_untold(cluster));
+        if self.status.read().paused {
+            self.seats.iter_mut().for_each(Seat::pause);
+        }
+        self.tell_lag(now);
+        self.tell_stuck(now);
+        answered
+    }
+
+    /// After a shard has told its positions.
+    fn skip_lagging(&mut self, shard: usize) {
+        let now = Instant::now();
+        // A pause delivers nothing newer instead. What is still too late after it is skipped then, in one gap.
+        if let Some(lag_max) = self.config.lag_max.filter(|_| !self.status.read().paused) {
+            let seat = self.seats.iter_mut().find(|seat| seat.shard == shard);
+            if let Some(Err(error)) = seat.map(|seat| seat.skip_lagging(&self.config, lag_max, now))
+                && let Some(suppressed) = self.complaints.unstoppable.pass(now)
+            {
+                warn!(shard, %error, suppressed, "late partitions cannot be stopped yet; trying again");
+            }
+        }
+        self.tell_lag(now);
+    }
+}
+
+fn all_joined(seats: &[Seat]) -> bool {
+    seats.first().is_some_and(|seat| seats.len() == seat.shards)
+}
+
+/// Whether every partition that can be read is being read.
+fn all_complete(seats: &[Seat], cluster: &Cluster) -> bool {
+    all_joined(seats) && seats.iter().all(|seat| seat.is_complete(cluster))
+}
+
+#[cfg(test)]
+#[path = "tests/control.rs"]
+mod tests;

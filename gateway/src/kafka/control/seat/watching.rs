@@ -1,0 +1,130 @@
+//! What is seen of the reading of a shard's partitions: how far it has come, and where it stands still and why.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::{Seat, Stage};
+use crate::event::partition::{Owned, Partition};
+use crate::kafka::control::Note;
+use crate::kafka::control::cluster::Cluster;
+use crate::kafka::control::progress::stall::Offsets;
+use crate::kafka::control::progress::statistics::Statistics;
+use crate::kafka::control::progress::stuck::Stuck;
+use crate::limits;
+
+/// From a refusal to the look that finds something standing still.
+const REFUSAL_SHOWS_WITHIN: Duration = Duration::from_secs(6 * limits::KAFKA_METADATA_INTERVAL.as_secs());
+/// Between two looks for stalls: a little less than between two statistics, that each of them is taken.
+const STALL_INTERVAL: Duration = limits::KAFKA_METADATA_INTERVAL.saturating_sub(limits::LAG_LOOK_INTERVAL);
+
+impl Seat {
+    /// librdkafka's report of the shard's consumer.
+    pub(in crate::kafka::control) fn saw_statistics(&mut self, statistics: &Statistics, now: Instant) {
+        self.fetchers.clone_from(&statistics.fetchers);
+        let mut passed = self.passed.observe(statistics);
+        passed.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
+        self.lags.passed(&passed);
+        self.high_lags.passed(&passed);
+        if !passed.is_empty() {
+            let owned = passed.into_iter().map(|(partition, next)| Owned { partition, next });
+            self.tell(Note::Passed(owned.collect()));
+        }
+        if now >= self.stalls_at {
+            self.stalls_at = now + STALL_INTERVAL;
+            self.next_fetches = Some(statistics.next_fetches());
+        }
+    }
+
+    /// Ends as they are now: `stable` as consumers see them, `high` with open transactions. The shard is asked how far it has
+    /// come: after the ends, so that what it delivered meanwhile is no lag.
+    pub(in crate::kafka::control) fn saw_ends(&mut self, stable: &Offsets, high: &Offsets, now: Instant) {
+        self.lags.saw_ends(stable, now);
+        self.high_lags.saw_ends(high, now);
+        let fetched = self.positions().collect();
+        self.stuck.observe(&fetched, high, now);
+        // librdkafka fetches no more while the shard has enough to take.
+        let is_waiting = |partition: &Partition| self.fetchers.get(partition).is_some_and(|it| !it.is_empty);
+        self.stuck.pause(is_waiting);
+        self.stable_ends.clone_from(stable);
+        if !std::mem::replace(&mut self.positions_asked, true) {
+            self.tell(Note::Positions);
+        }
+    }
+
+    /// Forgets how partitions stand of which nobody can tell: their topic was deleted, or nobody leads them.
+    pub(in crate::kafka::control) fn forget_untold(&mut self, cluster: &Cluster) {
+        let can_tell_of = |partition: &Partition| cluster.can_tell_of(partition);
+        self.lags.retain(can_tell_of);
+        self.high_lags.retain(can_tell_of);
+        self.stuck.retain(can_tell_of);
+    }
+
+    /// Records are not taken now, on purpose.
+    pub(in crate::kafka::control) fn pause(&mut self) {
+        self.stuck.pause(|_| true);
+    }
+
+    /// The brokers refuse to let the shard's consumer read.
+    pub(in crate::kafka::control) fn refused(&mut self) {
+        self.refused_at = Some(Instant::now());
+    }
+
+    /// Topics that the brokers do not let this shard read, as far as only the refusal tells.
+    pub(in crate::kafka::control) fn refused_topics(&self) -> &BTreeSet<usize> {
+        &self.refused_topics
+    }
+
+    /// Whether a partition has been fetched as far as consumers see it: an open transaction is behind.
+    pub(in crate::kafka::control) fn is_at_stable_end(&self, stuck: &Stuck) -> bool {
+        self.stable_ends.get(&stuck.partition) == Some(&stuck.fetched)
+    }
+
+    /// Partitions whose log goes on while their fetching does not.
+    pub(in crate::kafka::control) fn stuck(&self, now: Instant) -> impl Iterator<Item = Stuck> {
+        self.stuck.stuck(limits::KAFKA_STUCK_AFTER, now)
+    }
+
+    /// A sentence about partitions that stand still elsewhere than at their end.
+    pub(in crate::kafka::control) fn look_for_stalls(&mut self, cluster: &Cluster) -> Option<String> {
+        let mut next_fetches = self.next_fetches.take()?;
+        // A consumer that may not read is as good as the next one.
+        let is_watched = |partition: &Partition| {
+            self.partitions.get(partition) == Some(&Stage::Reading)
+                && !cluster.forbidden.contains(&partition.topic)
+        };
+        next_fetches.retain(|partition, _| is_watched(partition));
+        self.stalls.retain(is_watched);
+        // Without ends nothing is found to stand still: there is no telling now.
+        let ends = cluster.ends_of(next_fetches.keys().copied());
+        let mut stalled = self.stalls.observe(&next_fetches, &ends);
+        self.take_refused(&mut stalled, &cluster.allowed, Instant::now());
+        let (partition, offset) = stalled.first_key_value()?;
+        let name = &cluster.config.topics[partition.topic].name;
+        let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
+        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
+            let (shard, partitions) = (self.shard, stalled.len());
+            warn!(shard, partitions, reason = text, suppressed, "reading on with a new consumer");
+        }
+        Some(text)
+    }
+
+    /// Takes out what stands still because the brokers refuse. They say so once, and not of what; that it stands still is seen
+    /// later, and it is over when nothing does any more. Topics that they say may be read are never taken for it.
+    fn take_refused(&mut self, stalled: &mut Offsets, allowed: &BTreeSet<usize>, now: Instant) {
+        let Some(refused_at) = self.refused_at else { return };
+        let was_refused = !self.refused_topics.is_empty();
+        self.refused_topics = stalled.keys().map(|partition| partition.topic).collect();
+        self.refused_topics.retain(|topic| !allowed.contains(topic));
+        stalled.retain(|partition, _| allowed.contains(&partition.topic));
+        let is_over = was_refused || now >= refused_at + REFUSAL_SHOWS_WITHIN;
+        if is_over && self.refused_topics.is_empty() {
+            self.refused_at = None;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/watching.rs"]
+mod tests;

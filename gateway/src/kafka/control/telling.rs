@@ -1,0 +1,129 @@
+//! What the control thread tells of Kafka: to `/health` and the metrics through the shared status, and to the log.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use rdkafka::error::KafkaError;
+use tracing::warn;
+
+use super::progress::stuck::Stuck;
+use super::seat::Seat;
+use super::{Work, all_joined};
+use crate::limits;
+use crate::log::throttle::Throttle;
+
+/// Lines that each round would repeat for as long as the brokers are in trouble.
+#[derive(Debug)]
+pub(crate) struct Complaints {
+    pub(crate) no_consumer: Throttle,
+    pub(crate) unreadable: Throttle,
+    pub(crate) unstoppable: Throttle,
+    pub(crate) no_answer: Throttle,
+    pub(crate) stuck: Throttle,
+}
+
+impl Default for Complaints {
+    fn default() -> Self {
+        let throttle = || Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL);
+        Self {
+            no_consumer: throttle(),
+            unreadable: throttle(),
+            unstoppable: throttle(),
+            no_answer: throttle(),
+            stuck: throttle(),
+        }
+    }
+}
+
+impl Work {
+    /// Tells what a round came to. Whether all is well.
+    pub(crate) fn report(&self, complete: bool, missing: Vec<String>, trouble: Option<String>) -> bool {
+        let partitions = self.seats.iter().map(Seat::reading).sum();
+        let all_is_well = complete && missing.is_empty() && trouble.is_none();
+        if !missing.is_empty() && missing != self.status.read().topics_missing {
+            warn!(topics = ?missing, "the brokers do not have these topics; they are read as soon as they exist");
+        }
+        self.status.update(|status| {
+            status.topics = self.config.topics.len();
+            status.topics_missing = missing;
+            status.partitions = partitions;
+            status.assigned |= complete;
+            status.connected = true;
+            if complete || trouble.is_some() {
+                status.error = trouble;
+            }
+        });
+        self.tell_warmth();
+        all_is_well
+    }
+
+    pub(crate) fn tell_lag(&self, now: Instant) {
+        let lag = self.seats.iter().map(|seat| seat.lag(now)).max().unwrap_or_default();
+        self.status.update(|status| status.lag_s = lag.as_secs_f64());
+    }
+
+    /// Which topics the gateway may not read.
+    pub(crate) fn tell_forbidden(&self, forbidden: &BTreeSet<usize>) {
+        let names: Vec<String> =
+            forbidden.iter().map(|&topic| self.config.topics[topic].name.clone()).collect();
+        if !names.is_empty() && names != self.status.read().topics_forbidden {
+            warn!(topics = ?names, "the gateway may not read these topics: the ACL READ is missing");
+        }
+        self.status.update(|status| status.topics_forbidden = names);
+    }
+
+    /// Which partitions stand still while their logs go on.
+    pub(crate) fn tell_stuck(&self, now: Instant) {
+        let stuck = self.seats.iter().flat_map(|seat| seat.stuck(now).map(move |stuck| (seat, stuck)));
+        let stuck: Vec<_> = stuck.collect();
+        let longest = stuck.iter().max_by_key(|(_, stuck)| stuck.lasts);
+        let sentence = longest.map(|(seat, stuck)| self.stuck_sentence(seat, stuck));
+        if let Some(reason) = &sentence
+            && let Some(suppressed) = self.complaints.stuck.pass(now)
+        {
+            let partitions = stuck.len();
+            warn!(partitions, reason, suppressed, "partitions are not fetched although their logs go on");
+        }
+        self.status.update(|status| {
+            status.partitions_stuck = stuck.len();
+            status.stuck = sentence;
+        });
+    }
+
+    fn stuck_sentence(&self, seat: &Seat, stuck: &Stuck) -> String {
+        let Stuck { partition, fetched, lasts } = stuck;
+        let name = &self.config.topics[partition.topic].name;
+        let is_forbidden = self.status.read().topics_forbidden.contains(name);
+        let reason = if is_forbidden {
+            "the ACL READ is missing"
+        } else if seat.is_at_stable_end(stuck) {
+            "a transaction is open there: what follows comes when it ends"
+        } else {
+            "its broker does not deliver"
+        };
+        let (number, lasts_s) = (partition.number, lasts.as_secs());
+        format!(
+            "partition {number} of {name} has stood at offset {fetched} for {lasts_s} s, and its log goes on: {reason}"
+        )
+    }
+
+    /// Like `assigned`, for good: partitions that appear later have no past that anyone could ask for.
+    pub(crate) fn tell_warmth(&self) {
+        let all_are_warm = all_joined(&self.seats) && self.seats.iter().all(Seat::is_warm);
+        self.status.update(|status| status.warm |= status.assigned && all_are_warm);
+    }
+
+    pub(crate) fn note_error(&self, error: &KafkaError) {
+        let text = error.to_string();
+        let fresh = self.status.read().error.as_deref() != Some(text.as_str());
+        if fresh {
+            if let Some(suppressed) = self.complaints.no_answer.pass(Instant::now()) {
+                warn!(error = text, suppressed, "Kafka does not answer; trying again");
+            }
+            // librdkafka's own words, if it said why, are better than "timed out".
+            self.status.update(|status| {
+                status.error.get_or_insert(text);
+            });
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Which cursors wait for which partition, and which partition is read next. Pure: no lock, no clock, no thread.
+//!
+//! The clients' addresses take turns: a pass begins for the address that was served least recently, and serves whoever else waits for
+//! its partition on the way. So one address with a thousand cursors keeps another waiting for one pass and not for a thousand.
+//!
+//! Thousands of cursors may wait for one partition, and shards wait for the lock that this stands behind: each call moves at most
+//! [`limits::REPLAY_CURSORS_PER_LOCK`] of them.
+//!
+//! Invariants: a partition is in the hands of one scan at most; a cursor is on the board or in a scan, never both; a session has one
+//! pull here at most, and none once it is gone.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use wire::SocketId;
+
+use super::waiting::{Answer, Waiting};
+use crate::event::partition::Partition;
+use crate::limits;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    lines: HashMap<Partition, Line>,
+    /// Where the pull of each session stands that is not in a scan: the partition, and its number.
+    places: HashMap<Session, (Partition, u64)>,
+    added: u64,
+    turns: Turns,
+    /// Threads that have no scan.
+    pub(crate) idle: usize,
+    /// Set once: no partition is given out any more.
+    pub(crate) is_stopped: bool,
+}
+
+/// A session, by its shard.
+type Session = (usize, SocketId);
+
+/// The cursors of one partition, in the order in which they came.
+#[derive(Debug, Default)]
+struct Line {
+    /// Those that the scan, if there is one, does not serve.
+    waiting: BTreeMap<u64, Waiting>,
+    /// Those that came since it last looked.
+    arrived: BTreeMap<u64, Waiting>,
+    scan: Option<ScanState>,
+    /// Sessions that the scan may serve although they are gone, or want nothing any more of what these cursors have asked.
+    gone: HashMap<Session, u32>,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ScanState {
+    Reads,
+    /// It sleeps until a cursor comes.
+    Pauses,
+}
+
+/// A partition that could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// When that was first seen.
+    pub(crate) since: Instant,
+    retry_at: Instant,
+}
+
+/// Whom a new cursor concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Concerned {
+    /// Nobody who sleeps.
+    Nobody,
+    /// A thread without a scan.
+    Idle,
+    /// The scan of its partition, which pauses.
+    Paused,
+}
+
+/// Which address was served when.
+#[derive(Debug, Default)]
+struct Turns {
+    last: HashMap<IpAddr, u64>,
+    made: u64,
+}
+
+impl Turns {
+    /// The last turn of this address; 0: none that is remembered.
+    fn last(&self, client: IpAddr) -> u64 {
+        self.last.get(&client).copied().unwrap_or(0)
+    }
+
+    /// It is this address's turn.
+    fn take(&mut self, client: IpAddr) {
+        self.made += 1;
+        self.last.insert(client, self.made);
+        if self.last.len() > limits::REPLAY_TURNS_REMEMBERED {
+            let forgotten = self.made - limits::REPLAY_TURNS_REMEMBERED as u64 / 2;
+            self.last.retain(|_, turn| *turn > forgotten);
+        }
+    }
+}
+
+/// A partition to be read, and the first that wait for it: [`Board::claim_more`] has the others.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) partition: Partition,
+    /// Whose turn it is.
+    pub(crate) client: IpAddr,
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// How a pass over a partition ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Read,
+    Failed,
+}
+
+impl Board {
+    /// A cursor came, of a session that has no other here.
+    pub(crate) fn add(&mut self, waiting: Waiting) -> Concerned {
+        self.added += 1;
+        let (number, partition) = (self.added, waiting.pull.partition);
+        self.places.insert(waiting.session(), (partition, number));
+        let line = self.lines.entry(partition).or_default();
+        match line.scan {
+            Some(state) => {
+                line.arrived.insert(number, waiting);
+                if state == ScanState::Pauses { Concerned::Paused } else { Concerned::Nobody }
+            }
+            None => {
+                line.waiting.insert(number, waiting);
+                if self.idle > 0 { Concerned::Idle } else { Concerned::Nobody }
+            }
+        }
+    }
+
+    /// Forgets what a session has here: it asks anew. How many pulls that were.
+    pub(crate) fn forget(&mut self, session: Session) -> u64 {
+        let Some((partition, number)) = self.places.remove(&session) else { return 0 };
+        let Some(line) = self.lines.get_mut(&partition) else { return 0 };
+        let was_here = line.waiting.remove(&number).or_else(|| line.arrived.remove(&number)).is_some();
+        if line.waiting.is_empty() && line.scan.is_none() {
+            self.lines.remove(&partition);
+        }
+        u64::from(was_here)
+    }
+
+    /// A session wants nothing any more of what its cursors up to this one have asked, the last of this partition. How many pulls are
+    /// forgotten; one that is in a scan is when it is handed back.
+    pub(crate) fn withdraw(&mut self, session: Session, last: u32, partition: Partition) -> u64 {
+        if let Some(line) = self.lines.get_mut(&partition).filter(|line| line.scan.is_some()) {
+            line.gone.insert(session, last);
+        }
+        let Some((partition, number)) = self.places.get(&session) else { return 0 };
+        let line = self.lines.get(partition);
+        let waiting = line.and_then(|line| line.waiting.get(number).or_else(|| line.arrived.get(number)));
+        let is_meant = waiting.is_some_and(|waiting| waiting.pull.ticket.cursor <= last);
+        if is_meant { self.forget(session) } else { 0 }
+    }
+
+    /// The partition for which the address waits that was served least recently, and of its partitions the one for which it has waited
+    /// longest; it is the caller's until [`Board::release`].
+    pub(crate) fn claim(&mut self, now: Instant) -> Option<Claim> {
+        if self.is_stopped {
+            return None;
+        }
+        let due = self.lines.iter().filter(|(_, line)| line.is_due(now));
+        let cursors =
+            due.flat_map(|(&partition, line)| line.waiting.values().map(move |cursor| (partition, cursor)));
+        let key = |(_, cursor): &(Partition, &Waiting)| (self.turns.last(cursor.pull.client), cursor.since);
+        let (partition, client) = cursors.min_by_key(key).map(|(it, cursor)| (it, cursor.pull.client))?;
+        self.turns.take(client);
+        let line = self.lines.get_mut(&partition)?;
+        line.scan = Some(ScanState::Reads);
+        let trouble = line.trouble;
+        Some(Claim { partition, client, waiting: self.claim_more(partition), trouble })
+    }
+
+    /// More of those that waited when the partition was claimed; none: those were all.
+    pub(crate) fn claim_more(&mut self, partition: Partition) -> Vec<Waiting> {
+        self.hand_out(partition, |line| &mut line.waiting)
+    }
+
+    fn hand_out(
+        &mut self,
+        partition: Partition,
+        of: impl Fn(&mut Line) -> &mut BTreeMap<u64, Waiting>,
+    ) -> Vec<Waiting> {
+        let Some(line) = self.lines.get_mut(&partition) else { return Vec::new() };
+        let first = std::iter::from_fn(|| of(line).pop_first().map(|(_, waiting)| waiting));
+        let first: Vec<_> = first.take(limits::REPLAY_CURSORS_PER_LOCK).collect();
+        first.iter().for_each(|waiting| _ = self.places.remove(&waiting.session()));
+        first
+    }
+
+    /// When a partition that waits for its next try is due.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        let idle = self.lines.values().filter(|line| line.scan.is_none());
+        idle.filter_map(|line| line.trouble.map(|trouble| trouble.retry_at)).min()
+    }
+
+    /// The first of the cursors that came for a partition since its scan last looked.
+    pub(crate) fn arrivals(&mut self, partition: Partition) -> Vec<Waiting> {
+        self.hand_out(partition, |line| &mut line.arrived)
+    }
+
+    /// Whether there are any.
+    pub(crate) fn has_arrivals(&self, partition: Partition) -> bool {
+        self.lines.get(&partition).is_some_and(|line| !line.arrived.is_empty())
+    }
+
+    /// These wait for the partition's next pass, but for those whose session is gone or has asked again since. How many that were.
+    pub(crate) fn leave(&mut self, partition: Partition, waiting: Vec<Waiting>) -> u64 {
+        let line = self.lines.entry(partition).or_default();
+        let mut forgotten = 0;
+        for waiting in waiting {
+            let session = waiting.session();
+            let is_gone = line.gone.get(&session).is_some_and(|last| waiting.pull.ticket.cursor <= *last);
+            if is_gone || self.places.contains_key(&session) {
+                forgotten += 1;
+                continue;
+            }
+            self.added += 1;
+            self.places.insert(session, (partition, self.added));
+            line.waiting.insert(self.added, waiting);
+        }
+        forgotten
+    }
+
+    /// Whether the partition's scan sleeps until a cursor comes.
+    pub(crate) fn set_pausing(&mut self, partition: Partition, is_pausing: bool) {
+        if let Some(line) = self.lines.get_mut(&partition) {
+            line.scan = Some(if is_pausing { ScanState::Pauses } else { ScanState::Reads });
+        }
+    }
+
+    /// Whether a cursor waits for a pass that has not begun, and gets it only if this partition's scan ends.
+    pub(crate) fn others_wait(&self, partition: Partition, now: Instant) -> bool {
+        let is_left = self.lines.get(&partition).is_some_and(|line| !line.waiting.is_empty());
+        is_left || (self.idle == 0 && self.lines.values().any(|line| line.is_due(now)))
+    }
+
+    /// A pass is over; whoever it did not serve waits for the next. Whether there is something for an idle thread.
+    pub(crate) fn release(&mut self, partition: Partition, outcome: Outcome, now: Instant) -> bool {
+        let line = self.lines.entry(partition).or_default();
+        line.scan = None;
+        line.gone.clear();
+        let arrived = std::mem::take(&mut line.arrived);
+        line.waiting.extend(arrived);
+        line.trouble = match outcome {
+            Outcome::Read => None,
+            Outcome::Failed => {
+                let since = line.trouble.map_or(now, |trouble| trouble.since);
+                Some(Trouble { since, retry_at: now + limits::REPLAY_RETRY_INTERVAL })
+            }
+        };
+        if line.waiting.is_empty() {
+            self.lines.remove(&partition);
+        }
+        self.idle > 0 && !self.lines.is_empty()
+    }
+}
+
+impl Line {
+    fn is_due(&self, now: Instant) -> bool {
+        let may_be_tried = self.trouble.is_none_or(|trouble| trouble.retry_at <= now);
+        self.scan.is_none() && !self.waiting.is_empty() && may_be_tried
+    }
+}
+
+impl Trouble {
+    /// Parts those whose patience is over from the others. It counts from when the cursor came or the trouble began,
+    /// whichever was later.
+    pub(crate) fn give_up(self, waiting: Vec<Waiting>, now: Instant) -> (Vec<Answer>, Vec<Waiting>) {
+        let is_over = |waiting: &Waiting| now >= waiting.since.max(self.since) + limits::REPLAY_PATIENCE;
+        let (over, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
+        (over.into_iter().map(Waiting::give_up).collect(), left)
+    }
+}
+
+/// Where a pass for this address over these begins: at the lowest offset of its own cursors; but at that of the one that has waited
+/// longest if that was too long, so that new ones below it cannot hold it up for ever. Cursors of others that are a little below are
+/// served too: most of those that come back together have missed about the same.
+pub(crate) fn start(waiting: &[Waiting], client: IpAddr, low: i64, now: Instant) -> Option<i64> {
+    let own = || waiting.iter().filter(|waiting| waiting.pull.client == client);
+    let oldest = own().min_by_key(|waiting| waiting.since)?;
+    let first = match own().map(|waiting| waiting.start(low)).min() {
+        Some(lowest) if now < oldest.since + limits::REPLAY_WAIT_MAX => lowest,
+        _ => oldest.start(low),
+    };
+    let others = waiting.iter().filter(|waiting| waiting.pull.client != client);
+    let near = others.map(|waiting| waiting.start(low)).filter(|it| *it >= first - limits::REPLAY_REACH);
+    Some(near.fold(first, i64::min))
+}
+
+/// The order in which a pass for this address takes them in, which has room for so many: its own first, then one of each other address,
+/// then a second of each, and so on.
+pub(crate) fn in_turns(waiting: Vec<Waiting>, client: IpAddr) -> Vec<Waiting> {
+    let mut counts: HashMap<IpAddr, u32> = HashMap::new();
+    let mut ranked: Vec<_> = waiting
+        .into_iter()
+        .map(|waiting| {
+            let count = counts.entry(waiting.pull.client).or_default();
+            *count += 1;
+            // Half of its room is another's.
+            let rank =
+                if waiting.pull.client == client && *count <= limits::REPLAY_CURSORS_PER_SCAN as u32 / 2 {
+                    0
+                } else {
+                    *count
+                };
+            (rank, waiting)
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, waiting)| waiting).collect()
+}
+
+#[cfg(test)]
+#[path = "tests/board.rs"]
+mod tests;

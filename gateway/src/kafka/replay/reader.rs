@@ -1,0 +1,171 @@
+//! A consumer that reads one partition at a time, from a given offset.
+//!
+//! A replay thread's own; every call may block. It keeps its connections from one pass to the next.
+
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use topic_ids::TopicId;
+use tracing::debug;
+
+use super::waiting::Extent;
+use crate::config::Kafka;
+use crate::event::frame::Record;
+use crate::event::partition::Partition;
+use crate::kafka::consumer::Ignored;
+use crate::kafka::control::{answering, replay_config};
+use crate::kafka::record;
+use crate::limits;
+
+/// See the module.
+pub(crate) struct Reader {
+    native: BaseConsumer<Quiet>,
+}
+
+/// What one call found.
+pub(crate) enum Read<'a> {
+    /// A record of the partition.
+    Record(Fetched<'a>),
+    /// The log has no more for now.
+    End,
+    /// The brokers do not hold the offset that is next.
+    Refused,
+    /// Nothing in time.
+    Nothing,
+}
+
+/// Why a partition is not read, for now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// A call failed, in librdkafka's words.
+    #[error("{0}")]
+    Call(String),
+    /// The brokers do not hold the offset that is next.
+    #[error("the brokers do not hold the next offset any more")]
+    Refused,
+    /// The topic's id is not the one that is known: its records are no answer to what was asked.
+    #[error("the topic was deleted and created again")]
+    Recreated,
+    /// The log has more, but nothing comes.
+    #[error("nothing comes, though the log has more")]
+    Silence,
+}
+
+impl From<KafkaError> for ReadError {
+    fn from(error: KafkaError) -> Self {
+        Self::Call(error.to_string())
+    }
+}
+
+/// A record, in librdkafka's memory.
+pub(crate) struct Fetched<'a>(BorrowedMessage<'a>);
+
+impl Reader {
+    /// Connects to nobody yet.
+    pub(crate) fn new(config: &Kafka) -> Result<Self, ReadError> {
+        Ok(Self { native: replay_config(config).create_with_context(Quiet)? })
+    }
+
+    /// What the partition's leader holds.
+    pub(crate) fn extent(&self, topic: &str, number: i32) -> Result<Extent, ReadError> {
+        let (low, high) = self.native.fetch_watermarks(topic, number, limits::KAFKA_CALL_TIMEOUT)?;
+        Ok(Extent { low, high })
+    }
+
+    /// The first offset whose record is not older than this time; `None`: there is no such record.
+    pub(crate) fn first_since(
+        &self,
+        topic: &str,
+        number: i32,
+        since_ms: i64,
+    ) -> Result<Option<i64>, ReadError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, number, Offset::Offset(since_ms))?;
+        let answer = self.native.offsets_for_times(list, limits::KAFKA_CALL_TIMEOUT)?;
+        let Some(found) = answer.find_partition(topic, number) else {
+            return Err(ReadError::Call("the brokers did not answer for the partition".to_owned()));
+        };
+        found.error()?;
+        Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
+    }
+
+    /// The topic's id now; `None` if the brokers gave none.
+    pub(crate) fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, ReadError> {
+        let metadata = self.native.fetch_metadata(Some(topic), limits::KAFKA_CALL_TIMEOUT)?;
+        let Some(broker) = answering(&metadata) else { return Ok(None) };
+        let answer = topic_ids::describe(self.native.client(), broker, &[topic], limits::KAFKA_CALL_TIMEOUT);
+        let topics = answer.map_err(|error| ReadError::Call(error.to_string()))?;
+        Ok(topics.first().and_then(|topic| topic.id))
+    }
+
+    /// Reads this partition, and no other, from this offset on.
+    pub(crate) fn begin(&self, topic: &str, number: i32, offset: i64) -> Result<(), ReadError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, number, Offset::Offset(offset))?;
+        self.native.unassign()?;
+        Ok(self.native.assign(&list)?)
+    }
+
+    /// Reads nothing any more.
+    pub(crate) fn end(&self) {
+        if let Err(error) = self.native.unassign() {
+            debug!(%error, "a replayed partition is not let go; the next assignment replaces it");
+        }
+    }
+
+    /// What comes next.
+    pub(crate) fn read(&self, timeout: Duration) -> Read<'_> {
+        match self.native.poll(timeout) {
+            Some(Ok(message)) => Read::Record(Fetched(message)),
+            Some(Err(KafkaError::PartitionEOF(_))) => Read::End,
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => Read::Refused,
+            // librdkafka tries again; if it does so in vain, the scan sees that nothing comes.
+            Some(Err(error)) => {
+                debug!(%error, "a replay waits");
+                Read::Nothing
+            }
+            None => Read::Nothing,
+        }
+    }
+}
+
+impl Fetched<'_> {
+    /// Where it stands.
+    pub(crate) fn offset(&self) -> i64 {
+        self.0.offset()
+    }
+
+    /// What it says.
+    pub(crate) fn record<'a>(&'a self, kind: &'a str, partition: Partition) -> Result<Record<'a>, Ignored> {
+        record::record(&self.0, kind, partition)
+    }
+
+    /// Whether it is of this partition.
+    pub(crate) fn is_of(&self, topic: &str, number: i32) -> bool {
+        self.0.partition() == number && self.0.topic() == topic
+    }
+}
+
+/// The shards' consumers tell the operator of brokers in trouble; the same words from here would only repeat them.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(facility, detail = message, "librdkafka, for a replay");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, detail = reason, "Kafka, for a replay");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+#[cfg(test)]
+#[path = "tests/reader.rs"]
+mod tests;

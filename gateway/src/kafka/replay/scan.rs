@@ -1,0 +1,412 @@
+//! One pass over a partition for all cursors that wait on it. Pure: no Kafka, no clock, no thread.
+//!
+//! Each record is looked at once and framed at most once, whoever wants it. A cursor that was answered keeps its place for a
+//! while and its next chunk is gathered already, so that the way of the next pull delays nobody; when that chunk is full the
+//! scan stands still for it, briefly. A cursor that the scan has left behind waits for the next pass.
+//!
+//! Invariant: the frames that a cursor gathered are all that it wants from the offset that it asked for to where
+//! it stopped, or to the scan's position.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocol::{Channel, GapReason};
+
+use super::waiting::{Answer, Floor, Waiting};
+use crate::event::channels::Channels;
+use crate::event::frame::{Frame, Record};
+use crate::event::pull::{Chunk, Then};
+use crate::event::skipped::Ranges;
+use crate::limits;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// Where what may be read begins, when the pass began.
+    floor: Floor,
+    /// The offset that it began with.
+    first: i64,
+    /// The next offset that is not looked at.
+    position: i64,
+    /// Records looked at, and the bytes of their values.
+    records: u64,
+    bytes: u64,
+    slots: Vec<Option<Cursor>>,
+    free: Vec<usize>,
+    /// Who wants what; a slot is a session there.
+    channels: Channels,
+    /// Scratch: the slots that want a record.
+    wanting: Vec<usize>,
+    answers: Vec<Answer>,
+    wants_a_look: bool,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    /// The newest pull; after its answer, the next as it will come.
+    waiting: Waiting,
+    /// When it was answered, until it pulls again.
+    answered_at: Option<Instant>,
+    /// The first offset that it takes.
+    start: i64,
+    lost: Option<(i64, GapReason)>,
+    frames: VecDeque<Arc<Frame>>,
+    bytes: usize,
+    /// Of one that wants every token.
+    skipped: Ranges,
+    /// When the first frame of the chunk came.
+    begun_at: Option<Instant>,
+    /// Where it took no more: its chunk was full, or its `until` reached.
+    stopped_at: Option<i64>,
+    /// What the scan had read when its chunk began.
+    records_before: u64,
+}
+
+/// What the scan does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Go {
+    /// Reads.
+    Read,
+    /// Waits for cursors that were answered to pull again, until then.
+    Pause(Instant),
+    /// There is nobody to read for from here on.
+    End,
+}
+
+impl Scan {
+    /// A pass that begins at `position`, in a log of which what is below `floor` is not read.
+    pub(crate) fn new(floor: Floor, position: i64) -> Self {
+        Self {
+            floor,
+            first: position,
+            position,
+            records: 0,
+            bytes: 0,
+            slots: Vec::new(),
+            free: Vec::new(),
+            channels: Channels::default(),
+            wanting: Vec::new(),
+            answers: Vec::new(),
+            wants_a_look: false,
+        }
+    }
+
+    /// The next offset that is not looked at.
+    pub(crate) fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// Records looked at.
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// A cursor comes, or comes again.
+    ///
+    /// # Errors
+    /// It is handed back if this pass cannot serve it: it is behind, or there is no room.
+    pub(crate) fn join(&mut self, waiting: Waiting, now: Instant) -> Result<(), Waiting> {
+        if let Some(slot) = self.awaited(&waiting) {
+            let position = self.position;
+            let cursor = self.cursor(slot);
+            // What it stood for so far ended at the `until` of before.
+            cursor.stop_at_until(position);
+            cursor.waiting = waiting;
+            cursor.answered_at = None;
+            cursor.go_on(position);
+            self.look_at(slot, now);
+            return Ok(());
+        }
+        let start = waiting.start(self.floor.offset);
+        if start < self.position || self.slots.len() - self.free.len() >= limits::REPLAY_CURSORS_PER_SCAN {
+            return Err(waiting);
+        }
+        let below = waiting.pull.from < start;
+        let cursor = Cursor {
+            lost: below.then(|| (start.min(waiting.until) - 1, self.floor.reason)),
+            waiting,
+            answered_at: None,
+            start,
+            frames: VecDeque::new(),
+            bytes: 0,
+            skipped: Ranges::default(),
+            begun_at: None,
+            stopped_at: None,
+            records_before: self.records,
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        match cursor.waiting.pull.wants.tokens() {
+            None => _ = self.channels.subscribe(slot, "*"),
+            Some(tokens) => tokens.for_each(|token| _ = self.channels.subscribe(slot, &format!("{token}.*"))),
+        }
+        self.slots[slot] = Some(cursor);
+        self.look_at(slot, now);
+        Ok(())
+    }
+
+    /// A cursor that was answered and goes on exactly here. It need not be the same: what was gathered is what is wanted, if
+    /// nothing of it is at or above the `until` of this one, which only ever rises.
+    fn awaited(&self, waiting: &Waiting) -> Option<usize> {
+        let Waiting { pull, until, .. } = waiting;
+        let is_it = |cursor: &Cursor| {
+            cursor.answered_at.is_some()
+                && cursor.waiting.pull.from == pull.from
+                && cursor.waiting.until <= *until
+                && cursor.waiting.pull.wants == pull.wants
+        };
+        let slots = self.slots.iter().enumerate().filter_map(|(slot, cursor)| Some((slot, cursor.as_ref()?)));
+        let awaited = slots.filter(|(_, cursor)| is_it(cursor));
+        awaited.max_by_key(|(_, cursor)| cursor.waiting.until).map(|(slot, _)| slot)
+    }
+
+    /// The next record; `frame` is called if somebody wants it.
+    pub(crate) fn record(&mut self, record: &Record<'_>, now: Instant, frame: impl FnOnce() -> Frame) {
+        let Record { token, kind, offset, .. } = *record;
+        if offset < self.position {
+            return;
+        }
+        let (slots, wanting) = (&self.slots, &mut self.wanting);
+        wanting.clear();
+        self.channels.subscribers(Channel { token, kind }, |slot| {
+            if slots[slot].as_ref().is_some_and(|cursor| cursor.takes(token, offset)) {
+                wanting.push(slot);
+            }
+        });
+        self.pass(offset);
+        self.bytes += record.value.map_or(0, <[u8]>::len) as u64;
+        if self.wanting.is_empty() {
+            return;
+        }
+        let frame = Arc::new(frame());
+        let wanting = std::mem::take(&mut self.wanting);
+        let mut is_any_full = false;
+        for &slot in &wanting {
+            let position = self.position;
+            let cursor = self.cursor(slot);
+            cursor.push(Arc::clone(&frame), now);
+            if cursor.is_full() {
+                is_any_full = true;
+                match cursor.answered_at {
+                    Some(_) => cursor.stopped_at = Some(position),
+                    None => self.answer(slot, now),
+                }
+            }
+        }
+        self.wanting = wanting;
+        self.wants_a_look |= is_any_full;
+    }
+
+    /// A record whose key is no token: those that want every token are told of it.
+    pub(crate) fn skip(&mut self, offset: i64) {
+        if offset < self.position {
+            return;
+        }
+        let Self { channels, slots, .. } = self;
+        for slot in channels.subscribed_to("*") {
+            if let Some(cursor) = slots[slot].as_mut().filter(|cursor| cursor.is_at(offset)) {
+                cursor.skipped.note(offset);
+            }
+        }
+        self.pass(offset);
+    }
+
+    /// A record for nobody.
+    pub(crate) fn pass(&mut self, offset: i64) {
+        self.position = self.position.max(offset + 1);
+        self.records += 1;
+    }
+
+    /// There is no record from the position up to `end`.
+    pub(crate) fn reach(&mut self, end: i64) {
+        self.position = self.position.max(end);
+    }
+
+    /// Completes the chunks that are due, and lets those go that did not come again.
+    pub(crate) fn look(&mut self, now: Instant) {
+        self.wants_a_look = false;
+        for slot in 0..self.slots.len() {
+            let position = self.position;
+            let Some(cursor) = &mut self.slots[slot] else { continue };
+            cursor.stop_at_until(position);
+            if cursor.answered_at.is_some_and(|at| now >= at + limits::REPLAY_REJOIN) {
+                self.remove(slot);
+            } else {
+                self.look_at(slot, now);
+            }
+        }
+    }
+
+    fn look_at(&mut self, slot: usize, now: Instant) {
+        let (position, records) = (self.position, self.records);
+        let cursor = self.cursor(slot);
+        let is_late = cursor.begun_at.is_some_and(|at| now >= at + limits::REPLAY_CHUNK_DELAY);
+        let read_in_vain = records - cursor.records_before >= limits::REPLAY_RECORDS_PER_ANSWER;
+        let is_at_end = cursor.stopped_at.is_some() || position >= cursor.waiting.until;
+        let is_due = cursor.is_full() || is_at_end || is_late || (read_in_vain && position > cursor.start);
+        if cursor.answered_at.is_none() && is_due {
+            self.answer(slot, now);
+        }
+    }
+
+    /// Sends a cursor its chunk, and keeps its place if it can go on.
+    fn answer(&mut self, slot: usize, now: Instant) {
+        let (position, records) = (self.position, self.records);
+        // Offsets without a record count like the others: what is read for a cursor is known by the offsets alone.
+        let (read, bytes) = (u128::from(self.position.abs_diff(self.first).max(1)), u128::from(self.bytes));
+        let cursor = self.cursor(slot);
+        let begin = cursor.waiting.pull.from.max(cursor.start);
+        let mut answer = cursor.take_chunk(position);
+        let offsets = u128::try_from(answer.chunk.next - begin).unwrap_or(0);
+        answer.chunk.read_bytes = u64::try_from(offsets * bytes / read).unwrap_or(u64::MAX);
+        let next = answer.chunk.next;
+        cursor.answered_at = Some(now);
+        cursor.begun_at = (!cursor.frames.is_empty()).then_some(now);
+        cursor.records_before = records;
+        if cursor.is_full() {
+            cursor.stopped_at.get_or_insert(position);
+        }
+        cursor.go_on(position);
+        let can_go_on = !cursor.frames.is_empty() || cursor.stopped_at.is_none();
+        let is_over = next >= cursor.waiting.until;
+        self.answers.push(answer);
+        if is_over || !can_go_on {
+            self.remove(slot);
+        }
+    }
+
+    /// What is to be sent.
+    pub(crate) fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Whether a record just read changed what is to be done: there is an answer, or a cursor is full.
+    pub(crate) fn wants_a_look(&self) -> bool {
+        self.wants_a_look
+    }
+
+    /// What is to be done now.
+    pub(crate) fn go(&self, now: Instant) -> Go {
+        let cursors = || self.slots.iter().flatten();
+        let is_held_up = |cursor: &&Cursor| {
+            cursor.stopped_at == Some(self.position) && self.position < cursor.waiting.until
+        };
+        let blocking = cursors().filter(is_held_up);
+        let pauses = blocking.filter_map(|cursor| cursor.answered_at).map(|at| at + limits::REPLAY_PAUSE);
+        if let Some(until) = pauses.filter(|&until| until > now).min() {
+            return Go::Pause(until);
+        }
+        if cursors().any(|cursor| cursor.stopped_at.is_none() && cursor.start <= self.position) {
+            return Go::Read;
+        }
+        let places = cursors().filter_map(|cursor| cursor.answered_at).map(|at| at + limits::REPLAY_REJOIN);
+        places.filter(|&until| until > now).min().map_or(Go::End, Go::Pause)
+    }
+
+    /// Whether a cursor that the scan has not reached yet waits for too long.
+    pub(crate) fn has_overdue(&self, now: Instant) -> bool {
+        self.slots.iter().flatten().any(|cursor| {
+            cursor.start > self.position && now >= cursor.waiting.since + limits::REPLAY_WAIT_MAX
+        })
+    }
+
+    /// Ends the pass: those it brought something get it, the others are handed back for the next pass.
+    pub(crate) fn end(&mut self, now: Instant) -> Vec<Waiting> {
+        let mut left = Vec::new();
+        for slot in 0..self.slots.len() {
+            let position = self.position;
+            let Some(cursor) = &self.slots[slot] else { continue };
+            let came_on = cursor.end(position) > cursor.waiting.pull.from;
+            match cursor.answered_at {
+                Some(_) => _ = self.remove(slot),
+                None if came_on => {
+                    self.answer(slot, now);
+                    self.remove(slot);
+                }
+                None => left.extend(self.remove(slot).map(|cursor| cursor.waiting)),
+            }
+        }
+        left
+    }
+
+    fn cursor(&mut self, slot: usize) -> &mut Cursor {
+        self.slots[slot].as_mut().expect("a slot in use")
+    }
+
+    fn remove(&mut self, slot: usize) -> Option<Cursor> {
+        let removed = self.slots[slot].take()?;
+        self.channels.remove_session(slot);
+        self.free.push(slot);
+        Some(removed)
+    }
+}
+
+impl Cursor {
+    fn is_at(&self, offset: i64) -> bool {
+        self.stopped_at.is_none() && offset >= self.start && offset < self.waiting.until
+    }
+
+    fn takes(&self, token: &str, offset: i64) -> bool {
+        self.is_at(offset) && self.waiting.pull.wants.selects(token, offset)
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= limits::CHUNK_BYTES
+    }
+
+    fn push(&mut self, frame: Arc<Frame>, now: Instant) {
+        self.bytes += frame.bytes.len();
+        self.frames.push_back(frame);
+        self.begun_at.get_or_insert(now);
+    }
+
+    /// Has all that it wants.
+    fn stop_at_until(&mut self, position: i64) {
+        if position >= self.waiting.until {
+            self.stopped_at.get_or_insert(self.waiting.until);
+        }
+    }
+
+    /// Takes records again, if it was not left behind meanwhile and has room.
+    fn go_on(&mut self, position: i64) {
+        if self.stopped_at == Some(position) && position < self.waiting.until && !self.is_full() {
+            self.stopped_at = None;
+        }
+    }
+
+    /// The offset below which it has all that there is.
+    fn end(&self, position: i64) -> i64 {
+        self.stopped_at.unwrap_or(position).max(self.start).min(self.waiting.until)
+    }
+
+    /// The longest chunk that is allowed; the rest stays.
+    fn take_chunk(&mut self, position: i64) -> Answer {
+        let mut frames = Vec::new();
+        let mut bytes = 0;
+        while let Some(frame) = self.frames.pop_front() {
+            if !frames.is_empty() && bytes + frame.bytes.len() > limits::CHUNK_BYTES {
+                self.frames.push_front(frame);
+                break;
+            }
+            bytes += frame.bytes.len();
+            frames.push(frame);
+        }
+        self.bytes -= bytes;
+        let rest = self.frames.front().and_then(|frame| frame.source()).map(|source| source.offset);
+        let next = rest.unwrap_or_else(|| self.end(position));
+        let pull = &mut self.waiting.pull;
+        let skipped = self.skipped.within(pull.from, next);
+        self.skipped.forget_before(next);
+        let chunk =
+            Chunk { lost: self.lost.take(), frames, skipped, ..Chunk::empty(pull.from, next, Then::More) };
+        pull.from = next;
+        Answer { shard: self.waiting.shard, ticket: pull.ticket, chunk }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/scan.rs"]
+mod tests;

@@ -1,0 +1,202 @@
+//! What shards and replay threads share: the board under its lock, the ways back to the shards, and readings.
+//!
+//! A lock is held for moments: to put a cursor on the board, or to take what is there. No call of Kafka is made under one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use wire::Waker;
+
+use super::ReplayReadings;
+use super::board::{Board, Claim, Concerned, Outcome};
+use super::waiting::{Answer, Waiting};
+use crate::event::partition::Partition;
+use crate::event::pull::{Chunk, Ticket};
+use crate::limits;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    board: Mutex<Board>,
+    /// Threads without a scan sleep here.
+    idle: Condvar,
+    /// Scans that wait for a cursor sleep here.
+    paused: Condvar,
+    homes: Mutex<Vec<Option<Home>>>,
+    pub(crate) readings: ReplayReadings,
+}
+
+/// The way back to a shard.
+#[derive(Debug)]
+struct Home {
+    answers: Sender<(Ticket, Chunk)>,
+    waker: Waker,
+}
+
+impl Shared {
+    pub(crate) fn new(shards: usize) -> Self {
+        let homes = std::iter::repeat_with(|| None).take(shards).collect();
+        Self {
+            board: Mutex::default(),
+            idle: Condvar::new(),
+            paused: Condvar::new(),
+            homes: Mutex::new(homes),
+            readings: ReplayReadings::default(),
+        }
+    }
+
+    // For shards.
+
+    pub(crate) fn connect(&self, shard: usize, waker: Waker) -> Receiver<(Ticket, Chunk)> {
+        let (answers, receiver) = channel();
+        lock(&self.homes)[shard] = Some(Home { answers, waker });
+        receiver
+    }
+
+    pub(crate) fn add(&self, waiting: Waiting) {
+        add(&self.readings.cursors, 1);
+        if waiting.pull.from >= waiting.until {
+            return self.send(vec![waiting.turn_back()]);
+        }
+        let concerned = {
+            let mut board = lock(&self.board);
+            // What the session asked before is not what it wants.
+            let forgotten = board.forget(waiting.session());
+            subtract(&self.readings.cursors, forgotten);
+            board.add(waiting)
+        };
+        // Notifying is a system call, so nobody is who is not asleep.
+        match concerned {
+            Concerned::Nobody => {}
+            Concerned::Idle => self.idle.notify_one(),
+            Concerned::Paused => self.paused.notify_all(),
+        }
+    }
+
+    pub(crate) fn withdraw(&self, shard: usize, last: Ticket, partition: Partition) {
+        let forgotten = lock(&self.board).withdraw((shard, last.socket), last.cursor, partition);
+        subtract(&self.readings.cursors, forgotten);
+    }
+
+    // For replay threads.
+
+    /// Sleeps until there is a partition to be read. `None`: the process ends.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        let mut board = lock(&self.board);
+        loop {
+            if board.is_stopped {
+                return None;
+            }
+            let now = Instant::now();
+            if let Some(mut claim) = board.claim(now) {
+                drop(board);
+                add(&self.readings.scans, 1);
+                loop {
+                    let more = lock(&self.board).claim_more(claim.partition);
+                    if more.is_empty() {
+                        return Some(claim);
+                    }
+                    claim.waiting.extend(more);
+                }
+            }
+            let retry_at = board.next_retry();
+            board.idle += 1;
+            board = match retry_at {
+                Some(at) => {
+                    let timeout = at.saturating_duration_since(now);
+                    self.idle.wait_timeout(board, timeout).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.idle.wait(board).unwrap_or_else(PoisonError::into_inner),
+            };
+            board.idle -= 1;
+        }
+    }
+
+    pub(crate) fn release(&self, partition: Partition, left: Vec<Waiting>, outcome: Outcome) {
+        subtract(&self.readings.scans, 1);
+        self.leave(partition, left);
+        let mut board = lock(&self.board);
+        if board.release(partition, outcome, Instant::now()) {
+            self.idle.notify_one();
+        }
+    }
+
+    pub(crate) fn arrivals(&self, partition: Partition) -> Vec<Waiting> {
+        lock(&self.board).arrivals(partition)
+    }
+
+    pub(crate) fn leave(&self, partition: Partition, left: Vec<Waiting>) {
+        let mut left = left.into_iter();
+        while left.len() > 0 {
+            let some = left.by_ref().take(limits::REPLAY_CURSORS_PER_LOCK).collect();
+            let forgotten = lock(&self.board).leave(partition, some);
+            subtract(&self.readings.cursors, forgotten);
+        }
+    }
+
+    pub(crate) fn others_wait(&self, partition: Partition, now: Instant) -> bool {
+        lock(&self.board).others_wait(partition, now)
+    }
+
+    /// Sleeps until a cursor of this partition comes, the process ends, or it is `until`.
+    pub(crate) fn pause(&self, partition: Partition, until: Instant) {
+        let mut board = lock(&self.board);
+        board.set_pausing(partition, true);
+        while !board.is_stopped && !board.has_arrivals(partition) {
+            let timeout = until.saturating_duration_since(Instant::now());
+            if timeout.is_zero() {
+                break;
+            }
+            board = self.paused.wait_timeout(board, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        board.set_pausing(partition, false);
+    }
+
+    /// Brings shards their answers. One of a shard that never connected, or is gone, finds nobody.
+    pub(crate) fn send(&self, answers: Vec<Answer>) {
+        if answers.is_empty() {
+            return;
+        }
+        let homes = lock(&self.homes);
+        let mut is_to_be_woken = vec![false; homes.len()];
+        for Answer { shard, ticket, chunk } in answers {
+            subtract(&self.readings.cursors, 1);
+            add(&self.readings.frames, chunk.frames.len() as u64);
+            add(&self.readings.bytes, chunk.frames.iter().map(|frame| frame.bytes.len() as u64).sum());
+            if let Some(home) = &homes[shard] {
+                is_to_be_woken[shard] |= home.answers.send((ticket, chunk)).is_ok();
+            }
+        }
+        let woken = homes.iter().zip(is_to_be_woken).filter(|(_, is_to_be_woken)| *is_to_be_woken);
+        woken.filter_map(|(home, _)| home.as_ref()).for_each(|home| home.waker.wake());
+    }
+
+    pub(crate) fn count_records(&self, records: u64) {
+        add(&self.readings.records, records);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        lock(&self.board).is_stopped
+    }
+
+    pub(crate) fn stop(&self) {
+        lock(&self.board).is_stopped = true;
+        self.idle.notify_all();
+        self.paused.notify_all();
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+fn subtract(counter: &AtomicU64, count: u64) {
+    counter.fetch_sub(count, Ordering::Relaxed);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A thread that panics ends the process; until then what it left under a lock is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,332 @@
+//! A replay thread: takes a partition from the board, reads it once for all cursors that wait on it, takes the next.
+//!
+//! It only carries: the [`Reader`] knows Kafka, the [`Scan`] and the board decide what is done for whom.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tracing::warn;
+
+use super::board::{self, Claim, Outcome};
+use super::reader::{Fetched, Read, ReadError, Reader};
+use super::scan::{Go, Scan};
+use super::shared::Shared;
+use super::waiting::{Extent, Waiting};
+use crate::config::{Kafka, Topic};
+use crate::event::frame::Framer;
+use crate::event::partition::Partition;
+use crate::kafka::record;
+use crate::kafka::status::SharedStatus;
+use crate::limits;
+use crate::log::throttle::Throttle;
+
+/// How long one call for the next record waits; a cursor that joins waits as long.
+const READ_TIMEOUT: Duration = Duration::from_millis(5);
+
+/// How often a pass looks whether its topic is still the same one.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    config: Arc<Kafka>,
+    record_bytes_max: usize,
+    age_max: Option<Duration>,
+    /// Knows which topics are read.
+    status: Arc<SharedStatus>,
+    /// Made for the first pass, kept for the next.
+    reader: Option<Reader>,
+    framer: Framer,
+    interrupted: Throttle,
+    unreachable: Throttle,
+}
+
+/// A pass under way.
+struct Pass {
+    partition: Partition,
+    extent: Extent,
+    scan: Scan,
+    begun_at: Instant,
+    /// Since when nothing has come, though something should.
+    silent_since: Instant,
+    /// The log was told to end at this position, below its extent, which was asked again since.
+    ended_at: Option<i64>,
+    /// When the topic was last seen to be the one that is read.
+    checked_at: Instant,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        config: Arc<Kafka>,
+        record_bytes_max: usize,
+        age_max: Option<Duration>,
+        status: Arc<SharedStatus>,
+    ) -> Self {
+        Self {
+            shared,
+            config,
+            record_bytes_max,
+            age_max,
+            status,
+            reader: None,
+            framer: Framer::default(),
+            interrupted: Throttle::default(),
+            unreachable: Throttle::default(),
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        while let Some(claim) = self.shared.claim() {
+            self.serve(claim);
+        }
+    }
+
+    /// One pass over the claimed partition, from its begin to its release.
+    fn serve(&mut self, claim: Claim) {
+        let Claim { partition, client, mut waiting, trouble } = claim;
+        self.gather(partition, &mut waiting);
+        let reader = self.reader.take().map_or_else(|| Reader::new(&self.config), Ok);
+        let (mut left, failure) = match &reader {
+            Ok(reader) => self.pass(reader, partition, client, waiting),
+            Err(error) => (waiting, Some(error.clone())),
+        };
+        // One that hears nothing may itself be what is wrong.
+        self.reader = reader.ok().filter(|_| failure != Some(ReadError::Silence));
+        let mut outcome = Outcome::Read;
+        if let Some(error) = failure {
+            outcome = Outcome::Failed;
+            let now = Instant::now();
+            let topic = self.topic(partition).name.clone();
+            if let Some(suppressed) = self.interrupted.pass(now) {
+                let partition = partition.number;
+                warn!(topic, partition, %error, suppressed, "a replay is interrupted; trying again");
+            }
+            if let Some(trouble) = trouble {
+                let (given_up, patient) = trouble.give_up(left, now);
+                self.shared.send(given_up);
+                left = patient;
+            }
+        }
+        self.shared.release(partition, left, outcome);
+    }
+
+    /// Waits for those who come with the first, as after the end of a gateway that had them all: one pass serves them together, and
+    /// whoever comes when it has begun waits for another.
+    fn gather(&self, partition: Partition, waiting: &mut Vec<Waiting>) {
+        let until = Instant::now() + limits::REPLAY_GATHER_MAX;
+        while Instant::now() < until && !self.shared.is_stopped() {
+            self.shared.pause(partition, until.min(Instant::now() + limits::REPLAY_GATHER));
+            let arrivals = self.shared.arrivals(partition);
+            if arrivals.is_empty() {
+                return;
+            }
+            waiting.extend(arrivals);
+        }
+    }
+
+    /// Whoever the pass did not serve, and why it ended early.
+    fn pass(
+        &mut self,
+        reader: &Reader,
+        partition: Partition,
+        client: IpAddr,
+        waiting: Vec<Waiting>,
+    ) -> (Vec<Waiting>, Option<ReadError>) {
+        // In this order: what is read is of the topic that is there now, or of a later one.
+        let extent = reader.extent(&self.topic(partition).name, partition.number);
+        let extent = match extent.and_then(|extent| self.check_topic(reader, partition).map(|()| extent)) {
+            Ok(extent) => extent,
+            Err(error) => return (waiting, Some(error)),
+        };
+        let young = match self.first_young(reader, partition, extent) {
+            Ok(young) => young,
+            Err(error) => return (waiting, Some(error)),
+        };
+        let floor = extent.floor(young);
+        let waiting = self.refuse_strange(partition, extent, waiting);
+        let now = Instant::now();
+        let Some(start) = board::start(&waiting, client, floor.offset, now) else { return (waiting, None) };
+        if let Err(error) = reader.begin(&self.topic(partition).name, partition.number, start) {
+            return (waiting, Some(error));
+        }
+        let scan = Scan::new(floor, start);
+        let mut pass = Pass {
+            partition,
+            extent,
+            scan,
+            begun_at: now,
+            silent_since: now,
+            ended_at: None,
+            checked_at: now,
+        };
+        self.admit(&mut pass, board::in_turns(waiting, client), now);
+        let error = self.read_on(reader, &mut pass).err();
+        let left = pass.scan.end(Instant::now());
+        self.shared.send(pass.scan.take_answers());
+        reader.end();
+        // After some records it is no failure: the next pass begins where this one came to.
+        (left, error.filter(|_| pass.scan.records() == 0))
+    }
+
+    /// The first offset whose record is not too old to be read; `None`: all are young enough.
+    fn first_young(
+        &self,
+        reader: &Reader,
+        partition: Partition,
+        extent: Extent,
+    ) -> Result<Option<i64>, ReadError> {
+        let Some(age_max) = self.age_max else { return Ok(None) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_ms = now.saturating_sub(age_max).as_millis() as i64;
+        let found = reader.first_since(&self.topic(partition).name, partition.number, since_ms)?;
+        Ok(Some(found.unwrap_or(extent.high)))
+    }
+
+    /// Answers those cursors that the log does not reach, and leaves the others.
+    fn refuse_strange(
+        &mut self,
+        partition: Partition,
+        extent: Extent,
+        waiting: Vec<Waiting>,
+    ) -> Vec<Waiting> {
+        let (waiting, strange): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|waiting| waiting.is_of(extent));
+        if !strange.is_empty() {
+            // Clients choose their positions.
+            if let Some(suppressed) = self.unreachable.pass(Instant::now()) {
+                let Topic { name, .. } = self.topic(partition);
+                warn!(
+                    topic = name,
+                    partition = partition.number,
+                    low = extent.low,
+                    high = extent.high,
+                    cursors = strange.len(),
+                    suppressed,
+                    "records cannot be replayed: the log ends before them"
+                );
+            }
+            self.shared.send(strange.into_iter().map(Waiting::give_up).collect());
+        }
+        waiting
+    }
+
+    /// Reads until the pass has nobody to read for, or others wait.
+    fn read_on(&mut self, reader: &Reader, pass: &mut Pass) -> Result<(), ReadError> {
+        loop {
+            let now = Instant::now();
+            let arrivals = self.shared.arrivals(pass.partition);
+            self.admit(pass, arrivals, now);
+            if now >= pass.checked_at + TOPIC_CHECK_INTERVAL {
+                self.check_topic(reader, pass.partition)?;
+                pass.checked_at = now;
+            }
+            pass.scan.look(now);
+            self.shared.send(pass.scan.take_answers());
+            if self.shared.is_stopped() || self.is_to_give_way(pass, now) {
+                return Ok(());
+            }
+            match pass.scan.go(now) {
+                Go::Read => {
+                    if self.read_some(reader, pass, now)? && self.has_ended(reader, pass)? {
+                        // Those that want more than there was see what the log holds in the next pass.
+                        pass.scan.look(now);
+                        if pass.scan.go(now) == Go::Read {
+                            return Ok(());
+                        }
+                    }
+                }
+                Go::Pause(until) => {
+                    self.shared.pause(pass.partition, until);
+                    pass.silent_since = Instant::now();
+                }
+                Go::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether the topic is still the one that the shards read.
+    fn check_topic(&self, reader: &Reader, partition: Partition) -> Result<(), ReadError> {
+        let Some(known) = self.status.topic_id(partition.topic) else { return Ok(()) };
+        match reader.topic_id(&self.topic(partition).name)? {
+            Some(id) if id != known => Err(ReadError::Recreated),
+            _ => Ok(()),
+        }
+    }
+
+    /// Those that the pass cannot serve wait on the board.
+    fn admit(&self, pass: &mut Pass, waiting: Vec<Waiting>, now: Instant) {
+        let left: Vec<_> =
+            waiting.into_iter().filter_map(|waiting| pass.scan.join(waiting, now).err()).collect();
+        if !left.is_empty() {
+            self.shared.leave(pass.partition, left);
+        }
+    }
+
+    fn is_to_give_way(&self, pass: &Pass, now: Instant) -> bool {
+        now >= pass.begun_at + limits::REPLAY_TURN
+            && (pass.scan.has_overdue(now) || self.shared.others_wait(pass.partition, now))
+    }
+
+    /// A number of records, or what comes in a moment. Whether the end of the log was met.
+    fn read_some(&mut self, reader: &Reader, pass: &mut Pass, now: Instant) -> Result<bool, ReadError> {
+        let records_before = pass.scan.records();
+        let mut result = Ok(false);
+        for _ in 0..limits::REPLAY_RECORDS_PER_LOOK {
+            match reader.read(READ_TIMEOUT) {
+                Read::Record(fetched) => {
+                    self.hand_out(&fetched, pass, now);
+                    pass.silent_since = now;
+                    if pass.scan.wants_a_look() {
+                        break;
+                    }
+                    continue;
+                }
+                Read::End => result = Ok(true),
+                Read::Refused => result = Err(ReadError::Refused),
+                Read::Nothing if now >= pass.silent_since + limits::REPLAY_SILENCE_MAX => {
+                    result = Err(ReadError::Silence);
+                }
+                Read::Nothing => {}
+            }
+            break;
+        }
+        self.shared.count_records(pass.scan.records() - records_before);
+        result
+    }
+
+    fn hand_out(&mut self, fetched: &Fetched<'_>, pass: &mut Pass, now: Instant) {
+        let Topic { name, kind } = &self.config.topics[pass.partition.topic];
+        if !fetched.is_of(name, pass.partition.number) {
+            return;
+        }
+        let Ok(record) = fetched.record(kind, pass.partition) else {
+            return pass.scan.skip(fetched.offset());
+        };
+        let framer = &mut self.framer;
+        pass.scan.record(&record, now, || record::frame(framer, &record, self.record_bytes_max, now).0);
+    }
+
+    /// Whether what a broker told of the end of the log is so; then all below its end is dealt with.
+    ///
+    /// The last offsets of a log may be no records (transactions, compaction), so the end may come before the extent is
+    /// reached. But a broker that has just become the leader may not know yet how far the log goes: it is asked for the
+    /// extent again, which it answers only when it knows, and has to tell of the end once more.
+    fn has_ended(&self, reader: &Reader, pass: &mut Pass) -> Result<bool, ReadError> {
+        let position = pass.scan.position();
+        if position >= pass.extent.high || pass.ended_at == Some(position) {
+            pass.scan.reach(pass.extent.high);
+            return Ok(true);
+        }
+        let Topic { name, .. } = self.topic(pass.partition);
+        pass.extent = reader.extent(name, pass.partition.number)?;
+        pass.ended_at = Some(position);
+        reader.begin(name, pass.partition.number, position)?;
+        Ok(false)
+    }
+
+    fn topic(&self, partition: Partition) -> &Topic {
+        &self.config.topics[partition.topic]
+    }
+}

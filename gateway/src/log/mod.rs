@@ -1,0 +1,190 @@
+//! Where the log goes: standard output, a line an event, as JSON or as text, with UTC timestamps (RFC 3339).
+//!
+//! A thread of its own writes; whoever logs only puts a line into its queue, which is bounded. So a standard output that is closed,
+//! full or not read costs lines, which are counted (`ws_log_lines_dropped_total`), and never holds up or ends what the gateway is for.
+//! The price: lines of the last moment are lost when the process is killed. [`flush`] waits for them, for a while, where it ends by
+//! itself. Messages of libraries that use `log` come through here too.
+
+pub(crate) mod queue;
+pub mod throttle;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Dispatch, Subscriber, dispatcher, warn};
+use tracing_subscriber::fmt::MakeWriter;
+
+use self::queue::{Queue, Stdout, Writer};
+use crate::config::{Log, LogFormat};
+use crate::limits;
+
+/// Of the process, as standard output is.
+static QUEUE: Queue = Queue::new();
+
+/// Starts logging, for all threads. Called once, by `main`, with all signals blocked or handled.
+///
+/// # Errors
+/// No thread can be made.
+pub fn start(log: Log) -> io::Result<()> {
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    let has_colors = io::stdout().is_terminal();
+    thread::Builder::new().name("log".into()).spawn(move || {
+        let mut writer = Writer::new(&QUEUE, Stdout, reporter(log, has_colors));
+        loop {
+            writer.step();
+        }
+    })?;
+    // An error says that logging runs already, as it does in a test process.
+    let _ = subscriber(log, has_colors, || Line).try_init();
+    Ok(())
+}
+
+/// Writes a text to standard output, in the order of the log and like a line of it: nobody waits, and it may be dropped.
+pub fn print(text: &str) {
+    QUEUE.push(text.as_bytes());
+}
+
+/// Log lines that could not be written, or waited for too long, since the process started.
+pub fn dropped() -> u64 {
+    QUEUE.dropped()
+}
+
+/// Waits until what was logged has been written, or cannot be in a moment. For the end of the process.
+pub fn flush() {
+    QUEUE.flush(limits::LOG_FLUSH_PATIENCE);
+}
+
+/// A line on its way into the queue: the subscriber writes it at once, and is never told of an error.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        QUEUE.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A line kept in memory.
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes the line that says how many are missing. It does not go through the queue: whether it was written is to be known.
+fn reporter(log: Log, has_colors: bool) -> impl FnMut(u64) -> Vec<u8> {
+    let memory = Memory::default();
+    let writer = memory.clone();
+    let dispatch = Dispatch::new(subscriber(log, has_colors, move || writer.clone()));
+    move |lines| {
+        dispatcher::with_default(&dispatch, || {
+            warn!(lines, "log lines were dropped: standard output was closed, full or not read");
+        });
+        memory.take()
+    }
+}
+
+fn subscriber<W>(log: Log, has_colors: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::from_level(log.level))
+        // Its own complaints go to standard error by `eprintln!`, which panics when that is closed.
+        .log_internal_errors(false)
+        .with_writer(writer);
+    match log.format {
+        LogFormat::Json => Box::new(
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
+        ),
+        LogFormat::Text if has_colors => Box::new(builder.finish()),
+        LogFormat::Text => Box::new(builder.with_ansi(false).finish()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    fn logged(level: Level, format: LogFormat, log: impl FnOnce()) -> String {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let subscriber = subscriber(Log { level, format }, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, log);
+        String::from_utf8(memory.take()).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_has_its_fields_at_the_top_and_a_utc_timestamp() {
+        let text = logged(Level::INFO, LogFormat::Json, || {
+            tracing::warn!(shard = 3, reason = "a \"quoted\"\nreason", "it happened");
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "it happened");
+        assert_eq!(line["shard"], 3);
+        assert_eq!(line["reason"], "a \"quoted\"\nreason");
+        assert_eq!(line["level"], "WARN");
+        let timestamp = line["timestamp"].as_str().unwrap();
+        assert!(timestamp.ends_with('Z'), "{timestamp}");
+        humantime::parse_rfc3339(timestamp).unwrap();
+    }
+
+    #[test]
+    fn a_text_line_off_a_terminal_has_no_color_codes() {
+        let text = logged(Level::INFO, LogFormat::Text, || tracing::error!(shard = 3, "it happened"));
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("ERROR") && text.contains("it happened") && text.contains("shard=3"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        let (timestamp, _) = text.split_once(' ').unwrap();
+        humantime::parse_rfc3339(timestamp).unwrap();
+    }
+
+    #[test]
+    fn what_is_less_severe_than_the_level_is_not_logged() {
+        let log = || {
+            tracing::debug!("one");
+            tracing::info!("two");
+            tracing::warn!("three");
+            tracing::error!("four");
+        };
+        for (level, lines) in [(Level::DEBUG, 4), (Level::INFO, 3), (Level::WARN, 2), (Level::ERROR, 1)] {
+            assert_eq!(logged(level, LogFormat::Json, log).lines().count(), lines, "{level}");
+        }
+    }
+
+    #[test]
+    fn the_report_of_dropped_lines_is_a_line_of_the_log_and_has_its_number() {
+        let mut report = reporter(Log { level: Level::INFO, format: LogFormat::Json }, false);
+        for lines in [7, 1] {
+            let text = String::from_utf8(report(lines)).unwrap();
+            assert_eq!(text.lines().count(), 1, "{text}");
+            let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&line["lines"], &line["level"]), (&lines.into(), &"WARN".into()));
+        }
+        let mut silent = reporter(Log { level: Level::ERROR, format: LogFormat::Text }, false);
+        assert!(silent(7).is_empty());
+    }
+}

@@ -1,0 +1,273 @@
+//! What the process uses of its CPU and memory: measured by the main thread, read by whoever renders it.
+//!
+//! The CPU is the process's own. Where the quota of a cgroup is what it may use, the CPU of that cgroup counts if it is more: a
+//! neighbour in it takes from the same quota. The memory is the resident one and that of the kernel for sockets, which grows with
+//! every session and is not seen in the process. What the kernel does not tell stays zero. What follows is for
+//! [`crate::admission::overload`].
+
+use std::collections::VecDeque;
+use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::allocation::Allocation;
+use super::cgroup::Cgroups;
+
+/// What the process uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Vitals {
+    /// CPU time per time between the last two readings, or over a period of the cgroup's quota if they are closer; zero before
+    /// there are two.
+    pub cpu_cores: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Memory of the kernel for sockets.
+    pub socket_bytes: u64,
+    /// Periods in which a cgroup's quota was used up, since the cgroup was made.
+    pub throttle_events: u64,
+    /// How long its processes stood still for that.
+    pub throttled: Duration,
+}
+
+impl Vitals {
+    /// Of the allocation; `None`: nobody knows that.
+    pub fn cpu_percent(&self, allocation: &Allocation) -> Option<f64> {
+        allocation.cpu_cores.map(|cores| 100.0 * self.cpu_cores / cores)
+    }
+
+    /// What counts against WS_MEMORY_LIMIT.
+    pub fn memory_bytes(&self) -> u64 {
+        self.rss_bytes.saturating_add(self.socket_bytes)
+    }
+}
+
+/// Measures. For one thread, every second or so.
+#[derive(Debug)]
+pub struct Meter {
+    cgroups: Cgroups,
+    /// The cgroup's quota is no more than the allocation in force: what the cgroup uses is used of the allocation.
+    cgroup_counts: bool,
+    page_bytes: u64,
+    readings: Readings,
+    vitals: Vitals,
+}
+
+/// The clocks as they were read last, as far back as they are compared.
+///
+/// A cgroup uses its quota up in the first moments of a period and then stands still: readings within a period would say that it
+/// has far too much to do, and at once that it has nothing to do.
+#[derive(Debug)]
+struct Readings {
+    /// The quota's period; zero: there is none.
+    span: Duration,
+    /// The first is the newest that is as old as the span, if one is.
+    before: VecDeque<Clocks>,
+}
+
+impl Readings {
+    fn over(span: Duration) -> Self {
+        Self { span, before: VecDeque::new() }
+    }
+
+    /// CPU time per time since the last reading, or over the span if that is longer.
+    fn cores_until(&mut self, clocks: Clocks) -> Option<f64> {
+        let is_old = |before: &Clocks| clocks.wall.saturating_duration_since(before.wall) >= self.span;
+        while self.before.get(1).is_some_and(is_old) {
+            self.before.pop_front();
+        }
+        let cores = self.before.front().and_then(|&before| cores_between(before, clocks));
+        self.before.push_back(clocks);
+        cores
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    wall: Instant,
+    cpu: Duration,
+    cgroup_cpu: Option<Duration>,
+}
+
+/// Shares of a core for which a WS_CPU_LIMIT of as much as the quota may differ from it.
+const QUOTA_ROUNDING: f64 = 0.001;
+
+impl Meter {
+    /// Of this process, which may use so much.
+    pub fn new(allocation: &Allocation) -> Self {
+        let cgroups = Cgroups::of_this_process();
+        let quota = cgroups.quota_cores().zip(allocation.cpu_cores);
+        let cgroup_counts = quota.is_some_and(|(quota, cores)| quota <= cores + QUOTA_ROUNDING);
+        let page_bytes = rustix::param::page_size() as u64;
+        let span = cgroups.quota_period().filter(|_| cgroup_counts).unwrap_or_default();
+        Self { cgroups, cgroup_counts, page_bytes, readings: Readings::over(span), vitals: Vitals::default() }
+    }
+
+    /// Looks at the clocks, at /proc and at the cgroup.
+    pub fn read(&mut self) -> Vitals {
+        let cpu_use = self.cgroups.cpu_use();
+        let clocks = Clocks::read(cpu_use.used.filter(|_| self.cgroup_counts));
+        if let Some(cores) = self.readings.cores_until(clocks) {
+            self.vitals.cpu_cores = cores;
+        }
+        if let Some(bytes) = rss_bytes(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+            self.vitals.rss_bytes = bytes;
+        }
+        self.vitals.socket_bytes = self.socket_bytes();
+        self.vitals.throttle_events = cpu_use.throttle_events;
+        self.vitals.throttled = cpu_use.throttled;
+        self.vitals
+    }
+
+    /// A cgroup of version 2 counts the sockets of its own processes. Elsewhere the kernel tells only what all TCP sockets of the
+    /// machine have together (sockstat's `mem`, unlike its other numbers, is not of the network namespace): too much where other
+    /// programs use the network, which refuses sessions early rather than late.
+    fn socket_bytes(&self) -> u64 {
+        let of_machine = || {
+            let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+            tcp_pages(&sockstat).unwrap_or_default().saturating_mul(self.page_bytes)
+        };
+        self.cgroups.socket_bytes().unwrap_or_else(of_machine)
+    }
+}
+
+/// The newest vitals, shared between threads. The lock is held for a copy only, never on the way of an event.
+#[derive(Debug, Default)]
+pub struct SharedVitals(Mutex<Vitals>);
+
+impl SharedVitals {
+    /// Replaces them.
+    pub fn store(&self, vitals: Vitals) {
+        *self.lock() = vitals;
+    }
+
+    /// The newest.
+    pub fn read(&self) -> Vitals {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vitals> {
+        // A panic of another thread leaves no half-made vitals: they are replaced in one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clocks {
+    /// The CPU clock counts nanoseconds; /proc/self/stat counts the same in ticks of 10 ms.
+    fn read(cgroup_cpu: Option<Duration>) -> Self {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        Self { wall: Instant::now(), cpu: cpu.try_into().expect("CPU time is not negative"), cgroup_cpu }
+    }
+}
+
+/// The process's own, or the cgroup's if that is more.
+fn cores_between(before: Clocks, after: Clocks) -> Option<f64> {
+    let wall = after.wall.saturating_duration_since(before.wall);
+    let own = after.cpu.saturating_sub(before.cpu);
+    let of_cgroup = after.cgroup_cpu.zip(before.cgroup_cpu);
+    let of_cgroup = of_cgroup.map(|(after, before)| after.saturating_sub(before)).unwrap_or_default();
+    (!wall.is_zero()).then(|| own.max(of_cgroup).as_secs_f64() / wall.as_secs_f64())
+}
+
+/// `VmRSS` of /proc/self/status (proc_pid_status(5)), which counts in KiB and calls them kB.
+fn rss_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// `TCP: inuse 3 orphan 0 tw 0 alloc 4 mem 2` of /proc/net/sockstat (proc(5)).
+fn tcp_pages(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    let mut words = line.split_whitespace();
+    words.find(|word| *word == "mem")?;
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_cpu_time_per_time_of_the_process_or_of_its_cgroup_if_that_is_more() {
+        let seconds = Duration::from_secs;
+        let before = Clocks { wall: Instant::now(), cpu: seconds(7), cgroup_cpu: Some(seconds(70)) };
+        let after = |wall_ms, cpu_ms, cgroup_ms| Clocks {
+            wall: before.wall + Duration::from_millis(wall_ms),
+            cpu: before.cpu + Duration::from_millis(cpu_ms),
+            cgroup_cpu: before.cgroup_cpu.map(|cpu| cpu + Duration::from_millis(cgroup_ms)),
+        };
+        assert_eq!(cores_between(before, after(2000, 3000, 3000)), Some(1.5));
+        assert_eq!(cores_between(before, after(2000, 3000, 4000)), Some(2.0));
+        assert_eq!(cores_between(before, after(2000, 3000, 1)), Some(1.5), "read at different times");
+        assert_eq!(cores_between(before, after(1000, 0, 0)), Some(0.0));
+        assert_eq!(cores_between(before, after(0, 5, 5)), None);
+        let alone = Clocks { cgroup_cpu: None, ..after(2000, 1000, 9000) };
+        assert_eq!(cores_between(before, alone), Some(0.5), "a cgroup that has gone");
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_in_the_first_moments_of_each_period_shows_as_used_up_however_often_it_is_looked_at()
+     {
+        let ms = Duration::from_millis;
+        let began = Instant::now();
+        // A tenth of a core: 10 ms of CPU at the start of every 100 ms.
+        let clocks = |at_ms: u64| Clocks {
+            wall: began + ms(at_ms),
+            cpu: Duration::ZERO,
+            cgroup_cpu: Some(ms(at_ms / 100 * 10 + (at_ms % 100).min(10))),
+        };
+        let cores = |span| {
+            let mut readings = Readings::over(span);
+            let cores = (0..200).map(|number| readings.cores_until(clocks(1000 + number * 25)));
+            cores.skip(8).map(|cores| cores.expect("two readings")).collect::<Vec<_>>()
+        };
+        assert!(cores(ms(100)).iter().all(|cores| (cores - 0.1).abs() < 1e-9), "{:?}", cores(ms(100)));
+        assert!(cores(Duration::ZERO).contains(&0.0), "what would be seen within a period");
+        let mut readings = Readings::over(ms(100));
+        assert_eq!(
+            [0, 1000, 2000].map(|at_ms| readings.cores_until(clocks(at_ms)).is_some()),
+            [false, true, true]
+        );
+        assert_eq!(readings.before.len(), 2, "no more is kept than is needed");
+    }
+
+    #[test]
+    fn percents_are_of_the_allocation_and_memory_is_what_the_kernel_has_for_sockets_too() {
+        let vitals = Vitals { cpu_cores: 0.5, rss_bytes: 100, socket_bytes: 20, ..Vitals::default() };
+        let of = |cpu_cores| vitals.cpu_percent(&Allocation { cpu_cores, memory_bytes: None });
+        assert_eq!((of(Some(2.0)), of(None)), (Some(25.0), None));
+        assert_eq!(vitals.memory_bytes(), 120);
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_kib_and_nonsense_is_nothing() {
+        assert_eq!(rss_bytes("VmPeak:\t  9 kB\nVmRSS:\t   1234 kB\nThreads:\t1\n"), Some(1234 * 1024));
+        for text in ["", "VmRSS:", "VmRSS: many kB", "VmRSS: 12 MB", "VmRSS: 18446744073709551615 kB"] {
+            assert_eq!(rss_bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_of_sockets_is_read_in_pages_and_nonsense_is_nothing() {
+        let text = "sockets: used 41\nTCP: inuse 2 orphan 0 tw 1 alloc 2 mem 17\nUDP: inuse 0 mem 5\n";
+        assert_eq!(tcp_pages(text), Some(17));
+        for text in ["", "TCP:", "TCP: mem", "TCP: inuse 2 mem lots", "UDP: inuse 0 mem 5"] {
+            assert_eq!(tcp_pages(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_working_process_uses_cpu_and_memory() {
+        let mut meter = Meter::new(&Allocation::of_this_process());
+        assert_eq!(meter.read().cpu_cores, 0.0);
+        let cpu_at_start = Clocks::read(None).cpu;
+        while Clocks::read(None).cpu < cpu_at_start + Duration::from_millis(5) {}
+        let vitals = meter.read();
+        assert!(vitals.cpu_cores > 0.0 && vitals.rss_bytes > 1 << 20, "{vitals:?}");
+        let shared = SharedVitals::default();
+        shared.store(vitals);
+        assert_eq!(shared.read(), vitals);
+    }
+}

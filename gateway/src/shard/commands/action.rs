@@ -1,0 +1,275 @@
+//! A client's message to an action, and the action's outcome to an acknowledgement.
+//!
+//! Decides what a message asks for and which of its channels cannot be had; it knows no registry and no session. The caller
+//! tells the limits and what the session has, does what the action says, and frames the acknowledgement.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+
+use protocol::client::{Since, read_since, shorten};
+use protocol::{
+    ClientMessage, Pattern, PatternName, Rejected, SubscriptionAck, UnsubscriptionAck, client, code,
+};
+use serde_json::value::RawValue;
+
+/// What a message asks the gateway to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Subscribe to channels.
+    Subscribe(Subscribe<'a>),
+    /// Give channels back.
+    Unsubscribe(Unsubscribe<'a>),
+    /// Answer with a pong.
+    Heartbeat,
+    /// Answer with an error; nothing else changes.
+    Error {
+        /// One of [`protocol::code`].
+        code: &'static str,
+        /// What is wrong and what to send instead.
+        message: String,
+    },
+}
+
+/// The channels of a `subscribe`: each name once, valid ones and others apart. It is also the draft of the acknowledgement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribe<'a> {
+    /// To be subscribed to. The session may have some of them already.
+    pub channels: Vec<Wanted<'a>>,
+    /// Not to be had, and why.
+    pub rejected: Vec<Rejected<'a>>,
+    /// To be had only live, though they were to begin in the past, and why.
+    pub not_resumed: Vec<Rejected<'a>>,
+    /// Whether the acknowledgement is to carry positions.
+    pub positions: bool,
+}
+
+/// A channel and where its events begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: PatternName<'a>,
+    /// Where it begins.
+    pub start: Start<'a>,
+}
+
+/// Where a channel's events begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// With the next one.
+    Live,
+    /// With the last one of each channel that the pattern selects.
+    Snapshot,
+    /// For these kinds in the past, for others with the next one. No kind at all is still a resume, of nothing.
+    Since(Vec<(Cow<'a, str>, Since)>),
+}
+
+/// The channels of an `unsubscribe`: each name once, valid ones and others apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsubscribe<'a> {
+    /// To be given back. The session may not have some of them.
+    pub channels: Vec<PatternName<'a>>,
+    /// Names that are no channels.
+    pub rejected: Vec<Rejected<'a>>,
+}
+
+impl<'a> Action<'a> {
+    /// Reads a text message of a session that may have so many channels.
+    pub fn of_text(text: &'a str, channels_max: usize) -> Self {
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Heartbeat) => Self::Heartbeat,
+            Ok(ClientMessage::Subscribe(message))
+                if message.channels.len().max(message.since.len()) > channels_max =>
+            {
+                too_many_channels(message.channels.len().max(message.since.len()), channels_max)
+            }
+            Ok(ClientMessage::Subscribe(message)) => Self::Subscribe(subscribe(message)),
+            Ok(ClientMessage::Unsubscribe { channels }) if channels.len() > channels_max => {
+                too_many_channels(channels.len(), channels_max)
+            }
+            Ok(ClientMessage::Unsubscribe { channels }) => {
+                let (channels, rejected) = sort_out(channels);
+                Self::Unsubscribe(Unsubscribe { channels, rejected })
+            }
+            Err(error) => Self::Error { code: error.code, message: error.message },
+        }
+    }
+
+    /// The answer to a binary message.
+    pub fn of_binary() -> Self {
+        let message = "messages are text frames of JSON: send the same bytes as text".to_owned();
+        Self::Error { code: code::BAD_SHAPE, message }
+    }
+}
+
+impl<'a> Subscribe<'a> {
+    /// Rejects the channels that the session has no room for. It has `held` channels, of which `is_held` tells.
+    pub fn keep_within(&mut self, channels_max: usize, held: usize, is_held: impl Fn(&str) -> bool) {
+        let mut room = channels_max.saturating_sub(held);
+        for wanted in std::mem::take(&mut self.channels) {
+            if is_held(wanted.name.as_str()) {
+                self.channels.push(wanted);
+            } else if room > 0 {
+                room -= 1;
+                self.channels.push(wanted);
+            } else {
+                let message = format!(
+                    "a session may have {channels_max} channels: unsubscribe some, use a wildcard or open another session"
+                );
+                self.reject(wanted.name, code::TOO_MANY_CHANNELS, message);
+            }
+        }
+    }
+
+    /// Whether some channel is to begin otherwise than with the next event.
+    pub fn has_past(&self) -> bool {
+        self.channels.iter().any(|wanted| wanted.start != Start::Live)
+    }
+
+    /// Has channels begin with the next event though they were to begin in the past, if the session has events of them already, from
+    /// a subscription of an earlier message (`overlaps` tells): past and live events of a channel would be out of order.
+    pub fn begin_live_ones_live(&mut self, overlaps: impl Fn(Pattern<'_>) -> bool) {
+        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != Start::Live) {
+            if overlaps(wanted.name.pattern()) {
+                let option = if wanted.start == Start::Snapshot { "snapshot" } else { "since" };
+                let message = format!(
+                    "the session has events of it already: it is live; to begin in the past, unsubscribe those channels \
+                     first, or name them all with {option} in one message"
+                );
+                wanted.start = Start::Live;
+                let shown = wanted.name.as_str().to_owned().into();
+                self.not_resumed.push(entry(shown, code::ALREADY_LIVE, message));
+            }
+        }
+    }
+
+    /// Has everything begin with the next event: too many sessions are being brought what they missed.
+    pub fn begin_all_live(&mut self) {
+        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != Start::Live) {
+            let option = if wanted.start == Start::Snapshot { "snapshot" } else { "since" };
+            let message = format!(
+                "the gateway brings too many sessions what they missed: it is live; unsubscribe, and subscribe with {option} \
+                 again in some seconds"
+            );
+            wanted.start = Start::Live;
+            let shown = wanted.name.as_str().to_owned().into();
+            self.not_resumed.push(entry(shown, code::TOO_MANY_RESUMES, message));
+        }
+    }
+
+    /// The acknowledgement, but for the positions, once the channels are subscribed to and the session has `count` in all.
+    pub fn acknowledge(self, count: usize) -> SubscriptionAck<'a> {
+        let Self { channels, rejected, not_resumed, positions: _ } = self;
+        let subscribed = channels.into_iter().map(|wanted| wanted.name.into_text()).collect();
+        SubscriptionAck { subscribed, count, rejected, not_resumed, ..SubscriptionAck::default() }
+    }
+
+    /// The same, free of the message's text: an acknowledgement may have to wait for the answers of other shards.
+    pub fn into_owned(self) -> Subscribe<'static> {
+        Subscribe {
+            channels: self.channels.into_iter().map(Wanted::into_owned).collect(),
+            rejected: self.rejected.into_iter().map(Rejected::into_owned).collect(),
+            not_resumed: self.not_resumed.into_iter().map(Rejected::into_owned).collect(),
+            positions: self.positions,
+        }
+    }
+
+    /// What is not had is not told to be live either.
+    fn reject(&mut self, name: PatternName<'a>, code: &'static str, message: String) {
+        self.not_resumed.retain(|entry| entry.channel != name.as_str());
+        self.rejected.push(entry(name.into_text(), code, message));
+    }
+}
+
+impl Wanted<'_> {
+    fn into_owned(self) -> Wanted<'static> {
+        let start = match self.start {
+            Start::Live => Start::Live,
+            Start::Snapshot => Start::Snapshot,
+            Start::Since(kinds) => Start::Since(
+                kinds.into_iter().map(|(kind, since)| (kind.into_owned().into(), since)).collect(),
+            ),
+        };
+        Wanted { name: self.name.into_owned(), start }
+    }
+}
+
+impl<'a> Unsubscribe<'a> {
+    /// The acknowledgement, once the session has none of the channels any more and `count` in all.
+    pub fn acknowledge(self, count: usize) -> UnsubscriptionAck<'a> {
+        let unsubscribed = self.channels.into_iter().map(PatternName::into_text).collect();
+        UnsubscriptionAck { unsubscribed, count, rejected: self.rejected }
+    }
+}
+
+fn subscribe(message: client::Subscribe<'_>) -> Subscribe<'_> {
+    let client::Subscribe { channels, snapshot, positions, mut since } = message;
+    let mut not_resumed = not_named(&channels, &since);
+    let (names, rejected) = sort_out(channels);
+    let otherwise = if snapshot { Start::Snapshot } else { Start::Live };
+    let channels = names
+        .into_iter()
+        .map(|name| {
+            let start = match since.remove(name.as_str()).map(|value| read_since(name.pattern(), value)) {
+                None => otherwise.clone(),
+                Some(Ok(kinds)) => Start::Since(kinds),
+                Some(Err(message)) => {
+                    let shown = name.as_str().to_owned().into();
+                    not_resumed.push(entry(shown, code::BAD_POSITION, message));
+                    Start::Live
+                }
+            };
+            Wanted { name, start }
+        })
+        .collect();
+    Subscribe { channels, rejected, not_resumed, positions }
+}
+
+/// The names in `since` that are not among the channels.
+fn not_named<'a>(channels: &[Cow<'_, str>], since: &BTreeMap<Cow<'_, str>, &RawValue>) -> Vec<Rejected<'a>> {
+    if since.is_empty() {
+        return Vec::new();
+    }
+    let named: HashSet<&str> = channels.iter().map(Cow::as_ref).collect();
+    let others = since.keys().filter(|name| !named.contains(name.as_ref()));
+    others
+        .map(|name| {
+            let message =
+                "since resumes only channels of the same message: name it in channels too".to_owned();
+            entry(shorten(name).into_owned().into(), code::BAD_POSITION, message)
+        })
+        .collect()
+}
+
+/// Names that are patterns and names that are not, each once and in the order of the message.
+fn sort_out(names: Vec<Cow<'_, str>>) -> (Vec<PatternName<'_>>, Vec<Rejected<'_>>) {
+    let mut seen = HashSet::with_capacity(names.len());
+    let is_first: Vec<bool> = names.iter().map(|name| seen.insert(name.as_ref())).collect();
+    drop(seen);
+    let (mut channels, mut rejected) = (Vec::with_capacity(names.len()), Vec::new());
+    for (name, _) in names.into_iter().zip(is_first).filter(|(_, is_first)| *is_first) {
+        match PatternName::parse(name) {
+            Ok(name) => channels.push(name),
+            Err((name, error)) => {
+                let shown = shorten(&name).into_owned().into();
+                rejected.push(entry(shown, error.code(), error.to_string()));
+            }
+        }
+    }
+    (channels, rejected)
+}
+
+fn entry<'a>(channel: Cow<'a, str>, code: &'static str, message: String) -> Rejected<'a> {
+    Rejected { channel, code: code.into(), message: message.into() }
+}
+
+fn too_many_channels(named: usize, channels_max: usize) -> Action<'static> {
+    let message = format!(
+        "the message names {named} channels, a session may have {channels_max}: use wildcards (TOKEN.*, *.kind, *) or \
+         several sessions; nothing was changed"
+    );
+    Action::Error { code: code::TOO_MANY_CHANNELS, message }
+}
+
+#[cfg(test)]
+#[path = "tests/commands.rs"]
+mod tests;

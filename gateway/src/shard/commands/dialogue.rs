@@ -1,0 +1,273 @@
+//! What a client asks: its messages against the shard's channels.
+//!
+//! A `subscribe` takes effect here at once; its acknowledgement waits until every owner of partitions has said where it begins
+//! (`begin`), and what is asked meanwhile is answered after it (`acks`, `replies`). On a gateway of one shard nothing waits, unless
+//! for the brokers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use protocol::{ErrorMessage, GapReason, Pattern, PatternName, Pong, code};
+use serde::Serialize;
+
+use super::action;
+use super::action::{Action, Subscribe, Unsubscribe};
+use super::replies::{Replies, write_text};
+use crate::admission::bucket::Bucket;
+use crate::config::Rate;
+use crate::counters::operations;
+use crate::event::channels::Channels;
+use crate::event::frame::Subject;
+use crate::event::pull::Ticket;
+use crate::event::topic_set::TopicSet;
+use crate::limits;
+use crate::shard::mesh::begin::{Begin, Start, StartFrom};
+use crate::shard::mesh::{Mesh, Request};
+use crate::shard::owner::Owner;
+use crate::shard::resume::Resume;
+use crate::shard::sessions::acks::Subscription;
+use crate::websocket::{Flow, Message};
+
+/// One session's turn to speak.
+pub struct Dialogue<'a> {
+    /// What it has, and what it is answered.
+    pub replies: Replies<'a>,
+    /// Who subscribed to what.
+    pub channels: &'a mut Channels,
+    /// Channels and wildcards that the session may have.
+    pub channels_max: usize,
+    /// How many messages it may send; `None`: as many as it likes.
+    pub allowance: Option<Allowance<'a>>,
+    /// This shard's partitions.
+    pub owner: &'a mut Owner,
+    /// The others'.
+    pub mesh: &'a mut Mesh,
+    /// Whether something may begin in the past: the shard's sessions are not brought too much already.
+    pub may_resume: bool,
+    /// Whether more was asked than can wait.
+    pub is_flooded: bool,
+    /// Operations that its messages have cost in this turn, see `limits::pacing`.
+    pub cost: u64,
+    /// Where they end for now.
+    pub cost_max: u64,
+}
+
+/// What a session may still send.
+pub struct Allowance<'a> {
+    /// Of this session: messages.
+    pub bucket: &'a mut Bucket,
+    /// And control frames.
+    pub control: &'a mut Bucket,
+    /// Of each session.
+    pub rate: &'a Rate,
+}
+
+impl Dialogue<'_> {
+    /// Does what a message asks and appends what can be answered to `replies`.
+    pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
+        match message {
+            Message::Fragment => {
+                self.cost += limits::OPERATIONS_PER_FRAGMENT;
+                return self.flow();
+            }
+            // Answered by the protocol itself.
+            Message::Ping(_) | Message::Pong(_) => {
+                self.cost += limits::OPERATIONS_PER_CONTROL_FRAME;
+                return self.flow_of_control_frames();
+            }
+            Message::Text(_) | Message::Binary(_) => self.cost += limits::OPERATIONS_PER_MESSAGE,
+        }
+        let before = operations::done();
+        self.replies.counters.messages_received += 1;
+        match self.read(message) {
+            Some(Action::Subscribe(subscribe)) => self.subscribe(subscribe),
+            Some(Action::Unsubscribe(unsubscribe)) => self.unsubscribe(unsubscribe, replies),
+            // At once: it tells that the gateway is there, whatever else is owed.
+            Some(Action::Heartbeat) => write_text(replies, &Pong { ts: wall_clock_ms() }),
+            Some(Action::Error { code, message }) => {
+                self.replies.counters.client_errors += 1;
+                self.say(&ErrorMessage { code: code.into(), message: message.into() }, replies);
+            }
+            None => self.say_too_often(replies),
+        }
+        self.replies.answer(replies);
+        self.cost += operations::done() - before;
+        if self.is_flooded { Flow::Stop } else { self.flow() }
+    }
+
+    fn flow(&self) -> Flow {
+        if self.cost < self.cost_max { Flow::Continue } else { Flow::Pause }
+    }
+
+    /// A control frame that is one too many is answered, and the next one waits until it is paid for: no error could be told of
+    /// it, and a client may not even know of its pongs.
+    fn flow_of_control_frames(&mut self) -> Flow {
+        if let Some(Allowance { control, rate, .. }) = &mut self.allowance {
+            let debt = control.spend(rate, 1.0 / limits::CONTROL_FRAMES_PER_MESSAGE, self.replies.now);
+            if !debt.is_zero() {
+                return Flow::Pause;
+            }
+        }
+        self.flow()
+    }
+
+    /// What a message asks; `None` if it is one too many, whatever it asks.
+    fn read<'m>(&mut self, message: Message<'m>) -> Option<Action<'m>> {
+        if let Some(Allowance { bucket, rate, .. }) = &mut self.allowance {
+            bucket.take(rate, self.replies.now).ok()?;
+        }
+        match message {
+            Message::Text(text) => Some(Action::of_text(text, self.channels_max)),
+            _ => Some(Action::of_binary()),
+        }
+    }
+
+    /// Answers a message that was one too many, unless answers wait already that come to half of what may wait at a full socket:
+    /// nobody is closed as a flood for what has no effect, and a thousand such messages at once are told in a few answers.
+    fn say_too_often(&mut self, replies: &mut Vec<u8>) {
+        self.replies.counters.messages_rate_limited += 1;
+        let Some(Allowance { rate, .. }) = &self.allowance else { return };
+        let waiting = replies.len() + self.replies.outbox.control_bytes() + self.replies.acks.bytes();
+        if waiting >= limits::CONTROL_BYTES / 2 {
+            return;
+        }
+        let Rate { burst, per_s } = rate;
+        let message = format!(
+            "more than {burst} messages at once and {per_s} a second: this one had no effect; name many channels in one \
+             message, or send it again later"
+        );
+        self.replies.counters.client_errors += 1;
+        self.say(&ErrorMessage { code: code::RATE_LIMITED.into(), message: message.into() }, replies);
+    }
+
+    fn subscribe(&mut self, mut subscribe: Subscribe<'_>) {
+        let (slot, kinds) = (self.replies.socket.slot(), self.replies.kinds);
+        let held = self.channels.count(slot);
+        subscribe.keep_within(self.channels_max, held, |name| self.channels.is_subscribed(slot, name));
+        if subscribe.has_past() {
+            let held = self.channels.selection(slot);
+            subscribe.begin_live_ones_live(|pattern| held.overlaps(pattern));
+        }
+        if !self.may_resume {
+            subscribe.begin_all_live();
+        }
+        let everyone = self.mesh.everyone();
+        let number = self.replies.acks.next_number();
+        let has_past = subscribe.has_past();
+        let mut starts = Vec::new();
+        let mut topics = TopicSet::default();
+        for wanted in &subscribe.channels {
+            let name = wanted.name.as_str();
+            topics = topics.union(TopicSet::selected(wanted.name.pattern(), kinds));
+            // What a session that resumes subscribes to may be withheld from it.
+            if self.channels.subscribe(slot, name) && (has_past || self.replies.resume.is_some()) {
+                starts.push(start_of(wanted, kinds));
+            }
+        }
+        let starts: Arc<[Start]> = starts.into();
+        self.replies.counters.resumes += starts.iter().filter(|start| start.has_past()).count() as u64;
+        if !starts.is_empty() {
+            let before = self.replies.cursors_made;
+            let resume =
+                self.replies.resume.get_or_insert_with(|| Box::new(Resume::new(Arc::clone(kinds), before)));
+            resume.add(number, Arc::clone(&starts), topics, everyone);
+            self.is_flooded |= resume.starts() > limits::RESUME_STARTS.max(2 * self.channels_max)
+                || resume.messages() > limits::RESUME_MESSAGES.max(2 * self.channels_max);
+        }
+        let wants_positions = subscribe.positions;
+        let subscription = Subscription {
+            number,
+            ack: subscribe.into_owned().acknowledge(self.channels.count(slot)),
+            starts: Arc::clone(&starts),
+            topics,
+            unanswered: everyone,
+            due: self.replies.now + limits::ACK_PATIENCE,
+            wants_positions,
+            cut: BTreeMap::new(),
+            refused: Vec::new(),
+            snapshot: Vec::new(),
+        };
+        self.is_flooded |= self.replies.acks.push_subscription(subscription).is_err();
+        let wants_cut = wants_positions || !starts.is_empty();
+        self.begin(Begin {
+            ticket: Ticket { socket: self.replies.socket, cursor: number },
+            wants_cut,
+            starts,
+        });
+    }
+
+    /// Asks every owner, this shard first.
+    fn begin(&mut self, begin: Begin) {
+        self.mesh.announce(self.channels.take_changes());
+        for peer in self.mesh.peers().iter() {
+            self.mesh.ask(peer, Request::Begin(begin.clone()));
+        }
+        let shard = self.mesh.shard();
+        if let Some(begun) = self.owner.begin(shard, begin, self.replies.now) {
+            self.replies.begun(shard, begun);
+        }
+    }
+
+    /// What is queued of these channels goes before the answer does, unless another subscription wants it.
+    fn unsubscribe(&mut self, unsubscribe: Unsubscribe<'_>, replies: &mut Vec<u8>) {
+        let Self { replies: Replies { socket, resume, outbox, frames, counters, .. }, channels, .. } = self;
+        let slot = socket.slot();
+        counters.channels_rejected += unsubscribe.rejected.len() as u64;
+        let names = unsubscribe.channels.iter().map(PatternName::as_str);
+        let left: HashSet<&str> = names.filter(|name| channels.unsubscribe(slot, name)).collect();
+        if !left.is_empty() {
+            let kept = channels.selection(slot);
+            if let Some(resume) = resume {
+                resume.give_back(&left);
+                resume.forget_gaps(|name| kept.overlaps(Pattern::of_name(name)));
+            }
+            let discarded = outbox.discard_events_where(frames, |frame| match &frame.subject {
+                Subject::Record(source) => !kept.covers(source.channel()),
+                // What is lost of channels that the session does not have is not its matter, and were it to ask for them again,
+                // the gap would name what is brought after it.
+                Subject::Gap(range) if range.reason == GapReason::Skipped => {
+                    !(kept.contains(Pattern::All) || kept.contains(Pattern::of_name(&range.name)))
+                }
+                Subject::Gap(range) => !kept.overlaps(Pattern::of_name(&range.name)),
+                Subject::Resumed(name) => !kept.contains(Pattern::of_name(name)),
+            });
+            counters.frames_discarded += discarded as u64;
+        }
+        drop(left);
+        let count = channels.count(slot);
+        self.say(&unsubscribe.acknowledge(count), replies);
+    }
+
+    /// Answers at once, or after what was asked before.
+    fn say(&mut self, message: &impl Serialize, replies: &mut Vec<u8>) {
+        if self.replies.acks.is_empty() {
+            write_text(replies, message);
+        } else {
+            let mut text = Vec::new();
+            write_text(&mut text, message);
+            self.is_flooded |= self.replies.acks.push_text(text).is_err();
+        }
+    }
+}
+
+/// Positions of kinds that no topic has name nothing.
+fn start_of(wanted: &action::Wanted<'_>, topics: &[Arc<str>]) -> Start {
+    let from = match &wanted.start {
+        action::Start::Live => StartFrom::Live,
+        action::Start::Snapshot => StartFrom::Snapshot,
+        action::Start::Since(kinds) => {
+            let topic_of = |kind: &str| topics.iter().position(|of_topic| **of_topic == *kind);
+            let known = kinds.iter().filter_map(|(kind, since)| Some((topic_of(kind)?, since.clone())));
+            let mut known: Vec<_> = known.collect();
+            known.sort_unstable_by_key(|(topic, _)| *topic);
+            StartFrom::Since(known.into())
+        }
+    };
+    Start { name: wanted.name.as_str().into(), from }
+}
+
+fn wall_clock_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.as_millis() as i64
+}

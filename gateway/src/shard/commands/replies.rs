@@ -1,0 +1,269 @@
+//! What a session is answered: acknowledgements once they are complete, and the first positions of partitions that they lacked.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocol::Positions;
+use protocol::client::Since;
+use protocol::envelope::write_json;
+use serde::Serialize;
+use wire::SocketId;
+
+use crate::counters::Counters;
+use crate::counters::operations;
+use crate::event::frame::Frame;
+use crate::event::partition::{Owned, Partition};
+use crate::event::selection::Selection;
+use crate::event::topic_set::TopicSet;
+use crate::limits;
+use crate::shard::connections::{Connections, schedule};
+use crate::shard::mesh::begin::{Begun, Start};
+use crate::shard::mesh::layout::{Known, Layout};
+use crate::shard::outbox::frames::Frames;
+use crate::shard::outbox::{Outbox, OutboxLimits};
+use crate::shard::owner::snapshot_too_large;
+use crate::shard::resume::Resume;
+use crate::shard::sessions::acks::{Acks, Ready, Subscription};
+use crate::shard::sessions::table::{Cold, Session, Stage};
+use crate::websocket::framing;
+
+/// See the module.
+pub struct Replies<'a> {
+    /// The session's socket.
+    pub socket: SocketId,
+    /// Its outbox.
+    pub outbox: &'a mut Outbox,
+    /// The bounds of that.
+    pub outbox_limits: &'a OutboxLimits,
+    /// The frames in it.
+    pub frames: &'a mut Frames,
+    /// What the session is still to be answered.
+    pub acks: &'a mut Acks,
+    /// What it is still to be brought.
+    pub resume: &'a mut Option<Box<Resume>>,
+    /// How many cursors its earlier resumes had.
+    pub cursors_made: u32,
+    /// The topics of which it was told that partitions have not begun.
+    pub waiting: &'a mut TopicSet,
+    /// Which partitions have.
+    pub layout: &'a Layout,
+    /// The kinds, by topic.
+    pub kinds: &'a Arc<[Arc<str>]>,
+    /// What is counted.
+    pub counters: &'a mut Counters,
+    /// The time.
+    pub now: Instant,
+}
+
+impl Replies<'_> {
+    /// Takes an owner's answer in, for the acknowledgement and for the cursors.
+    pub fn begun(&mut self, owner: usize, begun: Begun) {
+        if let Some(resume) = self.resume {
+            resume.begun(begun.ticket.cursor, owner, &begun.behind);
+        }
+        self.acks.begun(owner, begun);
+    }
+
+    /// A partition of an owner has begun: whoever waited for it is told.
+    pub fn began(&mut self, owner: usize, began: Owned, replies: &mut Vec<u8>) {
+        self.acks.began(owner, began, self.kinds);
+        if let Some(resume) = self.resume {
+            resume.began(owner, began);
+        }
+        let Owned { partition, next } = began;
+        if !self.waiting.contains(partition.topic) {
+            return;
+        }
+        let kind = &*self.kinds[partition.topic];
+        let positions = BTreeMap::from([(kind.into(), vec![partition.position(next)])]);
+        write_text(replies, &Positions { positions });
+    }
+
+    /// More may be known of which partitions there are.
+    pub fn look_again(&mut self) {
+        let Self { resume, waiting, layout, .. } = self;
+        if let Some(resume) = resume {
+            resume.look_again();
+        }
+        if layout.has_begun(**waiting) {
+            **waiting = TopicSet::default();
+        }
+    }
+
+    /// Appends the answers that are complete.
+    pub fn answer(&mut self, replies: &mut Vec<u8>) {
+        while let Some(ready) = self.acks.pop(self.layout, self.now) {
+            match ready {
+                Ready::Text(text) => replies.extend_from_slice(&text),
+                Ready::Subscription(subscription) => self.acknowledge(*subscription, replies),
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, mut subscription: Subscription, replies: &mut Vec<u8>) {
+        self.bring_snapshot(&mut subscription);
+        if let Some(resume) = self.resume {
+            let Subscription { number, cut, refused, .. } = &subscription;
+            resume.acknowledged(*number, cut, refused);
+        }
+        self.counters.channels_rejected += subscription.ack.rejected.len() as u64;
+        self.counters.resumes_refused += subscription.ack.not_resumed.len() as u64;
+        let waiting = self.layout.waiting(subscription.topics);
+        *self.waiting = self.waiting.union(waiting.keys().copied().collect());
+        framing::text_from(replies, |payload| subscription.write(self.kinds, &waiting, payload));
+    }
+
+    /// The last events come first among the events, if there is room for them all.
+    fn bring_snapshot(&mut self, subscription: &mut Subscription) {
+        let snapshot = self.wanted_of_snapshot(subscription);
+        if snapshot.is_empty() {
+            return;
+        }
+        let bytes = snapshot.iter().map(|(_, frame)| frame.bytes.len()).sum();
+        let is_too_large =
+            snapshot.len() > self.outbox_limits.frames / 2 || bytes > self.outbox_limits.bytes / 2;
+        if is_too_large || !self.outbox.has_room(snapshot.len(), bytes, self.outbox_limits) {
+            let starts: Vec<_> = snapshot.iter().map(|(start, _)| *start).collect();
+            starts.into_iter().for_each(|start| subscription.refuse(start, snapshot_too_large()));
+            return;
+        }
+        for (_, frame) in snapshot {
+            let has_room = self.outbox.bring(frame, self.frames, self.outbox_limits);
+            assert!(has_room, "there is room for all of them");
+            self.counters.frames_queued += 1;
+            self.counters.frames_replayed += 1;
+        }
+    }
+
+    /// Each of the last events once, and none of what was given back meanwhile or is resumed: that comes in its place.
+    fn wanted_of_snapshot(&self, subscription: &mut Subscription) -> Vec<(usize, Arc<Frame>)> {
+        let mut snapshot = std::mem::take(&mut subscription.snapshot);
+        let Subscription { number, starts, refused, .. } = &*subscription;
+        let Some(resume) = self.resume.as_ref() else { return Vec::new() };
+        if snapshot.is_empty() {
+            return snapshot;
+        }
+        let mut is_wanted: Vec<_> = (0..starts.len()).map(|start| resume.is_held(*number, start)).collect();
+        refused.iter().for_each(|&start| is_wanted[start] = false);
+        let wanted = starts.iter().zip(&is_wanted).filter(|(_, is_wanted)| **is_wanted);
+        let resumed = Resumed::of(wanted.map(|(start, _)| start));
+        operations::count(snapshot.len());
+        let mut seen = HashSet::new();
+        snapshot.retain(|(start, frame)| {
+            let place = frame.source().map(|source| (source.partition, source.offset));
+            is_wanted[*start] && !resumed.contain(frame) && seen.insert(place)
+        });
+        snapshot
+    }
+}
+
+/// Events that come through cursors, from places that their subscriptions named.
+#[derive(Default)]
+struct Resumed<'a> {
+    /// Of all partitions of a topic.
+    topics: BTreeMap<usize, Selection<'a>>,
+    partitions: BTreeMap<Partition, Selection<'a>>,
+}
+
+impl<'a> Resumed<'a> {
+    fn of(starts: impl Iterator<Item = &'a Start>) -> Self {
+        let mut resumed = Self::default();
+        for start in starts {
+            for &(topic, ref since) in start.since() {
+                let selection = match since {
+                    Since::From(_) => resumed.topics.entry(topic).or_default(),
+                    Since::After(last) => {
+                        let partition = Partition { topic, number: last.partition };
+                        resumed.partitions.entry(partition).or_default()
+                    }
+                };
+                selection.add(start.pattern());
+            }
+        }
+        resumed
+    }
+
+    fn contain(&self, frame: &Frame) -> bool {
+        frame.source().is_some_and(|source| {
+            let Partition { topic, .. } = source.partition;
+            let selections =
+                [self.topics.get(&topic), self.partitions.get(&source.partition)].into_iter().flatten();
+            selections.into_iter().any(|selection| selection.covers(source.channel()))
+        })
+    }
+}
+
+impl Connections {
+    /// An owner has said where a subscription begins.
+    pub fn begun(&mut self, owner: usize, begun: Begun, now: Instant) {
+        let frames: usize = begun.starts.iter().map(|start| start.snapshot.len()).sum();
+        operations::count(4 * (limits::OPERATIONS_PER_STEP + frames));
+        self.answer(begun.ticket.socket, now, |replies, _| replies.begun(owner, begun));
+    }
+
+    /// An owner says how far all its partitions have come; `began`: those that begin now.
+    pub fn set_layout(&mut self, owner: usize, known: Known, began: &[Owned], now: Instant) {
+        let is_new = self.layout.set(owner, known);
+        if !is_new && began.is_empty() {
+            return;
+        }
+        operations::count(self.sessions.len());
+        for socket in self.sessions.unsettled().collect::<Vec<_>>() {
+            operations::count(4 * limits::OPERATIONS_PER_STEP);
+            self.answer(socket, now, |replies, out| {
+                began.iter().for_each(|began| replies.began(owner, *began, out));
+                replies.look_again();
+            });
+        }
+    }
+
+    /// Sends the answers that have waited for their time.
+    pub(crate) fn answer_overdue(&mut self, socket: SocketId, now: Instant) {
+        self.answer(socket, now, |_, _| ());
+    }
+
+    /// Tells a session's acknowledgements and cursors something, and sends what can be answered then.
+    fn answer(&mut self, socket: SocketId, now: Instant, tell: impl FnOnce(&mut Replies<'_>, &mut Vec<u8>)) {
+        let Self { sessions, frames, outbox_limits, layout, kinds, counters, .. } = self;
+        let Some(session) = sessions.find(socket) else { return };
+        if !matches!(session.cold.stage, Stage::Open(_)) {
+            return;
+        }
+        let Session { outbox, cold, .. } = session;
+        let Cold { acks, resume, cursors_made, waiting, .. } = &mut **cold;
+        let mut answering = Replies {
+            socket,
+            outbox,
+            outbox_limits,
+            frames,
+            acks,
+            resume,
+            cursors_made: *cursors_made,
+            waiting,
+            layout,
+            kinds,
+            counters,
+            now,
+        };
+        let mut replies = Vec::new();
+        tell(&mut answering, &mut replies);
+        answering.answer(&mut replies);
+        self.reply(socket, &replies, now);
+        self.watch_acks(socket);
+        self.pull_soon(socket, now);
+    }
+
+    /// Has the clock look at an acknowledgement that waits.
+    pub(crate) fn watch_acks(&mut self, socket: SocketId) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        if session.cold.acks.next_due().is_some() {
+            schedule(&mut self.wheel, session);
+        }
+    }
+}
+
+/// Appends a message in its text frame.
+pub fn write_text(out: &mut Vec<u8>, message: &impl Serialize) {
+    framing::text_from(out, |payload| write_json(payload, message));
+}

@@ -1,0 +1,337 @@
+//! How a shard's connections end: why, with what last words, and what is counted.
+//!
+//! `end` is for sessions, `refuse` for connections that became none; both `finish`, which queues the last words and leaves
+//! sending and closing to egress. A connection that is broken has no last words and is abandoned.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use tracing::debug;
+use wire::SocketId;
+
+use super::admission::Refused;
+use super::{Connections, schedule};
+use crate::counters::operations;
+use crate::counters::{Disconnect, Refusal};
+use crate::limits;
+use crate::process::drain::Drain;
+use crate::shard::sessions::acks::Acks;
+use crate::shard::sessions::table::Stage;
+use crate::shard::stint::Stint;
+use crate::websocket::{Outcome, framing, refusal_response};
+
+/// Close codes of RFC 6455 7.4.1 that the gateway itself sends.
+pub(crate) mod close_code {
+    pub(crate) const GOING_AWAY: u16 = 1001;
+    pub(crate) const MESSAGE_TOO_BIG: u16 = 1009;
+    pub(crate) const POLICY: u16 = 1008;
+    pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
+}
+
+/// Why a session waits to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// An event had no room in its outbox.
+    TooSlow,
+    /// A send found its connection broken.
+    Broken,
+}
+
+impl Connections {
+    /// The peer sends no more.
+    pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        match session.cold.stage {
+            // What it sent before is read first, unless it owes.
+            Stage::Open(_) if session.cold.pace.stashed() > 0 => {
+                session.cold.pace.has_finished = true;
+                self.settle_pace(socket, now);
+            }
+            Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
+            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            // Its request was answered: the answer is still worth sending.
+            Stage::Finishing => {}
+        }
+    }
+
+    /// The connection broke.
+    pub fn connection_lost(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        match session.cold.stage {
+            Stage::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
+            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            Stage::Finishing => {}
+        }
+        self.abandon(socket);
+    }
+
+    /// Resets a connection with the next slice: nothing more is said to it.
+    pub(crate) fn abandon(&mut self, socket: SocketId) {
+        if let Some(session) = self.sessions.find(socket) {
+            let discarded = session.outbox.clear(&mut self.frames);
+            self.counters.frames_discarded += discarded as u64;
+            self.egress.abandon(socket);
+        }
+    }
+
+    /// Takes no more sessions; those there are will be closed over so long, see [`Self::close_drained`].
+    pub fn begin_drain(&mut self, lasts: Duration, now: Instant) {
+        let sessions = self.sessions.iter().filter(|session| matches!(session.cold.stage, Stage::Open(_)));
+        let sockets = sessions.map(|session| session.socket).collect();
+        self.drain = Some(Drain::begin(sockets, lasts, now, &mut Rng::new()));
+    }
+
+    /// Whether no more sessions are taken.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Says goodbye to the sessions whose turn has come. They get what is queued for them first; until then they got events.
+    pub fn close_drained(&mut self, now: Instant) {
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
+        for _ in 0..limits::DRAINED_PER_TURN {
+            if stint.is_over() {
+                return;
+            }
+            let Some(socket) = self.drain.as_mut().and_then(|drain| drain.pop_due(now)) else { return };
+            let farewell = close_frame(close_code::GOING_AWAY, "the gateway is draining: connect again");
+            self.end(socket, Disconnect::Drain, farewell, now);
+        }
+    }
+
+    /// When the next session's turn comes.
+    pub fn next_drained(&self) -> Option<Instant> {
+        self.drain.as_ref().and_then(Drain::next_due)
+    }
+
+    /// Answers those whose request is not complete: nobody will read the rest.
+    pub fn refuse_handshakes(&mut self, now: Instant) {
+        let handshakes = self.sessions.iter().filter_map(|session| match &session.cold.stage {
+            Stage::Handshake(handshake) => Some((session.socket, handshake.is_silent())),
+            _ => None,
+        });
+        for (socket, is_silent) in handshakes.collect::<Vec<_>>() {
+            if is_silent {
+                self.turn_away(socket, now);
+            } else {
+                self.refuse(socket, Refusal::Draining, Refused::draining().response(), now);
+            }
+        }
+    }
+
+    /// Resets a connection that has asked for nothing, as the kernel does with those that nobody has accepted: a process that has no
+    /// sessions left does not wait for it to speak, or to close.
+    pub(crate) fn turn_away(&mut self, socket: SocketId, now: Instant) {
+        self.refuse(socket, Refusal::Draining, Vec::new(), now);
+        self.egress.abandon(socket);
+    }
+
+    /// Ends sessions that were too slow or whose connection broke, as many as a part of a turn leaves time for: a thousand that have
+    /// the same channels are full at the same event. Whether that was all.
+    pub fn end_condemned(&mut self, now: Instant) -> bool {
+        if self.condemned.is_empty() {
+            return true;
+        }
+        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
+        while let Some((socket, fate)) = self.condemned.pop_front() {
+            match fate {
+                Fate::TooSlow => {
+                    let reason = "too slow: events came faster than they were read; connect again";
+                    self.discard(socket);
+                    self.end(socket, Disconnect::SlowConsumer, close_frame(close_code::POLICY, reason), now);
+                }
+                Fate::Broken => self.connection_lost(socket, now),
+            }
+            if stint.is_over() {
+                break;
+            }
+        }
+        self.condemned.is_empty()
+    }
+
+    /// What the client's bytes mean for the session itself.
+    pub(crate) fn conclude(&mut self, socket: SocketId, outcome: &Outcome, queued: bool, now: Instant) {
+        match outcome {
+            Outcome::Open | Outcome::Stopped if !queued => {
+                let reason = "flood: messages were sent and their answers not read";
+                self.discard(socket);
+                self.end(socket, Disconnect::Flood, close_frame(close_code::POLICY, reason), now);
+            }
+            Outcome::Open | Outcome::Stopped => {}
+            // The reply to its close is queued already, and nothing may follow.
+            Outcome::PeerClosed { .. } => {
+                self.discard(socket);
+                self.end(socket, Disconnect::ClientClosed, Vec::new(), now);
+            }
+            Outcome::Failed { close_code, reason } => {
+                let cause = match *close_code {
+                    close_code::MESSAGE_TOO_BIG => Disconnect::MessageTooBig,
+                    close_code::POLICY => Disconnect::TooManyFragments,
+                    _ => Disconnect::ProtocolError,
+                };
+                self.discard(socket);
+                self.end(socket, cause, close_frame(*close_code, reason), now);
+            }
+        }
+    }
+
+    /// Ends a session for its unfinished message, or for what it has sent and was not read of, if the shard has no memory left for that and
+    /// the session more than its equal share. So all together never have more than twice the bound, and a session with little is not
+    /// ended for what others have.
+    pub(crate) fn end_for_memory(&mut self, socket: SocketId, now: Instant) {
+        let bound = limits::INBOUND_BYTES_PER_SHARD;
+        if self.inbound_bytes <= bound && self.stashed_bytes <= bound {
+            return;
+        }
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Stage::Open(inbound) = &session.cold.stage else { return };
+        let share = (bound / (self.counters.sessions as usize).max(1)).max(limits::RECEIVE_BUFFER_BYTES);
+        let has_more = |all: usize, own: usize| all > bound && own > share;
+        if !has_more(self.inbound_bytes, inbound.message_bytes())
+            && !has_more(self.stashed_bytes, session.cold.pace.stashed())
+        {
+            return;
+        }
+        let reason = "too many unfinished messages at a time: connect again";
+        let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
+        self.end(socket, Disconnect::InboundMemory, farewell, now);
+    }
+
+    pub(crate) fn on_deadline(&mut self, socket: SocketId, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        if session.cold.acks.next_due().is_some_and(|due| now >= due) {
+            self.answer_overdue(socket, now);
+        }
+        let Some(session) = self.sessions.find(socket) else { return };
+        let overdue = |since: Instant, patience: Duration| now >= since + patience;
+        let read_until = self.read_until;
+        let is_unread = |since: Instant, patience: Duration| read_until < since + patience;
+        if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
+            && overdue(session.cold.pinged_at, limits::PING_INTERVAL)
+        {
+            // The gateway stood still and did not ask: the ping that is due now may still be answered, as a second one in a row.
+            session.cold.heard_at = now - 2 * limits::PING_INTERVAL;
+        }
+        match session.cold.stage {
+            // In a storm its request may lie unread: it is given its time again, but not for ever.
+            Stage::Handshake(_)
+                if !overdue(session.cold.accepted_at, limits::HANDSHAKE_AGE_MAX)
+                    && overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT)
+                    && is_unread(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT) =>
+            {
+                session.cold.stage_since = now;
+            }
+            Stage::Handshake(_) if now >= session.cold.next_deadline() => {
+                let text = "the request was not complete in 5 s: send it at once after connecting";
+                let response = refusal_response(408, "handshake_timeout", text, &[]);
+                self.refuse(socket, Refusal::HandshakeTimeout, response, now);
+            }
+            // The peer does not take our last words.
+            Stage::Finishing if overdue(session.cold.stage_since, limits::CLOSE_LINGER) => {
+                session.cold.stage_since = now;
+                self.egress.abandon(socket);
+            }
+            Stage::Handshake(_) | Stage::Finishing => {}
+            Stage::Open(_)
+                if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
+                    && session.cold.pace.behind_since.is_none() =>
+            {
+                // Once: a flood may have no turn read everything for as long as it likes.
+                if is_unread(session.cold.heard_at, limits::IDLE_TIMEOUT)
+                    && !std::mem::replace(&mut session.cold.is_excused, true)
+                {
+                    session.cold.heard_at = now;
+                    return;
+                }
+                let reason = "idle: no frame, not even a pong, for 60 s";
+                self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
+            }
+            Stage::Open(_)
+                if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT))
+                    && session.cold.pace.behind_since.is_none() =>
+            {
+                // Once, too.
+                if let Some(unfinished) = &mut session.cold.unfinished
+                    && is_unread(unfinished.since, limits::MESSAGE_TIMEOUT)
+                    && !std::mem::replace(&mut unfinished.is_excused, true)
+                {
+                    unfinished.since = now;
+                    return;
+                }
+                let reason = "a message was not complete in 10 s";
+                self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
+            }
+            Stage::Open(_) if overdue(session.cold.pinged_at, limits::PING_INTERVAL) => {
+                session.cold.pinged_at = now;
+                // A client that leaves no room for a ping has much to read, or is idle and will be closed for it.
+                if session.outbox.push_control(&self.outbox_limits, framing::ping).is_ok() {
+                    self.egress.enqueue(session);
+                }
+            }
+            Stage::Open(_) => {}
+        }
+    }
+
+    /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
+    pub(crate) fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        let Stage::Open(inbound) = &session.cold.stage else { return };
+        let (peer, client) = (session.cold.peer, session.cold.client);
+        debug!(?peer, ?client, reason = reason.text(), "session ended");
+        self.inbound_bytes -= inbound.message_bytes();
+        let is_asking = session.cold.resume.as_ref().is_some_and(|resume| resume.asks_owner());
+        if is_asking || session.cold.acks.asks_owners() {
+            self.gone.push(socket);
+        }
+        if let Some(resume) = &session.cold.resume {
+            self.replays_gone.extend(resume.replayed_last(socket));
+        }
+        self.cursors -= std::mem::take(&mut session.cold.cursors);
+        self.forget_inflow(socket);
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.cold.acks = Acks::default();
+        session.cold.resume = None;
+        session.is_resuming = false;
+        operations::count(limits::OPERATIONS_PER_END);
+        if let Some(address) = session.cold.session_address.take() {
+            self.shared.addresses.remove_session(address);
+        }
+        self.channels.remove_session(socket.slot());
+        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.counters.sessions -= 1;
+        self.counters.disconnects.add(reason);
+        self.finish(socket, farewell, now);
+    }
+
+    /// Ends a connection that became no session.
+    pub(crate) fn refuse(&mut self, socket: SocketId, reason: Refusal, response: Vec<u8>, now: Instant) {
+        self.counters.refusals.add(reason);
+        self.finish(socket, response, now);
+    }
+
+    /// The last words of a connection.
+    pub(crate) fn finish(&mut self, socket: SocketId, farewell: Vec<u8>, now: Instant) {
+        let Some(session) = self.sessions.find(socket) else { return };
+        session.outbox.finish(farewell);
+        self.slots.ending(session, now);
+        session.cold.stage = Stage::Finishing;
+        session.cold.stage_since = now;
+        session.cold.unfinished = None;
+        schedule(&mut self.wheel, session);
+        self.egress.enqueue(session);
+    }
+
+    pub(crate) fn discard(&mut self, socket: SocketId) {
+        if let Some(session) = self.sessions.find(socket) {
+            let discarded = session.outbox.discard_events(&mut self.frames);
+            self.counters.frames_discarded += discarded as u64;
+        }
+    }
+}
+
+pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    framing::close(&mut frame, code, reason);
+    frame
+}

@@ -1,0 +1,99 @@
+//! How sessions that hear every token are told of records that were skipped (`event::skipped`).
+//!
+//! Live, the partition's owner says when. A session that is brought what it missed hears of what its cursor passes over, not before:
+//! a client that takes the end of a gap for its place would otherwise lose what it was not brought yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocol::GapReason;
+use wire::SocketId;
+
+use super::Connections;
+use crate::counters::GapCause;
+use crate::counters::operations;
+use crate::event::frame::{Range, gap_frame};
+use crate::event::partition::Partition;
+use crate::event::skipped;
+use crate::event::skipped::{Skips, Telling};
+
+/// What a session that resumes is still to be told, by partition.
+pub type SkipsToTell = BTreeMap<Partition, Telling>;
+
+/// The channel by which skipped records of a kind are told.
+pub(crate) fn every_token(kind: &str) -> String {
+    format!("*.{kind}")
+}
+
+impl Connections {
+    /// Records of a partition were skipped: those that are live there are told.
+    pub fn announce_skipped(&mut self, skips: Skips, kind: &str, now: Instant) {
+        let Skips { partition, range: (from, to) } = skips;
+        let name = every_token(kind);
+        let wildcards = ["*", &*name];
+        let mut slots: Vec<usize> = wildcards
+            .iter()
+            .flat_map(|wildcard| self.channels.subscribed_to(wildcard))
+            .filter(|&slot| {
+                let resume = self.sessions.at(slot).and_then(|session| session.cold.resume.as_mut());
+                !resume.is_some_and(|it| {
+                    let mut names = wildcards.iter();
+                    names.any(|name| it.withholds_range(name, partition, GapReason::Skipped, self.shards))
+                })
+            })
+            .collect();
+        // Looked at, and sorted.
+        operations::count(4 * slots.len());
+        slots.sort_unstable();
+        slots.dedup();
+        if slots.is_empty() {
+            return;
+        }
+        let range = Range { name: name.into(), partition, from, to, reason: GapReason::Skipped };
+        let (mut audience, overflowed) = self.audience();
+        audience.tell(&slots, range, overflowed, now);
+        self.condemn();
+    }
+
+    /// A session was brought records of a partition, and these between them were skipped. It is told now or, if it was told of others
+    /// within the last second, later; before its cursor is done (`is_last`) in any case. Whether there was room for what had to be told.
+    pub(crate) fn bring_skipped(
+        &mut self,
+        socket: SocketId,
+        (partition, kind): (Partition, &str),
+        skipped: Option<skipped::Range>,
+        is_last: bool,
+        now: Instant,
+    ) -> bool {
+        let name = every_token(kind);
+        let hears_every_token =
+            ["*", &*name].into_iter().any(|name| self.channels.is_subscribed(socket.slot(), name));
+        let Some(session) = self.sessions.find(socket) else { return true };
+        let skips = &mut session.cold.skips;
+        if !hears_every_token {
+            // Given back meanwhile.
+            skips.remove(&partition);
+            return true;
+        }
+        if let Some(range) = skipped {
+            skips.entry(partition).or_default().note(range);
+        }
+        let due = skips.get(&partition).and_then(|telling| telling.due(is_last, now));
+        if let Some((from, to)) = due {
+            let range = Range { name: name.into(), partition, from, to, reason: GapReason::Skipped };
+            if !self.bring(socket, Arc::new(gap_frame(range, now))) {
+                return false;
+            }
+            self.counters.gaps.add(GapCause::Skipped);
+        }
+        let Some(session) = self.sessions.find(socket) else { return true };
+        let skips = &mut session.cold.skips;
+        if is_last {
+            skips.remove(&partition);
+        } else if let (Some(_), Some(telling)) = (due, skips.get_mut(&partition)) {
+            telling.told(now);
+        }
+        true
+    }
+}

@@ -1,0 +1,145 @@
+//! Which sessions egress sends to next.
+//!
+//! There are three queues, each first in, first out. A slice begins with sessions that have control bytes (pongs, acknowledgements,
+//! answers to handshakes and to HTTP, closes), and then takes a batch of each of the first two queues in turn: a burst of events to everybody delays no
+//! pong by more than the batch that is being sent, and a flood of control bytes leaves the events at least every other batch.
+//! Sessions that resume are sent much at a time, in time that the others leave (`spare`). Pure.
+
+use std::collections::VecDeque;
+
+use wire::SocketId;
+
+use crate::shard::sessions::table::{Session, Sessions};
+
+/// A queue of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Control bytes, or the last bytes of a connection.
+    Control,
+    /// Events.
+    Live,
+    /// What a session that resumes has missed.
+    Bulk,
+}
+
+/// Where a session stands with egress: in which queues, in each at most once, and whether its socket is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn(u8);
+
+impl Turn {
+    const FULL: u8 = 1 << 7;
+
+    /// Whether the socket takes no more until the driver says so.
+    pub fn is_full(self) -> bool {
+        self.0 & Self::FULL != 0
+    }
+
+    /// The socket takes no more, or takes bytes again.
+    pub(crate) fn set_full(&mut self, is_full: bool) {
+        self.0 = if is_full { self.0 | Self::FULL } else { self.0 & !Self::FULL };
+    }
+
+    fn stands_in(self, queue: Queue) -> bool {
+        self.0 & 1 << queue as u8 != 0
+    }
+
+    fn enter(&mut self, queue: Queue) {
+        self.0 |= 1 << queue as u8;
+    }
+
+    fn leave(&mut self, queue: Queue) {
+        self.0 &= !(1 << queue as u8);
+    }
+}
+
+/// See the module. A session stays in a queue after another one has served it: its entry is then passed over.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    control: VecDeque<SocketId>,
+    live: VecDeque<SocketId>,
+    bulk: VecDeque<SocketId>,
+    /// The batch before was one of control bytes.
+    was_control: bool,
+}
+
+impl Ready {
+    /// Puts a session into the queue for what it has to send, unless it stands there or its socket is full.
+    pub(crate) fn push(&mut self, session: &mut Session) {
+        let queue = queue_of(session);
+        if session.turn.is_full() || session.turn.stands_in(queue) {
+            return;
+        }
+        session.turn.enter(queue);
+        self.queue(queue).push_back(session.socket);
+    }
+
+    /// The next session of a queue that has something to send or is to be closed. At most `looks` entries are looked at, each of which
+    /// is taken from it.
+    pub(crate) fn pop<'s>(
+        &mut self,
+        queue: Queue,
+        sessions: &'s mut Sessions,
+        looks: &mut usize,
+    ) -> Option<&'s mut Session> {
+        while *looks > 0 {
+            let socket = self.queue(queue).pop_front()?;
+            *looks -= 1;
+            let Some(session) = sessions.find(socket) else { continue };
+            session.turn.leave(queue);
+            let has_work = !session.outbox.is_empty() || session.outbox.is_finished();
+            if has_work && !session.turn.is_full() {
+                // Found again: the borrow checker does not see that the loop is over.
+                return sessions.find(socket);
+            }
+        }
+        None
+    }
+
+    /// A slice begins: with control bytes.
+    pub(crate) fn begin_slice(&mut self) {
+        self.was_control = false;
+    }
+
+    /// The queue of a slice's next batch.
+    pub(crate) fn next(&mut self) -> Option<Queue> {
+        let queue = match (self.control.is_empty(), self.live.is_empty()) {
+            (true, true) => return None,
+            (false, false) if self.was_control => Queue::Live,
+            (false, _) => Queue::Control,
+            (true, false) => Queue::Live,
+        };
+        self.was_control = queue == Queue::Control;
+        Some(queue)
+    }
+
+    /// Whether nobody stands in a queue.
+    pub(crate) fn is_empty(&self, queue: Queue) -> bool {
+        match queue {
+            Queue::Control => self.control.is_empty(),
+            Queue::Live => self.live.is_empty(),
+            Queue::Bulk => self.bulk.is_empty(),
+        }
+    }
+
+    fn queue(&mut self, queue: Queue) -> &mut VecDeque<SocketId> {
+        match queue {
+            Queue::Control => &mut self.control,
+            Queue::Live => &mut self.live,
+            Queue::Bulk => &mut self.bulk,
+        }
+    }
+}
+
+fn queue_of(session: &Session) -> Queue {
+    if session.outbox.is_urgent() {
+        Queue::Control
+    } else if session.is_resuming {
+        Queue::Bulk
+    } else {
+        Queue::Live
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/ready.rs"]
+mod tests;

@@ -1,0 +1,4 @@
+//! One event to the outboxes of its subscribers.
+
+pub mod broadcast;
+pub mod conflate;

@@ -1,0 +1,102 @@
+//! Where several subscriptions begin in the partitions of one topic, taken together: gathered once from the positions that they name,
+//! asked for each partition. Pure.
+
+use std::collections::HashMap;
+
+use protocol::client::Since;
+
+use crate::counters::operations;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Firsts {
+    starts: usize,
+    /// Those that say where they stand in every partition: in one that they do not name at its beginning.
+    lists: usize,
+    /// By the number of a partition.
+    named: HashMap<i32, Named>,
+}
+
+/// What is named of a partition.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    starts: usize,
+    lists: usize,
+    lowest: i64,
+    highest: i64,
+}
+
+impl Firsts {
+    /// Adds a start that says this of the topic; `None`: it begins with the next event.
+    pub(crate) fn add(&mut self, since: Option<&Since>) {
+        self.starts += 1;
+        let Some(since) = since else { return };
+        let lists = usize::from(matches!(since, Since::From(_)));
+        self.lists += lists;
+        operations::count(1 + since.positions().len());
+        for (partition, first) in since.firsts() {
+            let all = self.named.entry(partition);
+            let all = all.or_insert(Named { starts: 0, lists: 0, lowest: first, highest: first });
+            all.starts += 1;
+            all.lists += lists;
+            all.lowest = all.lowest.min(first);
+            all.highest = all.highest.max(first);
+        }
+    }
+
+    /// The lowest and the highest first offset in a partition, if the next event is at `next`. `None`: there are no starts.
+    pub(crate) fn range(&self, partition: i32, next: i64) -> Option<(i64, i64)> {
+        let named = self.named.get(&partition);
+        let (starts, lists) = named.map_or((0, 0), |named| (named.starts, named.lists));
+        let from_beginning = (self.lists > lists).then_some((0, 0));
+        let live = (self.starts - starts > self.lists - lists).then_some((next, next));
+        let named = named.map(|named| (named.lowest, named.highest));
+        let all = [named, from_beginning, live].into_iter().flatten();
+        all.reduce(|all, it| (all.0.min(it.0), all.1.max(it.1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Position;
+
+    use super::*;
+    use crate::event::partition::Partition;
+    use crate::shard::mesh::begin::{Start, StartFrom};
+
+    #[test]
+    fn together_they_begin_where_the_first_and_the_last_of_them_begin() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2000 {
+            let since = |random: &mut fastrand::Rng| {
+                let mut position = |partition| Position { partition, offset: random.i64(0..4) };
+                match position(0).offset {
+                    0 => Since::After(position(1)),
+                    1 => Since::From(Vec::new()),
+                    _ => Since::From(vec![position(0), position(2)]),
+                }
+            };
+            let starts: Vec<_> = (0..random.usize(..4))
+                .map(|_| {
+                    let from = match random.u8(..4) {
+                        0 => StartFrom::Live,
+                        1 => StartFrom::Since([(1, since(&mut random))].into()),
+                        _ => StartFrom::Since([(0, since(&mut random))].into()),
+                    };
+                    Start { name: "*".into(), from }
+                })
+                .collect();
+            let mut firsts = Firsts::default();
+            starts.iter().for_each(|start| firsts.add(start.since_of(0)));
+            for number in 0..4 {
+                let next = random.i64(0..6);
+                let each =
+                    || starts.iter().map(|it| it.first(Partition { topic: 0, number }).unwrap_or(next));
+                let expected = each().min().zip(each().max());
+                assert_eq!(firsts.range(number, next), expected, "{starts:?} in {number} at {next}");
+            }
+        }
+    }
+}

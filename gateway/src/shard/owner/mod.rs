@@ -1,0 +1,390 @@
+//! A shard as the owner of partitions: how far each has come, what is kept of them, and the answers to those who ask.
+//!
+//! What is kept is the newest frames (`history`) and each channel's last one (`last_values`), for all sessions of all shards.
+//! Pure: records and questions go in, answers come out; who delivers them is `core`'s matter.
+//!
+//! A client may come from a gateway that is ahead of this one, so a position beyond our head is not wrong yet: the brokers are
+//! asked where the log ends (`take_ends_wanted`), and the answer waits for theirs. It waits, too, until the history is filled; but
+//! never longer than [`limits::BEGIN_PATIENCE`]: then a subscription keeps the place that it named, and nothing of it is refused
+//! that nobody could look up.
+//!
+//! A question is answered for the partitions that have begun by then, also while it waits. Of those that begin later the homes
+//! are told by [`Owner::known`].
+
+pub(crate) mod answers;
+pub(crate) mod deferred;
+pub mod history;
+pub mod intake;
+pub mod last_values;
+pub(crate) mod quiet;
+pub mod single;
+pub mod strays;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocol::GapReason;
+
+use self::history::History;
+use self::last_values::LastValues;
+use self::strays::Strays;
+use super::mesh::layout::{Known, Progress};
+use crate::event::frame::Frame;
+use crate::event::partition::{Owned, Partition};
+use crate::event::pull::{Chunk, Pull, Then};
+use crate::event::skipped::Announcements;
+use crate::kafka::consumer::{Began, Moved};
+use crate::limits;
+
+pub(crate) use self::answers::snapshot_too_large;
+use self::deferred::{Change, Deferrals};
+
+/// See the module.
+pub struct Owner {
+    shard: usize,
+    shards: usize,
+    /// By topic.
+    kinds: Vec<Arc<str>>,
+    heads: BTreeMap<Partition, Head>,
+    /// The partitions that there are, and whether somebody can say where each begins. `None`: the brokers have not told yet.
+    expected: Option<BTreeMap<Partition, bool>>,
+    history: History,
+    last_values: LastValues,
+    /// What is to be told of records without a usable key.
+    pub skipped: Announcements,
+    strays: Strays,
+    /// What a snapshot may have: half an outbox.
+    snapshot_frames_max: usize,
+    snapshot_bytes_max: usize,
+    is_ready: bool,
+    deferred: Deferrals,
+    /// Questions that were answered with what was known, because too many waited, and those whose session went before.
+    questions_hurried: u64,
+    questions_withdrawn: u64,
+    /// What answers have cost: starts, positions, partitions and questions looked at.
+    operations: u64,
+    operations_per_turn: u64,
+    resume_age_max: Option<Duration>,
+    /// The wall clock at some time, and now: milliseconds since 1970.
+    clock: Option<(Instant, i64)>,
+    now_ms: Option<i64>,
+    ends_wanted: Vec<Partition>,
+    /// Of these the brokers could not tell the end; when they may be asked again.
+    unanswered: VecDeque<(Instant, Partition)>,
+}
+
+/// How far a partition has come.
+#[derive(Debug, Default)]
+struct Head {
+    next: i64,
+    /// What is before it is only kept.
+    live_from: i64,
+    /// From here on every record was read, and is an event or of no token.
+    whole_from: i64,
+    /// The log's end, as the brokers last told.
+    end: i64,
+    /// Since when it stands at this offset, while what is before `live_from` is read.
+    stands: Option<(i64, Instant)>,
+    /// How often the brokers were asked for the end, and how often they have answered.
+    asked: u64,
+    answered: u64,
+    /// The number of the last answer that told one.
+    told: u64,
+}
+
+impl Head {
+    /// Whether the log is known to come to this offset.
+    fn can_reach(&self, offset: i64) -> bool {
+        offset <= self.live_next().max(self.end)
+    }
+
+    /// The next offset that is delivered.
+    fn live_next(&self) -> i64 {
+        self.next.max(self.live_from)
+    }
+}
+
+/// Bounds of what a shard keeps of its partitions.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// Of the history, bytes.
+    pub history_bytes_max: usize,
+    /// Channels whose last event is kept.
+    pub last_values_max: usize,
+    /// Frames of one snapshot.
+    pub snapshot_frames_max: usize,
+    /// Bytes of one snapshot.
+    pub snapshot_bytes_max: usize,
+    /// How old what a resume reads from Kafka again may be; `None`: as old as Kafka has it.
+    pub resume_age_max: Option<Duration>,
+    /// See [`limits::OWNER_OPERATIONS_PER_TURN`].
+    pub operations_per_turn: u64,
+}
+
+impl Owner {
+    /// Owns nothing yet.
+    pub fn new(shard: usize, shards: usize, kinds: Vec<Arc<str>>, keeping: &Keeping) -> Self {
+        Self {
+            shard,
+            shards,
+            heads: BTreeMap::new(),
+            expected: None,
+            history: History::new(keeping.history_bytes_max),
+            last_values: LastValues::new(
+                keeping.last_values_max,
+                keeping.last_values_max * limits::LAST_VALUE_BYTES,
+            ),
+            skipped: Announcements::default(),
+            kinds,
+            strays: Strays::default(),
+            snapshot_frames_max: keeping.snapshot_frames_max,
+            snapshot_bytes_max: keeping.snapshot_bytes_max,
+            is_ready: false,
+            deferred: Deferrals::default(),
+            questions_hurried: 0,
+            questions_withdrawn: 0,
+            operations: 0,
+            operations_per_turn: keeping.operations_per_turn,
+            resume_age_max: keeping.resume_age_max,
+            clock: None,
+            now_ms: None,
+            ends_wanted: Vec::new(),
+            unanswered: VecDeque::new(),
+        }
+    }
+
+    /// With this knowledge of where tokens belong; without any, single positions are taken as they are.
+    pub fn with_strays(self, strays: Strays) -> Self {
+        Self { strays, ..self }
+    }
+
+    /// With the wall clock, which is `now_ms` at this time; without it nothing is known to be too old.
+    pub fn with_clock(self, now: Instant, now_ms: i64) -> Self {
+        Self { clock: Some((now, now_ms)), ..self }
+    }
+
+    /// The kinds, by topic.
+    pub fn kinds(&self) -> &[Arc<str>] {
+        &self.kinds
+    }
+
+    /// What is kept, from which sessions resume.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What is kept for snapshots.
+    pub fn last_values(&self) -> &LastValues {
+        &self.last_values
+    }
+
+    /// Tokens that were seen where they do not belong.
+    pub fn strays(&self) -> &Strays {
+        &self.strays
+    }
+
+    /// A topic has so many partitions from now on.
+    pub fn set_partitions(&mut self, topic: usize, partitions: i32) {
+        self.strays.set_partitions(topic, partitions, &self.last_values);
+    }
+
+    /// The brokers say which partitions this shard has, and of which somebody can say where they begin.
+    pub fn expect(&mut self, expected: Vec<(Partition, bool)>) {
+        self.expected = Some(expected.into_iter().collect());
+    }
+
+    /// What is known of this shard's partitions; `None` before the brokers have said which there are.
+    pub fn known(&self) -> Option<Known> {
+        let expected = self.expected.as_ref()?;
+        let not_begun = expected
+            .iter()
+            .filter(|(it, _)| !self.heads.contains_key(it))
+            .map(|(&it, &can_begin)| (it, if can_begin { Progress::Awaited } else { Progress::Stuck }));
+        let begun = self.heads.keys().map(|&it| (it, Progress::Begun));
+        Some(begun.chain(not_begun).collect())
+    }
+
+    /// A partition is this shard's. Where its delivery begins: of the questions that wait, too.
+    pub fn began(&mut self, began: &Began) -> Owned {
+        let Owned { partition, next } = began.owned;
+        self.history.begin(partition, next);
+        let head = Head { next, live_from: began.live_from, whole_from: next, ..Head::default() };
+        let cut = head.live_next();
+        self.heads.insert(partition, head);
+        self.deferred.note(partition, Change::Began(cut));
+        Owned { partition, next: cut }
+    }
+
+    /// Keeps a record's frame. Whether it is to be delivered.
+    pub fn keep(&mut self, frame: &Arc<Frame>) -> bool {
+        let Some(source) = frame.source() else { return false };
+        self.history.push(frame);
+        self.last_values.put(frame);
+        self.strays.saw(frame);
+        let Some(head) = self.heads.get_mut(&source.partition) else { return false };
+        head.next = source.offset + 1;
+        if source.is_gap {
+            head.whole_from = head.next;
+        }
+        source.offset >= head.live_from
+    }
+
+    /// A record became no frame.
+    pub fn pass(&mut self, owned: Owned) {
+        self.history.advance(owned.partition, owned.next);
+        if let Some(head) = self.heads.get_mut(&owned.partition) {
+            head.next = owned.next;
+        }
+    }
+
+    /// A record's key names no token: it became no frame, and whoever hears every token is told so.
+    pub fn skip(&mut self, owned: Owned, now: Instant) {
+        let Owned { partition, next } = owned;
+        self.history.skip(partition, next - 1);
+        if self.heads.get(&partition).is_some_and(|head| next > head.live_from) {
+            self.skipped.note(partition, next - 1, now);
+        }
+        self.pass(owned);
+    }
+
+    /// A partition goes on elsewhere.
+    pub fn moved(&mut self, moved: &Moved) {
+        self.history.begin(moved.partition, moved.next);
+        let Some(head) = self.heads.get_mut(&moved.partition) else { return };
+        if moved.reason == GapReason::Reset {
+            // The topic was made anew: what was known of the old one is of no use.
+            self.last_values.forget(moved.partition);
+            self.skipped.forget(moved.partition);
+            self.strays.forget(moved.partition);
+            head.live_from = moved.next;
+            head.end = moved.next;
+            self.deferred.note(moved.partition, Change::Reset(moved.next));
+        }
+        head.next = moved.next;
+        head.whole_from = moved.next;
+    }
+
+    /// Whether every partition has come to where its delivery begins. True of none, too.
+    pub fn is_warm(&self) -> bool {
+        self.heads.values().all(|head| head.next >= head.live_from)
+    }
+
+    /// Delivery of a partition that stood still for `quiet`, before where it was to begin, begins where the partition stands:
+    /// what comes of it then is nobody's past. How many such partitions there were.
+    pub fn stop_waiting(&mut self, quiet: Duration, now: Instant) -> usize {
+        let mut stopped = 0;
+        for (partition, head) in self.heads.iter_mut().filter(|(_, head)| head.next < head.live_from) {
+            let since = match head.stands {
+                Some((next, since)) if next == head.next => since,
+                _ => now,
+            };
+            head.stands = Some((head.next, since));
+            if now < since + quiet {
+                continue;
+            }
+            head.live_from = head.next;
+            stopped += 1;
+            self.deferred.note(*partition, Change::Lowered(head.next));
+        }
+        stopped
+    }
+
+    /// Every partition has begun, and has come as far as it is waited for: from now on resumes are answered, and those that waited
+    /// for it by [`Owner::answer_waiting`].
+    pub fn set_ready(&mut self) {
+        if !self.is_ready {
+            self.is_ready = true;
+            self.deferred.look_again();
+        }
+    }
+
+    /// The brokers told a log's end (or could not: they are asked again a little later). What waited for it is answered by
+    /// [`Owner::answer_waiting`].
+    pub fn end_found(&mut self, partition: Partition, end: Option<i64>, now: Instant) {
+        let Some(head) = self.heads.get_mut(&partition) else { return };
+        head.answered += 1;
+        if let Some(end) = end {
+            head.end = end;
+            head.told = head.answered;
+            self.deferred.look_again();
+        } else {
+            self.unanswered.push_back((now + limits::END_RETRY_INTERVAL, partition));
+        }
+    }
+
+    /// Questions that wait for their answer, and their memory, bytes.
+    pub fn deferred(&self) -> (usize, usize) {
+        (self.deferred.len(), self.deferred.bytes())
+    }
+
+    /// Questions that were answered with what was known at once, because too many waited.
+    pub fn questions_hurried(&self) -> u64 {
+        self.questions_hurried
+    }
+
+    /// Questions whose session was gone before they were answered.
+    pub fn questions_withdrawn(&self) -> u64 {
+        self.questions_withdrawn
+    }
+
+    /// What answering has cost since the start: starts, positions, partitions and questions looked at.
+    pub fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// What [`Owner::operations`] says when a turn that begins now has answered enough.
+    pub fn turn_ends_at(&self) -> u64 {
+        self.operations + self.operations_per_turn
+    }
+
+    /// Partitions whose end the brokers are to be asked for.
+    pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
+        std::mem::take(&mut self.ends_wanted)
+    }
+
+    /// The next frames of a session.
+    pub fn pull(&mut self, pull: &Pull) -> Chunk {
+        let Pull { partition, from, decided_by, .. } = *pull;
+        let Some(head) = self.heads.get(&partition) else {
+            return Chunk::empty(from, from, Then::Wait);
+        };
+        // Some place may be ahead of the others: until the log is there, what is live is not all wanted.
+        let last = pull.wants.last().unwrap_or(from).max(from);
+        let (is_beyond, reach) = (!head.can_reach(last), head.live_next().max(head.end));
+        let is_ahead = last > head.live_next();
+        let mut chunk = match self.end_of_quiet(pull) {
+            Some(next) => Chunk::empty(from, next, Then::Live),
+            None => self.history.pull(partition, &pull.wants, from),
+        };
+        if chunk.then == Then::Live && (head.next < head.live_from || is_ahead) {
+            chunk.then = Then::Wait;
+        }
+        if is_beyond {
+            // An answer to an earlier question decides nothing: the log may have grown since.
+            let number = decided_by.unwrap_or(u64::MAX).min(head.asked + 1);
+            if head.told >= number {
+                return Chunk::empty(from, reach, Then::Reset);
+            }
+            chunk.decided_by = Some(number);
+            self.want_end(partition);
+        }
+        chunk
+    }
+
+    /// One question at a time: whatever is asked while it is on its way has it asked again.
+    fn want_end(&mut self, partition: Partition) {
+        let is_resting = self.unanswered.iter().any(|(_, it)| *it == partition);
+        if let Some(head) = self.heads.get_mut(&partition)
+            && head.asked == head.answered
+            && !is_resting
+        {
+            head.asked += 1;
+            self.ends_wanted.push(partition);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/owner.rs"]
+mod tests;

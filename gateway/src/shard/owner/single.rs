@@ -1,0 +1,68 @@
+//! Whether a `since` of single positions tells all of where its client stands, as far as one owner knows ([`Strays`]). Pure.
+
+use std::sync::Arc;
+
+use protocol::client::Since;
+use protocol::{Pattern, Position, code};
+
+use super::strays::Strays;
+use crate::event::partition::Partition;
+use crate::shard::mesh::begin::{Refusal, Start};
+
+/// Why a subscription cannot begin after its single positions: the first of them that is not enough. `kinds`: by topic.
+/// `is_unread`: whether the past of some other partition of the topic is still to be read, so that it may hold the token too.
+pub fn refusal(
+    strays: &Strays,
+    kinds: &[Arc<str>],
+    start: &Start,
+    is_unread: impl Fn(usize, Position) -> bool,
+) -> Option<Refusal> {
+    positions(start).find_map(|(topic, token, position)| {
+        if !strays.suffices(topic, token, position) {
+            return Some(partitions_changed(token, &kinds[topic], position));
+        }
+        is_unread(topic, position).then(|| not_read_yet(token, &kinds[topic], position))
+    })
+}
+
+/// Why a subscription cannot begin after its single positions if this partition began when they had been judged: it may have a
+/// past that nobody has looked at.
+pub fn refusal_of_late(start: &Start, kinds: &[Arc<str>], partition: Partition) -> Option<Refusal> {
+    let is_elsewhere =
+        |topic, position: Position| topic == partition.topic && position.partition != partition.number;
+    let (topic, token, position) = positions(start).find(|&(topic, _, it)| is_elsewhere(topic, it))?;
+    Some(not_read_yet(token, &kinds[topic], position))
+}
+
+/// The single positions after which a subscription begins: topic, token and position.
+fn positions(start: &Start) -> impl Iterator<Item = (usize, &str, Position)> {
+    let token = match start.pattern() {
+        Pattern::Exact { token, .. } | Pattern::Token(token) => Some(token),
+        Pattern::Kind(_) | Pattern::All => None,
+    };
+    start.since().iter().filter_map(move |(topic, since)| {
+        let Since::After(position) = since else { return None };
+        Some((*topic, token?, *position))
+    })
+}
+
+/// A position of one partition, and the token's events are, or may be, in others too.
+fn partitions_changed(token: &str, kind: &str, position: Position) -> Refusal {
+    let message = format!(
+        "the events of {token}.{kind} are not, or may not be, all in partition {}: the topic got more partitions, or its \
+         producers place keys in another way than KAFKA_PARTITIONER says: delivery begins with the next event; send a list \
+         of positions, one of each partition, or load a snapshot",
+        position.partition
+    );
+    Refusal { code: code::PARTITIONS_CHANGED, message }
+}
+
+/// The gateway has just started.
+fn not_read_yet(token: &str, kind: &str, position: Position) -> Refusal {
+    let message = format!(
+        "the gateway has just started and does not know yet whether partitions other than {} have events of {token}.{kind}: \
+         delivery begins with the next event; send a list of positions, one of each partition, or load a snapshot",
+        position.partition
+    );
+    Refusal { code: code::PARTITIONS_CHANGED, message }
+}

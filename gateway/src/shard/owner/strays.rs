@@ -1,0 +1,181 @@
+//! Tokens that were seen in another partition than the one in which producers put them now: whether a single position of a token
+//! tells all that a client has of it.
+//!
+//! It does only if all of the token's events are in the position's partition. They are not after a topic has got more partitions
+//! (the partitioner gives the token another one), and where producers disagree about the partitioner. Nobody can see that of a
+//! position alone, and a client that is resumed in one partition would lose what stands in the others without a word. So each
+//! owner judges every single position by what it knows: how many partitions the topic has, and what it saw in its own ones.
+//!
+//! That is enough for all shards together. An event that would be lost is in a partition whose owner has taken it already. Before
+//! that the owner was told of the partition, so either it knows that the token belongs there and not to the position's partition,
+//! or it has seen that the token is there though it does not belong there.
+//!
+//! Bounded: where a token finds no room, single positions of its topic are refused from then on.
+
+use hashbrown::HashMap;
+use protocol::Position;
+use tracing::warn;
+
+use super::last_values::LastValues;
+use crate::event::frame::{Frame, Source};
+use crate::event::partition::Partition;
+use crate::kafka::partitioner::Partitioner;
+use crate::limits;
+use crate::log::throttle::Throttle;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Strays {
+    partitioner: Partitioner,
+    topics: Vec<Topic>,
+    tokens: usize,
+    records: u64,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    /// How many there are; 0: not told yet, and none is read.
+    partitions: i32,
+    /// How many there were while tokens were seen of which it is forgotten where.
+    partitions_before: Vec<i32>,
+    tokens: HashMap<Box<str>, Seen>,
+    /// Some token found no room.
+    is_overflowed: bool,
+    complaints: Throttle,
+}
+
+/// Where a token was seen that did not belong there when it was, or when the number of partitions changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    In(i32),
+    InSeveral,
+}
+
+impl Strays {
+    /// Of the topics of these names, in their order.
+    pub fn new<'a>(partitioner: Partitioner, topics: impl Iterator<Item = &'a str>) -> Self {
+        let topics = topics.map(|name| Topic {
+            name: name.to_owned(),
+            partitions: 0,
+            partitions_before: Vec::new(),
+            tokens: HashMap::new(),
+            is_overflowed: false,
+            complaints: Throttle::default(),
+        });
+        Self { partitioner, topics: topics.collect(), ..Self::default() }
+    }
+
+    /// A topic has so many partitions from now on. Tokens that belong elsewhere by that are known from their last events; if some
+    /// of these had to go, a token counts as seen wherever it belonged before.
+    pub fn set_partitions(&mut self, topic: usize, partitions: i32, last_values: &LastValues) {
+        let Some(of) = self.topics.get_mut(topic) else { return };
+        let before = std::mem::replace(&mut of.partitions, partitions);
+        if before == 0 || before == partitions {
+            return;
+        }
+        if last_values.evicted() > 0 && !of.partitions_before.contains(&before) {
+            if of.partitions_before.len() < limits::PARTITION_COUNTS_KEPT {
+                of.partitions_before.push(before);
+            } else {
+                of.is_overflowed = true;
+            }
+        }
+        for source in last_values.of_topic(topic).filter_map(Frame::source) {
+            let expected = self.partitioner.partition(source.token.as_bytes(), partitions);
+            if expected.is_some_and(|expected| expected != source.partition.number) {
+                self.note(source);
+            }
+        }
+    }
+
+    /// A record is here. Whether it is where its token belongs is a hash of the token and a comparison.
+    pub fn saw(&mut self, frame: &Frame) {
+        let Some(source) = frame.source() else { return };
+        let Some(of) = self.topics.get(source.partition.topic) else { return };
+        let Some(expected) = self.partitioner.partition(source.token.as_bytes(), of.partitions) else {
+            return;
+        };
+        if expected == source.partition.number {
+            return;
+        }
+        self.records += 1;
+        let is_news = self.note(source);
+        let of = &self.topics[source.partition.topic];
+        if is_news && let Some(suppressed) = of.complaints.pass(frame.polled_at) {
+            let position = source.partition.position(source.offset);
+            warn!(topic = of.name, %position, expected, suppressed, "a record is in another partition than its key's");
+        }
+    }
+
+    /// Whether one position says where a client stands with all events of a token, as far as this owner knows. One of a partition
+    /// that there is not passes: its owner says so.
+    pub fn suffices(&self, topic: usize, token: &str, position: Position) -> bool {
+        let Some(of) = self.topics.get(topic) else { return true };
+        if self.partitioner == Partitioner::Unknown {
+            return false;
+        }
+        let number = position.partition;
+        if number >= of.partitions {
+            return true;
+        }
+        let is_given = |partitions: i32| {
+            self.partitioner.partition(token.as_bytes(), partitions).is_none_or(|given| given == number)
+        };
+        let is_nowhere_else = of.tokens.get(token).is_none_or(|seen| *seen == Seen::In(number));
+        is_given(of.partitions)
+            && is_nowhere_else
+            && !of.is_overflowed
+            && of.partitions_before.iter().copied().all(is_given)
+    }
+
+    /// The partition's topic was recreated: nothing of what was in it is any more.
+    pub fn forget(&mut self, partition: Partition) {
+        let Some(of) = self.topics.get_mut(partition.topic) else { return };
+        let before = of.tokens.len();
+        of.tokens.retain(|_, seen| *seen != Seen::In(partition.number));
+        self.tokens -= before - of.tokens.len();
+    }
+
+    /// Tokens that are remembered.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Records that were not where they belong.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Those of them whose token found no room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether it was not known.
+    fn note(&mut self, source: &Source) -> bool {
+        let Source { token, partition, .. } = source;
+        let Some(of) = self.topics.get_mut(partition.topic) else { return false };
+        match of.tokens.get_mut(token) {
+            Some(seen) if *seen == Seen::InSeveral || *seen == Seen::In(partition.number) => false,
+            Some(seen) => {
+                *seen = Seen::InSeveral;
+                true
+            }
+            None if self.tokens >= limits::STRAY_TOKENS_MAX => {
+                self.dropped += 1;
+                !std::mem::replace(&mut of.is_overflowed, true)
+            }
+            None => {
+                self.tokens += 1;
+                of.tokens.insert(token.clone(), Seen::In(partition.number));
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/strays.rs"]
+mod tests;

@@ -1,0 +1,400 @@
+//! What one session is still to be brought: at most one cursor in each partition, for all of its subscriptions together.
+//!
+//! A `subscribe` that begins in the past is a message here (`resume/message.rs`), with its subscriptions as they were sent. Its *past* subscriptions
+//! (`since`, `snapshot`) cover tokens: until the message is acknowledged, and then while a cursor stands in a partition for it,
+//! covered events come through the cursor and through nothing else; live ones are withheld ([`Resume::withhold`]). Everything
+//! that is not covered is live. So a session gets each event once and in order, wherever the cursor is when the live ones pass by.
+//!
+//! A cursor brings a covered event if any subscription that the session holds takes it from there on ([`Wants`]): one with a past from the place
+//! that it named, any other of these messages from the cut. A message that comes while cursors stand joins them: they rest until it is
+//! acknowledged, and go back for it if they have to; what the others had by then they do not get again (`Place::floor`).
+//!
+//! Whatever is subscribed to while this exists is a message here, too: it may take events that are withheld. And what is given back
+//! goes on to cover as long as others want some of it.
+//!
+//! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
+
+pub(crate) mod cursors;
+pub(crate) mod message;
+pub(crate) mod pulls;
+pub mod replays;
+pub(crate) mod spare;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::HashSet;
+use protocol::GapReason;
+use wire::SocketId;
+
+use self::cursors::Cursor;
+use self::message::{Message, Place};
+use super::mesh::begin::Start;
+use super::mesh::layout::Layout;
+use crate::counters::operations;
+use crate::event::coverage::Coverage;
+use crate::event::frame::{Range, Source};
+use crate::event::partition::{Owned, Partition};
+use crate::event::pull::{Pull, Ticket};
+use crate::event::shard_set::ShardSet;
+use crate::event::topic_set::TopicSet;
+use crate::event::wants::Wants;
+
+/// A start, its name, its state and its part of the coverage, about.
+const START_BYTES: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Resume {
+    /// By topic.
+    kinds: Arc<[Arc<str>]>,
+    /// By number, and they are acknowledged in this order: those that are not come last.
+    messages: Vec<Message>,
+    /// The topics of those that are not.
+    unacknowledged: TopicSet,
+    /// One for a partition.
+    cursors: Vec<Cursor>,
+    /// Of the session: a number is never used twice, because answers to what was asked before are on their way.
+    cursors_made: u32,
+    /// Rises when less is wanted.
+    version: u32,
+    /// What an owner was asked for, and what the replay threads were: one of each at a time.
+    owner_pull: Option<Asked>,
+    replay_pull: Option<Asked>,
+    /// Where the replay threads read last. They are asked for it again until it is inside history: with another partition in
+    /// between, the reading of its own would begin again for each chunk.
+    replayed_last: Option<Partition>,
+    /// Once Kafka is read again, since cursors stand: bytes that may still be.
+    replay_left: Option<u64>,
+    /// When it may be at the earliest.
+    replay_due: Option<Instant>,
+    /// Losses that are told before anything else is pulled.
+    gaps: VecDeque<Range>,
+    /// Some subscription may have become live.
+    is_unsettled: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    cursor: u32,
+    version: u32,
+    wants: Arc<Wants>,
+}
+
+/// Whom to ask for what a session wants next.
+#[derive(Debug)]
+pub enum Ask {
+    /// The partition's owner.
+    Owner(Pull),
+    /// The replay thread, up to the offset where the owner's history begins.
+    Replay(Pull, i64),
+}
+
+impl Resume {
+    /// Of a session that had so many cursors before. `kinds`: by topic.
+    pub fn new(kinds: Arc<[Arc<str>]>, cursors_made: u32) -> Self {
+        Self {
+            kinds,
+            messages: Vec::new(),
+            unacknowledged: TopicSet::default(),
+            cursors: Vec::new(),
+            cursors_made,
+            version: 0,
+            owner_pull: None,
+            replay_pull: None,
+            replayed_last: None,
+            replay_left: None,
+            replay_due: None,
+            gaps: VecDeque::new(),
+            is_unsettled: false,
+        }
+    }
+
+    /// How many cursors the session has had.
+    pub fn cursors_made(&self) -> u32 {
+        self.cursors_made
+    }
+
+    /// A message whose owners are asked where it begins: what it covers is withheld until they have answered.
+    pub fn add(&mut self, number: u32, starts: Arc<[Start]>, topics: TopicSet, unanswered: ShardSet) {
+        // An answer that is on its way may reach beyond this message's cut: the cursor has to rest below.
+        for index in 0..self.cursors.len() {
+            let Cursor { partition, next, .. } = self.cursors[index];
+            if topics.contains(partition.topic) {
+                self.ask_again(index, next);
+            }
+        }
+        self.unacknowledged = self.unacknowledged.union(topics);
+        self.messages.push(Message::new(number, starts, topics, unanswered, &self.kinds));
+    }
+
+    /// Its memory, about.
+    pub fn bytes(&self) -> usize {
+        let starts: usize = self.messages.iter().map(|message| message.starts.len()).sum();
+        self.cursors.len() * size_of::<Cursor>()
+            + self.messages.len() * size_of::<Message>()
+            + starts * START_BYTES
+    }
+
+    /// The messages that something is kept of.
+    pub fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The subscriptions of all messages, those included that were given back while something is brought for them.
+    pub fn starts(&self) -> usize {
+        let count = |message: &Message| {
+            if brings_for(message) { message.starts.len() } else { message.count_held() }
+        };
+        operations::count(self.messages.len());
+        self.messages.iter().map(count).sum()
+    }
+
+    /// Whether something is brought, or will be once it is acknowledged: live events may be withheld.
+    pub fn is_bringing(&self) -> bool {
+        let Self { messages, cursors, gaps, .. } = self;
+        !cursors.is_empty() || !gaps.is_empty() || messages.last().is_some_and(|last| !last.is_acknowledged)
+    }
+
+    /// An owner has answered: in these partitions the message wants something else than what comes live from here on.
+    pub fn begun(&mut self, number: u32, owner: usize, behind: &[Partition]) {
+        if let Some(message) = self.message(number) {
+            message.unanswered.remove(owner);
+            behind.iter().for_each(|partition| message.fall_behind(*partition));
+        }
+    }
+
+    /// A partition has begun, with delivery from `next` on. An owner that has not answered yet will name it in its answer.
+    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned) {
+        self.is_unsettled = true;
+        let mut begun = Vec::new();
+        for (index, message) in self.messages.iter_mut().enumerate() {
+            let is_concerned =
+                message.topics.contains(partition.topic) && !message.unanswered.contains(owner);
+            if !is_concerned || message.places.contains_key(&partition) {
+                continue;
+            }
+            if message.is_acknowledged {
+                message.places.insert(partition, Place::at(next));
+                begun.push((index, message.is_behind(partition, next)));
+            } else {
+                message.fall_behind(partition);
+            }
+        }
+        if !begun.is_empty() {
+            self.stand(&begun, partition, &mut Vec::new());
+        }
+    }
+
+    /// The client's subscribe is acknowledged, with these next offsets, and these of its starts refused: what it began may come.
+    pub fn acknowledged(&mut self, number: u32, cut: &BTreeMap<Partition, i64>, refused: &[usize]) {
+        let Some(index) = self.place(number) else { return };
+        let message = &mut self.messages[index];
+        message.acknowledge(cut, refused);
+        let (topics, behind) = (message.topics, std::mem::take(&mut message.behind));
+        let left = self.unacknowledged_messages().map(|message| message.topics);
+        self.unacknowledged = left.fold(TopicSet::default(), TopicSet::union);
+        let mut known = Vec::new();
+        for &partition in &behind {
+            self.stand(&[(index, true)], partition, &mut known);
+        }
+        // What the others are brought this one may want from below where they stand.
+        let standing: Vec<_> = self.cursors.iter().map(|cursor| cursor.partition).collect();
+        let may_join = |it: &Partition| topics.contains(it.topic) && !behind.contains(it);
+        for partition in standing.into_iter().filter(may_join) {
+            self.stand(&[(index, false)], partition, &mut known);
+        }
+        self.is_unsettled = true;
+    }
+
+    /// Whether this subscription was not given back.
+    pub fn is_held(&self, number: u32, start: usize) -> bool {
+        self.place(number).is_some_and(|index| self.messages[index].states[start].is_held)
+    }
+
+    /// Whether an event that is live now is to come through a cursor instead. Before its acknowledgement nothing comes of what a
+    /// message covers: a cursor has to stand where something would have.
+    pub fn withhold(&mut self, source: &Source, shards: usize) -> bool {
+        let Source { partition, ref token, .. } = *source;
+        let mut is_withheld =
+            self.cursor(partition).is_some_and(|it| it.covered.contains(token, partition.topic));
+        for message in self.unacknowledged_messages() {
+            if message.coverage.contains(token, partition.topic) {
+                is_withheld = true;
+                message.stand_behind(partition, shards);
+            }
+        }
+        is_withheld
+    }
+
+    /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session: a
+    /// cursor will find out by itself, and stands for it if it has to. Of a reset only one that stands can ([`Resume::reset`]).
+    pub fn withholds_range(
+        &mut self,
+        name: &str,
+        partition: Partition,
+        reason: GapReason,
+        shards: usize,
+    ) -> bool {
+        let cursor = self.cursors.iter().find(|cursor| cursor.partition == partition);
+        let mut is_withheld = false;
+        for message in self.messages.iter_mut().filter(|it| it.holds_past(name)) {
+            let is_served = cursor.is_some_and(|cursor| cursor.serves.contains(&message.number));
+            let will_stand = !message.is_acknowledged && reason != GapReason::Reset;
+            if will_stand {
+                message.stand_behind(partition, shards);
+            }
+            is_withheld |= is_served || will_stand;
+        }
+        is_withheld
+    }
+
+    /// The topic of this kind.
+    pub fn topic(&self, kind: &str) -> Option<usize> {
+        self.kinds.iter().position(|of_topic| **of_topic == *kind)
+    }
+
+    /// What comes through cursors, or may once it is acknowledged.
+    pub fn brought(&self) -> Coverage {
+        let mut brought = Coverage::default();
+        let bringing = self.messages.iter().filter(|message| brings_for(message));
+        bringing.for_each(|message| brought.add_all(&message.coverage));
+        brought
+    }
+
+    /// A topic was recreated: the cursor in this partition goes on at `next`. By which names the loss is told, and from where.
+    pub fn reset(&mut self, partition: Partition, next: i64) -> Vec<(Box<str>, i64)> {
+        let index = self.cursors.iter().position(|it| it.partition == partition);
+        let losses = index.map(|index| {
+            let cursor = &self.cursors[index];
+            self.wants(cursor).losses(&self.kinds[partition.topic], cursor.next, i64::MAX)
+        });
+        self.messages.iter_mut().for_each(|message| message.reset(partition, next));
+        if let Some(index) = index {
+            self.ask_again(index, next);
+            // Where history began in the old log says nothing of the new one.
+            self.cursors[index].replay_until = i64::MIN;
+        }
+        losses.unwrap_or_default()
+    }
+
+    /// Subscriptions were given back. What others want of what they cover is brought all the same.
+    pub fn give_back(&mut self, names: &HashSet<&str>) {
+        self.messages.iter_mut().for_each(|message| message.give_back(names));
+        self.version += 1;
+        self.is_unsettled = true;
+        let mut known = Vec::new();
+        for cursor in std::mem::take(&mut self.cursors) {
+            let shared = self.shared(cursor.partition.topic, &cursor.serves, &mut known);
+            if known[shared].takers.is_empty() {
+                self.leave(&cursor);
+            } else {
+                self.cursors.push(cursor);
+            }
+        }
+        self.messages.retain(|message| message.count_held() > 0 || brings_for(message));
+    }
+
+    /// The loss that is to be told first. [`Resume::told_gap`] follows.
+    pub fn next_gap(&self) -> Option<&Range> {
+        self.gaps.front()
+    }
+
+    /// Forgets losses by names that the session has no interest in any more.
+    pub fn forget_gaps(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.gaps.retain(|range| is_wanted(&range.name));
+    }
+
+    /// The client was told of [`Resume::next_gap`].
+    pub fn told_gap(&mut self) {
+        self.gaps.pop_front();
+    }
+
+    /// Has `tell` tell the client which of its subscriptions are live by now, each with how many of its frames came, until it says that
+    /// there is no room. Whether there was.
+    pub fn tell_live(&mut self, layout: &Layout, mut tell: impl FnMut(&Arc<str>, u64) -> bool) -> bool {
+        if !self.is_unsettled || !self.gaps.is_empty() {
+            return true;
+        }
+        let mut acknowledged = self.messages.iter_mut().take_while(|message| message.is_acknowledged);
+        let has_room = acknowledged.all(|message| message.tell_live(layout, &mut tell));
+        self.is_unsettled = !has_room;
+        has_room
+    }
+
+    /// More partitions may have become known: subscriptions that waited for them may be live.
+    pub fn look_again(&mut self) {
+        self.is_unsettled = true;
+    }
+
+    /// Whether nothing is left to be brought, now or when more partitions begin.
+    pub fn is_over(&self, layout: &Layout) -> bool {
+        let is_over = |message: &Message| message.is_told() && layout.has_begun(message.topics);
+        self.cursors.is_empty() && self.gaps.is_empty() && self.messages.iter().all(is_over)
+    }
+
+    /// Whether an owner owes it an answer.
+    pub fn asks_owner(&self) -> bool {
+        self.owner_pull.is_some()
+    }
+
+    /// The partition of which the replay threads were last asked, if they were, with the last cursor of this session.
+    pub fn replayed_last(&self, socket: SocketId) -> Option<(Ticket, Partition)> {
+        self.replayed_last.map(|partition| (Ticket { socket, cursor: self.cursors_made }, partition))
+    }
+
+    /// How many cursors stand.
+    pub fn cursors(&self) -> usize {
+        self.cursors.len()
+    }
+
+    /// When a cursor goes on that waits for its owner, or for Kafka to be read again.
+    pub fn next_wait(&self) -> Option<Instant> {
+        let untils =
+            self.cursors.iter().filter(|cursor| !self.rests(cursor)).filter_map(|cursor| {
+                match cursor.is_old() {
+                    true => {
+                        self.replay_due.filter(|_| self.replay_left.is_none() && self.replay_pull.is_none())
+                    }
+                    false => cursor.wait.map(|wait| wait.until).filter(|_| self.owner_pull.is_none()),
+                }
+            });
+        untils.min()
+    }
+
+    /// Whether there is something to pull, or to tell.
+    pub fn has_work(&self, now: Instant) -> bool {
+        let may_pull = |cursor: &Cursor| match cursor.is_old() {
+            _ if self.rests(cursor) => false,
+            true => self.may_replay(now),
+            false => self.owner_pull.is_none() && !cursor.waits(now),
+        };
+        self.is_unsettled || !self.gaps.is_empty() || self.cursors.iter().any(may_pull)
+    }
+
+    fn place(&self, number: u32) -> Option<usize> {
+        self.messages.binary_search_by_key(&number, |message| message.number).ok()
+    }
+
+    fn message(&mut self, number: u32) -> Option<&mut Message> {
+        self.place(number).map(|index| &mut self.messages[index])
+    }
+
+    fn unacknowledged_messages(&mut self) -> impl Iterator<Item = &mut Message> {
+        self.messages.iter_mut().rev().take_while(|message| !message.is_acknowledged)
+    }
+
+    fn cursor(&self, partition: Partition) -> Option<&Cursor> {
+        self.cursors.iter().find(|cursor| cursor.partition == partition)
+    }
+}
+
+/// Whether something comes for it through a cursor, or may once it is acknowledged.
+fn brings_for(message: &Message) -> bool {
+    !message.is_acknowledged || message.is_served()
+}
+
+#[cfg(test)]
+#[path = "tests/resume.rs"]
+mod tests;

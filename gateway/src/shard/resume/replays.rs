@@ -1,0 +1,65 @@
+//! How often Kafka is read again for one session. Pure.
+//!
+//! A token lets it be read for so many bytes. Resumes that begin soon after one that took a token share what that left: a client that
+//! subscribes channel by channel after it reconnects needs one token, and has no more read for it than by one message.
+
+use std::time::{Duration, Instant};
+
+use crate::admission::bucket::Bucket;
+use crate::config::Rate;
+use crate::limits;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Replays {
+    bucket: Bucket,
+    /// When the last token was taken, and the bytes that it still lets be read.
+    granted: Option<(Instant, u64)>,
+}
+
+impl Replays {
+    /// Of a session for which Kafka was not read yet.
+    pub fn new(rate: &Rate, now: Instant) -> Self {
+        Self { bucket: Bucket::full(rate, now), granted: None }
+    }
+
+    /// Kafka is to be read for a resume: how many bytes may be, of `bytes` for each token.
+    ///
+    /// # Errors
+    /// There is no token: the time until the next.
+    pub fn take(&mut self, rate: &Rate, bytes: u64, now: Instant) -> Result<u64, Duration> {
+        if let Some((at, left)) = &mut self.granted
+            && *left > 0
+            && now < *at + limits::REPLAYS_SHARED
+        {
+            let may_read = *left;
+            *left = left.saturating_sub(bytes.div_ceil(limits::REPLAYS_SHARED_PARTS));
+            return Ok(may_read);
+        }
+        self.bucket.take(rate, now)?;
+        self.granted = Some((now, bytes));
+        Ok(bytes)
+    }
+
+    /// So much was read.
+    pub fn charge(&mut self, bytes: u64) {
+        if let Some((_, left)) = &mut self.granted {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resumes_that_are_given_back_before_anything_was_read_are_not_allowed_for_ever() {
+        let (rate, now) = (Rate { burst: 1, per_s: 0.01 }, Instant::now());
+        for bytes in [1000, u64::MAX] {
+            let mut replays = Replays::new(&rate, now);
+            let allowed = (0..1000).filter(|_| replays.take(&rate, bytes, now).is_ok()).count() as u64;
+            assert!((2..=1 + limits::REPLAYS_SHARED_PARTS).contains(&allowed), "{allowed}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The time of a shard that sessions may have which are brought what they missed.
+//!
+//! Such work comes in quantities that no live event is to wait for: a thousand sessions that come back together want a million
+//! frames. While nothing live waits it has all the time, in short stints so that what comes in between waits for one of them at
+//! most; while something does, an eighth. Pure: time is told.
+
+use std::time::{Duration, Instant};
+
+/// In one turn of the loop. One step (a chunk to take in, one to look up, a batch of sends) may exceed it.
+const TURN: Duration = Duration::from_micros(500);
+/// While something live waits, one part in so many.
+const PARTS: u32 = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    left: Duration,
+    opens_at: Instant,
+}
+
+impl Spare {
+    /// All of the time.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { left: TURN, opens_at: now }
+    }
+
+    /// A turn begins, in which something live waits or nothing.
+    pub(crate) fn begin_turn(&mut self, has_live: bool, now: Instant) {
+        self.left = if has_live && now < self.opens_at { Duration::ZERO } else { TURN };
+    }
+
+    /// Whether a step may be done in this turn.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.left.is_zero()
+    }
+
+    /// A step was done; how long it took.
+    pub(crate) fn spend(&mut self, began: Instant, ended: Instant) -> Duration {
+        let spent = ended.saturating_duration_since(began);
+        self.left = self.left.saturating_sub(spent);
+        self.opens_at = self.opens_at.max(began) + spent * PARTS;
+        spent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shard in steps of 10 us; how much of the time went to what can wait, and the longest that live work had to wait.
+    fn run(has_live: impl Fn(u32) -> bool, step: Duration) -> (Duration, Duration) {
+        let start = Instant::now();
+        let (mut now, mut brought, mut longest) = (start, Duration::ZERO, Duration::ZERO);
+        let mut spare = Spare::new(now);
+        for turn in 0..20_000 {
+            let is_live = has_live(turn);
+            let began = now;
+            if is_live {
+                now += Duration::from_micros(100);
+            }
+            spare.begin_turn(is_live, now);
+            let stint = now;
+            while spare.is_open() {
+                brought += spare.spend(now, now + step);
+                now += step;
+            }
+            longest = longest.max(now - stint);
+            now = now.max(began + Duration::from_micros(1));
+        }
+        (brought * 100 / u32::try_from((now - start).as_micros()).unwrap().max(1), longest)
+    }
+
+    #[test]
+    fn while_nothing_is_live_it_is_all_of_the_time() {
+        let (share, _) = run(|_| false, Duration::from_micros(40));
+        assert_eq!(share.as_micros(), 100, "percent");
+    }
+
+    #[test]
+    fn while_something_live_waits_it_is_an_eighth_whatever_a_step_takes() {
+        for step_us in [5, 40, 300, 2_000] {
+            let (share, longest) = run(|_| true, Duration::from_micros(step_us));
+            assert!(
+                (11..=14).contains(&share.as_micros()),
+                "{} percent in steps of {step_us} us",
+                share.as_micros()
+            );
+            assert!(longest <= TURN + Duration::from_micros(step_us), "{longest:?}");
+        }
+    }
+}
