@@ -7,6 +7,8 @@ use std::io::{self, Read, Write};
 
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
+// The targets call a part of it.
+#[allow(dead_code)]
 #[path = "../../gateway/src/websocket/mod.rs"]
 pub mod websocket;
 

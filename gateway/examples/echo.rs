@@ -12,7 +12,8 @@ use gateway::shard::egress::window::Window;
 use gateway::shard::outbox::OutboxLimits;
 use gateway::shard::outbox::frames::Frames;
 use gateway::shard::sessions::table::{Session, Sessions, Stage};
-use gateway::websocket::{Flow, Inbound, Message, Outcome, Progress, framing};
+use gateway::websocket::{Flow, Inbound, Message, Outcome, Progress};
+use protocol::framing;
 use wire::{Driver, DriverOptions, Event, SocketId, SocketOptions};
 
 /// What the test suites send at most.

@@ -45,6 +45,7 @@ pub mod http;
 pub mod kafka;
 pub mod limits;
 pub mod log;
+pub mod monitor;
 pub mod preflight;
 pub mod process;
 pub mod run;

@@ -14,15 +14,15 @@ use anyhow::{Context, anyhow, bail};
 use tracing::{error, info, warn};
 use wire::SocketOptions;
 
-use crate::admission::sampling::Sampling;
 use crate::config::Config;
 use crate::dev::Dev;
-use crate::http::Renderer;
+use crate::http::{Http, Renderer, SharedPages};
 use crate::kafka::control::Control;
 use crate::kafka::replay::Replay;
+use crate::monitor::sampling::Sampling;
+use crate::monitor::watching::Watching;
 use crate::process::placement;
 use crate::process::signals::Signals;
-use crate::process::watching::Watching;
 use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
 use crate::shared::Shared;
@@ -45,7 +45,9 @@ pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::new(config.shards.count, dev.as_ref().map(Dev::brokers)));
     let config = Arc::new(config);
     shared.kafka.observe(thread::current());
-    let pages = Renderer::new(Arc::clone(&config), Arc::clone(&shared), Instant::now());
+    let pages = Arc::new(SharedPages::default());
+    let http = Http::new(&config, Arc::clone(&pages));
+    let pages = Renderer::new(Arc::clone(&config), Arc::clone(&shared), pages, Instant::now());
     let mut front = Front { signals, pages, config: Arc::clone(&config), shared: Arc::clone(&shared) };
     // Shards hand the pages out as soon as they accept.
     front.look();
@@ -58,7 +60,7 @@ pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
         &shared.kafka,
     )?;
     shared.replay.set(replay.sender()).expect("it is started once");
-    let shards = start_shards(&mut front, listeners, &cpus, &control, &replay)?;
+    let shards = start_shards(&mut front, &http, listeners, &cpus, &control, &replay)?;
     if let Some(dev) = &mut dev {
         dev.simulate(config.dev_event_rate)?;
         banner(&config, address, &dev.brokers());
@@ -150,6 +152,7 @@ type ShardThread = JoinHandle<anyhow::Result<()>>;
 /// Starts all of them, and waits until all have started.
 fn start_shards(
     front: &mut Front,
+    http: &Http,
     listeners: Vec<TcpListener>,
     cpus: &[usize],
     control: &Control,
@@ -165,6 +168,7 @@ fn start_shards(
             shard,
             cpu: cpus.get(shard).copied(),
             shared: Arc::clone(&shared),
+            http: http.clone(),
             listener,
             mesh,
             control: control.requests(),

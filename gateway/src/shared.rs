@@ -10,7 +10,6 @@ use crate::admission::addresses::SharedAddresses;
 use crate::admission::connection_rates::SharedConnectionRates;
 use crate::admission::overload::SharedOverload;
 use crate::counters::Snapshot;
-use crate::http::SharedPages;
 use crate::kafka::replay::ReplaySender;
 use crate::kafka::status::SharedStatus;
 use crate::limits;
@@ -47,8 +46,6 @@ pub struct Shared {
     pub overload: SharedOverload,
     /// The process's CPU and memory.
     pub vitals: SharedVitals,
-    /// The pages of health and metrics.
-    pub pages: SharedPages,
     /// When the process started.
     pub started_at: Instant,
     /// The bootstrap address of --dev's embedded broker, for other programs to produce to.
@@ -72,7 +69,6 @@ impl Shared {
             kafka: Arc::default(),
             overload: SharedOverload::default(),
             vitals: SharedVitals::default(),
-            pages: SharedPages::default(),
             started_at,
             dev_brokers,
         }

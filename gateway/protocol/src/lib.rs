@@ -11,6 +11,7 @@ pub mod channel;
 pub mod client;
 pub mod code;
 pub mod envelope;
+pub mod framing;
 pub mod position;
 pub mod server;
 mod since;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Rate;
+use crate::limits::Rate;
 
 /// What a take may lack for the rounding of floating point, so that it succeeds at the time that was named for it.
 const ROUNDING: f64 = 1e-6;

@@ -107,7 +107,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::config::Rate;
+    use crate::limits::Rate;
 
     fn rates(per_ip: (u32, f64), global: (u32, f64)) -> ConnectionRates {
         let rate = |(burst, per_s)| Rate { burst, per_s };

@@ -5,4 +5,3 @@ pub mod bucket;
 pub mod connection_rates;
 pub mod forwarded;
 pub mod overload;
-pub mod sampling;

@@ -9,8 +9,9 @@ use super::error::Fault;
 use super::raw::Raw;
 use super::reading::Reading;
 use super::table::{self, Variable};
-use super::{Admission, ConnectionRates, Overload, Rate, Refuse, units};
+use super::{Admission, ConnectionRates, Overload, Refuse, units};
 use crate::limits;
+use crate::limits::Rate;
 
 pub(crate) fn overload(reading: &mut Reading, raw: &Raw) -> Overload {
     let mut percent = |variable: &Variable, given: &Option<String>| {

@@ -12,7 +12,7 @@ use super::raw::Raw;
 use super::reading::Reading;
 use super::security::{self, Security};
 use super::{table, units};
-use crate::kafka::partitioner::Partitioner;
+use crate::event::partitioner::Partitioner;
 use crate::limits::{
     BROKERS_MAX, KAFKA_RATE_MAX, LAG_MAX_LEAST, LAG_MAX_MOST, PROPERTIES_MAX, START_AGO_MAX,
     TOPIC_NAME_BYTES, TOPICS_MAX,
@@ -187,17 +187,7 @@ fn group_id(reading: &mut Reading, raw: &Raw) -> String {
             format!("KAFKA_GROUP_ID={primary} says otherwise: set one of the two, or both alike"),
         ));
     }
-    reading.value(&table::KAFKA_GROUP_ID, primary.or(alias), name, String::clone)
-}
-
-/// A name that is shown by brokers and in logs: printable, not endless.
-pub(crate) fn name(text: &str) -> Result<String, String> {
-    let is_allowed = |byte: u8| byte.is_ascii_graphic();
-    if (1..=TOPIC_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("allowed are 1 to {TOPIC_NAME_BYTES} printable ASCII characters without spaces"))
-    }
+    reading.value(&table::KAFKA_GROUP_ID, primary.or(alias), units::name, String::clone)
 }
 
 /// The parts of a comma list; spaces around them and a comma at the end are forgiven.

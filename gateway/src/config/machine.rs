@@ -5,7 +5,6 @@
 use super::error::Fault;
 use super::raw::Raw;
 use super::reading::Reading;
-use super::validate::switch;
 use super::{Shards, table, units};
 use crate::limits;
 use crate::process::allocation::Allocation;
@@ -54,7 +53,7 @@ pub(crate) fn shards(
         );
         reading.fault(Fault::of(table::WS_SHARDS.name, &count.to_string(), reason));
     }
-    let pinning = switch(reading, &table::WS_PINNING, raw.ws_pinning.as_deref());
+    let pinning = reading.switch(&table::WS_PINNING, raw.ws_pinning.as_deref());
     Shards { count, pinning }
 }
 

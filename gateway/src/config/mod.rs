@@ -27,6 +27,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::limits::Rate;
+use crate::log::Log;
 use crate::process::allocation::Allocation;
 
 pub use error::{ConfigError, Fault};
@@ -165,15 +167,6 @@ pub struct Session {
     pub bytes: Option<Rate>,
 }
 
-/// What happens at most so often.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    /// At once.
-    pub burst: u32,
-    /// A second, in the long run.
-    pub per_s: f64,
-}
-
 /// CPU use of the process, in percent of its allocation, above which an overloaded gateway (one whose flush window is at its
 /// maximum, too) does something about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -213,24 +206,6 @@ pub struct ConnectionRates {
     pub per_ip: Rate,
     /// Of all.
     pub global: Rate,
-}
-
-/// What is logged, and how.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Log {
-    /// The least severe that is logged.
-    pub level: tracing::Level,
-    /// For machines or for people.
-    pub format: LogFormat,
-}
-
-/// For machines or for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// One sentence a line.
-    Text,
 }
 
 impl Config {

@@ -4,6 +4,7 @@
 
 use super::error::{ConfigError, Fault, MASK};
 use super::table::{SECRETS, Variable};
+use super::units;
 
 /// A variable and what is in force for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,11 @@ pub(crate) struct Reading {
 impl Reading {
     pub(crate) fn with_faults(faults: Vec<Fault>) -> Self {
         Self { settings: Vec::new(), faults }
+    }
+
+    /// The value of a switch.
+    pub(crate) fn switch(&mut self, variable: &Variable, given: Option<&str>) -> bool {
+        self.value(variable, given, units::switch, |on| units::show_switch(*on))
     }
 
     /// A variable whose default is a value.

@@ -7,7 +7,7 @@ use super::reading::{Reading, Secret};
 use super::table::{
     KAFKA_SASL_MECHANISM, KAFKA_SASL_PASSWORD, KAFKA_SASL_USERNAME, KAFKA_SECURITY_PROTOCOL, Variable,
 };
-use super::{kafka, units};
+use super::units;
 
 /// How the gateway is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub(crate) fn read(reading: &mut Reading, raw: &mut Raw) -> Security {
         &KAFKA_SASL_USERNAME,
         raw.kafka_sasl_username.as_deref(),
         None,
-        kafka::name,
+        units::name,
         String::clone,
     );
     let password = reading.secret(&KAFKA_SASL_PASSWORD, raw.kafka_sasl_password.take());

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::limits::KIB;
+use crate::limits::{KIB, TOPIC_NAME_BYTES};
 
 const BYTE_UNITS: [(&str, u64); 4] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", KIB as u64)];
@@ -102,6 +102,16 @@ pub(crate) fn word<T: Copy>(text: &str, allowed: &[(&str, T)]) -> Result<T, Stri
             }
         },
     )
+}
+
+/// A name that is shown by brokers and in logs: printable, not endless.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic();
+    if (1..=TOPIC_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("allowed are 1 to {TOPIC_NAME_BYTES} printable ASCII characters without spaces"))
+    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use super::raw::{self, Raw};
 use super::reading::Reading;
 use super::table::{self, Variable};
 use super::{
-    Config, Flush, History, Listen, Log, LogFormat, Outbox, Resume, Session, SlowConsumer, admission, kafka,
-    machine, notices, units,
+    Config, Flush, History, Listen, Outbox, Resume, Session, SlowConsumer, admission, kafka, machine,
+    notices, units,
 };
 use crate::limits;
+use crate::log::{Log, LogFormat};
 use crate::process::allocation::Allocation;
 
 pub(crate) fn validate(
@@ -41,11 +42,11 @@ pub(crate) fn validate(
     session.bytes = admission::inbound(&mut reading, &raw, session.message_bytes_max);
     let drain = admission::drain(&mut reading, &raw);
     let admission = admission::admission(&mut reading, &raw);
-    let console = switch(&mut reading, &in_mode(table::WS_CONSOLE, dev, "on"), raw.ws_console.as_deref());
+    let console = reading.switch(&in_mode(table::WS_CONSOLE, dev, "on"), raw.ws_console.as_deref());
     let kafka = kafka::read(&mut reading, &mut raw, dev);
     let log = log(&mut reading, &raw, dev);
     let environment =
-        reading.value(&table::ENVIRONMENT, raw.environment.as_deref(), kafka::name, String::clone);
+        reading.value(&table::ENVIRONMENT, raw.environment.as_deref(), units::name, String::clone);
     let dev_event_rate = reading.value(
         &table::DEV_EVENT_RATE,
         raw.dev_event_rate.as_deref(),
@@ -318,8 +319,4 @@ fn bytes(
         },
         |bytes| units::show_bytes(*bytes as u64),
     )
-}
-
-pub(crate) fn switch(reading: &mut Reading, variable: &Variable, given: Option<&str>) -> bool {
-    reading.value(variable, given, units::switch, |on| units::show_switch(*on))
 }

@@ -8,9 +8,6 @@ pub mod operations;
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::event::frame::Skipped;
-use crate::kafka::consumer::Ignored;
-
 /// Counts of one enum's values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ByLabel<const N: usize>([u64; N]);
@@ -203,25 +200,6 @@ labels! {
         NotFound => "not_found",
         /// Refused before there was a route.
         Refused => "refused",
-    }
-}
-
-impl From<Skipped> for RecordSkipped {
-    fn from(skipped: Skipped) -> Self {
-        match skipped {
-            Skipped::TooLong => Self::TooLong,
-            Skipped::NotUtf8 => Self::NotUtf8,
-        }
-    }
-}
-
-impl From<Ignored> for RecordSkipped {
-    fn from(ignored: Ignored) -> Self {
-        match ignored {
-            Ignored::NoKey => Self::NoKey,
-            Ignored::BadKey => Self::BadKey,
-            Ignored::Duplicate => Self::Duplicate,
-        }
     }
 }
 

@@ -257,6 +257,12 @@ impl Channels {
     }
 }
 
+/// The name by which what is lost of one kind is told to the subscribers of a channel or wildcard.
+pub(crate) fn narrowed(name: &str, kind: &str) -> Box<str> {
+    let narrowed = Pattern::parse(name).ok().and_then(|pattern| pattern.of_kind(kind));
+    narrowed.map_or_else(|| name.into(), |narrowed| narrowed.to_string().into())
+}
+
 #[cfg(test)]
 #[path = "tests/channels.rs"]
 mod tests;

@@ -7,8 +7,8 @@ use protocol::{Channel, GapReason, Resumed};
 
 use super::partition::Partition;
 use crate::limits;
-use crate::websocket::framing;
-use crate::websocket::framing::Opcode;
+use protocol::framing;
+use protocol::framing::Opcode;
 
 /// The complete WebSocket frame of one event, ready for any socket: server frames are not masked (RFC 6455 5.1).
 #[derive(Debug)]

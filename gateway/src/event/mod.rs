@@ -4,6 +4,7 @@ pub mod channels;
 pub mod coverage;
 pub mod frame;
 pub mod partition;
+pub mod partitioner;
 pub mod pull;
 pub(crate) mod selection;
 pub mod shard_set;

@@ -122,6 +122,9 @@ impl Announcements {
     }
 }
 
+/// What a session that resumes is still to be told, by partition.
+pub type SkipsToTell = BTreeMap<Partition, Telling>;
+
 #[cfg(test)]
 #[path = "tests/skipped.rs"]
 mod tests;

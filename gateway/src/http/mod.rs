@@ -4,7 +4,7 @@
 //! and metrics are rendered by the main thread ([`Renderer`]), and the lock around them is held to copy a pointer. Which requests come
 //! here, and how their bytes are read and sent, is the session's and the shard's matter; a connection ends with its one answer.
 //!
-//! `pages` renders, `health` decides whether the gateway is well, `metrics` names every metric, `prometheus_text` rewrites their page
+//! `renderer` writes the `pages`, `health` decides whether the gateway is well, `metrics` names every metric, `prometheus_text` rewrites their page
 //! for older readers, `listen_queue` asks the kernel for one of them, `console` holds the page for people.
 
 pub(crate) mod console;
@@ -13,6 +13,7 @@ pub(crate) mod listen_queue;
 pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod prometheus_text;
+pub(crate) mod renderer;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,11 +21,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+pub use self::pages::SharedPages;
 use self::pages::{Page, Pages};
-pub use self::pages::{Renderer, SharedPages};
+pub use self::renderer::Renderer;
 use crate::config::Config;
 use crate::counters::HttpRoute;
-use crate::shared::Shared;
 use crate::websocket::response::{Headers, refusal_body};
 use crate::websocket::{HttpMethod, HttpRequest};
 
@@ -53,10 +54,10 @@ const STALE: &str = "the gateway's main thread has rendered no page for half a m
     ShardStuck in docs/OPERATING.md";
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Http {
     has_console: bool,
-    shared: Arc<Shared>,
+    pages: Arc<SharedPages>,
 }
 
 /// An answer before it is bytes.
@@ -79,13 +80,13 @@ struct Stale {
 
 impl Http {
     /// Answers from these.
-    pub fn new(config: &Config, shared: Arc<Shared>) -> Self {
-        Self { has_console: config.console, shared }
+    pub fn new(config: &Config, pages: Arc<SharedPages>) -> Self {
+        Self { has_console: config.console, pages }
     }
 
     /// The whole response, and what was asked for.
     pub fn respond(&self, request: &HttpRequest, now: Instant) -> (HttpRoute, Vec<u8>) {
-        let pages = self.shared.pages.read();
+        let pages = self.pages.read();
         let believed = pages.as_deref().filter(|pages| !pages.are_stale(now));
         let mut answer = match request.path.as_str() {
             "/health" => believed.map_or_else(stale, |pages| health(&pages.health)),

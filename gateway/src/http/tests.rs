@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::shared::Shared;
 
 fn config(variables: &[(&str, &str)], dev: bool) -> Config {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -14,15 +15,17 @@ fn http(variables: &[(&str, &str)], dev: bool) -> (Http, Arc<Shared>) {
     let config = config(variables, dev);
     let shared = Arc::new(Shared::new(config.shards.count, dev.then(|| "127.0.0.1:1234".to_owned())));
     let config = Arc::new(config);
-    let http = Http::new(&config, Arc::clone(&shared));
-    Renderer::new(config, Arc::clone(&shared), Instant::now()).refresh(Instant::now());
+    let http = Http::new(&config, Arc::default());
+    Renderer::new(config, Arc::clone(&shared), Arc::clone(&http.pages), Instant::now())
+        .refresh(Instant::now());
     (http, shared)
 }
 
 /// As the main thread does in the next second.
-fn render(http: &Http, variables: &[(&str, &str)], is_draining: bool) {
+fn render(http: &Http, shared: &Arc<Shared>, variables: &[(&str, &str)], is_draining: bool) {
     let now = Instant::now();
-    let mut renderer = Renderer::new(Arc::new(config(variables, true)), Arc::clone(&http.shared), now);
+    let mut renderer =
+        Renderer::new(Arc::new(config(variables, true)), Arc::clone(shared), Arc::clone(&http.pages), now);
     if is_draining { renderer.begin_drain(now) } else { renderer.refresh(now) }
 }
 
@@ -152,8 +155,8 @@ fn an_unknown_path_is_told_what_there_is() {
 
 #[test]
 fn the_process_is_alive_while_it_is_neither_ready_nor_well() {
-    let (http, _) = http(&[], true);
-    render(&http, &[], true);
+    let (http, shared) = http(&[], true);
+    render(&http, &shared, &[], true);
     let answer = get(&http, "/health/live");
     assert_eq!((answer.status, answer.body.trim_end()), (200, r#"{"status":"alive"}"#));
     assert_eq!(get(&http, "/health/ready").status, 503);
@@ -164,13 +167,13 @@ fn the_process_is_alive_while_it_is_neither_ready_nor_well() {
 fn health_and_readiness_follow_what_the_threads_share() {
     let (http, shared) = http(&[], true);
     running(&shared);
-    render(&http, &[], false);
+    render(&http, &shared, &[], false);
     let answer = get(&http, "/health");
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((answer.status, &body["status"]), (200, &"healthy".into()), "{body}");
     assert_eq!(body["dev"]["brokers"], "127.0.0.1:1234");
     assert_eq!(get(&http, "/health/ready").body.trim_end(), r#"{"status":"ready"}"#);
-    render(&http, &[], true);
+    render(&http, &shared, &[], true);
     for path in ["/health", "/health/ready"] {
         let answer = get(&http, path);
         assert_eq!(answer.status, 503, "{path}");
@@ -212,7 +215,7 @@ fn who_accepts_text_and_not_openmetrics_gets_the_format_of_prometheus() {
 fn pages_of_a_main_thread_that_hangs_are_not_believed_but_its_numbers_are_shown() {
     let (http, shared) = http(&[], true);
     running(&shared);
-    render(&http, &[], false);
+    render(&http, &shared, &[], false);
     let later = Instant::now() + crate::limits::PAGES_AGE_MAX + std::time::Duration::from_secs(1);
     let at = |path: &str, now| {
         let path = path.to_owned();
@@ -234,7 +237,7 @@ fn pages_of_a_main_thread_that_hangs_are_not_believed_but_its_numbers_are_shown(
 #[test]
 fn before_the_first_pages_nothing_is_ready() {
     let config = config(&[], true);
-    let http = Http::new(&config, Arc::new(Shared::new(1, None)));
+    let http = Http::new(&config, Arc::default());
     for path in ["/health", "/health/ready", "/metrics"] {
         assert_eq!(get(&http, path).status, 503, "{path}");
     }

@@ -11,92 +11,20 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use protocol::{GapReason, Position};
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use tracing::warn;
 use wire::Waker;
 
-use super::control::{Context, Note, Request, Stopped};
+use super::control::NativeConsumer;
+use super::control::{Note, Request, Stopped};
+use super::polled::{Ignored, Moved, Polled};
 use super::record;
 use crate::config::Topic;
 use crate::counters::RecordSkipped;
-use crate::event::frame::{Frame, Framer, Skipped};
+use crate::event::frame::Framer;
 use crate::event::partition::{Owned, Partition};
 use crate::log::throttle::Throttle;
-
-/// librdkafka's consumer with our callbacks.
-pub type NativeConsumer = BaseConsumer<Context>;
-
-/// What one poll found.
-#[derive(Debug)]
-pub enum Polled {
-    /// An event for its channel.
-    Event(Frame),
-    /// A record with a usable key that cannot be framed: the frame is the gap that says so.
-    Skipped(Frame, Skipped),
-    /// A record for nobody; where its partition goes on, unless it was there before.
-    Ignored(Ignored, Option<Owned>),
-    /// A topic has so many partitions from now on, those of other shards included.
-    Partitions(usize, i32),
-    /// The partitions that the shard has or will have, and whether somebody can say where each begins.
-    Layout(Vec<(Partition, bool)>),
-    /// Partitions are the shard's from now on.
-    Began(Vec<Began>),
-    /// A partition has come to here, though no record says so.
-    Passed(Owned),
-    /// Reading one partition went on elsewhere; the records in between will not come.
-    Moved(Moved),
-    /// The answer to [`Consumer::ask_end`].
-    End(Partition, Option<i64>),
-    /// Nothing for now.
-    Nothing,
-}
-
-impl Polled {
-    /// Whether a record was taken from Kafka for it.
-    pub fn is_record(&self) -> bool {
-        matches!(self, Self::Event(_) | Self::Skipped(..) | Self::Ignored(..))
-    }
-}
-
-/// Why a record is for nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Ignored {
-    /// It has no key: no token, no channel.
-    #[error("a record without key")]
-    NoKey,
-    /// Its key is no token.
-    #[error("a record whose key is no token")]
-    BadKey,
-    /// Its offset was delivered before.
-    #[error("a record that was delivered before")]
-    Duplicate,
-}
-
-/// Where the reading of a partition begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Began {
-    /// Which, and the first offset that is read.
-    pub owned: Owned,
-    /// The first offset that is delivered: what is before it is for the history.
-    pub live_from: i64,
-}
-
-/// Records of one partition that will not come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// The partition.
-    pub partition: Partition,
-    /// The first offset lost.
-    pub from: i64,
-    /// The last one.
-    pub to: i64,
-    /// Why.
-    pub reason: GapReason,
-    /// The next offset that is read: lower, when the topic was made anew.
-    pub next: i64,
-}
 
 /// See the module.
 pub struct Consumer {
@@ -289,7 +217,7 @@ impl Consumer {
     }
 
     /// Says that what was to be read before the shard is ready has been read: each partition has come to its
-    /// [`Began::live_from`], or is not waited for any longer. Once is enough; where nothing lay before, not even that.
+    /// [`Began::live_from`](super::polled::Began::live_from), or is not waited for any longer. Once is enough; where nothing lay before, not even that.
     pub fn say_warm(&self) {
         let _ = self.requests.send(Request::Warm { shard: self.shard });
     }

@@ -11,7 +11,7 @@
 
 pub mod consumer;
 pub mod control;
-pub mod partitioner;
+pub mod polled;
 pub mod record;
 pub mod replay;
 pub mod status;

@@ -8,9 +8,9 @@ use std::time::Instant;
 use protocol::token_is_valid;
 use rdkafka::message::{BorrowedMessage, Message};
 
-use super::consumer::Ignored;
 use crate::event::frame::{Frame, Framer, Record, Skipped};
 use crate::event::partition::Partition;
+use crate::kafka::polled::Ignored;
 
 /// The record of a message.
 ///

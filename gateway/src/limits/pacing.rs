@@ -6,7 +6,15 @@
 use std::time::Duration;
 
 use super::{GIB, KIB, MESSAGE_BYTES_MAX};
-use crate::config::Rate;
+
+/// What happens at most so often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// A second, in the long run.
+    pub per_s: f64,
+}
 
 /// Operations of one receive, whatever it brought: the completion, the look-up of its session.
 pub const OPERATIONS_PER_RECEIVE: u64 = 10;

@@ -17,8 +17,25 @@ use tracing::{Dispatch, Subscriber, dispatcher, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::queue::{Queue, Stdout, Writer};
-use crate::config::{Log, LogFormat};
 use crate::limits;
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Log {
+    /// The least severe that is logged.
+    pub level: tracing::Level,
+    /// For machines or for people.
+    pub format: LogFormat,
+}
+
+/// For machines or for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// One sentence a line.
+    Text,
+}
 
 /// Of the process, as standard output is.
 static QUEUE: Queue = Queue::new();

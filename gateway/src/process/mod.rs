@@ -8,4 +8,3 @@ pub mod pulse;
 pub mod signals;
 pub mod vitals;
 pub mod watchdog;
-pub mod watching;

@@ -23,7 +23,7 @@ use crate::event::frame::Frame;
 use crate::event::partition::{Owned, Partition};
 use crate::event::pull::{Chunk, Pull, Ticket};
 use crate::event::skipped::Skips;
-use crate::kafka::consumer::Polled;
+use crate::kafka::polled::Polled;
 use crate::limits;
 use crate::log::throttle::Throttle;
 

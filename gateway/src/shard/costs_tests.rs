@@ -15,7 +15,7 @@ use super::sizes;
 use crate::counters::operations;
 use crate::event::frame::{Framer, Record};
 use crate::event::partition::{Owned, Partition};
-use crate::kafka::consumer::{Began, Polled};
+use crate::kafka::polled::{Began, Polled};
 use crate::shared::Shared;
 
 /// What one message may cost. With 40 ns for an operation it is a millisecond.

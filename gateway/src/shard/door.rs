@@ -44,7 +44,7 @@ pub(crate) fn core_of(
 ) -> Core {
     let kinds = kinds.iter().map(|kind| Arc::from(*kind)).collect();
     let owner = Owner::new(mesh.shard(), mesh.shards(), kinds, keeping);
-    let http = Http::new(config, Arc::clone(shared));
+    let http = Http::new(config, Arc::default());
     Core::new(Connections::new(config, http, Arc::clone(shared), now), owner, mesh)
 }
 

@@ -52,8 +52,9 @@ use self::stint::Stint;
 use crate::config::Config;
 use crate::event::pull::{Chunk, Ticket};
 use crate::http::Http;
-use crate::kafka::consumer::{Consumer, Polled};
+use crate::kafka::consumer::Consumer;
 use crate::kafka::control::Request;
+use crate::kafka::polled::Polled;
 use crate::kafka::replay::ReplaySender;
 use crate::limits;
 use crate::process::pulse::Phase;
@@ -69,6 +70,8 @@ pub struct Setup {
     pub cpu: Option<usize>,
     /// What the process's threads share.
     pub shared: Arc<Shared>,
+    /// What answers plain HTTP.
+    pub http: Http,
     /// Where its connections come from.
     pub listener: TcpListener,
     /// Its ends of the queues to the other shards.
@@ -97,7 +100,7 @@ pub fn start(setup: Setup) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
 }
 
 fn run(setup: Setup) -> anyhow::Result<()> {
-    let Setup { config, shard, shared, listener, mesh, control, replay, started, .. } = setup;
+    let Setup { config, shard, shared, http, listener, mesh, control, replay, started, .. } = setup;
     let mut driver = Driver::new(&sizes::driver_options(&config))?;
     driver.accept_from(listener);
     shared.wakers[shard].set(driver.waker()).expect("each shard starts once");
@@ -109,7 +112,6 @@ fn run(setup: Setup) -> anyhow::Result<()> {
         driver.waker(),
         control,
     );
-    let http = Http::new(&config, Arc::clone(&shared));
     let connections = Connections::new(&config, http, Arc::clone(&shared), Instant::now());
     let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
     let names = config.kafka.topics.iter().map(|topic| topic.name.as_str());

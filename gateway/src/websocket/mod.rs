@@ -13,7 +13,7 @@
 //! whether bytes arrive one by one or all at once never changes what comes of them.
 
 pub mod boundary;
-pub mod framing;
+pub(crate) mod close;
 pub mod handshake;
 pub mod head;
 pub mod inbound;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::super::*;
 use super::{BROKERS, config, printed, with_dev};
-use crate::kafka::partitioner::Partitioner;
+use crate::event::partitioner::Partitioner;
 use crate::limits;
+use crate::log::LogFormat;
 
 #[test]
 fn brokers_are_the_only_variable_that_has_to_be_set() {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tracing::{debug, info, warn};
 
@@ -31,6 +31,9 @@ impl Default for KafkaLog {
         Self { errors: throttle(), failures: throttle(), notices: throttle() }
     }
 }
+
+/// librdkafka's consumer with our callbacks.
+pub type NativeConsumer = BaseConsumer<Context>;
 
 /// See the module.
 pub struct Context {

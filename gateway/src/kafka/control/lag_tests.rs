@@ -6,7 +6,7 @@ use protocol::{GapReason, Position};
 
 use super::rig::{PATIENCE, Rig, TOPIC, numbers};
 use crate::event::partition::Partition;
-use crate::kafka::consumer::{Moved, Polled};
+use crate::kafka::polled::{Moved, Polled};
 
 /// Of one shard that reads two partitions from their end.
 fn rig(lag_max: Duration) -> Rig {

@@ -7,7 +7,8 @@ use protocol::GapReason;
 use wire::Waker;
 
 use crate::event::partition::{Owned, Partition};
-use crate::kafka::consumer::{Began, NativeConsumer};
+use crate::kafka::control::NativeConsumer;
+use crate::kafka::polled::Began;
 
 /// What a shard asks of the control thread.
 pub enum Request {

@@ -9,8 +9,9 @@ use wire::{Driver, DriverOptions, Waker};
 
 use super::Control;
 use crate::config::{Kafka, Property, Security, Start, Topic};
-use crate::kafka::consumer::{Consumer, Polled};
-use crate::kafka::partitioner::Partitioner;
+use crate::event::partitioner::Partitioner;
+use crate::kafka::consumer::Consumer;
+use crate::kafka::polled::Polled;
 use crate::kafka::status::SharedStatus;
 
 pub(crate) const TOPIC: &str = "odin.trades";

@@ -8,7 +8,7 @@ use protocol::channel::TOPICS;
 use super::rig::{Rig, numbers, position, topic};
 use super::{Control, Request};
 use crate::event::partition::{Owned, Partition};
-use crate::kafka::consumer::{Moved, Polled};
+use crate::kafka::polled::{Moved, Polled};
 
 const SHARDS: usize = 3;
 const PARTITIONS: i32 = 12;

@@ -17,8 +17,8 @@ use super::waiting::Extent;
 use crate::config::Kafka;
 use crate::event::frame::Record;
 use crate::event::partition::Partition;
-use crate::kafka::consumer::Ignored;
 use crate::kafka::control::{answering, replay_config};
+use crate::kafka::polled::Ignored;
 use crate::kafka::record;
 use crate::limits;
 

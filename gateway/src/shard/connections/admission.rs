@@ -14,14 +14,15 @@ use tracing::debug;
 use wire::SocketId;
 
 use super::Connections;
-use super::endings::close_code;
 use crate::admission::addresses;
 use crate::admission::forwarded::Origin;
 use crate::config::Refuse;
 use crate::counters::Refusal;
 use crate::limits;
 use crate::shard::sessions::table::Stage;
-use crate::websocket::{Inbound, framing, refusal_response};
+use crate::websocket::close;
+use crate::websocket::{Inbound, refusal_response};
+use protocol::framing;
 
 /// Why a client is not let in, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,7 +170,7 @@ impl Refused {
     /// Behind the handshake's answer.
     fn close(&self) -> Vec<u8> {
         let mut frame = Vec::new();
-        framing::close(&mut frame, close_code::TRY_AGAIN_LATER, &self.message);
+        framing::close(&mut frame, close::TRY_AGAIN_LATER, &self.message);
         frame
     }
 }

@@ -19,15 +19,9 @@ use crate::process::drain::Drain;
 use crate::shard::sessions::acks::Acks;
 use crate::shard::sessions::table::Stage;
 use crate::shard::stint::Stint;
-use crate::websocket::{Outcome, framing, refusal_response};
-
-/// Close codes of RFC 6455 7.4.1 that the gateway itself sends.
-pub(crate) mod close_code {
-    pub(crate) const GOING_AWAY: u16 = 1001;
-    pub(crate) const MESSAGE_TOO_BIG: u16 = 1009;
-    pub(crate) const POLICY: u16 = 1008;
-    pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
-}
+use crate::websocket::close;
+use crate::websocket::{Outcome, refusal_response};
+use protocol::framing;
 
 /// Why a session waits to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +89,7 @@ impl Connections {
                 return;
             }
             let Some(socket) = self.drain.as_mut().and_then(|drain| drain.pop_due(now)) else { return };
-            let farewell = close_frame(close_code::GOING_AWAY, "the gateway is draining: connect again");
+            let farewell = close::frame(close::GOING_AWAY, "the gateway is draining: connect again");
             self.end(socket, Disconnect::Drain, farewell, now);
         }
     }
@@ -139,7 +133,7 @@ impl Connections {
                 Fate::TooSlow => {
                     let reason = "too slow: events came faster than they were read; connect again";
                     self.discard(socket);
-                    self.end(socket, Disconnect::SlowConsumer, close_frame(close_code::POLICY, reason), now);
+                    self.end(socket, Disconnect::SlowConsumer, close::frame(close::POLICY, reason), now);
                 }
                 Fate::Broken => self.connection_lost(socket, now),
             }
@@ -156,7 +150,7 @@ impl Connections {
             Outcome::Open | Outcome::Stopped if !queued => {
                 let reason = "flood: messages were sent and their answers not read";
                 self.discard(socket);
-                self.end(socket, Disconnect::Flood, close_frame(close_code::POLICY, reason), now);
+                self.end(socket, Disconnect::Flood, close::frame(close::POLICY, reason), now);
             }
             Outcome::Open | Outcome::Stopped => {}
             // The reply to its close is queued already, and nothing may follow.
@@ -166,12 +160,12 @@ impl Connections {
             }
             Outcome::Failed { close_code, reason } => {
                 let cause = match *close_code {
-                    close_code::MESSAGE_TOO_BIG => Disconnect::MessageTooBig,
-                    close_code::POLICY => Disconnect::TooManyFragments,
+                    close::MESSAGE_TOO_BIG => Disconnect::MessageTooBig,
+                    close::POLICY => Disconnect::TooManyFragments,
                     _ => Disconnect::ProtocolError,
                 };
                 self.discard(socket);
-                self.end(socket, cause, close_frame(*close_code, reason), now);
+                self.end(socket, cause, close::frame(*close_code, reason), now);
             }
         }
     }
@@ -194,7 +188,7 @@ impl Connections {
             return;
         }
         let reason = "too many unfinished messages at a time: connect again";
-        let farewell = close_frame(close_code::TRY_AGAIN_LATER, reason);
+        let farewell = close::frame(close::TRY_AGAIN_LATER, reason);
         self.end(socket, Disconnect::InboundMemory, farewell, now);
     }
 
@@ -245,7 +239,7 @@ impl Connections {
                     return;
                 }
                 let reason = "idle: no frame, not even a pong, for 60 s";
-                self.end(socket, Disconnect::Idle, close_frame(close_code::POLICY, reason), now);
+                self.end(socket, Disconnect::Idle, close::frame(close::POLICY, reason), now);
             }
             Stage::Open(_)
                 if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT))
@@ -260,7 +254,7 @@ impl Connections {
                     return;
                 }
                 let reason = "a message was not complete in 10 s";
-                self.end(socket, Disconnect::MessageTimeout, close_frame(close_code::POLICY, reason), now);
+                self.end(socket, Disconnect::MessageTimeout, close::frame(close::POLICY, reason), now);
             }
             Stage::Open(_) if overdue(session.cold.pinged_at, limits::PING_INTERVAL) => {
                 session.cold.pinged_at = now;
@@ -328,10 +322,4 @@ impl Connections {
             self.counters.frames_discarded += discarded as u64;
         }
     }
-}
-
-pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
-    let mut frame = Vec::new();
-    framing::close(&mut frame, code, reason);
-    frame
 }

@@ -4,6 +4,7 @@
 //! ends stands in `endings`; after the driver's `Closed` its slot is free.
 
 pub(crate) mod admission;
+pub(crate) mod answers;
 pub(crate) mod endings;
 pub(crate) mod inflow;
 pub(crate) mod resuming;
@@ -42,7 +43,7 @@ use crate::event::channels::Channels;
 use crate::event::frame::Frame;
 use crate::event::shard_set::ShardSet;
 use crate::http::Http;
-use crate::kafka::consumer::Moved;
+use crate::kafka::polled::Moved;
 use crate::limits;
 use crate::log::throttle::Throttle;
 use crate::process::drain::Drain;

@@ -6,18 +6,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use protocol::{GapReason, Pattern, Resumed};
+use protocol::{GapReason, Resumed};
 use wire::SocketId;
 
 use super::Connections;
 use crate::admission::addresses;
-use crate::config::{Config, Rate};
+use crate::config::Config;
 use crate::counters::GapCause;
 use crate::counters::operations;
 use crate::event::frame::{Frame, Range, gap_frame, resumed_frame};
 use crate::event::partition::Partition;
 use crate::event::pull::{Chunk, Then, Ticket};
 use crate::limits;
+use crate::limits::Rate;
 use crate::shard::resume::Ask;
 use crate::shard::resume::replays::Replays;
 use crate::shard::sessions::table::{Cold, Pulls};
@@ -298,10 +299,4 @@ impl Connections {
         }
         self.condemn();
     }
-}
-
-/// The name by which what is lost of one kind is told to the subscribers of a channel or wildcard.
-pub(crate) fn narrowed(name: &str, kind: &str) -> Box<str> {
-    let narrowed = Pattern::parse(name).ok().and_then(|pattern| pattern.of_kind(kind));
-    narrowed.map_or_else(|| name.into(), |narrowed| narrowed.to_string().into())
 }

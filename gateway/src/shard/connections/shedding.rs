@@ -13,7 +13,6 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::Connections;
-use super::endings::{close_code, close_frame};
 use crate::config::Config;
 use crate::counters::Disconnect;
 use crate::counters::operations;
@@ -21,6 +20,7 @@ use crate::limits;
 use crate::log::throttle::Throttle;
 use crate::shard::sessions::table::{Session, Stage};
 use crate::shard::stint::Stint;
+use crate::websocket::close;
 
 /// See the module.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Connections {
             let socket = session.socket;
             let reason = "out of memory: the largest sessions are closed; connect again, and read faster or ask for less";
             self.discard(socket);
-            self.end(socket, Disconnect::MemoryLimit, close_frame(close_code::TRY_AGAIN_LATER, reason), now);
+            self.end(socket, Disconnect::MemoryLimit, close::frame(close::TRY_AGAIN_LATER, reason), now);
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Live, the partition's owner says when. A session that is brought what it missed hears of what its cursor passes over, not before:
 //! a client that takes the end of a gap for its place would otherwise lose what it was not brought yet.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,10 +15,7 @@ use crate::counters::operations;
 use crate::event::frame::{Range, gap_frame};
 use crate::event::partition::Partition;
 use crate::event::skipped;
-use crate::event::skipped::{Skips, Telling};
-
-/// What a session that resumes is still to be told, by partition.
-pub type SkipsToTell = BTreeMap<Partition, Telling>;
+use crate::event::skipped::Skips;
 
 /// The channel by which skipped records of a kind are told.
 pub(crate) fn every_token(kind: &str) -> String {

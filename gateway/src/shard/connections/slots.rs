@@ -28,22 +28,10 @@ use crate::counters::Refusal;
 use crate::counters::operations;
 use crate::limits;
 use crate::log::throttle::Throttle;
+use crate::shard::sessions::table::Seat;
 use crate::shard::sessions::table::{Session, Stage};
 use crate::shard::stint::Stint;
 use crate::shared::Shared;
-
-/// Where a connection stands among the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seat {
-    /// Its request is not complete; its number by age.
-    Handshake(u64),
-    /// It is a session.
-    Session,
-    /// Its last words are on the way; its number by age.
-    Ending(u64),
-    /// It is being reset to make room.
-    Leaving,
-}
 
 /// See the module.
 #[derive(Debug)]

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use wire::{Driver, SendOutcome, SocketId};
 
 use self::batch::{Batch, Clock};
-use self::ready::{Queue, Ready};
+use self::ready::Ready;
 use self::window::{READING_INTERVAL, Reading, Window};
 use super::outbox::frames::Frames;
 use super::sessions::table::{Session, Sessions};
 use crate::counters::{Counters, DURATION_BUCKETS};
 use crate::limits;
+use crate::shard::sessions::turn::Queue;
 
 /// See the module.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use crate::event::partition::Owned;
 use crate::event::pull::{Chunk, Pull, Ticket};
 use crate::event::shard_set::ShardSet;
 use crate::event::skipped::Skips;
-use crate::kafka::consumer::Moved;
+use crate::kafka::polled::Moved;
 use crate::limits;
 
 /// What an owner tells a home.

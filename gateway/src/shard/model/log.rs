@@ -10,7 +10,7 @@ use super::recreated::{Life, Topics};
 use crate::event::frame::{Frame, Framer, Record};
 use crate::event::partition::{Owned, Partition};
 use crate::event::pull::{Chunk, Pull, Then};
-use crate::kafka::consumer::{Began, Ignored, Moved, Polled};
+use crate::kafka::polled::{Began, Ignored, Moved, Polled};
 
 pub(crate) const KINDS: [&str; 2] = ["x", "y"];
 pub(crate) const TOKENS: [&str; 4] = ["A", "B", "C", "D"];

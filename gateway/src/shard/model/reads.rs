@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use wire::SocketId;
 
-use crate::config::Rate;
+use crate::limits::Rate;
 use crate::shard::core::Core;
 
 /// The sockets of one shard that are not read, and what lies in them.

@@ -7,7 +7,7 @@ use protocol::GapReason;
 
 use super::log::{KINDS, Log, PartitionLog, TOKENS};
 use crate::event::partition::Partition;
-use crate::kafka::consumer::{Moved, Polled};
+use crate::kafka::polled::{Moved, Polled};
 
 /// How many incarnations have offsets of their own.
 const APART: u32 = 8;

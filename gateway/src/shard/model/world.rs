@@ -12,13 +12,13 @@ use super::log::{KINDS, Log, RECORD_BYTES, given_up};
 use super::reads::{self, Reads};
 use super::recreated::Topics;
 use super::setup::{any_name, config};
-use crate::config::Rate;
 use crate::counters::operations;
 use crate::event::frame::Framer;
 use crate::event::partition::Partition;
 use crate::event::pull::{Chunk, Pull, Ticket};
 use crate::http::Http;
-use crate::kafka::consumer::Polled;
+use crate::kafka::polled::Polled;
+use crate::limits::Rate;
 use crate::shard::connections::Connections;
 use crate::shard::core::Core;
 use crate::shard::mesh::Mesh;
@@ -100,7 +100,7 @@ impl World {
         let operations = reads::operations(&mut random);
         let meshes = Mesh::connect(shards, random.usize(1..8), random.usize(1..8));
         let shards = meshes.into_iter().enumerate().map(|(shard, mesh)| {
-            let http = Http::new(&config, Arc::clone(&shared));
+            let http = Http::new(&config, Arc::default());
             let mut connections = Connections::new(&config, http, Arc::clone(&shared), now);
             // A minute is longer than the model's day.
             connections.resume_limits.replays = Rate { burst: 1, per_s: 100.0 };

@@ -9,9 +9,9 @@
 use std::time::Instant;
 
 use crate::admission::bucket::Bucket;
-use crate::config::Rate;
 use crate::counters::{Counters, PauseReason};
 use crate::limits;
+use crate::limits::Rate;
 
 /// See the module.
 #[derive(Debug)]

@@ -34,7 +34,7 @@ use crate::event::frame::Frame;
 use crate::event::partition::{Owned, Partition};
 use crate::event::pull::{Chunk, Pull, Then};
 use crate::event::skipped::Announcements;
-use crate::kafka::consumer::{Began, Moved};
+use crate::kafka::polled::{Began, Moved};
 use crate::limits;
 
 pub(crate) use self::answers::snapshot_too_large;

@@ -19,7 +19,7 @@ use tracing::warn;
 use super::last_values::LastValues;
 use crate::event::frame::{Frame, Source};
 use crate::event::partition::Partition;
-use crate::kafka::partitioner::Partitioner;
+use crate::event::partitioner::Partitioner;
 use crate::limits;
 use crate::log::throttle::Throttle;
 

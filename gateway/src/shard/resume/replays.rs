@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::admission::bucket::Bucket;
-use crate::config::Rate;
 use crate::limits;
+use crate::limits::Rate;
 
 /// See the module.
 #[derive(Debug)]

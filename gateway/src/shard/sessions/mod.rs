@@ -5,3 +5,4 @@ pub mod pace;
 pub mod stash;
 pub mod table;
 pub mod timers;
+pub(crate) mod turn;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::stash::Stash;
 use crate::admission::bucket::Bucket;
-use crate::config::Rate;
 use crate::counters::ReceivePause;
 use crate::limits;
+use crate::limits::Rate;
 
 /// What each session may send.
 #[derive(Clone, Debug)]

@@ -10,14 +10,13 @@ use wire::SocketId;
 
 use super::acks::Acks;
 use super::pace::Pace;
+use crate::event::skipped::SkipsToTell;
 use crate::event::topic_set::TopicSet;
 use crate::limits;
-use crate::shard::connections::skips::SkipsToTell;
-use crate::shard::connections::slots::Seat;
-use crate::shard::egress::ready::Turn;
 use crate::shard::outbox::Outbox;
 use crate::shard::resume::Resume;
 use crate::shard::resume::replays::Replays;
+use crate::shard::sessions::turn::Turn;
 use crate::websocket::{Handshake, Inbound};
 
 /// Where a connection stands.
@@ -40,6 +39,19 @@ pub struct Unfinished {
     pub since: Instant,
     /// It has been given its time again, because the rest might lie unread.
     pub is_excused: bool,
+}
+
+/// Where a connection stands among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// Its request is not complete; its number by age.
+    Handshake(u64),
+    /// It is a session.
+    Session,
+    /// Its last words are on the way; its number by age.
+    Ending(u64),
+    /// It is being reset to make room.
+    Leaving,
 }
 
 /// Where a session stands among those that pull what they missed.

@@ -6,7 +6,7 @@ use testkit::handshake_request;
 
 use super::*;
 use crate::event::frame::{Framer, Record};
-use crate::kafka::consumer::{Began, Moved};
+use crate::kafka::polled::{Began, Moved};
 use crate::shard::connections::schedule;
 use crate::shard::door::{KEEPING, config_of, core_of, lonely};
 use crate::shard::sessions::table::{Session, Stage};

@@ -6,7 +6,7 @@ use protocol::GapReason;
 
 use super::tests::{core, empty, say_in, session, session_in};
 use super::*;
-use crate::kafka::consumer::{Began, Moved};
+use crate::kafka::polled::{Began, Moved};
 
 /// Does what is due until then, as the loop would; how many pulls that were.
 fn run_until(core: &mut Core, mut now: Instant, end: Instant) -> usize {

@@ -138,7 +138,7 @@ fn violations_fail_with_1002_and_say_what() {
         let (code, reason) = failure(&bytes);
         assert_eq!(code, 1002, "{bytes:02x?}");
         assert!(reason.contains(told), "{bytes:02x?}: {reason}");
-        assert!(reason.len() <= super::super::framing::CLOSE_REASON_BYTES_MAX);
+        assert!(reason.len() <= protocol::framing::CLOSE_REASON_BYTES_MAX);
     }
 }
 

@@ -9,7 +9,7 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use crate::config::Kafka;
 use crate::event::partition::Partition;
-use crate::kafka::consumer::NativeConsumer;
+use crate::kafka::control::NativeConsumer;
 use crate::limits;
 
 /// The configured topics as the brokers describe them.

@@ -20,7 +20,8 @@ use self::layout::Layout;
 use super::progress::stall::Offsets;
 use crate::config::{Kafka, Start};
 use crate::event::partition::{Owned, Partition};
-use crate::kafka::consumer::{Began, NativeConsumer};
+use crate::kafka::control::NativeConsumer;
+use crate::kafka::polled::Began;
 use crate::limits;
 
 /// What is known of the brokers, and whom to ask.

@@ -28,7 +28,8 @@ use super::progress::stuck::StuckWatch;
 use super::{Note, Stopped};
 use crate::config::Kafka;
 use crate::event::partition::{Owned, Partition};
-use crate::kafka::consumer::{Began, NativeConsumer};
+use crate::kafka::control::NativeConsumer;
+use crate::kafka::polled::Began;
 use crate::log::throttle::Throttle;
 
 /// See the module.

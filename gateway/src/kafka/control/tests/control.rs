@@ -14,7 +14,8 @@ use super::seat::Seat;
 use super::{Control, Note, Request, check_config};
 use crate::config::Property;
 use crate::event::partition::{Owned, Partition};
-use crate::kafka::consumer::{Began, Consumer, Moved, Polled};
+use crate::kafka::consumer::Consumer;
+use crate::kafka::polled::{Began, Moved, Polled};
 
 #[test]
 fn a_partition_refused_at_a_position_that_exists_is_read_on_without_loss() {

@@ -14,8 +14,8 @@ use wire::{Driver, DriverOptions};
 use super::super::waiting::tests::pull;
 use super::super::{Replay, ReplaySender};
 use crate::config::{Kafka, Security, Start, Topic};
+use crate::event::partitioner::Partitioner;
 use crate::event::pull::{Chunk, Then, Ticket};
-use crate::kafka::partitioner::Partitioner;
 use crate::limits;
 
 const TOPIC: &str = "odin.trades";

@@ -8,7 +8,7 @@ use testkit::frames::{CLOSE, PING, PONG, TEXT, frame};
 use testkit::handshake_request;
 
 use super::*;
-use crate::config::Rate;
+use crate::limits::Rate;
 use crate::shard::core::Core;
 use crate::shard::door::{KEEPING, config_of, core_of, lonely};
 use crate::shared::Shared;

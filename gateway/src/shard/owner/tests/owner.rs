@@ -9,9 +9,9 @@ use wire::SocketId;
 
 use super::*;
 use crate::event::frame::{Source, Subject};
+use crate::event::partitioner::Partitioner;
 use crate::event::pull::Ticket;
 use crate::event::wants::Wants;
-use crate::kafka::partitioner::Partitioner;
 use crate::shard::mesh::begin::{Begin, Begun, Start, StartFrom};
 use crate::shard::mesh::layout::Progress;
 

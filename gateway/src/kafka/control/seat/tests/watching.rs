@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 
 use super::*;
 use crate::config::Kafka;
-use crate::kafka::consumer::NativeConsumer;
+use crate::kafka::control::NativeConsumer;
 use crate::kafka::control::client::client_config;
 use crate::kafka::control::context::Context;
 use crate::kafka::control::progress::statistics::Fetcher;

@@ -1,6 +1,6 @@
 //! Once a second, and every 25 ms while Kafka is paused for it, on the main thread: what the process uses, and what follows from it.
 //!
-//! Measures ([`crate::process::vitals`]), asks [`super::overload`] and tells the shards; each change is one line in the log, with the numbers
+//! Measures ([`crate::process::vitals`]), asks [`crate::admission::overload`] and tells the shards; each change is one line in the log, with the numbers
 //! that led to it and the variable to turn.
 
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::overload::{Decision, Overload, Reading};
+use crate::admission::overload::{Decision, Overload, Reading};
 use crate::config::{Config, Flush};
 use crate::counters::Snapshot;
 use crate::limits;

@@ -69,7 +69,7 @@ pub fn ping(out: &mut Vec<u8>) {
 
 /// Appends a close; nothing may follow it. The reason is cut to [`CLOSE_REASON_BYTES_MAX`] at a character.
 pub fn close(out: &mut Vec<u8>, code: u16, reason: &str) {
-    let reason = protocol::client::cut(reason, CLOSE_REASON_BYTES_MAX);
+    let reason = crate::client::cut(reason, CLOSE_REASON_BYTES_MAX);
     write_header(out, Opcode::Close, 2 + reason.len());
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(reason.as_bytes());

@@ -1,6 +1,6 @@
 //! Once a second, on the main thread: looks whether each shard turns, and what follows if one does not.
 //!
-//! [`super::watchdog`] decides; here it is looked, logged and done. A shard that is stalled is woken, and interrupted by a signal
+//! [`crate::process::watchdog`] decides; here it is looked, logged and done. A shard that is stalled is woken, and interrupted by a signal
 //! that does nothing, because the kernel or this program may have lost its wake-up. A shard that is stuck ends the process: half of
 //! the clients would hear nothing, and whoever restarts the gateway gives it back to them.
 
@@ -11,9 +11,9 @@ use anyhow::bail;
 use tracing::{error, info, warn};
 use wire::Waker;
 
-use super::pulse::Pulse;
-use super::watchdog::{Cpu, Sight, Verdict, Watchdog};
 use crate::limits;
+use crate::process::pulse::Pulse;
+use crate::process::watchdog::{Cpu, Sight, Verdict, Watchdog};
 use crate::shared::Shared;
 
 /// See the module.
