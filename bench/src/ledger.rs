@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 
 use crate::audit::{Audit, AuditedEvent};
 use crate::client::dialect::{Dialect, Publication, Reply, read_publication, read_reply};
+use crate::client::end::End;
 use crate::client::heads::Heads;
 use crate::client::refusal::Refusals;
-use crate::client::session::End;
 use crate::latency::Latency;
 use crate::resumes::Resumes;
 use crate::subscriptions::Subscription;

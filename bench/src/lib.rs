@@ -32,5 +32,6 @@ pub mod run;
 pub mod scenarios;
 pub mod series;
 pub mod server;
+pub mod snapshot;
 pub mod stage;
 pub mod subscriptions;

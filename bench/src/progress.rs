@@ -5,33 +5,14 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
 
 use crate::latency::Percentiles;
 use crate::report::grouped;
 use crate::run::worker::Answer;
+use crate::snapshot::Snapshot;
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What is shown.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// How far the phase is, and of how much.
-    pub done: u64,
-    /// In the unit of the phase.
-    pub total: u64,
-    /// Sessions that are live.
-    pub active: u64,
-    /// Sessions that ended badly.
-    pub lost_sessions: u64,
-    /// Events that arrived so far.
-    pub delivered: u64,
-    /// Of the last second.
-    pub latency_ms: Option<Percentiles>,
-    /// How the server is, in words.
-    pub server: Option<String>,
-}
 
 /// What the run is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

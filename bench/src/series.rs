@@ -5,7 +5,33 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::latency::Percentiles;
+/// Percentiles in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Percentiles {
+    /// Half of the deliveries took at most this.
+    pub p50: u64,
+    /// 90%.
+    pub p90: u64,
+    /// 99%.
+    pub p99: u64,
+    /// 99.9%.
+    pub p999: u64,
+    /// The slowest.
+    pub max: u64,
+}
+
+impl Percentiles {
+    /// The larger of each.
+    pub fn worse(self, other: Self) -> Self {
+        Self {
+            p50: self.p50.max(other.p50),
+            p90: self.p90.max(other.p90),
+            p99: self.p99.max(other.p99),
+            p999: self.p999.max(other.p999),
+            max: self.max.max(other.max),
+        }
+    }
+}
 
 /// What happened since the sample before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

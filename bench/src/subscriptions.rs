@@ -2,12 +2,23 @@
 
 use std::rc::Rc;
 
+use clap::ValueEnum;
 use fastrand::Rng;
 use protocol::{PatternName, Position};
 
-use crate::args::SubscriptionMode;
 use crate::audit::PatternId;
 use crate::client::dialect::Dialect;
+
+/// Which of the channels a session subscribes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SubscriptionMode {
+    /// Every channel.
+    All,
+    /// One, in turn.
+    Single,
+    /// CHANNELS_PER_CLIENT of them, by chance (see --seed).
+    Random,
+}
 
 /// What one session subscribes to, and the message that says so.
 #[derive(Debug)]

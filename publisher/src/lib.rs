@@ -16,6 +16,7 @@
 
 mod digits;
 pub mod events;
+mod fates;
 #[cfg(feature = "http")]
 pub mod http;
 mod market;

@@ -13,7 +13,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use crate::events::TOPICS;
-use crate::producer::FateCounter;
+use crate::fates::FateCounter;
 use crate::status::{Connection, Ledger};
 
 const INTERVAL: Duration = Duration::from_secs(2);

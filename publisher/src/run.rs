@@ -6,45 +6,23 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
-use crate::pacer::{self, RateError};
+use crate::pacer;
 use crate::probe;
 use crate::producer::RecordProducer;
 use crate::status::{Ledger, Status};
-use crate::tokens::{self, TokensError};
+use crate::tokens;
+pub use crate::worker::{CATCH_UP_MAX, CommandError, FLUSH_MAX};
 use crate::worker::{Command, Worker};
-
-/// How far behind the sender may be and still catch up. What was due earlier is skipped, counted and logged: after a
-/// long outage readers want the present, not a flood of the past.
-pub const CATCH_UP_MAX: Duration = Duration::from_secs(5);
-
-/// How long a stop waits for Kafka to acknowledge what is queued. (It waits out `linger.ms`: one that is set higher than
-/// this leaves records queued.)
-pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// The publisher cannot be set up.
 #[derive(Debug, Error)]
 #[error("the Kafka client refuses its configuration: {0}; correct the brokers or the Kafka properties")]
 pub struct ConnectError(#[from] KafkaError);
-
-/// A command that cannot be obeyed. Nothing has changed.
-#[derive(Debug, Error, PartialEq)]
-pub enum CommandError {
-    /// The rate is out of range.
-    #[error(transparent)]
-    Rate(#[from] RateError),
-    /// The tokens cannot be traded.
-    #[error(transparent)]
-    Tokens(#[from] TokensError),
-    /// There is no rate to change.
-    #[error("the simulation is not running; start it first (POST /start)")]
-    NotRunning,
-}
 
 /// A simulation that publishes to Kafka, stopped until told to start. Dropping it stops it, with a flush.
 #[derive(Debug)]

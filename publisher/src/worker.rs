@@ -9,13 +9,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::config::ClientConfig;
+use thiserror::Error;
 
-use crate::pacer::Pacer;
+use crate::pacer::{Pacer, RateError};
 use crate::producer::{Record, RecordProducer, Sent};
-use crate::run::{CATCH_UP_MAX, CommandError, FLUSH_MAX};
 use crate::simulator::Simulator;
 use crate::status::Ledger;
 use crate::throttle::Throttle;
+use crate::tokens::TokensError;
+
+/// How far behind the sender may be and still catch up. What was due earlier is skipped, counted and logged: after a
+/// long outage readers want the present, not a flood of the past.
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
+/// How long a stop waits for Kafka to acknowledge what is queued. (It waits out `linger.ms`: one that is set higher than
+/// this leaves records queued.)
+pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// The most events between two looks at the commands.
 const TURN_EVENTS: u64 = 1_000;
@@ -26,6 +35,20 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How long to wait for room in a full queue, and before a lost producer is replaced again.
 const FULL_WAIT: Duration = Duration::from_millis(2);
 const REPLACE_WAIT: Duration = Duration::from_secs(1);
+
+/// A command that cannot be obeyed. Nothing has changed.
+#[derive(Debug, Error, PartialEq)]
+pub enum CommandError {
+    /// The rate is out of range.
+    #[error(transparent)]
+    Rate(#[from] RateError),
+    /// The tokens cannot be traded.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// There is no rate to change.
+    #[error("the simulation is not running; start it first (POST /start)")]
+    NotRunning,
+}
 
 /// What the handle asks for. Rates and tokens are checked; `done` tells that it is obeyed.
 pub(crate) enum Command {

@@ -24,6 +24,7 @@ mod metrics;
 mod pace;
 mod program;
 mod raw;
+pub mod response;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -5,8 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::PATIENCE;
 use crate::frames::close_code;
-use crate::gateway::Gateway;
-use crate::http::Response;
+use crate::response::Response;
 
 /// 16 bytes in base64.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -39,8 +38,8 @@ impl Raw {
     }
 
     /// A session: connected, its handshake answered.
-    pub fn session(gateway: &Gateway) -> Self {
-        let mut raw = Self::connect(gateway.address);
+    pub fn session(address: SocketAddr) -> Self {
+        let mut raw = Self::connect(address);
         raw.shake_hands();
         raw
     }

@@ -29,10 +29,13 @@ pub use overload::{Expected, OverloadArguments};
 pub use resume::{MISSED_TOKEN, ResumeArguments, ResumeFrom};
 pub use stall::{SlowConsumer, StallArguments};
 pub use storm::StormArguments;
-pub use sustained::{SubscriptionMode, SustainedArguments};
+pub use sustained::SustainedArguments;
 
 const CONNECTIONS_MAX: u64 = 1 << 20;
 const RAMP_RATE_MAX: f64 = 100_000.0;
+
+/// The subcommand of a worker.
+pub const WORKER: &str = "worker";
 
 /// Load generator with a loss audit.
 #[derive(Debug, Parser)]
@@ -89,7 +92,7 @@ pub enum Scenario {
     #[command(name = crate::host::child::LAUNCH, hide = true)]
     Launch(LaunchArguments),
     /// Holds a share of the sessions for the process that started it.
-    #[command(name = crate::run::WORKER, hide = true)]
+    #[command(name = WORKER, hide = true)]
     Worker,
 }
 

@@ -4,25 +4,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use protocol::PatternName;
 
 use super::{connections, duration, ramp_rate};
 use crate::client::target::Target;
+use crate::subscriptions::SubscriptionMode;
 
 /// Channels are numbered in 16 bits.
 const CHANNELS_MAX: usize = 10_000;
-
-/// Which of the channels a session subscribes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SubscriptionMode {
-    /// Every channel.
-    All,
-    /// One, in turn.
-    Single,
-    /// CHANNELS_PER_CLIENT of them, by chance (see --seed).
-    Random,
-}
 
 /// The flags of `sustained`.
 #[derive(Args, Clone, Debug)]

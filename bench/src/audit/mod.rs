@@ -13,6 +13,7 @@
 //! - An event without `seq` is audited by its offset only: order and repeats, not loss. It is counted as unsequenced.
 
 mod channels;
+mod place;
 mod places;
 mod session;
 #[cfg(test)]
@@ -26,7 +27,8 @@ pub use channels::{ChannelId, PatternId};
 pub use places::GapCounts;
 
 use channels::Channels;
-use places::{Announced, Place, Places};
+use place::{Announced, Place};
+use places::Places;
 use session::{SessionAudit, Verdict};
 
 /// Publishers on other machines have clocks of their own: an event counts as published within the window when its timestamp is this

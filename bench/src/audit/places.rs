@@ -4,28 +4,9 @@
 
 use std::collections::HashMap;
 
-use protocol::Position;
-
 use super::channels::ChannelId;
+use super::place::Place;
 use super::session::SessionAudit;
-
-/// Where one event stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    /// The partition of the event's kind, by number.
-    pub(super) stream: u32,
-    pub(super) position: Position,
-}
-
-/// Positions that the server said it would not deliver to a session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Announced {
-    /// `None` is every channel of the kind.
-    pub(super) channel: Option<ChannelId>,
-    pub(super) stream: u32,
-    pub(super) from: i64,
-    pub(super) to: i64,
-}
 
 /// What the gaps of a run said of what is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,14 +23,6 @@ pub struct GapCounts {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     by_ordinal: HashMap<(ChannelId, u32), Place>,
-}
-
-impl Announced {
-    fn names(&self, channel: ChannelId, place: &Place) -> bool {
-        self.channel.is_none_or(|named| named == channel)
-            && self.stream == place.stream
-            && (self.from..=self.to).contains(&place.position.offset)
-    }
 }
 
 impl Places {

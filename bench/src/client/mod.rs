@@ -4,6 +4,7 @@
 //! `refusal` is what a server says instead of letting one in; `knocks` are clients that only ask for a session; `dialect` knows what is said, by the gateway or by a peer; `heads` reads each distinct event once. All but `sessions` and `knocks` is free of I/O.
 
 pub mod dialect;
+pub mod end;
 pub mod frames;
 pub mod handshake;
 pub mod heads;

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use wire::SocketId;
 
 use super::dialect::{self, CENTRIFUGO_PING, Dialect};
+use super::end::End;
 use super::frames::{FrameReader, Message, Opcode, write_masked};
 use super::handshake::{Handshake, Progress};
 use super::knocks::Knocks;
@@ -21,19 +22,6 @@ use crate::subscriptions::Subscription;
 const QUIET_HEARTBEATS_MAX: u8 = 3;
 const CODE_NORMAL: u16 = 1000;
 const CODE_PROTOCOL_ERROR: u16 = 1002;
-
-/// Why a session ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// We closed it, and the server answered.
-    Complete,
-    /// The server said no: to the handshake or to a channel.
-    Refused(Refusal),
-    /// It never became live, went silent, or the server broke the protocol.
-    Failed(String),
-    /// The server or the network ended a live session.
-    ClosedByServer(String),
-}
 
 #[derive(Debug)]
 enum Stage {

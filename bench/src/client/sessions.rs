@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use wire::{Driver, DriverOptions, Event, Outgoing, SendOutcome, SetupError, SocketId};
 
-use super::session::{End, Session};
+use super::end::End;
+use super::session::Session;
 use super::target::{self, Target};
 use crate::ledger::Ledger;
 use crate::machine::clock_ms;

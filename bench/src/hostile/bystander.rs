@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
 use crate::client::dialect::Dialect;
+use crate::client::end::End;
 use crate::client::frames::{FrameReader, Message, Opcode, write_masked};
 use crate::client::handshake::{Handshake, Progress};
-use crate::client::session::End;
 use crate::client::target::Target;
 use crate::ledger::{Ledger, Said};
 use crate::machine::clock_ms;

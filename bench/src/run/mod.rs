@@ -33,13 +33,14 @@ pub use crowd::Crowd;
 pub use error::RunError;
 pub use harvest::Harvest;
 pub use window::{Difference, Mark, Watch, Window};
-pub use workers::{WORKER, Workers};
+pub use workers::Workers;
 
 use crate::client::target::Target;
 use crate::ledger::{Ledger, Tally};
 use crate::machine::clock_ms;
 use crate::pacing::Pace;
-use crate::progress::{Phase, Progress, Snapshot};
+use crate::progress::{Phase, Progress};
+use crate::snapshot::Snapshot;
 use crate::subscriptions::Subscription;
 use sockets::{Reach, Sockets};
 

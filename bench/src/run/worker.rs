@@ -18,7 +18,7 @@ use super::{Harvest, Plan, Run, RunError, Watch};
 use crate::client::dialect::Dialect;
 use crate::client::target::Target;
 use crate::machine;
-use crate::progress::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::subscriptions;
 
 /// An order is noticed within this.

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use super::worker::{Answer, Order, Share};
 use super::{Harvest, Mark, Plan, RunError, Watch, Window};
+use crate::args::WORKER;
 use crate::client::dialect::Dialect;
 use crate::latency::Latency;
-use crate::progress::{Phase, Progress, Snapshot};
+use crate::progress::{Phase, Progress};
+use crate::snapshot::Snapshot;
 
-/// The subcommand of a worker.
-pub const WORKER: &str = "worker";
 const TICK: Duration = Duration::from_millis(50);
 /// An order that waits for sessions is given up this long after it should have been done.
 const PATIENCE: Duration = Duration::from_secs(120);

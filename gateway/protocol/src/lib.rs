@@ -8,6 +8,7 @@
 //! no JSON, however deeply nested, makes it recurse without end.
 
 pub mod channel;
+pub mod channel_error;
 pub mod client;
 pub mod code;
 pub mod envelope;

@@ -4,10 +4,8 @@
 //! calls its things is the producer's choice. Tokens are compared byte by byte; nothing is normalised, so two spellings that
 //! look alike are two tokens.
 
-use crate::channel::ChannelError;
-
-/// The longest token.
-pub const TOKEN_BYTES_MAX: usize = 128;
+use crate::channel_error::ChannelError;
+pub use crate::channel_error::TOKEN_BYTES_MAX;
 
 /// The general category Cf of Unicode 16.0, which the standard library does not tell: soft hyphens, joiners, marks of
 /// direction, tags. A table of 21 ranges and no crate, because nothing else of Unicode is needed; a test holds it to

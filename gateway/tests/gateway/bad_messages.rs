@@ -43,7 +43,7 @@ fn what_breaks_the_protocol_closes_the_session_with_its_code() {
     ];
     for (code, cases) in [(1002, &protocol_errors[..]), (1007, &not_utf8), (1009, &too_big)] {
         for (what, bytes) in cases {
-            let mut raw = Raw::session(&gateway);
+            let mut raw = Raw::session(gateway.address);
             raw.send(bytes);
             let (found, reason) = raw.close();
             assert_eq!(found, code, "{what}: {reason}");
@@ -147,11 +147,11 @@ fn a_message_that_never_completes_closes_the_session_after_ten_seconds() {
     let mut bystander = Bystander::connect(&gateway);
     let started_at = Instant::now();
     let message = frame(TEXT, true, &[b' '; 1000]);
-    let mut stopped = Raw::session(&gateway);
+    let mut stopped = Raw::session(gateway.address);
     stopped.send(&message[..100]);
-    let mut fragmented = Raw::session(&gateway);
+    let mut fragmented = Raw::session(gateway.address);
     fragmented.send(&frame(0x01, true, b"{"));
-    let mut trickling = Raw::session(&gateway);
+    let mut trickling = Raw::session(gateway.address);
     let mut writer = Raw::of(trickling.stream.try_clone().unwrap());
     let trickle = thread::spawn(move || {
         for byte in message.into_iter().take(120) {
@@ -184,7 +184,7 @@ fn the_memory_of_unfinished_messages_is_bounded_over_all_sessions() {
     // Each announces 16 MiB; four of them are what a shard takes.
     let mut sessions: Vec<Raw> = (0..5)
         .map(|number| {
-            let mut raw = Raw::session(&gateway);
+            let mut raw = Raw::session(gateway.address);
             raw.send(&message[..100]);
             let begun = f64::from(number + 1) * 100.0;
             gateway.metrics_when("it is read", |metrics| metrics.sum("ws_bytes_received_total") > begun);
@@ -323,7 +323,7 @@ fn a_stalled_session_delays_nobody() {
 fn a_clients_close_is_answered_with_its_code_and_pings_with_their_payload() {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).start_ready();
-    let mut raw = Raw::session(&gateway);
+    let mut raw = Raw::session(gateway.address);
     raw.send(&frame(PING, true, b"are you there"));
     raw.send(&frame(0x88, true, &[4000_u16.to_be_bytes().as_slice(), b"bye"].concat()));
     let bytes = raw.read_to_end();

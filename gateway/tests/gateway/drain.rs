@@ -221,7 +221,7 @@ fn a_client_that_does_not_read_is_reset_and_the_end_comes_in_order() {
         .env("WS_SOCKET_SEND_BYTES", "4KiB")
         .env("WS_OUTBOX_BYTES", "64MiB")
         .start_ready();
-    let mut deaf = Raw::session(&gateway);
+    let mut deaf = Raw::session(gateway.address);
     let subscribe = json!({"type": "subscribe", "data": {"channels": ["BTC.trade"]}}).to_string();
     deaf.send(&frame(0x81, true, subscribe.as_bytes()));
     let mut reader = Client::subscribed(&gateway, &["BTC.trade"]);
@@ -251,7 +251,7 @@ fn a_drain_that_takes_too_long_is_cut_with_a_line_and_still_ends_with_0() {
     let lasts = Duration::from_secs(4);
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).env("WS_SHARDS", "1").env("WS_DRAIN", "4s").start_ready();
-    let sessions: Vec<_> = (0..4).map(|_| Raw::session(&gateway)).collect();
+    let sessions: Vec<_> = (0..4).map(|_| Raw::session(gateway.address)).collect();
     gateway.signal(Signal::TERM);
     gateway.line_when("draining");
     // The last session is told three seconds from now, and has a linger: until then there is something to cut.

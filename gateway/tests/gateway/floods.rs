@@ -25,7 +25,7 @@ impl Flooders {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for _ in 0..count {
-            let mut writer = Raw::session(gateway).stream;
+            let mut writer = Raw::session(gateway.address).stream;
             let mut reader = writer.try_clone().unwrap();
             for stream in [&writer, &reader] {
                 stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -136,11 +136,11 @@ fn a_message_of_too_many_fragments_closes_the_session_with_1008() {
         let rest = frame(0x00, true, b"").repeat(fragments - 2);
         [frame(0x01, true, b"{}"), rest, frame(0x80, true, b"")].concat()
     };
-    let mut raw = Raw::session(&gateway);
+    let mut raw = Raw::session(gateway.address);
     raw.send(&of(128));
     raw.send(&frame(CLOSE, true, &1000_u16.to_be_bytes()));
     assert!(String::from_utf8_lossy(&raw.read_to_end()).contains("bad_shape"), "as any other message");
-    let mut raw = Raw::session(&gateway);
+    let mut raw = Raw::session(gateway.address);
     raw.send(&of(129));
     let (code, reason) = raw.close();
     assert_eq!(code, 1008, "{reason}");
@@ -156,7 +156,7 @@ fn a_client_that_goes_on_sending_after_its_close_is_reset() {
     let gateway = Launch::new(&cluster).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let before = gateway.metrics().sum("ws_bytes_received_total");
-    let mut raw = Raw::session(&gateway);
+    let mut raw = Raw::session(gateway.address);
     raw.send(&frame(CLOSE, true, &1000_u16.to_be_bytes()));
     let mut sent = 0;
     // Until the reset comes: what it is told by a failed write.
@@ -177,7 +177,7 @@ fn clients_that_go_on_sending_after_a_violation_are_told_of_it_before_they_are_r
     let gateway = launch.start_ready();
     let mut bystander = Bystander::connect(&gateway);
     // More than egress answers in one batch, and each sends more than is read after its close.
-    let raws: Vec<Raw> = (0..100).map(|_| Raw::session(&gateway)).collect();
+    let raws: Vec<Raw> = (0..100).map(|_| Raw::session(gateway.address)).collect();
     let threads = raws.into_iter().map(|mut raw| {
         thread::spawn(move || {
             raw.send_some(&frame(TEXT, true, &[b' '; 300_000]));

@@ -184,7 +184,7 @@ fn a_session_is_pinged_and_stays() {
 fn a_client_that_answers_nothing_is_closed_after_a_minute_and_one_that_answers_stays() {
     let cluster = Cluster::start();
     let gateway = Launch::new(&cluster).start_ready();
-    let mut silent = Raw::session(&gateway);
+    let mut silent = Raw::session(gateway.address);
     let mut answering = Client::connect(&gateway);
     let started_at = Instant::now();
     let reader = std::thread::spawn(move || {

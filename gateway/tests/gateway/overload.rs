@@ -184,7 +184,7 @@ fn beyond_the_memory_limit_the_largest_sessions_are_closed_and_the_others_stay()
     let gateway = launch().env("WS_MEMORY_LIMIT", limit.to_string()).start_ready();
     let mut bystander = Bystander::connect(&gateway);
     let mut small = Client::subscribed(&gateway, &["BTC.trade"]);
-    let mut large: Vec<_> = (0..LARGE).map(|_| Raw::session(&gateway)).collect();
+    let mut large: Vec<_> = (0..LARGE).map(|_| Raw::session(gateway.address)).collect();
     // Messages that lack their last byte.
     let message = frame(0x82, true, &vec![b'x'; MESSAGE]);
     let ends: Vec<_> = thread::scope(|scope| {

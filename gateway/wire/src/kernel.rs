@@ -147,3 +147,9 @@ pub trait Kernel {
     /// Closes a descriptor on which nothing is armed.
     fn close(&mut self, fd: OwnedFd);
 }
+
+/// Errors of io_uring_enter(2) after which the same call may succeed: a signal, memory pressure, a completion queue to
+/// drain first.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}

@@ -25,40 +25,35 @@
 //! - Nothing here grows with traffic: sockets, buffers, accepts and rounds per turn are fixed by [`DriverOptions`].
 //!
 //! # Files, in the order of a socket's life
-//! `listen` (options, inherited by what is accepted) -> `accept` -> `driver` (turns) -> `requests` (what waits for the
-//! next enter) -> `events` (what completions mean) -> `sockets` (slots, generations) -> `pause` -> `send` -> `close`; below them
+//! `listen` (options, inherited by what is accepted) -> `driver` (turns): its `accept` -> `requests` (what waits for the next
+//! enter) -> `events` (what completions mean) -> `pause` -> `send` -> `close`; `sockets` (slots, generations); below them
 //! `kernel` (the interface to the ring), `uring` and `buffers` (all the unsafe code but the eventfd of `wake`), and
 //! `fake` (the kernel of the fault tests). By itself stands `nudge`, a signal to a thread that does not come back.
 //!
 //! Needs Linux 6.1 (`IORING_SETUP_DEFER_TASKRUN`).
 
-mod accept;
 mod buffers;
-mod close;
 mod driver;
 mod error;
-mod events;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod kernel;
 mod listen;
 mod nudge;
 mod options;
-mod pause;
-mod requests;
-mod send;
 mod sockets;
-#[cfg(test)]
-mod tests;
 mod uring;
 mod wake;
 
 pub use driver::Driver;
+pub use driver::events::Event;
+pub use driver::send::{Outgoing, SendOutcome};
 pub use error::SetupError;
-pub use events::Event;
 pub use listen::{SocketOptions, listen};
 pub use nudge::{accept_nudges, nudge};
 pub use options::{DriverOptions, Readings};
-pub use send::{Outgoing, SendOutcome};
 pub use sockets::SocketId;
 pub use wake::Waker;
+
+#[cfg(test)]
+mod tests;

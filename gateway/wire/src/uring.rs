@@ -12,8 +12,8 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
 
 use crate::buffers::{BufferId, Buffers, page_bytes};
-use crate::driver::is_transient;
 use crate::error::SetupError;
+use crate::kernel::is_transient;
 use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
 
 /// The only group of provided buffers.

@@ -13,11 +13,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use crate::driver::Driver;
-use crate::events::Event;
+use crate::driver::events::Event;
+use crate::driver::send::{Outgoing, SendOutcome};
 use crate::fake::Fake;
 use crate::kernel::{Operation, Tag};
 use crate::options::DriverOptions;
-use crate::send::{Outgoing, SendOutcome};
 use crate::sockets::SocketId;
 use crate::wake::Waker;
 

@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use super::{BUFFERS, Bench, Happened, LINGER, of};
+use crate::driver::send::SendOutcome;
 use crate::fake::{Cancel, Enter, LATE, Send, Sleep};
 use crate::kernel::Operation;
-use crate::send::SendOutcome;
 use crate::sockets::SocketId;
 
 const SEEDS: u64 = 40;

@@ -1,8 +1,8 @@
 //! Batches: every outcome, and the ways in which the kernel can drag them out.
 
 use super::{Bench, Happened};
+use crate::driver::send::SendOutcome;
 use crate::fake::{Enter, Send};
-use crate::send::SendOutcome;
 
 #[test]
 fn each_send_has_its_own_outcome() {

@@ -10,7 +10,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use crate::driver::{Driver, is_transient};
+use crate::driver::Driver;
+use crate::kernel::is_transient;
 use crate::kernel::{Kernel, Operation, Tag};
 use crate::sockets::{SocketId, Stage};
 

@@ -4,8 +4,9 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use crate::accept::Accepting;
-use crate::driver::{Driver, is_transient};
+use super::accept::Accepting;
+use crate::driver::Driver;
+use crate::kernel::is_transient;
 use crate::kernel::{Kernel, Operation, Request, Tag};
 use crate::sockets::{Armed, SocketId, Sockets, Stage};
 

@@ -1,5 +1,12 @@
 //! The driver's turns: what was armed goes to the kernel, completions come back as events.
 
+pub(crate) mod accept;
+pub(crate) mod close;
+pub(crate) mod events;
+pub(crate) mod pause;
+pub(crate) mod requests;
+pub(crate) mod send;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -7,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
-use crate::accept::Accepting;
+use self::accept::Accepting;
+use self::close::Lingering;
+use self::events::Event;
 use crate::buffers::BufferId;
-use crate::close::Lingering;
 use crate::error::SetupError;
-use crate::events::Event;
-use crate::kernel::{Completion, Kernel, Operation, Request, Tag};
+use crate::kernel::{Completion, Kernel, Operation, Request, Tag, is_transient};
 use crate::options::{DriverOptions, Readings};
 use crate::sockets::{Armed, SocketId, Sockets, Stage};
 use crate::uring::{Uring, UringSizes};
@@ -284,10 +291,4 @@ impl<K: Kernel> Driver<K> {
             self.kernel.release(buffer);
         }
     }
-}
-
-/// Errors of io_uring_enter(2) after which the same call may succeed: a signal, memory pressure, a completion queue to
-/// drain first.
-pub(crate) fn is_transient(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }

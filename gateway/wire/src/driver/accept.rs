@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::events::Outcome;
 use crate::driver::Driver;
-use crate::events::Outcome;
 use crate::kernel::{Completion, Kernel, Operation, Tag};
 use crate::sockets::Stage;
 

@@ -1,0 +1,68 @@
+//! Why a name is not a channel.
+
+use crate::code;
+
+/// The longest token.
+pub const TOKEN_BYTES_MAX: usize = 128;
+/// The longest kind.
+pub const KIND_BYTES_MAX: usize = 32;
+
+/// Why a text is not a channel or a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// Nothing at all.
+    #[error("the name is empty: write TOKEN.kind, for example BTC.trade")]
+    EmptyName,
+    /// No dot, and not `*`.
+    #[error("the name has no dot: write TOKEN.kind (BTC.trade), TOKEN.*, *.kind or *")]
+    NoDot,
+    /// Nothing before the last dot.
+    #[error("the token before the last dot is empty: write TOKEN.kind, or *.kind for every token")]
+    EmptyToken,
+    /// Nothing after the last dot.
+    #[error("the kind after the last dot is empty: write TOKEN.kind, or TOKEN.* for every kind")]
+    EmptyKind,
+    /// The token exceeds [`TOKEN_BYTES_MAX`].
+    #[error("the token is {bytes} bytes long: at most {TOKEN_BYTES_MAX} are allowed")]
+    TokenTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The kind exceeds [`KIND_BYTES_MAX`].
+    #[error("the kind is {bytes} bytes long: at most {KIND_BYTES_MAX} are allowed")]
+    KindTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A character that a token, or a kind, does not have.
+    #[error(
+        "the character at byte {position} is not allowed: a token has no white space, no control or format characters and \
+         none of \" \\ *, and a kind is made of ASCII letters, digits and _ -"
+    )]
+    BadCharacter {
+        /// Where in the name, counted from 0.
+        position: usize,
+    },
+    /// `*.*`.
+    #[error("*.* is written *")]
+    DoubleWildcard,
+    /// A pattern where one channel was asked for.
+    #[error("a wildcard names no single channel: write TOKEN.kind")]
+    NotOneChannel,
+}
+
+impl ChannelError {
+    /// The constant that stands for this error in messages.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::EmptyName => code::EMPTY_NAME,
+            Self::NoDot => code::NO_DOT,
+            Self::EmptyToken => code::EMPTY_TOKEN,
+            Self::EmptyKind => code::EMPTY_KIND,
+            Self::TokenTooLong { .. } => code::TOKEN_TOO_LONG,
+            Self::KindTooLong { .. } => code::KIND_TOO_LONG,
+            Self::BadCharacter { .. } | Self::NotOneChannel => code::BAD_CHARACTER,
+            Self::DoubleWildcard => code::DOUBLE_WILDCARD,
+        }
+    }
+}
