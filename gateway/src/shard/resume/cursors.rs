@@ -59,7 +59,10 @@ impl Resume {
     /// What a cursor is to bring.
     pub(crate) fn wants(&self, cursor: &Cursor) -> Wants {
         let mut wants = Wants::default();
-        self.messages.iter().for_each(|it| it.add_wants(cursor.partition, &cursor.covered, &mut wants));
+        for message in &self.messages {
+            let floor = self.floors.of(cursor.partition, message.number);
+            message.add_wants(cursor.partition, floor, &cursor.covered, &mut wants);
+        }
         wants
     }
 
@@ -91,7 +94,7 @@ impl Resume {
     /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
     /// back as far as they want; the others have had what is below where it stood.
     pub(crate) fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
-        operations::count(1 + self.messages.len());
+        operations::count(1 + new.len());
         let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
         let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
         let needed = new.iter().filter(|(_, is_needed)| *is_needed);
@@ -100,16 +103,23 @@ impl Resume {
         if serves.is_empty() {
             return;
         }
-        if let Some(index) = index {
-            let stood = self.cursors[index].next;
-            let is_other = |message: usize| new.iter().all(|(new, _)| *new != message);
-            let others = self.messages.iter_mut().enumerate().filter(|(message, _)| is_other(*message));
-            others.for_each(|(_, other)| other.raise_floor(partition, stood));
-        }
         let shared = self.shared(partition.topic, &serves, known);
         let Shared { takers, covered, .. } = &known[shared];
-        let wanted = takers.iter().filter_map(|(it, takers)| self.messages[*it].first(partition, takers));
-        let first = wanted.min().or_else(|| {
+        let is_new = |message: usize| new.iter().any(|(new, _)| *new == message);
+        let first = |(message, takers): &(usize, Takers)| {
+            let floor = self.floors.of(partition, self.messages[*message].number);
+            operations::count(1);
+            self.messages[*message].first(partition, floor, takers)
+        };
+        let wanted = match index.map(|index| self.cursors[index].next) {
+            None => takers.iter().filter_map(first).min(),
+            // The others have had what is below where it stands.
+            Some(stood) => {
+                let of_new = takers.iter().filter(|(message, _)| is_new(*message)).filter_map(first).min();
+                of_new.or_else(|| takers.iter().any(|it| first(it).is_some()).then_some(stood))
+            }
+        };
+        let first = wanted.or_else(|| {
             // One that is not acknowledged may want what was withheld since this one's cut.
             let cuts = new.iter().filter_map(|(message, _)| self.messages[*message].cut(partition));
             cuts.min().filter(|_| !takers.is_empty())
@@ -120,8 +130,10 @@ impl Resume {
                 let cursor = &mut self.cursors[index];
                 cursor.serves = serves;
                 cursor.covered = covered;
-                let next = first.map_or(cursor.next, |first| first.min(cursor.next));
+                let stood = cursor.next;
+                let next = first.map_or(stood, |first| first.min(stood));
                 self.ask_again(index, next);
+                self.join(new, partition, stood);
             }
             (None, Some(next)) => {
                 if self.cursors.is_empty() {
@@ -144,6 +156,33 @@ impl Resume {
             (None, None) => return,
         }
         needed.into_iter().for_each(|message| self.messages[message].serve(partition.topic));
+    }
+
+    /// These messages have joined a cursor that stood here.
+    fn join(&mut self, new: &[(usize, bool)], partition: Partition, stood: i64) {
+        let Self { messages, floors, .. } = self;
+        match *new {
+            // The usual case: every other message that is acknowledged is an earlier one.
+            [(message, _)] if messages.get(message + 1).is_none_or(|later| !later.is_acknowledged) => {
+                let numbers = messages.iter().map(|message| message.number);
+                floors.join(partition, messages[message].number, stood, numbers);
+            }
+            _ => {
+                operations::count(messages.len());
+                let others = messages.iter_mut().enumerate();
+                let others = others.filter(|(message, _)| new.iter().all(|(new, _)| new != message));
+                others.for_each(|(_, other)| other.raise_floor(partition, stood));
+            }
+        }
+    }
+
+    /// Writes down with each message what it has had of a partition.
+    pub(crate) fn settle_floors(&mut self, partition: Partition) {
+        let Self { messages, floors, .. } = self;
+        for message in messages {
+            message.raise_floor(partition, floors.of(partition, message.number));
+        }
+        floors.forget(partition);
     }
 
     /// A cursor stands no more.

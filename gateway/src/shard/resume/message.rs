@@ -190,11 +190,11 @@ impl Message {
         self.topics.iter().any(|topic| self.cursors[topic] > 0)
     }
 
-    /// Adds what it wants of a partition that has begun.
-    pub(crate) fn add_wants(&self, partition: Partition, covered: &Coverage, wants: &mut Wants) {
+    /// Adds what it wants of a partition that has begun. `floor`: what it has had since others joined the cursor there.
+    pub(crate) fn add_wants(&self, partition: Partition, floor: i64, covered: &Coverage, wants: &mut Wants) {
         let Some(place) = self.places.get(&partition) else { return };
         for (index, pattern) in self.held(partition.topic) {
-            let from = self.from(index, partition, place);
+            let from = self.from(index, partition, place).max(floor);
             wants.add(pattern, from, (self.number, index as u32), covered, partition.topic);
         }
     }
@@ -211,15 +211,16 @@ impl Message {
         takers
     }
 
-    /// The lowest offset that some of these want of a partition that has begun.
-    pub(crate) fn first(&self, partition: Partition, takers: &Takers) -> Option<i64> {
+    /// The lowest offset that some of these want of a partition that has begun. `floor` as above.
+    pub(crate) fn first(&self, partition: Partition, floor: i64, takers: &Takers) -> Option<i64> {
         let place = self.places.get(&partition)?;
         if place.reset.is_some() || !place.again.is_empty() {
             operations::count(takers.starts.len());
-            return takers.starts.iter().map(|&index| self.from(index as usize, partition, place)).min();
+            let from = |&index: &u32| self.from(index as usize, partition, place).max(floor);
+            return takers.starts.iter().map(from).min();
         }
         let (lowest, _) = takers.firsts.range(partition.number, place.cut)?;
-        Some(lowest.max(place.floor))
+        Some(lowest.max(place.floor).max(floor))
     }
 
     /// Whether some past subscription that is held wants something else than what comes live from `next` on.

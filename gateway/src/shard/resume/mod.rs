@@ -7,7 +7,7 @@
 //!
 //! A cursor brings a covered event if any subscription that the session holds takes it from there on ([`Wants`]): one with a past from the place
 //! that it named, any other of these messages from the cut. A message that comes while cursors stand joins them: they rest until it is
-//! acknowledged, and go back for it if they have to; what the others had by then they do not get again (`Place::floor`).
+//! acknowledged, and go back for it if they have to; what the others had by then they do not get again (`floors`).
 //!
 //! Whatever is subscribed to while this exists is a message here, too: it may take events that are withheld. And what is given back
 //! goes on to cover as long as others want some of it.
@@ -15,6 +15,7 @@
 //! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
 
 pub(crate) mod cursors;
+pub(crate) mod floors;
 pub(crate) mod message;
 pub(crate) mod pulls;
 pub mod replays;
@@ -29,6 +30,7 @@ use protocol::GapReason;
 use wire::SocketId;
 
 use self::cursors::Cursor;
+use self::floors::Floors;
 use self::message::{Message, Place};
 use super::mesh::begin::Start;
 use super::mesh::layout::Layout;
@@ -55,6 +57,8 @@ pub struct Resume {
     unacknowledged: TopicSet,
     /// One for a partition.
     cursors: Vec<Cursor>,
+    /// What messages have had where later ones joined.
+    floors: Floors,
     /// Of the session: a number is never used twice, because answers to what was asked before are on their way.
     cursors_made: u32,
     /// Rises when less is wanted.
@@ -99,6 +103,7 @@ impl Resume {
             messages: Vec::new(),
             unacknowledged: TopicSet::default(),
             cursors: Vec::new(),
+            floors: Floors::default(),
             cursors_made,
             version: 0,
             owner_pull: None,
@@ -168,6 +173,7 @@ impl Resume {
     /// A partition has begun, with delivery from `next` on. An owner that has not answered yet will name it in its answer.
     pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned) {
         self.is_unsettled = true;
+        self.settle_floors(partition);
         let mut begun = Vec::new();
         for (index, message) in self.messages.iter_mut().enumerate() {
             let is_concerned =
@@ -271,6 +277,7 @@ impl Resume {
             self.wants(cursor).losses(&self.kinds[partition.topic], cursor.next, i64::MAX)
         });
         self.messages.iter_mut().for_each(|message| message.reset(partition, next));
+        self.floors.forget(partition);
         if let Some(index) = index {
             self.ask_again(index, next);
             // Where history began in the old log says nothing of the new one.

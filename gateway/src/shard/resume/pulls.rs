@@ -157,6 +157,7 @@ impl Resume {
     /// beginning, and the client is told first.
     pub fn begin_again(&mut self, partition: Partition, end: i64) {
         let Some(index) = self.cursors.iter().position(|it| it.partition == partition) else { return };
+        self.settle_floors(partition);
         let (reason, kind, stood) =
             (GapReason::Reset, &*self.kinds[partition.topic], self.cursors[index].next.min(end));
         let messages = self.messages.iter_mut();
