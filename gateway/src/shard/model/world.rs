@@ -39,6 +39,7 @@ pub(crate) struct World {
     keeping: Keeping,
     may_lose: bool,
     recreates: bool,
+    is_settling: bool,
 }
 
 struct Shard {
@@ -123,7 +124,7 @@ impl World {
         let shards = shards.collect();
         let clients = (0..random.usize(1..6)).map(|_| Client::default()).collect();
         let framer = Framer::default();
-        Self { random, now, log, shards, clients, framer, keeping, may_lose, recreates }
+        Self { random, now, log, shards, clients, framer, keeping, may_lose, recreates, is_settling: false }
     }
 
     fn step(&mut self) {
@@ -240,8 +241,9 @@ impl World {
     fn answer_end(&mut self, shard: usize) {
         let Shard { core, ends, .. } = &mut self.shards[shard];
         let Some(partition) = ends.pop() else { return };
-        // The brokers cannot always tell.
-        let end = (self.random.u8(..4) > 0).then(|| self.log.partitions[&partition].end);
+        // The brokers cannot always tell, before the end: a question may wait longer for them than the rest of the run lasts.
+        let can_tell = self.is_settling || self.random.u8(..4) > 0;
+        let end = can_tell.then(|| self.log.partitions[&partition].end);
         core.take(Polled::End(partition, end), self.now);
     }
 
@@ -372,6 +374,7 @@ impl World {
 
     /// No more events, and time for everyone to get what there is; then everybody must have it.
     fn settle(&mut self) {
+        self.is_settling = true;
         for _ in 0..3 {
             for round in 0..200 {
                 self.now += Duration::from_millis(10);
