@@ -242,6 +242,9 @@ pub const QUESTIONS_DEFERRED_BYTES: usize = 128 * MIB;
 pub const OWNER_OPERATIONS_PER_TURN: u64 = 8192;
 /// What a question counts for beside: its session's acknowledgement and cursors are looked at.
 pub const OWNER_OPERATIONS_PER_ANSWER: u64 = 64;
+/// Starts and positions of a question that its owner answers at once; one with more is answered in a step of its own, so that a client's
+/// message is not read, and answered by the shard that read it, between two looks at the clock. Few clients name so many.
+pub const QUESTION_OPERATIONS_AT_ONCE: usize = 128;
 /// How soon brokers are asked again for the end of a log that they could not tell: nothing but such a question is delayed by it.
 pub const END_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Cursors of one shard's sessions: what 10,000 sessions have that resume all of 96 partitions together. About 150 bytes each.

@@ -292,7 +292,7 @@ impl Core {
         false
     }
 
-    /// Answers what has waited, as far as the peers have room.
+    /// Answers what has waited, as far as the peers have room. An answer is told at once: whatever is told after it happened after it.
     fn answer_waiting(&mut self, now: Instant) {
         if self.mesh.has_room() {
             let answers = self.owner.answer_waiting(now);

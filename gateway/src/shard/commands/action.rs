@@ -156,20 +156,16 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// The acknowledgement, but for the positions, once the channels are subscribed to and the session has `count` in all.
-    pub fn acknowledge(self, count: usize) -> SubscriptionAck<'a> {
+    /// The acknowledgement, but for the positions, once the channels are subscribed to and the session has `count` in all. Free of the
+    /// message's text: it may have to wait for the answers of other shards.
+    pub fn acknowledge(self, count: usize) -> SubscriptionAck<'static> {
         let Self { channels, rejected, not_resumed, positions: _ } = self;
-        let subscribed = channels.into_iter().map(|wanted| wanted.name.into_text()).collect();
-        SubscriptionAck { subscribed, count, rejected, not_resumed, ..SubscriptionAck::default() }
-    }
-
-    /// The same, free of the message's text: an acknowledgement may have to wait for the answers of other shards.
-    pub fn into_owned(self) -> Subscribe<'static> {
-        Subscribe {
-            channels: self.channels.into_iter().map(Wanted::into_owned).collect(),
-            rejected: self.rejected.into_iter().map(Rejected::into_owned).collect(),
-            not_resumed: self.not_resumed.into_iter().map(Rejected::into_owned).collect(),
-            positions: self.positions,
+        SubscriptionAck {
+            subscribed: channels.into_iter().map(|wanted| wanted.name.into_owned().into_text()).collect(),
+            count,
+            rejected: rejected.into_iter().map(Rejected::into_owned).collect(),
+            not_resumed: not_resumed.into_iter().map(Rejected::into_owned).collect(),
+            ..SubscriptionAck::default()
         }
     }
 
@@ -177,19 +173,6 @@ impl<'a> Subscribe<'a> {
     fn reject(&mut self, name: PatternName<'a>, code: &'static str, message: String) {
         self.not_resumed.retain(|entry| entry.channel != name.as_str());
         self.rejected.push(entry(name.into_text(), code, message));
-    }
-}
-
-impl Wanted<'_> {
-    fn into_owned(self) -> Wanted<'static> {
-        let start = match self.start {
-            Start::Live => Start::Live,
-            Start::Snapshot => Start::Snapshot,
-            Start::Since(kinds) => Start::Since(
-                kinds.into_iter().map(|(kind, since)| (kind.into_owned().into(), since)).collect(),
-            ),
-        };
-        Wanted { name: self.name.into_owned(), start }
     }
 }
 

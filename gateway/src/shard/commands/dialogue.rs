@@ -12,7 +12,7 @@ use protocol::{ErrorMessage, GapReason, Pattern, PatternName, Pong, code};
 use serde::Serialize;
 
 use super::action;
-use super::action::{Action, Subscribe, Unsubscribe};
+use super::action::{Action, Subscribe, Unsubscribe, Wanted};
 use super::replies::{Replies, write_text};
 use crate::admission::bucket::Bucket;
 use crate::counters::operations;
@@ -157,12 +157,13 @@ impl Dialogue<'_> {
         let has_past = subscribe.has_past();
         let mut starts = Vec::new();
         let mut topics = TopicSet::default();
-        for wanted in &subscribe.channels {
-            let name = wanted.name.as_str();
-            topics = topics.union(TopicSet::selected(wanted.name.pattern(), kinds));
+        for Wanted { name, start } in &mut subscribe.channels {
+            topics = topics.union(TopicSet::selected(name.pattern(), kinds));
             // What a session that resumes subscribes to may be withheld from it.
-            if self.channels.subscribe(slot, name) && (has_past || self.replies.resume.is_some()) {
-                starts.push(start_of(wanted, kinds));
+            let is_new = self.channels.subscribe(slot, name.as_str());
+            if is_new && (has_past || self.replies.resume.is_some()) {
+                let start = std::mem::replace(start, action::Start::Live);
+                starts.push(start_of(name.as_str(), start, kinds));
             }
         }
         let starts: Arc<[Start]> = starts.into();
@@ -178,7 +179,7 @@ impl Dialogue<'_> {
         let wants_positions = subscribe.positions;
         let subscription = Subscription {
             number,
-            ack: subscribe.into_owned().acknowledge(self.channels.count(slot)),
+            ack: subscribe.acknowledge(self.channels.count(slot)),
             starts: Arc::clone(&starts),
             topics,
             unanswered: everyone,
@@ -252,19 +253,19 @@ impl Dialogue<'_> {
 }
 
 /// Positions of kinds that no topic has name nothing.
-fn start_of(wanted: &action::Wanted<'_>, topics: &[Arc<str>]) -> Start {
-    let from = match &wanted.start {
+fn start_of(name: &str, start: action::Start<'_>, topics: &[Arc<str>]) -> Start {
+    let from = match start {
         action::Start::Live => StartFrom::Live,
         action::Start::Snapshot => StartFrom::Snapshot,
         action::Start::Since(kinds) => {
             let topic_of = |kind: &str| topics.iter().position(|of_topic| **of_topic == *kind);
-            let known = kinds.iter().filter_map(|(kind, since)| Some((topic_of(kind)?, since.clone())));
+            let known = kinds.into_iter().filter_map(|(kind, since)| Some((topic_of(&kind)?, since)));
             let mut known: Vec<_> = known.collect();
             known.sort_unstable_by_key(|(topic, _)| *topic);
             StartFrom::Since(known.into())
         }
     };
-    Start { name: wanted.name.as_str().into(), from }
+    Start { name: name.into(), from }
 }
 
 fn wall_clock_ms() -> i64 {

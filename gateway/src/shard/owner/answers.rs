@@ -36,7 +36,7 @@ struct Unsettled {
 
 impl Owner {
     /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::answer_waiting`]. If too many wait already it is
-    /// answered at once with what is known, as one is that has waited for long enough.
+    /// answered at once with what is known, as one is that has waited for long enough. One that is costly is answered in a step of its own.
     pub fn begin(&mut self, home: usize, begin: Begin, now: Instant) -> Option<Begun> {
         self.look_at_the_clock(now);
         self.operations += (begin.positions() + begin.starts.len() + self.heads.len()) as u64;
@@ -54,6 +54,11 @@ impl Owner {
         let cut = self.heads.iter().map(|(&partition, head)| (partition, head.live_next())).collect();
         let question = Question { home, begin, cut };
         if ends.is_empty() && (self.is_ready || question.begin.starts.is_empty()) {
+            let cost = question.begin.positions() + question.begin.starts.len();
+            let question = match cost > limits::QUESTION_OPERATIONS_AT_ONCE {
+                true => self.deferred.push_complete(question, now + limits::BEGIN_PATIENCE).err()?,
+                false => question,
+            };
             return Some(self.answer(&question, &[]));
         }
         let (question, ends) = self.deferred.push(question, ends, now + limits::BEGIN_PATIENCE).err()?;

@@ -98,6 +98,18 @@ impl Deferrals {
         Ok(())
     }
 
+    /// A question that waits for nothing but its turn: it is looked at next.
+    ///
+    /// # Errors
+    /// It is handed back: too many wait.
+    pub(crate) fn push_complete(&mut self, question: Question, due: Instant) -> Result<(), Question> {
+        self.push(question, Vec::new(), due).map_err(|(question, _)| question)?;
+        if self.walk_left == 0 {
+            (self.walk_at, self.walk_left) = (self.questions_made, 1);
+        }
+        Ok(())
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.questions.len()

@@ -1,5 +1,6 @@
 //! Where a [`Resume`]'s cursors stand, for which of its messages, and what they share. Pure.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,12 +43,13 @@ pub(crate) struct Wait {
 pub(crate) type Serves = SmallVec<[u32; 2]>;
 
 /// Found out once for all partitions of a topic: what cursors that serve these messages cover, and which starts of which messages, by
-/// their index, take something of that.
+/// their index, take something of that: of all messages, and of those that are new.
 pub(crate) struct Shared {
-    topic: usize,
-    serves: Serves,
+    pub(crate) topic: usize,
+    pub(crate) serves: Serves,
     covered: Arc<Coverage>,
-    pub(crate) takers: Vec<(usize, Takers)>,
+    takers: OnceCell<Vec<(usize, Takers)>>,
+    new: OnceCell<Vec<(usize, Takers)>>,
 }
 
 impl Resume {
@@ -72,10 +74,25 @@ impl Resume {
             return index;
         }
         let covered = self.covered(serves, known);
-        let takers = self.messages.iter().enumerate().map(|(index, it)| (index, it.takers(topic, &covered)));
-        let takers = takers.filter(|(_, takers)| !takers.starts.is_empty()).collect();
-        known.push(Shared { topic, serves: serves.clone(), covered, takers });
+        let (takers, new) = (OnceCell::new(), OnceCell::new());
+        known.push(Shared { topic, serves: serves.clone(), covered, takers, new });
         known.len() - 1
+    }
+
+    /// Which of these messages take something of what cursors cover.
+    fn takers<'a>(
+        &'a self,
+        messages: impl Iterator<Item = usize> + 'a,
+        topic: usize,
+        covered: &'a Coverage,
+    ) -> impl Iterator<Item = (usize, Takers)> + 'a {
+        let takers = messages.map(move |index| (index, self.messages[index].takers(topic, covered)));
+        takers.filter(|(_, takers)| !takers.starts.is_empty())
+    }
+
+    /// Whether some message takes something of what these cursors cover.
+    pub(crate) fn is_wanted(&self, shared: &Shared) -> bool {
+        self.takers(0..self.messages.len(), shared.topic, &shared.covered).next().is_some()
     }
 
     /// What these messages cover.
@@ -104,25 +121,30 @@ impl Resume {
             return;
         }
         let shared = self.shared(partition.topic, &serves, known);
-        let Shared { takers, covered, .. } = &known[shared];
-        let is_new = |message: usize| new.iter().any(|(new, _)| *new == message);
+        let Shared { topic, covered, takers, new: takers_of_new, .. } = &known[shared];
+        let all = 0..self.messages.len();
         let first = |(message, takers): &(usize, Takers)| {
             let floor = self.floors.of(partition, self.messages[*message].number);
             operations::count(1);
             self.messages[*message].first(partition, floor, takers)
         };
         let wanted = match index.map(|index| self.cursors[index].next) {
-            None => takers.iter().filter_map(first).min(),
+            None => {
+                let takers = takers.get_or_init(|| self.takers(all.clone(), *topic, covered).collect());
+                takers.iter().filter_map(first).min()
+            }
             // The others have had what is below where it stands.
             Some(stood) => {
-                let of_new = takers.iter().filter(|(message, _)| is_new(*message)).filter_map(first).min();
-                of_new.or_else(|| takers.iter().any(|it| first(it).is_some()).then_some(stood))
+                let messages = new.iter().map(|(message, _)| *message);
+                let of_new = takers_of_new.get_or_init(|| self.takers(messages, *topic, covered).collect());
+                let is_taken = || self.takers(all.clone(), *topic, covered).any(|it| first(&it).is_some());
+                of_new.iter().filter_map(first).min().or_else(|| is_taken().then_some(stood))
             }
         };
         let first = wanted.or_else(|| {
             // One that is not acknowledged may want what was withheld since this one's cut.
             let cuts = new.iter().filter_map(|(message, _)| self.messages[*message].cut(partition));
-            cuts.min().filter(|_| !takers.is_empty())
+            cuts.min().filter(|_| self.takers(all, *topic, covered).next().is_some())
         });
         let covered = Arc::clone(covered);
         match (index, first) {
@@ -185,11 +207,15 @@ impl Resume {
         floors.forget(partition);
     }
 
-    /// A cursor stands no more.
-    pub(crate) fn leave(&mut self, cursor: &Cursor) {
-        for &number in &cursor.serves {
+    /// So many cursors of this topic that served these messages stand no more.
+    pub(crate) fn leave(&mut self, topic: usize, serves: &Serves, cursors: u32) {
+        if cursors == 0 {
+            return;
+        }
+        operations::count(serves.len());
+        for &number in serves {
             if let Some(message) = self.message(number) {
-                message.leave(cursor.partition.topic);
+                message.leave(topic, cursors);
             }
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use protocol::Pattern;
+use smallvec::SmallVec;
 
+use super::places::{Place, Places};
 use crate::counters::operations;
 use crate::event::coverage::Coverage;
 use crate::event::partition::Partition;
@@ -41,7 +43,7 @@ pub(crate) struct Message {
     /// Whether the client has its acknowledgement: nothing is brought before.
     pub(crate) is_acknowledged: bool,
     /// From the acknowledgement on: the partitions that have begun.
-    pub(crate) places: BTreeMap<Partition, Place>,
+    pub(crate) places: Places,
     /// Until then: partitions that were recreated meanwhile, and where their new logs begin.
     resets: BTreeMap<Partition, i64>,
 }
@@ -64,32 +66,8 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Takers {
     /// By index.
-    pub(crate) starts: Vec<u32>,
+    pub(crate) starts: SmallVec<[u32; 4]>,
     firsts: Firsts,
-}
-
-/// Where a message stands in a partition.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    /// The next offset when its owner answered.
-    cut: i64,
-    /// Everything below this offset it has had.
-    floor: i64,
-    /// The topic was recreated: positions that the client named are of no use, and what named one begins with the new log, here.
-    reset: Option<i64>,
-    /// Starts whose positions are of another log: they begin with this one. Each with what it has had of that, as `floor`.
-    again: Vec<(usize, i64)>,
-}
-
-impl Place {
-    pub(crate) fn at(cut: i64) -> Self {
-        Self { cut, floor: i64::MIN, reset: None, again: Vec::new() }
-    }
-
-    /// Where this start stands if it began again with the log.
-    fn again_from(&self, start: usize) -> Option<i64> {
-        self.again.iter().find(|(again, _)| *again == start).map(|(_, from)| *from)
-    }
 }
 
 impl Message {
@@ -128,7 +106,7 @@ impl Message {
             unanswered,
             behind: BTreeSet::new(),
             is_acknowledged: false,
-            places: BTreeMap::new(),
+            places: Places::default(),
             resets: BTreeMap::new(),
         }
     }
@@ -181,8 +159,8 @@ impl Message {
         self.cursors[topic] += 1;
     }
 
-    pub(crate) fn leave(&mut self, topic: usize) {
-        self.cursors[topic] -= 1;
+    pub(crate) fn leave(&mut self, topic: usize, cursors: u32) {
+        self.cursors[topic] -= cursors;
     }
 
     /// Whether some cursor stands for it.
@@ -192,7 +170,7 @@ impl Message {
 
     /// Adds what it wants of a partition that has begun. `floor`: what it has had since others joined the cursor there.
     pub(crate) fn add_wants(&self, partition: Partition, floor: i64, covered: &Coverage, wants: &mut Wants) {
-        let Some(place) = self.places.get(&partition) else { return };
+        let Some(place) = self.places.get(partition) else { return };
         for (index, pattern) in self.held(partition.topic) {
             let from = self.from(index, partition, place).max(floor);
             wants.add(pattern, from, (self.number, index as u32), covered, partition.topic);
@@ -213,7 +191,7 @@ impl Message {
 
     /// The lowest offset that some of these want of a partition that has begun. `floor` as above.
     pub(crate) fn first(&self, partition: Partition, floor: i64, takers: &Takers) -> Option<i64> {
-        let place = self.places.get(&partition)?;
+        let place = self.places.get(partition)?;
         if place.reset.is_some() || !place.again.is_empty() {
             operations::count(takers.starts.len());
             let from = |&index: &u32| self.from(index as usize, partition, place).max(floor);
@@ -225,18 +203,18 @@ impl Message {
 
     /// Whether some past subscription that is held wants something else than what comes live from `next` on.
     pub(crate) fn is_behind(&self, partition: Partition, next: i64) -> bool {
-        let Some(place) = self.places.get(&partition) else { return false };
+        let Some(place) = self.places.get(partition) else { return false };
         let mut held = self.held(partition.topic).filter(|(index, _)| self.starts[*index].has_past());
         held.any(|(index, _)| self.from(index, partition, place) != next)
     }
 
     /// The partition's next offset when its owner answered.
     pub(crate) fn cut(&self, partition: Partition) -> Option<i64> {
-        self.places.get(&partition).map(|place| place.cut)
+        self.places.get(partition).map(|place| place.cut)
     }
 
     pub(crate) fn raise_floor(&mut self, partition: Partition, floor: i64) {
-        if let Some(place) = self.places.get_mut(&partition) {
+        if let Some(place) = self.places.get_mut(partition) {
             place.floor = place.floor.max(floor);
             place.again.iter_mut().for_each(|(_, of_start)| *of_start = floor.max(*of_start));
         }
@@ -251,7 +229,7 @@ impl Message {
         end: i64,
         stood: i64,
     ) -> Vec<(Box<str>, i64)> {
-        let Some(mut place) = self.places.remove(&partition) else { return Vec::new() };
+        let Some(mut place) = self.places.get(partition).cloned() else { return Vec::new() };
         // One that named nothing has had all that there was, however high the cursor stood.
         let beyond = self.held(partition.topic).filter_map(|(index, it)| {
             let named = self.named(index, partition, &place).filter(|_| place.again_from(index).is_none())?;
@@ -268,7 +246,7 @@ impl Message {
     }
 
     pub(crate) fn reset(&mut self, partition: Partition, next: i64) {
-        if let Some(place) = self.places.get_mut(&partition) {
+        if let Some(place) = self.places.get_mut(partition) {
             *place = Place { reset: Some(next), ..Place::at(next) };
         } else if !self.is_acknowledged {
             self.resets.insert(partition, next);

@@ -17,6 +17,7 @@
 pub(crate) mod cursors;
 pub(crate) mod floors;
 pub(crate) mod message;
+pub(crate) mod places;
 pub(crate) mod pulls;
 pub mod replays;
 pub(crate) mod spare;
@@ -31,7 +32,8 @@ use wire::SocketId;
 
 use self::cursors::Cursor;
 use self::floors::Floors;
-use self::message::{Message, Place};
+use self::message::Message;
+use self::places::Place;
 use super::mesh::begin::Start;
 use super::mesh::layout::Layout;
 use crate::counters::operations;
@@ -178,7 +180,7 @@ impl Resume {
         for (index, message) in self.messages.iter_mut().enumerate() {
             let is_concerned =
                 message.topics.contains(partition.topic) && !message.unanswered.contains(owner);
-            if !is_concerned || message.places.contains_key(&partition) {
+            if !is_concerned || message.places.get(partition).is_some() {
                 continue;
             }
             if message.is_acknowledged {
@@ -291,14 +293,19 @@ impl Resume {
         self.messages.iter_mut().for_each(|message| message.give_back(names));
         self.version += 1;
         self.is_unsettled = true;
-        let mut known = Vec::new();
+        // Cursors that share what they cover stay together, or leave together.
+        let (mut known, mut leaving) = (Vec::new(), BTreeMap::<usize, Option<u32>>::new());
         for cursor in std::mem::take(&mut self.cursors) {
             let shared = self.shared(cursor.partition.topic, &cursor.serves, &mut known);
-            if known[shared].takers.is_empty() {
-                self.leave(&cursor);
-            } else {
-                self.cursors.push(cursor);
+            let is_wanted = || self.is_wanted(&known[shared]);
+            match leaving.entry(shared).or_insert_with(|| (!is_wanted()).then_some(0)) {
+                Some(left) => *left += 1,
+                None => self.cursors.push(cursor),
             }
+        }
+        for (shared, left) in leaving {
+            let shared = &known[shared];
+            self.leave(shared.topic, &shared.serves, left.unwrap_or(0));
         }
         self.messages.retain(|message| message.count_held() > 0 || brings_for(message));
     }

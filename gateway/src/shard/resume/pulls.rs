@@ -140,7 +140,7 @@ impl Resume {
             Then::Live if rests => {}
             Then::Live => {
                 let done = self.cursors.swap_remove(index);
-                self.leave(&done);
+                self.leave(done.partition.topic, &done.serves, 1);
                 self.is_unsettled = true;
             }
             Then::Older(until) => cursor.replay_until = until,

@@ -163,14 +163,15 @@ fn unsubscribe_heartbeat_and_errors_are_actions() {
 
 #[test]
 fn an_acknowledgement_lists_what_the_session_has_and_what_it_was_refused() {
-    let draft = {
+    // It outlives the text of the message.
+    let acknowledged = {
         let text =
             r#"{"type":"subscribe","data":{"channels":["BTC.trade","bad"],"since":{"BTC.trade":"?"}}}"#
                 .to_owned();
-        subscription(&text).into_owned()
+        subscription(&text).acknowledge(7)
     };
     let mut out = Vec::new();
-    write_json(&mut out, &draft.acknowledge(7));
+    write_json(&mut out, &acknowledged);
     let ack: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
     assert_eq!(
         (&ack["subscribed"], &ack["count"]),
