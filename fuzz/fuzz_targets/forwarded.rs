@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use fuzz::admission::forwarded::Origin;
+use fuzz::admission::client_address::Origin;
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use fuzz::Memory;
-use fuzz::websocket::boundary::Boundary;
+use fuzz::websocket::message_boundary::Boundary;
 use libfuzzer_sys::fuzz_target;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::OpCode;

@@ -1,4 +1,4 @@
 //! The gateway's module that reads the headers of proxies.
 
-#[path = "../../gateway/src/admission/forwarded.rs"]
-pub mod forwarded;
+#[path = "../../gateway/src/admission/client_address.rs"]
+pub mod client_address;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use gateway::counters::Counters;
 use gateway::shard::egress::Egress;
-use gateway::shard::egress::window::Window;
+use gateway::shard::egress::flush_window::Window;
 use gateway::shard::outbox::OutboxLimits;
 use gateway::shard::outbox::frames::Frames;
 use gateway::shard::sessions::table::{Session, Sessions, Stage};

@@ -15,7 +15,7 @@ use crate::kafka::status::SharedStatus;
 use crate::limits;
 use crate::process::drain::SharedDrain;
 use crate::process::pulse::Pulse;
-use crate::process::vitals::SharedVitals;
+use crate::process::resource_usage::SharedVitals;
 
 /// See the module.
 #[derive(Debug)]

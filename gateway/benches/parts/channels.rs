@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use gateway::event::channels::Channels;
+use gateway::event::channel_index::Channels;
 use protocol::Channel;
 
 const TOKENS: usize = 10_000;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hashlink::LruCache;
 
 use super::addresses;
-use super::bucket::Bucket;
+use super::token_bucket::Bucket;
 use crate::config::ConnectionRates;
 use crate::counters::Refusal;
 use crate::limits;

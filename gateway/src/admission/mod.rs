@@ -1,7 +1,7 @@
 //! Which connections the gateway takes: the rates and numbers of clients, by address, and overload.
 
 pub mod addresses;
-pub mod bucket;
+pub mod client_address;
 pub mod connection_rates;
-pub mod forwarded;
 pub mod overload;
+pub mod token_bucket;

@@ -1,6 +1,6 @@
 //! Whether the gateway takes new sessions, and whether it reads Kafka: decided with every reading, read by every shard.
 //!
-//! Pure: readings in, a decision out; [`crate::monitor::sampling`] makes the readings and says what changed.
+//! Pure: readings in, a decision out; [`crate::monitor::overload`] makes the readings and says what changed.
 //!
 //! **Overload** is CPU above a threshold AND the flush window at its maximum, because batching is elastic: while a longer window
 //! can still join more events in one send, a busy CPU refuses nobody. The decision is of the process, and the window of ANY

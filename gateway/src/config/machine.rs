@@ -7,7 +7,7 @@ use super::raw::Raw;
 use super::reading::Reading;
 use super::{Shards, table, units};
 use crate::limits;
-use crate::process::allocation::Allocation;
+use crate::process::resource_limits::Allocation;
 
 /// As set, else as measured.
 pub(crate) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocation {

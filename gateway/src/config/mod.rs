@@ -29,7 +29,7 @@ use ipnet::IpNet;
 
 use crate::limits::Rate;
 use crate::log::Log;
-use crate::process::allocation::Allocation;
+use crate::process::resource_limits::Allocation;
 
 pub use error::{ConfigError, Fault};
 pub use kafka::{Kafka, Property, Start, Topic};

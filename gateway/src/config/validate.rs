@@ -15,7 +15,7 @@ use super::{
 };
 use crate::limits;
 use crate::log::{Log, LogFormat};
-use crate::process::allocation::Allocation;
+use crate::process::resource_limits::Allocation;
 
 pub(crate) fn validate(
     mut pairs: BTreeMap<String, String>,

@@ -411,5 +411,5 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-#[path = "tests/metrics.rs"]
+#[path = "tests/counters.rs"]
 mod tests;

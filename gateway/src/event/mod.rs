@@ -1,6 +1,6 @@
 //! What passes through the gateway: an event as a frame, where it stands in Kafka, and who wants it. Below everything that uses it.
 
-pub mod channels;
+pub mod channel_index;
 pub mod coverage;
 pub mod frame;
 pub mod partition;

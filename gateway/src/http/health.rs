@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::counters::{Counters, Refusal};
 use crate::kafka::status::Status;
 use crate::limits::{MIB, SHARD_SILENCE_MAX};
-use crate::process::vitals::Vitals;
+use crate::process::resource_usage::Vitals;
 
 /// What is wrong with a gateway that was told to end.
 const DRAINING: &str =

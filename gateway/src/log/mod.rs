@@ -5,8 +5,8 @@
 //! The price: lines of the last moment are lost when the process is killed. [`flush`] waits for them, for a while, where it ends by
 //! itself. Messages of libraries that use `log` come through here too.
 
-pub(crate) mod queue;
 pub mod throttle;
+pub(crate) mod writer;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Subscriber, dispatcher, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
-use self::queue::{Queue, Stdout, Writer};
+use self::writer::{Queue, Stdout, Writer};
 use crate::limits;
 
 /// What is logged, and how.

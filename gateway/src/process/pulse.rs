@@ -1,6 +1,6 @@
 //! A shard's sign of life: when it last began a turn, and what it is doing.
 //!
-//! Written by the shard with plain stores of its own cache line; read by the main thread ([`crate::monitor::watching`]) and by whoever
+//! Written by the shard with plain stores of its own cache line; read by the main thread ([`crate::monitor::shards`]) and by whoever
 //! renders health.
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};

@@ -12,11 +12,11 @@ use tracing::warn;
 use wire::{Readings, SocketId};
 
 use super::connections::Connections;
-use super::mesh::begin::Begun;
+use super::mesh::start::Begun;
 use super::mesh::{Mesh, News, Request};
 use super::owner::Owner;
 use super::resume::Ask;
-use super::stint::Stint;
+use super::time_slice::Stint;
 use crate::counters::operations;
 use crate::counters::{Counters, RecordSkipped};
 use crate::event::frame::Frame;

@@ -10,6 +10,7 @@
 //! the counters each second, and how far the end of the process has come.
 
 pub mod commands;
+pub(crate) mod completions;
 pub mod connections;
 pub mod core;
 #[cfg(test)]
@@ -19,8 +20,6 @@ pub(crate) mod door;
 pub mod egress;
 pub mod executor;
 pub mod fanout;
-pub(crate) mod finish;
-pub(crate) mod harvest;
 pub mod mesh;
 #[cfg(test)]
 pub(crate) mod model;
@@ -28,8 +27,9 @@ pub mod outbox;
 pub mod owner;
 pub mod resume;
 pub mod sessions;
+pub(crate) mod shutdown;
 pub mod sizes;
-pub(crate) mod stint;
+pub(crate) mod time_slice;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -42,13 +42,13 @@ use wire::Driver;
 
 use self::connections::Connections;
 use self::core::Core;
-use self::finish::Ending;
 use self::mesh::Mesh;
 use self::owner::Owner;
-use self::owner::intake::Intake;
-use self::owner::strays::Strays;
-use self::resume::spare::Spare;
-use self::stint::Stint;
+use self::owner::misplaced_tokens::Strays;
+use self::owner::read_gate::Intake;
+use self::resume::background_budget::Spare;
+use self::shutdown::Ending;
+use self::time_slice::Stint;
 use crate::config::Config;
 use crate::event::pull::{Chunk, Ticket};
 use crate::http::Http;

@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::head::{self, End};
 use super::request::{HEADERS_MAX, Request, RequestError, Single};
+use super::request_head;
+use super::request_head::End;
 use super::response::{self, Headers};
 
 /// Where sessions are.
@@ -145,7 +146,7 @@ impl Handshake {
 
     /// Where the head ends within its bound.
     fn end(&self, received: &[u8], new: usize) -> End {
-        head::find_end(&received[..received.len().min(self.head_bytes_max)], new)
+        request_head::find_end(&received[..received.len().min(self.head_bytes_max)], new)
     }
 }
 
@@ -154,7 +155,7 @@ fn answer(received: &[u8], end: usize, before: usize) -> Progress {
         return not_http().into();
     }
     let leftover = end - before..received.len() - before;
-    match accept(head::without_empty_line(&received[..end])) {
+    match accept(request_head::without_empty_line(&received[..end])) {
         Ok(Accepted::Upgrade { accept_key, forwarded_for }) => {
             Progress::Upgrade { response: upgrade_response(&accept_key), forwarded_for, leftover }
         }
@@ -338,7 +339,7 @@ fn may_be_http(received: &[u8]) -> bool {
     if received == b"\r" {
         return true; // perhaps the empty line before a request
     }
-    let received = head::without_empty_line(received);
+    let received = request_head::without_empty_line(received);
     let start = &received[..received.len().min(METHOD_BYTES_MAX)];
     match start.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'-') {
         Some(index) => index > 0 && start[index] == b' ',

@@ -4,7 +4,7 @@
 //! and turns its errors into the close code to send. Its context (with its read buffer, and the message that it collects)
 //! exists only while a message is incomplete: between messages an idle session keeps nothing but [`Inbound`] itself.
 //!
-//! tungstenite is given one frame at a time, which `boundary` finds: so the caller can stop between any two, at a cost that it
+//! tungstenite is given one frame at a time, which `message_boundary` finds: so the caller can stop between any two, at a cost that it
 //! has counted, and goes on later with the bytes that were not consumed. Nothing but an unfinished message is kept here.
 //!
 //! Deliberately absent: the time limit of a message that never ends (the caller arms it with [`Inbound::message_number`]),
@@ -16,7 +16,7 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message as Received};
 
-use super::boundary::Boundary;
+use super::message_boundary::Boundary;
 
 /// The least and the most that the context reads at once. Within them, what was fed decides: a message that arrived whole
 /// is read in one step, and a context that has to wait for the rest holds no more than was sent.

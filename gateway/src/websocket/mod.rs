@@ -12,12 +12,12 @@
 //! Invariants: memory is bounded by the limits that the constructors take; an idle session holds no buffer; no input panics;
 //! whether bytes arrive one by one or all at once never changes what comes of them.
 
-pub mod boundary;
 pub(crate) mod close;
 pub mod handshake;
-pub mod head;
 pub mod inbound;
+pub mod message_boundary;
 pub mod request;
+pub mod request_head;
 pub mod response;
 
 pub use handshake::{Handshake, HttpMethod, HttpRequest, Progress};

@@ -4,7 +4,8 @@
 //! that decide nothing are ignored. Checked here are the syntax, the form of the target and the Host header, which every request
 //! has to have right; what a WebSocket handshake needs besides is checked in `handshake`.
 
-use super::head::{self, Target};
+use super::request_head;
+use super::request_head::Target;
 
 /// The most headers that a request may have.
 pub const HEADERS_MAX: usize = 64;
@@ -104,7 +105,7 @@ impl<'a> Request<'a> {
                 Some("the Host header is missing: send one, with the host and port that you connect to")
             }
             Single::Repeated => Some("there is more than one Host header: send one"),
-            Single::Value(host) if !head::is_host(host) => Some(
+            Single::Value(host) if !request_head::is_host(host) => Some(
                 "the Host header is not a host: send a name or an address and the port, for example \"Host: HOST:PORT\"",
             ),
             _ if self.is_of_other_host => Some(

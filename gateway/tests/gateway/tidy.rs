@@ -253,6 +253,73 @@ fn every_module_begins_with_its_contract() {
     assert_eq!(missing, [""; 0]);
 }
 
+/// The rooms of the gateway, from the bottom up, as docs/ARCHITECTURE.md lists them: `shard/mesh/` and the like.
+fn rooms() -> Vec<String> {
+    let manual = page("docs/ARCHITECTURE.md");
+    let map = manual.split("## Code map").nth(1).unwrap().split("## ").next().unwrap();
+    let table = map.split("| room |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rooms = table.lines().filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
+    rooms.map(|(room, _)| room.to_owned()).collect()
+}
+
+/// The room of a file below gateway/src, or of a module's path.
+fn room_of<'a>(rooms: &'a [String], path: &str) -> Option<(usize, &'a str)> {
+    let inside = |room: &&String| path.starts_with(&***room);
+    let room = rooms.iter().filter(inside).max_by_key(|room| room.len())?;
+    rooms.iter().position(|it| it == room).map(|place| (place, room.as_str()))
+}
+
+#[test]
+fn the_code_map_names_the_folders_that_there_are() {
+    let mut folders = BTreeSet::new();
+    for source in gateway_sources() {
+        let path = source.path.strip_prefix("gateway/src/").unwrap();
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if !folder.is_empty() && !folder.split('/').any(|name| name == "tests") {
+            folders.insert(format!("{folder}/"));
+        }
+    }
+    assert_eq!(rooms().into_iter().collect::<BTreeSet<_>>(), folders);
+}
+
+#[test]
+fn no_room_imports_one_below_it_in_the_code_map() {
+    let rooms = rooms();
+    let mut found = BTreeSet::new();
+    for source in without_tests(gateway_sources()) {
+        let path = source.path.strip_prefix("gateway/src/").unwrap();
+        let Some((place, room)) = room_of(&rooms, path).filter(|(_, room)| !room.contains("model/")) else {
+            continue;
+        };
+        let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
+        for (number, line) in source.code() {
+            for name in line.split(|it: char| !it.is_alphanumeric() && it != '_' && it != ':') {
+                let mut parts: Vec<&str> = module.split('/').collect();
+                let mut named = name.split("::").peekable();
+                match named.peek() {
+                    Some(&"crate") => parts.clear(),
+                    Some(&"super") => {}
+                    _ => continue,
+                }
+                for part in named.filter(|part| !part.is_empty() && *part != "crate") {
+                    if part == "super" {
+                        parts.pop();
+                    } else {
+                        parts.push(part);
+                    }
+                }
+                let imported = format!("{}/", parts.join("/"));
+                let Some((of_imported, other)) = room_of(&rooms, &imported) else { continue };
+                let is_family = other.starts_with(room) || room.starts_with(other);
+                if !is_family && of_imported > place {
+                    found.insert(format!("{}:{number}: {room} imports {other}", source.path));
+                }
+            }
+        }
+    }
+    assert_eq!(found, BTreeSet::new());
+}
+
 #[test]
 fn every_source_file_is_part_of_the_program() {
     let top = workspace();

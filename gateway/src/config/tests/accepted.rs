@@ -215,7 +215,7 @@ fn properties_are_handed_through_and_lists_keep_their_commas() {
 #[test]
 fn the_machines_allocation_stands_in_where_nothing_is_set() {
     let measured =
-        crate::process::allocation::Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
+        crate::process::resource_limits::Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
     let read = |pairs: &[(&str, &str)]| on(measured, pairs);
     let config = read(&[BROKERS]);
     assert_eq!(config.allocation, measured);
@@ -244,14 +244,15 @@ fn there_is_a_shard_for_each_whole_core_that_the_process_has_unless_the_number_i
         (Some(1.0), &[("WS_SHARDS", "8")], 8),
         (Some(8.0), &[("WS_SHARDS", "1"), ("WS_PINNING", "off")], 1),
     ] {
-        let measured = crate::process::allocation::Allocation { cpu_cores: measured, memory_bytes: None };
+        let measured =
+            crate::process::resource_limits::Allocation { cpu_cores: measured, memory_bytes: None };
         let pairs: Vec<_> = [BROKERS].iter().chain(pairs).copied().collect();
         assert_eq!(on(measured, &pairs).shards.count, expected, "{measured:?} {pairs:?}");
     }
 }
 
 /// As on a machine that grants so much.
-fn on(measured: crate::process::allocation::Allocation, pairs: &[(&str, &str)]) -> Config {
+fn on(measured: crate::process::resource_limits::Allocation, pairs: &[(&str, &str)]) -> Config {
     let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     validate::validate(pairs, Vec::new(), false, measured).unwrap()
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::process::allocation::Allocation;
+use crate::process::resource_limits::Allocation;
 
 const ALLOCATION: Allocation = Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
 

@@ -62,7 +62,7 @@ fn base_config(config: &Kafka) -> ClientConfig {
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.nagle.disable", "true")
-        // For the watches over how far partitions have come (`passed`), are no longer fetched (`stall`), or late (`lag`).
+        // For the watches over how far partitions have come (`passed_offsets`), are no longer fetched (`stalled_fetchers`), or late (`lag`).
         .set("statistics.interval.ms", limits::KAFKA_STATISTICS_INTERVAL.as_millis().to_string())
         // Memory: what may wait in librdkafka, and in one answer. A larger record still comes through (KIP-74).
         .set("queued.min.messages", "10000")

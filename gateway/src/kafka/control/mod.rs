@@ -3,7 +3,7 @@
 //! It lives on a thread of its own, not pinned. Shards join with a [`Request`] and learn by [`Note`]s of their consumer and
 //! of the partitions they own; they never wait for it. Nothing here is on the way of an event.
 //!
-//! It works in rounds: look at the cluster, then do for each shard (`seat`) what can be done. A round that leaves something
+//! It works in rounds: look at the cluster, then do for each shard (`shard_assignment`) what can be done. A round that leaves something
 //! to do is soon followed by another; one that finds all well is followed by the next in ten seconds. Questions go through
 //! a client of their own: on a shard's connection each would wait behind a fetch that waits for records.
 //!
@@ -19,10 +19,10 @@ pub(crate) mod messages;
 pub mod progress;
 #[cfg(test)]
 pub(crate) mod rig;
-pub(crate) mod seat;
+pub(crate) mod shard_assignment;
 #[cfg(test)]
 pub(crate) mod shards_tests;
-pub(crate) mod telling;
+pub(crate) mod status_report;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ use self::context::KafkaLog;
 pub use self::context::{Context, NativeConsumer};
 pub use self::messages::{Note, Request, Stopped};
 use self::progress::statistics::Statistics;
-use self::seat::Seat;
-use self::telling::Complaints;
+use self::shard_assignment::Seat;
+use self::status_report::Complaints;
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::event::partition::Partition;

@@ -16,7 +16,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use wire::SocketId;
 
-use super::waiting::{Answer, Waiting};
+use super::waiting_cursor::{Answer, Waiting};
 use crate::event::partition::Partition;
 use crate::limits;
 

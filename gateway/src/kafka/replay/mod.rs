@@ -15,7 +15,7 @@ pub(crate) mod board;
 pub(crate) mod reader;
 pub(crate) mod scan;
 pub(crate) mod shared;
-pub(crate) mod waiting;
+pub(crate) mod waiting_cursor;
 pub(crate) mod worker;
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use wire::Waker;
 
 use self::shared::Shared;
-use self::waiting::Waiting;
+use self::waiting_cursor::Waiting;
 use self::worker::Worker;
 use super::status::SharedStatus;
 use crate::config::Kafka;

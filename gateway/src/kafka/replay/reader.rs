@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use topic_ids::TopicId;
 use tracing::debug;
 
-use super::waiting::Extent;
+use super::waiting_cursor::Extent;
 use crate::config::Kafka;
 use crate::event::frame::Record;
 use crate::event::partition::Partition;

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use protocol::{Channel, GapReason};
 
-use super::waiting::{Answer, Floor, Waiting};
-use crate::event::channels::Channels;
+use super::waiting_cursor::{Answer, Floor, Waiting};
+use crate::event::channel_index::Channels;
 use crate::event::frame::{Frame, Record};
 use crate::event::pull::{Chunk, Then};
 use crate::event::skipped::Ranges;

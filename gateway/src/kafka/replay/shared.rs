@@ -11,7 +11,7 @@ use wire::Waker;
 
 use super::ReplayReadings;
 use super::board::{Board, Claim, Concerned, Outcome};
-use super::waiting::{Answer, Waiting};
+use super::waiting_cursor::{Answer, Waiting};
 use crate::event::partition::Partition;
 use crate::event::pull::{Chunk, Ticket};
 use crate::limits;

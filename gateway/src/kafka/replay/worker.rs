@@ -12,7 +12,7 @@ use super::board::{self, Claim, Outcome};
 use super::reader::{Fetched, Read, ReadError, Reader};
 use super::scan::{Go, Scan};
 use super::shared::Shared;
-use super::waiting::{Extent, Waiting};
+use super::waiting_cursor::{Extent, Waiting};
 use crate::config::{Kafka, Topic};
 use crate::event::frame::Framer;
 use crate::event::partition::Partition;

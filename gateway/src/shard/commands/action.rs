@@ -254,5 +254,5 @@ fn too_many_channels(named: usize, channels_max: usize) -> Action<'static> {
 }
 
 #[cfg(test)]
-#[path = "tests/commands.rs"]
+#[path = "tests/action.rs"]
 mod tests;

@@ -1,5 +1,5 @@
 //! What clients ask, and what they are answered.
 
 pub mod action;
-pub mod dialogue;
+pub mod dispatch;
 pub mod replies;

@@ -16,13 +16,13 @@ use crate::event::frame::Frame;
 use crate::event::partition::{Owned, Partition};
 use crate::event::selection::Selection;
 use crate::event::topic_set::TopicSet;
-use crate::shard::mesh::begin::{Begun, Start};
 use crate::shard::mesh::layout::Layout;
+use crate::shard::mesh::start::{Begun, Start};
 use crate::shard::outbox::frames::Frames;
 use crate::shard::outbox::{Outbox, OutboxLimits};
 use crate::shard::owner::snapshot_too_large;
 use crate::shard::resume::Resume;
-use crate::shard::sessions::acks::{Acks, Ready, Subscription};
+use crate::shard::sessions::pending_replies::{Acks, Ready, Subscription};
 use protocol::framing;
 
 /// See the module.

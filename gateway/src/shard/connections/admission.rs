@@ -15,7 +15,7 @@ use wire::SocketId;
 
 use super::Connections;
 use crate::admission::addresses;
-use crate::admission::forwarded::Origin;
+use crate::admission::client_address::Origin;
 use crate::config::Refuse;
 use crate::counters::Refusal;
 use crate::limits;

@@ -9,8 +9,8 @@ use crate::counters::operations;
 use crate::event::partition::Owned;
 use crate::limits;
 use crate::shard::commands::replies::Replies;
-use crate::shard::mesh::begin::Begun;
 use crate::shard::mesh::layout::Known;
+use crate::shard::mesh::start::Begun;
 use crate::shard::sessions::table::{Cold, Session, Stage};
 
 impl Connections {

@@ -1,15 +1,15 @@
 //! What happens to a shard's connections, from accept to close: plain state, no I/O.
 //!
 //! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. How a connection
-//! ends stands in `endings`; after the driver's `Closed` its slot is free.
+//! ends stands in `lifecycle`; after the driver's `Closed` its slot is free.
 
 pub(crate) mod admission;
 pub(crate) mod answers;
-pub(crate) mod endings;
-pub(crate) mod inflow;
-pub(crate) mod resuming;
+pub(crate) mod inbound;
+pub(crate) mod lifecycle;
+pub(crate) mod resumes;
 pub mod shedding;
-pub mod skips;
+pub mod skipped_records;
 pub mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,12 +19,12 @@ use std::time::Instant;
 use tracing::debug;
 use wire::{Driver, Readings, SocketId};
 
-use self::endings::Fate;
-use self::resuming::{ReplayGone, ResumeLimits};
+use self::lifecycle::Fate;
+use self::resumes::{ReplayGone, ResumeLimits};
 use self::shedding::Shedding;
 use self::slots::Slots;
 use super::egress::Egress;
-use super::egress::window::Window;
+use super::egress::flush_window::Window;
 use super::fanout::broadcast;
 use super::fanout::broadcast::Audience;
 use super::mesh::Mesh;
@@ -34,12 +34,12 @@ use super::outbox::frames::Frames;
 use super::owner::Owner;
 use super::sessions::pace::Rates;
 use super::sessions::table::{Session, Sessions, Stage};
-use super::sessions::timers::Wheel;
-use super::stint::Stint;
+use super::sessions::timer_wheel::Wheel;
+use super::time_slice::Stint;
 use crate::config::{Admission, Config, SlowConsumer};
 use crate::counters::operations;
 use crate::counters::{Counters, HttpRoute, Refusal};
-use crate::event::channels::Channels;
+use crate::event::channel_index::Channels;
 use crate::event::frame::Frame;
 use crate::event::shard_set::ShardSet;
 use crate::http::Http;

@@ -19,7 +19,7 @@ use crate::counters::operations;
 use crate::limits;
 use crate::log::throttle::Throttle;
 use crate::shard::sessions::table::{Session, Stage};
-use crate::shard::stint::Stint;
+use crate::shard::time_slice::Stint;
 use crate::websocket::close;
 
 /// See the module.

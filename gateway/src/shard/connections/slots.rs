@@ -30,7 +30,7 @@ use crate::limits;
 use crate::log::throttle::Throttle;
 use crate::shard::sessions::table::Seat;
 use crate::shard::sessions::table::{Session, Stage};
-use crate::shard::stint::Stint;
+use crate::shard::time_slice::Stint;
 use crate::shared::Shared;
 
 /// See the module.

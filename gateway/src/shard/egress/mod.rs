@@ -7,8 +7,8 @@
 //! and closes.
 
 pub(crate) mod batch;
-pub mod ready;
-pub mod window;
+pub mod flush_window;
+pub mod queues;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use wire::{Driver, SendOutcome, SocketId};
 
 use self::batch::{Batch, Clock};
-use self::ready::Ready;
-use self::window::{READING_INTERVAL, Reading, Window};
+use self::flush_window::{READING_INTERVAL, Reading, Window};
+use self::queues::Ready;
 use super::outbox::frames::Frames;
 use super::sessions::table::{Session, Sessions};
 use crate::counters::{Counters, DURATION_BUCKETS};

@@ -9,9 +9,9 @@
 //! stops one shard is emptied by the other. Requests for which there is no room stay in a backlog, and while it is long the
 //! shard reads no clients ([`Mesh::is_backed_up`]).
 
-pub mod begin;
-pub(crate) mod firsts;
+pub(crate) mod first_offsets;
 pub mod layout;
+pub mod start;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use std::sync::Arc;
 use glommio::channels::spsc_queue::{self, Consumer, Producer};
 use wire::SocketId;
 
-use self::begin::{Begin, Begun};
 use self::layout::Known;
-use crate::event::channels::Interest;
+use self::start::{Begin, Begun};
+use crate::event::channel_index::Interest;
 use crate::event::frame::Frame;
 use crate::event::partition::Owned;
 use crate::event::pull::{Chunk, Pull, Ticket};

@@ -8,15 +8,15 @@ use protocol::{Pattern, Position, code};
 use wire::SocketId;
 
 use super::Owner;
-use super::deferred::{Change, Deferrals, Question};
-use super::single;
+use super::deferred_questions::{Change, Deferrals, Question};
+use super::single_position;
 use crate::counters::operations;
 use crate::event::frame::Frame;
 use crate::event::partition::{Owned, Partition};
 use crate::event::topic_set::TopicSet;
 use crate::limits;
-use crate::shard::mesh::begin::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
-use crate::shard::mesh::firsts::Firsts;
+use crate::shard::mesh::first_offsets::Firsts;
+use crate::shard::mesh::start::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
 
 /// What the past subscriptions of a question want of a topic.
 #[derive(Debug, Default)]
@@ -227,7 +227,7 @@ impl Owner {
             let mut first = from.take(2).take_while(|it| it.topic == topic);
             first.any(|it| it.number != position.partition)
         };
-        if let Some(refusal) = single::refusal(&self.strays, &self.kinds, start, is_unread) {
+        if let Some(refusal) = single_position::refusal(&self.strays, &self.kinds, start, is_unread) {
             return Some(refusal);
         }
         for &(topic, ref since) in start.since() {

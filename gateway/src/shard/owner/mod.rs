@@ -12,13 +12,13 @@
 //! are told by [`Owner::known`].
 
 pub(crate) mod answers;
-pub(crate) mod deferred;
+pub(crate) mod deferred_questions;
 pub mod history;
-pub mod intake;
 pub mod last_values;
-pub(crate) mod quiet;
-pub mod single;
-pub mod strays;
+pub mod misplaced_tokens;
+pub(crate) mod quiet_tokens;
+pub mod read_gate;
+pub mod single_position;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use protocol::GapReason;
 
 use self::history::History;
 use self::last_values::LastValues;
-use self::strays::Strays;
+use self::misplaced_tokens::Strays;
 use super::mesh::layout::{Known, Progress};
 use crate::event::frame::Frame;
 use crate::event::partition::{Owned, Partition};
@@ -38,7 +38,7 @@ use crate::kafka::polled::{Began, Moved};
 use crate::limits;
 
 pub(crate) use self::answers::snapshot_too_large;
-use self::deferred::{Change, Deferrals};
+use self::deferred_questions::{Change, Deferrals};
 
 /// See the module.
 pub struct Owner {
@@ -270,7 +270,7 @@ impl Owner {
         self.heads.values().all(|head| head.next >= head.live_from)
     }
 
-    /// Delivery of a partition that stood still for `quiet`, before where it was to begin, begins where the partition stands:
+    /// Delivery of a partition that stood still for `quiet_tokens`, before where it was to begin, begins where the partition stands:
     /// what comes of it then is nobody's past. How many such partitions there were.
     pub fn stop_waiting(&mut self, quiet: Duration, now: Instant) -> usize {
         let mut stopped = 0;

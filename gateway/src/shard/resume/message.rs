@@ -14,9 +14,9 @@ use crate::event::partition::Partition;
 use crate::event::shard_set::ShardSet;
 use crate::event::topic_set::TopicSet;
 use crate::event::wants::Wants;
-use crate::shard::mesh::begin::{Start, StartFrom};
-use crate::shard::mesh::firsts::Firsts;
+use crate::shard::mesh::first_offsets::Firsts;
 use crate::shard::mesh::layout::Layout;
+use crate::shard::mesh::start::{Start, StartFrom};
 
 #[derive(Debug)]
 pub(crate) struct Message {

@@ -14,13 +14,13 @@
 //!
 //! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
 
+pub(crate) mod background_budget;
 pub(crate) mod cursors;
 pub(crate) mod floors;
 pub(crate) mod message;
 pub(crate) mod places;
 pub(crate) mod pulls;
-pub mod replays;
-pub(crate) mod spare;
+pub mod replay_rate;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,8 +34,8 @@ use self::cursors::Cursor;
 use self::floors::Floors;
 use self::message::Message;
 use self::places::Place;
-use super::mesh::begin::Start;
 use super::mesh::layout::Layout;
+use super::mesh::start::Start;
 use crate::counters::operations;
 use crate::event::coverage::Coverage;
 use crate::event::frame::{Range, Source};

@@ -1,8 +1,8 @@
 //! What a shard keeps of each session.
 
-pub mod acks;
 pub mod pace;
+pub mod pending_replies;
 pub mod stash;
 pub mod table;
-pub mod timers;
+pub mod timer_wheel;
 pub(crate) mod turn;

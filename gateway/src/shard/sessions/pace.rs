@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::stash::Stash;
-use crate::admission::bucket::Bucket;
+use crate::admission::token_bucket::Bucket;
 use crate::counters::ReceivePause;
 use crate::limits;
 use crate::limits::Rate;

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use wire::SocketId;
 
-use super::acks::Acks;
 use super::pace::Pace;
+use super::pending_replies::Acks;
 use crate::event::skipped::SkipsToTell;
 use crate::event::topic_set::TopicSet;
 use crate::limits;
 use crate::shard::outbox::Outbox;
 use crate::shard::resume::Resume;
-use crate::shard::resume::replays::Replays;
+use crate::shard::resume::replay_rate::Replays;
 use crate::shard::sessions::turn::Turn;
 use crate::websocket::{Handshake, Inbound};
 

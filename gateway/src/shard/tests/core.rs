@@ -241,7 +241,7 @@ fn pings_that_are_all_due_at_once_are_spread_over_turns() {
     let (mut core, _peer) = crowd(SESSIONS, 512, now);
     let Connections { sessions, wheel, .. } = &mut core.connections;
     (0..SESSIONS as usize).for_each(|slot| schedule(wheel, sessions.at(slot).expect("it is open")));
-    let due = now + limits::PING_INTERVAL + crate::shard::sessions::timers::TICK;
+    let due = now + limits::PING_INTERVAL + crate::shard::sessions::timer_wheel::TICK;
     let waiting = |core: &Core| core.connections.sessions.iter().filter(|it| !it.outbox.is_empty()).count();
     let mut pinged = 0;
     while pinged < SESSIONS as usize {

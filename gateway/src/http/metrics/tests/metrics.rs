@@ -10,8 +10,8 @@ use super::*;
 use crate::admission::overload::Decision;
 use crate::counters::{Counters, Histogram};
 use crate::kafka::replay::Replay;
-use crate::process::allocation::Allocation;
-use crate::process::vitals::Vitals;
+use crate::process::resource_limits::Allocation;
+use crate::process::resource_usage::Vitals;
 
 /// Values of a family with all its labels, as they stand in the text: `name{labels}` -> value.
 type Samples = BTreeMap<String, f64>;

@@ -2,8 +2,8 @@
 //!
 //! Blocking calls, each no longer than `limits::KAFKA_CALL_TIMEOUT`; the control thread's.
 
-pub(crate) mod incarnations;
 pub(crate) mod layout;
+pub(crate) mod topic_incarnations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,9 +15,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use topic_ids::{DescribeError, TopicId};
 use tracing::debug;
 
-use self::incarnations::{Incarnations, LastRecord, Logs};
 use self::layout::Layout;
-use super::progress::stall::Offsets;
+use self::topic_incarnations::{Incarnations, LastRecord, Logs};
+use super::progress::stalled_fetchers::Offsets;
 use crate::config::{Kafka, Start};
 use crate::event::partition::{Owned, Partition};
 use crate::kafka::control::NativeConsumer;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::stall::Offsets;
+use super::stalled_fetchers::Offsets;
 use crate::config::Kafka;
 use crate::event::partition::Partition;
 

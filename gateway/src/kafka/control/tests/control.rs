@@ -10,7 +10,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::client::client_config;
 use super::context::Context;
 use super::rig::{PATIENCE, Rig, TOPIC, WARMUP, kafka, numbers, position, waker};
-use super::seat::Seat;
+use super::shard_assignment::Seat;
 use super::{Control, Note, Request, check_config};
 use crate::config::Property;
 use crate::event::partition::{Owned, Partition};

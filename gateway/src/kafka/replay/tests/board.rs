@@ -7,9 +7,9 @@ use protocol::GapReason;
 use wire::SocketId;
 
 use super::super::shared::Shared;
-use super::super::waiting::tests::waiting;
 use super::*;
 use crate::event::pull::Pull;
+use crate::kafka::replay::waiting_cursor::tests::waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// That of `waiting`'s cursors.

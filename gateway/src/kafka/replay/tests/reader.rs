@@ -11,11 +11,11 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use testkit::{Cluster, PATIENCE, record};
 use wire::{Driver, DriverOptions};
 
-use super::super::waiting::tests::pull;
 use super::super::{Replay, ReplaySender};
 use crate::config::{Kafka, Security, Start, Topic};
 use crate::event::partitioner::Partitioner;
 use crate::event::pull::{Chunk, Then, Ticket};
+use crate::kafka::replay::waiting_cursor::tests::pull;
 use crate::limits;
 
 const TOPIC: &str = "odin.trades";

@@ -6,11 +6,11 @@ use std::time::Duration;
 use protocol::Pattern;
 
 use super::super::board;
-use super::super::waiting::Extent;
-use super::super::waiting::tests::waiting;
 use super::*;
 use crate::event::frame::{Framer, Source, Subject};
 use crate::event::partition::Partition;
+use crate::kafka::replay::waiting_cursor::Extent;
+use crate::kafka::replay::waiting_cursor::tests::waiting;
 
 const PATTERNS: [&str; 6] = ["A.x", "B.x", "A.*", "*.x", "*", "A.y"];
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -12,8 +12,8 @@ use crate::event::frame::{Source, Subject};
 use crate::event::partitioner::Partitioner;
 use crate::event::pull::Ticket;
 use crate::event::wants::Wants;
-use crate::shard::mesh::begin::{Begin, Begun, Start, StartFrom};
 use crate::shard::mesh::layout::Progress;
+use crate::shard::mesh::start::{Begin, Begun, Start, StartFrom};
 
 /// Whose pulls are: no owner asks.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -377,10 +377,10 @@ fn a_token_that_was_seen_where_it_does_not_belong_is_refused_by_the_owner_that_s
     assert_eq!(refusals(&mut owners, &single(&name, "0:0")), [None; 2]);
 }
 
-#[path = "owner_deferred.rs"]
+#[path = "owner_deferred_questions.rs"]
 mod deferred;
 
-#[path = "owner_quiet.rs"]
+#[path = "owner_quiet_tokens.rs"]
 mod quiet;
 
 #[path = "owner_waiting.rs"]

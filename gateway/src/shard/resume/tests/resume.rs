@@ -7,8 +7,8 @@ use protocol::GapReason;
 
 use super::*;
 use crate::event::pull::{Chunk, Then, Ticket};
-use crate::shard::mesh::begin::StartFrom;
 use crate::shard::mesh::layout::Progress;
+use crate::shard::mesh::start::StartFrom;
 
 const SHARDS: usize = 2;
 /// Partitions 0 to 5 of either topic are there.

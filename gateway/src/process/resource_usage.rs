@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::allocation::Allocation;
 use super::cgroup::Cgroups;
+use super::resource_limits::Allocation;
 
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 //! machine has.
 //!
 //! Reads a handful of files once, at the start. What cannot be read or understood limits nothing. A limit counts on every level
-//! of the hierarchy, so the least of all ancestors is taken. What is used of it is for [`super::vitals`].
+//! of the hierarchy, so the least of all ancestors is taken. What is used of it is for [`super::resource_usage`].
 
 use std::fs;
 use std::path::Path;

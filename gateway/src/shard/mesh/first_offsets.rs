@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
     use crate::event::partition::Partition;
-    use crate::shard::mesh::begin::{Start, StartFrom};
+    use crate::shard::mesh::start::{Start, StartFrom};
 
     #[test]
     fn together_they_begin_where_the_first_and_the_last_of_them_begin() {

@@ -9,8 +9,8 @@ use super::*;
 use crate::event::frame::{Framer, Record, resumed_frame};
 use crate::event::partition::Partition;
 use crate::event::pull::Ticket;
-use crate::shard::mesh::begin::{BegunStart, StartFrom};
 use crate::shard::mesh::layout::Progress;
+use crate::shard::mesh::start::{BegunStart, StartFrom};
 
 fn subscription(acks: &mut Acks, names: &[&str], owners: &[usize]) -> Subscription {
     let mut unanswered = ShardSet::default();

@@ -6,8 +6,8 @@ use std::time::Instant;
 use rdkafka::error::KafkaError;
 use tracing::warn;
 
-use super::progress::stuck::Stuck;
-use super::seat::Seat;
+use super::progress::stuck_partitions::Stuck;
+use super::shard_assignment::Seat;
 use super::{Work, all_joined};
 use crate::limits;
 use crate::log::throttle::Throttle;

@@ -13,7 +13,7 @@ use wire::SocketId;
 use super::{Connections, schedule};
 use crate::counters::{Disconnect, ReceivePause};
 use crate::limits;
-use crate::shard::commands::dialogue::{Allowance, Dialogue};
+use crate::shard::commands::dispatch::{Allowance, Dialogue};
 use crate::shard::commands::replies::Replies;
 use crate::shard::mesh::Mesh;
 use crate::shard::outbox::OutboxLimits;
@@ -282,9 +282,9 @@ impl Connections {
 }
 
 #[cfg(test)]
-#[path = "tests/inflow.rs"]
+#[path = "tests/inbound.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "tests/inflow_waiting.rs"]
+#[path = "tests/inbound_waiting.rs"]
 mod waiting_tests;

@@ -9,9 +9,9 @@ use super::{Seat, Stage};
 use crate::event::partition::{Owned, Partition};
 use crate::kafka::control::Note;
 use crate::kafka::control::cluster::Cluster;
-use crate::kafka::control::progress::stall::Offsets;
+use crate::kafka::control::progress::stalled_fetchers::Offsets;
 use crate::kafka::control::progress::statistics::Statistics;
-use crate::kafka::control::progress::stuck::Stuck;
+use crate::kafka::control::progress::stuck_partitions::Stuck;
 use crate::limits;
 
 /// From a refusal to the look that finds something standing still.
@@ -126,5 +126,5 @@ impl Seat {
 }
 
 #[cfg(test)]
-#[path = "tests/watching.rs"]
+#[path = "tests/reading.rs"]
 mod tests;

@@ -15,7 +15,7 @@ use wire::SocketId;
 
 use crate::event::partition::Partition;
 use crate::limits;
-use crate::shard::mesh::begin::Begin;
+use crate::shard::mesh::start::Begin;
 
 /// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
 /// else wants it, so that is where the answer has to begin, however late it is.

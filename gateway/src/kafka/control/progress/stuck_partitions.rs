@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::stall::Offsets;
+use super::stalled_fetchers::Offsets;
 use crate::event::partition::Partition;
 
 /// See the module.

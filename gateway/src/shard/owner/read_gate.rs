@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use crate::admission::bucket::Bucket;
+use crate::admission::token_bucket::Bucket;
 use crate::counters::{Counters, PauseReason};
 use crate::limits;
 use crate::limits::Rate;

@@ -177,5 +177,5 @@ impl Strays {
 }
 
 #[cfg(test)]
-#[path = "tests/strays.rs"]
+#[path = "tests/misplaced_tokens.rs"]
 mod tests;

@@ -264,5 +264,5 @@ pub(crate) fn narrowed(name: &str, kind: &str) -> Box<str> {
 }
 
 #[cfg(test)]
-#[path = "tests/channels.rs"]
+#[path = "tests/channel_index.rs"]
 mod tests;

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use super::stall::Offsets;
+use super::stalled_fetchers::Offsets;
 use super::statistics::{Fetcher, Statistics};
 use crate::event::partition::Partition;
 

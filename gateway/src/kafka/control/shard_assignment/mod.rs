@@ -4,7 +4,7 @@
 //! arrives at a shard that does not know where its partition begins, and what the shard was told once is not changed by
 //! an assignment that has to be tried again.
 
-pub(crate) mod watching;
+pub(crate) mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use wire::Waker;
 use super::cluster::layout::Layout;
 use super::cluster::{Cluster, Told, Wanted, with_offsets, without_offsets};
 use super::progress::lag::LagWatch;
-use super::progress::passed::PassedWatch;
-use super::progress::stall::{Offsets, StallWatch};
+use super::progress::passed_offsets::PassedWatch;
+use super::progress::stalled_fetchers::{Offsets, StallWatch};
 use super::progress::statistics::Fetcher;
-use super::progress::stuck::StuckWatch;
+use super::progress::stuck_partitions::StuckWatch;
 use super::{Note, Stopped};
 use crate::config::Kafka;
 use crate::event::partition::{Owned, Partition};

@@ -20,7 +20,7 @@ use crate::event::pull::{Chunk, Then, Ticket};
 use crate::limits;
 use crate::limits::Rate;
 use crate::shard::resume::Ask;
-use crate::shard::resume::replays::Replays;
+use crate::shard::resume::replay_rate::Replays;
 use crate::shard::sessions::table::{Cold, Pulls};
 
 /// The last cursor of a session, and the partition that was last read for it.

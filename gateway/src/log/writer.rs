@@ -196,5 +196,5 @@ impl Write for Stdout {
 }
 
 #[cfg(test)]
-#[path = "tests/queue.rs"]
+#[path = "tests/writer.rs"]
 mod tests;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::admission::bucket::Bucket;
+use crate::admission::token_bucket::Bucket;
 use crate::limits;
 use crate::limits::Rate;
 

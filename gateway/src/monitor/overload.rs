@@ -1,6 +1,6 @@
 //! Once a second, and every 25 ms while Kafka is paused for it, on the main thread: what the process uses, and what follows from it.
 //!
-//! Measures ([`crate::process::vitals`]), asks [`crate::admission::overload`] and tells the shards; each change is one line in the log, with the numbers
+//! Measures ([`crate::process::resource_usage`]), asks [`crate::admission::overload`] and tells the shards; each change is one line in the log, with the numbers
 //! that led to it and the variable to turn.
 
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::config::{Config, Flush};
 use crate::counters::Snapshot;
 use crate::limits;
 use crate::log::throttle::Throttle;
-use crate::process::vitals::{Meter, Vitals};
+use crate::process::resource_usage::{Meter, Vitals};
 use crate::shared::Shared;
 
 /// See the module.

@@ -3,7 +3,7 @@
 //! There are three queues, each first in, first out. A slice begins with sessions that have control bytes (pongs, acknowledgements,
 //! answers to handshakes and to HTTP, closes), and then takes a batch of each of the first two queues in turn: a burst of events to everybody delays no
 //! pong by more than the batch that is being sent, and a flood of control bytes leaves the events at least every other batch.
-//! Sessions that resume are sent much at a time, in time that the others leave (`spare`). Pure.
+//! Sessions that resume are sent much at a time, in time that the others leave (`background_budget`). Pure.
 
 use std::collections::VecDeque;
 
@@ -101,5 +101,5 @@ fn queue_of(session: &Session) -> Queue {
 }
 
 #[cfg(test)]
-#[path = "tests/ready.rs"]
+#[path = "tests/queues.rs"]
 mod tests;

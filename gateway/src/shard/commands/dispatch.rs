@@ -1,7 +1,7 @@
 //! What a client asks: its messages against the shard's channels.
 //!
 //! A `subscribe` takes effect here at once; its acknowledgement waits until every owner of partitions has said where it begins
-//! (`begin`), and what is asked meanwhile is answered after it (`acks`, `replies`). On a gateway of one shard nothing waits, unless
+//! (`begin`), and what is asked meanwhile is answered after it (`pending_replies`, `replies`). On a gateway of one shard nothing waits, unless
 //! for the brokers.
 
 use std::collections::BTreeMap;
@@ -14,19 +14,19 @@ use serde::Serialize;
 use super::action;
 use super::action::{Action, Subscribe, Unsubscribe, Wanted};
 use super::replies::{Replies, write_text};
-use crate::admission::bucket::Bucket;
+use crate::admission::token_bucket::Bucket;
 use crate::counters::operations;
-use crate::event::channels::Channels;
+use crate::event::channel_index::Channels;
 use crate::event::frame::Subject;
 use crate::event::pull::Ticket;
 use crate::event::topic_set::TopicSet;
 use crate::limits;
 use crate::limits::Rate;
-use crate::shard::mesh::begin::{Begin, Start, StartFrom};
+use crate::shard::mesh::start::{Begin, Start, StartFrom};
 use crate::shard::mesh::{Mesh, Request};
 use crate::shard::owner::Owner;
 use crate::shard::resume::Resume;
-use crate::shard::sessions::acks::Subscription;
+use crate::shard::sessions::pending_replies::Subscription;
 use crate::websocket::{Flow, Message};
 
 /// One session's turn to speak.

@@ -18,9 +18,9 @@ use crate::event::partition::{Owned, Partition};
 use crate::event::shard_set::ShardSet;
 use crate::event::topic_set::TopicSet;
 use crate::limits;
-use crate::shard::mesh::begin::{Begun, Refusal, Start};
 use crate::shard::mesh::layout::Layout;
-use crate::shard::owner::single;
+use crate::shard::mesh::start::{Begun, Refusal, Start};
+use crate::shard::owner::single_position;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -142,7 +142,7 @@ impl Acks {
             subscription.cut.insert(partition, next);
             let starts = Arc::clone(&subscription.starts);
             for (index, start) in starts.iter().enumerate() {
-                if let Some(refusal) = single::refusal_of_late(start, kinds, partition) {
+                if let Some(refusal) = single_position::refusal_of_late(start, kinds, partition) {
                     subscription.refuse(index, refusal);
                 }
             }
@@ -247,5 +247,5 @@ impl Subscription {
 }
 
 #[cfg(test)]
-#[path = "tests/acks.rs"]
+#[path = "tests/pending_replies.rs"]
 mod tests;

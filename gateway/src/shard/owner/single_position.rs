@@ -5,9 +5,9 @@ use std::sync::Arc;
 use protocol::client::Since;
 use protocol::{Pattern, Position, code};
 
-use super::strays::Strays;
+use super::misplaced_tokens::Strays;
 use crate::event::partition::Partition;
-use crate::shard::mesh::begin::{Refusal, Start};
+use crate::shard::mesh::start::{Refusal, Start};
 
 /// Why a subscription cannot begin after its single positions: the first of them that is not enough. `kinds`: by topic.
 /// `is_unread`: whether the past of some other partition of the topic is still to be read, so that it may hold the token too.

@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use topic_ids::TopicId;
 
 use crate::event::partition::Partition;
-use crate::kafka::control::progress::stall::Offsets;
+use crate::kafka::control::progress::stalled_fetchers::Offsets;
 
 /// See the module.
 #[derive(Debug, Default)]
