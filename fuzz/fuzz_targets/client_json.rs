@@ -79,7 +79,6 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(names.len(), subscribe.channels.len(), "each name once");
             assert!(subscribe.channels.len() + subscribe.rejected.len() <= CHANNELS_MAX);
             assert!(names.iter().all(|name| PatternName::parse((*name).into()).is_ok()));
-            assert_eq!(subscribe.clone().into_owned(), subscribe);
             subscribe.keep_within(CHANNELS_MAX, CHANNELS_MAX - 2, |name| name.len() % 2 == 0);
             let room = subscribe.channels.iter().filter(|wanted| wanted.name.as_str().len() % 2 == 1).count();
             assert!(room <= 2);

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use fuzz::event::frame::{Framer, Record, Skipped};
 use fuzz::event::partition::Partition;
-use protocol::framing;
 use libfuzzer_sys::fuzz_target;
 use protocol::envelope::{ENVELOPE_BYTES_MAX, write_event};
+use protocol::framing;
 use protocol::{Position, ServerMessage, kind_is_valid, token_is_valid};
 use serde::de::IgnoredAny;
 use tungstenite::protocol::frame::FrameHeader;
