@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# The instances, firewall rules, static addresses and the registry of images on Google Cloud: creates what is missing, changes nothing
-# that is as it should be.
+# Creates the instances, firewall rules, static addresses and image registry on Google Cloud. Resources that are correct already
+# stay unchanged.
 #
-#   gcp-provision.sh [--dry-run] up [WHAT...]              creates what is missing, starts what is stopped
-#   gcp-provision.sh [--dry-run] down [WHAT...]            stops the instances; disks, addresses and rules stay
-#   gcp-provision.sh [--dry-run] delete --yes [WHAT...]    deletes all of it, with the disks and the images
-#   gcp-provision.sh [--dry-run] status                    what there is
-#   WHAT: images host-account firewall-backend firewall-ws address-ws backend ws loadtest; all of them when none is named
-#   images is the registry and the account that builds, host-account who may read it; backend and ws bring both, ws its address too
+#   gcp-provision.sh [--dry-run] up [WHAT...]              create missing resources, start stopped instances
+#   gcp-provision.sh [--dry-run] down [WHAT...]            stop the instances; disks, addresses and rules stay
+#   gcp-provision.sh [--dry-run] delete --yes [WHAT...]    delete everything, including the disks and the images
+#   gcp-provision.sh [--dry-run] status                    list the resources
+#   WHAT: images host-account firewall-backend firewall-ws address-ws backend ws loadtest; default: all of them
+#   ws are the hosts of the gateways. images is the registry and the account that builds; host-account is the account that may pull
+#   from it. up backend and up ws include both, and up ws includes address-ws.
 #
-# --dry-run prints the gcloud commands of an empty project, and needs no gcloud. GCP_PROJECT has to be set, for the backend's firewall
-# OPERATOR_RANGES too; all other names, machine types and ports: scripts/gcp.env.
+# --dry-run prints the gcloud commands for an empty project, and needs no gcloud. Set GCP_PROJECT, and for the backend's firewall
+# also OPERATOR_RANGES. scripts/gcp.env has all other names, machine types and ports.
 # Exit codes: 0 done, 1 failed, 64 wrong usage, 69 no gcloud.
 set -euo pipefail
 
@@ -20,10 +21,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 settings scripts/gcp.env
 
 readonly EVERYTHING=(images host-account firewall-backend firewall-ws address-ws backend ws loadtest)
-readonly GRANT_ATTEMPTS_MAX=12 # a fresh account is known everywhere within a minute
+readonly GRANT_ATTEMPTS_MAX=12 # a new account is known everywhere within a minute
 readonly GRANT_PAUSE_SECONDS=${GRANT_PAUSE_SECONDS:-5}
 
-# --- images: where they are, who builds them, who may read them -------------------------------------------------------------------
+# --- images: the registry, the account that builds them, the account that may pull them -------------------------------------------------------------------
 
 has_line() { [[ $'\n'$described$'\n' == *$'\n'"$1"$'\n'* ]]; }
 
@@ -44,7 +45,7 @@ service_account() {
   fi
 }
 
-# grant ACCOUNT ROLE GROUP NAME FLAG...: the role on the NAME that gcloud's GROUP of commands is about.
+# grant ACCOUNT ROLE GROUP NAME FLAG...: grants the role on the resource NAME; GROUP is the gcloud command group of its kind.
 grant() {
   local member role=$2 group name=$4 attempt condition=()
   member=serviceAccount:$(account "$1")
@@ -55,7 +56,7 @@ grant() {
     say "${member#*:} has $role"
     return
   fi
-  # Where the project has conditional roles, gcloud would ask whether this is to be one.
+  # In a project with conditional roles gcloud would otherwise ask whether this binding has a condition.
   [[ ${group[*]} != projects ]] || condition=(--condition=None)
   for ((attempt = 1; attempt <= GRANT_ATTEMPTS_MAX; attempt++)); do
     run gcloud "${group[@]}" add-iam-policy-binding "$name" "$@" --member="$member" --role="$role" "${condition[@]}" \
@@ -76,7 +77,7 @@ repository() {
   fi
 }
 
-# The account of its own, because the one that Cloud Build takes otherwise depends on the age of the project, and may be allowed nothing.
+# A dedicated account: Cloud Build's default one depends on the age of the project and may have no permissions.
 images() {
   enable artifactregistry.googleapis.com cloudbuild.googleapis.com iam.googleapis.com cloudresourcemanager.googleapis.com
   service_account "$BUILD_ACCOUNT" "Builds the images"
@@ -115,14 +116,14 @@ rule() {
   fi
 }
 
-# Grafana, the console and the publisher are for operators alone: what is open to the world is taken over by the world.
+# Grafana, the console and the publisher are for operators only: open to the Internet, anyone could take them over.
 operator_ranges() {
   [[ -n ${OPERATOR_RANGES:-} ]] ||
     fail 64 "OPERATOR_RANGES is not set: the addresses that may reach Grafana, the console and the publisher, for example 203.0.113.7/32"
   local range
   for range in ${OPERATOR_RANGES//,/ }; do
     [[ $range =~ ^[0-9a-fA-F.:]+/([0-9]+)$ ]] || fail 64 "OPERATOR_RANGES has $range: write ranges such as 203.0.113.7/32"
-    ((BASH_REMATCH[1] > 0)) || fail 64 "OPERATOR_RANGES has $range, which is everybody: name your own addresses"
+    ((BASH_REMATCH[1] > 0)) || fail 64 "OPERATOR_RANGES has $range, which is every address: write your own addresses"
   done
 }
 
@@ -132,7 +133,7 @@ firewall_backend() {
   rule odin-allow-gateways "$GCP_KAFKA_PORT,$GCP_LOKI_PORT" "$WS_TAG" "$BACKEND_TAG"
 }
 
-# Health checks have a rule of their own, so that they stay when CLIENT_RANGES is narrowed; so has the backend's Prometheus.
+# Health checks and the backend's Prometheus have their own rules, which stay when CLIENT_RANGES is narrowed.
 firewall_ws() {
   rule odin-allow-clients "$GCP_WS_PORT" "$CLIENT_RANGES" "$WS_TAG"
   rule odin-allow-health-checks "$GCP_WS_PORT" "$HEALTH_CHECK_RANGES" "$WS_TAG"
@@ -152,8 +153,8 @@ address_ws() {
 
 # --- instances -------------------------------------------------------------------------------------------------------------
 
-# instance NAME MACHINE_TYPE DISK_GB TAG ACCOUNT FLAG...: without an ACCOUNT it may call nothing of Google's. What an account may do
-# is up to its roles: scopes are the older way, and these let all of them through.
+# instance NAME MACHINE_TYPE DISK_GB TAG ACCOUNT FLAG...: without an ACCOUNT the instance may call no Google API. The account's roles
+# decide what it may do; scopes are the older mechanism, and this one permits every role.
 instance() {
   local name=$1 machine=$2 disk=$3 tag=$4 email='' state found_machine found_email acts=(--no-service-account --no-scopes)
   if [[ -n $5 ]]; then
@@ -190,7 +191,7 @@ ws() {
 
 # --- commands --------------------------------------------------------------------------------------------------------------
 
-# In the order of EVERYTHING, so that instances find there what they are created with.
+# In the order of EVERYTHING: instances come after the resources that they need.
 up() {
   local what wanted=" $* "
   [[ $wanted != *" firewall-backend "* ]] || operator_ranges
@@ -209,7 +210,7 @@ instances_of() {
   esac
 }
 
-# The gateway gets SIGTERM when its host stops, and drains.
+# When its host stops, the gateway gets SIGTERM and drains.
 down() {
   local what name state
   for what in "$@"; do
@@ -224,7 +225,7 @@ down() {
   done
 }
 
-# discard KIND NAME FLAG...: deletes it if it is there.
+# discard KIND NAME FLAG...: deletes the resource if it exists.
 discard() {
   local kind=$1 name=$2
   shift 2
@@ -233,7 +234,7 @@ discard() {
   fi
 }
 
-# discard_account NAME: deletes the service account if it is there.
+# discard_account NAME: deletes the service account if it exists.
 discard_account() {
   if inquire "$1" gcloud iam service-accounts describe "$(account "$1")" --project="$GCP_PROJECT" '--format=value(email)' || $dry_run; then
     run gcloud iam service-accounts delete "$(account "$1")" --project="$GCP_PROJECT" --quiet
@@ -283,13 +284,17 @@ main() {
       -h | --help | help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
       up | down | delete | status) command=${command:-$word} ;;
       images | host-account | firewall-backend | firewall-ws | address-ws | backend | ws | loadtest) whats+=("$word") ;;
-      *) usage "${BASH_SOURCE[0]}" >&2; fail 64 "what is $word?" ;;
+      *)
+        usage "${BASH_SOURCE[0]}" >&2
+        if [[ -n $command ]]; then fail 64 "unknown WHAT $word: it must be one of ${EVERYTHING[*]} (the gateways are ws)"; fi
+        fail 64 "unknown command $word: it must be up, down, delete or status"
+        ;;
     esac
   done
-  [[ -n $command ]] || { usage "${BASH_SOURCE[0]}" >&2; exit 64; }
+  [[ -n $command ]] || { usage "${BASH_SOURCE[0]}" >&2; fail 64 "no command: it must be up, down, delete or status"; }
   ((${#whats[@]} > 0)) || whats=("${EVERYTHING[@]}")
   need_gcloud
-  [[ $command != delete ]] || $yes || $dry_run || fail 64 "delete takes the disks and the images too: say delete --yes"
+  [[ $command != delete ]] || $yes || $dry_run || fail 64 "delete also deletes the disks and the images: confirm with delete --yes"
   "$command" "${whats[@]}"
 }
 

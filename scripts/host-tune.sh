@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# The kernel's settings for a host that carries tens of thousands of WebSocket sessions, and for its neighbours: what they are, what is
-# wanted and why.
+# Checks and sets the kernel settings of a host that carries tens of thousands of WebSocket sessions, and of the hosts of the broker and
+# the load generator. Shows for each setting the current value, the wanted value and the reason.
 #
-#   host-tune.sh --check   [OPTION...]    shows each; exit 1 when one differs. Needs no root
-#   host-tune.sh --apply   [OPTION...]    sets those that differ, now and for every boot; again, it changes nothing
-#   host-tune.sh --revert                 puts every value back that was there before, and removes what --apply has written
+#   host-tune.sh --check   [OPTION...]    show each setting; exit 1 when one differs. Needs no root
+#   host-tune.sh --apply   [OPTION...]    set those that differ, now and at every boot; a second run changes nothing
+#   host-tune.sh --revert                 restore every previous value, and remove every file that --apply wrote
 #
-#   --role ROLE           what the host is for (default: gateway). A backend, with the broker and what observes, and a generator of load
-#                         have no shard to keep a CPU for and no port to leave untracked; a generator needs ports to connect from
+#   --role ROLE           gateway (default), backend (broker and monitoring) or generator (load generator). Only a gateway's host
+#                         reserves CPUs for shards and excludes a port from connection tracking; a generator needs ports to connect from
 #   --shard-cpus LIST     the CPUs of the gateway's shards, such as 3 or 2-3 (default: the highest, where a single shard runs)
-#   --interface NAME      the network interface, or several by commas (default: all that are devices)
-#   --port PORT|off       the gateway's port, to be kept out of connection tracking (default: 3004, unless a firewall stands here)
-#   Without them, --check and --apply take those of the last --apply. ROLE is gateway, backend or generator; the three others are
-#   of a gateway's host. What another role's --apply has set and this one does not want is put back.
+#   --interface NAME      the network interface, or several separated by commas (default: all hardware interfaces)
+#   --port PORT|off       the gateway's port, to exclude from connection tracking (default: 3004, or off if the host has a firewall)
+#   Options that are not given keep their value of the last --apply. The last three apply to a gateway's host only. Settings that
+#   --apply made for another role and that the new role does not need are restored.
 #
-# Values that are as good as wanted, or better, are left alone; so are files that it did not write. What was there before is kept
-# in /var/lib/odin-host-tune/before. --boot is what its systemd unit runs: what sysctl.d cannot set, and no files.
+# Values that are as good as the wanted ones, or better, stay, and so do files that this script did not write. Previous values are
+# saved in /var/lib/odin-host-tune/before. The systemd unit runs --boot, which sets what sysctl.d cannot set and writes no files.
 # Exit codes: 0 done, 1 something differs or failed, 64 wrong usage.
-# ODIN_HOST_TUNE_ROOT=DIR stands for / in the tests.
+# The tests set ODIN_HOST_TUNE_ROOT=DIR to use DIR in place of /.
 set -euo pipefail
 export LC_ALL=C
 umask 022
@@ -42,7 +42,7 @@ fail() {
   say "$2"
   exit "$1"
 }
-usage() { sed -n '3,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
 # shellcheck source=scripts/host-tune/cpus.sh
 source "$scripts/host-tune/cpus.sh"
@@ -53,7 +53,7 @@ source "$scripts/host-tune/settings.sh"
 # shellcheck source=scripts/host-tune/state.sh
 source "$scripts/host-tune/state.sh"
 
-# The table: settings of one kind that are alike in a line, with their number.
+# Prints the table. Equal settings of one kind share a line, with their number.
 show() {
   local index
   for index in "${!names[@]}"; do
@@ -85,7 +85,7 @@ tally() {
   for state in "${states[@]}"; do [[ $state != "$1" ]] || count=$((count + 1)); done
 }
 
-# only KEEPER: forgets the settings of others.
+# only KEEPER: removes the settings of the other keepers from the arrays.
 only() {
   local index
   for index in "${!keepers[@]}"; do
@@ -94,7 +94,7 @@ only() {
   done
 }
 
-# The last lines, for eyes and for callers: sets differing.
+# Prints the last lines and sets differing.
 summary() {
   local count ok
   tally ok; ok=$count
@@ -108,7 +108,7 @@ summary() {
   tally read-only
   ((count == 0)) || echo "read-only: a container shows them but cannot set them; run this on the host itself"
   tally refused
-  ((count == 0)) || echo "refused: the kernel did not take the value; an interrupt may be the kernel's own to place"
+  ((count == 0)) || echo "refused: the kernel rejected the value; some interrupts cannot be moved"
   notes
 }
 
@@ -121,7 +121,7 @@ notes() {
         [[ ${keeper[$key]} == sysctl ]] || continue
         text=${key#/proc/sys/}
         ! grep -qE "^[[:space:]]*-?${text//\//[./]}[[:space:]]*=" "$file" ||
-          echo "note: ${file#"$root"} sets ${text//\//.} too, and has the last word at boot"
+          echo "note: ${file#"$root"} sets ${text//\//.} too, and overrides this setting at boot"
       done
     done
   done
@@ -129,7 +129,7 @@ notes() {
 
 check() {
   collect
-  if [[ $role == gateway ]]; then cores; else echo "CPUs: $online; the host is a $role's, no shard has one to itself"; fi
+  if [[ $role == gateway ]]; then cores; else echo "CPUs: $online; a $role host reserves none for shards"; fi
   echo
   show
   summary
@@ -229,7 +229,7 @@ revert() {
   for file in "${kept[@]}"; do
     put_back "$file" || failed=$((failed + 1))
   done
-  ((failed == 0)) || fail 1 "$failed values are not back; nothing is removed, so that --revert can be run again"
+  ((failed == 0)) || fail 1 "$failed values could not be restored; no file was removed: run --revert again"
   remove_files
 }
 
@@ -237,7 +237,7 @@ action='' shard_list='' interface_list='' role='' port=''
 while (($#)); do
   case $1 in
     --check | --apply | --revert | --boot)
-      [[ -z $action ]] || fail 64 "one of --check, --apply and --revert, not two"
+      [[ -z $action ]] || fail 64 "--check, --apply and --revert exclude each other: give one"
       action=${1#--}
       shift
       ;;
@@ -247,10 +247,10 @@ while (($#)); do
         --shard-cpus) shard_list=$2 ;;
         --interface) interface_list=$2 ;;
         --port)
-          [[ $2 == off || $2 =~ ^[1-9][0-9]{0,4}$ && $2 -le 65535 ]] || fail 64 "--port $2: wanted is 1 to 65535, or off"
+          [[ $2 == off || $2 =~ ^[1-9][0-9]{0,4}$ && $2 -le 65535 ]] || fail 64 "--port $2: must be 1 to 65535, or off"
           port=$2
           ;;
-        --role) [[ $2 =~ ^(gateway|backend|generator)$ ]] || fail 64 "--role $2: wanted is gateway, backend or generator"; role=$2 ;;
+        --role) [[ $2 =~ ^(gateway|backend|generator)$ ]] || fail 64 "--role $2: must be gateway, backend or generator"; role=$2 ;;
       esac
       shift 2
       ;;
@@ -268,7 +268,7 @@ remember port "$port"
 remember role "$role"
 role=${options[role]:-gateway}
 [[ $role == gateway || -z $shard_list$interface_list$port ]] ||
-  fail 64 "--shard-cpus, --interface and --port are of a gateway's host, and this one is a $role's: --role gateway makes it one"
+  fail 64 "--shard-cpus, --interface and --port need --role gateway; the role of this host is $role"
 find_cpus "${options[shard-cpus]:-}"
 find_interfaces "${options[interface]:-}"
 case $action in

@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
-# The distributed deployment on this machine, without Docker: Kafka, publisher, gateway and Prometheus with the configuration files of
-# deployments/gcp/distributed, in which only addresses are replaced, clients that audit what they get, and questions to Prometheus,
-# those of the dashboards among them.
+# Runs the distributed deployment on this machine, without Docker: Kafka, publisher, gateway and Prometheus. They use the configuration
+# files of deployments/gcp/distributed; only addresses are replaced. Clients audit every delivery, and the script queries Prometheus,
+# including every query of the dashboards.
 #
-#   stack.sh                start it, ask, stop it: exit 1 when an answer is wrong or missing
-#   stack.sh COMMAND...     run COMMAND in place of the dashboards' questions, with GATEWAY_URL, PUBLISHER_URL, PROMETHEUS_URL and
-#                           KAFKA_BROKERS; its exit code counts
+#   stack.sh                start the stack, run the queries, stop it; exit 1 when an answer is wrong or missing
+#   stack.sh COMMAND...     run COMMAND in place of the dashboards' queries, with GATEWAY_URL, PUBLISHER_URL, PROMETHEUS_URL and
+#                           KAFKA_BROKERS set; the script fails when COMMAND fails
+#   stack.sh --help         print this text
 #
-# What differs from the hosts: Apache Kafka in place of Redpanda, whose metrics are therefore not asked for; a scrape each second, so
-# that a minute is enough; 200 clients. Needs what kafka.sh and promtool.sh need, and odin-gateway, odin-publisher and odin-bench in
-# target/release or target/debug. Everything listens on 127.0.0.1, on free ports, and ends with the script; its files stay in
-# target/stack. Exit codes: 0 done, 1 failed, 69 not possible here.
+# Differences from the hosts: Apache Kafka replaces Redpanda, so Redpanda's metrics are not queried; Prometheus scrapes every second, so
+# that a minute is enough; there are 200 clients. The script needs what kafka.sh and promtool.sh need, and odin-gateway, odin-publisher
+# and odin-bench in target/release or target/debug. Every process listens on 127.0.0.1, on a free port, and ends with the script. The
+# files stay in target/stack. Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here.
 set -euo pipefail
 
 readonly CLIENTS=200
 readonly EVENTS_PER_SECOND=100
 readonly READY_SECONDS_MAX=60
-# Rates over 30 s need as long; the audit takes a few seconds after it.
+# Rates over 30 s need 30 s of load; the audit takes a few seconds more.
 readonly LOAD_SECONDS=45
-# The descriptors that the production limit of 12,000 connections asks for.
+# Open files that the production limit of 12,000 connections requires.
 readonly DESCRIPTORS=12768
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -31,6 +32,12 @@ fail() {
   printf 'stack.sh: %s\n' "$2" >&2
   exit "$1"
 }
+
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+case ${1:-} in
+  -h | --help | help) usage; exit 0 ;;
+  -*) usage >&2; fail 64 "unknown option $1" ;;
+esac
 
 # The newest build of a program.
 program() {
@@ -64,7 +71,7 @@ pids=()
 stop() {
   local status=$?
   trap - EXIT
-  # The clients first, or the gateway would spread their closes over its whole drain.
+  # Stop the clients first; otherwise the gateway spreads their closes over its whole drain.
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
     { kill "${pids[i]}" && wait "${pids[i]}"; } 2>/dev/null || true
   done
@@ -89,7 +96,7 @@ start_gateway() {
   (
     ulimit -n "$(ulimit -Hn)"
     set -a
-    # shellcheck disable=SC1091 # no script: lines of NAME=value, as Docker reads them
+    # shellcheck disable=SC1091 # not a script: lines of NAME=value, as Docker reads them
     . "$ws_server/.env.production"
     export WS_ADDR=127.0.0.1:$1
     exec "$(program odin-gateway)"
@@ -112,13 +119,13 @@ start_prometheus() {
   await "$PROMETHEUS_URL/-/ready"
 }
 
-# ask QUERY: the value of the first series, or nothing.
+# ask QUERY: prints the value of the first series, or nothing.
 ask() {
   curl -sf --data-urlencode "query=$1" "$PROMETHEUS_URL/api/v1/query" | jq -r '.data.result[0].value[1] // empty'
 }
 
 wrong=0
-# expect TEXT QUERY: the query answers with a 1.
+# expect TEXT QUERY: prints ok if the result of QUERY is 1, else WRONG.
 expect() {
   local answer
   answer=$(ask "$2")
@@ -159,7 +166,7 @@ mkdir -p "$folder"
 trap stop EXIT
 trap 'exit 1' INT TERM
 
-# The controller of kafka.sh listens 10000 above: below 55536.
+# The controller of kafka.sh listens on port + 10000, so the port must be below 55536.
 until read -r kafka_port gateway_port publisher_port prometheus_port < <(free_ports 4) && ((kafka_port < 55000)); do :; done
 export KAFKA_BROKERS=127.0.0.1:$kafka_port GATEWAY_URL=http://127.0.0.1:$gateway_port
 export PUBLISHER_URL=http://127.0.0.1:$publisher_port PROMETHEUS_URL=http://127.0.0.1:$prometheus_port

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What the GCP scripts share: the settings of gcp.env, what they say, and gcloud with --dry-run. Sourced, never run.
+# Functions that the GCP scripts share: settings of gcp.env, messages, and gcloud with --dry-run. Sourced, never run.
 #
-# With dry_run=true nothing is run: each command is a line on stdout that a shell would take back.
+# With dry_run=true no command runs: each is printed on stdout as a line that a shell can execute.
 
-readonly SSH_ATTEMPTS_MAX=24 # a fresh instance answers within a minute
+readonly SSH_ATTEMPTS_MAX=24 # a new instance answers within a minute
 readonly SSH_PAUSE_SECONDS=${SSH_PAUSE_SECONDS:-5}
 
 dry_run=false
@@ -16,10 +16,10 @@ fail() {
   exit "$1"
 }
 
-# usage FILE: the lines of its header that are indented by three blanks.
+# usage FILE: prints the header lines that are indented by three spaces.
 usage() { sed -n 's/^#   //p' "$1"; }
 
-# settings FILE: each NAME=VALUE of it that the environment does not set already.
+# settings FILE: sets each NAME=VALUE of FILE that the environment does not set already.
 settings() {
   local line name
   while IFS= read -r line || [[ -n $line ]]; do
@@ -55,13 +55,13 @@ run() {
   fi
 }
 
-# inquire NAME COMMAND...: what gcloud's COMMAND says of NAME, in $described. False when there is none; any other refusal ends the script,
-# so that a missing permission is never taken for something missing. With --dry-run the project is an empty one.
+# inquire NAME COMMAND...: runs a gcloud COMMAND about NAME and sets $described to its output. False when NAME does not exist; any other
+# failure ends the script, so that a missing permission is never mistaken for a missing resource. With --dry-run nothing exists.
 described=
 inquire() {
   local name=$1 said code api=compute.googleapis.com
   shift
-  # Nobody would see a question: in a new project gcloud asks whether it may enable the API.
+  # In a new project gcloud would ask whether it may enable the API, and nobody would see the question.
   CLOUDSDK_CORE_DISABLE_PROMPTS=1 run "$@" >"$scratch/described" 2>"$scratch/said" && code=0 || code=$?
   if $dry_run; then
     cat "$scratch/described"
@@ -75,23 +75,24 @@ inquire() {
     [[ ! $said =~ [a-z]+\.googleapis\.com ]] || api=${BASH_REMATCH[0]}
     fail 1 "the project has not enabled $api: gcloud services enable $api --project=$GCP_PROJECT. gcloud said: $said"
   fi
-  fail 1 "gcloud cannot say whether there is $name: $said"
+  [[ $said != *"gcloud auth login"* && $said != *"active account"* ]] || fail 1 "not signed in: run 'gcloud auth login'. gcloud said: $said"
+  fail 1 "gcloud could not look up $name: $said"
 }
 
-# describe KIND NAME FLAG...: of Compute Engine.
+# describe KIND NAME FLAG...: inquires about a resource of Compute Engine.
 describe() {
   local kind=$1 name=$2
   shift 2
   inquire "$name" gcloud compute "$kind" describe "$name" --project="$GCP_PROJECT" "$@"
 }
 
-# account NAME: of the project's service account.
+# account NAME: prints the email of the project's service account NAME.
 account() { printf '%s' "$1@$GCP_PROJECT.iam.gserviceaccount.com"; }
 
-# What our images' names begin with, in the project's registry.
+# Prints the prefix of the image names in the project's registry.
 images_prefix() { printf '%s' "$GCP_REGION-docker.pkg.dev/$GCP_PROJECT/$IMAGES_REPOSITORY/"; }
 
-# find_address NAME internal|external: its IPv4 address, in $address.
+# find_address NAME internal|external: sets $address to the IPv4 address of the instance.
 address=
 find_address() {
   local field='networkInterfaces[0].networkIP'
@@ -107,7 +108,7 @@ find_address() {
 
 ws_instances() { tr ',' '\n' <<<"$WS_INSTANCE"; }
 
-# remote NAME COMMAND FLAG...: runs it in a shell on the instance.
+# remote NAME COMMAND FLAG...: runs COMMAND in a shell on the instance.
 remote() {
   local name=$1 line=$2 flags=()
   shift 2
@@ -115,7 +116,7 @@ remote() {
   run gcloud compute ssh "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" "${flags[@]}" "$@" --command="$line"
 }
 
-# copy NAME FILE...: into its /tmp.
+# copy NAME FILE...: copies the files into /tmp of the instance.
 copy() {
   local name=$1 flags=()
   shift

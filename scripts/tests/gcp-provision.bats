@@ -118,7 +118,7 @@ odin-test roles/cloudbuild.builds.builder serviceAccount:$build" ]
 @test "a refused describe ends it: a missing permission is no missing instance" {
   FAKE_REFUSES='instances describe' run provision up
   [ "$status" = 1 ]
-  [[ $output == *"gcloud cannot say whether there is odin-backend"*permission* ]]
+  [[ $output == *"gcloud could not look up odin-backend"*permission* ]]
   [ "$(grep -c 'instances create' "$calls")" = 0 ]
 }
 
@@ -220,4 +220,21 @@ assert len(answers) > 20, f"only {len(answers)} commands were checked"
 for answer in answers:
     assert answer["success"], f'{answer["command_string"]}: {answer["error_message"]}'
 PYTHON
+}
+
+@test "an unknown WHAT is named, with those that exist" {
+  run provision up gateway
+  [ "$status" -eq 64 ]
+  [[ ${lines[-1]} == *"unknown WHAT gateway"*"the gateways are ws"* ]]
+}
+
+@test "without a signed-in account the remedy is named" {
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  # shellcheck disable=SC2016 # the fake expands it
+  printf '#!/bin/sh\necho "You do not currently have an active account selected. Please run: gcloud auth login" >&2\nexit 1\n' \
+    >"$BATS_TEST_TMPDIR/bin/gcloud"
+  chmod +x "$BATS_TEST_TMPDIR/bin/gcloud"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH run provision up images
+  [ "$status" -eq 1 ]
+  [[ $output == *"not signed in: run 'gcloud auth login'"* ]]
 }
