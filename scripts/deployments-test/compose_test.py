@@ -25,7 +25,7 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 LOGS_MIB_MAX = 2048
 
 # Files that each shard opens beside its connections; the gateway's preflight asks for as many.
-LIMITS = (TOP / "gateway/src/limits.rs").read_text()
+LIMITS = (TOP / "gateway/src/limits/mod.rs").read_text()
 DESCRIPTORS_BESIDE_CONNECTIONS = sum(
     int(re.search(rf"(?m)^pub const {name}: usize = (\d+);", LIMITS)[1]) for name in ("SOCKETS_SPARE", "DESCRIPTORS_SPARE")
 )

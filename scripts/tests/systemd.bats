@@ -78,7 +78,7 @@ seconds() { case $1 in *ms) echo 1 ;; *m) echo $((${1%m} * 60)) ;; *h) echo $(($
   memory=$(setting WS_MEMORY_LIMIT "$example") bound=$(setting MemoryMax)
   [ $((${memory%GiB} * 1024 * 11 / 10)) -le "${bound%M}" ]
   # The gateway's spare sockets and descriptors: limits.rs.
-  spare=$(sed -nE 's/^pub const (SOCKETS|DESCRIPTORS)_SPARE: usize = ([0-9]+);.*/\2/p' "$top/gateway/src/limits.rs" | paste -sd+ | xargs -I{} bash -c 'echo $(({}))')
+  spare=$(sed -nE 's/^pub const (SOCKETS|DESCRIPTORS)_SPARE: usize = ([0-9]+);.*/\2/p' "$top/gateway/src/limits/mod.rs" | paste -sd+ | xargs -I{} bash -c 'echo $(({}))')
   [ "$spare" -gt 0 ]
   [ "$(setting LimitNOFILE)" -ge $(($(setting WS_MAX_CONNECTIONS "$example") + $(setting WS_SHARDS "$example") * spare)) ]
   [ "$(setting RestartPreventExitStatus)" = "$(sed -nE 's/^pub const EXIT_(USAGE|UNAVAILABLE): u8 = ([0-9]+);/\2/p' "$top/gateway/src/args.rs" | paste -sd' ')" ]
