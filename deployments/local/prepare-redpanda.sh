@@ -1,19 +1,19 @@
 #!/bin/bash
-# prepare-redpanda.sh BROKERS ADMIN: the eight topics of the platform, created where they are missing and set where they differ, and
+# prepare-redpanda.sh BROKERS ADMIN: creates missing topics of the platform's eight, corrects settings that differ, and sets
 # two properties of the cluster. Runs inside the Redpanda image, at every start.
 set -euo pipefail
 
 readonly brokers=${1:?usage: prepare-redpanda.sh BROKERS ADMIN} admin=${2:?usage: prepare-redpanda.sh BROKERS ADMIN}
 
-# The key of a record is its token; a token's partition decides its order and its shard. Changing the number splits the tokens.
+# The key of a record is its token; the partition of a token determines its order and its shard. Another number moves tokens.
 readonly PARTITIONS=12
 readonly REPLICAS=1
-# An hour: for so long a client that was away gets all that it missed. Kinds of data that change rarely are kept longer.
+# An hour: a client that reconnects within this time gets every missed event. Kinds of data that change rarely are kept longer.
 readonly HOUR_MS=3600000
 readonly DAY_MS=86400000
-# Both bounds hold; with all 96 partitions at this one they take 12 GiB of disk.
+# Both limits apply; with all 96 partitions at this one they use 12 GiB of disk.
 readonly RETENTION_BYTES=134217728
-# A segment is deleted whole: retention is exact to five minutes. Shorter ones would mean thousands of open files.
+# Only whole segments are deleted: retention is exact to five minutes. Shorter segments would need thousands of open files.
 readonly SEGMENT_MS=300000
 readonly RECORD_BYTES_MAX=1048576
 
@@ -42,7 +42,7 @@ for topic in odin.trades odin.liquidity odin.balances odin.metadata odin.social 
   rpk topic alter-config "$topic" --brokers "$brokers" "${change[@]}"
 done
 
-# Both are of the mode dev-container. It lets a fetch that waits look again every 10 ms, which every event would pay for; and a
-# program that asks for a topic that is missing would make it, with one partition.
+# Both override the mode dev-container. In that mode a waiting fetch checks for data every 10 ms, which delays every event, and a
+# request for a missing topic creates it with one partition.
 rpk cluster config set fetch_reads_debounce_timeout 1 -X admin.hosts="$admin"
 rpk cluster config set auto_create_topics_enabled false -X admin.hosts="$admin"
