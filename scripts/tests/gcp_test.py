@@ -311,7 +311,8 @@ class Gateways(unittest.TestCase):
     def test_it_grows_by_a_metric_that_the_gateway_has_before_a_gateway_is_full(self):
         metric = self.gateways.resources("google_compute_region_autoscaler")["gateways"]["autoscaling_policy"][0]["metric"][0]
         name = re.fullmatch(r"prometheus\.googleapis\.com/(\w+)/gauge", metric["name"]).group(1)
-        self.assertIn(f'gauge("{name}"', (ROOT / "gateway/src/http/metrics.rs").read_text())
+        pages = "".join(page.read_text() for page in (ROOT / "gateway/src/http/metrics").glob("*.rs"))
+        self.assertIn(f'gauge("{name}"', pages)
         self.assertLess(metric["single_instance_assignment"], int(self.production["WS_MAX_CONNECTIONS"]))
         # The series that the agent writes carry the job that the filter looks for.
         template = self.gateways.resources("google_compute_region_instance_template")["gateway"]
