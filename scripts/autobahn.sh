@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # The Autobahn test suite's fuzzing client against a WebSocket server: some 300 cases of RFC 6455.
 #
-#   autobahn.sh install [DIR]               make the suite ready; at once when it is
+#   autobahn.sh install [DIR]               install the suite; returns at once if it is installed
 #   autobahn.sh run URL OUT [CASE...]       run the cases ('1.*' '7.3.1' ...; default: groups 1-7, 9, 10), leave OUT/index.json
 #   autobahn.sh check OUT EXPECTED          compare OUT's behavior case by case with EXPECTED (scripts/autobahn-expected.json)
-#   autobahn.sh record OUT EXPECTED         write EXPECTED from OUT; refused when a case failed
+#   autobahn.sh record OUT EXPECTED         write EXPECTED from OUT; refused if a case failed
 #
-# Uses the suite's Docker image where a Docker engine answers. Otherwise Python 2.7, which the suite needs: the machine's own
-# with its headers, or else Debian 11's packages, unpacked under DIR. Nothing is installed on the system.
-# DIR: $AUTOBAHN_DIR, or ~/.cache/odin-autobahn-VERSION (XDG_CACHE_HOME). `run` looks for it there, and installs when it is not.
-# Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here (neither way is open): a caller can skip and say why.
+# The script uses the suite's Docker image if a Docker engine answers, otherwise Python 2.7, which the suite needs: the installed one
+# with its headers, or Debian 11's packages, unpacked under DIR. Nothing is installed on the system.
+# DIR: $AUTOBAHN_DIR, or ~/.cache/odin-autobahn-VERSION (XDG_CACHE_HOME). `run` uses the suite there, and installs it if it is missing.
+# Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here (no Docker and no Python): a caller can skip and report why.
 set -euo pipefail
 
 readonly SUITE_VERSION=0.8.2

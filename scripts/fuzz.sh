@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes what reads the bytes of clients, proxies and producers: each target of fuzz/ for some seconds.
+# Fuzzes the parsers of bytes from clients, proxies and producers: each target of fuzz/ for some seconds.
 #
 #   fuzz.sh SECONDS              all targets, one after another
 #   fuzz.sh SECONDS TARGET...    these of fuzz/fuzz_targets

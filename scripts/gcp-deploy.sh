@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Puts a revision of this repository on the instances that gcp-provision.sh made: has Cloud Build make its images, lets the hosts pull
-# them, starts them, and waits until they are ready. Nothing is compiled on a host that serves.
+# Deploys a revision of this repository on the instances that gcp-provision.sh created: Cloud Build makes its images, the hosts pull and
+# start them, and the script waits until they are ready. Nothing is compiled on a host that serves clients.
 #
 #   gcp-deploy.sh [--dry-run] [--revision REV] [--env keep|replace] [--rebuild] images|backend|ws|loadtest|all
-#   all is backend, then ws; images makes the images alone, and prints their tag
+#   all is backend, then ws; images only makes the images, and prints their tag
 #
-# REV is a commit, branch or tag, HEAD by default: what is not committed is not deployed, and an older REV goes back. Its images are
-# made once; --rebuild makes them again. The gateways are replaced one after another, each with its drain, and the next only when the
-# one before is ready. A .env.production that was edited on a host is never overwritten unasked: the deploy stops, shows the difference, and
-# wants --env keep or --env replace. odin-bench is the exception: its host is no gateway's, and builds it. Names and ports: scripts/gcp.env.
+# REV is a commit, branch or tag, HEAD by default. Uncommitted changes are not deployed; an older REV rolls back. Images are made once for
+# each commit; --rebuild makes them again. The gateways are replaced one after another, each with its drain, and the next only when the
+# previous one is ready. If .env.production was edited on a host, the deploy never overwrites it without consent: it stops, shows the
+# difference, and asks for --env keep or --env replace. odin-bench is built on its own host, which serves no clients. Names and ports:
+# scripts/gcp.env.
 # Exit codes: 0 done, 1 failed, 3 --env is needed, 64 wrong usage, 69 no gcloud.
 set -euo pipefail
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Looks at what runs on the instances, and steers it. gcp-provision.sh makes the instances, gcp-deploy.sh what runs on them.
+# Shows and controls the services on the instances. gcp-provision.sh creates the instances, gcp-deploy.sh deploys the services.
 #
-#   gcp-fleet.sh [--dry-run] ps|start|stop|restart|logs [backend|ws|all]    docker compose there; stop drains the gateways
+#   gcp-fleet.sh [--dry-run] ps|start|stop|restart|logs [backend|ws|all]    run docker compose there; stop drains the gateways
 #   gcp-fleet.sh [--dry-run] health [backend|ws|all]     200 from each, or exit 1
 #   gcp-fleet.sh [--dry-run] verify                      health, a WebSocket handshake with each gateway, and the publisher
-#   gcp-fleet.sh [--dry-run] stats                       what the containers use and the gateways count
+#   gcp-fleet.sh [--dry-run] stats                       resource use of the containers and counters of the gateways
 #   gcp-fleet.sh [--dry-run] urls
 #   gcp-fleet.sh [--dry-run] ssh backend|ws|loadtest
 #   gcp-fleet.sh [--dry-run] publisher start|stop|status    start at PUBLISHER_RATE (100) events/s of PUBLISHER_TOKENS (BTC,ETH,SOL)
 #   gcp-fleet.sh [--dry-run] load-test capacity|capacity:short|stress|stress:heavy|sustained|custom|status|stop|logs    on odin-loadtest
 #
-# Names and ports: scripts/gcp.env; GCP_PROJECT has to be set. Exit codes: 0 well, 1 not, 64 wrong usage, 69 no gcloud.
+# Names and ports: scripts/gcp.env; set GCP_PROJECT. Exit codes: 0 done, 1 failed, 64 wrong usage, 69 no gcloud.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The gateway's tests against a real Apache Kafka: brokers up, tests, brokers down, whatever happens. Minutes, two cores.
+# Runs the gateway's tests against a real Apache Kafka: starts the brokers, tests, and always stops the brokers. Minutes, two cores.
 #
 #   kafka-tests.sh [--port 21092] [--nodes 1|3] [NAME...]    with names, only the tests whose path contains one of them
 #
-# First one node, then three for the tests that need them. With --nodes only one of the two; names are looked for among the
-# tests of one node unless --nodes says 3. On ports of its own (the controllers, 10000 above, stay below those that Linux
-# hands out to clients), with data under target/kafka-tests.
-# Exit codes: 0 passed, 1 failed, 64 wrong usage, 69 not possible on this machine: said in one line that begins with `skipped:`.
+# First with one node, then with three for the tests that need them; --nodes selects one of the two. Names select among the tests of one
+# node unless --nodes is 3. The script uses its own ports (the controllers, 10000 above, stay below the range that Linux assigns to
+# clients), with data under target/kafka-tests.
+# Exit codes: 0 passed, 1 failed, 64 wrong usage, 69 not possible on this machine: one line that begins with `skipped:` says why.
 set -euo pipefail
 
 readonly THREE_NODES=(recovery::one_of_three churn::on_three_nodes) # the tests that need them

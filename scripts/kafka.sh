@@ -3,17 +3,17 @@
 #
 #   kafka.sh up [--nodes 1|3] [--port 19092] [--dir DIR]   start it, create the 8 odin.* topics, wait until they can be written to
 #   kafka.sh down [--dir DIR]                              stop it and delete its data
-#   kafka.sh topics [--dir DIR]                            make the topics anew, empty
-#   kafka.sh status [--dir DIR]                            which nodes run; exit 1 unless all do
+#   kafka.sh topics [--dir DIR]                            recreate the topics, empty
+#   kafka.sh status [--dir DIR]                            list the running nodes; exit 1 unless all run
 #   kafka.sh kill [--node N] [--dir DIR]                   SIGKILL one node, or all; the data stays
 #   kafka.sh start [--node N] [--dir DIR]                  start a killed node, or all, on the same data
-#   kafka.sh forbid|permit --topic NAME [--dir DIR]        take the right to read a topic, or give it back (one node only)
+#   kafka.sh forbid|permit --topic NAME [--dir DIR]        revoke or grant the right to read a topic (one node only)
 #
-# `up` prints `KAFKA_BROKERS=...` on stdout; everything else that is said goes to stderr. Node N listens on port + N - 1, its
+# `up` prints `KAFKA_BROKERS=...` on stdout; all other messages go to stderr. Node N listens on port + N - 1, its
 # controller 10000 above. Default DIR: target/kafka. The jars are downloaded once, to ~/.cache/odin-kafka-VERSION (XDG_CACHE_HOME).
-# Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here (no JDK 17 or no Maven): a caller can skip and say why.
+# Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here (no JDK 17 or no Maven): a caller can skip and report why.
 #
-# It touches only processes whose pid file is in DIR and whose command line names that DIR's configuration.
+# The script signals only processes whose pid file is in DIR and whose command line names the configuration of that DIR.
 set -euo pipefail
 
 readonly KAFKA_VERSION=4.3.1

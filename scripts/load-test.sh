@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Load tests of a gateway that runs: starts the publisher, holds sessions with odin-bench, which audits every delivery, stops the publisher.
+# Load tests a running gateway: starts the publisher, opens sessions with odin-bench, which audits every delivery, stops the publisher.
 #
 #   load-test.sh [--dry-run] RECIPE [FLAG...]    FLAGs go to odin-bench sustained
 #     capacity          12,000 sessions at 100/s for 30 minutes, publisher at 100 events/s
@@ -7,16 +7,16 @@
 #     stress            18,000 at 200/s
 #     stress:heavy      24,000 at 200/s
 #     sustained         1,000 at 50/s for an hour, publisher at 1,000 events/s of 20 tokens
-#     custom            as TARGET_CONNECTIONS (7000), RAMP_RATE (100), DURATION (1800), PUBLISHER_RATE (100), PUBLISHER_TOKENS (BTC,ETH,SOL) say
-#   load-test.sh status    what runs, and the last result; exit 1 when nothing runs
-#   load-test.sh stop      ends it early, with the summary so far
+#     custom            by TARGET_CONNECTIONS (7000), RAMP_RATE (100), DURATION (1800), PUBLISHER_RATE (100), PUBLISHER_TOKENS (BTC,ETH,SOL)
+#   load-test.sh status    show the running test and the last result; exit 1 if none runs
+#   load-test.sh stop      stop the test early, with the summary so far
 #
-# WS_URL (ws://localhost:3004/ws), HEALTH_URL (/health beside it), CHANNELS, SUBSCRIPTION_MODE, CHANNELS_PER_CLIENT, CONNECTION_TIMEOUT and
-# SOURCE_ADDRESSES are odin-bench's. PUBLISHER_URL (http://localhost:3003) is its API; PUBLISHER_URL=off when somebody else publishes.
-# Logs and results: LOAD_TEST_DIR (target/load-test). Above WS_MAX_CONNECTIONS the gateway refuses, and that is no success: raise
-# it for a stress test. So it does above WS_MAX_CONNECTIONS_PER_IP, because the sessions come from one address: set that to 0 meanwhile, or name
-# this machine in WS_TRUSTED_PROXIES.
-# Exit codes: 0 every session got everything, 1 not, 64 wrong usage, 69 no odin-bench.
+# WS_URL (ws://localhost:3004/ws), HEALTH_URL (/health of the same address), CHANNELS, SUBSCRIPTION_MODE, CHANNELS_PER_CLIENT,
+# CONNECTION_TIMEOUT and SOURCE_ADDRESSES are passed to odin-bench. PUBLISHER_URL (http://localhost:3003) is the publisher's API;
+# PUBLISHER_URL=off if another program publishes. Logs and results: LOAD_TEST_DIR (target/load-test). The gateway refuses sessions above
+# WS_MAX_CONNECTIONS, which fails the test: raise it for a stress test. It also refuses sessions above WS_MAX_CONNECTIONS_PER_IP, because
+# all come from one address: set that to 0 during the test, or name this machine in WS_TRUSTED_PROXIES.
+# Exit codes: 0 every session got every event, 1 failed, 64 wrong usage, 69 no odin-bench.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Whether the dashboards show something: a gateway and a publisher under load, a real Prometheus that scrapes both, and every query of
-# the dashboards and the recording rules asked. Then the rules' own tests.
+# Tests that the dashboards show data: runs a gateway and a publisher under load, a real Prometheus that scrapes both, and every query of
+# the dashboards and the recording rules. Then runs the tests of the rules.
 #
 #   observability-test.sh     about a minute
 #
-# The gateway's --dev mode hosts the Kafka cluster. Takes odin-gateway, odin-publisher and odin-bench from target/release or
-# target/debug, whichever are newer; Prometheus is this machine's, or Debian's package unpacked by promtool.sh. Everything listens on
-# 127.0.0.1, on ports that are free, and ends with the script; logs and data stay in target/observability-test.
+# The gateway's --dev mode hosts the Kafka cluster. The script uses odin-gateway, odin-publisher and odin-bench from target/release or
+# target/debug, whichever are newer, and the installed Prometheus, or Debian's package, unpacked by promtool.sh. Every process listens on
+# 127.0.0.1, on a free port, and ends with the script; logs and data stay in target/observability-test.
 # Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible on this machine: the last line says why.
 set -euo pipefail
 

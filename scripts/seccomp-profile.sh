@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The gateway's seccomp profile: Docker's default and the three calls of io_uring.
+# Writes or checks the gateway's seccomp profile: Docker's default plus the three system calls of io_uring.
 #
 #   seccomp-profile.sh [VERSION]           write deployments/seccomp/odin-gateway.json from that version of the default
-#   seccomp-profile.sh --check [VERSION]   compare it: exit 1 and the difference when it is another
+#   seccomp-profile.sh --check [VERSION]   compare it: exit 1 and print the difference if they differ
 #
-# The default is read from the Go module github.com/moby/profiles/seccomp, of the version below unless one is given (`latest`
+# The default is read from the Go module github.com/moby/profiles/seccomp, in the version below unless you give one (`latest`
 # is the newest). Exit codes: 0 done or the same, 1 different or failed, 64 wrong usage, 69 not possible here (no Go, no network).
 set -euo pipefail
 
@@ -13,6 +13,9 @@ readonly MODULE=github.com/moby/profiles/seccomp
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly profile=$scripts/../deployments/seccomp/odin-gateway.json
+
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+case ${1:-} in -h | --help | help) usage; exit 0 ;; esac
 
 check=false
 if [[ ${1:-} == --check ]]; then

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# TLS as deployments/tls ends it: Caddy with the committed Caddyfile, a certificate of its own making, a gateway behind it, and a client
-# that speaks wss://.
+# Tests TLS as in deployments/tls: Caddy with the committed Caddyfile and a self-made certificate, a gateway behind it, and a client
+# that uses wss://.
 #
-#   tls-test.sh    exit 1 when an answer is wrong
+#   tls-test.sh    run the test; exit 1 when an answer is wrong
 #
-# In the Caddyfile only addresses and ports are replaced, and the authority stays out of the system's trust. Takes the newest
-# odin-gateway of target/release and target/debug, and this machine's Caddy, or the Debian package's, unpacked to ~/.cache/odin-caddy
-# (or under XDG_CACHE_HOME): installing the package would start a server. Everything listens on 127.0.0.1, on free ports, and ends
-# with the script; its files stay in target/tls-test. Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here.
+# In the Caddyfile only addresses and ports are replaced; the certificate authority is not added to the system. The script uses the newest
+# odin-gateway of target/release and target/debug, and the installed Caddy, or the Debian package, unpacked to ~/.cache/odin-caddy
+# (or under XDG_CACHE_HOME), because installing the package would start a server. Every process listens on 127.0.0.1, on a free port, and
+# ends with the script; its files stay in target/tls-test. Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible here.
 set -euo pipefail
 
 readonly READY_SECONDS_MAX=60
@@ -21,7 +21,14 @@ fail() {
   exit "$1"
 }
 
-# In a folder of its own, renamed when whole, so that an interrupted or a second download leaves nothing half-made.
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+case ${1:-} in
+  '') ;;
+  -h | --help | help) usage; exit 0 ;;
+  *) usage >&2; fail 64 "unknown argument $1" ;;
+esac
+
+# In a separate folder that is renamed when complete, so that an interrupted or a second download leaves nothing half-made.
 find_caddy() {
   local cache=${XDG_CACHE_HOME:-${HOME:?HOME is not set, and neither is XDG_CACHE_HOME}/.cache}/odin-caddy fresh
   caddy=$(command -v caddy) && return

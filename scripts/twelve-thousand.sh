@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A gateway under 12,000 sessions for a minute, each delivery audited, whatever becomes of its log.
+# Runs a gateway with 12,000 sessions for a minute, audits every delivery, and tests different states of its log.
 #
 #   twelve-thousand.sh read      the log is a file
-#   twelve-thousand.sh unread    a pipe that nobody reads: full before the first session comes, and never emptied
-#   twelve-thousand.sh full      a full disk (/dev/full)
-#   twelve-thousand.sh closed    a pipe whose reader is gone
+#   twelve-thousand.sh unread    the log is a pipe that nobody reads: full before the first session, and never emptied
+#   twelve-thousand.sh full      the log is on a full disk (/dev/full)
+#   twelve-thousand.sh closed    the log is a pipe whose reader has exited
 #
-# The gateway logs at LOG_LEVEL=debug, and refused requests make lines before and during the minute. Deliveries must be as they are
-# without all that: odin-bench ends with 1 when one is lost, twice or out of order. Every line that cannot be written must be counted in
-# ws_log_lines_dropped_total; /health/live must answer and SIGTERM end the gateway with 0.
-# SESSIONS (12000) and SECONDS_HELD (60) make it smaller. Takes target/release/odin-gateway and odin-bench as they are (ODIN_GATEWAY,
-# ODIN_BENCH: others); listens on a free port of 127.0.0.1. Files: target/twelve-thousand/LOG, or under TWELVE_THOUSAND_DIR.
+# The gateway logs at LOG_LEVEL=debug, and refused requests cause lines before and during the minute. The deliveries must not be
+# affected: odin-bench exits with 1 when one is lost, repeated or out of order. Every line that cannot be written must be counted in
+# ws_log_lines_dropped_total; /health/live must answer; on SIGTERM the gateway must exit with 0.
+# SESSIONS (12000) and SECONDS_HELD (60) reduce the load. The script uses the existing target/release/odin-gateway and odin-bench
+# (ODIN_GATEWAY and ODIN_BENCH name others) and listens on a free port of 127.0.0.1. Files: target/twelve-thousand/LOG, or under TWELVE_THOUSAND_DIR.
 # Exit codes: 0 done, 1 failed, 64 wrong usage, 69 not possible on this machine.
 set -euo pipefail
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs a release on the host it runs on, as root: gcp-deploy.sh copies both here and calls it.
+# Installs a release on this host, as root. gcp-deploy.sh copies the release and this script to the host and runs it.
 #
 #   install.sh [--env ask|keep|replace] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]
 #
-# Each release is unpacked to /opt/odin/releases/REVISION; /opt/odin/current is the newest that was ready. What belongs to the host
-# is under /opt/odin/settings and outlives releases: the .env of each role (the NAME=VALUEs, and Grafana's password, drawn at the
-# first install; the images' registry and tag among them), and .env.production, which operators may edit. It is replaced when nobody did; when somebody did and the release
-# brings another one, the difference is shown and --env decides.
+# Each release is unpacked to /opt/odin/releases/REVISION; /opt/odin/current is the newest that was ready. Settings of the host are under
+# /opt/odin/settings and are kept between releases: the .env of each role (the NAME=VALUEs, including the images' registry and tag, and
+# Grafana's password, which the first install generates), and .env.production, which operators may edit. An unedited one is replaced. If it
+# was edited and the release has a different one, the script shows the difference, and --env decides.
 # Exit codes: 0 done, 1 failed, 3 .env.production needs a decision, 64 wrong usage.
 set -euo pipefail
 

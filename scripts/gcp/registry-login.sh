@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Lets this host's Docker pull from Artifact Registry, as the service account that the host acts as. Runs as root on the host.
 #
-#   registry-login.sh IMAGES    what the images' names begin with: us-central1-docker.pkg.dev/PROJECT/odin/
+#   registry-login.sh IMAGES    IMAGES is the prefix of the image names: us-central1-docker.pkg.dev/PROJECT/odin/
 #
-# The token is good for an hour, which is for the pull; what runs needs none. Other registries are left alone: they take
-# nobody, or whom `docker login` has named. Exit codes: 0 done or nothing to do, 1 no token, or the registry does not take it.
+# The token is valid for an hour, which is enough for the pull; running containers need none. For other registries the script does nothing:
+# they need no login, or `docker login` was used. Exit codes: 0 done or nothing to do, 1 no token, or the registry refuses it.
 set -euo pipefail
 
 readonly SERVER=http://metadata.google.internal/computeMetadata/v1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs as root at each boot of an instance: Docker, and what install.sh needs. Finds its work done at the second boot. The kernel's
-# settings come with the release that is installed (host-tune.sh), and stay.
+# Runs as root at each boot of an instance: installs Docker and the requirements of install.sh. From the second boot on it changes nothing.
+# The installed release sets the kernel settings (host-tune.sh), which persist.
 set -euo pipefail
 
 readonly ATTEMPTS_MAX=30

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The usage of stack.sh; the stack itself is run by .ci/run.
+# The usage texts of all scripts. .ci/run runs the scripts themselves.
 
 setup() { stack=$BATS_TEST_DIRNAME/../stack.sh; }
 
@@ -10,6 +10,15 @@ setup() { stack=$BATS_TEST_DIRNAME/../stack.sh; }
     echo "$output"
     [ "$status" -eq 0 ]
     [[ $output == *"stack.sh COMMAND..."* ]]
+  done
+}
+
+@test "every script prints its usage with --help and exits with 0" {
+  for script in "$BATS_TEST_DIRNAME"/../*.sh; do
+    run timeout 10 "$script" --help
+    echo "$script: $status $output"
+    [ "$status" -eq 0 ]
+    [[ $output == *"${script##*/}"* ]]
   done
 }
 
