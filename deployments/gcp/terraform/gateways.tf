@@ -1,9 +1,9 @@
-# The gateways of each region. All of them read every partition of the one broker, so that any of them can serve any client.
+# The gateways of each region. All of them read every partition of the same broker, so each can serve every client.
 
 locals {
   folder = "deployments/gcp/distributed/ws-server"
 
-  # What a gateway's host needs of this repository. Links are followed.
+  # The files of this repository that a gateway's host needs. Links are followed.
   files = concat(
     [for name in ["docker-compose.yml", ".env.production", "config.alloy"] : "${local.folder}/${name}"],
     ["deployments/seccomp/odin-gateway.json", "scripts/host-tune.sh", "scripts/gcp/registry-login.sh"],
@@ -34,6 +34,6 @@ module "gateways" {
   startup_script          = file("${local.source}/scripts/gcp/startup.sh")
   files                   = { for name in local.files : name => file("${local.source}/${name}") }
 
-  # A host pulls at its first boot, and has to be allowed to by then.
+  # A host pulls the image at its first boot and needs the permission by then.
   depends_on = [google_artifact_registry_repository_iam_member.host]
 }

@@ -1,5 +1,5 @@
-# Where our images are, and who may read them. scripts/gcp-provision.sh makes the registry, because it is there before the first host:
-# scripts/gcp-deploy.sh images fills it.
+# The registry of the images, and the account that may read it. scripts/gcp-provision.sh creates the registry, because it must exist
+# before the first host: scripts/gcp-deploy.sh images fills it.
 
 data "google_artifact_registry_repository" "images" {
   location      = var.images_region
@@ -7,7 +7,7 @@ data "google_artifact_registry_repository" "images" {
 }
 
 locals {
-  # What the images' names begin with.
+  # The prefix of the image names.
   images = "${var.images_region}-docker.pkg.dev/${var.project}/${var.images_repository}/"
 }
 

@@ -1,4 +1,4 @@
-# The instances that there is one of. They are deployed to with scripts/gcp-deploy.sh.
+# The single instances. scripts/gcp-deploy.sh deploys to them.
 
 locals {
   image  = "projects/${var.image_project}/global/images/family/${var.image_family}"
@@ -24,7 +24,7 @@ resource "google_compute_instance" "backend" {
     access_config {}
   }
 
-  # To pull images with.
+  # For pulling images.
   service_account {
     email  = google_service_account.host.email
     scopes = ["cloud-platform"]
@@ -34,7 +34,7 @@ resource "google_compute_instance" "backend" {
     startup-script = file("${local.source}/scripts/gcp/startup.sh")
   }
 
-  # A new image of the family is no reason to lose the broker's disk.
+  # A new image of the family must not replace the broker's disk.
   lifecycle {
     ignore_changes = [boot_disk[0].initialize_params[0].image]
   }

@@ -1,4 +1,4 @@
-# The rules of scripts/gcp-provision.sh, by the same names.
+# The rules of scripts/gcp-provision.sh, with the same names.
 
 resource "google_compute_firewall" "operators" {
   name          = "odin-allow-operators"
@@ -12,7 +12,7 @@ resource "google_compute_firewall" "operators" {
   }
 }
 
-# Ranges or tags: either is enough.
+# Ranges or tags: one of them is sufficient.
 resource "google_compute_firewall" "publisher" {
   name          = "odin-allow-publisher"
   network       = var.network
@@ -38,7 +38,7 @@ resource "google_compute_firewall" "gateways" {
   }
 }
 
-# A passthrough load balancer leaves the client's address in the packets: the rule is about clients.
+# A passthrough load balancer keeps the client's address in the packets, so the rule applies to client addresses.
 resource "google_compute_firewall" "clients" {
   name          = "odin-allow-clients"
   network       = var.network

@@ -1,10 +1,10 @@
 variable "project" {
-  description = "The project to build in."
+  description = "The Google Cloud project."
   type        = string
 }
 
 variable "regions" {
-  description = "Where gateways run, and how many at least and at most. Each region has a load balancer and an address of its own."
+  description = "The regions of the gateways, with the minimum and maximum number of gateways. Each region has its own load balancer and address."
   type = map(object({
     gateways_min = optional(number, 1)
     gateways_max = optional(number, 4)
@@ -20,7 +20,7 @@ variable "regions" {
 }
 
 variable "gateway_tag" {
-  description = "The tag of the gateway's image, which is its commit: scripts/gcp-deploy.sh images makes it, and prints it."
+  description = "The tag of the gateway's image, which is its commit: scripts/gcp-deploy.sh images builds the image and prints the tag."
   type        = string
 
   validation {
@@ -40,33 +40,33 @@ variable "operator_ranges" {
 }
 
 variable "client_ranges" {
-  description = "Where clients come from."
+  description = "Source ranges of clients."
   type        = list(string)
   default     = ["0.0.0.0/0"]
 }
 
 variable "connections_per_gateway" {
-  description = "Sessions of one gateway at which the group grows: below WS_MAX_CONNECTIONS, so that there is room until the next one is ready."
+  description = "Sessions per gateway at which the group grows: below WS_MAX_CONNECTIONS, so that there is room until the next gateway is ready."
   type        = number
   default     = 9000
 }
 
 variable "draining_s" {
-  description = "How long a gateway that leaves the group keeps its sessions before it is told to end; more than WS_DRAIN."
+  description = "How long a gateway that is removed from the group keeps its sessions before it is stopped; more than WS_DRAIN."
   type        = number
   default     = 90
 }
 
 variable "loadtest" {
-  description = "Whether there is a load generator."
+  description = "Whether to create a load generator."
   type        = bool
   default     = false
 }
 
-# What follows is the same as in scripts/gcp.env.
+# The following values are the same as in scripts/gcp.env.
 
 variable "zone" {
-  description = "Where the backend and the load generator run."
+  description = "The zone of the backend and the load generator."
   type        = string
   default     = "us-central1-a"
 }
@@ -78,19 +78,19 @@ variable "network" {
 }
 
 variable "image_family" {
-  description = "The hosts' image. Linux 6.1 is the least that the gateway takes."
+  description = "The hosts' image family. The gateway needs Linux 6.1 or newer."
   type        = string
   default     = "ubuntu-2404-lts-amd64"
 }
 
 variable "image_project" {
-  description = "Whose image it is."
+  description = "The project of the image."
   type        = string
   default     = "ubuntu-os-cloud"
 }
 
 variable "images_region" {
-  description = "Where the registry of our images is."
+  description = "The region of the image registry."
   type        = string
   default     = "us-central1"
 }
@@ -102,7 +102,7 @@ variable "images_repository" {
 }
 
 variable "host_account" {
-  description = "Whom the backend and the gateways act as."
+  description = "The service account of the backend and the gateways."
   type        = string
   default     = "odin-host"
 }
@@ -114,7 +114,7 @@ variable "backend_instance" {
 }
 
 variable "backend_machine_type" {
-  description = "The backend's machine type; its containers' limits add up to what this one has."
+  description = "The backend's machine type; the limits of its containers add up to this machine."
   type        = string
   default     = "e2-medium"
 }
@@ -126,19 +126,19 @@ variable "backend_disk_gb" {
 }
 
 variable "backend_tag" {
-  description = "What the firewall knows the backend by."
+  description = "The network tag of the backend for the firewall."
   type        = string
   default     = "odin-backend"
 }
 
 variable "ws_instance" {
-  description = "What the names of the gateways' instances begin with."
+  description = "The prefix of the names of the gateways' instances."
   type        = string
   default     = "odin-ws-go"
 }
 
 variable "ws_machine_type" {
-  description = "A gateway's machine type: one core for its shard, the others for the kernel's network and logs."
+  description = "A gateway's machine type: one core for its shard, the others for the kernel's network work and logs."
   type        = string
   default     = "e2-standard-4"
 }
@@ -150,7 +150,7 @@ variable "ws_disk_gb" {
 }
 
 variable "ws_tag" {
-  description = "What the firewall knows the gateways by."
+  description = "The network tag of the gateways for the firewall."
   type        = string
   default     = "odin-ws-server"
 }
@@ -174,13 +174,13 @@ variable "loadtest_disk_gb" {
 }
 
 variable "loadtest_tag" {
-  description = "What the firewall knows the load generator by."
+  description = "The network tag of the load generator for the firewall."
   type        = string
   default     = "odin-loadtest"
 }
 
 variable "ws_port" {
-  description = "Clients, health checks and metrics: all of a gateway."
+  description = "The port of a gateway for clients, health checks and metrics."
   type        = number
   default     = 3004
 }
@@ -210,13 +210,13 @@ variable "kafka_port" {
 }
 
 variable "loki_port" {
-  description = "Loki, which the gateways' log collectors push to."
+  description = "Loki, for the log collectors of the gateways."
   type        = number
   default     = 3100
 }
 
 variable "health_check_ranges" {
-  description = "Where Google's health checks come from: the first two for every load balancer, the others for passthrough ones."
+  description = "Source ranges of Google's health checks: the first two for every load balancer, the others for passthrough ones."
   type        = list(string)
   default     = ["35.191.0.0/16", "130.211.0.0/22", "209.85.152.0/22", "209.85.204.0/22"]
 }

@@ -1,12 +1,12 @@
-# A regional passthrough load balancer: packets go from the client to the gateway and straight back, with the client's address. No
-# proxy stands in the path, so that nothing but the two ends decides how long a socket lives.
+# A regional passthrough load balancer: packets go from the client to the gateway and directly back, with the client's address. Without
+# a proxy in the path, only the client and the gateway decide how long a connection lasts.
 
 resource "google_compute_address" "gateways" {
   name   = "${var.name}-ip"
   region = var.region
 }
 
-# Whether new sessions come here. 503 while the history is read, while Kafka is away at the start, and from SIGTERM on.
+# Decides about new sessions. 503 while the history is read, while Kafka cannot be reached at the start, and from SIGTERM on.
 resource "google_compute_region_health_check" "ready" {
   name                = "${var.name}-ready"
   region              = var.region
@@ -21,7 +21,7 @@ resource "google_compute_region_health_check" "ready" {
   }
 }
 
-# Whether the host is to be replaced: a minute without an answer. A group takes a global one for this.
+# Decides whether to replace the host: after a minute without an answer. A group needs a global check for this.
 resource "google_compute_health_check" "live" {
   name                = "${var.name}-${var.region}-live"
   check_interval_sec  = 10
@@ -35,8 +35,8 @@ resource "google_compute_health_check" "live" {
   }
 }
 
-# Affinity NONE is by the connection: each goes where the hash of its addresses and ports says, and stays there, also when its
-# gateway is no longer ready. The balancer forgets a connection after 60 s without a packet; the gateway pings each 27 s.
+# Affinity NONE is per connection: the hash of its addresses and ports selects the gateway, and the connection stays there even when the
+# gateway is no longer ready. The balancer forgets a connection after 60 s without a packet; the gateway pings every 27 s.
 resource "google_compute_region_backend_service" "gateways" {
   name                            = var.name
   region                          = var.region

@@ -1,4 +1,4 @@
-# The hosts: a template, a group over the region's zones, and what makes the group grow.
+# The hosts: a template, a group over the region's zones, and the autoscaler.
 
 locals {
   # The label `job` of every metric of this region's gateways.
@@ -23,7 +23,7 @@ resource "google_compute_region_instance_template" "gateway" {
     disk_type    = "pd-balanced"
   }
 
-  # An address of its own to pull images with; a network with Cloud NAT can do without. Clients come through the load balancer.
+  # Each host has an external address for pulling images; with Cloud NAT it needs none. Clients connect through the load balancer.
   network_interface {
     network = var.network
     access_config {}
@@ -58,13 +58,13 @@ resource "google_compute_region_instance_group_manager" "gateways" {
     instance_template = google_compute_region_instance_template.gateway.self_link
   }
 
-  # Alive, not ready: a gateway that drains, or that waits for Kafka, is not to be killed for it.
+  # Uses /health/live, not /health/ready: a gateway that drains or waits for Kafka must not be replaced.
   auto_healing_policies {
     health_check      = google_compute_health_check.live.id
     initial_delay_sec = 600
   }
 
-  # New hosts first, then the old ones go, each with its drain. No host is moved for the sake of symmetry: it has sessions.
+  # New hosts start first, then the old ones drain. Hosts are not moved to balance the zones, because they have sessions.
   update_policy {
     type                         = "PROACTIVE"
     minimal_action               = "REPLACE"
@@ -75,9 +75,9 @@ resource "google_compute_region_instance_group_manager" "gateways" {
   }
 }
 
-# The Ops Agent of each host writes the gateway's metrics as Managed Service for Prometheus has them. Their resource is no
-# gce_instance, so that they count as the group's: the autoscaler adds up all series that the filter lets through, which is one for
-# each gateway and shard, and divides by what one gateway is to carry.
+# The Ops Agent of each host writes the gateway's metrics in the format of Managed Service for Prometheus. Their resource is not
+# gce_instance, so they count for the group: the autoscaler adds all series that match the filter, one for each gateway and shard, and
+# divides by the intended number of sessions per gateway.
 resource "google_compute_region_autoscaler" "gateways" {
   name   = var.name
   region = var.region
@@ -94,7 +94,7 @@ resource "google_compute_region_autoscaler" "gateways" {
       single_instance_assignment = var.connections_per_gateway
     }
 
-    # Every host that goes makes its clients connect anew: one at a time, and not for a short lull.
+    # The clients of each removed host must reconnect: remove one at a time, and not for a short drop in load.
     scale_in_control {
       time_window_sec = 1800
       max_scaled_in_replicas {

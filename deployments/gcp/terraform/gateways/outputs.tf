@@ -1,4 +1,4 @@
 output "address" {
-  description = "Where clients connect to."
+  description = "URL for clients."
   value       = google_compute_address.gateways.address
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs as root at each boot of a gateway's host, behind startup.sh: files, tuning, the gateway, and the agent that writes its
-# metrics. All that it needs is in the instance's metadata.
+# Runs as root at each boot of a gateway's host, after startup.sh: installs files, tunes the host, starts the gateway and the agent that
+# writes its metrics. The instance's metadata contain all input.
 set -euo pipefail
 
 readonly SERVER=http://metadata.google.internal/computeMetadata/v1
@@ -21,7 +21,7 @@ for path, content in json.load(sys.stdin).items():
     os.chmod(path, 0o755 if path.endswith(".sh") else 0o644)
 ' "$ROOT"
 
-# A setting that this host does not have is no reason to go without a gateway.
+# Start the gateway even if this host lacks a setting.
 "$ROOT/scripts/host-tune.sh" --apply || echo "host-tune.sh --apply ended with $?"
 
 cd "$ROOT/deployments/gcp/distributed/ws-server"

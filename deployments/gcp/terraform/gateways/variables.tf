@@ -1,40 +1,40 @@
 variable "region" {
-  description = "Where these gateways run."
+  description = "The region of these gateways."
   type        = string
 }
 
 variable "gateways_min" {
-  description = "How many there are at least."
+  description = "Minimum number of gateways."
   type        = number
 }
 
 variable "gateways_max" {
-  description = "How many there are at most."
+  description = "Maximum number of gateways."
   type        = number
 }
 
 variable "name" {
-  description = "What names begin with."
+  description = "Prefix of the names."
   type        = string
 }
 
 variable "machine_type" {
-  description = "Of each host."
+  description = "Machine type of each host."
   type        = string
 }
 
 variable "disk_gb" {
-  description = "Of each host."
+  description = "Disk size of each host."
   type        = number
 }
 
 variable "tag" {
-  description = "What the firewall knows the hosts by."
+  description = "Network tag of the hosts for the firewall."
   type        = string
 }
 
 variable "port" {
-  description = "Clients, health checks and metrics."
+  description = "Port for clients, health checks and metrics."
   type        = number
 }
 
@@ -49,7 +49,7 @@ variable "image" {
 }
 
 variable "images" {
-  description = "What the names of our images begin with."
+  description = "Prefix of the image names."
   type        = string
 }
 
@@ -59,7 +59,7 @@ variable "gateway_tag" {
 }
 
 variable "service_account" {
-  description = "Whom the hosts act as."
+  description = "Service account of the hosts."
   type        = string
 }
 
@@ -69,21 +69,21 @@ variable "backend_address" {
 }
 
 variable "connections_per_gateway" {
-  description = "Sessions of one gateway at which the group grows."
+  description = "Sessions per gateway at which the group grows."
   type        = number
 }
 
 variable "draining_s" {
-  description = "How long a gateway that leaves the group keeps its sessions before it is told to end."
+  description = "How long a gateway that is removed from the group keeps its sessions before it is stopped."
   type        = number
 }
 
 variable "startup_script" {
-  description = "What makes an instance a host with Docker."
+  description = "Startup script that installs Docker."
   type        = string
 }
 
 variable "files" {
-  description = "Path and content of what a host needs of the repository."
+  description = "Path and content of the repository's files that a host needs."
   type        = map(string)
 }
