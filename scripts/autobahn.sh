@@ -35,12 +35,12 @@ has_headers() {
   python2.7 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' >/dev/null 2>&1
 }
 
-# Unpacks Debian 11's Python 2.7, the last that Debian had, from the mirror that this machine uses anyway.
+# Unpacks Debian 11's Python 2.7, the last in Debian, from the mirror that this machine uses.
 unpack_python() {
   local mirror libraries apt deb
-  # shellcheck disable=SC2016 # $(REPO_URI) is apt's
+  # shellcheck disable=SC2016 # apt expands $(REPO_URI)
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 'debian/*$') ||
-    fail 69 "no Python 2.7 with headers, no Docker engine, and apt knows no Debian mirror to take Debian 11's Python from"
+    fail 69 "no Python 2.7 with headers, no Docker engine, and apt has no Debian mirror for Debian 11's Python"
   mkdir -p "$dir"/{lists/partial,packages,root}
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bullseye main" >"$dir/sources.list"
   apt=(-o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$dir/lists"
@@ -66,7 +66,7 @@ install_suite() {
     unpack_python
   fi
   chmod +x "$dir/python"
-  # The last releases that run on 2.7; its own pip is missing from Debian's package.
+  # The last releases that run on 2.7; Debian's package has no pip for it.
   python3 -m pip download -q --no-deps --disable-pip-version-check -d "$dir/wheels" --python-version 27 --only-binary=:all: \
     pip==20.3.4 setuptools==44.1.1 wheel==0.37.1
   for wheel in "$dir"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$dir/tools"; done
@@ -140,7 +140,7 @@ sys.argv = ["wstest", "--mode", "fuzzingclient", "--spec", sys.argv[1]]; run()' 
 
 run_failed() {
   tail -n 5 "$1/log" >&2
-  fail 1 "the run did not finish in $RUN_SECONDS_MAX s, or not at all (above: the end of $1/log)"
+  fail 1 "the run failed or did not finish in $RUN_SECONDS_MAX s (above: the end of $1/log)"
 }
 
 # judge summary INDEX | check INDEX EXPECTED | record INDEX EXPECTED

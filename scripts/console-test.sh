@@ -60,7 +60,7 @@ need_node() {
   ((version >= NODE_VERSION_MIN)) || fail 69 "node $version is too old: $NODE_VERSION_MIN or newer is needed"
 }
 
-# npm's codes for a registry that cannot be reached, and for an empty cache when it is told not to try.
+# npm's error codes for a registry that cannot be reached, and for an empty cache in offline mode.
 readonly UNREACHABLE='code (ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT|ENOTCACHED|E403|E407|E502|E503|E504)'
 
 install_packages() {
@@ -87,13 +87,13 @@ if [[ ! -x $ODIN_GATEWAY ]]; then
 fi
 
 export CHROMIUM ODIN_GATEWAY SCREENSHOTS=$screenshots NODE_PATH=$work/node_modules
-# One file after the other: they share the machine. `timeout` gives them a process group of their own and hands it every signal
-# that it gets, so that no gateway outlives this script.
+# One file after another, because they share the machine. `timeout` starts a separate process group and forwards every signal to it,
+# so that no gateway outlives this script.
 timeout --kill-after=10 "$RUN_SECONDS_MAX" node --test --test-concurrency=1 --test-reporter=spec "$tests"/*.test.js &
 running=$!
 trap 'kill "$running" 2>/dev/null || true' EXIT INT TERM
 status=0
 wait "$running" || status=$?
-((status != 124)) || fail 1 "not done after $RUN_SECONDS_MAX s"
+((status != 124)) || fail 1 "the tests did not finish in $RUN_SECONDS_MAX s"
 ((status == 0)) || exit 1
 say "screenshots in $screenshots"

@@ -23,7 +23,7 @@ for program in curl jq; do
   command -v "$program" >/dev/null || { echo "no $program here (Debian: apt-get install $program)" >&2; exit 69; }
 done
 
-# panel_queries: a line `dashboard: panel<TAB>query` for each query of Prometheus, annotations included, as it stands in the file.
+# panel_queries: a line `dashboard: panel<TAB>query` for each query of Prometheus, including annotations, as written in the file.
 panel_queries() {
   jq -r '.title as $title
     | (.annotations.list[] | select(.datasource.uid == "prometheus") | [$title, .name, .expr]),
@@ -38,13 +38,13 @@ rules() {
         then "\(.name){\(.labels // {} | to_entries | map("\(.key)=\"\(.value)\"") | join(", "))}" else "" end] | join("\t")'
 }
 
-# answer QUERY: how many series have a number; or the error.
+# answer QUERY: prints the number of series with a value, or the error.
 answer() {
   curl -s --data-urlencode "query=$1" "$prometheus/api/v1/query" |
     jq -r 'if .status == "success" then [.data.result[] | select(.value[1] != "NaN")] | length else .error end'
 }
 
-# excepted QUERY: prints why it may have no data, or fails.
+# excepted QUERY: prints the reason why it may have no data, or fails.
 excepted() {
   awk -v query="$1" 'index($0, query " # ") == 1 { print substr($0, length(query) + 4); found = 1 } END { exit !found }' "$exceptions"
 }
@@ -58,7 +58,7 @@ ask() {
   asked=$((asked + 1))
   if [[ $found == 0 ]] && reason=$(excepted "$2"); then
     empty=$((empty + 1))
-    echo "empty, as it may be: $1: $reason"
+    echo "empty, as expected: $1: $reason"
   elif [[ ! $found =~ ^[1-9] ]]; then
     failed=$((failed + 1))
     [[ $found != 0 ]] || found="no data"
@@ -80,15 +80,15 @@ while IFS=$'\t' read -r name health error query; do
   fi
 done <<<"${recorded//$'\t\t'/$'\t-\t'}"
 
-# An exception for a query that nobody asks is left over.
+# An exception without a query is obsolete.
 while IFS= read -r line; do
   if [[ -n $line && $line != '#'* ]] && ! grep -qF -- "${line%% # *}" <<<"$queries"; then
     failed=$((failed + 1))
-    echo "FAILED dashboard-queries-exceptions.txt: nobody asks ${line%% # *}"
+    echo "FAILED dashboard-queries-exceptions.txt: no dashboard has the query ${line%% # *}"
   fi
 done <"$exceptions"
 
 firing=$(curl -sf "$prometheus/api/v1/alerts" | jq -r '[.data.alerts[] | select(.state == "firing") | .labels.alertname] | unique | join(" ")')
-[[ -z $firing ]] || echo "alerts that fire: $firing"
-echo "$asked queries: $((asked - empty - failed)) with data, $empty empty as they may be, $failed failed"
+[[ -z $firing ]] || echo "firing alerts: $firing"
+echo "$asked queries: $((asked - empty - failed)) with data, $empty empty as expected, $failed failed"
 ((asked > 100 && failed == 0))

@@ -34,7 +34,7 @@ is_new_enough() {
   ((BASH_REMATCH[1] > 2 || (BASH_REMATCH[1] == 2 && BASH_REMATCH[2] >= COMPOSE_MINOR_MIN)))
 }
 
-# Docker Compose needs no engine to read its files. Its module has `exclude` lines, with which `go install` refuses it.
+# Docker Compose needs no engine to read its files. Its module has `exclude` lines, so `go install` refuses it.
 build_compose() {
   command -v go >/dev/null || fail 69 "no Docker Compose 2.$COMPOSE_MINOR_MIN or newer here, and no Go to build it with"
   local fresh module
@@ -52,7 +52,7 @@ build_compose() {
   rm -rf "${fresh:?}"
 }
 
-# A folder for each list: another one is fetched anew.
+# One folder for each list of packages: a changed list is downloaded again.
 python_packages() {
   local sum packages
   sum=$(cksum <<<"$PYTHON_PACKAGES")

@@ -17,7 +17,7 @@ all=("$top"/fuzz/fuzz_targets/*.rs)
 all=("${all[@]##*/}")
 readonly all=("${all[@]%.rs}")
 readonly sanitizer=${FUZZ_SANITIZER:-address}
-# A head may have 16 KiB, and the other bounds are lower in the targets.
+# A head may have 16 KiB; the targets have lower limits for the rest.
 readonly input_bytes_max=20000
 
 usage() { sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p;}' "${BASH_SOURCE[0]}"; }
@@ -44,7 +44,7 @@ cargo fetch --quiet --locked --manifest-path "$top/fuzz/Cargo.toml" || { echo "t
 export RUSTC_BOOTSTRAP=1
 options=(--fuzz-dir "$top/fuzz" --target-dir "$top/target/fuzz" --sanitizer "$sanitizer")
 cd "$top/fuzz" || exit 1
-# By itself, so that a target's seconds are those of fuzzing.
+# Build first, so that the seconds of a target are all spent on fuzzing.
 cargo fuzz build "${options[@]}" || exit 1
 failed=()
 for target in "${targets[@]}"; do

@@ -22,28 +22,28 @@ readonly ENV_NEEDS_A_DECISION=3
 
 pack() {
   commit=$(git rev-parse --verify --quiet --short=12 "$revision^{commit}") || fail 64 "there is no revision $revision in this repository"
-  [[ $revision != HEAD || -z $(git status --porcelain) ]] || say "deploying $commit; what is not committed stays here"
+  [[ $revision != HEAD || -z $(git status --porcelain) ]] || say "deploying $commit; uncommitted changes are not deployed"
   archive=odin-$commit.tar.gz
   run git archive --format=tar.gz --output="$scratch/$archive" "$commit"
 }
 
-# The images of the commit, unless the registry has both. Cloud Build pushes none before both are made.
+# Builds the images of the commit unless the registry has both. Cloud Build pushes them only when both are built.
 images() {
   local prefix out=2
   prefix=$(images_prefix)
   if ! $rebuild; then
-    # Names without tags, a line for each image of this commit.
+    # Names without tags, one line for each image of this commit.
     inquire "the images" gcloud artifacts docker images list "${prefix%/}" --project="$GCP_PROJECT" --include-tags --filter="tags:$commit" \
       '--format=value(package)' || $dry_run || fail 1 "there is no repository ${prefix%/}: scripts/gcp-provision.sh up images creates it"
     if [[ $described == *odin-gateway* && $described == *odin-publisher* ]]; then
-      say "the images of $commit are there"
+      say "the images of $commit exist already"
       return
     fi
   fi
   ! $dry_run || out=1
   run gcloud builds submit "$scratch/$archive" --project="$GCP_PROJECT" --region="$GCP_REGION" --config=deployments/gcp/cloudbuild.yaml \
     --service-account="projects/$GCP_PROJECT/serviceAccounts/$(account "$BUILD_ACCOUNT")" --substitutions="_IMAGES=$prefix,_TAG=$commit" >&"$out" ||
-    fail 1 "Cloud Build made no images of $commit; nothing was deployed. Its log is where the lines above say"
+    fail 1 "Cloud Build made no images of $commit; nothing was deployed. The lines above name its log"
 }
 
 # install NAME ROLE NAME=VALUE...
@@ -53,7 +53,7 @@ install() {
   wait_for_ssh "$name"
   copy "$name" "$scratch/$archive" scripts/gcp/install.sh
   remote "$name" "sudo bash /tmp/install.sh $(quoted "${install_flags[@]}" "$role" "$commit" "/tmp/$archive" "$@")" || code=$?
-  remote "$name" "rm -f /tmp/$archive /tmp/install.sh" || say "what was copied is still in /tmp of $name"
+  remote "$name" "rm -f /tmp/$archive /tmp/install.sh" || say "the copied files are still in /tmp of $name"
   case $code in
     0) ;;
     "$ENV_NEEDS_A_DECISION") fail "$ENV_NEEDS_A_DECISION" "$name was left as it is" ;;
@@ -61,7 +61,7 @@ install() {
   esac
 }
 
-# The instances of one network know each other by name.
+# Instances of the same network can resolve each other's names.
 gateways() {
   local name targets=''
   for name in $(ws_instances); do targets+=${targets:+,}$name:$GCP_WS_PORT; done
@@ -96,14 +96,14 @@ main() {
       --dry-run) dry_run=true ;;
       --revision) revision=${2:?--revision needs a commit, branch or tag}; shift ;;
       --env)
-        [[ ${2:-} == keep || ${2:-} == replace ]] || fail 64 "--env is keep or replace"
+        [[ ${2:-} == keep || ${2:-} == replace ]] || fail 64 "--env must be keep or replace"
         install_flags+=(--env "$2")
         shift
         ;;
       --rebuild) rebuild=true ;;
       images | backend | ws | loadtest | all) what=$1 ;;
       -h | --help | help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
-      *) usage "${BASH_SOURCE[0]}" >&2; fail 64 "what is $1?" ;;
+      *) usage "${BASH_SOURCE[0]}" >&2; fail 64 "unknown argument $1: what to deploy must be images, backend, ws, loadtest or all (the gateways are ws)" ;;
     esac
     shift
   done

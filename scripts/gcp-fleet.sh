@@ -30,7 +30,7 @@ hosts() {
   [[ $1 == backend ]] || for name in $(ws_instances); do echo "ws-server $name"; done
 }
 
-# In the folder itself, not through the link: Compose would take another path for another mount, and start containers anew.
+# Use the real folder, not the link: with another path Compose would see other mounts and recreate the containers.
 compose() {
   local action=$1 role name
   while read -r role name <&4; do
@@ -51,10 +51,10 @@ health() {
     ask "http://$address:$port/health" || code=1
     echo
   done 4< <(hosts "$1")
-  ((code == 0)) || fail 1 "not all are well; a backend answers to OPERATOR_RANGES alone"
+  ((code == 0)) || fail 1 "not every host is healthy; a backend answers only to OPERATOR_RANGES"
 }
 
-# A handshake as a browser makes it. curl waits for an end that does not come, so its time-out is no failure.
+# A handshake as in a browser. The connection stays open, so the timeout of curl is not a failure.
 handshake() {
   local status
   local command=(curl -sS -m 3 -o /dev/null -w '%{http_code}' -H 'Connection: Upgrade' -H 'Upgrade: websocket'
@@ -65,7 +65,7 @@ handshake() {
   fi
   status=$("${command[@]}" 2>/dev/null) || true
   [[ $status == 101 ]] || fail 1 "ws://$1:$GCP_WS_PORT/ws answered $status instead of 101"
-  echo "ws://$1:$GCP_WS_PORT/ws takes WebSockets"
+  echo "ws://$1:$GCP_WS_PORT/ws accepts WebSockets"
 }
 
 verify() {
@@ -110,19 +110,19 @@ publisher() {
     start) ask -H 'content-type: application/json' -d "{\"rate\":${PUBLISHER_RATE:-100},\"tokenIds\":[\"${tokens//,/\",\"}\"]}" "$url/start" ;;
     stop) ask -X POST "$url/stop" ;;
     status) ask "$url/status" ;;
-    *) fail 64 "publisher start, stop or status" ;;
+    *) fail 64 "publisher needs start, stop or status" ;;
   esac
   echo
 }
 
-# A unit of systemd there, so that a lost ssh connection does not end it. Between the hosts' internal addresses.
+# Runs as a systemd unit there, so that it survives a lost ssh connection. Uses the hosts' internal addresses.
 load_test() {
   local environment='' name ws backend
   case $1 in
     status | stop) remote "$LOADTEST_INSTANCE" "cd $CURRENT && sudo scripts/load-test.sh $1"; return ;;
     logs) remote "$LOADTEST_INSTANCE" "sudo journalctl -f -n 100 -u odin-load-test"; return ;;
     capacity | capacity:short | stress | stress:heavy | sustained | custom) ;;
-    *) fail 64 "load-test has no $1" ;;
+    *) fail 64 "load-test has no recipe or command $1" ;;
   esac
   find_address "$(ws_instances | head -n 1)" internal
   ws=$address
@@ -141,7 +141,7 @@ code=\$?; sleep 1; sudo kill \$follower; exit \$code"
 action=${1:-} what=${2:-all}
 case $action in
   ps | start | stop | restart | logs | health)
-    [[ $what == backend || $what == ws || $what == all ]] || fail 64 "$action backend, ws or all"
+    [[ $what == backend || $what == ws || $what == all ]] || fail 64 "$action needs backend, ws or all"
     need_gcloud
     case $action in
       health) health "$what" ;;
@@ -160,7 +160,7 @@ case $action in
       backend) name=$BACKEND_INSTANCE ;;
       ws) name=$(ws_instances | head -n 1) ;;
       loadtest) name=$LOADTEST_INSTANCE ;;
-      *) fail 64 "ssh backend, ws or loadtest" ;;
+      *) fail 64 "ssh needs backend, ws or loadtest" ;;
     esac
     read -ra flags <<<"$GCP_SSH_FLAGS"
     run gcloud compute ssh "$name" --project="$GCP_PROJECT" --zone="$GCP_ZONE" "${flags[@]}"

@@ -136,7 +136,7 @@ check() {
   ((differing == 0)) || { echo "to set them: host-tune.sh --apply as root"; exit 1; }
 }
 
-# set_differing [KEEPER]: writes what differs, having kept what is there. Values that the kernel will not take are remembered.
+# set_differing [KEEPER]: saves the current values and writes those that differ. Records values that the kernel refuses.
 set_differing() {
   local index file
   for index in "${!states[@]}"; do
@@ -156,7 +156,7 @@ set_differing() {
   save
 }
 
-# What was set for another role, or for CPUs and interfaces that are named no longer.
+# Settings for another role, or for CPUs and interfaces that are no longer named.
 put_back_unwanted() {
   local file all=("${kept[@]}")
   kept=()
@@ -178,16 +178,16 @@ put() {
 
 exists() { if [[ $1 == "$NOTRACK" ]]; then [[ -x $root/usr/sbin/nft ]]; else [[ -e $root$1 ]]; fi; }
 
-# put_back FILE: what was there before.
+# put_back FILE: restores the previous value.
 put_back() {
   local file=$1 current
   if [[ ${keeper[$file]} == unit && $saved_boot != "$(boot_now)" ]] || ! exists "$file"; then
-    echo "$file: gone since the last boot, nothing to put back"
+    echo "$file: does not exist since the last boot, nothing to restore"
     return
   fi
   current=$(value_of "$file") || current=''
   if [[ $file == "$NOTRACK" && $current == "$NOTRACK_FOREIGN" ]]; then
-    echo "$file: has $current now, and is left alone"
+    echo "$file: now $current, which this script did not set; not changed"
   elif [[ $current == "${before[$file]}" ]]; then
     return
   elif put "$file" "${before[$file]}"; then

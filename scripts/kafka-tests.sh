@@ -28,16 +28,16 @@ while [[ ${1:-} == -* ]]; do
 done
 names=("$@")
 
-# One at a time: they kill brokers. What is started does not hold the lock.
+# One run at a time, because the tests kill brokers. Child processes do not hold the lock.
 mkdir -p "$dir"
 exec 8>"$dir.lock" # not the folder, which kafka.sh locks
-flock -n 8 || { echo "another kafka-tests.sh is at work; waiting for its end" >&2; flock -w 1200 8; }
+flock -n 8 || { echo "another kafka-tests.sh runs; waiting for its end" >&2; flock -w 1200 8; }
 
 down() { "$scripts/kafka.sh" down --dir "$dir" >/dev/null 2>&1 8>&- || true; }
 trap down EXIT
 trap 'exit 130' INT TERM
 
-# up NODES: sets brokers. Ends the script where Kafka is not possible.
+# up NODES: sets brokers. Exits if Kafka cannot run here.
 up() {
   local said code=0
   brokers=$("$scripts/kafka.sh" up --nodes "$1" --port "$port" --dir "$dir" 2>"$dir/up.log" 8>&-) || code=$?
@@ -49,7 +49,7 @@ up() {
   esac
 }
 
-# tests ARGUMENT...: for the test program. What the tests that passed have measured is shown too.
+# tests ARGUMENT...: passes the arguments to the test program. Also prints the measurements of passed tests.
 tests() {
   (cd "$root" && ODIN_KAFKA_DIR=$dir KAFKA_BROKERS=$brokers \
     cargo test --release -p gateway --test kafka -- --ignored --test-threads=1 --show-output "$@" 8>&-)

@@ -33,7 +33,7 @@ fail() {
 }
 usage() { sed -n '/^#   kafka.sh/s/^#   //p' "${BASH_SOURCE[0]}" >&2; }
 
-# --- what is needed -------------------------------------------------------------------------------------------------------
+# --- requirements -------------------------------------------------------------------------------------------------------
 
 need_jdk() {
   local program version sum
@@ -47,7 +47,7 @@ need_jdk() {
   archive_name=classes-${sum%% *}.jsa # of this JVM only: another one cannot read it
 }
 
-# Downloads into a folder of its own and renames it, so that an interrupted or a second download leaves nothing half-made.
+# Downloads into a separate folder and renames it when complete, so that an interrupted or a second download leaves no partial result.
 need_jars() {
   [[ -d $cache/jars ]] && return
   command -v mvn >/dev/null ||
@@ -68,12 +68,12 @@ need_jars() {
 POM
   mvn -B -q -f "$fresh/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$fresh/jars" >"$cache/download.log" 2>&1 </dev/null ||
-    { rm -rf "$fresh"; fail 1 "the download failed; what Maven said is in $cache/download.log. Is Maven Central reachable from here?"; }
+    { rm -rf "$fresh"; fail 1 "the download failed; the output of Maven is in $cache/download.log. Check that this machine can reach Maven Central"; }
   mv -T "$fresh/jars" "$cache/jars" 2>/dev/null || [[ -d $cache/jars ]] # another one was quicker
   rm -rf "$fresh"
 }
 
-# Compiles Topics.java into a folder named after its content: an edit is never run stale.
+# Compiles Topics.java into a folder named after its content, so that an edit is always compiled.
 need_topics() {
   local sum fresh
   sum=$(cksum <"$scripts/kafka/Topics.java")
@@ -96,7 +96,7 @@ node_dir() { printf '%s/node-%d' "$dir" "$1"; }
 broker_port() { printf '%d' $((port + $1 - 1)); }
 controller_port() { printf '%d' $((port + $1 - 1 + 10000)); }
 
-# The pid of node N's broker, if that is what runs under it: a pid file outlives its process, and pids are reused.
+# Prints the pid of node N's broker, after a check of its command line: a pid file may be stale, and pids are reused.
 node_pid() {
   local pid
   pid=$(cat "$(node_dir "$1")/pid" 2>/dev/null) && [[ -r /proc/$pid/cmdline ]] || return 1
@@ -130,28 +130,28 @@ transaction.state.log.replication.factor=$nodes
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
-# A node that came back leads its partitions again at once: the next one that is killed has some.
+# A restarted node becomes leader of its partitions at once, so that every node that is killed leads some.
 leader.imbalance.check.interval.seconds=1
 leader.imbalance.per.broker.percentage=0
-# A killed node's partitions move, and it may come back, after this long.
+# After this time the partitions of a killed node move, and it may restart.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # 96 partitions, two indexes each, mapped at full size.
 log.index.size.max.bytes=1048576
 PROPERTIES
-  # Everything is allowed where no rule forbids it. Several controllers could not elect one of them before they know the rules.
+  # Permit everything that no rule denies. Several controllers could not elect a leader before they know the rules.
   ((nodes > 1)) || cat >>"$(node_dir "$node")/server.properties" <<PROPERTIES
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
 PROPERTIES
 }
 
-# The JVM for tests: a small heap, and what makes a short life quick. The class archive (see stop_node) halves every start.
+# JVM options for tests: a small heap, and a fast start. The class archive (see stop_node) halves the start time.
 java_options=(-Xms64m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError
   -Dorg.slf4j.simpleLogger.showDateTime=true '-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS'
   -Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn)
 
-# Uses the class archive where there is one. With $1, a folder, records one there otherwise.
+# Uses the class archive if it exists. Otherwise, with a folder $1, records one there.
 class_archive() {
   archive=()
   if [[ -f $cache/$archive_name ]]; then
@@ -165,7 +165,7 @@ start_node() {
   local node=$1 home archive pid
   home=$(node_dir "$node")
   class_archive
-  # One `format` for a new node; it refuses to touch data that is there.
+  # Run `format` once for a new node; it refuses to change existing data.
   [[ -f $home/data/meta.properties ]] ||
     java "${java_options[@]}" "${archive[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$classpath" kafka.tools.StorageTool \
       format --ignore-formatted --cluster-id "$CLUSTER_ID" --config "$home/server.properties" >>"$home/log" 2>&1 ||
@@ -175,11 +175,11 @@ start_node() {
     </dev/null >>"$home/log" 2>&1 9>&- &
   pid=$!
   printf '%d\n' "$pid" >"$home/pid"
-  # Until it has become java it does not carry its configuration's name.
+  # Its command line names the configuration only after the exec of java.
   until node_pid "$node" >/dev/null || [[ ! -d /proc/$pid ]]; do sleep 0.01; done
 }
 
-# Kills at once: the data goes too. Only a node that records its classes is asked to end, because it writes them then.
+# Kills at once, because the data is deleted too. Only a node that records its classes gets SIGTERM, because it writes them at exit.
 stop_node() {
   local node=$1 pid home
   home=$(node_dir "$node")
@@ -196,7 +196,7 @@ kill_node() {
   local node=$1 pid
   pid=$(node_pid "$node") || return 0
   kill -KILL "$pid" 2>/dev/null || true
-  wait_for_end "$node" "$STOP_SECONDS_MAX" || fail 1 "node $node (pid $pid) does not end after SIGKILL; it hangs in the kernel"
+  wait_for_end "$node" "$STOP_SECONDS_MAX" || fail 1 "node $node (pid $pid) did not exit after SIGKILL; it hangs in the kernel"
 }
 
 wait_for_end() {
@@ -210,14 +210,14 @@ wait_for_end() {
 
 # --- the cluster ----------------------------------------------------------------------------------------------------------
 
-# What runs in DIR is described by the nodes' own configuration.
+# The configuration of the nodes describes the cluster in DIR.
 read_cluster() {
   nodes=$(find "$dir" -mindepth 2 -maxdepth 2 -path "$dir/node-*/server.properties" 2>/dev/null | wc -l)
   ((nodes > 0)) || return 1
   port=$(sed -n 's|^advertised.listeners=PLAINTEXT://127.0.0.1:||p' "$(node_dir 1)/server.properties")
 }
 
-need_cluster() { read_cluster || fail 1 "there is no cluster in $dir; \`kafka.sh up\` makes one (--dir DIR for another folder)"; }
+need_cluster() { read_cluster || fail 1 "there is no cluster in $dir; \`kafka.sh up\` creates one (--dir DIR for another folder)"; }
 
 need_node_exists() {
   [[ -z $node || $node -le $nodes ]] || fail 64 "--node $node: the cluster in $dir has $nodes node(s)"
@@ -229,14 +229,14 @@ running_nodes() {
   return 0
 }
 
-# Starts the given nodes that do not run, side by side: formatting and starting are mostly one busy thread each.
+# Starts those of the given nodes that do not run, in parallel: formatting and starting mostly use one thread each.
 start_nodes() {
   local n taken stopped=() jobs=()
   for n in "$@"; do
     node_pid "$n" >/dev/null && continue
     stopped+=("$n")
     for taken in "$(broker_port "$n")" "$(controller_port "$n")"; do
-      if port_is_taken "$taken"; then fail 1 "port $taken on 127.0.0.1 is taken by another program; choose others with --port"; fi
+      if port_is_taken "$taken"; then fail 1 "port $taken on 127.0.0.1 is in use by another program; choose others with --port"; fi
     done
   done
   for n in "${stopped[@]}"; do
@@ -246,7 +246,7 @@ start_nodes() {
   for n in "${jobs[@]}"; do wait "$n" || exit 1; done
 }
 
-# Runs Topics on all running nodes, and gives up early when one of them dies.
+# Runs Topics on all running nodes, and stops early if a node exits.
 await_ready() {
   local verb=$1 brokers=() expected n log=$dir/topics.log archive
   expected=$(running_nodes)
@@ -263,7 +263,7 @@ await_ready() {
     done
     sleep 0.05
   done
-  wait "$topics_pid" || { tail -n 3 "$log" >&2; fail 1 "the brokers do not answer as they should; their logs: $dir/node-*/log"; }
+  wait "$topics_pid" || { tail -n 3 "$log" >&2; fail 1 "the brokers do not answer correctly; their logs: $dir/node-*/log"; }
   topics_pid=''
 }
 
@@ -273,7 +273,7 @@ brokers() {
   printf '%s' "$list"
 }
 
-# Whatever ends this script: no process of its own is left, and none that an unfinished `up` started (its logs stay).
+# However this script ends, it stops its own processes and those of an unfinished `up` (the logs stay).
 topics_pid='' unfinished_up=''
 end_own_processes() {
   local code=$? n
@@ -291,7 +291,7 @@ up() {
   if read_cluster; then
     if [[ $nodes != "$asked_nodes" || $port != "$asked_port" ]]; then
       [[ -z $(running_nodes) ]] ||
-        fail 1 "$dir runs $nodes node(s) from port $port, asked were $asked_nodes from $asked_port; \`kafka.sh down\` first, or another --dir"
+        fail 1 "$dir runs $nodes node(s) from port $port, but $asked_nodes from $asked_port were requested; run \`kafka.sh down\` first, or use another --dir"
       delete_nodes
     fi
   fi
@@ -399,9 +399,9 @@ while (($# > 0)); do
 done
 dir=$(realpath -m "$dir")
 
-# One at a time per folder. What outlives this script is started without the descriptor, so that the lock ends with it.
+# One script at a time per folder. Processes that outlive it are started without the descriptor, so that the lock ends with the script.
 lock() {
-  [[ $verb != up ]] || mkdir -p "$dir" || fail 1 "the folder $dir cannot be made; choose another with --dir"
+  [[ $verb != up ]] || mkdir -p "$dir" || fail 1 "the folder $dir cannot be created; choose another with --dir"
   [[ -d $dir ]] || return 0
   exec 9<"$dir"
   flock -w 300 9 || fail 1 "another kafka.sh has been working in $dir for five minutes"

@@ -34,10 +34,10 @@ usage() { sed -n 's/^#   //p' "${BASH_SOURCE[0]}"; }
 
 find_bench() {
   bench=${ODIN_BENCH:-target/release/odin-bench}
-  [[ -x $bench ]] || $dry_run || fail 69 "no $bench: cargo build --release -p bench makes it"
+  [[ -x $bench ]] || $dry_run || fail 69 "no $bench: run cargo build --release -p bench"
 }
 
-# The pid of the odin-bench that this folder's test runs: a pid file outlives its process, and pids are reused.
+# Prints the pid of this folder's odin-bench, after a check of its command line: a pid file may be stale, and pids are reused.
 running() {
   local pid
   pid=$(cat "$dir/pid" 2>/dev/null) && [[ -r /proc/$pid/cmdline ]] || return 1
@@ -60,11 +60,11 @@ publisher() {
 start_publisher() {
   [[ $publisher_url != off ]] || return 0
   publisher /start "{\"rate\":$publisher_rate,\"tokenIds\":[\"${publisher_tokens//,/\",\"}\"]}" ||
-    fail 1 "the publisher at $publisher_url did not start: is it there, and may this host reach it? PUBLISHER_URL=off when somebody else publishes"
+    fail 1 "the publisher at $publisher_url did not start: check that it runs and that this host can reach it; use PUBLISHER_URL=off if another program publishes"
   $dry_run || echo "$publisher_url" >"$dir/publisher"
 }
 
-# Only one that a test of this folder started.
+# Stops only a publisher that a test of this folder started.
 stop_publisher() {
   if ! $dry_run; then
     publisher_url=$(cat "$dir/publisher" 2>/dev/null) || return 0
@@ -112,13 +112,13 @@ hold() {
   fi
   ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
   say "$what: log and result are $name.log and .json"
-  # In the foreground, so that Ctrl-C reaches it: it ends with a summary, and the publisher is stopped below.
+  # Run in the foreground, so that Ctrl-C reaches it: it prints a summary, and the publisher is stopped below.
   (
     echo "$BASHPID" >"$dir/pid"
     exec "${command[@]}"
   ) 2>&1 | tee -i "$name.log" || code=${PIPESTATUS[0]}
   rm -f "$dir/pid"
-  if ((code == 0)); then say "passed"; else say "FAILED (odin-bench ended with $code): the reasons stand above"; fi
+  if ((code == 0)); then say "passed"; else say "FAILED (odin-bench exited with $code): the lines above give the reasons"; fi
   ((code <= 1)) || code=1
   return "$code"
 }
@@ -181,5 +181,5 @@ case ${1:-} in
   status | stop) "$1" ;;
   -h | --help | help) usage ;;
   '') usage >&2; exit 64 ;;
-  *) usage >&2; fail 64 "what is $1?" ;;
+  *) usage >&2; fail 64 "unknown recipe or command $1" ;;
 esac

@@ -12,7 +12,7 @@ set -euo pipefail
 
 readonly CLIENTS=100
 readonly EVENTS_PER_SECOND=300
-# Rates of the recording rules need a minute's window, of which some scrapes are enough.
+# Rates of the recording rules have a window of a minute, in which some scrapes are enough.
 readonly SCRAPED_SECONDS=35
 readonly START_SECONDS_MAX=60
 
@@ -34,7 +34,7 @@ for program in curl jq; do
   command -v "$program" >/dev/null || fail 69 "no $program here (Debian: apt-get install $program)"
 done
 
-# program NAME: its newest build.
+# program NAME: prints the path of its newest build.
 program() {
   local newest
   # shellcheck disable=SC2012 # names of ours
@@ -48,7 +48,7 @@ pids=()
 stop() {
   local status=$?
   trap - EXIT
-  # The clients first, so that the gateway has nobody to say goodbye to.
+  # Stop the clients first, so that the gateway has no sessions to drain.
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
     kill "${pids[i]}" 2>/dev/null || true
     wait "${pids[i]}" 2>/dev/null || true
@@ -58,7 +58,7 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-# until_some COMMAND...: prints what it prints, as soon as that is something.
+# until_some COMMAND...: repeats COMMAND until it prints something, and prints that.
 until_some() {
   local said
   for _ in $(seq $((START_SECONDS_MAX * 5))); do
@@ -67,10 +67,10 @@ until_some() {
     sleep 0.2
   done
   tail -n 5 "$folder"/*.log >&2
-  fail 1 "nothing came within $START_SECONDS_MAX s of: $*"
+  fail 1 "no output within $START_SECONDS_MAX s from: $*"
 }
 
-# logged_address MESSAGE FILE: of the log line that says where a program listens.
+# logged_address MESSAGE FILE: prints the listen address from the log line with MESSAGE.
 logged_address() { jq -rR "fromjson? | select(.message == \"$1\") | .address" "$2"; }
 ready() { curl -sf "$1"; }
 
@@ -86,7 +86,7 @@ prometheus_programs=$("$root/scripts/promtool.sh") || fail 69 "no promtool here,
 
 rm -rf "$folder"
 mkdir -p "$folder"
-# All that is left out where it is not known is known here, and every limit is on, none of them low.
+# Set every value whose metric is absent when unknown, and switch on every limit, with high values.
 env -i WS_ADDR=127.0.0.1:0 WS_SHARDS=2 WS_PINNING=off WS_CPU_LIMIT=2 WS_MEMORY_LIMIT=1GiB WS_MAX_CONNECTIONS=1000 LOG_FORMAT=json \
   DEV_EVENT_RATE=0 CONN_RATE_LIMIT_ENABLED=true CONN_RATE_LIMIT_IP_BURST=1000 CONN_RATE_LIMIT_IP_RATE=1000 \
   CONN_RATE_LIMIT_GLOBAL_BURST=1000 CONN_RATE_LIMIT_GLOBAL_RATE=1000 "$gateway_program" --dev >"$folder/gateway.log" 2>&1 &

@@ -19,7 +19,7 @@ fi
 cache=${XDG_CACHE_HOME:-${HOME:?HOME is not set, and neither is XDG_CACHE_HOME}/.cache}/odin-prometheus
 if [[ ! -x $cache/usr/bin/promtool ]]; then
   mkdir -p "$cache"
-  # In a separate folder that is renamed when complete, so that an interrupted or a second download leaves nothing half-made.
+  # In a separate folder that is renamed when complete, so that an interrupted or a second download leaves no partial result.
   fresh=$(mktemp -d "$cache/download.XXXXXX")
   trap 'rm -rf "$fresh"' EXIT
   cd "$fresh"

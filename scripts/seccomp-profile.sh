@@ -31,13 +31,13 @@ for program in go jq; do
   command -v "$program" >/dev/null || { echo "no $program here (Debian: apt-get install golang-go jq)" && exit 69; }
 done
 
-# -json answers on standard output also when the download fails. In a folder of its own, so that no go.mod has a say.
+# -json answers on standard output even if the download fails. Run in a separate folder, so that no go.mod applies.
 cd "$(mktemp -d)"
 trap 'rm -rf "$PWD"' EXIT
 module=$(go mod download -json "$MODULE@$version" 2>/dev/null | jq -r '.Dir // empty') || true
 [[ -n $module ]] || { echo "the Go module $MODULE@$version could not be fetched" && exit 69; }
 
-# Refused unless a rule allows it: the rule is appended, everything else is the default's.
+# A system call is refused unless a rule permits it: append the rule, and leave the rest of the default unchanged.
 jq --indent 2 '.syscalls += [{
   names: ["io_uring_enter", "io_uring_register", "io_uring_setup"],
   action: "SCMP_ACT_ALLOW",

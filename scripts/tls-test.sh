@@ -28,7 +28,7 @@ case ${1:-} in
   *) usage >&2; fail 64 "unknown argument $1" ;;
 esac
 
-# In a separate folder that is renamed when complete, so that an interrupted or a second download leaves nothing half-made.
+# In a separate folder that is renamed when complete, so that an interrupted or a second download leaves no partial result.
 find_caddy() {
   local cache=${XDG_CACHE_HOME:-${HOME:?HOME is not set, and neither is XDG_CACHE_HOME}/.cache}/odin-caddy fresh
   caddy=$(command -v caddy) && return
@@ -54,7 +54,7 @@ for one in sockets:
 print(*(one.getsockname()[1] for one in sockets))' "$1"
 }
 
-# await WHAT LOG COMMAND...: until the command succeeds.
+# await WHAT LOG COMMAND...: waits until the command succeeds.
 await() {
   local what=$1 log=$2
   shift 2
@@ -86,21 +86,21 @@ gateway=$(find "$top/target/release/odin-gateway" "$top/target/debug/odin-gatewa
 find_caddy
 rm -rf "$folder"
 mkdir -p "$folder"
-# What Caddy keeps, its authority among it.
+# The data of Caddy, including its certificate authority.
 export XDG_DATA_HOME=$folder/data XDG_CONFIG_HOME=$folder/config
 trap stop EXIT
 trap 'exit 1' INT TERM
 
-# With the name that the drop-in sets.
+# Use the name that the drop-in sets.
 domain=$(sed -n 's/^Environment=ODIN_DOMAIN=//p' "$top/deployments/tls/caddy.conf")
 [[ -n $domain ]] || fail 1 "caddy.conf sets no ODIN_DOMAIN, which the Caddyfile needs"
 ODIN_DOMAIN=$domain "$caddy" validate --config "$top/deployments/tls/Caddyfile" --adapter caddyfile >"$folder/validate.log" 2>&1 ||
   fail 1 "$(cat "$folder/validate.log")"
-"$caddy" fmt "$top/deployments/tls/Caddyfile" | cmp -s - "$top/deployments/tls/Caddyfile" || fail 1 "the Caddyfile is not as 'caddy fmt' writes it"
+"$caddy" fmt "$top/deployments/tls/Caddyfile" | cmp -s - "$top/deployments/tls/Caddyfile" || fail 1 "the Caddyfile is not formatted by 'caddy fmt'"
 echo "ok    the Caddyfile is valid"
 
 read -r gateway_port tls_port < <(free_ports 2)
-# An address may open one session, so that a second one shows whose address is counted.
+# Permit one session for each address, so that a second one shows which address is counted.
 env -i WS_ADDR="127.0.0.1:$gateway_port" WS_PINNING=off WS_DRAIN=1s WS_TRUSTED_PROXIES=127.0.0.1 CONN_RATE_LIMIT_ENABLED=true \
   CONN_RATE_LIMIT_IP_BURST=1 CONN_RATE_LIMIT_IP_RATE=0.001 "$gateway" --dev >"$folder/gateway.log" 2>&1 &
 pids+=($!)
@@ -113,7 +113,7 @@ ODIN_DOMAIN=localhost "$caddy" adapt --config "$top/deployments/tls/Caddyfile" -
     | .apps.http.https_port = $port
     | .apps.http.servers[] |= (.listen = [$listen] | .automatic_https.disable_redirects = true | .protocols = ["h1", "h2"])
     | (.. | objects | select(has("dial")) | .dial) |= if . == "127.0.0.1:3004" then $gateway else error("dials \(.)") end' \
-    >"$folder/caddy.json" || fail 1 "the Caddyfile does not lead to 127.0.0.1:3004: $(tail -n 1 "$folder/adapt.log")"
+    >"$folder/caddy.json" || fail 1 "the Caddyfile does not proxy to 127.0.0.1:3004: $(tail -n 1 "$folder/adapt.log")"
 "$caddy" run --config "$folder/caddy.json" >"$folder/caddy.log" 2>&1 &
 pids+=($!)
 authority=$folder/data/caddy/pki/authorities/local/root.crt

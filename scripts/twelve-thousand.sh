@@ -16,9 +16,9 @@ set -euo pipefail
 
 readonly READY_SECONDS_MAX=60
 readonly DRAIN_SECONDS=1
-# What docs/CONFIG.md promises after WS_DRAIN with clients that do not answer, and two seconds for a crowded machine.
+# The time after WS_DRAIN for clients that do not answer (docs/CONFIG.md), plus two seconds for a busy machine.
 readonly END_SECONDS_MAX=$((DRAIN_SECONDS + 7))
-# What the gateway and the client need beside a descriptor for each session.
+# Descriptors of the gateway and the client, in addition to one for each session.
 readonly FILES_BESIDE=1600
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -44,7 +44,7 @@ for program in "$gateway" "$bench"; do
 done
 ulimit -n "$(ulimit -Hn)"
 [[ $(ulimit -n) == unlimited ]] || (($(ulimit -n) >= sessions + FILES_BESIDE)) ||
-  fail 69 "$(ulimit -Hn) open files are allowed, $((sessions + FILES_BESIDE)) are needed (ulimit -n)"
+  fail 69 "$(ulimit -Hn) open files are permitted, $((sessions + FILES_BESIDE)) are needed (ulimit -n)"
 
 # ended_in_time PID
 ended_in_time() {
@@ -75,7 +75,7 @@ stop() {
 trap stop EXIT
 trap 'exit 1' INT TERM
 
-# Where the log goes. The ends of the pipe are opened here, by way of one that is both, so that no open waits for the other end.
+# Opens the target of the log. A descriptor that reads and writes opens the pipe first, so that no open waits for the other end.
 reader='' writer=''
 case $log in
   read) exec {writer}>"$folder/gateway.log" ;;
@@ -93,8 +93,8 @@ port=$(python3 -c 'import socket; one = socket.socket(); one.bind(("127.0.0.1", 
 readonly url=http://127.0.0.1:$port
 readonly watch=$top/scripts/twelve-thousand/watch.py
 
-# Without the reader's end, or no reader would ever be gone. A program of Rust's has standard output open in any case: its start
-# replaces a closed one by /dev/null.
+# Start without the reading end; otherwise the reader would never be closed. A Rust program always has standard output open: at the
+# start it replaces a closed one with /dev/null.
 start_gateway() {
   [[ -z $reader ]] || exec {reader}<&-
   WS_ADDR=127.0.0.1:$port WS_MAX_CONNECTIONS=$sessions WS_DRAIN=${DRAIN_SECONDS}s LOG_LEVEL=debug LOG_FORMAT=json DEV_EVENT_RATE=11 \
@@ -112,10 +112,10 @@ for _ in $(seq $((READY_SECONDS_MAX * 5))); do
 done
 [[ ${ready:-} == true ]] || fail 1 "the gateway did not become ready"
 
-python3 "$watch" fill "$port" "$log" || fail 1 "the log is not as it has to be before the sessions come"
+python3 "$watch" fill "$port" "$log" || fail 1 "the log is not in the required state before the sessions start"
 python3 "$watch" hold "$port" "$log" "$sessions" "$seconds" >"$folder/hold" 2>&1 &
 pids[watch]=$!
-# In the background, so that a signal to this script ends it too.
+# Run in the background, so that a signal to this script also stops it.
 "$bench" sustained --ws-url "ws://127.0.0.1:$port/ws" --target-connections "$sessions" --ramp-rate 1000 --channels '*.trade' \
   --duration "$seconds" --json "$folder/sustained.json" &
 pids[bench]=$!
@@ -128,17 +128,17 @@ wait "${pids[watch]}" || watched=$?
 unset 'pids[watch]'
 cat "$folder/hold"
 ((audit == 0)) || fail 1 "the audit failed: odin-bench's exit code is $audit"
-((watched == 0)) || fail 1 "the log was not as it has to be while there were sessions"
+((watched == 0)) || fail 1 "the log did not stay in the required state during the sessions"
 
 curl -sf -m 20 -o /dev/null "$url/health/live" || fail 1 "/health/live does not answer"
-dropped=$(python3 "$watch" end "$port" "$log") || fail 1 "the lines that were dropped are not counted as they have to be"
+dropped=$(python3 "$watch" end "$port" "$log") || fail 1 "the count of dropped lines is wrong"
 
 kill -TERM "${pids[gateway]}"
-ended_in_time "${pids[gateway]}" || fail 1 "the gateway does not end within $END_SECONDS_MAX s of SIGTERM"
+ended_in_time "${pids[gateway]}" || fail 1 "the gateway did not exit within $END_SECONDS_MAX s of SIGTERM"
 ended=0
 wait "${pids[gateway]}" || ended=$?
 unset 'pids[gateway]'
-((ended == 0)) || fail 1 "the gateway ended with exit code $ended"
+((ended == 0)) || fail 1 "the gateway exited with code $ended"
 jq -r --arg log "$log" --arg dropped "$dropped" \
   '"log \($log): \(.established) sessions, \(.delivered) deliveries, \(.lost) lost, \(.duplicated) twice, \(.reordered) out of order, " +
   "p50 \(.latency_ms.p50) ms, p99 \(.latency_ms.p99) ms, \($dropped) log lines dropped"' "$folder/sustained.json"

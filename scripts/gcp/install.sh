@@ -27,13 +27,13 @@ wait_for_docker() {
   local waited=0
   until docker compose version >/dev/null 2>&1; do
     ((waited < DOCKER_SECONDS_MAX)) ||
-      fail 1 "no Docker after $DOCKER_SECONDS_MAX s: 'journalctl -u google-startup-scripts' tells what the startup script met"
+      fail 1 "no Docker after $DOCKER_SECONDS_MAX s: 'journalctl -u google-startup-scripts' shows the output of the startup script"
     sleep 5
     waited=$((waited + 5))
   done
 }
 
-# A revision that is here already is left as it is: containers have its files mounted.
+# Do not unpack an existing revision again: containers mount its files.
 unpack() {
   [[ ! -d $release ]] || return 0
   rm -rf "$release.new"
@@ -42,7 +42,7 @@ unpack() {
   mv "$release.new" "$release"
 }
 
-# set_variables FILE NAME=VALUE...: the other lines stay. Nobody else may read the file, nor the one that it is made of.
+# set_variables FILE NAME=VALUE...: keeps the other lines. Other users can read neither the file nor its temporary copy.
 set_variables() (
   umask 077
   file=$1
@@ -61,12 +61,12 @@ write_dot_env() {
   set_variables "$file" "${variables[@]}"
   if [[ $role == backend ]] && ! grep -q '^GF_SECURITY_ADMIN_PASSWORD=.' "$file"; then
     set_variables "$file" "GF_SECURITY_ADMIN_PASSWORD=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
-    say "drew a password for Grafana's admin: sudo grep GF_SECURITY_ADMIN_PASSWORD $file"
+    say "generated a password for Grafana's admin: sudo grep GF_SECURITY_ADMIN_PASSWORD $file"
   fi
   ln -sfn "$file" "$folder/.env"
 }
 
-# The host's own .env.production is linked into the release. `shipped` is what the last release brought.
+# Links the host's own .env.production into the release. `shipped` is the version of the last release.
 place_production_settings() {
   local brought=$folder/.env.production own=$root/settings/$role.env.production
   local shipped=$own.shipped
@@ -80,7 +80,7 @@ place_production_settings() {
         say "replaced .env.production; the edited one is $own.before-$revision"
         ;;
       *)
-        say ".env.production was edited on this host, and the release brings another one (- this host's, + the release's):"
+        say ".env.production was edited on this host, and the release has a different one (- this host's, + the release's):"
         diff -u "$own" "$brought" | tail -n +3 >&2 || true
         say "nothing was changed. Deploy again with --env keep or --env replace"
         exit 3
@@ -95,7 +95,7 @@ place_production_settings() {
   ln -sfn "$own" "$brought"
 }
 
-# Prometheus asks the gateways that there are. No labels: they would keep apart what the rules set against each other.
+# The targets are the existing gateways. They have no labels, which would separate series that the rules compare.
 write_targets() {
   local file=$folder/prometheus/targets/gateways.yml targets=$1 target
   [[ $role == backend && -n $targets && -f $file ]] || return 0
@@ -110,8 +110,8 @@ tune() {
   case $role in ws-server) host=gateway ;; backend) host=backend ;; loadtest) host=generator ;; esac
   [[ -x $release/scripts/host-tune.sh ]] || fail 1 "the release has no scripts/host-tune.sh"
   "$release/scripts/host-tune.sh" --apply --role "$host" || code=$?
-  # A setting that this host does not have is no reason to leave it without a gateway.
-  ((code == 0)) || say "host-tune.sh --apply ended with $code; what it could not set stands above"
+  # Start the gateway even if this host lacks a setting.
+  ((code == 0)) || say "host-tune.sh --apply exited with $code; the lines above name the settings that failed"
 }
 
 variable() {
@@ -128,17 +128,17 @@ ready_url() {
   esac
 }
 
-# While the old container still runs: what cannot be had replaces nothing. Those of other makers are pulled by `up`, when they are new.
+# Pull while the old container still runs: if this fails, nothing is replaced. `up` pulls new images of other projects.
 pull() {
   local images image
   images=$(variable ODIN_IMAGES)
   image=${images}odin-gateway:$(variable ODIN_TAG)
   [[ $role != backend ]] || image=${images}odin-publisher:$(variable ODIN_TAG)
-  "$release/scripts/gcp/registry-login.sh" "$images" >/dev/null || fail 1 "the registry was not entered; what ran before runs on"
-  docker pull --quiet "$image" || fail 1 "$image could not be pulled; what ran before runs on"
+  "$release/scripts/gcp/registry-login.sh" "$images" >/dev/null || fail 1 "the login to the registry failed; the previous containers still run"
+  docker pull --quiet "$image" || fail 1 "$image could not be pulled; the previous containers still run"
 }
 
-# Replaces what ran before, which drains the gateway (stop_grace_period). Never builds: a missing image is an error here.
+# Replaces the running containers, which drains the gateway (stop_grace_period). Never builds: a missing image is an error.
 start() {
   local url waited=0
   url=$(ready_url)
@@ -148,7 +148,7 @@ start() {
     ((waited < READY_SECONDS_MAX)) || {
       docker compose ps --all >&2 || true
       docker compose logs --tail 40 >&2 || true
-      fail 1 "not ready after $READY_SECONDS_MAX s: $(<"$scratch/said"). The release before: gcp-deploy.sh --revision $(basename "$(readlink "$root/current" 2>/dev/null || echo REVISION)") ..."
+      fail 1 "not ready after $READY_SECONDS_MAX s: $(<"$scratch/said"). To go back to the previous release: gcp-deploy.sh --revision $(basename "$(readlink "$root/current" 2>/dev/null || echo REVISION)") ..."
     }
     sleep 2
     waited=$((waited + 2))
@@ -156,7 +156,7 @@ start() {
   say "$url answers"
 }
 
-# The load generator, with the toolchain of the images: the host needs none.
+# Builds the load generator with the toolchain image, so the host needs no toolchain.
 build_bench() {
   docker run --rm -v "$release:/source" -w /source -v odin-cargo:/usr/local/cargo/registry -e CARGO_TARGET_DIR=/source/target \
     "$RUST_IMAGE" cargo build --release --locked -p bench
@@ -175,7 +175,7 @@ env=ask
 while [[ ${1:-} == --* ]]; do
   case $1 in
     --env) env=${2:?--env needs ask, keep or replace}; shift 2 ;;
-    *) fail 64 "what is $1?" ;;
+    *) fail 64 "unknown role $1: it must be backend, ws-server or loadtest" ;;
   esac
 done
 (($# >= 3)) || fail 64 "usage: install.sh [--env ask|keep|replace] backend|ws-server|loadtest REVISION ARCHIVE [NAME=VALUE...]"
@@ -189,7 +189,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 mkdir -p "$root/settings"
 exec 9>"$root/settings/lock"
-flock -n 9 || fail 1 "another install is at work on this host"
+flock -n 9 || fail 1 "another install runs on this host"
 wait_for_docker
 unpack
 tune

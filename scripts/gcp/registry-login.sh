@@ -15,6 +15,6 @@ answer=$(curl -fsS -m 10 --retry 5 -H 'Metadata-Flavor: Google' "$SERVER/instanc
   echo "registry-login.sh: this host acts as no service account; 'scripts/gcp-provision.sh up' says how to give it one that may read $images" >&2
   exit 1
 }
-# By its input, never as an argument: those are everybody's to see.
+# Pass the token on standard input: every user can see arguments.
 python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])' <<<"$answer" |
   docker login -u oauth2accesstoken --password-stdin "https://${images%%/*}"

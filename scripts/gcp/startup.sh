@@ -8,7 +8,7 @@ readonly PAUSE_SECONDS=${PAUSE_SECONDS:-10}
 
 log() { echo "odin startup: $*"; }
 
-# At the first boot the system updates itself too, and holds apt's locks meanwhile.
+# At the first boot the system also updates itself and holds apt's locks during that time.
 apt() {
   local attempt
   for ((attempt = 1; attempt <= ATTEMPTS_MAX; attempt++)); do
@@ -35,7 +35,7 @@ if ! docker compose version >/dev/null 2>&1; then
   apt install -y --no-install-recommends docker.io docker-buildx docker-compose-v2 nftables ca-certificates curl
 fi
 
-# A container's log would fill the disk; ours are bounded by their compose files. The gateway is stopped with its drain when the host is: Docker's 15 s would cut that.
+# Without a limit the log of a container fills the disk; our compose files have one. When the host stops, the gateway drains, which takes longer than Docker's default of 15 s.
 if [[ ! -f /etc/docker/daemon.json ]]; then
   mkdir -p /etc/docker
   cat >/etc/docker/daemon.json <<'JSON'

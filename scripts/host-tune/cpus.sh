@@ -1,14 +1,14 @@
 # shellcheck shell=bash disable=SC2154 # root and fail are host-tune.sh's
-# Sets of CPUs for host-tune.sh: the lists (0-2,5) and masks (00000000,00000027) in which the kernel shows and takes them, and
-# which CPUs are whose. Reads below $root; changes nothing.
+# Sets of CPUs for host-tune.sh: the lists (0-2,5) and masks (00000000,00000027) that the kernel uses, and the assignment of the
+# CPUs. Reads below $root; changes nothing.
 
-# expand LIST: its CPUs, one a line.
+# expand LIST: prints its CPUs, one a line.
 expand() {
   local range
   for range in ${1//,/ }; do seq "${range%-*}" "${range#*-}"; done
 }
 
-# compress: the CPUs of standard input, one a line, as a list.
+# compress: prints the CPUs of standard input, one a line, as a list.
 compress() {
   sort -nu | awk '
     NR == 1 { first = last = $1; next }
@@ -18,13 +18,13 @@ compress() {
     END { if (NR) print text range() }'
 }
 
-# minus LIST LIST: the first without the second.
+# minus LIST LIST: prints the first list without the second.
 minus() { { expand "$1" | grep -vxFf <(expand "$2") || true; } | compress; }
 
-# meets LIST LIST: whether they have a CPU in common.
+# meets LIST LIST: true if the lists have a CPU in common.
 meets() { expand "$1" | grep -xFf <(expand "$2") >/dev/null; }
 
-# mask_of LIST: groups of 32 bits, the highest CPUs first, as many as it needs. The kernel adds those that are missing.
+# mask_of LIST: prints the required groups of 32 bits, the highest CPUs first. The kernel adds missing groups.
 mask_of() {
   local cpu group text=''
   local -a groups=(0)
@@ -33,7 +33,7 @@ mask_of() {
   echo "$text"
 }
 
-# list_of MASK: the list that it stands for, empty for none.
+# list_of MASK: prints the mask as a list, empty for no CPU.
 list_of() {
   local -a groups
   local group bit count
@@ -47,14 +47,14 @@ list_of() {
   done | compress
 }
 
-# find_cpus [LIST]: sets online, shard_cpus (the list, or the highest CPU, which is where the gateway puts a single shard),
-# avoided (these and the hardware threads of the same cores) and others, for everything else; others is empty where there is
-# nothing else.
+# find_cpus [LIST]: sets online, shard_cpus (the list, or the highest CPU, where the gateway puts a single shard),
+# avoided (these and the hardware threads of the same cores) and others, for everything else; others is empty if there are
+# no other CPUs.
 find_cpus() {
   local cpu siblings
   online=$(<"$root/sys/devices/system/cpu/online")
   shard_cpus=${1:-$(expand "$online" | tail -n 1)}
-  [[ $shard_cpus =~ ^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$ ]] || fail 64 "--shard-cpus $shard_cpus: wanted is a list such as 3 or 2-3,6"
+  [[ $shard_cpus =~ ^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$ ]] || fail 64 "--shard-cpus $shard_cpus: must be a list such as 3 or 2-3,6"
   shard_cpus=$(expand "$shard_cpus" | compress)
   [[ -n $shard_cpus && -z $(minus "$shard_cpus" "$online") ]] || fail 64 "--shard-cpus ${1:-}: the CPUs of this machine are $online"
   siblings=$(for cpu in $(expand "$shard_cpus"); do
@@ -62,11 +62,11 @@ find_cpus() {
   done | compress)
   avoided=$siblings
   others=$(minus "$online" "$avoided")
-  # Two threads of one core are all there is: better the shard's sibling than the shard.
+  # With only two threads of one core, use the shard's sibling rather than the shard's CPU.
   [[ -n $others ]] || { avoided=$shard_cpus && others=$(minus "$online" "$avoided"); }
 }
 
-# cores: says whose the CPUs are.
+# cores: prints the assignment of the CPUs.
 cores() {
   local left
   left=$(minus "$avoided" "$shard_cpus")

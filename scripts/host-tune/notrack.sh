@@ -1,11 +1,10 @@
 # shellcheck shell=bash disable=SC2154 # root and options are host-tune.sh's and state.sh's
-# The gateway's port, out of connection tracking: an nft table of its own. What the kernel has there is treated as any other
-# setting's value: the port that is not tracked, or `tracked`.
+# Excludes the gateway's port from connection tracking, with a separate nft table. The value of the setting is the port that is not
+# tracked, or `tracked`.
 #
-# A table of the same name whose rules are not this script's is somebody else's, and is never touched. A port whose address the
-# host translates needs tracking, and a host with a firewall waits for its operator's --port: a rule that accepts packets by the
-# state of their connection would drop those that are not tracked. nft is that of the host, so that the tests of a host that is
-# made of files do not reach this machine's kernel.
+# A table of the same name with other rules belongs to another program and is never changed. A port whose address the host translates
+# needs tracking. On a host with a firewall the operator must give --port: a rule that accepts packets by connection state would drop
+# untracked packets. The script runs the nft of $root, so that tests with a simulated host do not change this machine's kernel.
 
 readonly NOTRACK='table inet odin_notrack' # the setting's name where others have their file
 readonly NOTRACK_FOREIGN="another's rules"
@@ -19,7 +18,7 @@ notrack_rules() {
   echo "oifname \"lo\" tcp dport $1 notrack"
 }
 
-# What stands in the table, sorted: a rule of anybody else's spoils it.
+# Prints the rules of the table, sorted; a rule of another program makes it foreign.
 notrack_listed() { nft -nn list "$NOTRACK" 2>/dev/null | sed -n '/^\t\t/{/type filter hook/d;s/^\t*//;p}' | sort; }
 
 notrack_value() {
@@ -35,7 +34,7 @@ notrack_value() {
   fi
 }
 
-# put_notrack PORT|tracked: in one transaction, so that no packet meets half of it.
+# put_notrack PORT|tracked: in one transaction, so that no packet sees a part of the rules.
 put_notrack() {
   local all
   {
@@ -45,7 +44,7 @@ put_notrack() {
       printf '%s {\n' "$NOTRACK"
       printf '  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n    %s %s\n  }\n' "${all[0]}" "$NOTRACK_MARK"
       printf '  chain output {\n    type filter hook output priority raw; policy accept;\n'
-      # A proxy on this host is a client too: its packets pass here before they are received.
+      # A proxy on this host is a client too: its packets pass this hook before they are received.
       printf '    %s %s\n    %s %s\n  }\n}\n' "${all[1]}" "$NOTRACK_MARK" "${all[2]}" "$NOTRACK_MARK"
     }
   } | nft -f - 2>/dev/null
@@ -63,7 +62,7 @@ for_notrack() {
     current=$(notrack_value)
     [[ $port != off ]] || port=tracked
     if [[ $current == "$NOTRACK_FOREIGN" ]]; then
-      row none "$name" '' "$current" "$port" '' read-only "$NOTRACK is not of this script: it is its owner's to change"
+      row none "$name" '' "$current" "$port" '' read-only "another program owns $NOTRACK: only its owner may change it"
     elif [[ $current == "$port" ]]; then
       row unit "$name" "$NOTRACK" "$current" "$port" '' ok "$why"
     elif [[ $port != tracked ]] && translates "$port" <<<"$said"; then
@@ -76,7 +75,7 @@ for_notrack() {
   fi
 }
 
-# Both read the host's rules, those of iptables among them where it is built on nft.
+# Both read the rules of the host, including those of an iptables that is built on nft.
 translates() { grep -qiE "dport $1 .*(dnat|redirect)"; }
 filters_input() {
   awk '/hook input/ { inside = 1; if (/policy drop/) found = 1; next } /^\t}/ { inside = 0 } inside && NF { found = 1 } END { exit !found }'

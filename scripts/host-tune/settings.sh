@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154 # `root`, `role` and the CPU lists are set by host-tune.sh and cpus.sh
-# The settings of host-tune.sh: what is wanted, why, and when a value is good enough. Reads below $root; changes nothing.
+# The settings of host-tune.sh: the wanted values, the reasons, and the rules for sufficient values. Reads below $root; changes nothing.
 #
 # A setting is kept over a reboot by `sysctl` (sysctl.d), by `unit` (the systemd unit: what sysctl.d cannot set, or what exists
 # only once a module is loaded), by `limits` (limits.d) or by `balancer` (irqbalance's drop-in). collect fills one array for each
-# column; the index is the setting. States: ok, differs, read-only (a container, mostly), refused (the kernel did, when it was
-# tried), not here.
+# column; the index is the setting. States: ok, differs, read-only (usually a container), refused (the kernel rejected the
+# value), not here.
 
-# Rules: RULE CURRENT WANTED, whether it is good enough. The kernel's numbers go beyond 63 bits.
+# Rules: RULE CURRENT WANTED, true if the current value is sufficient. The kernel's numbers may exceed 63 bits.
 at_least() { if ((${#1} == ${#2})); then [[ ! $1 < $2 ]]; else ((${#1} > ${#2})); fi; }
 at_most() { at_least "$2" "$1"; }
 is() { [[ $1 == "$2" ]]; }
@@ -15,7 +15,7 @@ third_at_least() { at_least "$(awk '{ print $3 }' <<<"$1")" "$(awk '{ print $3 }
 as_wide() { (($(awk '{ print $2 - $1 }' <<<"$1") >= $(awk '{ print $2 - $1 }' <<<"$2"))); }
 off_shards() { [[ -n $1 ]] && ! meets "$1" "$avoided"; }
 mask_off_shards() { off_shards "$(list_of "$1")"; }
-# Receive queues: where there are too few of them, packets have to be spread as well.
+# Receive queues: if there are too few, packets must be distributed as well.
 spread_off_shards() {
   local list
   list=$(list_of "$1")
@@ -49,7 +49,7 @@ setting() {
 
 sysctl() { setting sysctl "$1" "/proc/sys/${1//.//}" "$2" "$3" "$4"; }
 
-# why_not FILE: what stands between a value and what is wanted.
+# why_not FILE: prints why the value cannot be set.
 why_not() {
   if [[ -n ${refused[$1]:-} ]]; then
     echo refused
@@ -186,15 +186,15 @@ for_queues() {
 receive_queues() {
   local queues queue wanted=00000000
   queues=("$root/sys/class/net/$1/queues"/rx-*)
-  # As many queues as CPUs to serve them: their interrupts have spread the packets already.
+  # As many queues as CPUs: their interrupts already distribute the packets.
   ((${#queues[@]} >= $(expand "$others" | wc -l))) || wanted=$(mask_of "$others")
   for queue in "${queues[@]#"$root"}"; do
     setting unit "RPS of $1" "$queue/rps_cpus" spread_off_shards "$wanted" "who handles received packets: not the shard's CPU"
   done
 }
 
-# The last queues belong to a shard's CPU each, the first are for all others. Left alone where it is so already, as when the
-# driver has given each CPU a queue.
+# Each of the last queues belongs to the CPU of a shard, the first ones to all others. No change if this is true already, for example
+# because the driver gave each CPU a queue.
 send_queues() {
   local -a queues shards served=()
   local count own index list cpu
@@ -220,7 +220,7 @@ send_queues() {
 
 same_cpus() { [[ $(list_of "$1") == "$(list_of "$2")" ]]; }
 are_separate() { :; }
-# Whether each CPU of a shard has a queue already that only shards use.
+# True if each CPU of a shard already has a queue that only shards use.
 separate_queues() {
   local queue list own=''
   for queue in "$@"; do

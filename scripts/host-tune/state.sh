@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154,SC2153 # the names of files and the settings' arrays are host-tune.sh's and settings.sh's
-# What host-tune.sh has to remember, and the files that it owns.
+# The saved state of host-tune.sh, and the files that it owns.
 #
-# The state file has a line for each value that was there before (`sysctl|unit TAB file TAB value`), for what the kernel refused,
-# for the options of the last --apply, and for the folders that were made. A value is written down before it is changed, and
-# never again: it survives any number of --apply. Those of `unit` are of one boot, because the kernel begins anew with its own
-# and may number interrupts otherwise: after another boot they are taken anew.
+# The state file has a line for each previous value (`sysctl|unit TAB file TAB value`), for each value that the kernel refused,
+# for the options of the last --apply, and for the folders that were created. A previous value is saved before its first change and
+# never overwritten, so it survives any number of --apply. The values of `unit` apply to one boot, because the kernel restarts with its
+# defaults and may number interrupts differently: after another boot they are saved again.
 
 declare -A before=() keeper=() refused=() options=()
 kept=() made=() saved_boot=''
@@ -22,16 +22,16 @@ load() {
       refused) refused[$name]=yes ;;
       sysctl | unit) kept+=("$name") keeper[$name]=$kind before[$name]=$value ;;
       '#'*) ;;
-      *) fail 1 "$STATE: a line that begins with $kind is none of this script's; mend the file or move it away" ;;
+      *) fail 1 "$STATE: this script did not write the line that begins with $kind; correct the file or move it away" ;;
     esac
   done <"$root$STATE"
-  # What the kernel refused before this boot it may take now.
+  # The kernel may now accept values that it refused before this boot.
   [[ $saved_boot == "$(boot_now)" ]] || refused=()
 }
 
 remember() { [[ -z $2 ]] || options[$1]=$2; }
 
-# Forgets the former boot's values of `unit`.
+# Removes the values of `unit` from the previous boot.
 load_boot() {
   local name all=("${kept[@]}")
   [[ $saved_boot != "$(boot_now)" ]] || return 0
@@ -63,7 +63,7 @@ save() {
   write "$STATE" "$text"
 }
 
-# write FILE TEXT: whole or not at all, and only what is new. Folders that it makes are remembered.
+# write FILE TEXT: writes atomically, and only if the text differs. Saves the names of folders that it creates.
 write() {
   local path=$root$1 folder
   ! cmp -s "$path" <(printf '%s\n' "$2") || return 0
@@ -92,7 +92,7 @@ find_interfaces() {
 refuse_foreign_files() {
   local file
   for file in "$STATE" "$SYSCTL" "$LIMITS" "$UNIT" "$BALANCER"; do
-    [[ ! -e $root$file || $(head -n 1 "$root$file") == "$MARK" ]] || fail 1 "$file is there and is not of this script: move it away first"
+    [[ ! -e $root$file || $(head -n 1 "$root$file") == "$MARK" ]] || fail 1 "$file exists and was not written by this script: move it away first"
   done
 }
 
@@ -128,7 +128,7 @@ write_files() {
   collect
 }
 
-# Both variables: old versions of irqbalance know the mask only, new ones take the list.
+# Both variables: old versions of irqbalance read only the mask, new ones the list.
 write_balancer() {
   local text
   printf -v text '%s\n[Service]\nEnvironment="IRQBALANCE_BANNED_CPULIST=%s" "IRQBALANCE_BANNED_CPUS=%s"' "$MARK" "$1" "$(mask_of "$1")"
@@ -145,8 +145,8 @@ write_unit() {
   text=$MARK'
 [Unit]
 Description=Host settings of the Odin WebSocket gateway that sysctl.d cannot keep
-# The cloud agent and irqbalance place interrupts, Docker loads connection tracking, nftables empties the rules that it finds: after
-# them, before the gateway.
+# Runs after the cloud agent and irqbalance, which place interrupts, Docker, which loads connection tracking, and nftables, which
+# flushes existing rules, and before the gateway.
 After=network.target google-guest-agent.service irqbalance.service nftables.service docker.service
 Before=odin-gateway.service
 
@@ -176,7 +176,7 @@ remove_unit() {
   for file in "${PARTS[@]}"; do rm -f "$root$COPY/$file"; done
 }
 
-# Everything that --apply has written, and the folders that it made if nobody else uses them.
+# Removes every file that --apply wrote, and the folders that it created if they are empty.
 remove_files() {
   local file index restart=''
   [[ ! -e $root$BALANCER ]] || restart=yes

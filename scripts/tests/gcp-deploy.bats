@@ -210,7 +210,7 @@ compose up -d --no-build --remove-orphans" ]
     ran=$(wc -l <"$FAKE_CLOUD/hosts/odin-ws-go/docker")
     FAKE_DOCKER_FAILS=$failing run deploy ws
     [ "$status" = 1 ]
-    [[ $output == *"what ran before runs on"* ]]
+    [[ $output == *"the previous containers still run"* ]]
     [ "$(tail -n +$((ran + 1)) "$FAKE_CLOUD/hosts/odin-ws-go/docker" | grep -c 'compose up')" = 0 ]
     diff -r "$BATS_TEST_TMPDIR/settings" "$ws/settings"
   done
@@ -249,7 +249,7 @@ compose up -d --no-build --remove-orphans" ]
   echo LOG_LEVEL=trace >"$folder/ws-server/.env.production"
   run deploy ws
   [ "$status" = 0 ]
-  [[ $output == *"what is not committed stays here"* ]]
+  [[ $output == *"uncommitted changes are not deployed"* ]]
   production | grep -qx LOG_LEVEL=info
 }
 

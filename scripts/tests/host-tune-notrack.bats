@@ -111,7 +111,7 @@ table inet odin_notrack {
 RULES
     before=$(tables)
     tune --apply
-    tune --check | grep -E "tracking of the gateway.s port .* read-only .* is not of this script"
+    tune --check | grep -E "tracking of the gateway.s port .* read-only .* another program owns"
     tune --revert
     [ "$before" = "$(tables)" ]
     nft delete table inet odin_notrack
@@ -121,7 +121,7 @@ RULES
     tune --revert
     [ "$before" = "$(tables)" ]
   '
-  [[ $output == *"has another's rules now, and is left alone"* ]]
+  [[ $output == *"now another's rules, which this script did not set; not changed"* ]]
 }
 
 @test "behind a firewall it waits to be told the port, and a port that is translated stays tracked" {

@@ -98,7 +98,7 @@ holds() { [ "$(cat "$host$1")" = "$2" ] || { echo "$1 holds $(cat "$host$1"), no
   before=$(picture)
   run tune --apply
   [ "$status" -eq 1 ]
-  [[ $output == *"is not of this script"* ]]
+  [[ $output == *"was not written by this script"* ]]
   [ "$before" = "$(picture)" ]
 }
 

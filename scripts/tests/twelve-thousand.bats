@@ -80,7 +80,7 @@ fails_saying() {
 @test "a gateway that does not end when told fails it, and is gone" {
   fake_gateway
   fake_bench 6 0
-  FAULT=stuck fails_saying "does not end within" "$twelve_thousand" full
+  FAULT=stuck fails_saying "did not exit within" "$twelve_thousand" full
   run kill -0 "$(head -n 1 "$TWELVE_THOUSAND_DIR/full/errors")"
   [ "$status" = 1 ]
 }
