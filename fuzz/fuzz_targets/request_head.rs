@@ -2,26 +2,26 @@
 #![no_main]
 
 use fuzz::websocket::handshake::{REFUSAL_CODES, WEBSOCKET_PATH};
-use fuzz::websocket::{Handshake, Progress};
+use fuzz::websocket::{Handshake, HandshakeProgress};
 use libfuzzer_sys::fuzz_target;
 use tungstenite::handshake::derive_accept_key;
 
-fn whole(bytes: &[u8], bytes_max: usize) -> Progress {
+fn whole(bytes: &[u8], bytes_max: usize) -> HandshakeProgress {
     Handshake::new(bytes_max).feed(bytes)
 }
 
 /// Fed in pieces; a leftover is counted from the request's start.
-fn pieces(bytes: &[u8], bytes_max: usize, seed: u64) -> Progress {
+fn pieces(bytes: &[u8], bytes_max: usize, seed: u64) -> HandshakeProgress {
     let mut handshake = Handshake::new(bytes_max);
-    let (mut start, mut result) = (0, Progress::Incomplete);
+    let (mut start, mut result) = (0, HandshakeProgress::Incomplete);
     fuzz::in_pieces(bytes, seed, |piece| {
         result = handshake.feed(piece);
-        if let Progress::Upgrade { leftover, .. } = &mut result {
+        if let HandshakeProgress::Upgrade { leftover, .. } = &mut result {
             assert_eq!(leftover.end, piece.len());
             *leftover = start + leftover.start..bytes.len();
         }
         start += piece.len();
-        result == Progress::Incomplete
+        result == HandshakeProgress::Incomplete
     });
     result
 }
@@ -68,8 +68,8 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(result, pieces(bytes, bytes_max, u64::from(choice)));
     assert_eq!(result, pieces(bytes, bytes_max, 0));
     match result {
-        Progress::Incomplete => assert!(bytes.len() <= bytes_max),
-        Progress::Upgrade { response, leftover, .. } => {
+        HandshakeProgress::Incomplete => assert!(bytes.len() <= bytes_max),
+        HandshakeProgress::Upgrade { response, leftover, .. } => {
             assert!(leftover.start <= bytes_max && leftover.end == bytes.len());
             let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
             assert_strict(bytes, Some(leftover.start - skipped));
@@ -87,11 +87,11 @@ fuzz_target!(|data: &[u8]| {
             assert!(response.starts_with("HTTP/1.1 101 ") && response.ends_with("\r\n\r\n"));
             assert!(response.contains(&derive_accept_key(keys[0].trim_ascii())));
         }
-        Progress::Http(request) => {
+        HandshakeProgress::Http(request) => {
             assert!(request.path.starts_with('/') && !request.path.contains(['?', '#', '\r', '\n', ' ']));
             assert_strict(bytes, None);
         }
-        Progress::Refuse { status, code, response } => {
+        HandshakeProgress::Refuse { status, code, response } => {
             assert!((400..500).contains(&status) && REFUSAL_CODES.contains(&code));
             let response = String::from_utf8(response).expect("text");
             let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use gateway::counters::Counters;
 use gateway::shard::egress::Egress;
-use gateway::shard::egress::flush_window::Window;
+use gateway::shard::egress::flush_window::FlushWindow;
 use gateway::shard::outbox::OutboxLimits;
 use gateway::shard::outbox::frames::Frames;
-use gateway::shard::sessions::table::{Session, Sessions, Stage};
-use gateway::websocket::{Flow, Inbound, Message, Outcome, Progress};
+use gateway::shard::sessions::table::{ConnectionState, Session, Sessions};
+use gateway::websocket::{Flow, HandshakeProgress, Inbound, Message, Outcome};
 use protocol::framing;
 use wire::{Driver, DriverOptions, Event, SocketId, SocketOptions};
 
@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
     let mut echo = Echo {
         sessions: Sessions::default(),
         frames: Frames::default(),
-        egress: Egress::new(Window::new(Duration::ZERO, Duration::ZERO), Instant::now()),
+        egress: Egress::new(FlushWindow::new(Duration::ZERO, Duration::ZERO), Instant::now()),
         counters: Counters::default(),
         replies: Vec::new(),
     };
@@ -81,30 +81,31 @@ impl Echo {
 
     fn receive(&mut self, socket: SocketId, bytes: &[u8]) {
         let Some(session) = self.sessions.find(socket) else { return };
-        match &mut session.cold.stage {
-            Stage::Open(_) => self.echo(socket, bytes),
-            Stage::Finishing => {}
-            Stage::Handshake(handshake) => match handshake.feed(&as_ws(bytes)) {
-                Progress::Incomplete => {}
-                Progress::Upgrade { response, .. } => {
-                    session.cold.stage = Stage::Open(Inbound::new(MESSAGE_BYTES_MAX, FRAGMENTS_MAX));
+        match &mut session.cold.state {
+            ConnectionState::Open(_) => self.echo(socket, bytes),
+            ConnectionState::Finishing => {}
+            ConnectionState::Handshake(handshake) => match handshake.feed(&as_ws(bytes)) {
+                HandshakeProgress::Incomplete => {}
+                HandshakeProgress::Upgrade { response, .. } => {
+                    session.cold.state =
+                        ConnectionState::Open(Inbound::new(MESSAGE_BYTES_MAX, FRAGMENTS_MAX));
                     session
                         .outbox
                         .push_control(&LIMITS, |out| out.extend_from_slice(&response))
                         .expect("unbounded");
                     self.egress.enqueue(session);
                 }
-                Progress::Http(request) => {
+                HandshakeProgress::Http(request) => {
                     self.finish(socket, request.respond(404, "text/plain", &[], b"echo: /ws\n"));
                 }
-                Progress::Refuse { response, .. } => self.finish(socket, response),
+                HandshakeProgress::Refuse { response, .. } => self.finish(socket, response),
             },
         }
     }
 
     fn echo(&mut self, socket: SocketId, bytes: &[u8]) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &mut session.cold.stage else { return };
+        let ConnectionState::Open(inbound) = &mut session.cold.state else { return };
         self.replies.clear();
         let fed = inbound.feed(bytes, &mut self.replies, |message, replies| {
             match message {
@@ -132,7 +133,7 @@ impl Echo {
     fn finish(&mut self, socket: SocketId, farewell: Vec<u8>) {
         let Some(session) = self.sessions.find(socket) else { return };
         session.outbox.finish(farewell);
-        session.cold.stage = Stage::Finishing;
+        session.cold.state = ConnectionState::Finishing;
         self.egress.enqueue(session);
     }
 }

@@ -19,8 +19,8 @@ use crate::dev::Dev;
 use crate::http::{Http, Renderer, SharedPages};
 use crate::kafka::control::Control;
 use crate::kafka::replay::Replay;
-use crate::monitor::overload::Sampling;
-use crate::monitor::shards::Watching;
+use crate::monitor::overload::OverloadMonitor;
+use crate::monitor::shards::ShardMonitor;
 use crate::process::placement;
 use crate::process::signals::Signals;
 use crate::shard::mesh::Mesh;
@@ -48,9 +48,9 @@ pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
     let pages = Arc::new(SharedPages::default());
     let http = Http::new(&config, Arc::clone(&pages));
     let pages = Renderer::new(Arc::clone(&config), Arc::clone(&shared), pages, Instant::now());
-    let mut front = Front { signals, pages, config: Arc::clone(&config), shared: Arc::clone(&shared) };
+    let mut front = MainThread { signals, pages, config: Arc::clone(&config), shared: Arc::clone(&shared) };
     // Shards hand the pages out as soon as they accept.
-    front.look();
+    front.tick();
     let control = Control::start(config.kafka.clone(), config.history.warmup, Arc::clone(&shared.kafka))?;
     let replay = Replay::start(
         config.kafka.clone(),
@@ -151,7 +151,7 @@ type ShardThread = JoinHandle<anyhow::Result<()>>;
 
 /// Starts all of them, and waits until all have started.
 fn start_shards(
-    front: &mut Front,
+    front: &mut MainThread,
     http: &Http,
     listeners: Vec<TcpListener>,
     cpus: &[usize],
@@ -179,7 +179,7 @@ fn start_shards(
     let deadline = Instant::now() + SHARD_START_TIMEOUT;
     for _ in 0..threads.len() {
         while starts.recv_timeout(WATCH_INTERVAL).is_err() {
-            front.look();
+            front.tick();
             if let Some(shard) = threads.iter().position(JoinHandle::is_finished) {
                 ended(shard, threads.swap_remove(shard))?;
                 bail!("shard {shard} ended at once");
@@ -193,16 +193,16 @@ fn start_shards(
 }
 
 /// What the process is told from outside, and what it shows there.
-struct Front {
+struct MainThread {
     signals: Signals,
     pages: Renderer,
     config: Arc<Config>,
     shared: Arc<Shared>,
 }
 
-impl Front {
+impl MainThread {
     /// Does what signals ask for, and renders what is due.
-    fn look(&mut self) {
+    fn tick(&mut self) {
         for signal in self.signals.ending() {
             self.end(signal);
         }
@@ -224,15 +224,15 @@ impl Front {
 }
 
 /// Waits for a signal, then for the shards to drain.
-fn watch(front: &mut Front, shards: Vec<ShardThread>) -> anyhow::Result<()> {
+fn watch(front: &mut MainThread, shards: Vec<ShardThread>) -> anyhow::Result<()> {
     let (config, shared) = (Arc::clone(&front.config), Arc::clone(&front.shared));
     let (config, shared) = (&*config, &*shared);
-    let mut sampling = Sampling::new(config);
-    let mut watching = Watching::new(config.shards.count, Instant::now())?;
+    let mut overload_monitor = OverloadMonitor::new(config);
+    let mut shard_monitor = ShardMonitor::new(config.shards.count, Instant::now())?;
     let mut sample_at = Instant::now();
     let mut shards: Vec<_> = shards.into_iter().enumerate().collect();
     while !shards.is_empty() {
-        front.look();
+        front.tick();
         if let Some(found) = shards.iter().position(|(_, thread)| thread.is_finished()) {
             let (shard, thread) = shards.swap_remove(found);
             ended(shard, thread)?;
@@ -242,9 +242,9 @@ fn watch(front: &mut Front, shards: Vec<ShardThread>) -> anyhow::Result<()> {
             }
             continue;
         }
-        watching.look(shared, shards.iter().map(|(shard, _)| *shard), Instant::now())?;
+        shard_monitor.tick(shared, shards.iter().map(|(shard, _)| *shard), Instant::now())?;
         if Instant::now() >= sample_at {
-            sample_at = Instant::now() + sampling.sample(config, shared);
+            sample_at = Instant::now() + overload_monitor.sample(config, shared);
         }
         // Readiness that changes unparks it.
         thread::park_timeout(WATCH_INTERVAL.min(sample_at.saturating_duration_since(Instant::now())));

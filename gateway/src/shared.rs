@@ -15,7 +15,7 @@ use crate::kafka::status::SharedStatus;
 use crate::limits;
 use crate::process::drain::SharedDrain;
 use crate::process::pulse::Pulse;
-use crate::process::resource_usage::SharedVitals;
+use crate::process::resource_usage::SharedResourceUsage;
 
 /// See the module.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Shared {
     /// Whether sessions and records are taken.
     pub overload: SharedOverload,
     /// The process's CPU and memory.
-    pub vitals: SharedVitals,
+    pub usage: SharedResourceUsage,
     /// When the process started.
     pub started_at: Instant,
     /// The bootstrap address of --dev's embedded broker, for other programs to produce to.
@@ -68,7 +68,7 @@ impl Shared {
             replay: OnceLock::new(),
             kafka: Arc::default(),
             overload: SharedOverload::default(),
-            vitals: SharedVitals::default(),
+            usage: SharedResourceUsage::default(),
             started_at,
             dev_brokers,
         }

@@ -65,7 +65,7 @@ pub async fn run(consumer: StreamConsumer, channels: &Channels) -> KafkaError {
         let _not_utf8 = channels.publish(&channel, || {
             let mut event = Vec::with_capacity(record.payload_len() + protocol::envelope::ENVELOPE_BYTES_MAX);
             write_event(&mut event, position, timestamp_ms, token, kind, record.payload())?;
-            Ok::<_, protocol::NotFramed>(Utf8Bytes::try_from(event).expect("an event is UTF-8"))
+            Ok::<_, protocol::EnvelopeError>(Utf8Bytes::try_from(event).expect("an event is UTF-8"))
         });
         // A backlog must not keep the sessions from sending.
         tokio::task::coop::consume_budget().await;

@@ -9,11 +9,11 @@ use gateway::config::SlowConsumer;
 use gateway::counters::Counters;
 use gateway::event::channel_index::Channels;
 use gateway::shard::egress::Egress;
-use gateway::shard::egress::flush_window::Window;
+use gateway::shard::egress::flush_window::FlushWindow;
 use gateway::shard::fanout::broadcast;
-use gateway::shard::fanout::broadcast::Audience;
+use gateway::shard::fanout::broadcast::Fanout;
 use gateway::shard::outbox::frames::Frames;
-use gateway::shard::sessions::table::{Session, Sessions, Stage};
+use gateway::shard::sessions::table::{ConnectionState, Session, Sessions};
 use gateway::websocket::Inbound;
 use wire::{Driver, DriverOptions, SocketId};
 
@@ -48,7 +48,7 @@ impl Shard {
         let mut shard = Self::default();
         for &socket in sockets {
             let mut session = Session::new(socket, None, Instant::now());
-            session.cold.stage = Stage::Open(Inbound::new(4096, 1));
+            session.cold.state = ConnectionState::Open(Inbound::new(4096, 1));
             shard.sessions.insert(session);
             shard.channels.subscribe(socket.slot(), "BTC.trade");
         }
@@ -59,9 +59,9 @@ impl Shard {
     fn broadcast(&mut self, value: &[u8], sockets: &[SocketId]) -> Duration {
         self.number += 1;
         let frame = Arc::new(trade(value));
-        let mut egress = Egress::new(Window::new(Duration::ZERO, Duration::ZERO), Instant::now());
+        let mut egress = Egress::new(FlushWindow::new(Duration::ZERO, Duration::ZERO), Instant::now());
         let mut overflowed = Vec::new();
-        let mut audience = Audience {
+        let mut fanout = Fanout {
             channels: &mut self.channels,
             sessions: &mut self.sessions,
             frames: &mut self.frames,
@@ -73,7 +73,7 @@ impl Shard {
             slow_consumer: SlowConsumer::Disconnect,
         };
         let started_at = Instant::now();
-        broadcast::event(&frame, &mut audience, &mut overflowed);
+        broadcast::event(&frame, &mut fanout, &mut overflowed);
         let elapsed = started_at.elapsed();
         assert!(
             overflowed.is_empty() && self.counters.frames_queued == u64::from(self.number) * SESSIONS as u64

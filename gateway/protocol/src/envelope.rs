@@ -20,7 +20,7 @@ pub const ENVELOPE_BYTES_MAX: usize = 320;
 
 /// Why a record's value cannot become an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotFramed {
+pub enum EnvelopeError {
     /// A text frame has to be UTF-8.
     #[error("the record's value is not UTF-8")]
     NotUtf8,
@@ -37,9 +37,9 @@ pub fn write_event(
     token: &str,
     kind: &str,
     value: Option<&[u8]>,
-) -> Result<(), NotFramed> {
+) -> Result<(), EnvelopeError> {
     debug_assert!(token_is_valid(token.as_bytes()) && kind_is_valid(kind), "not a channel: {token}.{kind}");
-    let text = value.map(str::from_utf8).transpose().map_err(|_| NotFramed::NotUtf8)?;
+    let text = value.map(str::from_utf8).transpose().map_err(|_| EnvelopeError::NotUtf8)?;
     let Position { partition, offset } = position;
     write!(
         out,
@@ -125,7 +125,7 @@ mod tests {
         let mut out = b"before".to_vec();
         for value in [&b"\xff"[..], b"{\"a\":\"\xc3\"}", b"\xed\xa0\x80"] {
             let result = write_event(&mut out, POSITION, 0, "BTC", "trade", Some(value));
-            assert_eq!((result, &out[..]), (Err(NotFramed::NotUtf8), &b"before"[..]));
+            assert_eq!((result, &out[..]), (Err(EnvelopeError::NotUtf8), &b"before"[..]));
         }
     }
 
@@ -158,7 +158,7 @@ mod tests {
                 (0..random.usize(..8)).flat_map(|_| pieces[random.usize(..12)]).copied().collect();
             let mut out = Vec::new();
             match write_event(&mut out, POSITION, 5, "BTC", "trade", Some(&value)) {
-                Err(NotFramed::NotUtf8) => assert!(std::str::from_utf8(&value).is_err()),
+                Err(EnvelopeError::NotUtf8) => assert!(std::str::from_utf8(&value).is_err()),
                 Ok(()) => {
                     let text = std::str::from_utf8(&out).expect("an event is text");
                     let Ok(ServerMessage::Event(event)) = ServerMessage::parse(text) else {

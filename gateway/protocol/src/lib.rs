@@ -22,7 +22,7 @@ pub use channel::{
     Channel, ChannelError, Pattern, PatternName, kind_is_valid, kind_of_topic, token_is_valid,
 };
 pub use client::{ClientError, ClientMessage};
-pub use envelope::{NotFramed, write_event, write_gap};
+pub use envelope::{EnvelopeError, write_event, write_gap};
 pub use position::{Position, PositionError};
 pub use server::{
     ErrorMessage, EventHead, Gap, GapReason, Pong, Positions, Rejected, Resumed, ServerMessage,

@@ -23,7 +23,7 @@ pub struct SharedAddresses(Mutex<Addresses>);
 
 #[derive(Debug, Default)]
 struct Addresses {
-    each: HashMap<IpAddr, Held>,
+    each: HashMap<IpAddr, AddressUse>,
     /// Those with connections without a session: by their number, then by how long the address has had one.
     sessionless: BTreeSet<(u32, Reverse<Instant>, IpAddr)>,
     /// How many addresses have so many sessions.
@@ -32,7 +32,7 @@ struct Addresses {
 
 /// What one address holds.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct AddressUse {
     sessions: u32,
     /// Connections without a session.
     sessionless: u32,
@@ -113,12 +113,12 @@ impl SharedAddresses {
 }
 
 impl Addresses {
-    fn entry(&mut self, address: IpAddr, now: Instant) -> &mut Held {
-        self.each.entry(address).or_insert(Held { sessions: 0, sessionless: 0, sessionless_since: now })
+    fn entry(&mut self, address: IpAddr, now: Instant) -> &mut AddressUse {
+        self.each.entry(address).or_insert(AddressUse { sessions: 0, sessionless: 0, sessionless_since: now })
     }
 
     /// Takes something of an address, which is forgotten with the last.
-    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Held)) {
+    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut AddressUse)) {
         let Entry::Occupied(mut entry) = self.each.entry(address) else { return };
         let before = *entry.get();
         change(entry.get_mut());
@@ -129,7 +129,7 @@ impl Addresses {
         self.rank(address, before, after);
     }
 
-    fn rank(&mut self, address: IpAddr, before: Held, after: Held) {
+    fn rank(&mut self, address: IpAddr, before: AddressUse, after: AddressUse) {
         if before.sessionless != after.sessionless {
             self.sessionless.remove(&(before.sessionless, Reverse(before.sessionless_since), address));
             if after.sessionless > 0 {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hashlink::LruCache;
 
 use super::addresses;
-use super::token_bucket::Bucket;
+use super::token_bucket::TokenBucket;
 use crate::config::ConnectionRates;
 use crate::counters::Refusal;
 use crate::limits;
@@ -26,9 +26,9 @@ pub struct SharedConnectionRates(Mutex<Buckets>);
 #[derive(Debug)]
 struct Buckets {
     /// From the first connection on.
-    global: Option<Bucket>,
+    global: Option<TokenBucket>,
     /// Those that are not full, and some that are; the one that was asked for last at the end.
-    addresses: LruCache<IpAddr, Bucket>,
+    addresses: LruCache<IpAddr, TokenBucket>,
     evicted: u64,
 }
 
@@ -77,9 +77,9 @@ impl Buckets {
         let address = addresses::network_of(client);
         self.forget_full(rates, now);
         let mut own =
-            self.addresses.get(&address).copied().unwrap_or_else(|| Bucket::full(&rates.per_ip, now));
+            self.addresses.get(&address).copied().unwrap_or_else(|| TokenBucket::full(&rates.per_ip, now));
         own.take(&rates.per_ip, now).map_err(|wait| TooSoon { reason: Refusal::IpRate, wait })?;
-        let global = self.global.get_or_insert_with(|| Bucket::full(&rates.global, now));
+        let global = self.global.get_or_insert_with(|| TokenBucket::full(&rates.global, now));
         global.take(&rates.global, now).map_err(|wait| TooSoon { reason: Refusal::GlobalRate, wait })?;
         self.addresses.insert(address, own);
         if self.addresses.len() > limits::RATE_LIMIT_ADDRESSES {

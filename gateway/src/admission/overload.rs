@@ -105,7 +105,7 @@ impl Overload {
     }
 
     /// Takes a reading into account: one a second, and more while it is paused.
-    pub fn judge(&mut self, reading: &Reading) -> Decision {
+    pub fn decide(&mut self, reading: &Reading) -> Decision {
         let config::Overload { reject_percent, pause_percent } = self.thresholds;
         let is_window_at_maximum = reading.window_share >= WINDOW_AT_MAXIMUM;
         let is_over = |percent: f64| {
@@ -115,16 +115,16 @@ impl Overload {
         let is_cpu_calm = reading.cpu_percent.is_none_or(|cpu| cpu < reject_percent * ENDS_BELOW);
         let is_calm = is_cpu_calm || !is_window_at_maximum;
         if !self.pause.is_on {
-            self.cpu.tell(is_over(reject_percent), is_calm);
+            self.cpu.update(is_over(reject_percent), is_calm);
         }
-        self.pause.tell(is_over(pause_percent), is_calm);
+        self.pause.update(is_over(pause_percent), is_calm);
         self.paused_readings = if self.pause.is_on { self.paused_readings + 1 } else { 0 };
         if self.paused_readings > limits::KAFKA_PAUSE_READINGS_MAX {
             self.pause = Latch::default();
             self.paused_readings = 0;
         }
-        self.judge_memory(reading.memory_bytes);
-        self.judge_sessions(reading.sessions);
+        self.decide_memory(reading.memory_bytes);
+        self.decide_sessions(reading.sessions);
         Decision {
             is_cpu_overloaded: self.cpu.is_on,
             is_memory_full: self.is_memory_full,
@@ -140,14 +140,14 @@ impl Overload {
     }
 
     /// At once: what is over the limit may be killed for it.
-    fn judge_memory(&mut self, bytes: u64) {
+    fn decide_memory(&mut self, bytes: u64) {
         let Some(max) = self.memory_bytes_max else { return };
         let share = if self.is_memory_full { ENDS_BELOW } else { 1.0 };
         self.is_memory_full = bytes as f64 >= max as f64 * share;
     }
 
     /// At once, too: whoever comes now is refused. It ends when one of twenty is free, so that those who are sent here find room.
-    fn judge_sessions(&mut self, sessions: usize) {
+    fn decide_sessions(&mut self, sessions: usize) {
         let free_least = if self.is_full { self.sessions_max.div_ceil(FREE_PARTS) } else { 1 };
         self.is_full = self.sessions_max.saturating_sub(sessions) < free_least;
     }
@@ -162,7 +162,7 @@ struct Latch {
 }
 
 impl Latch {
-    fn tell(&mut self, begins: bool, ends: bool) {
+    fn update(&mut self, begins: bool, ends: bool) {
         let speaks_for_change = if self.is_on { ends } else { begins };
         self.readings = if speaks_for_change { self.readings + 1 } else { 0 };
         if self.readings == READINGS {

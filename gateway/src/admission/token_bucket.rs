@@ -14,12 +14,12 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bucket {
+pub struct TokenBucket {
     tokens: f64,
     filled_at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// One that has its whole burst.
     pub fn full(rate: &Rate, now: Instant) -> Self {
         Self { tokens: f64::from(rate.burst), filled_at: now }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_burst_is_taken_at_once_and_the_rest_at_the_rate() {
         let (rate, start) = (Rate { burst: 3, per_s: 2.0 }, Instant::now());
-        let mut bucket = Bucket::full(&rate, start);
+        let mut bucket = TokenBucket::full(&rate, start);
         assert!(bucket.is_full(&rate, start));
         for _ in 0..3 {
             assert_eq!(bucket.take(&rate, start), Ok(()));
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_fills_nothing_twice() {
         let (rate, start) = (Rate { burst: 1, per_s: 1.0 }, Instant::now());
-        let mut bucket = Bucket::full(&rate, start + Duration::from_secs(1));
+        let mut bucket = TokenBucket::full(&rate, start + Duration::from_secs(1));
         assert_eq!(bucket.take(&rate, start + Duration::from_secs(1)), Ok(()));
         let a_second = Duration::from_nanos(1_000_000_001);
         assert_eq!(bucket.take(&rate, start), Err(a_second));
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_rate_of_nothing_never_has_a_next_token_and_does_not_panic() {
         let (rate, start) = (Rate { burst: 1, per_s: 0.0 }, Instant::now());
-        let mut bucket = Bucket::full(&rate, start);
+        let mut bucket = TokenBucket::full(&rate, start);
         assert_eq!(bucket.take(&rate, start), Ok(()));
         assert_eq!(bucket.take(&rate, start), Err(WAIT_MAX));
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn what_is_spent_beyond_the_tokens_is_a_debt_that_time_pays() {
         let (rate, start) = (Rate { burst: 100, per_s: 10.0 }, Instant::now());
-        let mut bucket = Bucket::full(&rate, start);
+        let mut bucket = TokenBucket::full(&rate, start);
         assert_eq!(bucket.spend(&rate, 100.0, start), Duration::ZERO, "the whole burst is there");
         assert_eq!((bucket.missing(&rate, start), bucket.debt(&rate, start)), (100.0, Duration::ZERO));
         assert_eq!(bucket.spend(&rate, 20.0, start), Duration::from_secs(2));
@@ -133,7 +133,7 @@ mod tests {
         for _ in 0..200 {
             let rate = Rate { burst: random.u32(1..50), per_s: 10f64.powf(random.f64() * 9.0 - 3.0) };
             let start = Instant::now();
-            let (mut now, mut taken, mut bucket) = (start, 0.0, Bucket::full(&rate, start));
+            let (mut now, mut taken, mut bucket) = (start, 0.0, TokenBucket::full(&rate, start));
             for _ in 0..500 {
                 match bucket.take(&rate, now) {
                     Ok(()) => taken += 1.0,

@@ -30,7 +30,7 @@ pub struct Kafka {
     /// How producers choose the partition of a key.
     pub partitioner: Partitioner,
     /// Where reading starts.
-    pub start: Start,
+    pub start: KafkaStart,
     /// A partition that lags longer goes on at its end; `None`: never.
     pub lag_max: Option<Duration>,
     /// Records/s that the process takes; `None`: as they come.
@@ -52,7 +52,7 @@ pub struct Topic {
 
 /// Where reading starts in a partition that was never read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum KafkaStart {
     /// At its end.
     Latest,
     /// At the oldest record that Kafka still has.
@@ -142,7 +142,7 @@ pub(crate) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
         show_partitioner,
     );
     let start = reading.value(&table::KAFKA_START, raw.kafka_start.as_deref(), start, show_start);
-    if let (true, Start::Ago(ago)) = (dev, start) {
+    if let (true, KafkaStart::Ago(ago)) = (dev, start) {
         let reason =
             "the embedded broker of --dev cannot look up a time: allowed with it is latest or earliest";
         reading.fault(Fault::of(table::KAFKA_START.name, &units::show_duration(ago), reason));
@@ -273,21 +273,21 @@ fn show_partitioner(partitioner: &Partitioner) -> String {
     named.map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
-fn start(text: &str) -> Result<Start, String> {
+fn start(text: &str) -> Result<KafkaStart, String> {
     match text.to_ascii_lowercase().as_str() {
-        "latest" => Ok(Start::Latest),
-        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(KafkaStart::Latest),
+        "earliest" => Ok(KafkaStart::Earliest),
         _ => units::duration(text, &(Duration::from_millis(1)..=START_AGO_MAX))
-            .map(Start::Ago)
+            .map(KafkaStart::Ago)
             .map_err(|reason| format!("allowed is latest, earliest, or how long ago: {reason}")),
     }
 }
 
-fn show_start(start: &Start) -> String {
+fn show_start(start: &KafkaStart) -> String {
     match start {
-        Start::Latest => "latest".to_owned(),
-        Start::Earliest => "earliest".to_owned(),
-        Start::Ago(ago) => units::show_duration(*ago),
+        KafkaStart::Latest => "latest".to_owned(),
+        KafkaStart::Earliest => "earliest".to_owned(),
+        KafkaStart::Ago(ago) => units::show_duration(*ago),
     }
 }
 

@@ -7,10 +7,10 @@ use super::raw::Raw;
 use super::reading::Reading;
 use super::{Shards, table, units};
 use crate::limits;
-use crate::process::resource_limits::Allocation;
+use crate::process::resource_limits::ResourceLimits;
 
 /// As set, else as measured.
-pub(crate) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation) -> Allocation {
+pub(crate) fn resource_limits(reading: &mut Reading, raw: &Raw, measured: ResourceLimits) -> ResourceLimits {
     let cpu_cores = reading.optional(
         &table::WS_CPU_LIMIT,
         raw.ws_cpu_limit.as_deref(),
@@ -25,7 +25,7 @@ pub(crate) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation)
         |text| units::bytes(text, &(limits::MEMORY_BYTES_MIN..=limits::MEMORY_BYTES_MAX)),
         |bytes| units::show_bytes(*bytes),
     );
-    Allocation { cpu_cores, memory_bytes }
+    ResourceLimits { cpu_cores, memory_bytes }
 }
 
 /// The least of the allocations bounds the default: more shards than what is set is used, or than there are CPUs, only get
@@ -33,10 +33,11 @@ pub(crate) fn allocation(reading: &mut Reading, raw: &Raw, measured: Allocation)
 pub(crate) fn shards(
     reading: &mut Reading,
     raw: &Raw,
-    allocations: &[Allocation],
+    allocations: &[ResourceLimits],
     connections_max: usize,
 ) -> Shards {
-    let cpu_cores = allocations.iter().filter_map(|allocation| allocation.cpu_cores).reduce(f64::min);
+    let cpu_cores =
+        allocations.iter().filter_map(|resource_limits| resource_limits.cpu_cores).reduce(f64::min);
     let count = reading.optional(
         &table::WS_SHARDS,
         raw.ws_shards.as_deref(),

@@ -29,10 +29,10 @@ use ipnet::IpNet;
 
 use crate::limits::Rate;
 use crate::log::Log;
-use crate::process::resource_limits::Allocation;
+use crate::process::resource_limits::ResourceLimits;
 
 pub use error::{ConfigError, Fault};
-pub use kafka::{Kafka, Property, Start, Topic};
+pub use kafka::{Kafka, KafkaStart, Property, Topic};
 pub use reading::{Secret, Setting};
 pub use security::{Sasl, Security};
 pub use table::{VARIABLES, Variable};
@@ -49,7 +49,7 @@ pub struct Config {
     /// How many shards, and whether they are pinned.
     pub shards: Shards,
     /// What the process may use: as set, else as measured. Nothing where neither is known.
-    pub allocation: Allocation,
+    pub resource_limits: ResourceLimits,
     /// How busy an overloaded gateway may be.
     pub overload: Overload,
     /// How long events may wait to be sent together.
@@ -215,7 +215,7 @@ impl Config {
     /// Names every variable that cannot be used.
     pub fn from_env(dev: bool) -> Result<Self, ConfigError> {
         let (pairs, faults) = texts(std::env::vars_os());
-        validate::validate(pairs, faults, dev, Allocation::of_this_process())
+        validate::validate(pairs, faults, dev, ResourceLimits::of_this_process())
     }
 
     /// The same from given pairs: reads nothing of the process or the machine.
@@ -223,7 +223,7 @@ impl Config {
     /// # Errors
     /// Names every variable that cannot be used.
     pub fn from_pairs(pairs: impl Iterator<Item = (String, String)>, dev: bool) -> Result<Self, ConfigError> {
-        validate::validate(pairs.collect(), Vec::new(), dev, Allocation::default())
+        validate::validate(pairs.collect(), Vec::new(), dev, ResourceLimits::default())
     }
 
     /// Writes what is in force as `NAME=value` lines, defaults marked, secrets masked.

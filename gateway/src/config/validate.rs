@@ -15,13 +15,13 @@ use super::{
 };
 use crate::limits;
 use crate::log::{Log, LogFormat};
-use crate::process::resource_limits::Allocation;
+use crate::process::resource_limits::ResourceLimits;
 
 pub(crate) fn validate(
     mut pairs: BTreeMap<String, String>,
     faults: Vec<Fault>,
     dev: bool,
-    measured: Allocation,
+    measured: ResourceLimits,
 ) -> Result<Config, ConfigError> {
     pairs.retain(|_, value| !value.trim().is_empty());
     let mut warnings = notices::of_names(pairs.keys().map(String::as_str));
@@ -29,9 +29,9 @@ pub(crate) fn validate(
     let mut raw = raw::from_pairs(pairs);
     let mut reading = Reading::with_faults(faults);
     let listen = listen(&mut reading, &raw);
-    let allocation = machine::allocation(&mut reading, &raw, measured);
+    let resource_limits = machine::resource_limits(&mut reading, &raw, measured);
     let overload = admission::overload(&mut reading, &raw);
-    let shards = machine::shards(&mut reading, &raw, &[allocation, measured], listen.connections_max);
+    let shards = machine::shards(&mut reading, &raw, &[resource_limits, measured], listen.connections_max);
     let flush = flush(&mut reading, &raw);
     let outbox = outbox(&mut reading, &raw);
     let mut session = session(&mut reading, &raw);
@@ -55,13 +55,13 @@ pub(crate) fn validate(
     );
     let settings = reading.finish()?;
     warnings.extend(notices::of_unused_credentials(&settings, &kafka.security));
-    warnings.extend(notices::of_a_large_history(history.bytes_max as u64, allocation.memory_bytes));
+    warnings.extend(notices::of_a_large_history(history.bytes_max as u64, resource_limits.memory_bytes));
     Ok(Config {
         dev,
         environment,
         listen,
         shards,
-        allocation,
+        resource_limits,
         overload,
         flush,
         outbox,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use protocol::envelope::{self, NotFramed};
+use protocol::envelope::{self, EnvelopeError};
 use protocol::{Channel, GapReason, Resumed};
 
 use super::partition::Partition;
@@ -139,7 +139,7 @@ impl Framer {
             kind,
             value,
         )
-        .map_err(|NotFramed::NotUtf8| Skipped::NotUtf8)?;
+        .map_err(|EnvelopeError::NotUtf8| Skipped::NotUtf8)?;
         // A value that is not JSON grows when it is quoted.
         if self.payload.len() > record_bytes_max + envelope::ENVELOPE_BYTES_MAX {
             return Err(Skipped::TooLong);

@@ -25,7 +25,7 @@ impl Partition {
 
 /// A partition of a shard, and the next offset that it expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owned {
+pub struct PartitionOffset {
     /// Which.
     pub partition: Partition,
     /// The next offset.

@@ -16,7 +16,7 @@ use super::wants::Wants;
 
 /// Names one pull of one session, so that its answer finds the way back; of a session that is gone it finds nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub struct PullId {
     /// Whose.
     pub socket: SocketId,
     /// Which cursor of the session; a number is never used twice in a session.
@@ -27,7 +27,7 @@ pub struct Ticket {
 #[derive(Clone, Debug)]
 pub struct Pull {
     /// Whose.
-    pub ticket: Ticket,
+    pub pull_id: PullId,
     /// The client's address, of IPv6 its /64: those who are read for take turns by it.
     pub client: IpAddr,
     /// Whose events are wanted, and from where.
@@ -54,7 +54,7 @@ pub struct Chunk {
     /// The next offset that is not looked at yet.
     pub next: i64,
     /// How it goes on.
-    pub then: Then,
+    pub then: PullContinuation,
     /// About how many bytes of records were read from Kafka again for it, wanted or not.
     pub read_bytes: u64,
     /// What is wanted lies beyond what the owner knows of the log. The brokers are asked where that ends, and their answer of this
@@ -64,12 +64,12 @@ pub struct Chunk {
 
 impl Chunk {
     /// The answer to a session that is gone.
-    pub fn for_nobody() -> Self {
-        Self::empty(0, 0, Then::Wait)
+    pub fn withdrawn() -> Self {
+        Self::empty(0, 0, PullContinuation::Wait)
     }
 
     /// One that brings nothing.
-    pub fn empty(from: i64, next: i64, then: Then) -> Self {
+    pub fn empty(from: i64, next: i64, then: PullContinuation) -> Self {
         Self {
             from,
             lost: None,
@@ -85,7 +85,7 @@ impl Chunk {
 
 /// How a pull goes on after its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum PullContinuation {
     /// Pull again.
     More,
     /// The owner has no more: what it says after this answer is what follows, and there is nothing to pull.

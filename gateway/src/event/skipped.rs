@@ -2,7 +2,7 @@
 //!
 //! What is told is a range of offsets, and it says: the records in it that did not come were skipped. So ranges may be merged over
 //! events that came, may be told twice and may be wider than what was skipped, and that keeps everything here small: a bounded list of
-//! ranges for each partition ([`Ranges`]), and one range that waits while another was told within the last second ([`Telling`]).
+//! ranges for each partition ([`Ranges`]), and one range that waits while another was told within the last second ([`SkipAnnouncement`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -49,25 +49,25 @@ impl Ranges {
 
 /// What is told of one partition: the first range at once, what comes within a second of it together after that second.
 #[derive(Debug, Default)]
-pub struct Telling {
+pub struct SkipAnnouncement {
     waiting: Option<Range>,
     quiet_until: Option<Instant>,
 }
 
-impl Telling {
+impl SkipAnnouncement {
     /// Records were skipped.
     pub fn note(&mut self, (from, to): Range) {
         let waiting = self.waiting.get_or_insert((from, to));
         *waiting = (waiting.0.min(from), waiting.1.max(to));
     }
 
-    /// What is to be told by now; [`Telling::told`] follows. `is_last`: whatever waits.
+    /// What is to be told by now; [`SkipAnnouncement::note_announced`] follows. `is_last`: whatever waits.
     pub fn due(&self, is_last: bool, now: Instant) -> Option<Range> {
         self.waiting.filter(|_| is_last || self.quiet_until.is_none_or(|until| now >= until))
     }
 
     /// What waited was told.
-    pub fn told(&mut self, now: Instant) {
+    pub fn note_announced(&mut self, now: Instant) {
         self.waiting = None;
         self.quiet_until = Some(now + limits::SKIPPED_INTERVAL);
     }
@@ -75,7 +75,7 @@ impl Telling {
 
 /// Records of a partition that were skipped, as they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Skips {
+pub struct SkippedRecords {
     /// Where.
     pub partition: Partition,
     /// From where to where.
@@ -85,7 +85,7 @@ pub struct Skips {
 /// What a shard has to tell of its partitions, and when.
 #[derive(Debug, Default)]
 pub struct Announcements {
-    tellings: BTreeMap<Partition, Telling>,
+    tellings: BTreeMap<Partition, SkipAnnouncement>,
     /// One entry for each partition of which something waits.
     due: BTreeSet<(Instant, Partition)>,
 }
@@ -101,13 +101,13 @@ impl Announcements {
     }
 
     /// The next that is to be told by now.
-    pub fn take_due(&mut self, now: Instant) -> Option<Skips> {
+    pub fn take_due(&mut self, now: Instant) -> Option<SkippedRecords> {
         let &(at, partition) = self.due.first().filter(|(at, _)| *at <= now)?;
         self.due.remove(&(at, partition));
         let telling = self.tellings.get_mut(&partition)?;
         let range = telling.waiting?;
-        telling.told(now);
-        Some(Skips { partition, range })
+        telling.note_announced(now);
+        Some(SkippedRecords { partition, range })
     }
 
     /// When something is to be told.
@@ -123,7 +123,7 @@ impl Announcements {
 }
 
 /// What a session that resumes is still to be told, by partition.
-pub type SkipsToTell = BTreeMap<Partition, Telling>;
+pub type SkipsToTell = BTreeMap<Partition, SkipAnnouncement>;
 
 #[cfg(test)]
 #[path = "tests/skipped.rs"]

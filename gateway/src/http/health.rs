@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::counters::{Counters, Refusal};
 use crate::kafka::status::Status;
 use crate::limits::{MIB, SHARD_SILENCE_MAX};
-use crate::process::resource_usage::Vitals;
+use crate::process::resource_usage::ResourceUsage;
 
 /// What is wrong with a gateway that was told to end.
 const DRAINING: &str =
@@ -28,14 +28,14 @@ const DRAINING: &str =
 const WARN_PERCENT: f64 = 90.0;
 
 /// What there is to be judged.
-pub(crate) struct Picture<'a> {
+pub(crate) struct HealthInputs<'a> {
     pub(crate) config: &'a Config,
     pub(crate) kafka: Status,
     /// Each shard's counters.
     pub(crate) shards: Vec<Counters>,
     /// Since each shard's last turn; `None` before its first.
     pub(crate) silences: Vec<Option<Duration>>,
-    pub(crate) vitals: Vitals,
+    pub(crate) usage: ResourceUsage,
     pub(crate) overload: Decision,
     pub(crate) uptime: Duration,
     pub(crate) dev_brokers: Option<&'a str>,
@@ -175,7 +175,7 @@ impl Report<'_> {
 }
 
 /// Judges a picture.
-pub(crate) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
+pub(crate) fn report<'a>(picture: &HealthInputs<'a>) -> Report<'a> {
     let mut findings = Findings::default();
     if picture.is_draining {
         findings.err(DRAINING.to_owned());
@@ -207,7 +207,7 @@ pub(crate) fn report<'a>(picture: &Picture<'a>) -> Report<'a> {
     }
 }
 
-fn kafka(picture: &Picture<'_>, findings: &mut Findings) -> KafkaCheck {
+fn kafka(picture: &HealthInputs<'_>, findings: &mut Findings) -> KafkaCheck {
     let status = &picture.kafka;
     let ((), healthy) = findings.check(|findings| {
         if let Some(obstacle) = obstacle(status) {
@@ -285,7 +285,7 @@ fn obstacle(status: &Status) -> Option<String> {
     }
 }
 
-fn capacity(picture: &Picture<'_>, findings: &mut Findings) -> CapacityCheck {
+fn capacity(picture: &HealthInputs<'_>, findings: &mut Findings) -> CapacityCheck {
     let max = picture.config.listen.connections_max;
     let current: u64 = picture.shards.iter().map(|shard| shard.sessions).sum();
     let percentage = percent(current as f64, max as f64);
@@ -304,9 +304,9 @@ fn capacity(picture: &Picture<'_>, findings: &mut Findings) -> CapacityCheck {
     CapacityCheck { current, max, percentage, healthy }
 }
 
-fn memory(picture: &Picture<'_>, findings: &mut Findings) -> MemoryCheck {
-    let used = picture.vitals.memory_bytes() as f64;
-    let limit = picture.config.allocation.memory_bytes.map(|bytes| bytes as f64);
+fn memory(picture: &HealthInputs<'_>, findings: &mut Findings) -> MemoryCheck {
+    let used = picture.usage.memory_bytes() as f64;
+    let limit = picture.config.resource_limits.memory_bytes.map(|bytes| bytes as f64);
     let percentage = limit.map(|limit| percent(used, limit));
     let ((), healthy) = findings.check(|findings| {
         let Some((limit, percentage)) = limit.zip(percentage) else { return };
@@ -323,8 +323,8 @@ fn memory(picture: &Picture<'_>, findings: &mut Findings) -> MemoryCheck {
     MemoryCheck { used_mb: megabytes(used), limit_mb: limit.map(megabytes), percentage, healthy }
 }
 
-fn cpu(picture: &Picture<'_>, findings: &mut Findings) -> CpuCheck {
-    let percentage = picture.vitals.cpu_percent(&picture.config.allocation).map(rounded);
+fn cpu(picture: &HealthInputs<'_>, findings: &mut Findings) -> CpuCheck {
+    let percentage = picture.usage.cpu_percent(&picture.config.resource_limits).map(rounded);
     let threshold = picture.config.overload.reject_percent;
     let ((), healthy) = findings.check(|findings| {
         if picture.overload.is_cpu_overloaded {
@@ -339,7 +339,7 @@ fn cpu(picture: &Picture<'_>, findings: &mut Findings) -> CpuCheck {
 }
 
 /// By the age of its last turn: a shard that turned once may have stopped since. One that has failed ends the process.
-fn shards(picture: &Picture<'_>, findings: &mut Findings) -> ShardsCheck {
+fn shards(picture: &HealthInputs<'_>, findings: &mut Findings) -> ShardsCheck {
     let (each, healthy) = findings.check(|findings| {
         let shards = picture.shards.iter().zip(&picture.silences).enumerate();
         let check = |(id, (shard, silence)): (usize, (&Counters, &Option<Duration>))| {

@@ -71,7 +71,7 @@ struct Answer<'a> {
 
 /// In place of a page that is too old.
 #[derive(Serialize)]
-struct Stale {
+struct StalePage {
     status: &'static str,
     healthy: bool,
     reason: &'static str,
@@ -127,7 +127,7 @@ fn health_of<'a>(status: u16, body: impl Into<Cow<'a, [u8]>>) -> Answer<'a> {
 }
 
 fn stale<'a>() -> Answer<'a> {
-    let body = Stale { status: "unhealthy", healthy: false, reason: STALE, errors: [STALE] };
+    let body = StalePage { status: "unhealthy", healthy: false, reason: STALE, errors: [STALE] };
     health_of(503, pages::json(&body))
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-use super::health::{self, Picture, Readiness};
+use super::health::{self, HealthInputs, Readiness};
 use super::metrics::Metrics;
 use super::pages::{Page, Pages, SharedPages, alive, json};
 use super::prometheus_text;
@@ -67,13 +67,13 @@ impl Renderer {
         self.due = now;
     }
 
-    fn picture(&self, now: Instant) -> Picture<'_> {
-        Picture {
+    fn picture(&self, now: Instant) -> HealthInputs<'_> {
+        HealthInputs {
             config: &self.config,
             kafka: self.shared.kafka.read(),
             shards: self.shared.snapshots.iter().map(crate::counters::Snapshot::load).collect(),
             silences: self.silences(now),
-            vitals: self.shared.vitals.read(),
+            usage: self.shared.usage.read(),
             overload: self.shared.overload.read(),
             uptime: self.shared.started_at.elapsed(),
             dev_brokers: self.shared.dev_brokers.as_deref(),

@@ -17,38 +17,38 @@ use tracing::warn;
 use wire::Waker;
 
 use super::control::NativeConsumer;
-use super::control::{Note, Request, Stopped};
-use super::polled::{Ignored, Moved, Polled};
+use super::control::{ControlReply, Request, Stopped};
+use super::polled::{Ignored, OffsetJump, Polled};
 use super::record;
 use crate::config::Topic;
 use crate::counters::RecordSkipped;
 use crate::event::frame::Framer;
-use crate::event::partition::{Owned, Partition};
-use crate::log::throttle::Throttle;
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::log::throttle::LogThrottle;
 
 /// See the module.
 pub struct Consumer {
     shard: usize,
     topics: Vec<TopicState>,
     native: Option<Arc<NativeConsumer>>,
-    notes: Receiver<Note>,
+    replies: Receiver<ControlReply>,
     requests: Sender<Request>,
     /// What is to be told before the next record.
-    news: VecDeque<Polled>,
+    polled: VecDeque<Polled>,
     framer: Framer,
     record_bytes_max: usize,
     nothings: u32,
-    complaints: Complaints,
+    complaints: LogThrottles,
     /// When the control thread is to be asked to compare positions with what the brokers hold.
     check_at: Option<Instant>,
 }
 
 /// Lines that a poisoned topic, or one with too short a retention, would repeat with each record.
 #[derive(Debug, Default)]
-struct Complaints {
-    ignored: Throttle,
-    skipped: Throttle,
-    lost: Throttle,
+struct LogThrottles {
+    ignored: LogThrottle,
+    skipped: LogThrottle,
+    lost: LogThrottle,
 }
 
 struct TopicState {
@@ -72,9 +72,9 @@ impl Consumer {
         waker: Waker,
         requests: Sender<Request>,
     ) -> Self {
-        let (sender, notes) = channel();
+        let (sender, replies) = channel();
         // Without a control thread there is no consumer, and /health says so.
-        let _ = requests.send(Request::Join { shard, shards, waker, notes: sender });
+        let _ = requests.send(Request::Join { shard, shards, waker, replies: sender });
         let topics = topics
             .iter()
             .map(|topic| TopicState {
@@ -87,60 +87,62 @@ impl Consumer {
             shard,
             topics,
             native: None,
-            notes,
+            replies,
             requests,
-            news: VecDeque::new(),
+            polled: VecDeque::new(),
             framer: Framer::default(),
             record_bytes_max,
             nothings: 0,
-            complaints: Complaints::default(),
+            complaints: LogThrottles::default(),
             check_at: None,
         }
     }
 
     /// Begins to drain.
-    pub fn begin_drain(&mut self) {
+    pub fn begin_turn(&mut self) {
         self.nothings = 0;
         self.read_notes();
     }
 
     /// Only here, with no record in hand: what a note says is true of every record polled after it.
     fn read_notes(&mut self) {
-        while let Ok(note) = self.notes.try_recv() {
-            let owned = match note {
-                Note::Positions => {
+        while let Ok(reply) = self.replies.try_recv() {
+            let owned = match reply {
+                ControlReply::Positions => {
                     let positions = self.owned();
                     let _ = self.requests.send(Request::Positions { shard: self.shard, positions });
                     continue;
                 }
-                Note::Passed(passed) => {
-                    passed.into_iter().for_each(|owned| self.pass(owned));
+                ControlReply::Passed(passed) => {
+                    passed.into_iter().for_each(|owned| self.advance_past(owned));
                     continue;
                 }
-                Note::Layout(partitions) => {
-                    self.news.push_back(Polled::Layout(partitions));
+                ControlReply::Layout(partitions) => {
+                    self.polled.push_back(Polled::Layout(partitions));
                     continue;
                 }
-                Note::Ends(ends) => {
-                    self.news.extend(ends.into_iter().map(|(partition, end)| Polled::End(partition, end)));
+                ControlReply::Ends(ends) => {
+                    self.polled.extend(ends.into_iter().map(|(partition, end)| Polled::End(partition, end)));
                     continue;
                 }
-                Note::Partitions(counts) => {
-                    self.news
+                ControlReply::Partitions(counts) => {
+                    self.polled
                         .extend(counts.into_iter().map(|(topic, count)| Polled::Partitions(topic, count)));
                     continue;
                 }
-                Note::Consumer(native) => {
+                ControlReply::Consumer(native) => {
                     if let Some(retired) = self.native.replace(native) {
                         let _ = self.requests.send(Request::Retired(retired));
                     }
                     self.owned()
                 }
-                Note::Begin(began) => {
-                    self.news.push_back(Polled::Began(began.clone()));
+                ControlReply::Begin(began) => {
+                    self.polled.push_back(Polled::Began(began.clone()));
                     began.into_iter().map(|began| began.owned).collect()
                 }
-                Note::Stopped(stopped) => stopped.iter().map(|stopped| self.go_on(stopped)).collect(),
+                ControlReply::Stopped(stopped) => {
+                    stopped.iter().map(|stopped| self.resume_partition(stopped)).collect()
+                }
             };
             owned.iter().for_each(|owned| self.set_next(owned));
             let _ = self.requests.send(Request::Read { shard: self.shard, owned });
@@ -148,37 +150,43 @@ impl Consumer {
     }
 
     /// Offsets below this one will not come. Records that were taken since the proof may have gone beyond.
-    fn pass(&mut self, owned: Owned) {
+    fn advance_past(&mut self, owned: PartitionOffset) {
         let next = self.topics[owned.partition.topic].next.get_mut(owned.partition.number as usize);
         if let Some(Some(next)) = next
             && *next < owned.next
         {
             *next = owned.next;
-            self.news.push_back(Polled::Passed(owned));
+            self.polled.push_back(Polled::Passed(owned));
         }
     }
 
     /// Where reading a stopped partition goes on; what is lost is announced before anything else comes.
-    fn go_on(&mut self, stopped: &Stopped) -> Owned {
+    fn resume_partition(&mut self, stopped: &Stopped) -> PartitionOffset {
         let Partition { topic, number } = stopped.partition;
         let topic = &self.topics[topic];
         let next = topic.next.get(number as usize).copied().flatten().unwrap_or(stopped.first);
         let Some((to, reason)) = lost(next, stopped) else {
-            return Owned { partition: stopped.partition, next };
+            return PartitionOffset { partition: stopped.partition, next };
         };
-        if let Some(suppressed) = self.complaints.lost.pass(Instant::now()) {
+        if let Some(suppressed) = self.complaints.lost.allow(Instant::now()) {
             let (topic, reason) = (&topic.name, reason.as_str());
             warn!(topic, partition = number, from = next, to, reason, suppressed, "records are lost");
         }
         let Stopped { partition, first, .. } = *stopped;
-        self.news.push_back(Polled::Moved(Moved { partition, from: next, to, reason, next: first }));
-        Owned { partition: stopped.partition, next: stopped.first }
+        self.polled.push_back(Polled::OffsetJump(OffsetJump {
+            partition,
+            from: next,
+            to,
+            reason,
+            next: first,
+        }));
+        PartitionOffset { partition: stopped.partition, next: stopped.first }
     }
 
     /// What is to be told without taking a record: where partitions begin, what will not come, answers. `Nothing`: no more.
-    pub fn poll_news(&mut self, now: Instant) -> Polled {
-        if let Some(news) = self.news.pop_front() {
-            return news;
+    pub fn poll_control(&mut self, now: Instant) -> Polled {
+        if let Some(polled) = self.polled.pop_front() {
+            return polled;
         }
         if self.check_at.is_some_and(|at| now >= at) {
             self.ask_for_a_check();
@@ -188,9 +196,9 @@ impl Consumer {
 
     /// One record, if there is one. `Nothing` ends the drain.
     pub fn poll(&mut self, now: Instant) -> Polled {
-        match self.poll_news(now) {
+        match self.poll_control(now) {
             Polled::Nothing => self.poll_record(now),
-            news => news,
+            polled => polled,
         }
     }
 
@@ -217,8 +225,8 @@ impl Consumer {
     }
 
     /// Says that what was to be read before the shard is ready has been read: each partition has come to its
-    /// [`Began::live_from`](super::polled::Began::live_from), or is not waited for any longer. Once is enough; where nothing lay before, not even that.
-    pub fn say_warm(&self) {
+    /// [`ReadStart::live_from`](super::polled::ReadStart::live_from), or is not waited for any longer. Once is enough; where nothing lay before, not even that.
+    pub fn report_warm(&self) {
         let _ = self.requests.send(Request::Warm { shard: self.shard });
     }
 
@@ -233,11 +241,11 @@ impl Consumer {
         if !advance(&mut topic.next, position) {
             return Polled::Ignored(Ignored::Duplicate, None);
         }
-        let next = Owned { partition, next: offset + 1 };
+        let next = PartitionOffset { partition, next: offset + 1 };
         let record = match record::record(message, &topic.kind, partition) {
             Ok(record) => record,
             Err(ignored) => {
-                if let Some(suppressed) = self.complaints.ignored.pass(now) {
+                if let Some(suppressed) = self.complaints.ignored.allow(now) {
                     warn!(topic = topic.name, %position, reason = RecordSkipped::from(ignored).text(), suppressed, "a record was skipped");
                 }
                 return Polled::Ignored(ignored, Some(next));
@@ -246,7 +254,7 @@ impl Consumer {
         match record::frame(&mut self.framer, &record, self.record_bytes_max, now) {
             (frame, None) => Polled::Event(frame),
             (frame, Some(skipped)) => {
-                if let Some(suppressed) = self.complaints.skipped.pass(now) {
+                if let Some(suppressed) = self.complaints.skipped.allow(now) {
                     warn!(topic = topic.name, %position, reason = RecordSkipped::from(skipped).text(), suppressed, "a record became a gap");
                 }
                 Polled::Skipped(frame, skipped)
@@ -271,17 +279,17 @@ impl Consumer {
     }
 
     /// The next offset of each of the shard's partitions, by topic and number.
-    pub fn owned(&self) -> Vec<Owned> {
+    pub fn owned(&self) -> Vec<PartitionOffset> {
         let owned = self.topics.iter().enumerate().flat_map(|(topic, state)| {
             state.next.iter().enumerate().filter_map(move |(number, next)| {
                 let partition = Partition { topic, number: number as i32 };
-                next.map(|next| Owned { partition, next })
+                next.map(|next| PartitionOffset { partition, next })
             })
         });
         owned.collect()
     }
 
-    fn set_next(&mut self, owned: &Owned) {
+    fn set_next(&mut self, owned: &PartitionOffset) {
         let next = &mut self.topics[owned.partition.topic].next;
         let index = owned.partition.number as usize;
         if next.len() <= index {

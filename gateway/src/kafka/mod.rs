@@ -2,7 +2,7 @@
 //!
 //! Three kinds of threads meet here. A shard owns a [`consumer::Consumer`] and only ever polls it with a timeout of zero.
 //! The control thread ([`control`]) makes every call of librdkafka that blocks: it creates consumers, reads metadata,
-//! resolves offsets, assigns and seeks, and tells the shard by [`control::Note`]s. The replay threads ([`replay`]) read
+//! resolves offsets, assigns and seeks, and tells the shard by [`control::ControlReply`]s. The replay threads ([`replay`]) read
 //! partitions again, with consumers of their own. Besides these modules only [`record`], which says what a message holds,
 //! imports rdkafka (and `dev.rs`, which embeds a broker).
 //!

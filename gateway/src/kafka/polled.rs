@@ -4,7 +4,7 @@ use protocol::GapReason;
 
 use crate::counters::RecordSkipped;
 use crate::event::frame::{Frame, Skipped};
-use crate::event::partition::{Owned, Partition};
+use crate::event::partition::{Partition, PartitionOffset};
 
 /// What one poll found.
 #[derive(Debug)]
@@ -14,17 +14,17 @@ pub enum Polled {
     /// A record with a usable key that cannot be framed: the frame is the gap that says so.
     Skipped(Frame, Skipped),
     /// A record for nobody; where its partition goes on, unless it was there before.
-    Ignored(Ignored, Option<Owned>),
+    Ignored(Ignored, Option<PartitionOffset>),
     /// A topic has so many partitions from now on, those of other shards included.
     Partitions(usize, i32),
     /// The partitions that the shard has or will have, and whether somebody can say where each begins.
     Layout(Vec<(Partition, bool)>),
     /// Partitions are the shard's from now on.
-    Began(Vec<Began>),
+    Began(Vec<ReadStart>),
     /// A partition has come to here, though no record says so.
-    Passed(Owned),
+    Passed(PartitionOffset),
     /// Reading one partition went on elsewhere; the records in between will not come.
-    Moved(Moved),
+    OffsetJump(OffsetJump),
     /// The answer to [`Consumer::ask_end`](super::consumer::Consumer::ask_end).
     End(Partition, Option<i64>),
     /// Nothing for now.
@@ -54,16 +54,16 @@ pub enum Ignored {
 
 /// Where the reading of a partition begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Began {
+pub struct ReadStart {
     /// Which, and the first offset that is read.
-    pub owned: Owned,
+    pub owned: PartitionOffset,
     /// The first offset that is delivered: what is before it is for the history.
     pub live_from: i64,
 }
 
 /// Records of one partition that will not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
+pub struct OffsetJump {
     /// The partition.
     pub partition: Partition,
     /// The first offset lost.

@@ -42,7 +42,7 @@ pub const RESETS_PER_SLICE: usize = 64;
 /// channel has subscribers.
 pub const OPERATIONS_PER_LOOK: u64 = 4096;
 /// Operations of such a part of a turn, whatever the clock says: it may stand, or jump.
-pub const OPERATIONS_PER_STINT: u64 = 16 * OPERATIONS_PER_LOOK;
+pub const OPERATIONS_PER_TIME_SLICE: u64 = 16 * OPERATIONS_PER_LOOK;
 /// Operations that a step counts besides what it looks at: a record is polled and framed in a microsecond, a timer or a piece of news costs about as
 /// much.
 pub const OPERATIONS_PER_STEP: usize = 32;

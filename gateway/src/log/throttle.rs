@@ -19,7 +19,7 @@ pub fn suppressed() -> u64 {
 
 /// Says when a line of its kind may be logged.
 #[derive(Debug)]
-pub struct Throttle {
+pub struct LogThrottle {
     interval: Duration,
     created_at: Instant,
     /// When the next line may be, in milliseconds after `created_at`.
@@ -27,13 +27,13 @@ pub struct Throttle {
     suppressed: AtomicU64,
 }
 
-impl Default for Throttle {
+impl Default for LogThrottle {
     fn default() -> Self {
         Self::every(limits::LOG_LINE_INTERVAL)
     }
 }
 
-impl Throttle {
+impl LogThrottle {
     /// One line in this time.
     pub fn every(interval: Duration) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Throttle {
     }
 
     /// How many lines were left out since the last one, if there may be one now; otherwise this one is counted as left out.
-    pub fn pass(&self, now: Instant) -> Option<u64> {
+    pub fn allow(&self, now: Instant) -> Option<u64> {
         let now_ms = now.saturating_duration_since(self.created_at).as_millis() as u64;
         let due_ms = self.due_ms.load(Ordering::Relaxed);
         let next_ms = now_ms + self.interval.as_millis() as u64;
@@ -67,10 +67,10 @@ mod tests {
 
     #[test]
     fn a_flood_of_lines_is_one_a_second_and_each_says_how_many_were_left_out() {
-        let throttle = Throttle::default();
+        let throttle = LogThrottle::default();
         let before = suppressed();
         let at = |millisecond| throttle.created_at + Duration::from_millis(millisecond);
-        let said: Vec<u64> = (0..3_000).filter_map(|millisecond| throttle.pass(at(millisecond))).collect();
+        let said: Vec<u64> = (0..3_000).filter_map(|millisecond| throttle.allow(at(millisecond))).collect();
         assert_eq!(said, [0, 999, 999]);
         // Other tests of this process may add to it.
         assert!(suppressed() >= before + 2_997);
@@ -78,18 +78,18 @@ mod tests {
 
     #[test]
     fn a_line_after_a_pause_has_nothing_to_add() {
-        let throttle = Throttle::every(Duration::from_secs(5));
+        let throttle = LogThrottle::every(Duration::from_secs(5));
         let at = |second| throttle.created_at + Duration::from_secs(second);
-        assert_eq!([0, 4, 5, 60].map(|second| throttle.pass(at(second))), [Some(0), None, Some(1), Some(0)]);
+        assert_eq!([0, 4, 5, 60].map(|second| throttle.allow(at(second))), [Some(0), None, Some(1), Some(0)]);
     }
 
     #[test]
     fn of_many_threads_one_says_it_and_no_line_is_uncounted() {
-        let throttle = Throttle::default();
+        let throttle = LogThrottle::default();
         let now = throttle.created_at;
         let said: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1_000).filter_map(|_| throttle.pass(now)).count()))
+                .map(|_| scope.spawn(|| (0..1_000).filter_map(|_| throttle.allow(now)).count()))
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });

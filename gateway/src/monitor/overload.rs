@@ -12,47 +12,47 @@ use crate::admission::overload::{Decision, Overload, Reading};
 use crate::config::{Config, Flush};
 use crate::counters::Snapshot;
 use crate::limits;
-use crate::log::throttle::Throttle;
-use crate::process::resource_usage::{Meter, Vitals};
+use crate::log::throttle::LogThrottle;
+use crate::process::resource_usage::{Meter, ResourceUsage};
 use crate::shared::Shared;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Sampling {
+pub struct OverloadMonitor {
     meter: Meter,
     overload: Overload,
     decision: Decision,
     /// For the line that tells of a pause.
-    pauses: Throttle,
+    pauses: LogThrottle,
 }
 
-impl Sampling {
+impl OverloadMonitor {
     /// Against what is configured.
     pub fn new(config: &Config) -> Self {
         Self {
-            meter: Meter::new(&config.allocation),
+            meter: Meter::new(&config.resource_limits),
             overload: Overload::new(
                 config.overload,
-                config.allocation.memory_bytes,
+                config.resource_limits.memory_bytes,
                 config.listen.connections_max,
             ),
             decision: Decision::default(),
-            pauses: Throttle::every(limits::PAUSE_LINE_INTERVAL),
+            pauses: LogThrottle::every(limits::PAUSE_LINE_INTERVAL),
         }
     }
 
     /// Takes a sample and tells the shards what follows. The next is due after what is returned: readings are counted.
     pub fn sample(&mut self, config: &Config, shared: &Shared) -> Duration {
-        let vitals = self.meter.read();
-        shared.vitals.store(vitals);
+        let usage = self.meter.read();
+        shared.usage.store(usage);
         let window_s = longest_window_s(&shared.snapshots);
         let reading = Reading {
-            cpu_percent: vitals.cpu_percent(&config.allocation),
+            cpu_percent: usage.cpu_percent(&config.resource_limits),
             window_share: window_share(window_s, &config.flush),
-            memory_bytes: vitals.memory_bytes(),
+            memory_bytes: usage.memory_bytes(),
             sessions: shared.sessions.load(Ordering::Relaxed),
         };
-        let decision = self.overload.judge(&reading);
+        let decision = self.overload.decide(&reading);
         let before = std::mem::replace(&mut self.decision, decision);
         if decision != before {
             shared.overload.store(decision);
@@ -60,14 +60,14 @@ impl Sampling {
                 shared.kafka.update(|status| status.paused = decision.is_paused);
                 shared.wake_shards();
             }
-            self.say(config, before, reading.cpu_percent, window_s);
-            say_memory(config, before, decision, &vitals);
-            say_full(config, before, decision, reading.sessions);
+            self.log_change(config, before, reading.cpu_percent, window_s);
+            log_memory(config, before, decision, &usage);
+            log_full(config, before, decision, reading.sessions);
         }
         if decision.is_paused { limits::PAUSED_READING_INTERVAL } else { limits::SNAPSHOT_INTERVAL }
     }
 
-    fn say(&self, config: &Config, before: Decision, cpu_percent: Option<f64>, window_s: f64) {
+    fn log_change(&self, config: &Config, before: Decision, cpu_percent: Option<f64>, window_s: f64) {
         let cpu_percent = cpu_percent.unwrap_or_default().round();
         let window_ms = (window_s * 1000.0).round();
         let threshold_percent = config.overload.reject_percent;
@@ -90,7 +90,7 @@ impl Sampling {
         let threshold_percent = config.overload.pause_percent;
         if !before.is_paused
             && self.decision.is_paused
-            && let Some(suppressed) = self.pauses.pass(Instant::now())
+            && let Some(suppressed) = self.pauses.allow(Instant::now())
         {
             warn!(
                 cpu_percent,
@@ -114,9 +114,9 @@ fn window_share(window_s: f64, flush: &Flush) -> f64 {
     if room == Duration::ZERO { 1.0 } else { window_s / flush.window_max.as_secs_f64() }
 }
 
-fn say_memory(config: &Config, before: Decision, after: Decision, vitals: &Vitals) {
-    let (rss_bytes, socket_bytes) = (vitals.rss_bytes, vitals.socket_bytes);
-    let limit_bytes = config.allocation.memory_bytes.unwrap_or_default();
+fn log_memory(config: &Config, before: Decision, after: Decision, usage: &ResourceUsage) {
+    let (rss_bytes, socket_bytes) = (usage.rss_bytes, usage.socket_bytes);
+    let limit_bytes = config.resource_limits.memory_bytes.unwrap_or_default();
     match (before.is_memory_full, after.is_memory_full) {
         (false, true) => warn!(
             rss_bytes,
@@ -129,7 +129,7 @@ fn say_memory(config: &Config, before: Decision, after: Decision, vitals: &Vital
     }
 }
 
-fn say_full(config: &Config, before: Decision, after: Decision, sessions: usize) {
+fn log_full(config: &Config, before: Decision, after: Decision, sessions: usize) {
     let sessions_max = config.listen.connections_max;
     match (before.is_full, after.is_full) {
         (false, true) => {

@@ -13,17 +13,17 @@ use wire::Waker;
 
 use crate::limits;
 use crate::process::pulse::Pulse;
-use crate::process::watchdog::{Cpu, Sight, Verdict, Watchdog};
+use crate::process::watchdog::{Cpu, ShardSighting, Verdict, Watchdog};
 use crate::shared::Shared;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Watching {
+pub struct ShardMonitor {
     watchdog: Watchdog,
     ticked_at: Instant,
 }
 
-impl Watching {
+impl ShardMonitor {
     /// Over so many shards, from now on.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Watching {
     ///
     /// # Errors
     /// One of them is stuck.
-    pub fn look(
+    pub fn tick(
         &mut self,
         shared: &Shared,
         alive: impl Iterator<Item = usize>,
@@ -54,7 +54,7 @@ impl Watching {
         let since_last = now - std::mem::replace(&mut self.ticked_at, now);
         for shard in alive {
             let pulse = &shared.pulses[shard];
-            let sight = Sight { turned_at: pulse.turned_at(), cpu: pulse.thread().and_then(cpu_of) };
+            let sight = ShardSighting { turned_at: pulse.turned_at(), cpu: pulse.thread().and_then(cpu_of) };
             let verdict = self.watchdog.tick(shard, sight, since_last);
             follow(verdict, shard, pulse, shared.wakers[shard].get(), now)?;
         }
@@ -163,21 +163,21 @@ mod tests {
         };
         asleep();
         shared.pulses[0].turn(now);
-        let mut watching = Watching::new(2, now).unwrap();
+        let mut shard_monitor = ShardMonitor::new(2, now).unwrap();
         let at = |ticks: u32| now + limits::WATCHDOG_TICK * ticks;
-        assert!(watching.look(&shared, 0..1, now).is_ok(), "not due yet");
+        assert!(shard_monitor.tick(&shared, 0..1, now).is_ok(), "not due yet");
         shared.pulses[0].turn(at(1));
-        watching.look(&shared, 0..1, at(1)).unwrap();
+        shard_monitor.tick(&shared, 0..1, at(1)).unwrap();
         assert_eq!(shared.pulses[0].stalls(), 0);
         for ticks in 2..=limits::WATCHDOG_TICKS_MAX {
-            watching.look(&shared, 0..1, at(ticks)).unwrap();
+            shard_monitor.tick(&shared, 0..1, at(ticks)).unwrap();
             asleep();
             assert_eq!(shared.pulses[0].stalls(), 1, "once each stall");
         }
         shared.pulses[0].enter(crate::process::pulse::Phase::Kafka);
         let mut last = Ok(());
         for ticks in 1..=3 {
-            last = watching.look(&shared, 0..1, at(limits::WATCHDOG_TICKS_MAX + ticks));
+            last = shard_monitor.tick(&shared, 0..1, at(limits::WATCHDOG_TICKS_MAX + ticks));
             asleep();
         }
         let text = last.unwrap_err().to_string();

@@ -48,14 +48,14 @@ pub(crate) struct Quota {
 /// What is read of the process's cgroups while it runs.
 #[derive(Debug, Default)]
 pub struct Cgroups {
-    least: Option<Least>,
+    least: Option<SmallestQuota>,
     /// Of version 2: where the memory of sockets is told.
     memory: Option<Directory>,
 }
 
 /// The cgroup whose quota is the least.
 #[derive(Debug)]
-struct Least {
+struct SmallestQuota {
     quota: Quota,
     directory: Directory,
     /// Of version 1: where the CPU is counted.
@@ -92,7 +92,7 @@ impl Cgroups {
         let least = least.map(|(quota, directory)| {
             let accounts = |it: &Directory| it.group == directory.group && it.path.join(USAGE).exists();
             let accounting = directories(root, &[CPU_ACCOUNTING]).into_iter().find(accounts);
-            Least { quota, directory, accounting }
+            SmallestQuota { quota, directory, accounting }
         });
         // The root of all cgroups has no limit, and sockets are not counted there.
         let has_sockets = |it: &Directory| it.path.join("memory.max").exists();

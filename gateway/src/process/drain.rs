@@ -1,6 +1,6 @@
 //! How the process ends: when each session is told to connect again, and when a shard may stop serving the others.
 //!
-//! A shard that is told to drain makes a [`Drain`] of its sessions: all of them, in random order, at an even pace over
+//! A shard that is told to drain makes a [`ShardDrain`] of its sessions: all of them, in random order, at an even pace over
 //! WS_DRAIN. So the clients come back elsewhere one after the other, and those of one client, office or proxy, which
 //! connected together, are not told together. Pure: time is told, and what is closed is the caller's matter.
 //!
@@ -16,7 +16,7 @@ use fastrand::Rng;
 
 /// The order and the pace in which a shard closes its sessions.
 #[derive(Debug)]
-pub struct Drain<T> {
+pub struct ShardDrain<T> {
     /// Those that are left, the next one last.
     waiting: Vec<T>,
     /// How many there were.
@@ -25,7 +25,7 @@ pub struct Drain<T> {
     lasts: Duration,
 }
 
-impl<T> Drain<T> {
+impl<T> ShardDrain<T> {
     /// Closes these over so long: the first at once, the last a step before the end.
     pub fn begin(mut sessions: Vec<T>, lasts: Duration, now: Instant, random: &mut Rng) -> Self {
         random.shuffle(&mut sessions);
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     /// Sessions that are told to go, by the second since the beginning.
-    fn closes_per_s(drains: &mut [Drain<usize>], began: Instant) -> Vec<usize> {
+    fn closes_per_s(drains: &mut [ShardDrain<usize>], began: Instant) -> Vec<usize> {
         let mut closes = vec![0; 12];
         // A shard looks at the clock at least this often.
         for milliseconds in (0..12_000).step_by(50) {
@@ -134,7 +134,7 @@ mod tests {
             let mut drains: Vec<_> = shards
                 .iter()
                 .map(|&sessions| {
-                    Drain::begin((0..sessions).collect(), Duration::from_secs(10), began, &mut random)
+                    ShardDrain::begin((0..sessions).collect(), Duration::from_secs(10), began, &mut random)
                 })
                 .collect();
             let closes = closes_per_s(&mut drains, began);
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn every_session_goes_once_and_neighbours_do_not_go_together() {
         let (mut random, began) = (seeded(), Instant::now());
-        let mut drain = Drain::begin((0..1_000).collect(), Duration::from_secs(10), began, &mut random);
+        let mut drain = ShardDrain::begin((0..1_000).collect(), Duration::from_secs(10), began, &mut random);
         let mut order: Vec<usize> =
             std::iter::from_fn(|| drain.pop_due(began + Duration::from_secs(10))).collect();
         let steps = order.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
@@ -163,16 +163,16 @@ mod tests {
     #[test]
     fn without_a_duration_all_go_at_once_and_without_sessions_nothing_is_due() {
         let (mut random, now) = (seeded(), Instant::now());
-        let mut drain = Drain::begin(vec![1, 2, 3], Duration::ZERO, now, &mut random);
+        let mut drain = ShardDrain::begin(vec![1, 2, 3], Duration::ZERO, now, &mut random);
         assert_eq!(std::iter::from_fn(|| drain.pop_due(now)).count(), 3);
-        let mut drain = Drain::begin(Vec::<u8>::new(), Duration::from_secs(10), now, &mut random);
+        let mut drain = ShardDrain::begin(Vec::<u8>::new(), Duration::from_secs(10), now, &mut random);
         assert_eq!((drain.next_due(), drain.pop_due(now)), (None, None));
     }
 
     #[test]
     fn a_shard_that_was_late_catches_up_and_the_pace_stays() {
         let (mut random, began) = (seeded(), Instant::now());
-        let mut drain = Drain::begin((0..100).collect(), Duration::from_secs(10), began, &mut random);
+        let mut drain = ShardDrain::begin((0..100).collect(), Duration::from_secs(10), began, &mut random);
         let later = began + Duration::from_millis(2_950);
         assert_eq!(std::iter::from_fn(|| drain.pop_due(later)).count(), 30);
         assert_eq!(drain.next_due(), Some(began + Duration::from_secs(3)));

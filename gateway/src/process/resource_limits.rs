@@ -12,14 +12,14 @@ use super::cgroup::{CPU, MEMORY};
 
 /// What the process may use. `None`: unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Allocation {
+pub struct ResourceLimits {
     /// CPU time per time, in cores; a quota need not be whole.
     pub cpu_cores: Option<f64>,
     /// Memory.
     pub memory_bytes: Option<u64>,
 }
 
-impl Allocation {
+impl ResourceLimits {
     /// As the running kernel says. Call it before threads are pinned: the CPUs of the calling thread are the machine's.
     pub fn of_this_process() -> Self {
         let cpus = super::placement::allowed_cpus().len();
@@ -69,37 +69,37 @@ mod tests {
     const MACHINE: u64 = 16_384_000 * 1024;
     const V2: &str = "31 23 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
 
-    fn allocation(files: &[(&str, &str)]) -> Allocation {
+    fn resource_limits(files: &[(&str, &str)]) -> ResourceLimits {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        Allocation::under(root.path(), 4)
+        ResourceLimits::under(root.path(), 4)
     }
 
     #[test]
     fn without_cgroups_the_machine_is_the_limit() {
-        let allocation = allocation(&[("proc/meminfo", MEMINFO)]);
-        assert_eq!(allocation, Allocation { cpu_cores: Some(4.0), memory_bytes: Some(MACHINE) });
+        let resource_limits = resource_limits(&[("proc/meminfo", MEMINFO)]);
+        assert_eq!(resource_limits, ResourceLimits { cpu_cores: Some(4.0), memory_bytes: Some(MACHINE) });
     }
 
     #[test]
     fn a_container_with_version_2_sees_its_limits_at_the_mount() {
-        let allocation = allocation(&[
+        let resource_limits = resource_limits(&[
             ("proc/meminfo", MEMINFO),
             ("proc/self/mountinfo", V2),
             ("proc/self/cgroup", "0::/\n"),
             ("sys/fs/cgroup/cpu.max", "150000 100000\n"),
             ("sys/fs/cgroup/memory.max", "1073741824\n"),
         ]);
-        assert_eq!(allocation, Allocation { cpu_cores: Some(1.5), memory_bytes: Some(1 << 30) });
+        assert_eq!(resource_limits, ResourceLimits { cpu_cores: Some(1.5), memory_bytes: Some(1 << 30) });
     }
 
     #[test]
     fn the_least_limit_of_all_ancestors_counts() {
-        let allocation = allocation(&[
+        let resource_limits = resource_limits(&[
             ("proc/meminfo", MEMINFO),
             ("proc/self/mountinfo", V2),
             ("proc/self/cgroup", "0::/odin.slice/gateway.service\n"),
@@ -108,7 +108,7 @@ mod tests {
             ("sys/fs/cgroup/odin.slice/memory.max", "max\n"),
             ("sys/fs/cgroup/odin.slice/gateway.service/memory.max", "2147483648\n"),
         ]);
-        assert_eq!(allocation, Allocation { cpu_cores: Some(1.0), memory_bytes: Some(2 << 30) });
+        assert_eq!(resource_limits, ResourceLimits { cpu_cores: Some(1.0), memory_bytes: Some(2 << 30) });
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
                       36 31 0:33 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                       38 31 0:35 / /sys/fs/cgroup/blkio rw - cgroup cgroup rw,blkio\n\
                       41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let allocation = allocation(&[
+        let resource_limits = resource_limits(&[
             ("proc/meminfo", MEMINFO),
             ("proc/self/mountinfo", mounts),
             ("proc/self/cgroup", "4:memory:/docker/abc\n3:blkio:/\n2:cpu,cpuacct:/docker/abc\n0::/\n"),
@@ -127,36 +127,36 @@ mod tests {
             ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n"),
         ]);
-        assert_eq!(allocation, Allocation { cpu_cores: Some(0.5), memory_bytes: Some(512 << 20) });
+        assert_eq!(resource_limits, ResourceLimits { cpu_cores: Some(0.5), memory_bytes: Some(512 << 20) });
     }
 
     #[test]
     fn version_1s_number_for_no_limit_leaves_the_machines_memory() {
-        let allocation = allocation(&[
+        let resource_limits = resource_limits(&[
             ("proc/meminfo", MEMINFO),
             ("proc/self/mountinfo", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"),
             ("proc/self/cgroup", "4:memory:/\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ]);
-        assert_eq!(allocation.memory_bytes, Some(MACHINE));
+        assert_eq!(resource_limits.memory_bytes, Some(MACHINE));
     }
 
     #[test]
     fn nonsense_limits_nothing() {
-        let allocation = allocation(&[
+        let resource_limits = resource_limits(&[
             ("proc/meminfo", "MemTotal: lots\n"),
             ("proc/self/mountinfo", &format!("short line\n{V2}")),
             ("proc/self/cgroup", "garbage\n0::/../..\n"),
             ("sys/fs/cgroup/cpu.max", "100000 0\n"),
             ("sys/fs/cgroup/memory.max", "-5\n"),
         ]);
-        assert_eq!(allocation, Allocation { cpu_cores: Some(4.0), memory_bytes: None });
+        assert_eq!(resource_limits, ResourceLimits { cpu_cores: Some(4.0), memory_bytes: None });
     }
 
     #[test]
     fn this_machine_has_cpus_and_memory() {
-        let allocation = Allocation::of_this_process();
-        assert!(allocation.cpu_cores.is_some_and(|cores| cores > 0.0), "{allocation:?}");
-        assert!(allocation.memory_bytes.is_some_and(|bytes| bytes > 0), "{allocation:?}");
+        let resource_limits = ResourceLimits::of_this_process();
+        assert!(resource_limits.cpu_cores.is_some_and(|cores| cores > 0.0), "{resource_limits:?}");
+        assert!(resource_limits.memory_bytes.is_some_and(|bytes| bytes > 0), "{resource_limits:?}");
     }
 }

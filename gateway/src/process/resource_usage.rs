@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::cgroup::Cgroups;
-use super::resource_limits::Allocation;
+use super::resource_limits::ResourceLimits;
 
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Vitals {
+pub struct ResourceUsage {
     /// CPU time per time between the last two readings, or over a period of the cgroup's quota if they are closer; zero before
     /// there are two.
     pub cpu_cores: f64,
@@ -31,10 +31,10 @@ pub struct Vitals {
     pub throttled: Duration,
 }
 
-impl Vitals {
+impl ResourceUsage {
     /// Of the allocation; `None`: nobody knows that.
-    pub fn cpu_percent(&self, allocation: &Allocation) -> Option<f64> {
-        allocation.cpu_cores.map(|cores| 100.0 * self.cpu_cores / cores)
+    pub fn cpu_percent(&self, resource_limits: &ResourceLimits) -> Option<f64> {
+        resource_limits.cpu_cores.map(|cores| 100.0 * self.cpu_cores / cores)
     }
 
     /// What counts against WS_MEMORY_LIMIT.
@@ -51,7 +51,7 @@ pub struct Meter {
     cgroup_counts: bool,
     page_bytes: u64,
     readings: Readings,
-    vitals: Vitals,
+    usage: ResourceUsage,
 }
 
 /// The clocks as they were read last, as far back as they are compared.
@@ -95,29 +95,35 @@ const QUOTA_ROUNDING: f64 = 0.001;
 
 impl Meter {
     /// Of this process, which may use so much.
-    pub fn new(allocation: &Allocation) -> Self {
+    pub fn new(resource_limits: &ResourceLimits) -> Self {
         let cgroups = Cgroups::of_this_process();
-        let quota = cgroups.quota_cores().zip(allocation.cpu_cores);
+        let quota = cgroups.quota_cores().zip(resource_limits.cpu_cores);
         let cgroup_counts = quota.is_some_and(|(quota, cores)| quota <= cores + QUOTA_ROUNDING);
         let page_bytes = rustix::param::page_size() as u64;
         let span = cgroups.quota_period().filter(|_| cgroup_counts).unwrap_or_default();
-        Self { cgroups, cgroup_counts, page_bytes, readings: Readings::over(span), vitals: Vitals::default() }
+        Self {
+            cgroups,
+            cgroup_counts,
+            page_bytes,
+            readings: Readings::over(span),
+            usage: ResourceUsage::default(),
+        }
     }
 
     /// Looks at the clocks, at /proc and at the cgroup.
-    pub fn read(&mut self) -> Vitals {
+    pub fn read(&mut self) -> ResourceUsage {
         let cpu_use = self.cgroups.cpu_use();
         let clocks = Clocks::read(cpu_use.used.filter(|_| self.cgroup_counts));
         if let Some(cores) = self.readings.cores_until(clocks) {
-            self.vitals.cpu_cores = cores;
+            self.usage.cpu_cores = cores;
         }
         if let Some(bytes) = rss_bytes(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
-            self.vitals.rss_bytes = bytes;
+            self.usage.rss_bytes = bytes;
         }
-        self.vitals.socket_bytes = self.socket_bytes();
-        self.vitals.throttle_events = cpu_use.throttle_events;
-        self.vitals.throttled = cpu_use.throttled;
-        self.vitals
+        self.usage.socket_bytes = self.socket_bytes();
+        self.usage.throttle_events = cpu_use.throttle_events;
+        self.usage.throttled = cpu_use.throttled;
+        self.usage
     }
 
     /// A cgroup of version 2 counts the sockets of its own processes. Elsewhere the kernel tells only what all TCP sockets of the
@@ -134,20 +140,20 @@ impl Meter {
 
 /// The newest vitals, shared between threads. The lock is held for a copy only, never on the way of an event.
 #[derive(Debug, Default)]
-pub struct SharedVitals(Mutex<Vitals>);
+pub struct SharedResourceUsage(Mutex<ResourceUsage>);
 
-impl SharedVitals {
+impl SharedResourceUsage {
     /// Replaces them.
-    pub fn store(&self, vitals: Vitals) {
-        *self.lock() = vitals;
+    pub fn store(&self, usage: ResourceUsage) {
+        *self.lock() = usage;
     }
 
     /// The newest.
-    pub fn read(&self) -> Vitals {
+    pub fn read(&self) -> ResourceUsage {
         *self.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vitals> {
+    fn lock(&self) -> MutexGuard<'_, ResourceUsage> {
         // A panic of another thread leaves no half-made vitals: they are replaced in one assignment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,10 +241,11 @@ mod tests {
 
     #[test]
     fn percents_are_of_the_allocation_and_memory_is_what_the_kernel_has_for_sockets_too() {
-        let vitals = Vitals { cpu_cores: 0.5, rss_bytes: 100, socket_bytes: 20, ..Vitals::default() };
-        let of = |cpu_cores| vitals.cpu_percent(&Allocation { cpu_cores, memory_bytes: None });
+        let usage =
+            ResourceUsage { cpu_cores: 0.5, rss_bytes: 100, socket_bytes: 20, ..ResourceUsage::default() };
+        let of = |cpu_cores| usage.cpu_percent(&ResourceLimits { cpu_cores, memory_bytes: None });
         assert_eq!((of(Some(2.0)), of(None)), (Some(25.0), None));
-        assert_eq!(vitals.memory_bytes(), 120);
+        assert_eq!(usage.memory_bytes(), 120);
     }
 
     #[test]
@@ -260,14 +267,14 @@ mod tests {
 
     #[test]
     fn a_working_process_uses_cpu_and_memory() {
-        let mut meter = Meter::new(&Allocation::of_this_process());
+        let mut meter = Meter::new(&ResourceLimits::of_this_process());
         assert_eq!(meter.read().cpu_cores, 0.0);
         let cpu_at_start = Clocks::read(None).cpu;
         while Clocks::read(None).cpu < cpu_at_start + Duration::from_millis(5) {}
-        let vitals = meter.read();
-        assert!(vitals.cpu_cores > 0.0 && vitals.rss_bytes > 1 << 20, "{vitals:?}");
-        let shared = SharedVitals::default();
-        shared.store(vitals);
-        assert_eq!(shared.read(), vitals);
+        let usage = meter.read();
+        assert!(usage.cpu_cores > 0.0 && usage.rss_bytes > 1 << 20, "{usage:?}");
+        let shared = SharedResourceUsage::default();
+        shared.store(usage);
+        assert_eq!(shared.read(), usage);
     }
 }

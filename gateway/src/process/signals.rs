@@ -13,13 +13,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 use signal_hook::flag;
 use tracing::info;
 
-use crate::log::throttle::Throttle;
+use crate::log::throttle::LogThrottle;
 
 /// Signals that came and were not looked at yet.
 #[derive(Debug)]
 pub struct Signals {
     signals: signal_hook::iterator::Signals,
-    without_effect: Throttle,
+    without_effect: LogThrottle,
 }
 
 const ENDING: [(i32, &str); 3] = [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGQUIT, "SIGQUIT")];
@@ -34,7 +34,7 @@ impl Signals {
         let all = ENDING.iter().chain(&WITHOUT_EFFECT).map(|(signal, _)| signal);
         let signals = signal_hook::iterator::Signals::new(all)?;
         flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Self { signals, without_effect: Throttle::default() })
+        Ok(Self { signals, without_effect: LogThrottle::default() })
     }
 
     /// The names of those that ask for the end and came since the last look. The others are logged here.
@@ -43,7 +43,7 @@ impl Signals {
         for signal in self.signals.pending() {
             ending.extend(name(&ENDING, signal));
             if let Some(signal) = name(&WITHOUT_EFFECT, signal)
-                && let Some(suppressed) = self.without_effect.pass(Instant::now())
+                && let Some(suppressed) = self.without_effect.allow(Instant::now())
             {
                 info!(
                     signal,

@@ -11,7 +11,7 @@ use crate::limits;
 
 /// What a tick finds of a shard.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight {
+pub struct ShardSighting {
     /// When its last turn began; `None` before the first.
     pub turned_at: Option<Duration>,
     /// What its thread has had of the CPUs; `None` if the kernel does not tell.
@@ -59,11 +59,11 @@ pub enum Verdict {
 /// See the module.
 #[derive(Debug)]
 pub struct Watchdog {
-    shards: Vec<Watched>,
+    shards: Vec<WatchedShard>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Watched {
+struct WatchedShard {
     turned_at: Option<Duration>,
     cpu: Option<Cpu>,
     /// Ticks in a row without a turn, and those of them in which it was not waiting for a CPU.
@@ -75,15 +75,15 @@ struct Watched {
 impl Watchdog {
     /// Over so many shards, none of which has turned.
     pub fn new(shards: usize) -> Self {
-        Self { shards: vec![Watched::default(); shards] }
+        Self { shards: vec![WatchedShard::default(); shards] }
     }
 
     /// One tick for one shard, so long after the one before.
-    pub fn tick(&mut self, shard: usize, sight: Sight, since_last: Duration) -> Verdict {
+    pub fn tick(&mut self, shard: usize, sight: ShardSighting, since_last: Duration) -> Verdict {
         let watched = &mut self.shards[shard];
         let cpu_before = std::mem::replace(&mut watched.cpu, sight.cpu).unwrap_or_default();
         if watched.turned_at != sight.turned_at {
-            let before = std::mem::replace(watched, Watched { turned_at: sight.turned_at, ..*watched });
+            let before = std::mem::replace(watched, WatchedShard { turned_at: sight.turned_at, ..*watched });
             (watched.silent, watched.at_fault, watched.is_told) = (0, 0, false);
             return if before.is_told { Verdict::TurnsAgain(before.silent) } else { Verdict::Turns };
         }
@@ -133,7 +133,7 @@ mod tests {
         }
 
         fn tick(&mut self, since_last: Duration) -> Verdict {
-            self.watchdog.tick(0, Sight { turned_at: self.turned_at, cpu: self.cpu }, since_last)
+            self.watchdog.tick(0, ShardSighting { turned_at: self.turned_at, cpu: self.cpu }, since_last)
         }
 
         fn turn(&mut self) -> Verdict {
@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn each_shard_is_judged_by_itself() {
         let mut watchdog = Watchdog::new(2);
-        let sight = |ms| Sight { turned_at: Some(Duration::from_millis(ms)), cpu: Some(Cpu::default()) };
+        let sight =
+            |ms| ShardSighting { turned_at: Some(Duration::from_millis(ms)), cpu: Some(Cpu::default()) };
         for ms in 0..u64::from(limits::WATCHDOG_TICKS_MAX) {
             assert_eq!(watchdog.tick(0, sight(ms), TICK), Verdict::Turns);
             assert_ne!(watchdog.tick(1, sight(0), TICK), Verdict::Stuck);

@@ -57,18 +57,18 @@ impl Shard {
         self.enter(Phase::Sockets);
         self.driver.begin_turn(now)?;
         self.core.connections.resume_paid(now);
-        self.settle_receives();
+        self.apply_pacing();
         let mut harvest = Harvest::begin(self.core.connections.counters.operations, Instant::now());
         let has_taken_all = self.take_events(&mut harvest, now)?;
         harvest.begin_stashes(Instant::now());
         let has_served_all = self.serve_stashes(&mut harvest, now);
-        self.settle_receives();
+        self.apply_pacing();
         Ok(has_taken_all && has_served_all)
     }
 
     /// Pauses and resumes receives. After each event, so that a session that is too much in debt brings no more in the same turn than
     /// the ring has of it.
-    fn settle_receives(&mut self) {
+    fn apply_pacing(&mut self) {
         for (socket, goes_on) in self.core.connections.take_receives() {
             if goes_on {
                 self.driver.resume_receive(socket);
@@ -110,7 +110,7 @@ impl Shard {
                 // A shard connects to nobody.
                 Event::Connected(_) => {}
             }
-            self.settle_receives();
+            self.apply_pacing();
             if harvest.is_over(self.core.connections.counters.operations) {
                 return Ok(false);
             }

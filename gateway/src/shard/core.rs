@@ -12,20 +12,20 @@ use tracing::warn;
 use wire::{Readings, SocketId};
 
 use super::connections::Connections;
-use super::mesh::start::Begun;
-use super::mesh::{Mesh, News, Request};
+use super::mesh::start::StartReply;
+use super::mesh::{Mesh, OwnerEvent, Request};
 use super::owner::Owner;
 use super::resume::Ask;
-use super::time_slice::Stint;
+use super::time_slice::TimeSlice;
 use crate::counters::operations;
 use crate::counters::{Counters, RecordSkipped};
 use crate::event::frame::Frame;
-use crate::event::partition::{Owned, Partition};
-use crate::event::pull::{Chunk, Pull, Ticket};
-use crate::event::skipped::Skips;
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::event::pull::{Chunk, Pull, PullId};
+use crate::event::skipped::SkippedRecords;
 use crate::kafka::polled::Polled;
 use crate::limits;
-use crate::log::throttle::Throttle;
+use crate::log::throttle::LogThrottle;
 
 /// See the module.
 pub struct Core {
@@ -41,13 +41,13 @@ pub struct Core {
     pulls_wanted: VecDeque<PullWanted>,
     /// Pulls of this shard that some peer has not answered.
     pulls_out: usize,
-    end_complaints: Throttle,
+    end_complaints: LogThrottle,
 }
 
 /// A pull of a peer.
 struct PullWanted {
     peer: usize,
-    ticket: Ticket,
+    pull_id: PullId,
     /// `None`: its session is gone.
     pull: Option<Pull>,
 }
@@ -62,7 +62,7 @@ impl Core {
             replays_wanted: Vec::new(),
             pulls_wanted: VecDeque::new(),
             pulls_out: 0,
-            end_complaints: Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL),
+            end_complaints: LogThrottle::every(limits::KAFKA_LOG_LINE_INTERVAL),
         }
     }
 
@@ -107,27 +107,27 @@ impl Core {
                     self.tell_skipped(now);
                 }
             }
-            Polled::Passed(owned) => self.owner.pass(owned),
+            Polled::Passed(owned) => self.owner.advance_past(owned),
             Polled::Partitions(topic, count) => self.owner.set_partitions(topic, count),
             Polled::Began(began) => {
-                let began = began.iter().map(|began| self.owner.began(began)).collect();
+                let began = began.iter().map(|began| self.owner.partition_started(began)).collect();
                 self.tell_layout(&began, now);
             }
             Polled::Layout(expected) => {
-                self.owner.expect(expected);
+                self.owner.set_layout(expected);
                 self.tell_layout(&[].into(), now);
             }
-            Polled::Moved(moved) => {
-                self.owner.moved(&moved);
-                self.connections.announce(&moved, now);
+            Polled::OffsetJump(jump) => {
+                self.owner.note_jump(&jump);
+                self.connections.announce(&jump, now);
                 for peer in self.mesh.peers().iter() {
-                    self.mesh.tell(peer, News::Moved(moved));
+                    self.mesh.tell(peer, OwnerEvent::OffsetJump(jump));
                 }
             }
             Polled::End(partition, end) => {
                 self.owner.end_found(partition, end, now);
                 if end.is_none() {
-                    self.complain_of_no_end(partition, now);
+                    self.warn_of_no_end(partition, now);
                 }
             }
             Polled::Nothing => {}
@@ -153,7 +153,7 @@ impl Core {
         let ended = self.connections.end_condemned(now);
         let told = self.tell_skipped(now);
         self.answer_waiting(now);
-        let heard = self.hear(now);
+        let heard = self.take_owner_events(now);
         let answered = self.answer_requests(now);
         let has_waiting = self.owner.has_waiting() && self.mesh.has_room();
         ended && told && heard && answered && !has_waiting
@@ -162,7 +162,7 @@ impl Core {
     /// A little of what sessions missed: answers one pull of a peer, and makes one of this shard's. Whether there was any.
     ///
     /// Apart from [`Core::exchange`], because it is work that can wait.
-    pub fn bring(&mut self, now: Instant) -> bool {
+    pub fn replay_some(&mut self, now: Instant) -> bool {
         let answered = self.answer_pull();
         let pulled = self.pulls_out < limits::PULLS_OUT && self.pull(now);
         answered || pulled
@@ -179,8 +179,8 @@ impl Core {
     }
 
     /// The replay thread's answer to a pull.
-    pub fn take_replayed(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
-        self.connections.take_chunk(ticket, chunk, now);
+    pub fn take_replayed(&mut self, pull_id: PullId, chunk: Chunk, now: Instant) {
+        self.connections.take_chunk(pull_id, chunk, now);
     }
 
     /// What the replay thread is to be asked.
@@ -190,7 +190,7 @@ impl Core {
 
     /// Sessions for which the replay threads need not read any longer, each with its last cursor and the partition that was last read
     /// for it.
-    pub fn take_replays_gone(&mut self) -> Vec<(Ticket, Partition)> {
+    pub fn take_replays_gone(&mut self) -> Vec<(PullId, Partition)> {
         std::mem::take(&mut self.connections.replays_gone)
     }
 
@@ -208,10 +208,10 @@ impl Core {
         counters.history_evicted = history.evicted();
         counters.last_values = self.owner.last_values().channels() as u64;
         counters.last_values_evicted = self.owner.last_values().evicted();
-        let strays = self.owner.strays();
-        counters.records_misplaced = strays.records();
-        counters.tokens_misplaced = strays.tokens() as u64;
-        counters.tokens_misplaced_dropped = strays.dropped();
+        let misplaced_tokens = self.owner.misplaced_tokens();
+        counters.records_misplaced = misplaced_tokens.records();
+        counters.tokens_misplaced = misplaced_tokens.tokens() as u64;
+        counters.tokens_misplaced_dropped = misplaced_tokens.dropped();
         counters.mesh_backlog = self.mesh.backlog() as u64;
         let (questions, bytes) = self.owner.deferred();
         counters.questions_deferred = questions as u64;
@@ -227,32 +227,32 @@ impl Core {
     }
 
     fn publish(&mut self, frame: &Arc<Frame>) {
-        if !self.owner.keep(frame) {
+        if !self.owner.store_frame(frame) {
             return;
         }
         for peer in self.connections.broadcast(frame).iter() {
             self.connections.counters.mesh_frames += 1;
-            self.mesh.tell(peer, News::Event(Arc::clone(frame)));
+            self.mesh.tell(peer, OwnerEvent::Event(Arc::clone(frame)));
         }
     }
 
     /// Takes news, one in any case: the queue that stops a peer is emptied whatever this shard waits for.
-    fn hear(&mut self, now: Instant) -> bool {
-        let mut stint = Stint::begin(limits::EXCHANGE_DURATION);
+    fn take_owner_events(&mut self, now: Instant) -> bool {
+        let mut slice = TimeSlice::begin(limits::EXCHANGE_DURATION);
         for _ in 0..limits::NEWS_PER_TURN {
-            let Some((peer, news)) = self.mesh.next_news() else { return true };
-            match news {
-                News::Event(frame) => _ = self.connections.broadcast(&frame),
-                News::Moved(moved) => self.connections.announce(&moved, now),
-                News::Skipped(skips) => self.announce_skipped(skips, now),
-                News::Layout(known, began) => self.connections.set_layout(peer, known, &began, now),
-                News::Begun(begun) => self.connections.begun(peer, begun, now),
-                News::Chunk(ticket, chunk) => {
+            let Some((peer, events)) = self.mesh.next_event() else { return true };
+            match events {
+                OwnerEvent::Event(frame) => _ = self.connections.broadcast(&frame),
+                OwnerEvent::OffsetJump(jump) => self.connections.announce(&jump, now),
+                OwnerEvent::Skipped(skips) => self.announce_skipped(skips, now),
+                OwnerEvent::Layout(known, began) => self.connections.set_layout(peer, known, &began, now),
+                OwnerEvent::StartReply(begun) => self.connections.take_start_reply(peer, begun, now),
+                OwnerEvent::Chunk(pull_id, chunk) => {
                     self.pulls_out -= 1;
-                    self.connections.take_chunk(ticket, chunk, now);
+                    self.connections.take_chunk(pull_id, chunk, now);
                 }
             }
-            if stint.is_over() {
+            if slice.is_over() {
                 return false;
             }
         }
@@ -261,7 +261,7 @@ impl Core {
 
     fn answer_requests(&mut self, now: Instant) -> bool {
         let until = self.owner.turn_ends_at();
-        let mut stint = Stint::begin(limits::EXCHANGE_DURATION);
+        let mut slice = TimeSlice::begin(limits::EXCHANGE_DURATION);
         for _ in 0..limits::REQUESTS_PER_TURN {
             if self.owner.operations() >= until {
                 return false;
@@ -270,22 +270,22 @@ impl Core {
             operations::count(limits::OPERATIONS_PER_STEP);
             match request {
                 Request::Interest(interest) => self.connections.channels.set_interest(peer, &interest),
-                Request::Begin(begin) => {
-                    let answer = self.owner.begin(peer, begin, now).map(|begun| (peer, begun));
+                Request::Start(begin) => {
+                    let answer = self.owner.answer_start(peer, begin, now).map(|begun| (peer, begun));
                     self.answer(answer, now);
                 }
                 Request::Pull(pull) => {
-                    self.pulls_wanted.push_back(PullWanted { peer, ticket: pull.ticket, pull: Some(pull) });
+                    self.pulls_wanted.push_back(PullWanted { peer, pull_id: pull.pull_id, pull: Some(pull) });
                 }
                 Request::Withdraw(socket) => {
                     self.owner.withdraw(peer, socket);
                     let of_it = self.pulls_wanted.iter_mut();
                     of_it
-                        .filter(|it| it.peer == peer && it.ticket.socket == socket)
+                        .filter(|it| it.peer == peer && it.pull_id.socket == socket)
                         .for_each(|it| it.pull = None);
                 }
             }
-            if stint.is_over() {
+            if slice.is_over() {
                 return false;
             }
         }
@@ -310,8 +310,8 @@ impl Core {
         }
     }
 
-    fn complain_of_no_end(&mut self, partition: Partition, now: Instant) {
-        if let Some(suppressed) = self.end_complaints.pass(now) {
+    fn warn_of_no_end(&mut self, partition: Partition, now: Instant) {
+        if let Some(suppressed) = self.end_complaints.allow(now) {
             warn!(
                 kind = &*self.owner.kinds()[partition.topic],
                 partition = partition.number,
@@ -325,9 +325,9 @@ impl Core {
         if !self.mesh.has_room() {
             return false;
         }
-        let Some(PullWanted { peer, ticket, pull }) = self.pulls_wanted.pop_front() else { return false };
-        let chunk = pull.map_or_else(Chunk::for_nobody, |pull| self.owner.pull(&pull));
-        self.mesh.tell(peer, News::Chunk(ticket, chunk));
+        let Some(PullWanted { peer, pull_id, pull }) = self.pulls_wanted.pop_front() else { return false };
+        let chunk = pull.map_or_else(Chunk::withdrawn, |pull| self.owner.pull(&pull));
+        self.mesh.tell(peer, OwnerEvent::Chunk(pull_id, chunk));
         true
     }
 
@@ -340,7 +340,7 @@ impl Core {
                 let owner = pull.partition.owner(self.mesh.shards());
                 if owner == self.mesh.shard() {
                     let chunk = self.owner.pull(&pull);
-                    self.connections.take_chunk(pull.ticket, chunk, now);
+                    self.connections.take_chunk(pull.pull_id, chunk, now);
                 } else {
                     self.pulls_out += 1;
                     self.mesh.ask(owner, Request::Pull(pull));
@@ -350,42 +350,42 @@ impl Core {
         true
     }
 
-    fn answer(&mut self, answers: impl IntoIterator<Item = (usize, Begun)>, now: Instant) {
+    fn answer(&mut self, answers: impl IntoIterator<Item = (usize, StartReply)>, now: Instant) {
         for (home, begun) in answers {
             if home == self.mesh.shard() {
-                self.connections.begun(home, begun, now);
+                self.connections.take_start_reply(home, begun, now);
             } else {
-                self.mesh.tell(home, News::Begun(begun));
+                self.mesh.tell(home, OwnerEvent::StartReply(begun));
             }
         }
     }
 
     /// Tells of skipped records what is due by now, as far as the peers have room. Whether that was all that can be told.
     fn tell_skipped(&mut self, now: Instant) -> bool {
-        let mut stint = Stint::begin(limits::EXCHANGE_DURATION);
+        let mut slice = TimeSlice::begin(limits::EXCHANGE_DURATION);
         while self.mesh.has_room() {
             let Some(skips) = self.owner.skipped.take_due(now) else { return true };
             self.announce_skipped(skips, now);
             for peer in self.mesh.peers().iter() {
-                self.mesh.tell(peer, News::Skipped(skips));
+                self.mesh.tell(peer, OwnerEvent::Skipped(skips));
             }
-            if stint.is_over() {
+            if slice.is_over() {
                 return false;
             }
         }
         true
     }
 
-    fn announce_skipped(&mut self, skips: Skips, now: Instant) {
+    fn announce_skipped(&mut self, skips: SkippedRecords, now: Instant) {
         self.connections.announce_skipped(skips, &self.owner.kinds()[skips.partition.topic], now);
     }
 
     /// Tells every shard, this one included, how far this shard's partitions have come.
-    fn tell_layout(&mut self, began: &Arc<[Owned]>, now: Instant) {
+    fn tell_layout(&mut self, began: &Arc<[PartitionOffset]>, now: Instant) {
         let Some(known) = self.owner.known() else { return };
         self.connections.set_layout(self.mesh.shard(), Arc::clone(&known), began, now);
         for peer in self.mesh.peers().iter() {
-            self.mesh.tell(peer, News::Layout(Arc::clone(&known), Arc::clone(began)));
+            self.mesh.tell(peer, OwnerEvent::Layout(Arc::clone(&known), Arc::clone(began)));
         }
     }
 }

@@ -10,12 +10,12 @@ use testkit::handshake_request;
 use wire::SocketId;
 
 use super::core::Core;
-use super::door::{config_of, core_of, lonely};
 use super::sizes;
+use super::test_shard::{config_of, core_of, single_mesh};
 use crate::counters::operations;
 use crate::event::frame::{Framer, Record};
-use crate::event::partition::{Owned, Partition};
-use crate::kafka::polled::{Began, Polled};
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::kafka::polled::{Polled, ReadStart};
 use crate::shared::Shared;
 
 /// What one step of a message may cost: its reading, its answer by the owner of partitions, and the taking in of that.
@@ -48,12 +48,15 @@ impl Rig {
         let now = Instant::now();
         let config = config_of(&[("WS_SHARDS", "1"), ("WS_MESSAGE_BURST", "1000000")]);
         let shared = Arc::new(Shared::new(1, None));
-        let mut core = core_of(&config, &shared, &KINDS, &sizes::keeping(&config), lonely(), now);
+        let mut core = core_of(&config, &shared, &KINDS, &sizes::keeping(&config), single_mesh(), now);
         let all =
             (0..KINDS.len()).flat_map(|topic| (0..NUMBERS).map(move |number| Partition { topic, number }));
         let all: Vec<_> = all.collect();
         core.take(Polled::Layout(all.iter().map(|it| (*it, true)).collect()), now);
-        let began = |&partition: &Partition| Began { owned: Owned { partition, next: 0 }, live_from: 0 };
+        let began = |&partition: &Partition| ReadStart {
+            owned: PartitionOffset { partition, next: 0 },
+            live_from: 0,
+        };
         core.take(Polled::Began(all.iter().map(began).collect()), now);
         core.set_ready(now);
         let mut rig = Self {
@@ -96,7 +99,7 @@ impl Rig {
             let mut answers = Vec::new();
             self.step(text, |rig| answers = rig.core.owner.answer_waiting(rig.now));
             for (home, begun) in answers {
-                self.step(text, |rig| rig.core.connections.begun(home, begun, rig.now));
+                self.step(text, |rig| rig.core.connections.take_start_reply(home, begun, rig.now));
             }
         }
         self.drain_control();
@@ -127,7 +130,7 @@ impl Rig {
     }
 
     fn bring(&mut self) {
-        while self.core.bring(self.now) {}
+        while self.core.replay_some(self.now) {}
     }
 
     fn ends_below(self, name: &str, operations_max: u64) {

@@ -15,8 +15,6 @@ pub mod connections;
 pub mod core;
 #[cfg(test)]
 pub(crate) mod costs_tests;
-#[cfg(test)]
-pub(crate) mod door;
 pub mod egress;
 pub mod executor;
 pub mod fanout;
@@ -29,6 +27,8 @@ pub mod resume;
 pub mod sessions;
 pub(crate) mod shutdown;
 pub mod sizes;
+#[cfg(test)]
+pub(crate) mod test_shard;
 pub(crate) mod time_slice;
 
 use std::net::TcpListener;
@@ -44,13 +44,13 @@ use self::connections::Connections;
 use self::core::Core;
 use self::mesh::Mesh;
 use self::owner::Owner;
-use self::owner::misplaced_tokens::Strays;
-use self::owner::read_gate::Intake;
-use self::resume::background_budget::Spare;
+use self::owner::misplaced_tokens::MisplacedTokens;
+use self::owner::read_gate::ReadGate;
+use self::resume::background_budget::BackgroundBudget;
 use self::shutdown::Ending;
-use self::time_slice::Stint;
+use self::time_slice::TimeSlice;
 use crate::config::Config;
-use crate::event::pull::{Chunk, Ticket};
+use crate::event::pull::{Chunk, PullId};
 use crate::http::Http;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::control::Request;
@@ -116,7 +116,7 @@ fn run(setup: Setup) -> anyhow::Result<()> {
     let kinds = config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect();
     let names = config.kafka.topics.iter().map(|topic| topic.name.as_str());
     let owner = Owner::new(shard, config.shards.count, kinds, &sizes::keeping(&config))
-        .with_strays(Strays::new(config.kafka.partitioner, names))
+        .with_misplaced_tokens(MisplacedTokens::new(config.kafka.partitioner, names))
         .with_clock(Instant::now(), wall_clock_ms());
     let replayed = replay.connect(shard, driver.waker());
     let now = Instant::now();
@@ -124,12 +124,12 @@ fn run(setup: Setup) -> anyhow::Result<()> {
         shard,
         driver,
         consumer,
-        intake: Intake::new(config.kafka.rate_max, config.shards.count, now),
+        read_gate: ReadGate::new(config.kafka.rate_max, config.shards.count, now),
         core: Core::new(connections, owner, mesh),
         shared,
         replay,
         replayed,
-        spare: Spare::new(now),
+        background_budget: BackgroundBudget::new(now),
         drain_lasts: config.drain,
         ending: None,
         snapshot_at: now,
@@ -149,12 +149,12 @@ struct Shard {
     shard: usize,
     driver: Driver,
     consumer: Consumer,
-    intake: Intake,
+    read_gate: ReadGate,
     core: Core,
     shared: Arc<Shared>,
     replay: ReplaySender,
-    replayed: Receiver<(Ticket, Chunk)>,
-    spare: Spare,
+    replayed: Receiver<(PullId, Chunk)>,
+    background_budget: BackgroundBudget,
     drain_lasts: Duration,
     /// Once the process drains.
     ending: Option<Ending>,
@@ -176,11 +176,11 @@ impl Shard {
             self.enter(Phase::Sending);
             self.core.connections.counters.turns += 1;
             self.core.connections.send(&mut self.driver, now);
-            self.spare.begin_turn(self.core.connections.egress.has_live(), now);
+            self.background_budget.begin_turn(self.core.connections.egress.has_live(), now);
             let harvested = self.harvest(now)?;
-            let drained = self.drain(now);
+            let drained = self.take_records(now);
             let exchanged = self.exchange(now);
-            let brought = self.bring(now);
+            let brought = self.run_resumes(now);
             self.enter(Phase::Timers);
             self.core.connections.fire_timers(now);
             self.look_whether_ready(now);
@@ -204,12 +204,12 @@ impl Shard {
     }
 
     /// Takes records from Kafka; whether there are no more, or none can be taken now. What is no record is heard in a pause, too.
-    fn drain(&mut self, now: Instant) -> bool {
+    fn take_records(&mut self, now: Instant) -> bool {
         self.enter(Phase::Kafka);
-        self.consumer.begin_drain();
-        let mut stint = Stint::begin(limits::DRAIN_DURATION);
+        self.consumer.begin_turn();
+        let mut slice = TimeSlice::begin(limits::DRAIN_DURATION);
         for _ in 0..limits::RECORDS_PER_TURN {
-            if stint.is_over() {
+            if slice.is_over() {
                 return false;
             }
             if !self.core.may_take() {
@@ -217,12 +217,12 @@ impl Shard {
                 return true;
             }
             let polled =
-                if self.may_read(now) { self.consumer.poll(now) } else { self.consumer.poll_news(now) };
+                if self.may_read(now) { self.consumer.poll(now) } else { self.consumer.poll_control(now) };
             match polled {
                 Polled::Nothing => return true,
                 polled => {
                     if polled.is_record() {
-                        self.intake.took();
+                        self.read_gate.took();
                     }
                     self.core.take(polled, now);
                 }
@@ -234,7 +234,7 @@ impl Shard {
     /// Whether a record may be taken. What fills the history before the shard is ready is bounded by nothing.
     fn may_read(&mut self, now: Instant) -> bool {
         let counters = &mut self.core.connections.counters;
-        !self.ready.is_ready || self.intake.is_open(self.shared.overload.is_paused(), now, counters)
+        !self.ready.is_ready || self.read_gate.is_open(self.shared.overload.is_paused(), now, counters)
     }
 
     /// Hears the other shards; whether that was all.
@@ -248,20 +248,20 @@ impl Shard {
     }
 
     /// Brings sessions what they missed, and sends it, as far as the others leave time; whether that was all.
-    fn bring(&mut self, now: Instant) -> bool {
+    fn run_resumes(&mut self, now: Instant) -> bool {
         self.enter(Phase::Resumes);
         let mut is_done = false;
-        while !is_done && self.spare.is_open() {
+        while !is_done && self.background_budget.is_open() {
             let began = Instant::now();
             let replayed = self.replayed.try_recv();
             is_done = replayed.is_err();
-            if let Ok((ticket, chunk)) = replayed {
-                self.core.take_replayed(ticket, chunk, now);
+            if let Ok((pull_id, chunk)) = replayed {
+                self.core.take_replayed(pull_id, chunk, now);
             }
-            is_done &= !self.core.bring(now);
+            is_done &= !self.core.replay_some(now);
             is_done &= !self.core.connections.send_bulk(&mut self.driver);
             if !is_done {
-                self.core.connections.egress.note_bulk(self.spare.spend(began, Instant::now()));
+                self.core.connections.egress.note_bulk(self.background_budget.spend(began, Instant::now()));
             }
         }
         for (pull, until) in self.core.take_replays_wanted() {
@@ -284,7 +284,11 @@ impl Shard {
 
     /// In this order: the driver resets the wake-up, then everything that could have caused one is looked at again.
     fn may_sleep(&mut self, now: Instant) -> anyhow::Result<bool> {
-        if !self.driver.may_sleep()? || !self.drain(now) || !self.exchange(now) || !self.bring(now) {
+        if !self.driver.may_sleep()?
+            || !self.take_records(now)
+            || !self.exchange(now)
+            || !self.run_resumes(now)
+        {
             return Ok(false);
         }
         self.wake_peers();
@@ -305,7 +309,7 @@ impl Shard {
             self.core.next_skipped_due(),
             self.core.next_answer_due(),
             // No record is taken without room, whatever the intake says.
-            self.intake.next_due().filter(|_| self.core.may_take()),
+            self.read_gate.next_due().filter(|_| self.core.may_take()),
             connections.next_drained(),
             connections.next_paid(),
         ];
@@ -332,7 +336,7 @@ impl Shard {
         }
         self.ready.is_ready = true;
         self.core.set_ready(now);
-        self.consumer.say_warm();
+        self.consumer.report_warm();
     }
 
     fn take_snapshot(&mut self, now: Instant) {
@@ -340,7 +344,7 @@ impl Shard {
             return;
         }
         self.snapshot_at = now + limits::SNAPSHOT_INTERVAL;
-        self.intake.count(now, &mut self.core.connections.counters);
+        self.read_gate.count(now, &mut self.core.connections.counters);
         let readings = self.driver.readings();
         self.shared.snapshots[self.shard].store(&self.core.count(&readings));
     }

@@ -2,7 +2,7 @@
 
 use wire::DriverOptions;
 
-use super::owner::Keeping;
+use super::owner::RetentionLimits;
 use crate::config::Config;
 use crate::limits;
 
@@ -20,9 +20,9 @@ pub fn driver_options(config: &Config) -> DriverOptions {
 }
 
 /// A shard's part of what the process keeps of its partitions.
-pub(crate) fn keeping(config: &Config) -> Keeping {
+pub(crate) fn keeping(config: &Config) -> RetentionLimits {
     let shards = config.shards.count;
-    Keeping {
+    RetentionLimits {
         history_bytes_max: config.history.bytes_max / shards,
         last_values_max: config.history.last_values_max.div_ceil(shards),
         snapshot_frames_max: config.outbox.frames_max / 2,

@@ -10,14 +10,14 @@ use crate::limits;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Stint {
+pub(crate) struct TimeSlice {
     ends_at: Instant,
     /// Operations that had been done when it began, and when it last looked at the clock.
     began_with: u64,
     looked_with: u64,
 }
 
-impl Stint {
+impl TimeSlice {
     /// Begins one that lasts so long at most.
     pub(crate) fn begin(lasts: Duration) -> Self {
         Self::at(lasts, operations::done(), Instant::now())
@@ -34,7 +34,7 @@ impl Stint {
 
     /// The same, now that so many operations have been done. `clock` is asked only once in a number of them.
     fn is_over_after(&mut self, operations: u64, clock: impl FnOnce() -> Instant) -> bool {
-        if operations - self.began_with >= limits::OPERATIONS_PER_STINT {
+        if operations - self.began_with >= limits::OPERATIONS_PER_TIME_SLICE {
             return true;
         }
         if operations - self.looked_with < limits::OPERATIONS_PER_LOOK {
@@ -55,7 +55,7 @@ mod tests {
     /// between two looks at the clock.
     fn run(operations: u64, each: Duration) -> (u32, u64) {
         let now = Cell::new(Instant::now());
-        let mut stint = Stint::at(Duration::from_millis(1), 7, now.get());
+        let mut slice = TimeSlice::at(Duration::from_millis(1), 7, now.get());
         let (mut done, mut steps) = (7, 0);
         let (mut looked, mut most) = (7, 0);
         loop {
@@ -63,7 +63,7 @@ mod tests {
             steps += 1;
             now.set(now.get() + each);
             let looks = Cell::new(false);
-            let is_over = stint.is_over_after(done, || {
+            let is_over = slice.is_over_after(done, || {
                 looks.set(true);
                 now.get()
             });
@@ -79,17 +79,17 @@ mod tests {
 
     #[test]
     fn a_stint_looks_at_the_clock_once_in_a_number_of_operations_and_ends_by_either_bound() {
-        let (per_look, per_stint) = (limits::OPERATIONS_PER_LOOK, limits::OPERATIONS_PER_STINT);
+        let (per_look, per_slice) = (limits::OPERATIONS_PER_LOOK, limits::OPERATIONS_PER_TIME_SLICE);
         // By time.
         let (steps, most) = run(64, Duration::from_micros(10));
         assert!((100..100 + per_look / 64 + 1).contains(&u64::from(steps)), "{steps}");
         assert!(most < per_look + 64, "{most}");
         // By operations.
         let (steps, most) = run(64, Duration::ZERO);
-        assert_eq!(u64::from(steps), per_stint / 64);
+        assert_eq!(u64::from(steps), per_slice / 64);
         assert!(most < per_look + 64, "{most}");
         // A step is not cut, and the first is always done.
         assert_eq!(run(12_000, Duration::from_millis(5)), (1, 12_000));
-        assert_eq!(run(per_stint * 9, Duration::ZERO).0, 1);
+        assert_eq!(run(per_slice * 9, Duration::ZERO).0, 1);
     }
 }

@@ -53,7 +53,7 @@ pub struct Handshake {
 
 /// What has come of the handshake. After anything but `Incomplete` it is over.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum HandshakeProgress {
     /// The head is not complete.
     Incomplete,
     /// A session: send the response; the client's first frames may have come along.
@@ -124,7 +124,7 @@ impl Handshake {
     }
 
     /// Takes what was received next.
-    pub fn feed(&mut self, bytes: &[u8]) -> Progress {
+    pub fn feed(&mut self, bytes: &[u8]) -> HandshakeProgress {
         let before = self.received.len();
         if before == 0
             && let End::At(end) = self.end(bytes, 0)
@@ -140,7 +140,7 @@ impl Handshake {
             End::At(end) => answer(&self.received, end, before).with_leftover_until(bytes.len()),
             End::BareLineEnd => bare_line_end().into(),
             End::NotYet if room < bytes.len() => too_large(self.head_bytes_max).into(),
-            End::NotYet => Progress::Incomplete,
+            End::NotYet => HandshakeProgress::Incomplete,
         }
     }
 
@@ -150,21 +150,21 @@ impl Handshake {
     }
 }
 
-fn answer(received: &[u8], end: usize, before: usize) -> Progress {
+fn answer(received: &[u8], end: usize, before: usize) -> HandshakeProgress {
     if !may_be_http(received) {
         return not_http().into();
     }
     let leftover = end - before..received.len() - before;
     match accept(request_head::without_empty_line(&received[..end])) {
         Ok(Accepted::Upgrade { accept_key, forwarded_for }) => {
-            Progress::Upgrade { response: upgrade_response(&accept_key), forwarded_for, leftover }
+            HandshakeProgress::Upgrade { response: upgrade_response(&accept_key), forwarded_for, leftover }
         }
-        Ok(Accepted::Http(request)) => Progress::Http(request),
+        Ok(Accepted::Http(request)) => HandshakeProgress::Http(request),
         Err(refusal) => refusal.into(),
     }
 }
 
-impl Progress {
+impl HandshakeProgress {
     /// The head may have been copied without all that follows it.
     fn with_leftover_until(mut self, end: usize) -> Self {
         if let Self::Upgrade { leftover, .. } = &mut self {
@@ -187,7 +187,7 @@ struct Refusal {
     is_head: bool,
 }
 
-impl From<Refusal> for Progress {
+impl From<Refusal> for HandshakeProgress {
     fn from(refusal: Refusal) -> Self {
         let Refusal { status, code, message, headers, is_head } = refusal;
         let response = if is_head {

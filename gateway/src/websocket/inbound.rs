@@ -69,7 +69,7 @@ pub enum Flow {
 
 /// What came of bytes that were fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fed {
+pub struct FeedResult {
     /// How many of them were consumed: all, unless the caller paused or the session is over.
     pub consumed: usize,
     /// How it stands after them.
@@ -119,9 +119,9 @@ impl Inbound {
         bytes: &[u8],
         replies: &mut Vec<u8>,
         mut on_message: impl FnMut(Message<'_>, &mut Vec<u8>) -> Flow,
-    ) -> Fed {
+    ) -> FeedResult {
         if self.is_over {
-            return Fed { consumed: 0, outcome: Outcome::Stopped };
+            return FeedResult { consumed: 0, outcome: Outcome::Stopped };
         }
         let mut context = self.context.take();
         let (mut consumed, mut end) = (0, None);
@@ -149,7 +149,7 @@ impl Inbound {
         if !self.is_over && self.boundary.is_inside() {
             self.context = context;
         }
-        Fed { consumed, outcome: end.unwrap_or(Outcome::Open) }
+        FeedResult { consumed, outcome: end.unwrap_or(Outcome::Open) }
     }
 
     /// Whether a message, or a control frame, has begun and is not complete: the caller gives it so long and no longer.

@@ -20,6 +20,6 @@ pub mod request;
 pub mod request_head;
 pub mod response;
 
-pub use handshake::{Handshake, HttpMethod, HttpRequest, Progress};
-pub use inbound::{Fed, Flow, Inbound, Message, Outcome};
+pub use handshake::{Handshake, HandshakeProgress, HttpMethod, HttpRequest};
+pub use inbound::{FeedResult, Flow, Inbound, Message, Outcome};
 pub use response::{http_response, refusal_response};

@@ -12,7 +12,7 @@ use tungstenite::http::StatusCode;
 pub type Headers<'a> = &'a [(&'a str, &'a str)];
 
 #[derive(Serialize)]
-struct Refusal<'a> {
+struct RefusalBody<'a> {
     error: &'a str,
     message: &'a str,
 }
@@ -48,7 +48,7 @@ pub fn refusal_response(status: u16, code: &str, message: &str, headers: Headers
 /// The body of a refusal.
 pub fn refusal_body(code: &str, message: &str) -> Vec<u8> {
     let mut body = Vec::new();
-    protocol::envelope::write_json(&mut body, &Refusal { error: code, message });
+    protocol::envelope::write_json(&mut body, &RefusalBody { error: code, message });
     body.push(b'\n');
     body
 }

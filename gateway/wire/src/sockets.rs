@@ -36,7 +36,7 @@ impl SocketId {
 
 /// Where a socket stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum SocketState {
     /// A connect is under way.
     Connecting,
     Open,
@@ -77,7 +77,7 @@ impl Armed {
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) fd: OwnedFd,
-    pub(crate) stage: Stage,
+    pub(crate) stage: SocketState,
     pub(crate) armed: Armed,
     /// The receiving side has ended: FIN or an error. Nothing is armed for it again.
     pub(crate) receive_ended: bool,
@@ -92,9 +92,9 @@ impl Socket {
     pub(crate) fn wants_to_receive(&self) -> bool {
         !self.receive_ended
             && match self.stage {
-                Stage::Open => !self.is_paused,
-                Stage::Lingering => true,
-                Stage::Connecting | Stage::Cancelling => false,
+                SocketState::Open => !self.is_paused,
+                SocketState::Lingering => true,
+                SocketState::Connecting | SocketState::Cancelling => false,
             }
     }
 }
@@ -136,7 +136,7 @@ impl Sockets {
     }
 
     /// `None` (and the descriptor closes) when every slot is taken.
-    pub(crate) fn insert(&mut self, fd: OwnedFd, stage: Stage) -> Option<SocketId> {
+    pub(crate) fn insert(&mut self, fd: OwnedFd, stage: SocketState) -> Option<SocketId> {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
         slot.socket = Some(Socket {

@@ -17,7 +17,7 @@ fn cpu(cpu_percent: f64, window_share: f64) -> Reading {
 /// What follows from the last of so many readings like this.
 fn after(overload: &mut Overload, readings: u32, reading: Reading) -> (bool, bool) {
     let mut decision = Decision::default();
-    (0..readings).for_each(|_| decision = overload.judge(&reading));
+    (0..readings).for_each(|_| decision = overload.decide(&reading));
     (decision.is_cpu_overloaded, decision.is_paused)
 }
 
@@ -91,12 +91,12 @@ fn memory_refuses_at_its_limit_at_once_until_it_is_five_percent_below() {
         (949, false, 0),
         (999, false, 0),
     ] {
-        let decision = overload.judge(&Reading { memory_bytes, ..cpu(0.0, 0.0) });
+        let decision = overload.decide(&Reading { memory_bytes, ..cpu(0.0, 0.0) });
         let expected = Decision { is_memory_full: is_full, memory_over_bytes, ..Decision::default() };
         assert_eq!(decision, expected, "{memory_bytes}");
     }
     let mut unlimited = Overload::new(THRESHOLDS, None, SESSIONS_MAX);
-    assert_eq!(unlimited.judge(&Reading { memory_bytes: u64::MAX, ..cpu(0.0, 0.0) }), Decision::default());
+    assert_eq!(unlimited.decide(&Reading { memory_bytes: u64::MAX, ..cpu(0.0, 0.0) }), Decision::default());
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_gateway_is_full_at_once_until_five_percent_of_its_connections_are_free_and_
     ] {
         let mut overload = Overload::new(THRESHOLDS, None, sessions_max);
         for (sessions, is_full) in readings {
-            let decision = overload.judge(&Reading { sessions, ..cpu(0.0, 0.0) });
+            let decision = overload.decide(&Reading { sessions, ..cpu(0.0, 0.0) });
             assert_eq!(decision, Decision { is_full, ..Decision::default() }, "{sessions} of {sessions_max}");
             assert_eq!(decision.refusal(), None, "who lets sessions in counts them");
         }
@@ -154,7 +154,7 @@ fn nothing_begins_below_its_threshold_or_ends_without_cause_whatever_is_read() {
             _ => cpu(60.0 + 40.0 * random.f64(), if random.bool() { 1.0 } else { random.f64() }),
         };
         readings.push(reading);
-        let decision = overload.judge(&reading);
+        let decision = overload.decide(&reading);
         let last_two = |holds: &dyn Fn(&Reading) -> bool| readings.iter().rev().take(2).all(holds);
         let is_over = |percent: f64| {
             last_two(&|it| it.cpu_percent.unwrap() > percent && it.window_share >= WINDOW_AT_MAXIMUM)
@@ -216,7 +216,7 @@ fn a_load_beyond_the_core_pauses_in_turns_loses_nothing_and_lets_nobody_in() {
     let mut gateway = Gateway { carried_max: 100.0, waiting: 0.0, paused: false };
     let (mut refused, mut pauses) = (0, 0);
     for reading in 0..100 {
-        let decision = overload.judge(&gateway.run(130.0));
+        let decision = overload.decide(&gateway.run(130.0));
         pauses += u32::from(decision.is_paused && !gateway.paused);
         gateway.paused = decision.is_paused;
         refused += u32::from(decision.is_cpu_overloaded);
@@ -226,7 +226,7 @@ fn a_load_beyond_the_core_pauses_in_turns_loses_nothing_and_lets_nobody_in() {
     // The load falls: what waited is carried, and new sessions are taken.
     let mut decision = Decision::default();
     for _ in 0..400 {
-        decision = overload.judge(&gateway.run(20.0));
+        decision = overload.decide(&gateway.run(20.0));
         gateway.paused = decision.is_paused;
     }
     assert_eq!((decision, gateway.waiting), (Decision::default(), 0.0));
@@ -237,6 +237,6 @@ fn a_load_that_the_core_carries_neither_refuses_nor_pauses() {
     let mut overload = overload();
     let mut gateway = Gateway { carried_max: 100.0, waiting: 0.0, paused: false };
     for _ in 0..100 {
-        assert_eq!(overload.judge(&gateway.run(79.0)), Decision::default());
+        assert_eq!(overload.decide(&gateway.run(79.0)), Decision::default());
     }
 }

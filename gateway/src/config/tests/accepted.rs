@@ -39,7 +39,7 @@ fn brokers_are_the_only_variable_that_has_to_be_set() {
     assert_eq!(config.kafka.brokers, ["broker:9092"]);
     assert_eq!(config.kafka.group_id, "ws-server");
     assert_eq!(config.kafka.partitioner, Partitioner::Murmur2);
-    assert_eq!(config.kafka.start, Start::Latest);
+    assert_eq!(config.kafka.start, KafkaStart::Latest);
     assert_eq!(config.kafka.security, Security::Plaintext);
     assert!(config.kafka.properties.is_empty());
     assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Json });
@@ -137,7 +137,7 @@ fn every_variable_that_can_have_another_value_takes_it() {
     assert_eq!(config.listen.socket_send_bytes, 64 << 10);
     assert_eq!(config.shards, Shards { count: 7, pinning: false });
     assert_eq!(
-        (config.allocation.cpu_cores, config.allocation.memory_bytes),
+        (config.resource_limits.cpu_cores, config.resource_limits.memory_bytes),
         (Some(1.5), Some(15_569_256_448))
     );
     let (window_min, window_max) = (Duration::from_millis(40), Duration::from_millis(80));
@@ -166,7 +166,7 @@ fn every_variable_that_can_have_another_value_takes_it() {
     assert_eq!(kinds, ["trade", "fills"]);
     assert_eq!(config.kafka.partitioner, Partitioner::Consistent);
     assert!(printed(&config).contains("KAFKA_PARTITIONER=consistent\n"));
-    assert_eq!(config.kafka.start, Start::Ago(Duration::from_secs(300)));
+    assert_eq!(config.kafka.start, KafkaStart::Ago(Duration::from_secs(300)));
     assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Text });
     assert_eq!(config.environment, "production");
 }
@@ -215,10 +215,10 @@ fn properties_are_handed_through_and_lists_keep_their_commas() {
 #[test]
 fn the_machines_allocation_stands_in_where_nothing_is_set() {
     let measured =
-        crate::process::resource_limits::Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
+        crate::process::resource_limits::ResourceLimits { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
     let read = |pairs: &[(&str, &str)]| on(measured, pairs);
     let config = read(&[BROKERS]);
-    assert_eq!(config.allocation, measured);
+    assert_eq!(config.resource_limits, measured);
     let printed = printed(&config);
     for line in
         ["WS_CPU_LIMIT=2  # default\n", "WS_MEMORY_LIMIT=1GiB  # default\n", "WS_SHARDS=2  # default\n"]
@@ -226,7 +226,10 @@ fn the_machines_allocation_stands_in_where_nothing_is_set() {
         assert!(printed.contains(line), "{printed}");
     }
     let config = read(&[BROKERS, ("WS_CPU_LIMIT", "1")]);
-    assert_eq!((config.allocation.cpu_cores, config.allocation.memory_bytes), (Some(1.0), Some(1 << 30)));
+    assert_eq!(
+        (config.resource_limits.cpu_cores, config.resource_limits.memory_bytes),
+        (Some(1.0), Some(1 << 30))
+    );
 }
 
 #[test]
@@ -245,14 +248,14 @@ fn there_is_a_shard_for_each_whole_core_that_the_process_has_unless_the_number_i
         (Some(8.0), &[("WS_SHARDS", "1"), ("WS_PINNING", "off")], 1),
     ] {
         let measured =
-            crate::process::resource_limits::Allocation { cpu_cores: measured, memory_bytes: None };
+            crate::process::resource_limits::ResourceLimits { cpu_cores: measured, memory_bytes: None };
         let pairs: Vec<_> = [BROKERS].iter().chain(pairs).copied().collect();
         assert_eq!(on(measured, &pairs).shards.count, expected, "{measured:?} {pairs:?}");
     }
 }
 
 /// As on a machine that grants so much.
-fn on(measured: crate::process::resource_limits::Allocation, pairs: &[(&str, &str)]) -> Config {
+fn on(measured: crate::process::resource_limits::ResourceLimits, pairs: &[(&str, &str)]) -> Config {
     let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     validate::validate(pairs, Vec::new(), false, measured).unwrap()
 }

@@ -46,7 +46,7 @@ fn the_first_is_told_at_once_and_what_follows_within_a_second_together_after_it(
     let start = Instant::now();
     announcements.note(at(0), 7, start);
     assert_eq!(announcements.next_due(), Some(start));
-    let told = |range| Some(Skips { partition: at(0), range });
+    let told = |range| Some(SkippedRecords { partition: at(0), range });
     assert_eq!(announcements.take_due(start), told((7, 7)));
     assert_eq!((announcements.take_due(start), announcements.next_due()), (None, None), "nothing waits");
     for offset in [9, 10, 500] {

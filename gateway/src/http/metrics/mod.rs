@@ -71,17 +71,17 @@ fn process(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), 
     )?;
     let is_draining = u64::from(shared.drain.has_begun());
     page.gauge("ws_draining", "1 from the signal to end on, else 0", None, is_draining)?;
-    let vitals = shared.vitals.read();
-    page.gauge("ws_memory", "Resident memory of the process", Some(&Unit::Bytes), vitals.rss_bytes)?;
+    let usage = shared.usage.read();
+    page.gauge("ws_memory", "Resident memory of the process", Some(&Unit::Bytes), usage.rss_bytes)?;
     let help = "Memory of the kernel for sockets: of the cgroup (version 2), else of all TCP of the machine";
-    page.gauge("ws_memory_sockets", help, Some(&Unit::Bytes), vitals.socket_bytes)?;
-    if let Some(bytes) = config.allocation.memory_bytes {
+    page.gauge("ws_memory_sockets", help, Some(&Unit::Bytes), usage.socket_bytes)?;
+    if let Some(bytes) = config.resource_limits.memory_bytes {
         page.gauge("ws_memory_limit", "Memory that the process may use", Some(&Unit::Bytes), bytes)?;
     }
-    if let Some(cores) = config.allocation.cpu_cores {
+    if let Some(cores) = config.resource_limits.cpu_cores {
         let help =
             "CPU use of the process, or of the cgroup that limits it if that is more, of the allocation";
-        let percent = vitals.cpu_percent(&config.allocation).unwrap_or_default();
+        let percent = usage.cpu_percent(&config.resource_limits).unwrap_or_default();
         page.gauge("ws_cpu_usage", help, Some(&percent_unit()), percent)?;
         page.gauge(
             "ws_cpu_allocation",
@@ -112,12 +112,12 @@ fn overload(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(),
     let window_max_s = config.flush.window_max.max(config.flush.window_min).as_secs_f64();
     let help = "What a flush window may grow to under load";
     page.gauge("ws_flush_window_max", help, Some(&Unit::Seconds), window_max_s)?;
-    let vitals = shared.vitals.read();
+    let usage = shared.usage.read();
     let help = "How long the cgroup that limits the CPU stood still, its quota used up, CPUs added up";
-    let throttled_s = vitals.throttled.as_secs_f64();
+    let throttled_s = usage.throttled.as_secs_f64();
     page.process_counter_in("ws_cpu_throttled", help, Some(&Unit::Seconds), &throttled_s)?;
     let help = "Periods in which it did";
-    page.process_counter("ws_cpu_throttle_events", help, vitals.throttle_events)?;
+    page.process_counter("ws_cpu_throttle_events", help, usage.throttle_events)?;
     page.shard_gauge("ws_kafka_paused", "1 while no records are taken from Kafka, else 0", |it| {
         it.is_paused
     })?;
@@ -128,10 +128,11 @@ fn overload(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(),
 
 /// What is not limited has no entry.
 fn headroom(config: &Config, shared: &Shared, sessions: u64) -> Vec<(&'static str, f64)> {
-    let vitals = shared.vitals.read();
-    let cpu = vitals.cpu_percent(&config.allocation).map(|percent| config.overload.reject_percent - percent);
-    let memory = config.allocation.memory_bytes;
-    let memory = memory.map(|limit| 100.0 - 100.0 * vitals.memory_bytes() as f64 / limit as f64);
+    let usage = shared.usage.read();
+    let cpu =
+        usage.cpu_percent(&config.resource_limits).map(|percent| config.overload.reject_percent - percent);
+    let memory = config.resource_limits.memory_bytes;
+    let memory = memory.map(|limit| 100.0 - 100.0 * usage.memory_bytes() as f64 / limit as f64);
     let connections = 100.0 - 100.0 * sessions as f64 / config.listen.connections_max as f64;
     [("cpu", cpu), ("memory", memory), ("connections", Some(connections))]
         .into_iter()

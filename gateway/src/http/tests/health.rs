@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::process::resource_limits::Allocation;
+use crate::process::resource_limits::ResourceLimits;
 
-const ALLOCATION: Allocation = Allocation { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
+const ALLOCATION: ResourceLimits = ResourceLimits { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) };
 
 fn config() -> Config {
     let pairs = [("KAFKA_BROKERS", "broker:9092"), ("WS_MAX_CONNECTIONS", "10"), ("ENVIRONMENT", "test")];
     let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Config { allocation: ALLOCATION, ..Config::from_pairs(pairs, false).unwrap() }
+    Config { resource_limits: ALLOCATION, ..Config::from_pairs(pairs, false).unwrap() }
 }
 
 fn running() -> Status {
@@ -21,13 +21,18 @@ fn shard(sessions: u64) -> Counters {
     Counters { sessions, ..Counters::default() }
 }
 
-fn well(config: &Config) -> Picture<'_> {
-    Picture {
+fn well(config: &Config) -> HealthInputs<'_> {
+    HealthInputs {
         config,
         kafka: running(),
         shards: vec![shard(3)],
         silences: vec![Some(Duration::from_millis(40)); 2],
-        vitals: Vitals { cpu_cores: 0.5, rss_bytes: 240 << 20, socket_bytes: 16 << 20, ..Vitals::default() },
+        usage: ResourceUsage {
+            cpu_cores: 0.5,
+            rss_bytes: 240 << 20,
+            socket_bytes: 16 << 20,
+            ..ResourceUsage::default()
+        },
         overload: Decision::default(),
         uptime: Duration::from_millis(61_900),
         dev_brokers: None,
@@ -36,7 +41,7 @@ fn well(config: &Config) -> Picture<'_> {
 }
 
 /// The status, its code, and all sentences.
-fn verdict(picture: &Picture<'_>) -> (&'static str, u16, String) {
+fn verdict(picture: &HealthInputs<'_>) -> (&'static str, u16, String) {
     let report = report(picture);
     assert_eq!(report.healthy, report.status_code() == 200);
     assert_eq!(report.status == "unhealthy", !report.healthy);
@@ -132,7 +137,7 @@ fn kafka_sentences_name_the_state_and_the_remedy() {
             "partition 1 has stood (2 others stand still too)",
         ),
     ] {
-        let picture = Picture { kafka, ..well(&config) };
+        let picture = HealthInputs { kafka, ..well(&config) };
         let (_, _, text) = verdict(&picture);
         assert!(text.contains(expected) && !text.contains("(0 others"), "{text}");
         let kafka = report(&picture).checks.kafka;
@@ -144,13 +149,13 @@ fn kafka_sentences_name_the_state_and_the_remedy() {
 fn a_lag_warns_above_nine_tenths_of_the_bound_and_without_a_bound_only_informs() {
     let late = |lag_s| Status { lag_s, ..running() };
     let unbounded = config();
-    let picture = Picture { kafka: late(500.127), ..well(&unbounded) };
+    let picture = HealthInputs { kafka: late(500.127), ..well(&unbounded) };
     assert_eq!(verdict(&picture).0, "healthy");
     assert_eq!(report(&picture).checks.kafka.lag_seconds, 500.13);
     let mut bounded = config();
     bounded.kafka.lag_max = Some(Duration::from_secs(10));
-    assert_eq!(verdict(&Picture { kafka: late(9.0), ..well(&bounded) }).0, "healthy");
-    let (status, code, text) = verdict(&Picture { kafka: late(9.3), ..well(&bounded) });
+    assert_eq!(verdict(&HealthInputs { kafka: late(9.0), ..well(&bounded) }).0, "healthy");
+    let (status, code, text) = verdict(&HealthInputs { kafka: late(9.3), ..well(&bounded) });
     assert_eq!((status, code), ("degraded", 200));
     assert!(text.contains("9.3 s") && text.contains("10 s (WS_MAX_LAG)"), "{text}");
 }
@@ -162,12 +167,12 @@ fn capacity_warns_above_nine_tenths() {
         (vec![4, 5], "healthy", ""),
         (vec![5, 5], "degraded", "all 10 connections are taken (WS_MAX_CONNECTIONS): new ones are refused"),
     ] {
-        let picture = Picture { shards: sessions.into_iter().map(shard).collect(), ..well(&config) };
+        let picture = HealthInputs { shards: sessions.into_iter().map(shard).collect(), ..well(&config) };
         assert_eq!(verdict(&picture), (status, 200, text.to_owned()));
     }
     let mut config = config;
     config.listen.connections_max = 1000;
-    let picture = Picture { shards: vec![shard(901)], ..well(&config) };
+    let picture = HealthInputs { shards: vec![shard(901)], ..well(&config) };
     assert_eq!(verdict(&picture).2, "901 of 1000 connections are taken (WS_MAX_CONNECTIONS)");
     assert!(!report(&picture).checks.capacity.healthy);
 }
@@ -181,9 +186,9 @@ fn memory_warns_near_its_limit_and_above_and_never_makes_the_gateway_unhealthy()
         (1025, true, "degraded", "(WS_MEMORY_LIMIT): new sessions are refused"),
         (1000, true, "degraded", "refused until it is 5% below the limit"),
     ] {
-        let vitals = Vitals { rss_bytes: mebibytes << 20, ..Vitals::default() };
+        let usage = ResourceUsage { rss_bytes: mebibytes << 20, ..ResourceUsage::default() };
         let overload = Decision { is_memory_full: is_full, ..Decision::default() };
-        let picture = Picture { vitals, overload, ..well(&config) };
+        let picture = HealthInputs { usage, overload, ..well(&config) };
         let (status, code, text) = verdict(&picture);
         assert_eq!((status, code), (expected, 200), "{text}");
         assert!(text.contains(said), "{text}");
@@ -195,8 +200,8 @@ fn memory_warns_near_its_limit_and_above_and_never_makes_the_gateway_unhealthy()
 #[test]
 fn cpu_informs_and_never_makes_the_gateway_unhealthy() {
     let config = config();
-    let vitals = Vitals { cpu_cores: 2.5, ..Vitals::default() };
-    let picture = Picture { vitals, ..well(&config) };
+    let usage = ResourceUsage { cpu_cores: 2.5, ..ResourceUsage::default() };
+    let picture = HealthInputs { usage, ..well(&config) };
     assert_eq!(verdict(&picture).0, "healthy");
     assert_eq!(report(&picture).checks.cpu.percentage, Some(125.0));
 }
@@ -205,14 +210,14 @@ fn cpu_informs_and_never_makes_the_gateway_unhealthy() {
 fn an_overloaded_gateway_is_degraded_and_says_what_it_does_and_by_which_variable() {
     let config = config();
     let overloaded = Decision { is_cpu_overloaded: true, ..Decision::default() };
-    let (status, code, text) = verdict(&Picture { overload: overloaded, ..well(&config) });
+    let (status, code, text) = verdict(&HealthInputs { overload: overloaded, ..well(&config) });
     assert_eq!((status, code), ("degraded", 200));
     assert!(text.contains("75% of WS_CPU_LIMIT (WS_CPU_REJECT_THRESHOLD), now 25%"), "{text}");
     let full = Decision { is_memory_full: true, ..Decision::default() };
-    let (status, code, text) = verdict(&Picture { overload: full, ..well(&config) });
+    let (status, code, text) = verdict(&HealthInputs { overload: full, ..well(&config) });
     assert_eq!((status, code), ("degraded", 200));
     assert!(text.contains("WS_MEMORY_LIMIT") && text.contains("refused until"), "{text}");
-    let picture = Picture { kafka: Status { paused: true, ..running() }, ..well(&config) };
+    let picture = HealthInputs { kafka: Status { paused: true, ..running() }, ..well(&config) };
     let (status, code, text) = verdict(&picture);
     assert_eq!((status, code), ("degraded", 200));
     assert!(text.contains("80% of WS_CPU_LIMIT (WS_CPU_PAUSE_THRESHOLD)"), "{text}");
@@ -246,7 +251,7 @@ fn a_full_gateway_is_degraded_and_not_ready_for_a_reason_of_its_own() {
     assert!(readiness(&running(), both, false).reason.unwrap().contains("WS_MEMORY_LIMIT"));
     assert_eq!(readiness(&running(), full, true).status, "draining");
     for (sessions, said) in [(10, "new ones are refused"), (9, "until 5% are free")] {
-        let picture = Picture { shards: vec![shard(sessions)], overload: full, ..well(&config) };
+        let picture = HealthInputs { shards: vec![shard(sessions)], overload: full, ..well(&config) };
         let (status, code, text) = verdict(&picture);
         assert_eq!((status, code), ("degraded", 200));
         assert!(text.contains("WS_MAX_CONNECTIONS") && text.contains(said), "{text}");
@@ -255,7 +260,7 @@ fn a_full_gateway_is_degraded_and_not_ready_for_a_reason_of_its_own() {
 
 #[test]
 fn what_is_not_known_of_the_machine_is_null_and_judged_by_nothing() {
-    let config = Config { allocation: Allocation::default(), ..config() };
+    let config = Config { resource_limits: ResourceLimits::default(), ..config() };
     let picture = well(&config);
     let checks = serde_json::to_value(report(&picture).checks).unwrap();
     for pointer in ["/memory/limit_mb", "/memory/percentage", "/cpu/percentage"] {
@@ -268,7 +273,7 @@ fn what_is_not_known_of_the_machine_is_null_and_judged_by_nothing() {
 fn a_shard_that_has_not_turned_is_an_error() {
     let config = config();
     let silences = vec![Some(Duration::from_millis(40)), None];
-    let picture = Picture { shards: vec![shard(1), shard(0)], silences, ..well(&config) };
+    let picture = HealthInputs { shards: vec![shard(1), shard(0)], silences, ..well(&config) };
     assert_eq!(verdict(&picture), ("unhealthy", 503, "shard 1 has not started yet".to_owned()));
 }
 
@@ -300,7 +305,7 @@ fn a_shard_that_stopped_turning_makes_the_gateway_unhealthy_and_not_ready() {
         let silences = vec![Some(Duration::from_millis(40)), Some(silence)];
         // It has turned, and often.
         let shards = vec![shard(1), Counters { turns: 1_000_000, ..shard(1) }];
-        Picture { shards, silences, ..well(&config) }
+        HealthInputs { shards, silences, ..well(&config) }
     };
     assert_eq!(verdict(&silent(SHARD_SILENCE_MAX - Duration::from_millis(1))).0, "healthy");
     let picture = silent(SHARD_SILENCE_MAX);

@@ -15,19 +15,19 @@ use tracing::{debug, info, warn};
 use super::Request;
 use crate::kafka::status::SharedStatus;
 use crate::limits;
-use crate::log::throttle::Throttle;
+use crate::log::throttle::LogThrottle;
 
 /// Held by every client of the process: librdkafka repeats itself with every reconnect of every broker.
 #[derive(Debug)]
 pub(crate) struct KafkaLog {
-    errors: Throttle,
-    failures: Throttle,
-    notices: Throttle,
+    errors: LogThrottle,
+    failures: LogThrottle,
+    notices: LogThrottle,
 }
 
 impl Default for KafkaLog {
     fn default() -> Self {
-        let throttle = || Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL);
+        let throttle = || LogThrottle::every(limits::KAFKA_LOG_LINE_INTERVAL);
         Self { errors: throttle(), failures: throttle(), notices: throttle() }
     }
 }
@@ -60,12 +60,12 @@ impl ClientContext for Context {
         match level {
             // Lines about connections come as errors as well, see below.
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                if let Some(suppressed) = self.log.failures.pass(Instant::now()) {
+                if let Some(suppressed) = self.log.failures.allow(Instant::now()) {
                     warn!(facility, detail = message, suppressed, "librdkafka is in trouble");
                 }
             }
             RDKafkaLogLevel::Notice => {
-                if let Some(suppressed) = self.log.notices.pass(Instant::now()) {
+                if let Some(suppressed) = self.log.notices.allow(Instant::now()) {
                     info!(facility, detail = message, suppressed, "librdkafka has a notice");
                 }
             }
@@ -94,7 +94,7 @@ impl ClientContext for Context {
             // So that the end of it is soon seen. The process is ending if nobody listens.
             let _ = self.requests.send(Request::Disconnected);
         }
-        if let Some(suppressed) = self.log.errors.pass(Instant::now()) {
+        if let Some(suppressed) = self.log.errors.allow(Instant::now()) {
             warn!(%error, detail = reason, suppressed, "Kafka is in trouble");
         }
     }

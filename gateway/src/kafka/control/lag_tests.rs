@@ -6,7 +6,7 @@ use protocol::{GapReason, Position};
 
 use super::rig::{PATIENCE, Rig, TOPIC, numbers};
 use crate::event::partition::Partition;
-use crate::kafka::polled::{Moved, Polled};
+use crate::kafka::polled::{OffsetJump, Polled};
 
 /// Of one shard that reads two partitions from their end.
 fn rig(lag_max: Duration) -> Rig {
@@ -27,7 +27,7 @@ fn stand_still(rig: &mut Rig, what: &str, done: impl Fn(&Rig) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done(rig) {
         assert!(Instant::now() < deadline, "it never came that {what}: {:?}", rig.status.read());
-        rig.consumers[0].begin_drain();
+        rig.consumers[0].begin_turn();
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -38,19 +38,19 @@ fn a_partition_that_lags_longer_than_allowed_goes_on_at_its_end_with_a_gap_and_o
     rig.produce(0, numbers(1..10));
     stand_still(&mut rig, "the partition goes on elsewhere", |rig| next_of(rig, 0) == 10);
     assert_eq!(next_of(&rig, 1), 0);
-    let moved = rig.until("the gap is told", |polled, _| match polled {
+    let jump = rig.until("the gap is told", |polled, _| match polled {
         Polled::Nothing => None,
-        Polled::Moved(moved) => Some(*moved),
+        Polled::OffsetJump(jump) => Some(*jump),
         other => panic!("{other:?}"),
     });
-    let expected = Moved {
+    let expected = OffsetJump {
         partition: Partition { topic: 0, number: 0 },
         from: 1,
         to: 9,
         reason: GapReason::Lag,
         next: 10,
     };
-    assert_eq!(moved, expected);
+    assert_eq!(jump, expected);
     rig.produce(0, numbers(10..12));
     (10..12).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
     rig.produce(1, numbers(0..1));

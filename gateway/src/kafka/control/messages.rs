@@ -6,9 +6,9 @@ use std::sync::mpsc::Sender;
 use protocol::GapReason;
 use wire::Waker;
 
-use crate::event::partition::{Owned, Partition};
+use crate::event::partition::{Partition, PartitionOffset};
 use crate::kafka::control::NativeConsumer;
-use crate::kafka::polled::Began;
+use crate::kafka::polled::ReadStart;
 
 /// What a shard asks of the control thread.
 pub enum Request {
@@ -21,28 +21,28 @@ pub enum Request {
         /// Wakes the shard when its consumer has something.
         waker: Waker,
         /// Where the shard reads its notes.
-        notes: Sender<Note>,
+        replies: Sender<ControlReply>,
     },
     /// The answer to a note: read these, from these offsets on.
     Read {
         /// Whose answer.
         shard: usize,
         /// All partitions of the note.
-        owned: Vec<Owned>,
+        owned: Vec<PartitionOffset>,
     },
     /// librdkafka gave up a partition, because the broker does not hold the position that was asked for.
     Check {
         /// Who asks.
         shard: usize,
         /// The next offset that the shard expects of each partition it owns.
-        positions: Vec<Owned>,
+        positions: Vec<PartitionOffset>,
     },
-    /// The answer to [`Note::Positions`].
+    /// The answer to [`ControlReply::Positions`].
     Positions {
         /// Whose.
         shard: usize,
         /// The next offset that the shard expects of each partition it owns.
-        positions: Vec<Owned>,
+        positions: Vec<PartitionOffset>,
     },
     /// Where does this partition end now? Some client asks for what is behind the shard's own position.
     LookUpEnd {
@@ -77,7 +77,7 @@ pub enum Request {
 }
 
 /// What the control thread tells a shard.
-pub enum Note {
+pub enum ControlReply {
     /// The shard's consumer, ready to be polled; to be answered with [`Request::Read`] and the partitions that the shard
     /// owns. One that it had before goes back with [`Request::Retired`].
     Consumer(Arc<NativeConsumer>),
@@ -86,13 +86,13 @@ pub enum Note {
     /// The partitions that the brokers have for the shard, and whether somebody can say where each begins: told when it changes.
     Layout(Vec<(Partition, bool)>),
     /// These partitions are the shard's, from these offsets on; to be answered with [`Request::Read`].
-    Begin(Vec<Began>),
+    Begin(Vec<ReadStart>),
     /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.
     Stopped(Vec<Stopped>),
     /// To be answered with [`Request::Positions`].
     Positions,
     /// Below these offsets the shard has taken every record that there is: a log may end in what is no record.
-    Passed(Vec<Owned>),
+    Passed(Vec<PartitionOffset>),
     /// The ends that were asked for with [`Request::LookUpEnd`], in the order of the questions. `None`: nobody can tell now.
     Ends(Vec<(Partition, Option<i64>)>),
 }

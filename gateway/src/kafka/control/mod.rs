@@ -1,6 +1,6 @@
 //! The control thread: every call of librdkafka that blocks.
 //!
-//! It lives on a thread of its own, not pinned. Shards join with a [`Request`] and learn by [`Note`]s of their consumer and
+//! It lives on a thread of its own, not pinned. Shards join with a [`Request`] and learn by [`ControlReply`]s of their consumer and
 //! of the partitions they own; they never wait for it. Nothing here is on the way of an event.
 //!
 //! It works in rounds: look at the cluster, then do for each shard (`shard_assignment`) what can be done. A round that leaves something
@@ -40,10 +40,10 @@ use self::cluster::Cluster;
 pub(crate) use self::cluster::layout::answering;
 use self::context::KafkaLog;
 pub use self::context::{Context, NativeConsumer};
-pub use self::messages::{Note, Request, Stopped};
+pub use self::messages::{ControlReply, Request, Stopped};
 use self::progress::statistics::Statistics;
-use self::shard_assignment::Seat;
-use self::status_report::Complaints;
+use self::shard_assignment::ShardAssignment;
+use self::status_report::LogThrottles;
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::event::partition::Partition;
@@ -72,9 +72,9 @@ impl Control {
             status,
             requests: requests.clone(),
             log: Arc::default(),
-            complaints: Complaints::default(),
+            complaints: LogThrottles::default(),
             cluster: None,
-            seats: Vec::new(),
+            assignments: Vec::new(),
             ends_asked: Vec::new(),
             next_round: Instant::now(),
             next_look: Instant::now(),
@@ -108,10 +108,10 @@ struct Work {
     /// For librdkafka's callbacks.
     requests: Sender<Request>,
     log: Arc<KafkaLog>,
-    complaints: Complaints,
+    complaints: LogThrottles,
     /// Made with the first shard's consumer.
     cluster: Option<Cluster>,
-    seats: Vec<Seat>,
+    assignments: Vec<ShardAssignment>,
     /// Questions of shards that wait for the inbox to be empty: one call answers them all.
     ends_asked: Vec<(usize, Partition)>,
     next_round: Instant,
@@ -157,37 +157,37 @@ impl Work {
 
     fn take(&mut self, request: Request) {
         match request {
-            Request::Join { shard, shards, waker, notes } => {
-                if let Err(error) = self.join(shard, shards, waker, notes) {
+            Request::Join { shard, shards, waker, replies } => {
+                if let Err(error) = self.join(shard, shards, waker, replies) {
                     self.complain_of_no_consumer(&error);
                     self.status.update(|status| status.error = Some(error.to_string()));
                 }
                 self.next_round = Instant::now();
             }
             Request::Read { shard, owned } => {
-                self.of_shard(shard, |seat| seat.answered(&owned));
+                self.of_shard(shard, |assignment| assignment.answered(&owned));
                 self.next_round = Instant::now();
             }
             Request::Check { shard, positions } => {
-                self.of_shard(shard, |seat| seat.suspect(&positions));
+                self.of_shard(shard, |assignment| assignment.mark_suspect(&positions));
                 self.next_round = Instant::now();
             }
             Request::Positions { shard, positions } => {
-                self.of_shard(shard, |seat| seat.saw_positions(&positions));
+                self.of_shard(shard, |assignment| assignment.saw_positions(&positions));
                 self.skip_lagging(shard);
             }
             Request::LookUpEnd { shard, partition } => self.ends_asked.push((shard, partition)),
             Request::Warm { shard } => {
-                self.of_shard(shard, Seat::said_warm);
-                self.tell_warmth();
+                self.of_shard(shard, ShardAssignment::note_warm);
+                self.report_warm();
             }
             Request::Retired(consumer) => drop(consumer),
             Request::Statistics { shard, json } => {
                 if let Some(statistics) = Statistics::parse(&self.config, &json) {
-                    self.of_shard(shard, |seat| seat.saw_statistics(&statistics, Instant::now()));
+                    self.of_shard(shard, |assignment| assignment.saw_statistics(&statistics, Instant::now()));
                 }
             }
-            Request::Refused { shard } => self.of_shard(shard, Seat::refused),
+            Request::Refused { shard } => self.of_shard(shard, ShardAssignment::refused),
             Request::Disconnected => {
                 self.next_round = self.next_round.min(Instant::now() + RETRY_INTERVAL);
             }
@@ -196,19 +196,25 @@ impl Work {
         }
     }
 
-    fn of_shard(&mut self, shard: usize, change: impl FnOnce(&mut Seat)) {
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.shard == shard) {
-            change(seat);
+    fn of_shard(&mut self, shard: usize, change: impl FnOnce(&mut ShardAssignment)) {
+        if let Some(assignment) = self.assignments.iter_mut().find(|assignment| assignment.shard == shard) {
+            change(assignment);
         }
     }
 
-    fn join(&mut self, shard: usize, shards: usize, waker: Waker, notes: Sender<Note>) -> KafkaResult<()> {
+    fn join(
+        &mut self,
+        shard: usize,
+        shards: usize,
+        waker: Waker,
+        replies: Sender<ControlReply>,
+    ) -> KafkaResult<()> {
         if self.cluster.is_none() {
             let (asker, observer) = (self.client(None)?, self.observer()?);
             self.cluster = Some(Cluster::new(asker, observer, self.config.clone(), self.warmup));
         }
         let consumer = self.consumer(shard, &waker)?;
-        self.seats.push(Seat::new(shard, shards, consumer, notes, waker));
+        self.assignments.push(ShardAssignment::new(shard, shards, consumer, replies, waker));
         Ok(())
     }
 
@@ -235,9 +241,9 @@ impl Work {
 
     /// Has a shard read on with another consumer: the one it has does not fetch what there is.
     fn replace_consumer(&mut self, index: usize) {
-        match self.consumer(self.seats[index].shard, self.seats[index].waker()) {
+        match self.consumer(self.assignments[index].shard, self.assignments[index].waker()) {
             Ok(consumer) => {
-                self.seats[index].replace_consumer(consumer);
+                self.assignments[index].replace_consumer(consumer);
                 self.status.update(|status| status.consumers_replaced += 1);
             }
             Err(error) => self.complain_of_no_consumer(&error),
@@ -245,7 +251,7 @@ impl Work {
     }
 
     fn complain_of_no_consumer(&self, error: &KafkaError) {
-        if let Some(suppressed) = self.complaints.no_consumer.pass(Instant::now()) {
+        if let Some(suppressed) = self.complaints.no_consumer.allow(Instant::now()) {
             warn!(%error, suppressed, "no Kafka consumer could be made");
         }
     }
@@ -253,31 +259,31 @@ impl Work {
     /// Looks at the cluster and does what can be done. Whether that was all.
     fn round(&mut self) -> bool {
         let Some(cluster) = &mut self.cluster else { return true };
-        if let Err(error) = cluster.look() {
+        if let Err(error) = cluster.refresh() {
             self.note_error(&error);
             self.status.update(|status| status.connected = false);
             return false;
         }
-        cluster.look_at_last_records(self.seats.iter().flat_map(Seat::positions).collect());
+        cluster.look_at_last_records(self.assignments.iter().flat_map(ShardAssignment::positions).collect());
         self.status.saw_topic_ids(cluster.topic_ids());
         let mut trouble = cluster.layout.trouble.clone();
         let mut stalled = Vec::new();
-        for (index, seat) in self.seats.iter_mut().enumerate() {
-            if let Err(error) = seat.advance(cluster) {
-                if let Some(suppressed) = self.complaints.unreadable.pass(Instant::now()) {
-                    warn!(shard = seat.shard, %error, suppressed, "partitions cannot be read yet; trying again");
+        for (index, assignment) in self.assignments.iter_mut().enumerate() {
+            if let Err(error) = assignment.advance(cluster) {
+                if let Some(suppressed) = self.complaints.unreadable.allow(Instant::now()) {
+                    warn!(shard = assignment.shard, %error, suppressed, "partitions cannot be read yet; trying again");
                 }
                 trouble.get_or_insert_with(|| error.to_string());
             }
-            if let Some(text) = seat.look_for_stalls(cluster) {
+            if let Some(text) = assignment.look_for_stalls(cluster) {
                 trouble.get_or_insert(text);
                 stalled.push(index);
             }
         }
-        let (complete, missing) = (all_complete(&self.seats, cluster), cluster.missing_topics());
+        let (complete, missing) = (all_complete(&self.assignments, cluster), cluster.missing_topics());
         let mut forbidden = cluster.forbidden.clone();
-        self.seats.iter().for_each(|seat| forbidden.extend(seat.refused_topics()));
-        self.tell_forbidden(&forbidden);
+        self.assignments.iter().for_each(|assignment| forbidden.extend(assignment.refused_topics()));
+        self.report_forbidden(&forbidden);
         stalled.into_iter().for_each(|index| self.replace_consumer(index));
         self.report(complete, missing, trouble)
     }
@@ -287,9 +293,9 @@ impl Work {
         let asked = std::mem::take(&mut self.ends_asked);
         let partitions: BTreeSet<_> = asked.iter().map(|&(_, partition)| partition).collect();
         let ends = self.cluster.as_ref().map(|cluster| cluster.ends_of(partitions)).unwrap_or_default();
-        for seat in &self.seats {
-            let of_seat = asked.iter().filter(|(shard, _)| *shard == seat.shard);
-            seat.answer_ends(
+        for assignment in &self.assignments {
+            let of_seat = asked.iter().filter(|(shard, _)| *shard == assignment.shard);
+            assignment.answer_ends(
                 of_seat.map(|(_, partition)| (*partition, ends.get(partition).copied())).collect(),
             );
         }
@@ -299,7 +305,7 @@ impl Work {
     fn look_for_lag(&mut self) -> bool {
         // What is read before that is nobody's yet.
         let (Some(cluster), true) = (&self.cluster, self.status.read().warm) else { return true };
-        let partitions: Vec<_> = self.seats.iter().flat_map(Seat::read_partitions).collect();
+        let partitions: Vec<_> = self.assignments.iter().flat_map(ShardAssignment::read_partitions).collect();
         let asked = !partitions.is_empty();
         // In this order: what arrives in between is beyond the first end only.
         let stable = cluster.ends_of(partitions.iter().copied());
@@ -307,14 +313,14 @@ impl Work {
         let answered = !asked || !stable.is_empty();
         let now = Instant::now();
         if answered {
-            self.seats.iter_mut().for_each(|seat| seat.saw_ends(&stable, &high, now));
+            self.assignments.iter_mut().for_each(|assignment| assignment.saw_ends(&stable, &high, now));
         }
-        self.seats.iter_mut().for_each(|seat| seat.forget_untold(cluster));
+        self.assignments.iter_mut().for_each(|assignment| assignment.forget_untold(cluster));
         if self.status.read().paused {
-            self.seats.iter_mut().for_each(Seat::pause);
+            self.assignments.iter_mut().for_each(ShardAssignment::pause);
         }
-        self.tell_lag(now);
-        self.tell_stuck(now);
+        self.report_lag(now);
+        self.report_stuck(now);
         answered
     }
 
@@ -323,24 +329,25 @@ impl Work {
         let now = Instant::now();
         // A pause delivers nothing newer instead. What is still too late after it is skipped then, in one gap.
         if let Some(lag_max) = self.config.lag_max.filter(|_| !self.status.read().paused) {
-            let seat = self.seats.iter_mut().find(|seat| seat.shard == shard);
-            if let Some(Err(error)) = seat.map(|seat| seat.skip_lagging(&self.config, lag_max, now))
-                && let Some(suppressed) = self.complaints.unstoppable.pass(now)
+            let assignment = self.assignments.iter_mut().find(|assignment| assignment.shard == shard);
+            if let Some(Err(error)) =
+                assignment.map(|assignment| assignment.skip_lagging(&self.config, lag_max, now))
+                && let Some(suppressed) = self.complaints.unstoppable.allow(now)
             {
                 warn!(shard, %error, suppressed, "late partitions cannot be stopped yet; trying again");
             }
         }
-        self.tell_lag(now);
+        self.report_lag(now);
     }
 }
 
-fn all_joined(seats: &[Seat]) -> bool {
-    seats.first().is_some_and(|seat| seats.len() == seat.shards)
+fn all_joined(assignments: &[ShardAssignment]) -> bool {
+    assignments.first().is_some_and(|assignment| assignments.len() == assignment.shards)
 }
 
 /// Whether every partition that can be read is being read.
-fn all_complete(seats: &[Seat], cluster: &Cluster) -> bool {
-    all_joined(seats) && seats.iter().all(|seat| seat.is_complete(cluster))
+fn all_complete(assignments: &[ShardAssignment], cluster: &Cluster) -> bool {
+    all_joined(assignments) && assignments.iter().all(|assignment| assignment.is_complete(cluster))
 }
 
 #[cfg(test)]

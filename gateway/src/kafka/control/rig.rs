@@ -8,7 +8,7 @@ use testkit::{Cluster, record};
 use wire::{Driver, DriverOptions, Waker};
 
 use super::Control;
-use crate::config::{Kafka, Property, Security, Start, Topic};
+use crate::config::{Kafka, KafkaStart, Property, Security, Topic};
 use crate::event::partitioner::Partitioner;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::polled::Polled;
@@ -38,7 +38,7 @@ pub(crate) fn kafka(brokers: &str) -> Kafka {
         group_id: "test".to_owned(),
         topics: vec![topic(TOPIC)],
         partitioner: Partitioner::default(),
-        start: Start::Latest,
+        start: KafkaStart::Latest,
         lag_max: None,
         rate_max: None,
         security: Security::Plaintext,
@@ -125,7 +125,7 @@ impl Rig {
             let now = Instant::now();
             assert!(now < deadline, "it never came that {what}: {:?}", self.status.read());
             for (shard, consumer) in self.consumers.iter_mut().enumerate() {
-                consumer.begin_drain();
+                consumer.begin_turn();
                 loop {
                     let polled = consumer.poll(now);
                     if let Some(found) = wanted(shard, &polled, &self.status) {

@@ -7,8 +7,8 @@ use protocol::channel::TOPICS;
 
 use super::rig::{Rig, numbers, position, topic};
 use super::{Control, Request};
-use crate::event::partition::{Owned, Partition};
-use crate::kafka::polled::{Moved, Polled};
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::kafka::polled::{OffsetJump, Polled};
 
 const SHARDS: usize = 3;
 const PARTITIONS: i32 = 12;
@@ -86,7 +86,7 @@ fn a_topic_made_anew_is_a_reset_at_its_owner_which_reads_it_from_its_first_recor
         for offset in 0..3 {
             let found = rig.until_some_shard("an event arrives", |shard, polled, _| match polled {
                 Polled::Event(frame) => Some((shard, position(&frame.bytes).offset)),
-                Polled::Moved(moved) => panic!("{moved:?}"),
+                Polled::OffsetJump(jump) => panic!("{jump:?}"),
                 _ => None,
             });
             assert_eq!(found, (1, offset));
@@ -95,12 +95,14 @@ fn a_topic_made_anew_is_a_reset_at_its_owner_which_reads_it_from_its_first_recor
     read_three(&mut rig);
     // The mock cannot delete a topic. Made anew, it ends below the shard's position, which is what this claims.
     let requests = rig.control.as_ref().map(Control::requests).unwrap();
-    requests.send(Request::Check { shard: 1, positions: vec![Owned { partition, next: 50 }] }).unwrap();
-    let moved = rig.until_some_shard("the reset is told", |shard, polled, _| match polled {
-        Polled::Moved(moved) => Some((shard, *moved)),
+    requests
+        .send(Request::Check { shard: 1, positions: vec![PartitionOffset { partition, next: 50 }] })
+        .unwrap();
+    let jump = rig.until_some_shard("the reset is told", |shard, polled, _| match polled {
+        Polled::OffsetJump(jump) => Some((shard, *jump)),
         Polled::Event(_) => panic!("an event before the gap"),
         _ => None,
     });
-    assert_eq!(moved, (1, Moved { partition, from: 3, to: 3, reason: GapReason::Reset, next: 0 }));
+    assert_eq!(jump, (1, OffsetJump { partition, from: 3, to: 3, reason: GapReason::Reset, next: 0 }));
     read_three(&mut rig);
 }

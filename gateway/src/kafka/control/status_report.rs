@@ -6,25 +6,25 @@ use std::time::Instant;
 use rdkafka::error::KafkaError;
 use tracing::warn;
 
-use super::progress::stuck_partitions::Stuck;
-use super::shard_assignment::Seat;
+use super::progress::stuck_partitions::StuckPartition;
+use super::shard_assignment::ShardAssignment;
 use super::{Work, all_joined};
 use crate::limits;
-use crate::log::throttle::Throttle;
+use crate::log::throttle::LogThrottle;
 
 /// Lines that each round would repeat for as long as the brokers are in trouble.
 #[derive(Debug)]
-pub(crate) struct Complaints {
-    pub(crate) no_consumer: Throttle,
-    pub(crate) unreadable: Throttle,
-    pub(crate) unstoppable: Throttle,
-    pub(crate) no_answer: Throttle,
-    pub(crate) stuck: Throttle,
+pub(crate) struct LogThrottles {
+    pub(crate) no_consumer: LogThrottle,
+    pub(crate) unreadable: LogThrottle,
+    pub(crate) unstoppable: LogThrottle,
+    pub(crate) no_answer: LogThrottle,
+    pub(crate) stuck: LogThrottle,
 }
 
-impl Default for Complaints {
+impl Default for LogThrottles {
     fn default() -> Self {
-        let throttle = || Throttle::every(limits::KAFKA_LOG_LINE_INTERVAL);
+        let throttle = || LogThrottle::every(limits::KAFKA_LOG_LINE_INTERVAL);
         Self {
             no_consumer: throttle(),
             unreadable: throttle(),
@@ -38,7 +38,7 @@ impl Default for Complaints {
 impl Work {
     /// Tells what a round came to. Whether all is well.
     pub(crate) fn report(&self, complete: bool, missing: Vec<String>, trouble: Option<String>) -> bool {
-        let partitions = self.seats.iter().map(Seat::reading).sum();
+        let partitions = self.assignments.iter().map(ShardAssignment::reading).sum();
         let all_is_well = complete && missing.is_empty() && trouble.is_none();
         if !missing.is_empty() && missing != self.status.read().topics_missing {
             warn!(topics = ?missing, "the brokers do not have these topics; they are read as soon as they exist");
@@ -53,17 +53,17 @@ impl Work {
                 status.error = trouble;
             }
         });
-        self.tell_warmth();
+        self.report_warm();
         all_is_well
     }
 
-    pub(crate) fn tell_lag(&self, now: Instant) {
-        let lag = self.seats.iter().map(|seat| seat.lag(now)).max().unwrap_or_default();
+    pub(crate) fn report_lag(&self, now: Instant) {
+        let lag = self.assignments.iter().map(|assignment| assignment.lag(now)).max().unwrap_or_default();
         self.status.update(|status| status.lag_s = lag.as_secs_f64());
     }
 
     /// Which topics the gateway may not read.
-    pub(crate) fn tell_forbidden(&self, forbidden: &BTreeSet<usize>) {
+    pub(crate) fn report_forbidden(&self, forbidden: &BTreeSet<usize>) {
         let names: Vec<String> =
             forbidden.iter().map(|&topic| self.config.topics[topic].name.clone()).collect();
         if !names.is_empty() && names != self.status.read().topics_forbidden {
@@ -73,13 +73,16 @@ impl Work {
     }
 
     /// Which partitions stand still while their logs go on.
-    pub(crate) fn tell_stuck(&self, now: Instant) {
-        let stuck = self.seats.iter().flat_map(|seat| seat.stuck(now).map(move |stuck| (seat, stuck)));
+    pub(crate) fn report_stuck(&self, now: Instant) {
+        let stuck = self
+            .assignments
+            .iter()
+            .flat_map(|assignment| assignment.stuck(now).map(move |stuck| (assignment, stuck)));
         let stuck: Vec<_> = stuck.collect();
         let longest = stuck.iter().max_by_key(|(_, stuck)| stuck.lasts);
-        let sentence = longest.map(|(seat, stuck)| self.stuck_sentence(seat, stuck));
+        let sentence = longest.map(|(assignment, stuck)| self.stuck_sentence(assignment, stuck));
         if let Some(reason) = &sentence
-            && let Some(suppressed) = self.complaints.stuck.pass(now)
+            && let Some(suppressed) = self.complaints.stuck.allow(now)
         {
             let partitions = stuck.len();
             warn!(partitions, reason, suppressed, "partitions are not fetched although their logs go on");
@@ -90,13 +93,13 @@ impl Work {
         });
     }
 
-    fn stuck_sentence(&self, seat: &Seat, stuck: &Stuck) -> String {
-        let Stuck { partition, fetched, lasts } = stuck;
+    fn stuck_sentence(&self, assignment: &ShardAssignment, stuck: &StuckPartition) -> String {
+        let StuckPartition { partition, fetched, lasts } = stuck;
         let name = &self.config.topics[partition.topic].name;
         let is_forbidden = self.status.read().topics_forbidden.contains(name);
         let reason = if is_forbidden {
             "the ACL READ is missing"
-        } else if seat.is_at_stable_end(stuck) {
+        } else if assignment.is_at_stable_end(stuck) {
             "a transaction is open there: what follows comes when it ends"
         } else {
             "its broker does not deliver"
@@ -108,8 +111,9 @@ impl Work {
     }
 
     /// Like `assigned`, for good: partitions that appear later have no past that anyone could ask for.
-    pub(crate) fn tell_warmth(&self) {
-        let all_are_warm = all_joined(&self.seats) && self.seats.iter().all(Seat::is_warm);
+    pub(crate) fn report_warm(&self) {
+        let all_are_warm =
+            all_joined(&self.assignments) && self.assignments.iter().all(ShardAssignment::is_warm);
         self.status.update(|status| status.warm |= status.assigned && all_are_warm);
     }
 
@@ -117,7 +121,7 @@ impl Work {
         let text = error.to_string();
         let fresh = self.status.read().error.as_deref() != Some(text.as_str());
         if fresh {
-            if let Some(suppressed) = self.complaints.no_answer.pass(Instant::now()) {
+            if let Some(suppressed) = self.complaints.no_answer.allow(Instant::now()) {
                 warn!(error = text, suppressed, "Kafka does not answer; trying again");
             }
             // librdkafka's own words, if it said why, are better than "timed out".

@@ -16,18 +16,18 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use wire::SocketId;
 
-use super::waiting_cursor::{Answer, Waiting};
+use super::waiting_cursor::{PullAnswer, WaitingCursor};
 use crate::event::partition::Partition;
 use crate::limits;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
-    lines: HashMap<Partition, Line>,
+    lines: HashMap<Partition, CursorQueue>,
     /// Where the pull of each session stands that is not in a scan: the partition, and its number.
     places: HashMap<Session, (Partition, u64)>,
     added: u64,
-    turns: Turns,
+    turns: AddressTurns,
     /// Threads that have no scan.
     pub(crate) idle: usize,
     /// Set once: no partition is given out any more.
@@ -39,15 +39,15 @@ type Session = (usize, SocketId);
 
 /// The cursors of one partition, in the order in which they came.
 #[derive(Debug, Default)]
-struct Line {
+struct CursorQueue {
     /// Those that the scan, if there is one, does not serve.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: BTreeMap<u64, WaitingCursor>,
     /// Those that came since it last looked.
-    arrived: BTreeMap<u64, Waiting>,
+    arrived: BTreeMap<u64, WaitingCursor>,
     scan: Option<ScanState>,
     /// Sessions that the scan may serve although they are gone, or want nothing any more of what these cursors have asked.
     gone: HashMap<Session, u32>,
-    trouble: Option<Trouble>,
+    trouble: Option<ReadFailure>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ enum ScanState {
 
 /// A partition that could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct ReadFailure {
     /// When that was first seen.
     pub(crate) since: Instant,
     retry_at: Instant,
@@ -67,7 +67,7 @@ pub(crate) struct Trouble {
 
 /// Whom a new cursor concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Concerned {
+pub(crate) enum ThreadToWake {
     /// Nobody who sleeps.
     Nobody,
     /// A thread without a scan.
@@ -78,12 +78,12 @@ pub(crate) enum Concerned {
 
 /// Which address was served when.
 #[derive(Debug, Default)]
-struct Turns {
+struct AddressTurns {
     last: HashMap<IpAddr, u64>,
     made: u64,
 }
 
-impl Turns {
+impl AddressTurns {
     /// The last turn of this address; 0: none that is remembered.
     fn last(&self, client: IpAddr) -> u64 {
         self.last.get(&client).copied().unwrap_or(0)
@@ -106,20 +106,20 @@ pub(crate) struct Claim {
     pub(crate) partition: Partition,
     /// Whose turn it is.
     pub(crate) client: IpAddr,
-    pub(crate) waiting: Vec<Waiting>,
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) waiting: Vec<WaitingCursor>,
+    pub(crate) trouble: Option<ReadFailure>,
 }
 
 /// How a pass over a partition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum PassOutcome {
     Read,
     Failed,
 }
 
 impl Board {
     /// A cursor came, of a session that has no other here.
-    pub(crate) fn add(&mut self, waiting: Waiting) -> Concerned {
+    pub(crate) fn add(&mut self, waiting: WaitingCursor) -> ThreadToWake {
         self.added += 1;
         let (number, partition) = (self.added, waiting.pull.partition);
         self.places.insert(waiting.session(), (partition, number));
@@ -127,11 +127,11 @@ impl Board {
         match line.scan {
             Some(state) => {
                 line.arrived.insert(number, waiting);
-                if state == ScanState::Pauses { Concerned::Paused } else { Concerned::Nobody }
+                if state == ScanState::Pauses { ThreadToWake::Paused } else { ThreadToWake::Nobody }
             }
             None => {
                 line.waiting.insert(number, waiting);
-                if self.idle > 0 { Concerned::Idle } else { Concerned::Nobody }
+                if self.idle > 0 { ThreadToWake::Idle } else { ThreadToWake::Nobody }
             }
         }
     }
@@ -156,7 +156,7 @@ impl Board {
         let Some((partition, number)) = self.places.get(&session) else { return 0 };
         let line = self.lines.get(partition);
         let waiting = line.and_then(|line| line.waiting.get(number).or_else(|| line.arrived.get(number)));
-        let is_meant = waiting.is_some_and(|waiting| waiting.pull.ticket.cursor <= last);
+        let is_meant = waiting.is_some_and(|waiting| waiting.pull.pull_id.cursor <= last);
         if is_meant { self.forget(session) } else { 0 }
     }
 
@@ -169,7 +169,8 @@ impl Board {
         let due = self.lines.iter().filter(|(_, line)| line.is_due(now));
         let cursors =
             due.flat_map(|(&partition, line)| line.waiting.values().map(move |cursor| (partition, cursor)));
-        let key = |(_, cursor): &(Partition, &Waiting)| (self.turns.last(cursor.pull.client), cursor.since);
+        let key =
+            |(_, cursor): &(Partition, &WaitingCursor)| (self.turns.last(cursor.pull.client), cursor.since);
         let (partition, client) = cursors.min_by_key(key).map(|(it, cursor)| (it, cursor.pull.client))?;
         self.turns.take(client);
         let line = self.lines.get_mut(&partition)?;
@@ -179,15 +180,15 @@ impl Board {
     }
 
     /// More of those that waited when the partition was claimed; none: those were all.
-    pub(crate) fn claim_more(&mut self, partition: Partition) -> Vec<Waiting> {
+    pub(crate) fn claim_more(&mut self, partition: Partition) -> Vec<WaitingCursor> {
         self.hand_out(partition, |line| &mut line.waiting)
     }
 
     fn hand_out(
         &mut self,
         partition: Partition,
-        of: impl Fn(&mut Line) -> &mut BTreeMap<u64, Waiting>,
-    ) -> Vec<Waiting> {
+        of: impl Fn(&mut CursorQueue) -> &mut BTreeMap<u64, WaitingCursor>,
+    ) -> Vec<WaitingCursor> {
         let Some(line) = self.lines.get_mut(&partition) else { return Vec::new() };
         let first = std::iter::from_fn(|| of(line).pop_first().map(|(_, waiting)| waiting));
         let first: Vec<_> = first.take(limits::REPLAY_CURSORS_PER_LOCK).collect();
@@ -202,7 +203,7 @@ impl Board {
     }
 
     /// The first of the cursors that came for a partition since its scan last looked.
-    pub(crate) fn arrivals(&mut self, partition: Partition) -> Vec<Waiting> {
+    pub(crate) fn arrivals(&mut self, partition: Partition) -> Vec<WaitingCursor> {
         self.hand_out(partition, |line| &mut line.arrived)
     }
 
@@ -212,12 +213,12 @@ impl Board {
     }
 
     /// These wait for the partition's next pass, but for those whose session is gone or has asked again since. How many that were.
-    pub(crate) fn leave(&mut self, partition: Partition, waiting: Vec<Waiting>) -> u64 {
+    pub(crate) fn leave(&mut self, partition: Partition, waiting: Vec<WaitingCursor>) -> u64 {
         let line = self.lines.entry(partition).or_default();
         let mut forgotten = 0;
         for waiting in waiting {
             let session = waiting.session();
-            let is_gone = line.gone.get(&session).is_some_and(|last| waiting.pull.ticket.cursor <= *last);
+            let is_gone = line.gone.get(&session).is_some_and(|last| waiting.pull.pull_id.cursor <= *last);
             if is_gone || self.places.contains_key(&session) {
                 forgotten += 1;
                 continue;
@@ -243,17 +244,17 @@ impl Board {
     }
 
     /// A pass is over; whoever it did not serve waits for the next. Whether there is something for an idle thread.
-    pub(crate) fn release(&mut self, partition: Partition, outcome: Outcome, now: Instant) -> bool {
+    pub(crate) fn release(&mut self, partition: Partition, outcome: PassOutcome, now: Instant) -> bool {
         let line = self.lines.entry(partition).or_default();
         line.scan = None;
         line.gone.clear();
         let arrived = std::mem::take(&mut line.arrived);
         line.waiting.extend(arrived);
         line.trouble = match outcome {
-            Outcome::Read => None,
-            Outcome::Failed => {
+            PassOutcome::Read => None,
+            PassOutcome::Failed => {
                 let since = line.trouble.map_or(now, |trouble| trouble.since);
-                Some(Trouble { since, retry_at: now + limits::REPLAY_RETRY_INTERVAL })
+                Some(ReadFailure { since, retry_at: now + limits::REPLAY_RETRY_INTERVAL })
             }
         };
         if line.waiting.is_empty() {
@@ -263,27 +264,32 @@ impl Board {
     }
 }
 
-impl Line {
+impl CursorQueue {
     fn is_due(&self, now: Instant) -> bool {
         let may_be_tried = self.trouble.is_none_or(|trouble| trouble.retry_at <= now);
         self.scan.is_none() && !self.waiting.is_empty() && may_be_tried
     }
 }
 
-impl Trouble {
+impl ReadFailure {
     /// Parts those whose patience is over from the others. It counts from when the cursor came or the trouble began,
     /// whichever was later.
-    pub(crate) fn give_up(self, waiting: Vec<Waiting>, now: Instant) -> (Vec<Answer>, Vec<Waiting>) {
-        let is_over = |waiting: &Waiting| now >= waiting.since.max(self.since) + limits::REPLAY_PATIENCE;
+    pub(crate) fn give_up(
+        self,
+        waiting: Vec<WaitingCursor>,
+        now: Instant,
+    ) -> (Vec<PullAnswer>, Vec<WaitingCursor>) {
+        let is_over =
+            |waiting: &WaitingCursor| now >= waiting.since.max(self.since) + limits::REPLAY_PATIENCE;
         let (over, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
-        (over.into_iter().map(Waiting::give_up).collect(), left)
+        (over.into_iter().map(WaitingCursor::give_up).collect(), left)
     }
 }
 
 /// Where a pass for this address over these begins: at the lowest offset of its own cursors; but at that of the one that has waited
 /// longest if that was too long, so that new ones below it cannot hold it up for ever. Cursors of others that are a little below are
 /// served too: most of those that come back together have missed about the same.
-pub(crate) fn start(waiting: &[Waiting], client: IpAddr, low: i64, now: Instant) -> Option<i64> {
+pub(crate) fn start(waiting: &[WaitingCursor], client: IpAddr, low: i64, now: Instant) -> Option<i64> {
     let own = || waiting.iter().filter(|waiting| waiting.pull.client == client);
     let oldest = own().min_by_key(|waiting| waiting.since)?;
     let first = match own().map(|waiting| waiting.start(low)).min() {
@@ -297,7 +303,7 @@ pub(crate) fn start(waiting: &[Waiting], client: IpAddr, low: i64, now: Instant)
 
 /// The order in which a pass for this address takes them in, which has room for so many: its own first, then one of each other address,
 /// then a second of each, and so on.
-pub(crate) fn in_turns(waiting: Vec<Waiting>, client: IpAddr) -> Vec<Waiting> {
+pub(crate) fn in_turns(waiting: Vec<WaitingCursor>, client: IpAddr) -> Vec<WaitingCursor> {
     let mut counts: HashMap<IpAddr, u32> = HashMap::new();
     let mut ranked: Vec<_> = waiting
         .into_iter()

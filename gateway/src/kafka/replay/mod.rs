@@ -26,26 +26,26 @@ use std::time::{Duration, Instant};
 
 use wire::Waker;
 
-use self::shared::Shared;
-use self::waiting_cursor::Waiting;
+use self::shared::ReplayShared;
+use self::waiting_cursor::WaitingCursor;
 use self::worker::Worker;
 use super::status::SharedStatus;
 use crate::config::Kafka;
 use crate::event::partition::Partition;
-use crate::event::pull::{Chunk, Pull, Ticket};
+use crate::event::pull::{Chunk, Pull, PullId};
 use crate::limits;
 
 /// The replay threads, as their starter sees them.
 #[derive(Debug)]
 pub struct Replay {
-    shared: Arc<Shared>,
+    shared: Arc<ReplayShared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// How shards reach the replay threads.
 #[derive(Clone, Debug)]
 pub struct ReplaySender {
-    shared: Arc<Shared>,
+    shared: Arc<ReplayShared>,
 }
 
 /// What the replay threads did and do, for whoever exports it.
@@ -76,7 +76,7 @@ impl Replay {
         age_max: Option<Duration>,
         status: &Arc<SharedStatus>,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::new(shards));
+        let shared = Arc::new(ReplayShared::new(shards));
         let config = Arc::new(config);
         let mut replay = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..limits::REPLAY_SCANS {
@@ -111,20 +111,20 @@ impl Replay {
 
 impl ReplaySender {
     /// Where this shard finds its answers; it is woken for them. To be called before its first pull.
-    pub fn connect(&self, shard: usize, waker: Waker) -> Receiver<(Ticket, Chunk)> {
+    pub fn connect(&self, shard: usize, waker: Waker) -> Receiver<(PullId, Chunk)> {
         self.shared.connect(shard, waker)
     }
 
     /// Asks for what the cursor wants below `until`, where the owner's history begins. The answer never goes beyond, and
-    /// always says [`Then::More`](crate::event::pull::Then::More): from its `next` on pull again, from the owner if that is where
+    /// always says [`PullContinuation::More`](crate::event::pull::PullContinuation::More): from its `next` on pull again, from the owner if that is where
     /// its history begins.
     pub fn pull(&self, shard: usize, pull: Pull, until: i64) {
-        self.shared.add(Waiting { shard, pull, until, since: Instant::now() });
+        self.shared.add(WaitingCursor { shard, pull, until, since: Instant::now() });
     }
 
     /// A session of this shard is gone, or wants nothing any more of what its cursors up to this one have asked, the last of this
     /// partition: they need not be answered.
-    pub fn withdraw(&self, shard: usize, last: Ticket, partition: Partition) {
+    pub fn withdraw(&self, shard: usize, last: PullId, partition: Partition) {
         self.shared.withdraw(shard, last, partition);
     }
 

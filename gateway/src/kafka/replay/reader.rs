@@ -24,13 +24,13 @@ use crate::limits;
 
 /// See the module.
 pub(crate) struct Reader {
-    native: BaseConsumer<Quiet>,
+    native: BaseConsumer<QuietContext>,
 }
 
 /// What one call found.
 pub(crate) enum Read<'a> {
     /// A record of the partition.
-    Record(Fetched<'a>),
+    Record(FetchedRecord<'a>),
     /// The log has no more for now.
     End,
     /// The brokers do not hold the offset that is next.
@@ -63,12 +63,12 @@ impl From<KafkaError> for ReadError {
 }
 
 /// A record, in librdkafka's memory.
-pub(crate) struct Fetched<'a>(BorrowedMessage<'a>);
+pub(crate) struct FetchedRecord<'a>(BorrowedMessage<'a>);
 
 impl Reader {
     /// Connects to nobody yet.
     pub(crate) fn new(config: &Kafka) -> Result<Self, ReadError> {
-        Ok(Self { native: replay_config(config).create_with_context(Quiet)? })
+        Ok(Self { native: replay_config(config).create_with_context(QuietContext)? })
     }
 
     /// What the partition's leader holds.
@@ -121,7 +121,7 @@ impl Reader {
     /// What comes next.
     pub(crate) fn read(&self, timeout: Duration) -> Read<'_> {
         match self.native.poll(timeout) {
-            Some(Ok(message)) => Read::Record(Fetched(message)),
+            Some(Ok(message)) => Read::Record(FetchedRecord(message)),
             Some(Err(KafkaError::PartitionEOF(_))) => Read::End,
             Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => Read::Refused,
             // librdkafka tries again; if it does so in vain, the scan sees that nothing comes.
@@ -134,7 +134,7 @@ impl Reader {
     }
 }
 
-impl Fetched<'_> {
+impl FetchedRecord<'_> {
     /// Where it stands.
     pub(crate) fn offset(&self) -> i64 {
         self.0.offset()
@@ -152,9 +152,9 @@ impl Fetched<'_> {
 }
 
 /// The shards' consumers tell the operator of brokers in trouble; the same words from here would only repeat them.
-struct Quiet;
+struct QuietContext;
 
-impl ClientContext for Quiet {
+impl ClientContext for QuietContext {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(facility, detail = message, "librdkafka, for a replay");
     }
@@ -164,7 +164,7 @@ impl ClientContext for Quiet {
     }
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for QuietContext {}
 
 #[cfg(test)]
 #[path = "tests/reader.rs"]

@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use protocol::{Channel, GapReason};
 
-use super::waiting_cursor::{Answer, Floor, Waiting};
+use super::waiting_cursor::{Floor, PullAnswer, WaitingCursor};
 use crate::event::channel_index::Channels;
 use crate::event::frame::{Frame, Record};
-use crate::event::pull::{Chunk, Then};
+use crate::event::pull::{Chunk, PullContinuation};
 use crate::event::skipped::Ranges;
 use crate::limits;
 
@@ -32,20 +32,20 @@ pub(crate) struct Scan {
     /// Records looked at, and the bytes of their values.
     records: u64,
     bytes: u64,
-    slots: Vec<Option<Cursor>>,
+    slots: Vec<Option<ScanCursor>>,
     free: Vec<usize>,
     /// Who wants what; a slot is a session there.
     channels: Channels,
     /// Scratch: the slots that want a record.
     wanting: Vec<usize>,
-    answers: Vec<Answer>,
+    answers: Vec<PullAnswer>,
     wants_a_look: bool,
 }
 
 #[derive(Debug)]
-struct Cursor {
+struct ScanCursor {
     /// The newest pull; after its answer, the next as it will come.
-    waiting: Waiting,
+    waiting: WaitingCursor,
     /// When it was answered, until it pulls again.
     answered_at: Option<Instant>,
     /// The first offset that it takes.
@@ -65,7 +65,7 @@ struct Cursor {
 
 /// What the scan does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Go {
+pub(crate) enum ScanStep {
     /// Reads.
     Read,
     /// Waits for cursors that were answered to pull again, until then.
@@ -106,7 +106,7 @@ impl Scan {
     ///
     /// # Errors
     /// It is handed back if this pass cannot serve it: it is behind, or there is no room.
-    pub(crate) fn join(&mut self, waiting: Waiting, now: Instant) -> Result<(), Waiting> {
+    pub(crate) fn join(&mut self, waiting: WaitingCursor, now: Instant) -> Result<(), WaitingCursor> {
         if let Some(slot) = self.awaited(&waiting) {
             let position = self.position;
             let cursor = self.cursor(slot);
@@ -114,8 +114,8 @@ impl Scan {
             cursor.stop_at_until(position);
             cursor.waiting = waiting;
             cursor.answered_at = None;
-            cursor.go_on(position);
-            self.look_at(slot, now);
+            cursor.resume_cursor(position);
+            self.tick_cursor(slot, now);
             return Ok(());
         }
         let start = waiting.start(self.floor.offset);
@@ -123,7 +123,7 @@ impl Scan {
             return Err(waiting);
         }
         let below = waiting.pull.from < start;
-        let cursor = Cursor {
+        let cursor = ScanCursor {
             lost: below.then(|| (start.min(waiting.until) - 1, self.floor.reason)),
             waiting,
             answered_at: None,
@@ -144,15 +144,15 @@ impl Scan {
             Some(tokens) => tokens.for_each(|token| _ = self.channels.subscribe(slot, &format!("{token}.*"))),
         }
         self.slots[slot] = Some(cursor);
-        self.look_at(slot, now);
+        self.tick_cursor(slot, now);
         Ok(())
     }
 
     /// A cursor that was answered and goes on exactly here. It need not be the same: what was gathered is what is wanted, if
     /// nothing of it is at or above the `until` of this one, which only ever rises.
-    fn awaited(&self, waiting: &Waiting) -> Option<usize> {
-        let Waiting { pull, until, .. } = waiting;
-        let is_it = |cursor: &Cursor| {
+    fn awaited(&self, waiting: &WaitingCursor) -> Option<usize> {
+        let WaitingCursor { pull, until, .. } = waiting;
+        let is_it = |cursor: &ScanCursor| {
             cursor.answered_at.is_some()
                 && cursor.waiting.pull.from == pull.from
                 && cursor.waiting.until <= *until
@@ -176,7 +176,7 @@ impl Scan {
                 wanting.push(slot);
             }
         });
-        self.pass(offset);
+        self.skip_ignored(offset);
         self.bytes += record.value.map_or(0, <[u8]>::len) as u64;
         if self.wanting.is_empty() {
             return;
@@ -211,22 +211,22 @@ impl Scan {
                 cursor.skipped.note(offset);
             }
         }
-        self.pass(offset);
+        self.skip_ignored(offset);
     }
 
     /// A record for nobody.
-    pub(crate) fn pass(&mut self, offset: i64) {
+    pub(crate) fn skip_ignored(&mut self, offset: i64) {
         self.position = self.position.max(offset + 1);
         self.records += 1;
     }
 
     /// There is no record from the position up to `end`.
-    pub(crate) fn reach(&mut self, end: i64) {
+    pub(crate) fn advance_to(&mut self, end: i64) {
         self.position = self.position.max(end);
     }
 
     /// Completes the chunks that are due, and lets those go that did not come again.
-    pub(crate) fn look(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         self.wants_a_look = false;
         for slot in 0..self.slots.len() {
             let position = self.position;
@@ -235,12 +235,12 @@ impl Scan {
             if cursor.answered_at.is_some_and(|at| now >= at + limits::REPLAY_REJOIN) {
                 self.remove(slot);
             } else {
-                self.look_at(slot, now);
+                self.tick_cursor(slot, now);
             }
         }
     }
 
-    fn look_at(&mut self, slot: usize, now: Instant) {
+    fn tick_cursor(&mut self, slot: usize, now: Instant) {
         let (position, records) = (self.position, self.records);
         let cursor = self.cursor(slot);
         let is_late = cursor.begun_at.is_some_and(|at| now >= at + limits::REPLAY_CHUNK_DELAY);
@@ -269,7 +269,7 @@ impl Scan {
         if cursor.is_full() {
             cursor.stopped_at.get_or_insert(position);
         }
-        cursor.go_on(position);
+        cursor.resume_cursor(position);
         let can_go_on = !cursor.frames.is_empty() || cursor.stopped_at.is_none();
         let is_over = next >= cursor.waiting.until;
         self.answers.push(answer);
@@ -279,7 +279,7 @@ impl Scan {
     }
 
     /// What is to be sent.
-    pub(crate) fn take_answers(&mut self) -> Vec<Answer> {
+    pub(crate) fn take_answers(&mut self) -> Vec<PullAnswer> {
         std::mem::take(&mut self.answers)
     }
 
@@ -289,21 +289,21 @@ impl Scan {
     }
 
     /// What is to be done now.
-    pub(crate) fn go(&self, now: Instant) -> Go {
+    pub(crate) fn next_step(&self, now: Instant) -> ScanStep {
         let cursors = || self.slots.iter().flatten();
-        let is_held_up = |cursor: &&Cursor| {
+        let is_held_up = |cursor: &&ScanCursor| {
             cursor.stopped_at == Some(self.position) && self.position < cursor.waiting.until
         };
         let blocking = cursors().filter(is_held_up);
         let pauses = blocking.filter_map(|cursor| cursor.answered_at).map(|at| at + limits::REPLAY_PAUSE);
         if let Some(until) = pauses.filter(|&until| until > now).min() {
-            return Go::Pause(until);
+            return ScanStep::Pause(until);
         }
         if cursors().any(|cursor| cursor.stopped_at.is_none() && cursor.start <= self.position) {
-            return Go::Read;
+            return ScanStep::Read;
         }
         let places = cursors().filter_map(|cursor| cursor.answered_at).map(|at| at + limits::REPLAY_REJOIN);
-        places.filter(|&until| until > now).min().map_or(Go::End, Go::Pause)
+        places.filter(|&until| until > now).min().map_or(ScanStep::End, ScanStep::Pause)
     }
 
     /// Whether a cursor that the scan has not reached yet waits for too long.
@@ -314,7 +314,7 @@ impl Scan {
     }
 
     /// Ends the pass: those it brought something get it, the others are handed back for the next pass.
-    pub(crate) fn end(&mut self, now: Instant) -> Vec<Waiting> {
+    pub(crate) fn end(&mut self, now: Instant) -> Vec<WaitingCursor> {
         let mut left = Vec::new();
         for slot in 0..self.slots.len() {
             let position = self.position;
@@ -332,11 +332,11 @@ impl Scan {
         left
     }
 
-    fn cursor(&mut self, slot: usize) -> &mut Cursor {
+    fn cursor(&mut self, slot: usize) -> &mut ScanCursor {
         self.slots[slot].as_mut().expect("a slot in use")
     }
 
-    fn remove(&mut self, slot: usize) -> Option<Cursor> {
+    fn remove(&mut self, slot: usize) -> Option<ScanCursor> {
         let removed = self.slots[slot].take()?;
         self.channels.remove_session(slot);
         self.free.push(slot);
@@ -344,7 +344,7 @@ impl Scan {
     }
 }
 
-impl Cursor {
+impl ScanCursor {
     fn is_at(&self, offset: i64) -> bool {
         self.stopped_at.is_none() && offset >= self.start && offset < self.waiting.until
     }
@@ -371,7 +371,7 @@ impl Cursor {
     }
 
     /// Takes records again, if it was not left behind meanwhile and has room.
-    fn go_on(&mut self, position: i64) {
+    fn resume_cursor(&mut self, position: i64) {
         if self.stopped_at == Some(position) && position < self.waiting.until && !self.is_full() {
             self.stopped_at = None;
         }
@@ -383,7 +383,7 @@ impl Cursor {
     }
 
     /// The longest chunk that is allowed; the rest stays.
-    fn take_chunk(&mut self, position: i64) -> Answer {
+    fn take_chunk(&mut self, position: i64) -> PullAnswer {
         let mut frames = Vec::new();
         let mut bytes = 0;
         while let Some(frame) = self.frames.pop_front() {
@@ -400,10 +400,14 @@ impl Cursor {
         let pull = &mut self.waiting.pull;
         let skipped = self.skipped.within(pull.from, next);
         self.skipped.forget_before(next);
-        let chunk =
-            Chunk { lost: self.lost.take(), frames, skipped, ..Chunk::empty(pull.from, next, Then::More) };
+        let chunk = Chunk {
+            lost: self.lost.take(),
+            frames,
+            skipped,
+            ..Chunk::empty(pull.from, next, PullContinuation::More)
+        };
         pull.from = next;
-        Answer { shard: self.waiting.shard, ticket: pull.ticket, chunk }
+        PullAnswer { shard: self.waiting.shard, pull_id: pull.pull_id, chunk }
     }
 }
 

@@ -10,32 +10,32 @@ use std::time::Instant;
 use wire::Waker;
 
 use super::ReplayReadings;
-use super::board::{Board, Claim, Concerned, Outcome};
-use super::waiting_cursor::{Answer, Waiting};
+use super::board::{Board, Claim, PassOutcome, ThreadToWake};
+use super::waiting_cursor::{PullAnswer, WaitingCursor};
 use crate::event::partition::Partition;
-use crate::event::pull::{Chunk, Ticket};
+use crate::event::pull::{Chunk, PullId};
 use crate::limits;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ReplayShared {
     board: Mutex<Board>,
     /// Threads without a scan sleep here.
     idle: Condvar,
     /// Scans that wait for a cursor sleep here.
     paused: Condvar,
-    homes: Mutex<Vec<Option<Home>>>,
+    homes: Mutex<Vec<Option<ReplyChannel>>>,
     pub(crate) readings: ReplayReadings,
 }
 
 /// The way back to a shard.
 #[derive(Debug)]
-struct Home {
-    answers: Sender<(Ticket, Chunk)>,
+struct ReplyChannel {
+    answers: Sender<(PullId, Chunk)>,
     waker: Waker,
 }
 
-impl Shared {
+impl ReplayShared {
     pub(crate) fn new(shards: usize) -> Self {
         let homes = std::iter::repeat_with(|| None).take(shards).collect();
         Self {
@@ -49,13 +49,13 @@ impl Shared {
 
     // For shards.
 
-    pub(crate) fn connect(&self, shard: usize, waker: Waker) -> Receiver<(Ticket, Chunk)> {
+    pub(crate) fn connect(&self, shard: usize, waker: Waker) -> Receiver<(PullId, Chunk)> {
         let (answers, receiver) = channel();
-        lock(&self.homes)[shard] = Some(Home { answers, waker });
+        lock(&self.homes)[shard] = Some(ReplyChannel { answers, waker });
         receiver
     }
 
-    pub(crate) fn add(&self, waiting: Waiting) {
+    pub(crate) fn add(&self, waiting: WaitingCursor) {
         add(&self.readings.cursors, 1);
         if waiting.pull.from >= waiting.until {
             return self.send(vec![waiting.turn_back()]);
@@ -69,13 +69,13 @@ impl Shared {
         };
         // Notifying is a system call, so nobody is who is not asleep.
         match concerned {
-            Concerned::Nobody => {}
-            Concerned::Idle => self.idle.notify_one(),
-            Concerned::Paused => self.paused.notify_all(),
+            ThreadToWake::Nobody => {}
+            ThreadToWake::Idle => self.idle.notify_one(),
+            ThreadToWake::Paused => self.paused.notify_all(),
         }
     }
 
-    pub(crate) fn withdraw(&self, shard: usize, last: Ticket, partition: Partition) {
+    pub(crate) fn withdraw(&self, shard: usize, last: PullId, partition: Partition) {
         let forgotten = lock(&self.board).withdraw((shard, last.socket), last.cursor, partition);
         subtract(&self.readings.cursors, forgotten);
     }
@@ -114,7 +114,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn release(&self, partition: Partition, left: Vec<Waiting>, outcome: Outcome) {
+    pub(crate) fn release(&self, partition: Partition, left: Vec<WaitingCursor>, outcome: PassOutcome) {
         subtract(&self.readings.scans, 1);
         self.leave(partition, left);
         let mut board = lock(&self.board);
@@ -123,11 +123,11 @@ impl Shared {
         }
     }
 
-    pub(crate) fn arrivals(&self, partition: Partition) -> Vec<Waiting> {
+    pub(crate) fn arrivals(&self, partition: Partition) -> Vec<WaitingCursor> {
         lock(&self.board).arrivals(partition)
     }
 
-    pub(crate) fn leave(&self, partition: Partition, left: Vec<Waiting>) {
+    pub(crate) fn leave(&self, partition: Partition, left: Vec<WaitingCursor>) {
         let mut left = left.into_iter();
         while left.len() > 0 {
             let some = left.by_ref().take(limits::REPLAY_CURSORS_PER_LOCK).collect();
@@ -155,18 +155,18 @@ impl Shared {
     }
 
     /// Brings shards their answers. One of a shard that never connected, or is gone, finds nobody.
-    pub(crate) fn send(&self, answers: Vec<Answer>) {
+    pub(crate) fn send(&self, answers: Vec<PullAnswer>) {
         if answers.is_empty() {
             return;
         }
         let homes = lock(&self.homes);
         let mut is_to_be_woken = vec![false; homes.len()];
-        for Answer { shard, ticket, chunk } in answers {
+        for PullAnswer { shard, pull_id, chunk } in answers {
             subtract(&self.readings.cursors, 1);
             add(&self.readings.frames, chunk.frames.len() as u64);
             add(&self.readings.bytes, chunk.frames.iter().map(|frame| frame.bytes.len() as u64).sum());
             if let Some(home) = &homes[shard] {
-                is_to_be_woken[shard] |= home.answers.send((ticket, chunk)).is_ok();
+                is_to_be_woken[shard] |= home.answers.send((pull_id, chunk)).is_ok();
             }
         }
         let woken = homes.iter().zip(is_to_be_woken).filter(|(_, is_to_be_woken)| *is_to_be_woken);

@@ -5,11 +5,11 @@ use std::time::Instant;
 use protocol::GapReason;
 use wire::SocketId;
 
-use crate::event::pull::{Chunk, Pull, Then, Ticket};
+use crate::event::pull::{Chunk, Pull, PullContinuation, PullId};
 
 /// A pull that is not answered yet.
 #[derive(Clone, Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingCursor {
     /// Whose.
     pub(crate) shard: usize,
     /// What is wanted.
@@ -22,11 +22,11 @@ pub(crate) struct Waiting {
 
 /// What a shard is answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct PullAnswer {
     /// Whose.
     pub(crate) shard: usize,
     /// Which pull.
-    pub(crate) ticket: Ticket,
+    pub(crate) pull_id: PullId,
     /// With what.
     pub(crate) chunk: Chunk,
 }
@@ -59,10 +59,10 @@ impl Extent {
     }
 }
 
-impl Waiting {
+impl WaitingCursor {
     /// Whose it is: of which shard, and which of its sockets.
     pub(crate) fn session(&self) -> (usize, SocketId) {
-        (self.shard, self.pull.ticket.socket)
+        (self.shard, self.pull.pull_id.socket)
     }
 
     /// Whether the log reaches as far as this cursor's. It does, unless its topic was made anew or lost its end: then what
@@ -77,21 +77,21 @@ impl Waiting {
     }
 
     /// The answer that nothing below `until` is to be had.
-    pub(crate) fn give_up(self) -> Answer {
+    pub(crate) fn give_up(self) -> PullAnswer {
         let lost = Some((self.until - 1, GapReason::Replay));
         let next = self.until;
         self.answer(lost, next)
     }
 
     /// The answer that there is nothing to read: history begins where the cursor stands.
-    pub(crate) fn turn_back(self) -> Answer {
+    pub(crate) fn turn_back(self) -> PullAnswer {
         let next = self.pull.from;
         self.answer(None, next)
     }
 
-    fn answer(self, lost: Option<(i64, GapReason)>, next: i64) -> Answer {
-        let chunk = Chunk { lost, ..Chunk::empty(self.pull.from, next, Then::More) };
-        Answer { shard: self.shard, ticket: self.pull.ticket, chunk }
+    fn answer(self, lost: Option<(i64, GapReason)>, next: i64) -> PullAnswer {
+        let chunk = Chunk { lost, ..Chunk::empty(self.pull.from, next, PullContinuation::More) };
+        PullAnswer { shard: self.shard, pull_id: self.pull.pull_id, chunk }
     }
 }
 
@@ -110,17 +110,23 @@ pub(crate) mod tests {
     /// The pull of a cursor, in partition 0 of topic 0.
     pub(crate) fn pull(cursor: u32, pattern: &str, from: i64) -> Pull {
         // Each of a session of its own.
-        let ticket = Ticket { socket: SocketId::imagined(cursor, 0), cursor };
+        let pull_id = PullId { socket: SocketId::imagined(cursor, 0), cursor };
         let pattern = Pattern::parse(pattern).expect("valid");
         // The kinds that the tests' topics have.
         let is_of_kind = ["x", "trade"].into_iter().any(|kind| pattern.of_kind(kind).is_some());
         let wants = Arc::new(if is_of_kind { Wants::of(pattern, 0) } else { Wants::default() });
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Pull { ticket, client, wants, partition: Partition { topic: 0, number: 0 }, from, decided_by: None }
+        Pull { pull_id, client, wants, partition: Partition { topic: 0, number: 0 }, from, decided_by: None }
     }
 
-    pub(crate) fn waiting(cursor: u32, pattern: &str, from: i64, until: i64, since: Instant) -> Waiting {
-        Waiting { shard: 0, pull: pull(cursor, pattern, from), until, since }
+    pub(crate) fn waiting(
+        cursor: u32,
+        pattern: &str,
+        from: i64,
+        until: i64,
+        since: Instant,
+    ) -> WaitingCursor {
+        WaitingCursor { shard: 0, pull: pull(cursor, pattern, from), until, since }
     }
 
     #[test]
@@ -131,6 +137,6 @@ pub(crate) mod tests {
         assert!(!cursor.is_of(Extent { low: 0, high: 8 }));
         let chunk = cursor.give_up().chunk;
         assert_eq!((chunk.from, chunk.lost, chunk.next), (5, Some((8, GapReason::Replay)), 9));
-        assert_eq!(chunk.then, Then::More);
+        assert_eq!(chunk.then, PullContinuation::More);
     }
 }

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
 
-use super::board::{self, Claim, Outcome};
-use super::reader::{Fetched, Read, ReadError, Reader};
-use super::scan::{Go, Scan};
-use super::shared::Shared;
-use super::waiting_cursor::{Extent, Waiting};
+use super::board::{self, Claim, PassOutcome};
+use super::reader::{FetchedRecord, Read, ReadError, Reader};
+use super::scan::{Scan, ScanStep};
+use super::shared::ReplayShared;
+use super::waiting_cursor::{Extent, WaitingCursor};
 use crate::config::{Kafka, Topic};
 use crate::event::frame::Framer;
 use crate::event::partition::Partition;
 use crate::kafka::record;
 use crate::kafka::status::SharedStatus;
 use crate::limits;
-use crate::log::throttle::Throttle;
+use crate::log::throttle::LogThrottle;
 
 /// How long one call for the next record waits; a cursor that joins waits as long.
 const READ_TIMEOUT: Duration = Duration::from_millis(5);
@@ -29,7 +29,7 @@ const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<ReplayShared>,
     config: Arc<Kafka>,
     record_bytes_max: usize,
     age_max: Option<Duration>,
@@ -38,12 +38,12 @@ pub(crate) struct Worker {
     /// Made for the first pass, kept for the next.
     reader: Option<Reader>,
     framer: Framer,
-    interrupted: Throttle,
-    unreachable: Throttle,
+    interrupted: LogThrottle,
+    unreachable: LogThrottle,
 }
 
 /// A pass under way.
-struct Pass {
+struct ScanPass {
     partition: Partition,
     extent: Extent,
     scan: Scan,
@@ -58,7 +58,7 @@ struct Pass {
 
 impl Worker {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<ReplayShared>,
         config: Arc<Kafka>,
         record_bytes_max: usize,
         age_max: Option<Duration>,
@@ -72,8 +72,8 @@ impl Worker {
             status,
             reader: None,
             framer: Framer::default(),
-            interrupted: Throttle::default(),
-            unreachable: Throttle::default(),
+            interrupted: LogThrottle::default(),
+            unreachable: LogThrottle::default(),
         }
     }
 
@@ -86,20 +86,20 @@ impl Worker {
     /// One pass over the claimed partition, from its begin to its release.
     fn serve(&mut self, claim: Claim) {
         let Claim { partition, client, mut waiting, trouble } = claim;
-        self.gather(partition, &mut waiting);
+        self.wait_for_more_cursors(partition, &mut waiting);
         let reader = self.reader.take().map_or_else(|| Reader::new(&self.config), Ok);
         let (mut left, failure) = match &reader {
-            Ok(reader) => self.pass(reader, partition, client, waiting),
+            Ok(reader) => self.run_pass(reader, partition, client, waiting),
             Err(error) => (waiting, Some(error.clone())),
         };
         // One that hears nothing may itself be what is wrong.
         self.reader = reader.ok().filter(|_| failure != Some(ReadError::Silence));
-        let mut outcome = Outcome::Read;
+        let mut outcome = PassOutcome::Read;
         if let Some(error) = failure {
-            outcome = Outcome::Failed;
+            outcome = PassOutcome::Failed;
             let now = Instant::now();
             let topic = self.topic(partition).name.clone();
-            if let Some(suppressed) = self.interrupted.pass(now) {
+            if let Some(suppressed) = self.interrupted.allow(now) {
                 let partition = partition.number;
                 warn!(topic, partition, %error, suppressed, "a replay is interrupted; trying again");
             }
@@ -114,7 +114,7 @@ impl Worker {
 
     /// Waits for those who come with the first, as after the end of a gateway that had them all: one pass serves them together, and
     /// whoever comes when it has begun waits for another.
-    fn gather(&self, partition: Partition, waiting: &mut Vec<Waiting>) {
+    fn wait_for_more_cursors(&self, partition: Partition, waiting: &mut Vec<WaitingCursor>) {
         let until = Instant::now() + limits::REPLAY_GATHER_MAX;
         while Instant::now() < until && !self.shared.is_stopped() {
             self.shared.pause(partition, until.min(Instant::now() + limits::REPLAY_GATHER));
@@ -127,32 +127,32 @@ impl Worker {
     }
 
     /// Whoever the pass did not serve, and why it ended early.
-    fn pass(
+    fn run_pass(
         &mut self,
         reader: &Reader,
         partition: Partition,
         client: IpAddr,
-        waiting: Vec<Waiting>,
-    ) -> (Vec<Waiting>, Option<ReadError>) {
+        waiting: Vec<WaitingCursor>,
+    ) -> (Vec<WaitingCursor>, Option<ReadError>) {
         // In this order: what is read is of the topic that is there now, or of a later one.
         let extent = reader.extent(&self.topic(partition).name, partition.number);
         let extent = match extent.and_then(|extent| self.check_topic(reader, partition).map(|()| extent)) {
             Ok(extent) => extent,
             Err(error) => return (waiting, Some(error)),
         };
-        let young = match self.first_young(reader, partition, extent) {
+        let young = match self.first_within_age(reader, partition, extent) {
             Ok(young) => young,
             Err(error) => return (waiting, Some(error)),
         };
         let floor = extent.floor(young);
-        let waiting = self.refuse_strange(partition, extent, waiting);
+        let waiting = self.refuse_unreachable(partition, extent, waiting);
         let now = Instant::now();
         let Some(start) = board::start(&waiting, client, floor.offset, now) else { return (waiting, None) };
         if let Err(error) = reader.begin(&self.topic(partition).name, partition.number, start) {
             return (waiting, Some(error));
         }
         let scan = Scan::new(floor, start);
-        let mut pass = Pass {
+        let mut pass = ScanPass {
             partition,
             extent,
             scan,
@@ -171,7 +171,7 @@ impl Worker {
     }
 
     /// The first offset whose record is not too old to be read; `None`: all are young enough.
-    fn first_young(
+    fn first_within_age(
         &self,
         reader: &Reader,
         partition: Partition,
@@ -185,17 +185,17 @@ impl Worker {
     }
 
     /// Answers those cursors that the log does not reach, and leaves the others.
-    fn refuse_strange(
+    fn refuse_unreachable(
         &mut self,
         partition: Partition,
         extent: Extent,
-        waiting: Vec<Waiting>,
-    ) -> Vec<Waiting> {
+        waiting: Vec<WaitingCursor>,
+    ) -> Vec<WaitingCursor> {
         let (waiting, strange): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiting| waiting.is_of(extent));
         if !strange.is_empty() {
             // Clients choose their positions.
-            if let Some(suppressed) = self.unreachable.pass(Instant::now()) {
+            if let Some(suppressed) = self.unreachable.allow(Instant::now()) {
                 let Topic { name, .. } = self.topic(partition);
                 warn!(
                     topic = name,
@@ -207,13 +207,13 @@ impl Worker {
                     "records cannot be replayed: the log ends before them"
                 );
             }
-            self.shared.send(strange.into_iter().map(Waiting::give_up).collect());
+            self.shared.send(strange.into_iter().map(WaitingCursor::give_up).collect());
         }
         waiting
     }
 
     /// Reads until the pass has nobody to read for, or others wait.
-    fn read_on(&mut self, reader: &Reader, pass: &mut Pass) -> Result<(), ReadError> {
+    fn read_on(&mut self, reader: &Reader, pass: &mut ScanPass) -> Result<(), ReadError> {
         loop {
             let now = Instant::now();
             let arrivals = self.shared.arrivals(pass.partition);
@@ -222,26 +222,26 @@ impl Worker {
                 self.check_topic(reader, pass.partition)?;
                 pass.checked_at = now;
             }
-            pass.scan.look(now);
+            pass.scan.tick(now);
             self.shared.send(pass.scan.take_answers());
-            if self.shared.is_stopped() || self.is_to_give_way(pass, now) {
+            if self.shared.is_stopped() || self.must_yield(pass, now) {
                 return Ok(());
             }
-            match pass.scan.go(now) {
-                Go::Read => {
+            match pass.scan.next_step(now) {
+                ScanStep::Read => {
                     if self.read_some(reader, pass, now)? && self.has_ended(reader, pass)? {
                         // Those that want more than there was see what the log holds in the next pass.
-                        pass.scan.look(now);
-                        if pass.scan.go(now) == Go::Read {
+                        pass.scan.tick(now);
+                        if pass.scan.next_step(now) == ScanStep::Read {
                             return Ok(());
                         }
                     }
                 }
-                Go::Pause(until) => {
+                ScanStep::Pause(until) => {
                     self.shared.pause(pass.partition, until);
                     pass.silent_since = Instant::now();
                 }
-                Go::End => return Ok(()),
+                ScanStep::End => return Ok(()),
             }
         }
     }
@@ -256,7 +256,7 @@ impl Worker {
     }
 
     /// Those that the pass cannot serve wait on the board.
-    fn admit(&self, pass: &mut Pass, waiting: Vec<Waiting>, now: Instant) {
+    fn admit(&self, pass: &mut ScanPass, waiting: Vec<WaitingCursor>, now: Instant) {
         let left: Vec<_> =
             waiting.into_iter().filter_map(|waiting| pass.scan.join(waiting, now).err()).collect();
         if !left.is_empty() {
@@ -264,13 +264,13 @@ impl Worker {
         }
     }
 
-    fn is_to_give_way(&self, pass: &Pass, now: Instant) -> bool {
+    fn must_yield(&self, pass: &ScanPass, now: Instant) -> bool {
         now >= pass.begun_at + limits::REPLAY_TURN
             && (pass.scan.has_overdue(now) || self.shared.others_wait(pass.partition, now))
     }
 
     /// A number of records, or what comes in a moment. Whether the end of the log was met.
-    fn read_some(&mut self, reader: &Reader, pass: &mut Pass, now: Instant) -> Result<bool, ReadError> {
+    fn read_some(&mut self, reader: &Reader, pass: &mut ScanPass, now: Instant) -> Result<bool, ReadError> {
         let records_before = pass.scan.records();
         let mut result = Ok(false);
         for _ in 0..limits::REPLAY_RECORDS_PER_LOOK {
@@ -296,7 +296,7 @@ impl Worker {
         result
     }
 
-    fn hand_out(&mut self, fetched: &Fetched<'_>, pass: &mut Pass, now: Instant) {
+    fn hand_out(&mut self, fetched: &FetchedRecord<'_>, pass: &mut ScanPass, now: Instant) {
         let Topic { name, kind } = &self.config.topics[pass.partition.topic];
         if !fetched.is_of(name, pass.partition.number) {
             return;
@@ -313,10 +313,10 @@ impl Worker {
     /// The last offsets of a log may be no records (transactions, compaction), so the end may come before the extent is
     /// reached. But a broker that has just become the leader may not know yet how far the log goes: it is asked for the
     /// extent again, which it answers only when it knows, and has to tell of the end once more.
-    fn has_ended(&self, reader: &Reader, pass: &mut Pass) -> Result<bool, ReadError> {
+    fn has_ended(&self, reader: &Reader, pass: &mut ScanPass) -> Result<bool, ReadError> {
         let position = pass.scan.position();
         if position >= pass.extent.high || pass.ended_at == Some(position) {
-            pass.scan.reach(pass.extent.high);
+            pass.scan.advance_to(pass.extent.high);
             return Ok(true);
         }
         let Topic { name, .. } = self.topic(pass.partition);

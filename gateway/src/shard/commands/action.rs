@@ -34,7 +34,7 @@ pub enum Action<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe<'a> {
     /// To be subscribed to. The session may have some of them already.
-    pub channels: Vec<Wanted<'a>>,
+    pub channels: Vec<RequestedChannel<'a>>,
     /// Not to be had, and why.
     pub rejected: Vec<Rejected<'a>>,
     /// To be had only live, though they were to begin in the past, and why.
@@ -45,16 +45,16 @@ pub struct Subscribe<'a> {
 
 /// A channel and where its events begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted<'a> {
+pub struct RequestedChannel<'a> {
     /// Its name.
     pub name: PatternName<'a>,
     /// Where it begins.
-    pub start: Start<'a>,
+    pub start: RequestedStart<'a>,
 }
 
 /// Where a channel's events begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start<'a> {
+pub enum RequestedStart<'a> {
     /// With the next one.
     Live,
     /// With the last one of each channel that the pattern selects.
@@ -87,7 +87,7 @@ impl<'a> Action<'a> {
                 too_many_channels(channels.len(), channels_max)
             }
             Ok(ClientMessage::Unsubscribe { channels }) => {
-                let (channels, rejected) = sort_out(channels);
+                let (channels, rejected) = split_names(channels);
                 Self::Unsubscribe(Unsubscribe { channels, rejected })
             }
             Err(error) => Self::Error { code: error.code, message: error.message },
@@ -122,20 +122,20 @@ impl<'a> Subscribe<'a> {
 
     /// Whether some channel is to begin otherwise than with the next event.
     pub fn has_past(&self) -> bool {
-        self.channels.iter().any(|wanted| wanted.start != Start::Live)
+        self.channels.iter().any(|wanted| wanted.start != RequestedStart::Live)
     }
 
     /// Has channels begin with the next event though they were to begin in the past, if the session has events of them already, from
     /// a subscription of an earlier message (`overlaps` tells): past and live events of a channel would be out of order.
     pub fn begin_live_ones_live(&mut self, overlaps: impl Fn(Pattern<'_>) -> bool) {
-        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != Start::Live) {
+        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != RequestedStart::Live) {
             if overlaps(wanted.name.pattern()) {
-                let option = if wanted.start == Start::Snapshot { "snapshot" } else { "since" };
+                let option = if wanted.start == RequestedStart::Snapshot { "snapshot" } else { "since" };
                 let message = format!(
                     "the session has events of it already: it is live; to begin in the past, unsubscribe those channels \
                      first, or name them all with {option} in one message"
                 );
-                wanted.start = Start::Live;
+                wanted.start = RequestedStart::Live;
                 let shown = wanted.name.as_str().to_owned().into();
                 self.not_resumed.push(entry(shown, code::ALREADY_LIVE, message));
             }
@@ -144,13 +144,13 @@ impl<'a> Subscribe<'a> {
 
     /// Has everything begin with the next event: too many sessions are being brought what they missed.
     pub fn begin_all_live(&mut self) {
-        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != Start::Live) {
-            let option = if wanted.start == Start::Snapshot { "snapshot" } else { "since" };
+        for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != RequestedStart::Live) {
+            let option = if wanted.start == RequestedStart::Snapshot { "snapshot" } else { "since" };
             let message = format!(
                 "the gateway brings too many sessions what they missed: it is live; unsubscribe, and subscribe with {option} \
                  again in some seconds"
             );
-            wanted.start = Start::Live;
+            wanted.start = RequestedStart::Live;
             let shown = wanted.name.as_str().to_owned().into();
             self.not_resumed.push(entry(shown, code::TOO_MANY_RESUMES, message));
         }
@@ -186,29 +186,32 @@ impl<'a> Unsubscribe<'a> {
 
 fn subscribe(message: client::Subscribe<'_>) -> Subscribe<'_> {
     let client::Subscribe { channels, snapshot, positions, mut since } = message;
-    let mut not_resumed = not_named(&channels, &since);
-    let (names, rejected) = sort_out(channels);
-    let otherwise = if snapshot { Start::Snapshot } else { Start::Live };
+    let mut not_resumed = unknown_since_names(&channels, &since);
+    let (names, rejected) = split_names(channels);
+    let otherwise = if snapshot { RequestedStart::Snapshot } else { RequestedStart::Live };
     let channels = names
         .into_iter()
         .map(|name| {
             let start = match since.remove(name.as_str()).map(|value| read_since(name.pattern(), value)) {
                 None => otherwise.clone(),
-                Some(Ok(kinds)) => Start::Since(kinds),
+                Some(Ok(kinds)) => RequestedStart::Since(kinds),
                 Some(Err(message)) => {
                     let shown = name.as_str().to_owned().into();
                     not_resumed.push(entry(shown, code::BAD_POSITION, message));
-                    Start::Live
+                    RequestedStart::Live
                 }
             };
-            Wanted { name, start }
+            RequestedChannel { name, start }
         })
         .collect();
     Subscribe { channels, rejected, not_resumed, positions }
 }
 
 /// The names in `since` that are not among the channels.
-fn not_named<'a>(channels: &[Cow<'_, str>], since: &BTreeMap<Cow<'_, str>, &RawValue>) -> Vec<Rejected<'a>> {
+fn unknown_since_names<'a>(
+    channels: &[Cow<'_, str>],
+    since: &BTreeMap<Cow<'_, str>, &RawValue>,
+) -> Vec<Rejected<'a>> {
     if since.is_empty() {
         return Vec::new();
     }
@@ -224,7 +227,7 @@ fn not_named<'a>(channels: &[Cow<'_, str>], since: &BTreeMap<Cow<'_, str>, &RawV
 }
 
 /// Names that are patterns and names that are not, each once and in the order of the message.
-fn sort_out(names: Vec<Cow<'_, str>>) -> (Vec<PatternName<'_>>, Vec<Rejected<'_>>) {
+fn split_names(names: Vec<Cow<'_, str>>) -> (Vec<PatternName<'_>>, Vec<Rejected<'_>>) {
     let mut seen = HashSet::with_capacity(names.len());
     let is_first: Vec<bool> = names.iter().map(|name| seen.insert(name.as_ref())).collect();
     drop(seen);

@@ -12,17 +12,17 @@ use protocol::{ErrorMessage, GapReason, Pattern, PatternName, Pong, code};
 use serde::Serialize;
 
 use super::action;
-use super::action::{Action, Subscribe, Unsubscribe, Wanted};
+use super::action::{Action, RequestedChannel, Subscribe, Unsubscribe};
 use super::replies::{Replies, write_text};
-use crate::admission::token_bucket::Bucket;
+use crate::admission::token_bucket::TokenBucket;
 use crate::counters::operations;
 use crate::event::channel_index::Channels;
 use crate::event::frame::Subject;
-use crate::event::pull::Ticket;
+use crate::event::pull::PullId;
 use crate::event::topic_set::TopicSet;
 use crate::limits;
 use crate::limits::Rate;
-use crate::shard::mesh::start::{Begin, Start, StartFrom};
+use crate::shard::mesh::start::{StartFrom, StartRequest, SubscriptionStart};
 use crate::shard::mesh::{Mesh, Request};
 use crate::shard::owner::Owner;
 use crate::shard::resume::Resume;
@@ -30,7 +30,7 @@ use crate::shard::sessions::pending_replies::Subscription;
 use crate::websocket::{Flow, Message};
 
 /// One session's turn to speak.
-pub struct Dialogue<'a> {
+pub struct CommandContext<'a> {
     /// What it has, and what it is answered.
     pub replies: Replies<'a>,
     /// Who subscribed to what.
@@ -56,14 +56,14 @@ pub struct Dialogue<'a> {
 /// What a session may still send.
 pub struct Allowance<'a> {
     /// Of this session: messages.
-    pub bucket: &'a mut Bucket,
+    pub bucket: &'a mut TokenBucket,
     /// And control frames.
-    pub control: &'a mut Bucket,
+    pub control: &'a mut TokenBucket,
     /// Of each session.
     pub rate: &'a Rate,
 }
 
-impl Dialogue<'_> {
+impl CommandContext<'_> {
     /// Does what a message asks and appends what can be answered to `replies`.
     pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
         match message {
@@ -87,9 +87,9 @@ impl Dialogue<'_> {
             Some(Action::Heartbeat) => write_text(replies, &Pong { ts: wall_clock_ms() }),
             Some(Action::Error { code, message }) => {
                 self.replies.counters.client_errors += 1;
-                self.say(&ErrorMessage { code: code.into(), message: message.into() }, replies);
+                self.reply(&ErrorMessage { code: code.into(), message: message.into() }, replies);
             }
-            None => self.say_too_often(replies),
+            None => self.reject_too_frequent(replies),
         }
         self.replies.answer(replies);
         self.cost += operations::done() - before;
@@ -125,10 +125,11 @@ impl Dialogue<'_> {
 
     /// Answers a message that was one too many, unless answers wait already that come to half of what may wait at a full socket:
     /// nobody is closed as a flood for what has no effect, and a thousand such messages at once are told in a few answers.
-    fn say_too_often(&mut self, replies: &mut Vec<u8>) {
+    fn reject_too_frequent(&mut self, replies: &mut Vec<u8>) {
         self.replies.counters.messages_rate_limited += 1;
         let Some(Allowance { rate, .. }) = &self.allowance else { return };
-        let waiting = replies.len() + self.replies.outbox.control_bytes() + self.replies.acks.bytes();
+        let waiting =
+            replies.len() + self.replies.outbox.control_bytes() + self.replies.pending_replies.bytes();
         if waiting >= limits::CONTROL_BYTES / 2 {
             return;
         }
@@ -138,7 +139,7 @@ impl Dialogue<'_> {
              message, or send it again later"
         );
         self.replies.counters.client_errors += 1;
-        self.say(&ErrorMessage { code: code::RATE_LIMITED.into(), message: message.into() }, replies);
+        self.reply(&ErrorMessage { code: code::RATE_LIMITED.into(), message: message.into() }, replies);
     }
 
     fn subscribe(&mut self, mut subscribe: Subscribe<'_>) {
@@ -153,20 +154,20 @@ impl Dialogue<'_> {
             subscribe.begin_all_live();
         }
         let everyone = self.mesh.everyone();
-        let number = self.replies.acks.next_number();
+        let number = self.replies.pending_replies.next_number();
         let has_past = subscribe.has_past();
         let mut starts = Vec::new();
         let mut topics = TopicSet::default();
-        for Wanted { name, start } in &mut subscribe.channels {
+        for RequestedChannel { name, start } in &mut subscribe.channels {
             topics = topics.union(TopicSet::selected(name.pattern(), kinds));
             // What a session that resumes subscribes to may be withheld from it.
             let is_new = self.channels.subscribe(slot, name.as_str());
             if is_new && (has_past || self.replies.resume.is_some()) {
-                let start = std::mem::replace(start, action::Start::Live);
+                let start = std::mem::replace(start, action::RequestedStart::Live);
                 starts.push(start_of(name.as_str(), start, kinds));
             }
         }
-        let starts: Arc<[Start]> = starts.into();
+        let starts: Arc<[SubscriptionStart]> = starts.into();
         self.replies.counters.resumes += starts.iter().filter(|start| start.has_past()).count() as u64;
         if !starts.is_empty() {
             let before = self.replies.cursors_made;
@@ -189,24 +190,24 @@ impl Dialogue<'_> {
             refused: Vec::new(),
             snapshot: Vec::new(),
         };
-        self.is_flooded |= self.replies.acks.push_subscription(subscription).is_err();
+        self.is_flooded |= self.replies.pending_replies.push_subscription(subscription).is_err();
         let wants_cut = wants_positions || !starts.is_empty();
-        self.begin(Begin {
-            ticket: Ticket { socket: self.replies.socket, cursor: number },
+        self.ask_owners(StartRequest {
+            pull_id: PullId { socket: self.replies.socket, cursor: number },
             wants_cut,
             starts,
         });
     }
 
     /// Asks every owner, this shard first.
-    fn begin(&mut self, begin: Begin) {
+    fn ask_owners(&mut self, begin: StartRequest) {
         self.mesh.announce(self.channels.take_changes());
         for peer in self.mesh.peers().iter() {
-            self.mesh.ask(peer, Request::Begin(begin.clone()));
+            self.mesh.ask(peer, Request::Start(begin.clone()));
         }
         let shard = self.mesh.shard();
-        if let Some(begun) = self.owner.begin(shard, begin, self.replies.now) {
-            self.replies.begun(shard, begun);
+        if let Some(begun) = self.owner.answer_start(shard, begin, self.replies.now) {
+            self.replies.take_start_reply(shard, begun);
         }
     }
 
@@ -237,27 +238,27 @@ impl Dialogue<'_> {
         }
         drop(left);
         let count = channels.count(slot);
-        self.say(&unsubscribe.acknowledge(count), replies);
+        self.reply(&unsubscribe.acknowledge(count), replies);
     }
 
     /// Answers at once, or after what was asked before.
-    fn say(&mut self, message: &impl Serialize, replies: &mut Vec<u8>) {
-        if self.replies.acks.is_empty() {
+    fn reply(&mut self, message: &impl Serialize, replies: &mut Vec<u8>) {
+        if self.replies.pending_replies.is_empty() {
             write_text(replies, message);
         } else {
             let mut text = Vec::new();
             write_text(&mut text, message);
-            self.is_flooded |= self.replies.acks.push_text(text).is_err();
+            self.is_flooded |= self.replies.pending_replies.push_text(text).is_err();
         }
     }
 }
 
 /// Positions of kinds that no topic has name nothing.
-fn start_of(name: &str, start: action::Start<'_>, topics: &[Arc<str>]) -> Start {
+fn start_of(name: &str, start: action::RequestedStart<'_>, topics: &[Arc<str>]) -> SubscriptionStart {
     let from = match start {
-        action::Start::Live => StartFrom::Live,
-        action::Start::Snapshot => StartFrom::Snapshot,
-        action::Start::Since(kinds) => {
+        action::RequestedStart::Live => StartFrom::Live,
+        action::RequestedStart::Snapshot => StartFrom::Snapshot,
+        action::RequestedStart::Since(kinds) => {
             let topic_of = |kind: &str| topics.iter().position(|of_topic| **of_topic == *kind);
             let known = kinds.into_iter().filter_map(|(kind, since)| Some((topic_of(&kind)?, since)));
             let mut known: Vec<_> = known.collect();
@@ -265,7 +266,7 @@ fn start_of(name: &str, start: action::Start<'_>, topics: &[Arc<str>]) -> Start 
             StartFrom::Since(known.into())
         }
     };
-    Start { name: name.into(), from }
+    SubscriptionStart { name: name.into(), from }
 }
 
 fn wall_clock_ms() -> i64 {

@@ -13,16 +13,16 @@ use wire::SocketId;
 use crate::counters::Counters;
 use crate::counters::operations;
 use crate::event::frame::Frame;
-use crate::event::partition::{Owned, Partition};
+use crate::event::partition::{Partition, PartitionOffset};
 use crate::event::selection::Selection;
 use crate::event::topic_set::TopicSet;
-use crate::shard::mesh::layout::Layout;
-use crate::shard::mesh::start::{Begun, Start};
+use crate::shard::mesh::layout::OwnersLayout;
+use crate::shard::mesh::start::{StartReply, SubscriptionStart};
 use crate::shard::outbox::frames::Frames;
 use crate::shard::outbox::{Outbox, OutboxLimits};
 use crate::shard::owner::snapshot_too_large;
 use crate::shard::resume::Resume;
-use crate::shard::sessions::pending_replies::{Acks, Ready, Subscription};
+use crate::shard::sessions::pending_replies::{CompleteReply, PendingReplies, Subscription};
 use protocol::framing;
 
 /// See the module.
@@ -36,7 +36,7 @@ pub struct Replies<'a> {
     /// The frames in it.
     pub frames: &'a mut Frames,
     /// What the session is still to be answered.
-    pub acks: &'a mut Acks,
+    pub pending_replies: &'a mut PendingReplies,
     /// What it is still to be brought.
     pub resume: &'a mut Option<Box<Resume>>,
     /// How many cursors its earlier resumes had.
@@ -44,7 +44,7 @@ pub struct Replies<'a> {
     /// The topics of which it was told that partitions have not begun.
     pub waiting: &'a mut TopicSet,
     /// Which partitions have.
-    pub layout: &'a Layout,
+    pub layout: &'a OwnersLayout,
     /// The kinds, by topic.
     pub kinds: &'a Arc<[Arc<str>]>,
     /// What is counted.
@@ -55,20 +55,20 @@ pub struct Replies<'a> {
 
 impl Replies<'_> {
     /// Takes an owner's answer in, for the acknowledgement and for the cursors.
-    pub fn begun(&mut self, owner: usize, begun: Begun) {
+    pub fn take_start_reply(&mut self, owner: usize, begun: StartReply) {
         if let Some(resume) = self.resume {
-            resume.begun(begun.ticket.cursor, owner, &begun.behind);
+            resume.take_start_reply(begun.pull_id.cursor, owner, &begun.behind);
         }
-        self.acks.begun(owner, begun);
+        self.pending_replies.take_start_reply(owner, begun);
     }
 
     /// A partition of an owner has begun: whoever waited for it is told.
-    pub fn began(&mut self, owner: usize, began: Owned, replies: &mut Vec<u8>) {
-        self.acks.began(owner, began, self.kinds);
+    pub fn partition_started(&mut self, owner: usize, began: PartitionOffset, replies: &mut Vec<u8>) {
+        self.pending_replies.partition_started(owner, began, self.kinds);
         if let Some(resume) = self.resume {
-            resume.began(owner, began);
+            resume.partition_started(owner, began);
         }
-        let Owned { partition, next } = began;
+        let PartitionOffset { partition, next } = began;
         if !self.waiting.contains(partition.topic) {
             return;
         }
@@ -78,10 +78,10 @@ impl Replies<'_> {
     }
 
     /// More may be known of which partitions there are.
-    pub fn look_again(&mut self) {
+    pub fn layout_changed(&mut self) {
         let Self { resume, waiting, layout, .. } = self;
         if let Some(resume) = resume {
-            resume.look_again();
+            resume.layout_changed();
         }
         if layout.has_begun(**waiting) {
             **waiting = TopicSet::default();
@@ -90,16 +90,16 @@ impl Replies<'_> {
 
     /// Appends the answers that are complete.
     pub fn answer(&mut self, replies: &mut Vec<u8>) {
-        while let Some(ready) = self.acks.pop(self.layout, self.now) {
+        while let Some(ready) = self.pending_replies.pop(self.layout, self.now) {
             match ready {
-                Ready::Text(text) => replies.extend_from_slice(&text),
-                Ready::Subscription(subscription) => self.acknowledge(*subscription, replies),
+                CompleteReply::Text(text) => replies.extend_from_slice(&text),
+                CompleteReply::Subscription(subscription) => self.acknowledge(*subscription, replies),
             }
         }
     }
 
     fn acknowledge(&mut self, mut subscription: Subscription, replies: &mut Vec<u8>) {
-        self.bring_snapshot(&mut subscription);
+        self.queue_snapshot(&mut subscription);
         if let Some(resume) = self.resume {
             let Subscription { number, cut, refused, .. } = &subscription;
             resume.acknowledged(*number, cut, refused);
@@ -112,7 +112,7 @@ impl Replies<'_> {
     }
 
     /// The last events come first among the events, if there is room for them all.
-    fn bring_snapshot(&mut self, subscription: &mut Subscription) {
+    fn queue_snapshot(&mut self, subscription: &mut Subscription) {
         let snapshot = self.wanted_of_snapshot(subscription);
         if snapshot.is_empty() {
             return;
@@ -126,7 +126,7 @@ impl Replies<'_> {
             return;
         }
         for (_, frame) in snapshot {
-            let has_room = self.outbox.bring(frame, self.frames, self.outbox_limits);
+            let has_room = self.outbox.push_replayed(frame, self.frames, self.outbox_limits);
             assert!(has_room, "there is room for all of them");
             self.counters.frames_queued += 1;
             self.counters.frames_replayed += 1;
@@ -164,7 +164,7 @@ struct Resumed<'a> {
 }
 
 impl<'a> Resumed<'a> {
-    fn of(starts: impl Iterator<Item = &'a Start>) -> Self {
+    fn of(starts: impl Iterator<Item = &'a SubscriptionStart>) -> Self {
         let mut resumed = Self::default();
         for start in starts {
             for &(topic, ref since) in start.since() {

@@ -19,7 +19,7 @@ use crate::admission::client_address::Origin;
 use crate::config::Refuse;
 use crate::counters::Refusal;
 use crate::limits;
-use crate::shard::sessions::table::Stage;
+use crate::shard::sessions::table::ConnectionState;
 use crate::websocket::close;
 use crate::websocket::{Inbound, refusal_response};
 use protocol::framing;
@@ -104,7 +104,8 @@ impl Connections {
         let session = self.sessions.find(socket).expect("it was there to be admitted");
         self.slots.opened(session);
         session.cold.session_address = address;
-        session.cold.stage = Stage::Open(Inbound::new(self.message_bytes_max, limits::FRAGMENTS_PER_MESSAGE));
+        session.cold.state =
+            ConnectionState::Open(Inbound::new(self.message_bytes_max, limits::FRAGMENTS_PER_MESSAGE));
         session.cold.stage_since = now;
         session.cold.pinged_at = now;
         session

@@ -6,33 +6,33 @@ use wire::SocketId;
 
 use super::{Connections, schedule};
 use crate::counters::operations;
-use crate::event::partition::Owned;
+use crate::event::partition::PartitionOffset;
 use crate::limits;
 use crate::shard::commands::replies::Replies;
 use crate::shard::mesh::layout::Known;
-use crate::shard::mesh::start::Begun;
-use crate::shard::sessions::table::{Cold, Session, Stage};
+use crate::shard::mesh::start::StartReply;
+use crate::shard::sessions::table::{Cold, ConnectionState, Session};
 
 impl Connections {
     /// An owner has said where a subscription begins.
-    pub fn begun(&mut self, owner: usize, begun: Begun, now: Instant) {
+    pub fn take_start_reply(&mut self, owner: usize, begun: StartReply, now: Instant) {
         let frames: usize = begun.starts.iter().map(|start| start.snapshot.len()).sum();
         operations::count(4 * (limits::OPERATIONS_PER_STEP + frames));
-        self.answer(begun.ticket.socket, now, |replies, _| replies.begun(owner, begun));
+        self.answer(begun.pull_id.socket, now, |replies, _| replies.take_start_reply(owner, begun));
     }
 
     /// An owner says how far all its partitions have come; `began`: those that begin now.
-    pub fn set_layout(&mut self, owner: usize, known: Known, began: &[Owned], now: Instant) {
+    pub fn set_layout(&mut self, owner: usize, known: Known, began: &[PartitionOffset], now: Instant) {
         let is_new = self.layout.set(owner, known);
         if !is_new && began.is_empty() {
             return;
         }
         operations::count(self.sessions.len());
-        for socket in self.sessions.unsettled().collect::<Vec<_>>() {
+        for socket in self.sessions.waiting_sockets().collect::<Vec<_>>() {
             operations::count(4 * limits::OPERATIONS_PER_STEP);
             self.answer(socket, now, |replies, out| {
-                began.iter().for_each(|began| replies.began(owner, *began, out));
-                replies.look_again();
+                began.iter().for_each(|began| replies.partition_started(owner, *began, out));
+                replies.layout_changed();
             });
         }
     }
@@ -46,17 +46,17 @@ impl Connections {
     fn answer(&mut self, socket: SocketId, now: Instant, tell: impl FnOnce(&mut Replies<'_>, &mut Vec<u8>)) {
         let Self { sessions, frames, outbox_limits, layout, kinds, counters, .. } = self;
         let Some(session) = sessions.find(socket) else { return };
-        if !matches!(session.cold.stage, Stage::Open(_)) {
+        if !matches!(session.cold.state, ConnectionState::Open(_)) {
             return;
         }
         let Session { outbox, cold, .. } = session;
-        let Cold { acks, resume, cursors_made, waiting, .. } = &mut **cold;
+        let Cold { pending_replies, resume, cursors_made, waiting, .. } = &mut **cold;
         let mut answering = Replies {
             socket,
             outbox,
             outbox_limits,
             frames,
-            acks,
+            pending_replies,
             resume,
             cursors_made: *cursors_made,
             waiting,
@@ -69,14 +69,14 @@ impl Connections {
         tell(&mut answering, &mut replies);
         answering.answer(&mut replies);
         self.reply(socket, &replies, now);
-        self.watch_acks(socket);
+        self.watch_pending_replies(socket);
         self.pull_soon(socket, now);
     }
 
     /// Has the clock look at an acknowledgement that waits.
-    pub(crate) fn watch_acks(&mut self, socket: SocketId) {
+    pub(crate) fn watch_pending_replies(&mut self, socket: SocketId) {
         let Some(session) = self.sessions.find(socket) else { return };
-        if session.cold.acks.next_due().is_some() {
+        if session.cold.pending_replies.next_due().is_some() {
             schedule(&mut self.wheel, session);
         }
     }

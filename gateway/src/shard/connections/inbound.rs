@@ -13,13 +13,13 @@ use wire::SocketId;
 use super::{Connections, schedule};
 use crate::counters::{Disconnect, ReceivePause};
 use crate::limits;
-use crate::shard::commands::dispatch::{Allowance, Dialogue};
+use crate::shard::commands::dispatch::{Allowance, CommandContext};
 use crate::shard::commands::replies::Replies;
 use crate::shard::mesh::Mesh;
 use crate::shard::outbox::OutboxLimits;
 use crate::shard::owner::Owner;
 use crate::shard::sessions::pace::Budget;
-use crate::shard::sessions::table::{Cold, Session, Stage, Unfinished};
+use crate::shard::sessions::table::{Cold, ConnectionState, Session, Unfinished};
 use crate::websocket::Outcome;
 
 impl Connections {
@@ -43,7 +43,7 @@ impl Connections {
             0
         };
         self.stash(socket, &bytes[consumed..]);
-        self.settle_pace(socket, now);
+        self.apply_pace(socket, now);
     }
 
     /// Reads a slice of what one session has sent and not been read of. Whether there was such a session.
@@ -52,7 +52,7 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return true };
         let pace = &mut session.cold.pace;
         pace.is_queued = false;
-        if !matches!(session.cold.stage, Stage::Open(_)) || pace.paid_at.is_some() {
+        if !matches!(session.cold.state, ConnectionState::Open(_)) || pace.paid_at.is_some() {
             return true;
         }
         let Some(mut piece) = pace.stash.as_mut().and_then(|stash| stash.take()) else { return true };
@@ -60,14 +60,14 @@ impl Connections {
         let consumed = self.read(socket, piece.rest(), now, owner, mesh);
         piece.consume(consumed);
         if let Some(session) = self.sessions.find(socket)
-            && matches!(session.cold.stage, Stage::Open(_))
+            && matches!(session.cold.state, ConnectionState::Open(_))
             && let Some(stash) = &mut session.cold.pace.stash
         {
             self.stashed_bytes += piece.rest().len();
             stash.put_back(piece);
             session.cold.pace.stash.take_if(|stash| stash.is_empty());
         }
-        self.settle_pace(socket, now);
+        self.apply_pace(socket, now);
         true
     }
 
@@ -90,7 +90,7 @@ impl Connections {
             let Some((_, socket)) = self.paying.pop_first() else { return };
             let Some(session) = self.sessions.find(socket) else { continue };
             session.cold.pace.paid_at = None;
-            self.settle_pace(socket, now);
+            self.apply_pace(socket, now);
         }
     }
 
@@ -125,7 +125,7 @@ impl Connections {
     /// Keeps what was not read.
     fn stash(&mut self, socket: SocketId, bytes: &[u8]) {
         let Some(session) = self.sessions.find(socket) else { return };
-        if bytes.is_empty() || !matches!(session.cold.stage, Stage::Open(_)) {
+        if bytes.is_empty() || !matches!(session.cold.state, ConnectionState::Open(_)) {
             return;
         }
         session.cold.pace.stash.get_or_insert_default().push(bytes);
@@ -133,9 +133,9 @@ impl Connections {
     }
 
     /// Decides how a session is read on, after anything has changed.
-    pub(crate) fn settle_pace(&mut self, socket: SocketId, now: Instant) {
+    pub(crate) fn apply_pace(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        if !matches!(session.cold.stage, Stage::Open(_)) {
+        if !matches!(session.cold.state, ConnectionState::Open(_)) {
             return;
         }
         let pace = &mut session.cold.pace;
@@ -188,21 +188,21 @@ impl Connections {
     ) -> usize {
         let Some(session) = self.sessions.find(socket) else { return 0 };
         let Session { outbox, cold, .. } = session;
-        let Cold { stage, acks, resume, cursors_made, waiting, pace, .. } = &mut **cold;
-        let Stage::Open(inbound) = stage else { return 0 };
+        let Cold { state: stage, pending_replies, resume, cursors_made, waiting, pace, .. } = &mut **cold;
+        let ConnectionState::Open(inbound) = stage else { return 0 };
         let bytes_before = inbound.message_bytes();
         let mut replies = std::mem::take(&mut self.replies);
         replies.clear();
         let rates = &self.rates;
         let budget = pace.budget.get_or_insert_with(|| Box::new(Budget::full(rates, now)));
         let cost_max = limits::OPERATIONS_PER_SLICE.min(budget.operations_left(rates, now));
-        let mut dialogue = Dialogue {
+        let mut dialogue = CommandContext {
             replies: Replies {
                 socket,
                 outbox,
                 outbox_limits: &self.outbox_limits,
                 frames: &mut self.frames,
-                acks,
+                pending_replies,
                 resume,
                 cursors_made: *cursors_made,
                 waiting,
@@ -234,9 +234,9 @@ impl Connections {
         self.counters.operations += cost;
         let queued = self.queue_control(socket, &replies) && !is_flooded;
         self.replies = replies;
-        self.conclude(socket, &fed.outcome, queued, now);
+        self.apply_flow(socket, &fed.outcome, queued, now);
         self.watch_unfinished(socket, now);
-        self.watch_acks(socket);
+        self.watch_pending_replies(socket);
         self.pull_soon(socket, now);
         fed.consumed
     }
@@ -244,7 +244,7 @@ impl Connections {
     /// Queues answers that came later than their questions.
     pub(crate) fn reply(&mut self, socket: SocketId, replies: &[u8], now: Instant) {
         if !self.queue_control(socket, replies) {
-            self.conclude(socket, &Outcome::Open, false, now);
+            self.apply_flow(socket, &Outcome::Open, false, now);
         }
     }
 
@@ -268,7 +268,7 @@ impl Connections {
     /// Starts or stops the clock of a message that is not complete.
     fn watch_unfinished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &session.cold.stage else { return };
+        let ConnectionState::Open(inbound) = &session.cold.state else { return };
         if !inbound.message_in_progress() {
             session.cold.unfinished = None;
             return;

@@ -15,17 +15,17 @@ use super::{Connections, schedule};
 use crate::counters::operations;
 use crate::counters::{Disconnect, Refusal};
 use crate::limits;
-use crate::process::drain::Drain;
-use crate::shard::sessions::pending_replies::Acks;
-use crate::shard::sessions::table::Stage;
-use crate::shard::time_slice::Stint;
+use crate::process::drain::ShardDrain;
+use crate::shard::sessions::pending_replies::PendingReplies;
+use crate::shard::sessions::table::ConnectionState;
+use crate::shard::time_slice::TimeSlice;
 use crate::websocket::close;
 use crate::websocket::{Outcome, refusal_response};
 use protocol::framing;
 
 /// Why a session waits to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum ConnectionEnd {
     /// An event had no room in its outbox.
     TooSlow,
     /// A send found its connection broken.
@@ -36,26 +36,26 @@ impl Connections {
     /// The peer sends no more.
     pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        match session.cold.stage {
+        match session.cold.state {
             // What it sent before is read first, unless it owes.
-            Stage::Open(_) if session.cold.pace.stashed() > 0 => {
+            ConnectionState::Open(_) if session.cold.pace.stashed() > 0 => {
                 session.cold.pace.has_finished = true;
-                self.settle_pace(socket, now);
+                self.apply_pace(socket, now);
             }
-            Stage::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
-            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            ConnectionState::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
+            ConnectionState::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
             // Its request was answered: the answer is still worth sending.
-            Stage::Finishing => {}
+            ConnectionState::Finishing => {}
         }
     }
 
     /// The connection broke.
     pub fn connection_lost(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        match session.cold.stage {
-            Stage::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
-            Stage::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
-            Stage::Finishing => {}
+        match session.cold.state {
+            ConnectionState::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
+            ConnectionState::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
+            ConnectionState::Finishing => {}
         }
         self.abandon(socket);
     }
@@ -71,9 +71,10 @@ impl Connections {
 
     /// Takes no more sessions; those there are will be closed over so long, see [`Self::close_drained`].
     pub fn begin_drain(&mut self, lasts: Duration, now: Instant) {
-        let sessions = self.sessions.iter().filter(|session| matches!(session.cold.stage, Stage::Open(_)));
+        let sessions =
+            self.sessions.iter().filter(|session| matches!(session.cold.state, ConnectionState::Open(_)));
         let sockets = sessions.map(|session| session.socket).collect();
-        self.drain = Some(Drain::begin(sockets, lasts, now, &mut Rng::new()));
+        self.drain = Some(ShardDrain::begin(sockets, lasts, now, &mut Rng::new()));
     }
 
     /// Whether no more sessions are taken.
@@ -83,9 +84,9 @@ impl Connections {
 
     /// Says goodbye to the sessions whose turn has come. They get what is queued for them first; until then they got events.
     pub fn close_drained(&mut self, now: Instant) {
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
+        let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::DRAINED_PER_TURN {
-            if stint.is_over() {
+            if slice.is_over() {
                 return;
             }
             let Some(socket) = self.drain.as_mut().and_then(|drain| drain.pop_due(now)) else { return };
@@ -96,18 +97,18 @@ impl Connections {
 
     /// When the next session's turn comes.
     pub fn next_drained(&self) -> Option<Instant> {
-        self.drain.as_ref().and_then(Drain::next_due)
+        self.drain.as_ref().and_then(ShardDrain::next_due)
     }
 
     /// Answers those whose request is not complete: nobody will read the rest.
     pub fn refuse_handshakes(&mut self, now: Instant) {
-        let handshakes = self.sessions.iter().filter_map(|session| match &session.cold.stage {
-            Stage::Handshake(handshake) => Some((session.socket, handshake.is_silent())),
+        let handshakes = self.sessions.iter().filter_map(|session| match &session.cold.state {
+            ConnectionState::Handshake(handshake) => Some((session.socket, handshake.is_silent())),
             _ => None,
         });
         for (socket, is_silent) in handshakes.collect::<Vec<_>>() {
             if is_silent {
-                self.turn_away(socket, now);
+                self.reset_silent(socket, now);
             } else {
                 self.refuse(socket, Refusal::Draining, Refused::draining().response(), now);
             }
@@ -116,7 +117,7 @@ impl Connections {
 
     /// Resets a connection that has asked for nothing, as the kernel does with those that nobody has accepted: a process that has no
     /// sessions left does not wait for it to speak, or to close.
-    pub(crate) fn turn_away(&mut self, socket: SocketId, now: Instant) {
+    pub(crate) fn reset_silent(&mut self, socket: SocketId, now: Instant) {
         self.refuse(socket, Refusal::Draining, Vec::new(), now);
         self.egress.abandon(socket);
     }
@@ -127,17 +128,17 @@ impl Connections {
         if self.condemned.is_empty() {
             return true;
         }
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
+        let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
         while let Some((socket, fate)) = self.condemned.pop_front() {
             match fate {
-                Fate::TooSlow => {
+                ConnectionEnd::TooSlow => {
                     let reason = "too slow: events came faster than they were read; connect again";
                     self.discard(socket);
                     self.end(socket, Disconnect::SlowConsumer, close::frame(close::POLICY, reason), now);
                 }
-                Fate::Broken => self.connection_lost(socket, now),
+                ConnectionEnd::Broken => self.connection_lost(socket, now),
             }
-            if stint.is_over() {
+            if slice.is_over() {
                 break;
             }
         }
@@ -145,7 +146,7 @@ impl Connections {
     }
 
     /// What the client's bytes mean for the session itself.
-    pub(crate) fn conclude(&mut self, socket: SocketId, outcome: &Outcome, queued: bool, now: Instant) {
+    pub(crate) fn apply_flow(&mut self, socket: SocketId, outcome: &Outcome, queued: bool, now: Instant) {
         match outcome {
             Outcome::Open | Outcome::Stopped if !queued => {
                 let reason = "flood: messages were sent and their answers not read";
@@ -179,7 +180,7 @@ impl Connections {
             return;
         }
         let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &session.cold.stage else { return };
+        let ConnectionState::Open(inbound) = &session.cold.state else { return };
         let share = (bound / (self.counters.sessions as usize).max(1)).max(limits::RECEIVE_BUFFER_BYTES);
         let has_more = |all: usize, own: usize| all > bound && own > share;
         if !has_more(self.inbound_bytes, inbound.message_bytes())
@@ -194,7 +195,7 @@ impl Connections {
 
     pub(crate) fn on_deadline(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        if session.cold.acks.next_due().is_some_and(|due| now >= due) {
+        if session.cold.pending_replies.next_due().is_some_and(|due| now >= due) {
             self.answer_overdue(socket, now);
         }
         let Some(session) = self.sessions.find(socket) else { return };
@@ -207,27 +208,27 @@ impl Connections {
             // The gateway stood still and did not ask: the ping that is due now may still be answered, as a second one in a row.
             session.cold.heard_at = now - 2 * limits::PING_INTERVAL;
         }
-        match session.cold.stage {
+        match session.cold.state {
             // In a storm its request may lie unread: it is given its time again, but not for ever.
-            Stage::Handshake(_)
+            ConnectionState::Handshake(_)
                 if !overdue(session.cold.accepted_at, limits::HANDSHAKE_AGE_MAX)
                     && overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT)
                     && is_unread(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT) =>
             {
                 session.cold.stage_since = now;
             }
-            Stage::Handshake(_) if now >= session.cold.next_deadline() => {
+            ConnectionState::Handshake(_) if now >= session.cold.next_deadline() => {
                 let text = "the request was not complete in 5 s: send it at once after connecting";
                 let response = refusal_response(408, "handshake_timeout", text, &[]);
                 self.refuse(socket, Refusal::HandshakeTimeout, response, now);
             }
             // The peer does not take our last words.
-            Stage::Finishing if overdue(session.cold.stage_since, limits::CLOSE_LINGER) => {
+            ConnectionState::Finishing if overdue(session.cold.stage_since, limits::CLOSE_LINGER) => {
                 session.cold.stage_since = now;
                 self.egress.abandon(socket);
             }
-            Stage::Handshake(_) | Stage::Finishing => {}
-            Stage::Open(_)
+            ConnectionState::Handshake(_) | ConnectionState::Finishing => {}
+            ConnectionState::Open(_)
                 if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
                     && session.cold.pace.behind_since.is_none() =>
             {
@@ -241,7 +242,7 @@ impl Connections {
                 let reason = "idle: no frame, not even a pong, for 60 s";
                 self.end(socket, Disconnect::Idle, close::frame(close::POLICY, reason), now);
             }
-            Stage::Open(_)
+            ConnectionState::Open(_)
                 if session.cold.unfinished.is_some_and(|it| overdue(it.since, limits::MESSAGE_TIMEOUT))
                     && session.cold.pace.behind_since.is_none() =>
             {
@@ -256,26 +257,26 @@ impl Connections {
                 let reason = "a message was not complete in 10 s";
                 self.end(socket, Disconnect::MessageTimeout, close::frame(close::POLICY, reason), now);
             }
-            Stage::Open(_) if overdue(session.cold.pinged_at, limits::PING_INTERVAL) => {
+            ConnectionState::Open(_) if overdue(session.cold.pinged_at, limits::PING_INTERVAL) => {
                 session.cold.pinged_at = now;
                 // A client that leaves no room for a ping has much to read, or is idle and will be closed for it.
                 if session.outbox.push_control(&self.outbox_limits, framing::ping).is_ok() {
                     self.egress.enqueue(session);
                 }
             }
-            Stage::Open(_) => {}
+            ConnectionState::Open(_) => {}
         }
     }
 
     /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
     pub(crate) fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        let Stage::Open(inbound) = &session.cold.stage else { return };
+        let ConnectionState::Open(inbound) = &session.cold.state else { return };
         let (peer, client) = (session.cold.peer, session.cold.client);
         debug!(?peer, ?client, reason = reason.text(), "session ended");
         self.inbound_bytes -= inbound.message_bytes();
         let is_asking = session.cold.resume.as_ref().is_some_and(|resume| resume.asks_owner());
-        if is_asking || session.cold.acks.asks_owners() {
+        if is_asking || session.cold.pending_replies.asks_owners() {
             self.gone.push(socket);
         }
         if let Some(resume) = &session.cold.resume {
@@ -284,7 +285,7 @@ impl Connections {
         self.cursors -= std::mem::take(&mut session.cold.cursors);
         self.forget_inflow(socket);
         let Some(session) = self.sessions.find(socket) else { return };
-        session.cold.acks = Acks::default();
+        session.cold.pending_replies = PendingReplies::default();
         session.cold.resume = None;
         session.is_resuming = false;
         operations::count(limits::OPERATIONS_PER_END);
@@ -309,7 +310,7 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return };
         session.outbox.finish(farewell);
         self.slots.ending(session, now);
-        session.cold.stage = Stage::Finishing;
+        session.cold.state = ConnectionState::Finishing;
         session.cold.stage_since = now;
         session.cold.unfinished = None;
         schedule(&mut self.wheel, session);

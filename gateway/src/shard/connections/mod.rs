@@ -19,23 +19,23 @@ use std::time::Instant;
 use tracing::debug;
 use wire::{Driver, Readings, SocketId};
 
-use self::lifecycle::Fate;
+use self::lifecycle::ConnectionEnd;
 use self::resumes::{ReplayGone, ResumeLimits};
 use self::shedding::Shedding;
 use self::slots::Slots;
 use super::egress::Egress;
-use super::egress::flush_window::Window;
+use super::egress::flush_window::FlushWindow;
 use super::fanout::broadcast;
-use super::fanout::broadcast::Audience;
+use super::fanout::broadcast::Fanout;
 use super::mesh::Mesh;
-use super::mesh::layout::Layout;
+use super::mesh::layout::OwnersLayout;
 use super::outbox::OutboxLimits;
 use super::outbox::frames::Frames;
 use super::owner::Owner;
 use super::sessions::pace::Rates;
-use super::sessions::table::{Session, Sessions, Stage};
+use super::sessions::table::{ConnectionState, Session, Sessions};
 use super::sessions::timer_wheel::Wheel;
-use super::time_slice::Stint;
+use super::time_slice::TimeSlice;
 use crate::config::{Admission, Config, SlowConsumer};
 use crate::counters::operations;
 use crate::counters::{Counters, HttpRoute, Refusal};
@@ -43,12 +43,12 @@ use crate::event::channel_index::Channels;
 use crate::event::frame::Frame;
 use crate::event::shard_set::ShardSet;
 use crate::http::Http;
-use crate::kafka::polled::Moved;
+use crate::kafka::polled::OffsetJump;
 use crate::limits;
-use crate::log::throttle::Throttle;
-use crate::process::drain::Drain;
+use crate::log::throttle::LogThrottle;
+use crate::process::drain::ShardDrain;
 use crate::shared::Shared;
-use crate::websocket::Progress;
+use crate::websocket::HandshakeProgress;
 
 /// See the module.
 pub struct Connections {
@@ -65,7 +65,7 @@ pub struct Connections {
     http: Http,
     pub(crate) shared: Arc<Shared>,
     /// Which partitions have begun, at all owners.
-    pub(crate) layout: Layout,
+    pub(crate) layout: OwnersLayout,
     /// The kinds, by topic.
     pub(crate) kinds: Arc<[Arc<str>]>,
     pub(crate) shards: usize,
@@ -93,14 +93,14 @@ pub struct Connections {
     pub(crate) receives: Vec<(SocketId, bool)>,
     broadcasts: u32,
     /// Once the process is told to end: when which session goes.
-    pub(crate) drain: Option<Drain<SocketId>>,
+    pub(crate) drain: Option<ShardDrain<SocketId>>,
     pub(crate) replies: Vec<u8>,
     /// Whose outbox a broadcast found full.
     pub(crate) overflowed: Vec<SocketId>,
     /// Whose connection proved to be broken by a send.
     broken: Vec<SocketId>,
     /// Both, until they are ended.
-    pub(crate) condemned: VecDeque<(SocketId, Fate)>,
+    pub(crate) condemned: VecDeque<(SocketId, ConnectionEnd)>,
     /// Sessions that have something to pull now, each at most once here or below (`Cold::pulls`).
     pub(crate) pulling: VecDeque<SocketId>,
     /// Those that wait, by when they go on and by slot.
@@ -111,7 +111,7 @@ pub struct Connections {
     pub(crate) replays_gone: Vec<ReplayGone>,
     pub(crate) cursors: usize,
     pub(crate) resume_limits: ResumeLimits,
-    pub(crate) accept_complaints: Throttle,
+    pub(crate) accept_complaints: LogThrottle,
 }
 
 impl Connections {
@@ -120,7 +120,7 @@ impl Connections {
         let shards = config.shards.count;
         Self {
             counters: Counters::default(),
-            egress: Egress::new(Window::new(config.flush.window_min, config.flush.window_max), now),
+            egress: Egress::new(FlushWindow::new(config.flush.window_min, config.flush.window_max), now),
             handshakes_left: 0,
             sessions: Sessions::default(),
             channels: if shards > 1 { Channels::with_peers() } else { Channels::default() },
@@ -130,7 +130,7 @@ impl Connections {
             slots: Slots::new(config, Arc::clone(&shared)),
             shedding: Shedding::new(config, now),
             shared,
-            layout: Layout::new(shards),
+            layout: OwnersLayout::new(shards),
             kinds: config.kafka.topics.iter().map(|topic| topic.kind.as_str().into()).collect(),
             shards,
             slow_consumer: config.outbox.slow_consumer,
@@ -166,7 +166,7 @@ impl Connections {
             replays_gone: Vec::new(),
             cursors: 0,
             resume_limits: ResumeLimits::new(config),
-            accept_complaints: Throttle::default(),
+            accept_complaints: LogThrottle::default(),
         }
     }
 
@@ -193,31 +193,31 @@ impl Connections {
         session.cold.heard_at = now;
         session.cold.is_excused = false;
         self.counters.bytes_received += bytes.len() as u64;
-        match &mut session.cold.stage {
-            Stage::Open(_) => self.take_in(socket, bytes, now, owner, mesh),
-            Stage::Handshake(handshake) => match handshake.feed(bytes) {
-                Progress::Incomplete => {}
-                Progress::Upgrade { response, forwarded_for, leftover } => {
+        match &mut session.cold.state {
+            ConnectionState::Open(_) => self.take_in(socket, bytes, now, owner, mesh),
+            ConnectionState::Handshake(handshake) => match handshake.feed(bytes) {
+                HandshakeProgress::Incomplete => {}
+                HandshakeProgress::Upgrade { response, forwarded_for, leftover } => {
                     self.handshakes_left = self.handshakes_left.saturating_sub(1);
                     self.upgrade(socket, &response, forwarded_for.as_deref(), now);
                     if !leftover.is_empty() {
                         self.take_in(socket, &bytes[leftover], now, owner, mesh);
                     }
                 }
-                Progress::Http(request) => {
+                HandshakeProgress::Http(request) => {
                     self.handshakes_left = self.handshakes_left.saturating_sub(1);
                     let (route, response) = self.http.respond(&request, now);
                     self.counters.http_requests.add(route);
                     self.finish(socket, response, now);
                 }
-                Progress::Refuse { response, code, .. } => {
+                HandshakeProgress::Refuse { response, code, .. } => {
                     self.handshakes_left = self.handshakes_left.saturating_sub(1);
                     debug!(reason = code, "a request was refused");
                     self.counters.http_requests.add(HttpRoute::Refused);
                     self.refuse(socket, Refusal::BadRequest, response, now);
                 }
             },
-            Stage::Finishing => self.discard_received(socket, bytes.len()),
+            ConnectionState::Finishing => self.discard_received(socket, bytes.len()),
         }
     }
 
@@ -245,20 +245,20 @@ impl Connections {
 
     /// Queues an event, or the gap in its place, for everyone who takes its channel; and which other shards want it.
     pub fn broadcast(&mut self, frame: &Arc<Frame>) -> ShardSet {
-        let (mut audience, overflowed) = self.audience();
-        let peers = broadcast::event(frame, &mut audience, overflowed);
+        let (mut fanout, overflowed) = self.fanout();
+        let peers = broadcast::event(frame, &mut fanout, overflowed);
         self.condemn();
         peers
     }
 
     /// Queues the announcement of a partition's gap.
-    pub fn announce(&mut self, moved: &Moved, now: Instant) {
+    pub fn announce(&mut self, jump: &OffsetJump, now: Instant) {
         let kinds = Arc::clone(&self.kinds);
-        let (mut audience, overflowed) = self.audience();
-        broadcast::gap(moved, &kinds[moved.partition.topic], &mut audience, overflowed, now);
+        let (mut fanout, overflowed) = self.fanout();
+        broadcast::gap(jump, &kinds[jump.partition.topic], &mut fanout, overflowed, now);
         self.condemn();
-        if moved.reason == protocol::GapReason::Reset {
-            self.reset_cursors(moved.partition, moved.to, moved.next, now);
+        if jump.reason == protocol::GapReason::Reset {
+            self.reset_cursors(jump.partition, jump.to, jump.next, now);
         }
     }
 
@@ -283,19 +283,19 @@ impl Connections {
         for socket in self.overflowed.drain(..) {
             if let Some(session) = self.sessions.find(socket) {
                 session.outbox.refuse_events();
-                self.condemned.push_back((socket, Fate::TooSlow));
+                self.condemned.push_back((socket, ConnectionEnd::TooSlow));
             }
         }
-        self.condemned.extend(self.broken.drain(..).map(|socket| (socket, Fate::Broken)));
+        self.condemned.extend(self.broken.drain(..).map(|socket| (socket, ConnectionEnd::Broken)));
     }
 
     /// Does what is due: pings, and the ends of patience.
     pub fn fire_timers(&mut self, now: Instant) {
         self.make_room(self.read_until == now, now);
         self.shed_memory(now);
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
+        let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::TIMERS_PER_TURN {
-            if stint.is_over() {
+            if slice.is_over() {
                 return;
             }
             let Some(entry) = self.wheel.pop_due(now) else { return };
@@ -331,12 +331,12 @@ impl Connections {
         counters
     }
 
-    pub(crate) fn audience(&mut self) -> (Audience<'_>, &mut Vec<SocketId>) {
+    pub(crate) fn fanout(&mut self) -> (Fanout<'_>, &mut Vec<SocketId>) {
         self.broadcasts = self.broadcasts.checked_add(1).unwrap_or_else(|| {
             self.sessions.forget_broadcasts();
             1
         });
-        let audience = Audience {
+        let fanout = Fanout {
             channels: &mut self.channels,
             sessions: &mut self.sessions,
             frames: &mut self.frames,
@@ -347,7 +347,7 @@ impl Connections {
             number: self.broadcasts,
             shards: self.shards,
         };
-        (audience, &mut self.overflowed)
+        (fanout, &mut self.overflowed)
     }
 }
 

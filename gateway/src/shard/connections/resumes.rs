@@ -16,15 +16,15 @@ use crate::counters::GapCause;
 use crate::counters::operations;
 use crate::event::frame::{Frame, Range, gap_frame, resumed_frame};
 use crate::event::partition::Partition;
-use crate::event::pull::{Chunk, Then, Ticket};
+use crate::event::pull::{Chunk, PullContinuation, PullId};
 use crate::limits;
 use crate::limits::Rate;
 use crate::shard::resume::Ask;
 use crate::shard::resume::replay_rate::Replays;
-use crate::shard::sessions::table::{Cold, Pulls};
+use crate::shard::sessions::table::{Cold, PullState};
 
 /// The last cursor of a session, and the partition that was last read for it.
-pub(crate) type ReplayGone = (Ticket, Partition);
+pub(crate) type ReplayGone = (PullId, Partition);
 
 /// What sessions may be brought.
 #[derive(Clone, Copy, Debug)]
@@ -58,26 +58,26 @@ impl Connections {
         while let Some(paused) = self.paused.first_entry().filter(|paused| paused.key().0 <= now) {
             let socket = paused.remove();
             let Some(session) = self.sessions.find(socket) else { continue };
-            session.cold.pulls = Pulls::Now;
+            session.cold.pulls = PullState::Now;
             self.pulling.push_back(socket);
         }
         for _ in 0..limits::PULLERS_PER_STEP {
             let socket = self.pulling.pop_front()?;
             let Some(session) = self.sessions.find(socket) else { continue };
-            session.cold.pulls = Pulls::No;
+            session.cold.pulls = PullState::No;
             if session.cold.resume.is_none() {
                 continue;
             }
             let room = &self.outbox_limits;
             let (frames, bytes) = (session.outbox.frames(), session.outbox.event_bytes());
-            if frames > room.frames / 2 || bytes > room.bytes / 2 || !self.tell(socket, now) {
+            if frames > room.frames / 2 || bytes > room.bytes / 2 || !self.announce_resumed(socket, now) {
                 self.pause(socket, now);
                 continue;
             }
             self.grant_replay(socket, now);
             let Some(session) = self.sessions.find(socket) else { continue };
             let Cold { resume: Some(resume), client, .. } = &mut *session.cold else { continue };
-            let ask = resume.next_pull(|cursor| Ticket { socket, cursor }, now);
+            let ask = resume.next_pull(|cursor| PullId { socket, cursor }, now);
             let (client, has_gaps) = (*client, resume.has_gaps());
             if ask.is_some() || has_gaps {
                 self.pull_soon(socket, now);
@@ -121,10 +121,10 @@ impl Connections {
     }
 
     /// The answer to a pull. Of what finds no room the rest is asked for again.
-    pub(crate) fn take_chunk(&mut self, ticket: Ticket, chunk: Chunk, now: Instant) {
+    pub(crate) fn take_chunk(&mut self, pull_id: PullId, chunk: Chunk, now: Instant) {
         let kinds = Arc::clone(&self.kinds);
         operations::count(limits::OPERATIONS_PER_STEP + 4 * chunk.frames.len());
-        let Ticket { socket, cursor } = ticket;
+        let PullId { socket, cursor } = pull_id;
         let Some(session) = self.sessions.find(socket) else { return };
         let Cold { resume, replays, .. } = &mut *session.cold;
         replays.iter_mut().for_each(|replays| replays.charge(chunk.read_bytes));
@@ -133,13 +133,13 @@ impl Connections {
         let Some((partition, wants)) = resume.answered(cursor, &chunk) else {
             return self.pull_soon(socket, now);
         };
-        if chunk.then == Then::Reset {
+        if chunk.then == PullContinuation::Reset {
             resume.begin_again(partition, chunk.next);
             return self.pull_soon(socket, now);
         }
         if let Some((to, reason)) = chunk.lost {
-            resume.lose(cursor, &wants, to, reason);
-            if !self.tell(socket, now) {
+            resume.skip_lost(cursor, &wants, to, reason);
+            if !self.announce_resumed(socket, now) {
                 return self.pause(socket, now);
             }
         }
@@ -150,12 +150,12 @@ impl Connections {
             if !wants.selects(&source.token, offset) {
                 continue;
             }
-            if !self.bring(socket, Arc::clone(&frame)) {
-                self.advance(ticket, offset, Then::More, now);
+            if !self.queue_replayed(socket, Arc::clone(&frame)) {
+                self.advance(pull_id, offset, PullContinuation::More, now);
                 // What is skipped above comes with the next chunk.
                 let below = chunk.skipped.filter(|(from, _)| *from < offset);
                 let below = below.map(|(from, to)| (from, to.min(offset - 1)));
-                self.bring_skipped(socket, place, below, false, now);
+                self.announce_replayed_skips(socket, place, below, false, now);
                 return self.pause(socket, now);
             }
             if let Some(resume) = self.sessions.find(socket).and_then(|it| it.cold.resume.as_mut()) {
@@ -166,10 +166,17 @@ impl Connections {
             }
         }
         // Told before the cursor is done, in any case.
-        let is_told = self.bring_skipped(socket, place, chunk.skipped, chunk.then == Then::Live, now);
-        let then = if is_told || chunk.then != Then::Live { chunk.then } else { Then::More };
-        self.advance(ticket, chunk.next, then, now);
-        if self.tell(socket, now) && is_told {
+        let is_told = self.announce_replayed_skips(
+            socket,
+            place,
+            chunk.skipped,
+            chunk.then == PullContinuation::Live,
+            now,
+        );
+        let then =
+            if is_told || chunk.then != PullContinuation::Live { chunk.then } else { PullContinuation::More };
+        self.advance(pull_id, chunk.next, then, now);
+        if self.announce_resumed(socket, now) && is_told {
             self.pull_soon(socket, now);
         } else {
             self.pause(socket, now);
@@ -177,9 +184,9 @@ impl Connections {
     }
 
     /// Queues what is replayed. Whether there was room.
-    pub(crate) fn bring(&mut self, socket: SocketId, frame: Arc<Frame>) -> bool {
+    pub(crate) fn queue_replayed(&mut self, socket: SocketId, frame: Arc<Frame>) -> bool {
         let Some(session) = self.sessions.find(socket) else { return false };
-        let has_room = session.outbox.bring(frame, &mut self.frames, &self.outbox_limits);
+        let has_room = session.outbox.push_replayed(frame, &mut self.frames, &self.outbox_limits);
         if has_room {
             self.counters.frames_queued += 1;
             self.counters.frames_replayed += 1;
@@ -188,26 +195,26 @@ impl Connections {
         has_room
     }
 
-    fn advance(&mut self, ticket: Ticket, next: i64, then: Then, now: Instant) {
-        let session = self.sessions.find(ticket.socket);
+    fn advance(&mut self, pull_id: PullId, next: i64, then: PullContinuation, now: Instant) {
+        let session = self.sessions.find(pull_id.socket);
         if let Some(resume) = session.and_then(|session| session.cold.resume.as_mut()) {
-            resume.take(ticket.cursor, next, then, now);
+            resume.take(pull_id.cursor, next, then, now);
         }
     }
 
     /// Puts a session that has something to pull into the queue, now or when it is due; one that has nothing left is as any other.
     pub(crate) fn pull_soon(&mut self, socket: SocketId, now: Instant) {
-        self.settle(socket);
+        self.finish_resume(socket);
         let Self { sessions, pulling, paused, .. } = self;
         let Some(session) = sessions.find(socket) else { return };
         if !session.cold.resume.as_ref().is_some_and(|resume| resume.has_work(now)) {
             return self.pull_when_due(socket);
         }
-        if let Pulls::At(due) = session.cold.pulls {
+        if let PullState::At(due) = session.cold.pulls {
             paused.remove(&(due, socket.slot()));
         }
-        if session.cold.pulls != Pulls::Now {
-            session.cold.pulls = Pulls::Now;
+        if session.cold.pulls != PullState::Now {
+            session.cold.pulls = PullState::Now;
             pulling.push_back(socket);
         }
     }
@@ -221,7 +228,7 @@ impl Connections {
     }
 
     /// A session to which nothing is brought is as any other, though partitions that begin later may still concern its resume.
-    fn settle(&mut self, socket: SocketId) {
+    fn finish_resume(&mut self, socket: SocketId) {
         let Self { sessions, layout, cursors, replays_gone, .. } = self;
         let Some(session) = sessions.find(socket) else { return };
         if let Some(over) = session.cold.resume.take_if(|resume| resume.is_over(layout)) {
@@ -231,7 +238,7 @@ impl Connections {
         let cursors_now = session.cold.resume.as_ref().map_or(0, |resume| resume.cursors());
         *cursors = *cursors + cursors_now - session.cold.cursors;
         session.cold.cursors = cursors_now;
-        session.is_resuming = session.cold.resume.as_ref().is_some_and(|resume| resume.is_bringing());
+        session.is_resuming = session.cold.resume.as_ref().is_some_and(|resume| resume.is_replaying());
     }
 
     fn pause(&mut self, socket: SocketId, now: Instant) {
@@ -242,17 +249,17 @@ impl Connections {
     fn pause_until(&mut self, socket: SocketId, due: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         match session.cold.pulls {
-            Pulls::Now => return,
-            Pulls::At(earlier) if earlier <= due => return,
-            Pulls::At(later) => _ = self.paused.remove(&(later, socket.slot())),
-            Pulls::No => {}
+            PullState::Now => return,
+            PullState::At(earlier) if earlier <= due => return,
+            PullState::At(later) => _ = self.paused.remove(&(later, socket.slot())),
+            PullState::No => {}
         }
-        session.cold.pulls = Pulls::At(due);
+        session.cold.pulls = PullState::At(due);
         self.paused.insert((due, socket.slot()), socket);
     }
 
     /// Tells the client what is lost, and which of its subscriptions are live by now. Whether there was room for it.
-    fn tell(&mut self, socket: SocketId, now: Instant) -> bool {
+    fn announce_resumed(&mut self, socket: SocketId, now: Instant) -> bool {
         let Self { sessions, frames, outbox_limits, counters, layout, egress, .. } = self;
         let Some(session) = sessions.find(socket) else { return true };
         let Some(resume) = &mut session.cold.resume else { return true };
@@ -260,7 +267,7 @@ impl Connections {
         while let Some(range) = resume.next_gap() {
             let cause = GapCause::from(range.reason);
             let gap = Arc::new(gap_frame(range.clone(), now));
-            has_room = session.outbox.bring(gap, frames, outbox_limits);
+            has_room = session.outbox.push_replayed(gap, frames, outbox_limits);
             if !has_room {
                 break;
             }
@@ -272,28 +279,28 @@ impl Connections {
         has_room = has_room
             && resume.tell_live(layout, |name, replayed| {
                 let resumed = Arc::new(resumed_frame(&Resumed { channel: (&**name).into(), replayed }, now));
-                let has_room = session.outbox.bring(resumed, frames, outbox_limits);
+                let has_room = session.outbox.push_replayed(resumed, frames, outbox_limits);
                 counters.frames_queued += u64::from(has_room);
                 has_room
             });
         if !session.outbox.is_empty() {
             egress.enqueue_events(session);
         }
-        self.settle(socket);
+        self.finish_resume(socket);
         has_room
     }
 
     /// A topic was recreated: sessions that are brought what it held go on with the new one, and are told what is lost.
     pub(crate) fn reset_cursors(&mut self, partition: Partition, to: i64, next: i64, now: Instant) {
-        for socket in self.sessions.unsettled().collect::<Vec<_>>() {
+        for socket in self.sessions.waiting_sockets().collect::<Vec<_>>() {
             let Some(session) = self.sessions.find(socket) else { continue };
             session.cold.skips.remove(&partition);
-            session.cold.acks.reset(partition, next);
+            session.cold.pending_replies.reset(partition, next);
             let Some(resume) = &mut session.cold.resume else { continue };
             for (name, from) in resume.reset(partition, next) {
                 let range = Range { name, partition, from, to: to.max(from), reason: GapReason::Reset };
-                let (mut audience, overflowed) = self.audience();
-                audience.tell(&[socket.slot()], range, overflowed, now);
+                let (mut fanout, overflowed) = self.fanout();
+                fanout.queue_gap(&[socket.slot()], range, overflowed, now);
             }
             self.pull_soon(socket, now);
         }

@@ -17,9 +17,9 @@ use crate::config::Config;
 use crate::counters::Disconnect;
 use crate::counters::operations;
 use crate::limits;
-use crate::log::throttle::Throttle;
-use crate::shard::sessions::table::{Session, Stage};
-use crate::shard::time_slice::Stint;
+use crate::log::throttle::LogThrottle;
+use crate::shard::sessions::table::{ConnectionState, Session};
+use crate::shard::time_slice::TimeSlice;
 use crate::websocket::close;
 
 /// See the module.
@@ -29,16 +29,16 @@ pub struct Shedding {
     margin_bytes: u64,
     shards: u64,
     socket_send_bytes: usize,
-    round: Option<Round>,
+    round: Option<SheddingRound>,
     next_round_at: Instant,
     /// Bytes and slots of those that are to be closed, the largest first.
     leaving: VecDeque<(u64, usize)>,
-    complaints: Throttle,
+    complaints: LogThrottle,
 }
 
 /// A walk over all sessions.
 #[derive(Debug, Default)]
-struct Round {
+struct SheddingRound {
     /// The next to be weighed.
     slot: usize,
     /// Of all large sessions.
@@ -51,18 +51,19 @@ impl Shedding {
     /// Nothing to do yet.
     pub fn new(config: &Config, now: Instant) -> Self {
         Self {
-            margin_bytes: config.allocation.memory_bytes.unwrap_or_default() / limits::MEMORY_MARGIN_PARTS,
+            margin_bytes: config.resource_limits.memory_bytes.unwrap_or_default()
+                / limits::MEMORY_MARGIN_PARTS,
             shards: config.shards.count as u64,
             socket_send_bytes: config.listen.socket_send_bytes,
             round: None,
             next_round_at: now,
             leaving: VecDeque::new(),
-            complaints: Throttle::default(),
+            complaints: LogThrottle::default(),
         }
     }
 }
 
-impl Round {
+impl SheddingRound {
     fn weigh(&mut self, slot: usize, bytes: u64) {
         if bytes < limits::SESSION_BYTES_LARGE {
             return;
@@ -121,15 +122,15 @@ impl Connections {
                 !is_enough
             })
             .collect();
-        if let Some(suppressed) = shedding.complaints.pass(now) {
+        if let Some(suppressed) = shedding.complaints.allow(now) {
             let sessions = shedding.leaving.len();
             warn!(sessions, over_bytes, suppressed, "over WS_MEMORY_LIMIT: the largest sessions are closed");
         }
     }
 
     fn close_largest(&mut self, now: Instant) {
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
-        while !self.shedding.leaving.is_empty() && !stint.is_over() {
+        let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
+        while !self.shedding.leaving.is_empty() && !slice.is_over() {
             let Some((_, slot)) = self.shedding.leaving.pop_front() else { return };
             let Some(session) = self.sessions.at(slot) else { continue };
             // The slot may have another session since it was weighed.
@@ -147,11 +148,11 @@ impl Connections {
 /// The memory that ends with a session, about: its queue, as if its frames were nobody else's, what waits in the kernel, its
 /// unfinished message and its resume. Zero for what is no session.
 fn bytes_of(session: &Session, socket_send_bytes: usize) -> u64 {
-    let Stage::Open(inbound) = &session.cold.stage else { return 0 };
+    let ConnectionState::Open(inbound) = &session.cold.state else { return 0 };
     let in_kernel = if session.turn.is_full() { socket_send_bytes } else { 0 };
     let resume = session.cold.resume.as_ref().map_or(0, |resume| resume.bytes());
     let unread = inbound.message_bytes() + session.cold.pace.stashed();
-    (session.outbox.bytes() + in_kernel + unread + session.cold.acks.bytes() + resume) as u64
+    (session.outbox.bytes() + in_kernel + unread + session.cold.pending_replies.bytes() + resume) as u64
 }
 
 #[cfg(test)]

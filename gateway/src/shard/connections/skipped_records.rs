@@ -15,7 +15,7 @@ use crate::counters::operations;
 use crate::event::frame::{Range, gap_frame};
 use crate::event::partition::Partition;
 use crate::event::skipped;
-use crate::event::skipped::Skips;
+use crate::event::skipped::SkippedRecords;
 
 /// The channel by which skipped records of a kind are told.
 pub(crate) fn every_token(kind: &str) -> String {
@@ -24,8 +24,8 @@ pub(crate) fn every_token(kind: &str) -> String {
 
 impl Connections {
     /// Records of a partition were skipped: those that are live there are told.
-    pub fn announce_skipped(&mut self, skips: Skips, kind: &str, now: Instant) {
-        let Skips { partition, range: (from, to) } = skips;
+    pub fn announce_skipped(&mut self, skips: SkippedRecords, kind: &str, now: Instant) {
+        let SkippedRecords { partition, range: (from, to) } = skips;
         let name = every_token(kind);
         let wildcards = ["*", &*name];
         let mut slots: Vec<usize> = wildcards
@@ -47,14 +47,14 @@ impl Connections {
             return;
         }
         let range = Range { name: name.into(), partition, from, to, reason: GapReason::Skipped };
-        let (mut audience, overflowed) = self.audience();
-        audience.tell(&slots, range, overflowed, now);
+        let (mut fanout, overflowed) = self.fanout();
+        fanout.queue_gap(&slots, range, overflowed, now);
         self.condemn();
     }
 
     /// A session was brought records of a partition, and these between them were skipped. It is told now or, if it was told of others
     /// within the last second, later; before its cursor is done (`is_last`) in any case. Whether there was room for what had to be told.
-    pub(crate) fn bring_skipped(
+    pub(crate) fn announce_replayed_skips(
         &mut self,
         socket: SocketId,
         (partition, kind): (Partition, &str),
@@ -78,7 +78,7 @@ impl Connections {
         let due = skips.get(&partition).and_then(|telling| telling.due(is_last, now));
         if let Some((from, to)) = due {
             let range = Range { name: name.into(), partition, from, to, reason: GapReason::Skipped };
-            if !self.bring(socket, Arc::new(gap_frame(range, now))) {
+            if !self.queue_replayed(socket, Arc::new(gap_frame(range, now))) {
                 return false;
             }
             self.counters.gaps.add(GapCause::Skipped);
@@ -88,7 +88,7 @@ impl Connections {
         if is_last {
             skips.remove(&partition);
         } else if let (Some(_), Some(telling)) = (due, skips.get_mut(&partition)) {
-            telling.told(now);
+            telling.note_announced(now);
         }
         true
     }

@@ -27,10 +27,10 @@ use crate::config::Config;
 use crate::counters::Refusal;
 use crate::counters::operations;
 use crate::limits;
-use crate::log::throttle::Throttle;
-use crate::shard::sessions::table::Seat;
-use crate::shard::sessions::table::{Session, Stage};
-use crate::shard::time_slice::Stint;
+use crate::log::throttle::LogThrottle;
+use crate::shard::sessions::table::SlotState;
+use crate::shard::sessions::table::{ConnectionState, Session};
+use crate::shard::time_slice::TimeSlice;
 use crate::shared::Shared;
 
 /// See the module.
@@ -42,20 +42,20 @@ pub struct Slots {
     here_max: usize,
     /// Sockets of the process: more descriptors are not asked for at the start.
     process_max: usize,
-    handshakes: Line,
-    endings: Line,
+    handshakes: AgeQueue,
+    endings: AgeQueue,
     /// Connections that have been seated.
-    seated: u64,
+    slots_taken: u64,
     /// Of these, those whose last words were queued.
     ended: u64,
     /// Connections that are being reset: their slots are as good as free.
     leaving: usize,
-    complaints: Throttle,
+    complaints: LogThrottle,
 }
 
 /// Connections by age, the oldest first: of all, and of each address that is counted.
 #[derive(Debug, Default)]
-struct Line {
+struct AgeQueue {
     all: BTreeMap<u64, Place>,
     of_address: BTreeMap<(IpAddr, u64), Place>,
 }
@@ -70,7 +70,7 @@ struct Place {
     endings_before: u64,
 }
 
-impl Line {
+impl AgeQueue {
     fn insert(&mut self, address: Option<IpAddr>, place: Place) {
         self.all.insert(place.number, place);
         if let Some(address) = address {
@@ -106,12 +106,12 @@ impl Slots {
             shards,
             here_max: sessions + limits::SOCKETS_SPARE,
             process_max: sessions + limits::SOCKETS_SPARE * shards,
-            handshakes: Line::default(),
-            endings: Line::default(),
-            seated: 0,
+            handshakes: AgeQueue::default(),
+            endings: AgeQueue::default(),
+            slots_taken: 0,
             ended: 0,
             leaving: 0,
-            complaints: Throttle::default(),
+            complaints: LogThrottle::default(),
         }
     }
 
@@ -123,54 +123,54 @@ impl Slots {
         }
         let place = self.place(session.socket, now);
         self.handshakes.insert(session.cold.address, place);
-        session.cold.seat = Seat::Handshake(place.number);
+        session.cold.slot_state = SlotState::Handshake(place.number);
     }
 
     /// It became a session.
     pub(crate) fn opened(&mut self, session: &mut Session) {
-        self.unseat(session);
-        session.cold.seat = Seat::Session;
+        self.leave_slot(session);
+        session.cold.slot_state = SlotState::Session;
     }
 
     /// It is to end: its last words are queued.
     pub(crate) fn ending(&mut self, session: &mut Session, now: Instant) {
-        if let Seat::Ending(_) | Seat::Leaving = session.cold.seat {
+        if let SlotState::Ending(_) | SlotState::Leaving = session.cold.slot_state {
             return;
         }
-        self.unseat(session);
+        self.leave_slot(session);
         if let Some(address) = session.cold.address {
             self.shared.addresses.add_sessionless(address, now);
         }
         let place = self.place(session.socket, now);
         self.ended += 1;
         self.endings.insert(session.cold.address, place);
-        session.cold.seat = Seat::Ending(place.number);
+        session.cold.slot_state = SlotState::Ending(place.number);
     }
 
     /// Its socket is gone.
     pub(crate) fn closed(&mut self, session: &Session) {
-        if session.cold.seat == Seat::Leaving {
+        if session.cold.slot_state == SlotState::Leaving {
             self.leaving -= 1;
         } else {
             self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
-            self.unseat(session);
+            self.leave_slot(session);
         }
     }
 
     /// It will be reset.
-    fn leave(&mut self, session: &mut Session) {
-        self.unseat(session);
+    fn note_reset(&mut self, session: &mut Session) {
+        self.leave_slot(session);
         self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
         self.leaving += 1;
-        session.cold.seat = Seat::Leaving;
+        session.cold.slot_state = SlotState::Leaving;
     }
 
-    fn unseat(&mut self, session: &Session) {
+    fn leave_slot(&mut self, session: &Session) {
         let address = session.cold.address;
-        match session.cold.seat {
-            Seat::Handshake(number) => self.handshakes.remove(number, address),
-            Seat::Ending(number) => self.endings.remove(number, address),
-            Seat::Session | Seat::Leaving => return,
+        match session.cold.slot_state {
+            SlotState::Handshake(number) => self.handshakes.remove(number, address),
+            SlotState::Ending(number) => self.endings.remove(number, address),
+            SlotState::Session | SlotState::Leaving => return,
         }
         if let Some(address) = address {
             self.shared.addresses.remove_sessionless(address);
@@ -179,8 +179,8 @@ impl Slots {
 
     /// The next.
     fn place(&mut self, socket: SocketId, since: Instant) -> Place {
-        self.seated += 1;
-        Place { number: self.seated, socket, since, endings_before: self.ended }
+        self.slots_taken += 1;
+        Place { number: self.slots_taken, socket, since, endings_before: self.ended }
     }
 
     /// Of a shard with so many connections; of the process's, its share.
@@ -191,7 +191,7 @@ impl Slots {
     }
 
     /// Which connection goes, if slots are short; with the address that it counts for and how many it has, unless it is one of all.
-    fn next_to_leave(&self, left: usize, has_read_all: bool, now: Instant) -> Option<Leaver> {
+    fn next_to_leave(&self, left: usize, has_read_all: bool, now: Instant) -> Option<LeavingConnection> {
         if left >= limits::SOCKETS_SHORT {
             return None;
         }
@@ -213,19 +213,19 @@ impl Slots {
         let most = most.filter(|(_, connections)| *connections >= limits::SESSIONLESS_MANY);
         let of_most = most.and_then(|most| {
             let (handshake, ending) = oldest(Some(most.0));
-            Some(Leaver { socket: handshake.or(ending)?.socket, of: Some(most) })
+            Some(LeavingConnection { socket: handshake.or(ending)?.socket, of: Some(most) })
         });
         if of_most.is_some() || left >= limits::SOCKETS_FOR_PROBES {
             return of_most;
         }
         let (handshake, ending) = oldest(None);
         let oldest = handshake.into_iter().chain(ending).min_by_key(|place| place.number)?;
-        Some(Leaver { socket: oldest.socket, of: None })
+        Some(LeavingConnection { socket: oldest.socket, of: None })
     }
 }
 
 /// A connection that goes.
-struct Leaver {
+struct LeavingConnection {
     socket: SocketId,
     /// Its address, and how many connections without a session that has.
     of: Option<(IpAddr, u32)>,
@@ -243,14 +243,14 @@ impl Connections {
         self.sessions.insert(session);
         // The listener closes; the ring had this one already.
         if self.shared.drain.is_drained() {
-            self.turn_away(socket, now);
+            self.reset_silent(socket, now);
         }
     }
 
     /// The machine had no descriptor or memory for a connection.
     pub fn accept_failed(&mut self, error: &io::Error, now: Instant) {
         self.counters.accept_errors += 1;
-        if let Some(suppressed) = self.accept_complaints.pass(now) {
+        if let Some(suppressed) = self.accept_complaints.allow(now) {
             warn!(
                 %error,
                 suppressed,
@@ -261,13 +261,14 @@ impl Connections {
 
     /// Resets connections without a session while slots are short.
     pub(crate) fn make_room(&mut self, has_read_all: bool, now: Instant) {
-        let mut stint = Stint::begin(limits::ENDINGS_DURATION);
+        let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::EVICTIONS_PER_TURN {
             let left = self.slots.left(self.sessions.len());
-            let Some(Leaver { socket, of }) = self.slots.next_to_leave(left, has_read_all, now) else {
+            let Some(LeavingConnection { socket, of }) = self.slots.next_to_leave(left, has_read_all, now)
+            else {
                 return;
             };
-            if let Some(suppressed) = self.slots.complaints.pass(now) {
+            if let Some(suppressed) = self.slots.complaints.allow(now) {
                 let (address, connections) = of.unzip();
                 let address = address.map(tracing::field::display);
                 warn!(
@@ -281,7 +282,7 @@ impl Connections {
             self.counters.sockets_evicted += 1;
             self.evict(socket, now);
             operations::count(limits::OPERATIONS_PER_END);
-            if stint.is_over() {
+            if slice.is_over() {
                 return;
             }
         }
@@ -289,11 +290,11 @@ impl Connections {
 
     fn evict(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
-        if matches!(session.cold.stage, Stage::Handshake(_)) {
+        if matches!(session.cold.state, ConnectionState::Handshake(_)) {
             self.refuse(socket, Refusal::SocketsShort, Vec::new(), now);
         }
         let Some(session) = self.sessions.find(socket) else { return };
-        self.slots.leave(session);
+        self.slots.note_reset(session);
         self.abandon(socket);
     }
 }

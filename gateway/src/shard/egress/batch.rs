@@ -12,7 +12,7 @@ use wire::{Driver, Outgoing, SendOutcome, SocketId};
 use crate::counters::{Counters, DURATION_BUCKETS, FRAMES_BUCKETS};
 use crate::limits;
 use crate::shard::outbox::frames::{Delivered, FrameRef, Frames};
-use crate::shard::sessions::table::{Session, Stage};
+use crate::shard::sessions::table::{ConnectionState, Session};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -185,7 +185,10 @@ impl Batch {
         counters: &mut Counters,
         clock: &Clock,
     ) -> bool {
-        debug_assert!(!matches!(session.cold.stage, Stage::Handshake(_)), "it was not answered yet");
+        debug_assert!(
+            !matches!(session.cold.state, ConnectionState::Handshake(_)),
+            "it was not answered yet"
+        );
         if accepted == 0 {
             return false;
         }

@@ -31,7 +31,7 @@ const SHORTEST: Duration = Duration::from_millis(8);
 
 /// What a shard did in the time since the reading before.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reading {
+pub struct LoadReading {
     /// That time.
     pub elapsed: Duration,
     /// Of it, spent in egress.
@@ -48,7 +48,7 @@ pub struct Reading {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Window {
+pub struct FlushWindow {
     floor: Duration,
     longest: Duration,
     current: Duration,
@@ -58,7 +58,7 @@ pub struct Window {
     send_s: f64,
 }
 
-impl Window {
+impl FlushWindow {
     /// A window that is at its floor. A maximum below the floor is the floor.
     pub fn new(floor: Duration, longest: Duration) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Window {
     }
 
     /// Takes a reading into account.
-    pub fn update(&mut self, reading: &Reading) {
+    pub fn update(&mut self, reading: &LoadReading) {
         let elapsed_s = reading.elapsed.as_secs_f64();
         if elapsed_s <= 0.0 {
             return;
@@ -158,14 +158,14 @@ mod tests {
             self.sends_per_s(rate, window) * self.send_s + self.sessions * rate * self.frame_s
         }
 
-        fn reading(&mut self, rate: f64, window: Duration) -> Reading {
+        fn reading(&mut self, rate: f64, window: Duration) -> LoadReading {
             let elapsed_s = 0.1 * self.noise();
             let seconds = |share: f64| Duration::from_secs_f64(share * elapsed_s);
             let sending = seconds(self.sending_share(rate, window) * self.noise());
             let other_work = seconds(self.other_share * self.noise());
             let frames = self.sessions * rate * elapsed_s * self.noise();
             let per_epoch = rate * window.as_secs_f64().max(0.1);
-            Reading {
+            LoadReading {
                 elapsed: Duration::from_secs_f64(elapsed_s),
                 sending,
                 other_work,
@@ -175,7 +175,7 @@ mod tests {
             }
         }
 
-        fn run(&mut self, window: &mut Window, rate: f64, seconds: f64) -> Vec<Duration> {
+        fn run(&mut self, window: &mut FlushWindow, rate: f64, seconds: f64) -> Vec<Duration> {
             let steps = (seconds * 10.0) as usize;
             (0..steps)
                 .map(|_| {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_load_that_the_core_carries_never_waits() {
         let mut shard = Shard::new(fastrand::u64(..));
-        let mut window = Window::new(Duration::ZERO, LONGEST);
+        let mut window = FlushWindow::new(Duration::ZERO, LONGEST);
         for rate in [0.0, 1.0, 5.0, 10.0] {
             assert!(shard.run(&mut window, rate, 5.0).iter().all(Duration::is_zero), "{rate}/s");
         }
@@ -207,7 +207,7 @@ mod tests {
     fn after_a_step_the_window_settles_within_a_second_and_leaves_the_core_room() {
         let mut shard = Shard::new(fastrand::u64(..));
         for rate in [20.0, 25.0, 40.0, 60.0, 100.0] {
-            let mut window = Window::new(Duration::ZERO, Duration::from_secs(2));
+            let mut window = FlushWindow::new(Duration::ZERO, Duration::from_secs(2));
             shard.run(&mut window, 1.0, 2.0);
             let windows = shard.run(&mut window, rate, 6.0);
             assert_steady(&windows[10..], &format!("{rate}/s"));
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_step_down_settles_within_a_second_too() {
         let mut shard = Shard::new(fastrand::u64(..));
-        let mut window = Window::new(Duration::ZERO, LONGEST);
+        let mut window = FlushWindow::new(Duration::ZERO, LONGEST);
         shard.run(&mut window, 200.0, 3.0);
         assert!(window.current() > Duration::from_millis(80), "{:?}", window.current());
         assert_steady(&shard.run(&mut window, 25.0, 6.0)[10..], "25/s");
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_ramp_is_followed_without_reversals() {
         let mut shard = Shard::new(fastrand::u64(..));
-        let mut window = Window::new(Duration::ZERO, Duration::from_secs(2));
+        let mut window = FlushWindow::new(Duration::ZERO, Duration::from_secs(2));
         let means: Vec<_> = (0..20)
             .map(|step| {
                 let windows = shard.run(&mut window, 5.0 + 5.0 * f64::from(step), 1.0);
@@ -245,7 +245,7 @@ mod tests {
         let mut shard = Shard::new(fastrand::u64(..));
         for (floor_ms, rate) in [(0, 0.0), (0, 5.0), (40, 0.0), (40, 1.0)] {
             let floor = Duration::from_millis(floor_ms);
-            let mut window = Window::new(floor, LONGEST);
+            let mut window = FlushWindow::new(floor, LONGEST);
             shard.run(&mut window, 300.0, 3.0);
             assert!(window.current() > Duration::from_millis(150), "{:?}", window.current());
             assert_eq!(shard.run(&mut window, rate, 1.0).last(), Some(&floor), "{rate}/s");
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_burst_leaves_no_trace_after_a_second() {
         let mut shard = Shard::new(fastrand::u64(..));
-        let mut window = Window::new(Duration::ZERO, LONGEST);
+        let mut window = FlushWindow::new(Duration::ZERO, LONGEST);
         for _ in 0..10 {
             shard.run(&mut window, 500.0, 0.1);
             let after = shard.run(&mut window, 2.0, 1.0);
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_load_around_the_threshold_does_not_toggle_the_window() {
         let mut shard = Shard::new(fastrand::u64(..));
-        let mut window = Window::new(Duration::ZERO, LONGEST);
+        let mut window = FlushWindow::new(Duration::ZERO, LONGEST);
         // 0.05 + 12,000 * 13/s * 3.6 us = 0.61.
         let windows = shard.run(&mut window, 13.0, 60.0);
         let openings = windows.windows(2).filter(|pair| pair[0].is_zero() && !pair[1].is_zero()).count();
@@ -277,7 +277,7 @@ mod tests {
     fn work_that_is_not_sending_opens_no_window() {
         let mut shard = Shard::new(fastrand::u64(..));
         shard.other_share = 0.95;
-        let mut window = Window::new(Duration::ZERO, LONGEST);
+        let mut window = FlushWindow::new(Duration::ZERO, LONGEST);
         assert!(shard.run(&mut window, 1.0, 5.0).iter().all(Duration::is_zero));
     }
 
@@ -287,10 +287,10 @@ mod tests {
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
         let (floor, longest) = (Duration::from_millis(3), Duration::from_millis(90));
-        let mut window = Window::new(floor, longest);
+        let mut window = FlushWindow::new(floor, longest);
         for _ in 0..100_000 {
             let mut duration = || Duration::from_nanos(random.u64(..400_000_000));
-            let reading = Reading {
+            let reading = LoadReading {
                 elapsed: duration(),
                 sending: duration(),
                 other_work: duration(),
@@ -301,6 +301,6 @@ mod tests {
             window.update(&reading);
             assert!((floor..=longest).contains(&window.current()), "seed {seed}: {reading:?}");
         }
-        assert_eq!(Window::new(longest, floor).longest, longest, "a floor above the maximum holds");
+        assert_eq!(FlushWindow::new(longest, floor).longest, longest, "a floor above the maximum holds");
     }
 }

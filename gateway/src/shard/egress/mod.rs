@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use wire::{Driver, SendOutcome, SocketId};
 
 use self::batch::{Batch, Clock};
-use self::flush_window::{READING_INTERVAL, Reading, Window};
-use self::queues::Ready;
+use self::flush_window::{FlushWindow, LoadReading, READING_INTERVAL};
+use self::queues::SendQueues;
 use super::outbox::frames::Frames;
 use super::sessions::table::{Session, Sessions};
 use crate::counters::{Counters, DURATION_BUCKETS};
@@ -27,15 +27,15 @@ use crate::shard::sessions::turn::Queue;
 /// See the module.
 #[derive(Debug)]
 pub struct Egress {
-    ready: Ready,
+    ready: SendQueues,
     /// Sessions that were sent events, the longest ago first; each at most once (`Session::is_resting`).
     resting: VecDeque<Resting>,
     /// Connections to be reset: nothing more can be said to them.
     lost: VecDeque<SocketId>,
     batch: Batch,
     outcomes: Vec<SendOutcome>,
-    window: Window,
-    meter: Meter,
+    window: FlushWindow,
+    meter: LoadMeter,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ struct Resting {
 
 /// What the window is calculated from, since the reading before: what is live.
 #[derive(Debug)]
-struct Meter {
+struct LoadMeter {
     read_at: Instant,
     sending: Duration,
     slept: Duration,
@@ -64,15 +64,15 @@ struct Meter {
 
 impl Egress {
     /// Nothing to send.
-    pub fn new(window: Window, now: Instant) -> Self {
+    pub fn new(window: FlushWindow, now: Instant) -> Self {
         Self {
-            ready: Ready::default(),
+            ready: SendQueues::default(),
             resting: VecDeque::new(),
             lost: VecDeque::new(),
             batch: Batch::default(),
             outcomes: Vec::new(),
             window,
-            meter: Meter::new(now),
+            meter: LoadMeter::new(now),
         }
     }
 
@@ -326,7 +326,7 @@ impl Egress {
     }
 }
 
-impl Meter {
+impl LoadMeter {
     fn new(now: Instant) -> Self {
         Self {
             read_at: now,
@@ -348,10 +348,10 @@ impl Meter {
         session.epoch = self.epoch;
     }
 
-    fn read(&mut self, counters: &Counters, window: Duration, now: Instant) -> Reading {
+    fn read(&mut self, counters: &Counters, window: Duration, now: Instant) -> LoadReading {
         let elapsed = now - self.read_at;
         let frames = counters.frames_queued - counters.frames_replayed;
-        let reading = Reading {
+        let reading = LoadReading {
             elapsed,
             sending: self.sending,
             other_work: elapsed.saturating_sub(self.sending + self.slept + self.bulk),

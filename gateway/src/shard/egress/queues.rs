@@ -14,7 +14,7 @@ use crate::shard::sessions::turn::Queue;
 
 /// See the module. A session stays in a queue after another one has served it: its entry is then passed over.
 #[derive(Debug, Default)]
-pub(crate) struct Ready {
+pub(crate) struct SendQueues {
     control: VecDeque<SocketId>,
     live: VecDeque<SocketId>,
     bulk: VecDeque<SocketId>,
@@ -22,11 +22,11 @@ pub(crate) struct Ready {
     was_control: bool,
 }
 
-impl Ready {
+impl SendQueues {
     /// Puts a session into the queue for what it has to send, unless it stands there or its socket is full.
     pub(crate) fn push(&mut self, session: &mut Session) {
         let queue = queue_of(session);
-        if session.turn.is_full() || session.turn.stands_in(queue) {
+        if session.turn.is_full() || session.turn.is_in(queue) {
             return;
         }
         session.turn.enter(queue);

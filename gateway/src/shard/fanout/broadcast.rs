@@ -17,7 +17,7 @@ use crate::event::channel_index::narrowed;
 use crate::event::frame::{Frame, Range, gap_frame};
 use crate::event::selection::Selection;
 use crate::event::shard_set::ShardSet;
-use crate::kafka::polled::Moved;
+use crate::kafka::polled::OffsetJump;
 use crate::limits::OPERATIONS_PER_STEP;
 use crate::shard::egress::Egress;
 use crate::shard::outbox::OutboxLimits;
@@ -26,7 +26,7 @@ use crate::shard::resume::Resume;
 use crate::shard::sessions::table::Sessions;
 
 /// What a broadcast writes to.
-pub struct Audience<'a> {
+pub struct Fanout<'a> {
     /// Who wants what.
     pub channels: &'a mut Channels,
     /// Whose outboxes.
@@ -49,9 +49,9 @@ pub struct Audience<'a> {
 
 /// Queues an event (or the gap in its place) for every session that takes its channel, once each, and tells which peers have
 /// such. Appends the sessions whose outbox had no room to `overflowed`: they have not got it.
-pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut Vec<SocketId>) -> ShardSet {
+pub fn event(frame: &Arc<Frame>, fanout: &mut Fanout<'_>, overflowed: &mut Vec<SocketId>) -> ShardSet {
     let Some(source) = frame.source() else { return ShardSet::default() };
-    let Audience { channels, sessions, frames, egress, counters, limits, number, shards, .. } = audience;
+    let Fanout { channels, sessions, frames, egress, counters, limits, number, shards, .. } = fanout;
     let reference = frames.insert(Arc::clone(frame));
     let mut looked_at = 0;
     let peers = channels.subscribers(source.channel(), |slot| {
@@ -79,12 +79,12 @@ pub fn event(frame: &Arc<Frame>, audience: &mut Audience<'_>, overflowed: &mut V
         egress.enqueue_events(session);
     });
     operations::count(OPERATIONS_PER_STEP + looked_at);
-    audience.conflate(reference, source.is_gap.then_some(GapCause::Skipped), overflowed, frame.polled_at);
-    audience.frames.settle(reference);
+    fanout.conflate(reference, source.is_gap.then_some(GapCause::Skipped), overflowed, frame.polled_at);
+    fanout.frames.release_inserted(reference);
     peers
 }
 
-impl Audience<'_> {
+impl Fanout<'_> {
     /// Has sessions without room for a frame take it all the same, if that is the policy. Those that cannot even so stay in
     /// `overflowed`.
     fn conflate(
@@ -100,7 +100,7 @@ impl Audience<'_> {
     }
 
     /// Queues a gap for these sessions.
-    pub fn tell(&mut self, slots: &[usize], range: Range, overflowed: &mut Vec<SocketId>, now: Instant) {
+    pub fn queue_gap(&mut self, slots: &[usize], range: Range, overflowed: &mut Vec<SocketId>, now: Instant) {
         let Self { sessions, frames, egress, counters, limits, .. } = self;
         operations::count(OPERATIONS_PER_STEP + slots.len());
         let cause = GapCause::from(range.reason);
@@ -120,7 +120,7 @@ impl Audience<'_> {
         }
         self.conflate(reference, Some(cause), &mut full, now);
         overflowed.append(&mut full);
-        self.frames.settle(reference);
+        self.frames.release_inserted(reference);
     }
 
     fn make_room(
@@ -140,7 +140,7 @@ impl Audience<'_> {
             let held: &Selection<'_> = held.get_or_init(|| channels.selection(socket.slot()));
             // What is brought by itself has gaps of its own.
             let is_brought = |resume: &Resume| {
-                let brought = brought.get_or_init(|| resume.brought());
+                let brought = brought.get_or_init(|| resume.replayed_selection());
                 resume.topic(channel.kind).is_some_and(|topic| brought.contains(channel.token, topic))
             };
             held.covers_kind(channel.kind) && !resume.is_some_and(is_brought)
@@ -168,15 +168,15 @@ impl Audience<'_> {
 
 /// Queues the announcement of a partition's gap for everyone whom it may concern, once for each of their channels.
 pub fn gap(
-    moved: &Moved,
+    jump: &OffsetJump,
     kind: &str,
-    audience: &mut Audience<'_>,
+    fanout: &mut Fanout<'_>,
     overflowed: &mut Vec<SocketId>,
     now: Instant,
 ) {
-    let Audience { channels, sessions, shards, .. } = audience;
+    let Fanout { channels, sessions, shards, .. } = fanout;
     operations::count(channels.len());
-    let Moved { partition, from, to, reason, .. } = *moved;
+    let OffsetJump { partition, from, to, reason, .. } = *jump;
     let mut slots_by_name: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
     for (name, slots) in channels.concerned(kind) {
         let told = slots.filter(|&slot| {
@@ -189,6 +189,6 @@ pub fn gap(
         // Who has both `*` and `*.trade` is told once.
         slots.sort_unstable();
         slots.dedup();
-        audience.tell(&slots, Range { name, partition, from, to, reason }, overflowed, now);
+        fanout.queue_gap(&slots, Range { name, partition, from, to, reason }, overflowed, now);
     }
 }

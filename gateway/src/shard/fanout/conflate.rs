@@ -79,7 +79,7 @@ pub fn conflate(
         })
         .collect();
     outbox.replace_events(&events, frames);
-    inserted.into_iter().for_each(|reference| frames.settle(reference));
+    inserted.into_iter().for_each(|reference| frames.release_inserted(reference));
     Ok(Conflated { frames_dropped, gaps })
 }
 

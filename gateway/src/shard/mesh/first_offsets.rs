@@ -9,7 +9,7 @@ use crate::counters::operations;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Firsts {
+pub(crate) struct FirstOffsets {
     starts: usize,
     /// Those that say where they stand in every partition: in one that they do not name at its beginning.
     lists: usize,
@@ -26,7 +26,7 @@ struct Named {
     highest: i64,
 }
 
-impl Firsts {
+impl FirstOffsets {
     /// Adds a start that says this of the topic; `None`: it begins with the next event.
     pub(crate) fn add(&mut self, since: Option<&Since>) {
         self.starts += 1;
@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
     use crate::event::partition::Partition;
-    use crate::shard::mesh::start::{Start, StartFrom};
+    use crate::shard::mesh::start::{StartFrom, SubscriptionStart};
 
     #[test]
     fn together_they_begin_where_the_first_and_the_last_of_them_begin() {
@@ -85,17 +85,17 @@ mod tests {
                         1 => StartFrom::Since([(1, since(&mut random))].into()),
                         _ => StartFrom::Since([(0, since(&mut random))].into()),
                     };
-                    Start { name: "*".into(), from }
+                    SubscriptionStart { name: "*".into(), from }
                 })
                 .collect();
-            let mut firsts = Firsts::default();
-            starts.iter().for_each(|start| firsts.add(start.since_of(0)));
+            let mut first_offsets = FirstOffsets::default();
+            starts.iter().for_each(|start| first_offsets.add(start.since_of(0)));
             for number in 0..4 {
                 let next = random.i64(0..6);
                 let each =
                     || starts.iter().map(|it| it.first(Partition { topic: 0, number }).unwrap_or(next));
                 let expected = each().min().zip(each().max());
-                assert_eq!(firsts.range(number, next), expected, "{starts:?} in {number} at {next}");
+                assert_eq!(first_offsets.range(number, next), expected, "{starts:?} in {number} at {next}");
             }
         }
     }

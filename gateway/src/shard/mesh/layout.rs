@@ -2,7 +2,7 @@
 //!
 //! A subscription is promised something of a partition once that has begun: once its owner knows the next offset. An
 //! acknowledgement waits a little for partitions that are about to begin, and names those that it did not wait for. Each home has
-//! one of these and hears of every change ([`Layout::set`]) in the order in which the owner's events come. Pure.
+//! one of these and hears of every change ([`OwnersLayout::set`]) in the order in which the owner's events come. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::event::topic_set::TopicSet;
 
 /// How far a partition has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum PartitionProgress {
     /// Nobody can say when it begins: no broker leads it, or its topic may not be read.
     Stuck,
     /// It is about to begin.
     Awaited,
     /// Its owner knows where delivery begins.
-    Begun,
+    Started,
 }
 
 /// The partitions of one owner.
-pub type Known = Arc<[(Partition, Progress)]>;
+pub type Known = Arc<[(Partition, PartitionProgress)]>;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Layout {
+pub struct OwnersLayout {
     /// By owner; `None` until the brokers have said which partitions there are.
     owners: Vec<Option<Known>>,
     /// All of them have said which partitions there are.
@@ -36,7 +36,7 @@ pub struct Layout {
     not_begun: TopicSet,
 }
 
-impl Layout {
+impl OwnersLayout {
     /// Of so many owners, of which nothing is known.
     pub fn new(owners: usize) -> Self {
         Self {
@@ -55,16 +55,16 @@ impl Layout {
         self.owners[owner] = Some(known);
         self.is_known = self.owners.iter().all(Option::is_some);
         let all = || self.owners.iter().flatten().flat_map(|known| known.iter());
-        let of = |is_meant: fn(Progress) -> bool| {
+        let of = |is_meant: fn(PartitionProgress) -> bool| {
             all().filter(|(_, progress)| is_meant(*progress)).map(|(it, _)| it.topic).collect()
         };
-        self.awaited = of(|progress| progress == Progress::Awaited);
-        self.not_begun = of(|progress| progress != Progress::Begun);
+        self.awaited = of(|progress| progress == PartitionProgress::Awaited);
+        self.not_begun = of(|progress| progress != PartitionProgress::Started);
         true
     }
 
     /// Whether nothing of these topics is worth waiting for: all that can begin soon has begun.
-    pub fn is_settled(&self, topics: TopicSet) -> bool {
+    pub fn is_complete(&self, topics: TopicSet) -> bool {
         topics.is_empty() || self.is_known && !topics.intersects(self.awaited)
     }
 
@@ -78,7 +78,7 @@ impl Layout {
         }
         let mut waiting: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
         for (partition, progress) in self.owners.iter().flatten().flat_map(|known| known.iter()) {
-            if *progress != Progress::Begun && topics.contains(partition.topic) {
+            if *progress != PartitionProgress::Started && topics.contains(partition.topic) {
                 waiting.entry(partition.topic).or_default().push(partition.number);
             }
         }
@@ -96,7 +96,7 @@ impl Layout {
 mod tests {
     use super::*;
 
-    fn at(topic: usize, number: i32, progress: Progress) -> (Partition, Progress) {
+    fn at(topic: usize, number: i32, progress: PartitionProgress) -> (Partition, PartitionProgress) {
         (Partition { topic, number }, progress)
     }
 
@@ -106,26 +106,26 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_waits_for_partitions_that_are_about_to_begin_and_names_all_that_have_not() {
-        use Progress::{Awaited, Begun, Stuck};
-        let mut layout = Layout::new(2);
-        assert!(!layout.is_settled(topics(&[0])), "which partitions there are is not known");
+        use PartitionProgress::{Awaited, Started, Stuck};
+        let mut layout = OwnersLayout::new(2);
+        assert!(!layout.is_complete(topics(&[0])), "which partitions there are is not known");
         assert_eq!(layout.waiting(topics(&[0, 1])), BTreeMap::from([(0, vec![]), (1, vec![])]));
-        layout.set(0, vec![at(0, 0, Begun), at(0, 2, Stuck), at(1, 0, Awaited)].into());
+        layout.set(0, vec![at(0, 0, Started), at(0, 2, Stuck), at(1, 0, Awaited)].into());
         assert_eq!(
             layout.waiting(topics(&[0, 1])),
             BTreeMap::from([(0, vec![]), (1, vec![])]),
             "half an answer is none"
         );
-        assert!(!layout.is_settled(topics(&[0])), "of the other owner nothing is known");
+        assert!(!layout.is_complete(topics(&[0])), "of the other owner nothing is known");
         layout.set(1, vec![at(0, 1, Stuck)].into());
-        assert!(layout.is_settled(topics(&[0])) && !layout.is_settled(topics(&[0, 1])));
+        assert!(layout.is_complete(topics(&[0])) && !layout.is_complete(topics(&[0, 1])));
         assert_eq!(layout.waiting(topics(&[0])), BTreeMap::from([(0, vec![1, 2])]));
         assert!(
             !layout.has_begun(topics(&[0])) && layout.has_begun(topics(&[2])),
             "a topic that is not there waits for nothing"
         );
-        layout.set(0, vec![at(0, 0, Begun), at(0, 2, Begun)].into());
-        layout.set(1, vec![at(0, 1, Begun)].into());
+        layout.set(0, vec![at(0, 0, Started), at(0, 2, Started)].into());
+        layout.set(1, vec![at(0, 1, Started)].into());
         assert!(layout.has_begun(topics(&[0])));
     }
 
@@ -136,10 +136,15 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
             let owners = random.usize(1..4);
-            let mut layout = Layout::new(owners);
+            let mut layout = OwnersLayout::new(owners);
             for _ in 0..10 {
                 let owner = random.usize(..owners);
-                let progresses = [Progress::Stuck, Progress::Awaited, Progress::Begun, Progress::Begun];
+                let progresses = [
+                    PartitionProgress::Stuck,
+                    PartitionProgress::Awaited,
+                    PartitionProgress::Started,
+                    PartitionProgress::Started,
+                ];
                 let known: Known = (0..random.i32(0..6))
                     .map(|number| at(random.usize(..4), number, progresses[random.usize(..4)]))
                     .collect();
@@ -150,9 +155,9 @@ mod tests {
                 let all = layout.owners.iter().flatten().flat_map(|known| known.iter());
                 let has_awaited = all
                     .filter(|(it, _)| topics.contains(it.topic))
-                    .any(|(_, progress)| *progress == Progress::Awaited);
+                    .any(|(_, progress)| *progress == PartitionProgress::Awaited);
                 let is_known = layout.owners.iter().all(Option::is_some);
-                assert_eq!(layout.is_settled(topics), topics.is_empty() || (is_known && !has_awaited));
+                assert_eq!(layout.is_complete(topics), topics.is_empty() || (is_known && !has_awaited));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The queues between shards.
 //!
-//! From each shard to each other there are two, both bounded and both in order: `news`, what an owner of partitions tells the
+//! From each shard to each other there are two, both bounded and both in order: `events`, what an owner of partitions tells the
 //! home of sessions, and `requests`, what a home asks an owner. An answer is news: what an owner says after it, in the same
 //! queue, happened after it. That order is what makes an acknowledged subscription exact and the end of a resume seamless.
 //!
@@ -20,31 +20,31 @@ use glommio::channels::spsc_queue::{self, Consumer, Producer};
 use wire::SocketId;
 
 use self::layout::Known;
-use self::start::{Begin, Begun};
+use self::start::{StartReply, StartRequest};
 use crate::event::channel_index::Interest;
 use crate::event::frame::Frame;
-use crate::event::partition::Owned;
-use crate::event::pull::{Chunk, Pull, Ticket};
+use crate::event::partition::PartitionOffset;
+use crate::event::pull::{Chunk, Pull, PullId};
 use crate::event::shard_set::ShardSet;
-use crate::event::skipped::Skips;
-use crate::kafka::polled::Moved;
+use crate::event::skipped::SkippedRecords;
+use crate::kafka::polled::OffsetJump;
 use crate::limits;
 
 /// What an owner tells a home.
 #[derive(Debug)]
-pub enum News {
+pub enum OwnerEvent {
     /// An event, or the gap in its place, that the home wants.
     Event(Arc<Frame>),
     /// Offsets of a partition that will not come.
-    Moved(Moved),
+    OffsetJump(OffsetJump),
     /// Records of a partition that were skipped, for those who hear every token.
-    Skipped(Skips),
+    Skipped(SkippedRecords),
     /// How far all partitions of the owner have come, and which of them begin now, and where.
-    Layout(Known, Arc<[Owned]>),
-    /// The answer to [`Request::Begin`].
-    Begun(Begun),
+    Layout(Known, Arc<[PartitionOffset]>),
+    /// The answer to [`Request::Start`].
+    StartReply(StartReply),
     /// The answer to [`Request::Pull`].
-    Chunk(Ticket, Chunk),
+    Chunk(PullId, Chunk),
 }
 
 /// What a home asks an owner.
@@ -53,7 +53,7 @@ pub enum Request {
     /// The home has a first subscriber of a channel or wildcard, or none any more.
     Interest(Interest),
     /// Where do these subscriptions begin? Asked after their interest was told.
-    Begin(Begin),
+    Start(StartRequest),
     /// What comes next for this session?
     Pull(Pull),
     /// This session is gone: nobody waits for what it has asked.
@@ -72,19 +72,19 @@ pub struct Mesh {
 }
 
 struct Link {
-    news_out: Producer<News>,
-    news_in: Consumer<News>,
+    events_out: Producer<OwnerEvent>,
+    events_in: Consumer<OwnerEvent>,
     requests_out: Producer<Request>,
     requests_in: Consumer<Request>,
     /// Requests for which there was no room.
     backlog: VecDeque<Request>,
     /// News for which there was room, and then was not: the queue's own count may run ahead of what it takes.
-    spilled: VecDeque<News>,
+    spilled: VecDeque<OwnerEvent>,
 }
 
 impl Mesh {
     /// The meshes of so many shards, with queues of (about) these lengths.
-    pub fn connect(shards: usize, news: usize, requests: usize) -> Vec<Self> {
+    pub fn connect(shards: usize, events: usize, requests: usize) -> Vec<Self> {
         let mut meshes: Vec<_> = (0..shards)
             .map(|shard| Self {
                 shard,
@@ -95,7 +95,7 @@ impl Mesh {
             .collect();
         for one in 0..shards {
             for other in one + 1..shards {
-                let (link, back) = Link::pair(news, requests);
+                let (link, back) = Link::pair(events, requests);
                 meshes[one].links[other] = Some(link);
                 meshes[other].links[one] = Some(back);
             }
@@ -140,9 +140,9 @@ impl Mesh {
     }
 
     /// Tells a peer, for whom there is room.
-    pub fn tell(&mut self, peer: usize, news: News) {
+    pub fn tell(&mut self, peer: usize, events: OwnerEvent) {
         let Some(link) = &mut self.links[peer] else { return };
-        link.spilled.push_back(news);
+        link.spilled.push_back(events);
         if link.flush() {
             self.touched.insert(peer);
         }
@@ -182,8 +182,8 @@ impl Mesh {
     }
 
     /// The oldest news of some peer.
-    pub fn next_news(&mut self) -> Option<(usize, News)> {
-        self.next_of(|link| link.news_in.try_pop())
+    pub fn next_event(&mut self) -> Option<(usize, OwnerEvent)> {
+        self.next_of(|link| link.events_in.try_pop())
     }
 
     /// The oldest request of some peer that can be answered: for whose answer there is room.
@@ -210,20 +210,20 @@ impl Mesh {
 }
 
 impl Link {
-    fn pair(news: usize, requests: usize) -> (Self, Self) {
-        let (news_there, news_here) = (spsc_queue::make(news), spsc_queue::make(news));
+    fn pair(events: usize, requests: usize) -> (Self, Self) {
+        let (events_there, events_here) = (spsc_queue::make(events), spsc_queue::make(events));
         let (requests_there, requests_here) = (spsc_queue::make(requests), spsc_queue::make(requests));
         let one = Self {
-            news_out: news_there.0,
-            news_in: news_here.1,
+            events_out: events_there.0,
+            events_in: events_here.1,
             requests_out: requests_there.0,
             requests_in: requests_here.1,
             backlog: VecDeque::new(),
             spilled: VecDeque::new(),
         };
         let other = Self {
-            news_out: news_here.0,
-            news_in: news_there.1,
+            events_out: events_here.0,
+            events_in: events_there.1,
             requests_out: requests_here.0,
             requests_in: requests_there.1,
             backlog: VecDeque::new(),
@@ -233,12 +233,12 @@ impl Link {
     }
 
     fn has_room(&self) -> bool {
-        self.spilled.is_empty() && self.news_out.free_space() > 0
+        self.spilled.is_empty() && self.events_out.free_space() > 0
     }
 
     /// Whether something was sent.
     fn flush(&mut self) -> bool {
-        push_all(&mut self.backlog, &self.requests_out) | push_all(&mut self.spilled, &self.news_out)
+        push_all(&mut self.backlog, &self.requests_out) | push_all(&mut self.spilled, &self.events_out)
     }
 }
 

@@ -9,30 +9,30 @@ use protocol::Pattern;
 use protocol::client::Since;
 
 use crate::event::frame::Frame;
-use crate::event::partition::{Owned, Partition};
-use crate::event::pull::Ticket;
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::event::pull::PullId;
 
 /// A client's `subscribe`, as far as it concerns the owners.
 #[derive(Clone, Debug)]
-pub struct Begin {
+pub struct StartRequest {
     /// Whose, and which of its subscribes (the ticket's cursor).
-    pub ticket: Ticket,
+    pub pull_id: PullId,
     /// Whether the next offsets are wanted.
     pub wants_cut: bool,
     /// The subscriptions of the message, if some begin elsewhere than with the next event; otherwise none.
-    pub starts: Arc<[Start]>,
+    pub starts: Arc<[SubscriptionStart]>,
 }
 
 /// A subscription and where it begins.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct SubscriptionStart {
     /// The channel or wildcard.
     pub name: Arc<str>,
     /// Where it begins.
     pub from: StartFrom,
 }
 
-/// See [`Start`].
+/// See [`SubscriptionStart`].
 #[derive(Clone, Debug)]
 pub enum StartFrom {
     /// With the next event.
@@ -43,19 +43,19 @@ pub enum StartFrom {
     Since(Box<[(usize, Since)]>),
 }
 
-impl Begin {
+impl StartRequest {
     /// The positions that it names.
     pub fn positions(&self) -> usize {
-        self.starts.iter().flat_map(Start::since).map(|(_, since)| since.positions().len()).sum()
+        self.starts.iter().flat_map(SubscriptionStart::since).map(|(_, since)| since.positions().len()).sum()
     }
 
     /// The memory that it holds, about: its starts are shared with the session and with the other owners.
     pub fn bytes(&self) -> usize {
-        self.starts.iter().map(Start::bytes).sum()
+        self.starts.iter().map(SubscriptionStart::bytes).sum()
     }
 }
 
-impl Start {
+impl SubscriptionStart {
     /// What it selects.
     pub fn pattern(&self) -> Pattern<'_> {
         Pattern::of_name(&self.name)
@@ -96,29 +96,29 @@ impl Start {
 
 /// An owner's answer.
 #[derive(Debug)]
-pub struct Begun {
+pub struct StartReply {
     /// The question's.
-    pub ticket: Ticket,
+    pub pull_id: PullId,
     /// If it was wanted, the next offset of each of the owner's partitions: what it tells from here on begins there.
-    pub cut: Vec<Owned>,
+    pub cut: Vec<PartitionOffset>,
     /// Partitions of which the session is to be brought something: what the starts want of them is not what comes live from here on.
     pub behind: Vec<Partition>,
     /// As many as there were starts, in their order.
-    pub starts: Vec<BegunStart>,
+    pub starts: Vec<StartOutcome>,
 }
 
-/// What an owner has for a [`Start`].
+/// What an owner has for a [`SubscriptionStart`].
 #[derive(Debug, Default)]
-pub struct BegunStart {
+pub struct StartOutcome {
     /// The last events, by position.
     pub snapshot: Vec<Arc<Frame>>,
     /// What cannot be had, if anything; the subscription begins with the next event.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<StartRefusal>,
 }
 
 /// Why a subscription does not begin where it was to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct StartRefusal {
     /// One of `protocol::code`.
     pub code: &'static str,
     /// What to do about it.

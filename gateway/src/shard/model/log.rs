@@ -8,9 +8,9 @@ use protocol::GapReason;
 
 use super::recreated::{Life, Topics};
 use crate::event::frame::{Frame, Framer, Record};
-use crate::event::partition::{Owned, Partition};
-use crate::event::pull::{Chunk, Pull, Then};
-use crate::kafka::polled::{Began, Ignored, Moved, Polled};
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::event::pull::{Chunk, Pull, PullContinuation};
+use crate::kafka::polled::{Ignored, OffsetJump, Polled, ReadStart};
 
 pub(crate) const KINDS: [&str; 2] = ["x", "y"];
 pub(crate) const TOKENS: [&str; 4] = ["A", "B", "C", "D"];
@@ -74,7 +74,7 @@ impl Log {
 
     /// A partition's owner begins to read it: what was there when the gateway started mostly from its end, with a little of what is
     /// before for the history; what was not from its beginning. Unless it has.
-    pub(crate) fn begin(&mut self, partition: Partition, random: &mut fastrand::Rng) -> Option<Began> {
+    pub(crate) fn begin(&mut self, partition: Partition, random: &mut fastrand::Rng) -> Option<ReadStart> {
         let log = self.partitions.get_mut(&partition)?;
         if log.polled.is_some() {
             return None;
@@ -87,7 +87,7 @@ impl Log {
         let Life { incarnation, .. } = log.life;
         log.life =
             Life { view: incarnation, began_in: incarnation, first: live_from, told, ..log.life.clone() };
-        Some(Began { owned: Owned { partition, next }, live_from })
+        Some(ReadStart { owned: PartitionOffset { partition, next }, live_from })
     }
 
     /// Deletes the oldest records of a partition.
@@ -103,7 +103,7 @@ impl Log {
         if polled < log.low {
             let (from, next) = (polled, log.low);
             log.polled = Some(next);
-            return Some(Polled::Moved(Moved {
+            return Some(Polled::OffsetJump(OffsetJump {
                 partition,
                 from,
                 to: next - 1,
@@ -117,7 +117,7 @@ impl Log {
             Some(token) => {
                 Polled::Event(frame(framer, partition, (offset, log.life.incarnation), token, now))
             }
-            None => Polled::Ignored(Ignored::NoKey, Some(Owned { partition, next: offset + 1 })),
+            None => Polled::Ignored(Ignored::NoKey, Some(PartitionOffset { partition, next: offset + 1 })),
         })
     }
 
@@ -147,7 +147,7 @@ impl Log {
             }
         }
         let read_bytes = (next.max(begin) - begin) as u64 * RECORD_BYTES;
-        Chunk { lost, frames, read_bytes, ..Chunk::empty(pull.from, next.max(begin), Then::More) }
+        Chunk { lost, frames, read_bytes, ..Chunk::empty(pull.from, next.max(begin), PullContinuation::More) }
     }
 }
 
@@ -157,7 +157,7 @@ pub(crate) const RECORD_BYTES: u64 = 100;
 /// The replay threads' answer that they cannot have what was asked for.
 pub(crate) fn given_up(pull: &Pull, until: i64) -> Chunk {
     let lost = Some((until - 1, GapReason::Replay));
-    Chunk { lost, ..Chunk::empty(pull.from, until, Then::More) }
+    Chunk { lost, ..Chunk::empty(pull.from, until, PullContinuation::More) }
 }
 
 /// Its value says of which incarnation of its topic it is.

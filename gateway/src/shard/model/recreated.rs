@@ -7,7 +7,7 @@ use protocol::GapReason;
 
 use super::log::{KINDS, Log, PartitionLog, TOKENS};
 use crate::event::partition::Partition;
-use crate::kafka::polled::{Moved, Polled};
+use crate::kafka::polled::{OffsetJump, Polled};
 
 /// How many incarnations have offsets of their own.
 const APART: u32 = 8;
@@ -121,7 +121,13 @@ impl Log {
         log.polled = Some(log.low);
         log.life.resets.push((incarnation, from));
         log.life = Life { view: incarnation, first: log.low, told: known, ..log.life.clone() };
-        Some(Polled::Moved(Moved { partition, from, to: from, reason: GapReason::Reset, next: log.low }))
+        Some(Polled::OffsetJump(OffsetJump {
+            partition,
+            from,
+            to: from,
+            reason: GapReason::Reset,
+            next: log.low,
+        }))
     }
 
     /// Whether the replay threads may read the partition: what they read is of the topic that is known.

@@ -15,15 +15,15 @@ use super::setup::{any_name, config};
 use crate::counters::operations;
 use crate::event::frame::Framer;
 use crate::event::partition::Partition;
-use crate::event::pull::{Chunk, Pull, Ticket};
+use crate::event::pull::{Chunk, Pull, PullId};
 use crate::http::Http;
 use crate::kafka::polled::Polled;
 use crate::limits::Rate;
 use crate::shard::connections::Connections;
 use crate::shard::core::Core;
 use crate::shard::mesh::Mesh;
-use crate::shard::mesh::layout::Progress;
-use crate::shard::owner::{Keeping, Owner};
+use crate::shard::mesh::layout::PartitionProgress;
+use crate::shard::owner::{Owner, RetentionLimits};
 use crate::shared::Shared;
 
 /// What one step may cost, whatever the clients hold: a handful of sessions, of which each may have resumed a dozen times, in some ten partitions.
@@ -36,7 +36,7 @@ pub(crate) struct World {
     shards: Vec<Shard>,
     clients: Vec<Client>,
     framer: Framer,
-    keeping: Keeping,
+    keeping: RetentionLimits,
     may_lose: bool,
     recreates: bool,
     is_settling: bool,
@@ -85,7 +85,7 @@ impl World {
         let config = config(shards, random.usize(8..64), conflates);
         let shared = Arc::new(Shared::new(shards, None));
         let now = Instant::now();
-        let keeping = Keeping {
+        let keeping = RetentionLimits {
             history_bytes_max: random.usize(1..40) * 1000,
             last_values_max: random.usize(1..8),
             snapshot_frames_max: config.outbox.frames_max / 2,
@@ -173,8 +173,11 @@ impl World {
     fn begin(&mut self, shard: usize) {
         let core = &mut self.shards[shard].core;
         let Some(known) = core.owner.known().filter(|_| core.may_take()) else { return };
-        let waiting: Vec<_> =
-            known.iter().filter(|(_, progress)| *progress != Progress::Begun).map(|(it, _)| *it).collect();
+        let waiting: Vec<_> = known
+            .iter()
+            .filter(|(_, progress)| *progress != PartitionProgress::Started)
+            .map(|(it, _)| *it)
+            .collect();
         if waiting.is_empty() {
             return;
         }
@@ -209,13 +212,13 @@ impl World {
         reads.turn(core, &mut self.random, self.now);
         core.exchange(self.now);
         for _ in 0..self.random.usize(..8) {
-            core.bring(self.now);
+            core.replay_some(self.now);
         }
         pulls.extend(core.take_replays_wanted().into_iter().map(|(pull, until)| (pull, until, None)));
         for (last, _) in core.take_replays_gone() {
-            let is_gone = |ticket: Ticket| ticket.socket == last.socket && ticket.cursor <= last.cursor;
+            let is_gone = |pull_id: PullId| pull_id.socket == last.socket && pull_id.cursor <= last.cursor;
             // What is under way comes all the same.
-            pulls.retain(|(pull, _, chunk)| !is_gone(pull.ticket) || chunk.is_some());
+            pulls.retain(|(pull, _, chunk)| !is_gone(pull.pull_id) || chunk.is_some());
         }
         ends.extend(core.take_ends_wanted());
     }
@@ -235,7 +238,7 @@ impl World {
             true => self.log.replay(&pull, until, &mut self.framer, &mut self.random, self.now),
             false => given_up(&pull, until),
         });
-        core.take_replayed(pull.ticket, chunk, self.now);
+        core.take_replayed(pull.pull_id, chunk, self.now);
     }
 
     fn answer_end(&mut self, shard: usize) {
@@ -272,9 +275,9 @@ impl World {
             let core = &mut self.shards[shard].core;
             if core.may_take()
                 && self.random.bool()
-                && let Some(moved) = self.log.reset(partition)
+                && let Some(jump) = self.log.reset(partition)
             {
-                core.take(moved, self.now);
+                core.take(jump, self.now);
             }
         }
     }
@@ -414,7 +417,7 @@ impl World {
         for Shard { core, pulls, .. } in &mut self.shards {
             assert!(pulls.is_empty(), "every pull was answered: {pulls:?}");
             assert!(!core.mesh.has_backlog(), "the mesh has come to rest");
-            let unheard = (core.mesh.next_news(), core.mesh.next_request());
+            let unheard = (core.mesh.next_event(), core.mesh.next_request());
             assert!(matches!(unheard, (None, None)), "everything was heard: {unheard:?}");
             assert!(!core.connections.has_pulls(), "nobody pulls");
             assert_eq!(core.connections.sessions.resuming().count(), 0, "everyone is live");

@@ -4,7 +4,7 @@
 //! wait for one frame touch one counter. Plain memory of one shard.
 //!
 //! Invariant: an entry is free exactly when nobody holds it. Whoever inserts a frame is its first holder, until
-//! [`Frames::settle`]; a release of what is not held is a bug that would hand one session's frame to another, and ends the process.
+//! [`Frames::release_inserted`]; a release of what is not held is a bug that would hand one session's frame to another, and ends the process.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes a frame, which the caller holds: once outboxes hold it, call [`Frames::settle`], once.
+    /// Takes a frame, which the caller holds: once outboxes hold it, call [`Frames::release_inserted`], once.
     pub fn insert(&mut self, frame: Arc<Frame>) -> FrameRef {
         self.insert_entry(Entry { frame: Some(frame), holders: 1, is_replayed: false })
     }
@@ -83,15 +83,15 @@ impl Frames {
     /// So many outboxes less hold it; the last holder frees it.
     pub fn release(&mut self, reference: FrameRef, holders: u32) {
         self.held -= u64::from(holders);
-        self.let_go(reference, holders);
+        self.decrement(reference, holders);
     }
 
     /// Whoever inserted the frame holds it no longer.
-    pub fn settle(&mut self, reference: FrameRef) {
-        self.let_go(reference, 1);
+    pub fn release_inserted(&mut self, reference: FrameRef) {
+        self.decrement(reference, 1);
     }
 
-    fn let_go(&mut self, reference: FrameRef, holders: u32) {
+    fn decrement(&mut self, reference: FrameRef, holders: u32) {
         let entry = &mut self.entries[reference.0 as usize];
         assert!(entry.holders >= holders, "a frame is let go of by its holders only");
         entry.holders -= holders;
@@ -134,7 +134,7 @@ mod tests {
         let mut frames = Frames::default();
         let reference = frames.insert(frame());
         frames.hold(reference);
-        frames.settle(reference);
+        frames.release_inserted(reference);
         assert_eq!((frames.len(), frames.held()), (1, 1));
         frames.release(reference, 1);
         assert!(frames.is_empty());
@@ -147,8 +147,8 @@ mod tests {
     fn a_frame_that_nobody_holds_cannot_be_settled_again() {
         let mut frames = Frames::default();
         let reference = frames.insert(frame());
-        frames.settle(reference);
-        frames.settle(reference);
+        frames.release_inserted(reference);
+        frames.release_inserted(reference);
     }
 
     #[test]

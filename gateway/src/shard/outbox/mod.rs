@@ -144,10 +144,10 @@ impl Outbox {
     }
 
     /// Appends what the session missed, if there is room for it.
-    pub fn bring(&mut self, frame: Arc<Frame>, frames: &mut Frames, limits: &OutboxLimits) -> bool {
+    pub fn push_replayed(&mut self, frame: Arc<Frame>, frames: &mut Frames, limits: &OutboxLimits) -> bool {
         let reference = frames.insert_replayed(frame);
         let has_room = self.push_event(reference, frames, limits).is_ok();
-        frames.settle(reference);
+        frames.release_inserted(reference);
         has_room
     }
 

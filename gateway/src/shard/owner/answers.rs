@@ -8,26 +8,28 @@ use protocol::{Pattern, Position, code};
 use wire::SocketId;
 
 use super::Owner;
-use super::deferred_questions::{Change, Deferrals, Question};
+use super::deferred_questions::{Change, DeferredQuestions, Question};
 use super::single_position;
 use crate::counters::operations;
 use crate::event::frame::Frame;
-use crate::event::partition::{Owned, Partition};
+use crate::event::partition::{Partition, PartitionOffset};
 use crate::event::topic_set::TopicSet;
 use crate::limits;
-use crate::shard::mesh::first_offsets::Firsts;
-use crate::shard::mesh::start::{Begin, Begun, BegunStart, Refusal, Start, StartFrom};
+use crate::shard::mesh::first_offsets::FirstOffsets;
+use crate::shard::mesh::start::{
+    StartFrom, StartOutcome, StartRefusal, StartReply, StartRequest, SubscriptionStart,
+};
 
 /// What the past subscriptions of a question want of a topic.
 #[derive(Debug, Default)]
-struct Past {
+struct PastStarts {
     is_concerned: bool,
     has_snapshot: bool,
-    firsts: Firsts,
+    first_offsets: FirstOffsets,
 }
 
 /// Partitions of which not all is known.
-struct Unsettled {
+struct UnresolvedPartitions {
     /// Nobody could tell where they end.
     unknown: BTreeSet<Partition>,
     /// Their past is still being read.
@@ -37,12 +39,12 @@ struct Unsettled {
 impl Owner {
     /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::answer_waiting`]. If too many wait already it is
     /// answered at once with what is known, as one is that has waited for long enough. One that is costly is answered in a step of its own.
-    pub fn begin(&mut self, home: usize, begin: Begin, now: Instant) -> Option<Begun> {
+    pub fn answer_start(&mut self, home: usize, begin: StartRequest, now: Instant) -> Option<StartReply> {
         self.look_at_the_clock(now);
         self.operations += (begin.positions() + begin.starts.len() + self.heads.len()) as u64;
         // Of a partition that is not named all is wanted that there is.
         let mut named = BTreeMap::new();
-        for &(topic, ref since) in begin.starts.iter().flat_map(Start::since) {
+        for &(topic, ref since) in begin.starts.iter().flat_map(SubscriptionStart::since) {
             operations::count(since.positions().len());
             for (number, first) in since.firsts() {
                 let highest = named.entry(Partition { topic, number }).or_insert(first);
@@ -78,7 +80,7 @@ impl Owner {
     }
 
     /// Answers of questions that wait for nothing any more, or not any longer: as many as a turn has time for.
-    pub fn answer_waiting(&mut self, now: Instant) -> Vec<(usize, Begun)> {
+    pub fn answer_waiting(&mut self, now: Instant) -> Vec<(usize, StartReply)> {
         self.look_at_the_clock(now);
         let until = self.turn_ends_at();
         while let Some(&(due, _)) = self.unanswered.front()
@@ -86,7 +88,7 @@ impl Owner {
         {
             self.unanswered.pop_front();
             // Whoever waits for it has it asked for again.
-            self.deferred.look_again();
+            self.deferred.reconsider_all();
         }
         let mut answers = Vec::new();
         // Looking at a question asks for ends, which is the owner's matter.
@@ -114,7 +116,7 @@ impl Owner {
     }
 
     /// Brings a question that waits up to date. Whether it can be answered.
-    fn look_at(&mut self, waiting: &mut Deferrals, number: u64) -> bool {
+    fn look_at(&mut self, waiting: &mut DeferredQuestions, number: u64) -> bool {
         self.operations += 1;
         let Some((deferred, changes)) = waiting.look_at(number) else { return false };
         for (partition, change) in changes {
@@ -140,17 +142,17 @@ impl Owner {
         deferred.ends.is_empty() && (self.is_ready || deferred.question.begin.starts.is_empty())
     }
 
-    fn answer_one(&mut self, waiting: &mut Deferrals, number: u64) -> Option<(usize, Begun)> {
+    fn answer_one(&mut self, waiting: &mut DeferredQuestions, number: u64) -> Option<(usize, StartReply)> {
         let deferred = waiting.remove(number)?;
         Some((deferred.question.home, self.answer(&deferred.question, &deferred.ends)))
     }
 
     /// `unknown`: partitions whose end nobody could tell.
-    fn answer(&mut self, question: &Question, unknown: &[(Partition, u64)]) -> Begun {
+    fn answer(&mut self, question: &Question, unknown: &[(Partition, u64)]) -> StartReply {
         let Question { begin, cut, .. } = question;
         let looked_at = begin.positions() + begin.starts.len() + cut.len();
         self.operations += limits::OWNER_OPERATIONS_PER_ANSWER + looked_at as u64;
-        let unsettled = Unsettled {
+        let unsettled = UnresolvedPartitions {
             unknown: unknown.iter().map(|(partition, _)| *partition).collect(),
             unread: self.heads.iter().filter(|(_, it)| it.next < it.live_from).map(|(it, _)| *it).collect(),
         };
@@ -158,20 +160,20 @@ impl Owner {
         let mut frames_left = 2 * self.snapshot_frames_max;
         let starts = begin.starts.iter().map(|start| self.start(start, cut, &unsettled, &mut frames_left));
         let starts: Vec<_> = starts.collect();
-        let mut past: Vec<_> = self.kinds.iter().map(|_| Past::default()).collect();
+        let mut past: Vec<_> = self.kinds.iter().map(|_| PastStarts::default()).collect();
         for (start, begun) in begin.starts.iter().zip(&starts).filter(|(start, _)| start.has_past()) {
             for topic in TopicSet::selected(start.pattern(), &self.kinds).iter() {
                 let is_refused = begun.refusal.is_some();
                 past[topic].is_concerned = true;
                 past[topic].has_snapshot |= matches!(start.from, StartFrom::Snapshot) && !is_refused;
-                past[topic].firsts.add(start.since_of(topic).filter(|_| !is_refused));
+                past[topic].first_offsets.add(start.since_of(topic).filter(|_| !is_refused));
             }
         }
         let behind = cut.iter().filter(|&(&it, &cut)| self.is_behind(it, cut, &past[it.topic]));
         let behind = behind.map(|(&partition, _)| partition).collect();
-        let owned = cut.iter().map(|(&partition, &next)| Owned { partition, next });
-        Begun {
-            ticket: begin.ticket,
+        let owned = cut.iter().map(|(&partition, &next)| PartitionOffset { partition, next });
+        StartReply {
+            pull_id: begin.pull_id,
             cut: if begin.wants_cut { owned.collect() } else { Vec::new() },
             behind,
             starts,
@@ -180,16 +182,16 @@ impl Owner {
 
     fn start(
         &self,
-        start: &Start,
+        start: &SubscriptionStart,
         cut: &BTreeMap<Partition, i64>,
-        unsettled: &Unsettled,
+        unsettled: &UnresolvedPartitions,
         frames_left: &mut usize,
-    ) -> BegunStart {
+    ) -> StartOutcome {
         match &start.from {
-            StartFrom::Live => BegunStart::default(),
+            StartFrom::Live => StartOutcome::default(),
             StartFrom::Snapshot => self.snapshot(start.pattern(), cut, frames_left),
             StartFrom::Since(_) => {
-                BegunStart { snapshot: Vec::new(), refusal: self.refusal(start, unsettled) }
+                StartOutcome { snapshot: Vec::new(), refusal: self.refusal(start, unsettled) }
             }
         }
     }
@@ -200,8 +202,8 @@ impl Owner {
         pattern: Pattern<'_>,
         cut: &BTreeMap<Partition, i64>,
         frames_left: &mut usize,
-    ) -> BegunStart {
-        let refused = |refusal| BegunStart { snapshot: Vec::new(), refusal: Some(refusal) };
+    ) -> StartOutcome {
+        let refused = |refusal| StartOutcome { snapshot: Vec::new(), refusal: Some(refusal) };
         if !self.is_ready {
             return refused(snapshot_not_ready());
         }
@@ -216,18 +218,19 @@ impl Owner {
             source.is_some_and(|it| cut.get(&it.partition).is_some_and(|&cut| it.offset < cut))
         };
         snapshot.retain(is_before);
-        BegunStart { snapshot, refusal: None }
+        StartOutcome { snapshot, refusal: None }
     }
 
     /// Why a subscription cannot begin where it was to, if this shard knows a reason.
-    fn refusal(&self, start: &Start, unsettled: &Unsettled) -> Option<Refusal> {
+    fn refusal(&self, start: &SubscriptionStart, unsettled: &UnresolvedPartitions) -> Option<StartRefusal> {
         let is_unread = |topic, position: Position| {
             let from = unsettled.unread.range(Partition { topic, number: i32::MIN }..);
             // The first two tell: one of them may be the one that is named.
             let mut first = from.take(2).take_while(|it| it.topic == topic);
             first.any(|it| it.number != position.partition)
         };
-        if let Some(refusal) = single_position::refusal(&self.strays, &self.kinds, start, is_unread) {
+        if let Some(refusal) = single_position::refusal(&self.misplaced_tokens, &self.kinds, start, is_unread)
+        {
             return Some(refusal);
         }
         for &(topic, ref since) in start.since() {
@@ -238,7 +241,7 @@ impl Owner {
                     _ if partition.owner(self.shards) != self.shard => true,
                     _ if unsettled.unknown.contains(&partition) => true,
                     Some(head) => head.can_reach(wanted),
-                    None => self.may_begin(partition),
+                    None => self.can_answer(partition),
                 };
                 if !can_be_had {
                     return Some(unknown_position(&self.kinds[topic], position));
@@ -267,18 +270,19 @@ impl Owner {
     }
 
     /// Whether this partition may be there, though it has not begun.
-    fn may_begin(&self, partition: Partition) -> bool {
+    fn can_answer(&self, partition: Partition) -> bool {
         self.expected.as_ref().is_none_or(|expected| expected.contains_key(&partition))
     }
 
     /// Whether what these starts want of a partition is something else than what is told from here on. Where an answer is late,
     /// something has been withheld since the cut; and whatever a start names, it begins with the cut if another owner refuses it.
-    fn is_behind(&self, partition: Partition, cut: i64, past: &Past) -> bool {
+    fn is_behind(&self, partition: Partition, cut: i64, past: &PastStarts) -> bool {
         let Some(head) = self.heads.get(&partition) else { return false };
         let next = head.live_next();
         // What was to be its past may become live if its log stands still ([`Owner::stop_waiting`]).
         let is_unread = head.next < head.live_from;
-        let all_begin_there = || past.firsts.range(partition.number, cut).is_none_or(|it| it == (next, next));
+        let all_begin_there =
+            || past.first_offsets.range(partition.number, cut).is_none_or(|it| it == (next, next));
         past.is_concerned && (past.has_snapshot || is_unread || cut < next || !all_begin_there())
     }
 
@@ -295,33 +299,33 @@ impl Owner {
 }
 
 /// A kind's `since` that names a position which is not there.
-fn unknown_position(kind: &str, position: &Position) -> Refusal {
+fn unknown_position(kind: &str, position: &Position) -> StartRefusal {
     let message = format!(
         "no {kind} event has the position {position} yet, or there is no such partition: delivery begins with the next \
          event; send a pos that this gateway sent"
     );
-    Refusal { code: code::UNKNOWN_POSITION, message }
+    StartRefusal { code: code::UNKNOWN_POSITION, message }
 }
 
 /// A kind's `since` that names a position which is older than Kafka is read again for.
-fn too_old(kind: &str, position: &Position) -> Refusal {
+fn too_old(kind: &str, position: &Position) -> StartRefusal {
     let message = format!(
         "what follows the {kind} position {position} is older than the gateway reads Kafka again for (WS_RESUME_MAX_AGE): \
          delivery begins with the next event; load the state anew"
     );
-    Refusal { code: code::TOO_OLD, message }
+    StartRefusal { code: code::TOO_OLD, message }
 }
 
 /// The last events are not known yet.
-fn snapshot_not_ready() -> Refusal {
+fn snapshot_not_ready() -> StartRefusal {
     let message = "the gateway has just started and has not read the last events yet: delivery begins with the next event; \
                    unsubscribe and subscribe with snapshot again in a few seconds";
-    Refusal { code: code::SNAPSHOT_NOT_READY, message: message.to_owned() }
+    StartRefusal { code: code::SNAPSHOT_NOT_READY, message: message.to_owned() }
 }
 
 /// The last events are more than a session may have waiting.
-pub(crate) fn snapshot_too_large() -> Refusal {
+pub(crate) fn snapshot_too_large() -> StartRefusal {
     let message = "the last events are more than half an outbox (WS_OUTBOX_BYTES, WS_OUTBOX_FRAMES): delivery begins with \
                    the next event; subscribe to fewer channels at a time";
-    Refusal { code: code::SNAPSHOT_TOO_LARGE, message: message.to_owned() }
+    StartRefusal { code: code::SNAPSHOT_TOO_LARGE, message: message.to_owned() }
 }

@@ -1,7 +1,7 @@
 //! Questions that wait for their answer: for the owner to be ready, or for the brokers to tell where logs end. Pure.
 //!
 //! What happens to a partition meanwhile is written down once ([`Change`]) and taken over by each question when it is looked at,
-//! so that no event costs more because many wait. Looking at them is a walk over all ([`Deferrals::look_again`]) that goes on from
+//! so that no event costs more because many wait. Looking at them is a walk over all ([`DeferredQuestions::reconsider_all`]) that goes on from
 //! turn to turn.
 //!
 //! Bounded in number, in bytes and for each session; a session that is gone takes its questions with it.
@@ -15,14 +15,14 @@ use wire::SocketId;
 
 use crate::event::partition::Partition;
 use crate::limits;
-use crate::shard::mesh::start::Begin;
+use crate::shard::mesh::start::StartRequest;
 
 /// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
 /// else wants it, so that is where the answer has to begin, however late it is.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) home: usize,
-    pub(crate) begin: Begin,
+    pub(crate) begin: StartRequest,
     pub(crate) cut: BTreeMap<Partition, i64>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum Change {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Deferrals {
+pub(crate) struct DeferredQuestions {
     /// In the order in which they came.
     questions: BTreeMap<u64, Deferred>,
     by_session: HashMap<(usize, SocketId), SmallVec<[u64; 2]>>,
@@ -66,7 +66,7 @@ pub(crate) struct Deferrals {
     walk_left: usize,
 }
 
-impl Deferrals {
+impl DeferredQuestions {
     /// A question is to wait until `due`, which is never earlier than that of the one before.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Deferrals {
         due: Instant,
     ) -> Result<(), (Question, Vec<(Partition, u64)>)> {
         let bytes = bytes_of(&question, &ends);
-        let session = (question.home, question.begin.ticket.socket);
+        let session = (question.home, question.begin.pull_id.socket);
         let of_session = self.by_session.get(&session).map_or(0, SmallVec::len);
         let is_over = self.questions.len() >= limits::QUESTIONS_DEFERRED
             || of_session >= limits::QUESTIONS_DEFERRED_PER_SESSION
@@ -136,12 +136,12 @@ impl Deferrals {
         if !self.questions.is_empty() {
             self.changes_made += 1;
             self.changes.push_back((self.changes_made, partition, change));
-            self.look_again();
+            self.reconsider_all();
         }
     }
 
     /// Every question is to be looked at, once from now on.
-    pub(crate) fn look_again(&mut self) {
+    pub(crate) fn reconsider_all(&mut self) {
         self.walk_left = self.questions.len();
     }
 
@@ -178,7 +178,7 @@ impl Deferrals {
     pub(crate) fn remove(&mut self, number: u64) -> Option<Deferred> {
         let deferred = self.questions.remove(&number)?;
         self.bytes -= deferred.bytes;
-        let session = (deferred.question.home, deferred.question.begin.ticket.socket);
+        let session = (deferred.question.home, deferred.question.begin.pull_id.socket);
         if let Some(numbers) = self.by_session.get_mut(&session) {
             numbers.retain(|it| *it != number);
             if numbers.is_empty() {

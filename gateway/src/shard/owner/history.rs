@@ -17,7 +17,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use crate::event::frame::{Frame, Subject};
 use crate::event::partition::Partition;
-use crate::event::pull::{Chunk, Then};
+use crate::event::pull::{Chunk, PullContinuation};
 use crate::event::skipped::Ranges;
 use crate::event::wants::Wants;
 use crate::limits;
@@ -41,7 +41,7 @@ pub fn memory_bytes(frame: &Frame) -> usize {
 /// See the module.
 #[derive(Debug)]
 pub struct History {
-    partitions: HashMap<Partition, Kept>,
+    partitions: HashMap<Partition, PartitionHistory>,
     /// Whose frame is the oldest, the next, ...: one entry a frame.
     arrivals: VecDeque<Partition>,
     frames: usize,
@@ -53,15 +53,15 @@ pub struct History {
 
 /// What is kept of one partition.
 #[derive(Debug)]
-struct Kept {
+struct PartitionHistory {
     entries: VecDeque<Entry>,
     first: i64,
     next: i64,
     skipped: Ranges,
 }
 
-impl Kept {
-    fn begun(first: i64) -> Self {
+impl PartitionHistory {
+    fn starting_at(first: i64) -> Self {
         Self { entries: VecDeque::new(), first, next: first, skipped: Ranges::default() }
     }
 
@@ -104,7 +104,9 @@ impl History {
 
     /// The partition is read from `next` on: what was kept of it is forgotten, its offsets may mean something else now.
     pub fn begin(&mut self, partition: Partition, next: i64) {
-        let Some(forgotten) = self.partitions.insert(partition, Kept::begun(next)) else { return };
+        let Some(forgotten) = self.partitions.insert(partition, PartitionHistory::starting_at(next)) else {
+            return;
+        };
         if !forgotten.entries.is_empty() {
             self.frames -= forgotten.entries.len();
             self.bytes -= forgotten.entries.iter().map(Entry::cost).sum::<usize>();
@@ -133,7 +135,7 @@ impl History {
         while self.bytes + cost > self.bytes_max {
             self.evict_oldest();
         }
-        let kept = self.partitions.entry(partition).or_insert_with(|| Kept::begun(offset));
+        let kept = self.partitions.entry(partition).or_insert_with(|| PartitionHistory::starting_at(offset));
         kept.entries.push_back(entry);
         kept.next = offset + 1;
         self.arrivals.push_back(partition);
@@ -176,15 +178,15 @@ impl History {
     pub fn pull(&self, partition: Partition, wants: &Wants, from: i64) -> Chunk {
         let answer = |next, then| Chunk::empty(from, next, then);
         // Of a partition that its owner does not know yet there is nothing to say yet.
-        let Some(kept) = self.partitions.get(&partition) else { return answer(from, Then::Wait) };
+        let Some(kept) = self.partitions.get(&partition) else { return answer(from, PullContinuation::Wait) };
         if from > kept.next {
-            return answer(from, Then::Wait);
+            return answer(from, PullContinuation::Wait);
         }
         if from < kept.first {
-            return answer(from, Then::Older(kept.inside()));
+            return answer(from, PullContinuation::Older(kept.inside()));
         }
         let wanted = self.hashes(wants);
-        let mut chunk = answer(kept.next, Then::Live);
+        let mut chunk = answer(kept.next, PullContinuation::Live);
         let mut bytes = 0;
         let start = kept.entries.partition_point(|entry| entry.offset < from);
         for (looked_at, entry) in kept.entries.range(start..).enumerate() {
@@ -194,7 +196,7 @@ impl History {
             let is_full = !chunk.frames.is_empty() && bytes + length > limits::CHUNK_BYTES;
             if looked_at == limits::FRAMES_PER_PULL || is_full {
                 chunk.next = entry.offset;
-                chunk.then = Then::More;
+                chunk.then = PullContinuation::More;
                 break;
             }
             if is_wanted {

@@ -21,11 +21,11 @@ use crate::event::frame::{Frame, Source};
 use crate::event::partition::Partition;
 use crate::event::partitioner::Partitioner;
 use crate::limits;
-use crate::log::throttle::Throttle;
+use crate::log::throttle::LogThrottle;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Strays {
+pub struct MisplacedTokens {
     partitioner: Partitioner,
     topics: Vec<Topic>,
     tokens: usize,
@@ -40,20 +40,20 @@ struct Topic {
     partitions: i32,
     /// How many there were while tokens were seen of which it is forgotten where.
     partitions_before: Vec<i32>,
-    tokens: HashMap<Box<str>, Seen>,
+    tokens: HashMap<Box<str>, Sighting>,
     /// Some token found no room.
     is_overflowed: bool,
-    complaints: Throttle,
+    complaints: LogThrottle,
 }
 
 /// Where a token was seen that did not belong there when it was, or when the number of partitions changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+enum Sighting {
     In(i32),
     InSeveral,
 }
 
-impl Strays {
+impl MisplacedTokens {
     /// Of the topics of these names, in their order.
     pub fn new<'a>(partitioner: Partitioner, topics: impl Iterator<Item = &'a str>) -> Self {
         let topics = topics.map(|name| Topic {
@@ -62,7 +62,7 @@ impl Strays {
             partitions_before: Vec::new(),
             tokens: HashMap::new(),
             is_overflowed: false,
-            complaints: Throttle::default(),
+            complaints: LogThrottle::default(),
         });
         Self { partitioner, topics: topics.collect(), ..Self::default() }
     }
@@ -91,7 +91,7 @@ impl Strays {
     }
 
     /// A record is here. Whether it is where its token belongs is a hash of the token and a comparison.
-    pub fn saw(&mut self, frame: &Frame) {
+    pub fn observe(&mut self, frame: &Frame) {
         let Some(source) = frame.source() else { return };
         let Some(of) = self.topics.get(source.partition.topic) else { return };
         let Some(expected) = self.partitioner.partition(source.token.as_bytes(), of.partitions) else {
@@ -103,7 +103,7 @@ impl Strays {
         self.records += 1;
         let is_news = self.note(source);
         let of = &self.topics[source.partition.topic];
-        if is_news && let Some(suppressed) = of.complaints.pass(frame.polled_at) {
+        if is_news && let Some(suppressed) = of.complaints.allow(frame.polled_at) {
             let position = source.partition.position(source.offset);
             warn!(topic = of.name, %position, expected, suppressed, "a record is in another partition than its key's");
         }
@@ -123,7 +123,7 @@ impl Strays {
         let is_given = |partitions: i32| {
             self.partitioner.partition(token.as_bytes(), partitions).is_none_or(|given| given == number)
         };
-        let is_nowhere_else = of.tokens.get(token).is_none_or(|seen| *seen == Seen::In(number));
+        let is_nowhere_else = of.tokens.get(token).is_none_or(|seen| *seen == Sighting::In(number));
         is_given(of.partitions)
             && is_nowhere_else
             && !of.is_overflowed
@@ -134,7 +134,7 @@ impl Strays {
     pub fn forget(&mut self, partition: Partition) {
         let Some(of) = self.topics.get_mut(partition.topic) else { return };
         let before = of.tokens.len();
-        of.tokens.retain(|_, seen| *seen != Seen::In(partition.number));
+        of.tokens.retain(|_, seen| *seen != Sighting::In(partition.number));
         self.tokens -= before - of.tokens.len();
     }
 
@@ -158,9 +158,9 @@ impl Strays {
         let Source { token, partition, .. } = source;
         let Some(of) = self.topics.get_mut(partition.topic) else { return false };
         match of.tokens.get_mut(token) {
-            Some(seen) if *seen == Seen::InSeveral || *seen == Seen::In(partition.number) => false,
+            Some(seen) if *seen == Sighting::InSeveral || *seen == Sighting::In(partition.number) => false,
             Some(seen) => {
-                *seen = Seen::InSeveral;
+                *seen = Sighting::InSeveral;
                 true
             }
             None if self.tokens >= limits::STRAY_TOKENS_MAX => {
@@ -169,7 +169,7 @@ impl Strays {
             }
             None => {
                 self.tokens += 1;
-                of.tokens.insert(token.clone(), Seen::In(partition.number));
+                of.tokens.insert(token.clone(), Sighting::In(partition.number));
                 true
             }
         }

@@ -28,17 +28,17 @@ use protocol::GapReason;
 
 use self::history::History;
 use self::last_values::LastValues;
-use self::misplaced_tokens::Strays;
-use super::mesh::layout::{Known, Progress};
+use self::misplaced_tokens::MisplacedTokens;
+use super::mesh::layout::{Known, PartitionProgress};
 use crate::event::frame::Frame;
-use crate::event::partition::{Owned, Partition};
-use crate::event::pull::{Chunk, Pull, Then};
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::event::pull::{Chunk, Pull, PullContinuation};
 use crate::event::skipped::Announcements;
-use crate::kafka::polled::{Began, Moved};
+use crate::kafka::polled::{OffsetJump, ReadStart};
 use crate::limits;
 
 pub(crate) use self::answers::snapshot_too_large;
-use self::deferred_questions::{Change, Deferrals};
+use self::deferred_questions::{Change, DeferredQuestions};
 
 /// See the module.
 pub struct Owner {
@@ -53,12 +53,12 @@ pub struct Owner {
     last_values: LastValues,
     /// What is to be told of records without a usable key.
     pub skipped: Announcements,
-    strays: Strays,
+    misplaced_tokens: MisplacedTokens,
     /// What a snapshot may have: half an outbox.
     snapshot_frames_max: usize,
     snapshot_bytes_max: usize,
     is_ready: bool,
-    deferred: Deferrals,
+    deferred: DeferredQuestions,
     /// Questions that were answered with what was known, because too many waited, and those whose session went before.
     questions_hurried: u64,
     questions_withdrawn: u64,
@@ -107,7 +107,7 @@ impl Head {
 
 /// Bounds of what a shard keeps of its partitions.
 #[derive(Clone, Copy, Debug)]
-pub struct Keeping {
+pub struct RetentionLimits {
     /// Of the history, bytes.
     pub history_bytes_max: usize,
     /// Channels whose last event is kept.
@@ -124,7 +124,7 @@ pub struct Keeping {
 
 impl Owner {
     /// Owns nothing yet.
-    pub fn new(shard: usize, shards: usize, kinds: Vec<Arc<str>>, keeping: &Keeping) -> Self {
+    pub fn new(shard: usize, shards: usize, kinds: Vec<Arc<str>>, keeping: &RetentionLimits) -> Self {
         Self {
             shard,
             shards,
@@ -137,11 +137,11 @@ impl Owner {
             ),
             skipped: Announcements::default(),
             kinds,
-            strays: Strays::default(),
+            misplaced_tokens: MisplacedTokens::default(),
             snapshot_frames_max: keeping.snapshot_frames_max,
             snapshot_bytes_max: keeping.snapshot_bytes_max,
             is_ready: false,
-            deferred: Deferrals::default(),
+            deferred: DeferredQuestions::default(),
             questions_hurried: 0,
             questions_withdrawn: 0,
             operations: 0,
@@ -155,8 +155,8 @@ impl Owner {
     }
 
     /// With this knowledge of where tokens belong; without any, single positions are taken as they are.
-    pub fn with_strays(self, strays: Strays) -> Self {
-        Self { strays, ..self }
+    pub fn with_misplaced_tokens(self, misplaced_tokens: MisplacedTokens) -> Self {
+        Self { misplaced_tokens, ..self }
     }
 
     /// With the wall clock, which is `now_ms` at this time; without it nothing is known to be too old.
@@ -180,48 +180,48 @@ impl Owner {
     }
 
     /// Tokens that were seen where they do not belong.
-    pub fn strays(&self) -> &Strays {
-        &self.strays
+    pub fn misplaced_tokens(&self) -> &MisplacedTokens {
+        &self.misplaced_tokens
     }
 
     /// A topic has so many partitions from now on.
     pub fn set_partitions(&mut self, topic: usize, partitions: i32) {
-        self.strays.set_partitions(topic, partitions, &self.last_values);
+        self.misplaced_tokens.set_partitions(topic, partitions, &self.last_values);
     }
 
     /// The brokers say which partitions this shard has, and of which somebody can say where they begin.
-    pub fn expect(&mut self, expected: Vec<(Partition, bool)>) {
+    pub fn set_layout(&mut self, expected: Vec<(Partition, bool)>) {
         self.expected = Some(expected.into_iter().collect());
     }
 
     /// What is known of this shard's partitions; `None` before the brokers have said which there are.
     pub fn known(&self) -> Option<Known> {
         let expected = self.expected.as_ref()?;
-        let not_begun = expected
-            .iter()
-            .filter(|(it, _)| !self.heads.contains_key(it))
-            .map(|(&it, &can_begin)| (it, if can_begin { Progress::Awaited } else { Progress::Stuck }));
-        let begun = self.heads.keys().map(|&it| (it, Progress::Begun));
+        let not_begun =
+            expected.iter().filter(|(it, _)| !self.heads.contains_key(it)).map(|(&it, &can_begin)| {
+                (it, if can_begin { PartitionProgress::Awaited } else { PartitionProgress::Stuck })
+            });
+        let begun = self.heads.keys().map(|&it| (it, PartitionProgress::Started));
         Some(begun.chain(not_begun).collect())
     }
 
     /// A partition is this shard's. Where its delivery begins: of the questions that wait, too.
-    pub fn began(&mut self, began: &Began) -> Owned {
-        let Owned { partition, next } = began.owned;
+    pub fn partition_started(&mut self, began: &ReadStart) -> PartitionOffset {
+        let PartitionOffset { partition, next } = began.owned;
         self.history.begin(partition, next);
         let head = Head { next, live_from: began.live_from, whole_from: next, ..Head::default() };
         let cut = head.live_next();
         self.heads.insert(partition, head);
         self.deferred.note(partition, Change::Began(cut));
-        Owned { partition, next: cut }
+        PartitionOffset { partition, next: cut }
     }
 
     /// Keeps a record's frame. Whether it is to be delivered.
-    pub fn keep(&mut self, frame: &Arc<Frame>) -> bool {
+    pub fn store_frame(&mut self, frame: &Arc<Frame>) -> bool {
         let Some(source) = frame.source() else { return false };
         self.history.push(frame);
         self.last_values.put(frame);
-        self.strays.saw(frame);
+        self.misplaced_tokens.observe(frame);
         let Some(head) = self.heads.get_mut(&source.partition) else { return false };
         head.next = source.offset + 1;
         if source.is_gap {
@@ -231,7 +231,7 @@ impl Owner {
     }
 
     /// A record became no frame.
-    pub fn pass(&mut self, owned: Owned) {
+    pub fn advance_past(&mut self, owned: PartitionOffset) {
         self.history.advance(owned.partition, owned.next);
         if let Some(head) = self.heads.get_mut(&owned.partition) {
             head.next = owned.next;
@@ -239,30 +239,30 @@ impl Owner {
     }
 
     /// A record's key names no token: it became no frame, and whoever hears every token is told so.
-    pub fn skip(&mut self, owned: Owned, now: Instant) {
-        let Owned { partition, next } = owned;
+    pub fn skip(&mut self, owned: PartitionOffset, now: Instant) {
+        let PartitionOffset { partition, next } = owned;
         self.history.skip(partition, next - 1);
         if self.heads.get(&partition).is_some_and(|head| next > head.live_from) {
             self.skipped.note(partition, next - 1, now);
         }
-        self.pass(owned);
+        self.advance_past(owned);
     }
 
     /// A partition goes on elsewhere.
-    pub fn moved(&mut self, moved: &Moved) {
-        self.history.begin(moved.partition, moved.next);
-        let Some(head) = self.heads.get_mut(&moved.partition) else { return };
-        if moved.reason == GapReason::Reset {
+    pub fn note_jump(&mut self, jump: &OffsetJump) {
+        self.history.begin(jump.partition, jump.next);
+        let Some(head) = self.heads.get_mut(&jump.partition) else { return };
+        if jump.reason == GapReason::Reset {
             // The topic was made anew: what was known of the old one is of no use.
-            self.last_values.forget(moved.partition);
-            self.skipped.forget(moved.partition);
-            self.strays.forget(moved.partition);
-            head.live_from = moved.next;
-            head.end = moved.next;
-            self.deferred.note(moved.partition, Change::Reset(moved.next));
+            self.last_values.forget(jump.partition);
+            self.skipped.forget(jump.partition);
+            self.misplaced_tokens.forget(jump.partition);
+            head.live_from = jump.next;
+            head.end = jump.next;
+            self.deferred.note(jump.partition, Change::Reset(jump.next));
         }
-        head.next = moved.next;
-        head.whole_from = moved.next;
+        head.next = jump.next;
+        head.whole_from = jump.next;
     }
 
     /// Whether every partition has come to where its delivery begins. True of none, too.
@@ -295,7 +295,7 @@ impl Owner {
     pub fn set_ready(&mut self) {
         if !self.is_ready {
             self.is_ready = true;
-            self.deferred.look_again();
+            self.deferred.reconsider_all();
         }
     }
 
@@ -307,7 +307,7 @@ impl Owner {
         if let Some(end) = end {
             head.end = end;
             head.told = head.answered;
-            self.deferred.look_again();
+            self.deferred.reconsider_all();
         } else {
             self.unanswered.push_back((now + limits::END_RETRY_INTERVAL, partition));
         }
@@ -347,24 +347,24 @@ impl Owner {
     pub fn pull(&mut self, pull: &Pull) -> Chunk {
         let Pull { partition, from, decided_by, .. } = *pull;
         let Some(head) = self.heads.get(&partition) else {
-            return Chunk::empty(from, from, Then::Wait);
+            return Chunk::empty(from, from, PullContinuation::Wait);
         };
         // Some place may be ahead of the others: until the log is there, what is live is not all wanted.
         let last = pull.wants.last().unwrap_or(from).max(from);
         let (is_beyond, reach) = (!head.can_reach(last), head.live_next().max(head.end));
         let is_ahead = last > head.live_next();
         let mut chunk = match self.end_of_quiet(pull) {
-            Some(next) => Chunk::empty(from, next, Then::Live),
+            Some(next) => Chunk::empty(from, next, PullContinuation::Live),
             None => self.history.pull(partition, &pull.wants, from),
         };
-        if chunk.then == Then::Live && (head.next < head.live_from || is_ahead) {
-            chunk.then = Then::Wait;
+        if chunk.then == PullContinuation::Live && (head.next < head.live_from || is_ahead) {
+            chunk.then = PullContinuation::Wait;
         }
         if is_beyond {
             // An answer to an earlier question decides nothing: the log may have grown since.
             let number = decided_by.unwrap_or(u64::MAX).min(head.asked + 1);
             if head.told >= number {
-                return Chunk::empty(from, reach, Then::Reset);
+                return Chunk::empty(from, reach, PullContinuation::Reset);
             }
             chunk.decided_by = Some(number);
             self.want_end(partition);

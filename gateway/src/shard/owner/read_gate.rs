@@ -8,15 +8,15 @@
 
 use std::time::Instant;
 
-use crate::admission::token_bucket::Bucket;
+use crate::admission::token_bucket::TokenBucket;
 use crate::counters::{Counters, PauseReason};
 use crate::limits;
 use crate::limits::Rate;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Intake {
-    rate: Option<(Rate, Bucket)>,
+pub struct ReadGate {
+    rate: Option<(Rate, TokenBucket)>,
     has_token: bool,
     paused: Option<Pause>,
 }
@@ -30,14 +30,14 @@ struct Pause {
     until: Option<Instant>,
 }
 
-impl Intake {
+impl ReadGate {
     /// For one of so many shards, which share this many records a second; `None`: as many as come.
     pub fn new(records_per_s: Option<u32>, shards: usize, now: Instant) -> Self {
         let rate = records_per_s.map(|records_per_s| {
             let per_s = f64::from(records_per_s) / shards as f64;
             let burst = (per_s * limits::KAFKA_RATE_BURST.as_secs_f64()).ceil().max(1.0) as u32;
             let rate = Rate { burst, per_s };
-            (rate, Bucket::full(&rate, now))
+            (rate, TokenBucket::full(&rate, now))
         });
         Self { rate, has_token: false, paused: None }
     }
@@ -110,47 +110,47 @@ mod tests {
     fn without_a_rate_only_the_overload_pauses() {
         let (start, mut counters) = (Instant::now(), Counters::default());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut intake = Intake::new(None, 2, start);
+        let mut read_gate = ReadGate::new(None, 2, start);
         for _ in 0..1000 {
-            assert!(intake.is_open(false, start, &mut counters));
-            intake.took();
+            assert!(read_gate.is_open(false, start, &mut counters));
+            read_gate.took();
         }
-        assert!(!intake.is_open(true, at(1), &mut counters));
-        assert!(!intake.is_open(true, at(2), &mut counters));
-        assert_eq!(intake.next_due(), None, "nobody knows when it is over");
-        intake.count(at(4), &mut counters);
+        assert!(!read_gate.is_open(true, at(1), &mut counters));
+        assert!(!read_gate.is_open(true, at(2), &mut counters));
+        assert_eq!(read_gate.next_due(), None, "nobody knows when it is over");
+        read_gate.count(at(4), &mut counters);
         assert_eq!((counters.is_paused, counters.paused_s, counters.kafka_pauses), (1, 3.0, pauses(1, 0)));
-        assert!(intake.is_open(false, at(5), &mut counters));
-        intake.count(at(9), &mut counters);
+        assert!(read_gate.is_open(false, at(5), &mut counters));
+        read_gate.count(at(9), &mut counters);
         assert_eq!((counters.is_paused, counters.paused_s), (0, 4.0));
     }
 
     #[test]
     fn a_poll_that_finds_nothing_uses_no_token() {
         let (start, mut counters) = (Instant::now(), Counters::default());
-        let mut intake = Intake::new(Some(1), 1, start);
+        let mut read_gate = ReadGate::new(Some(1), 1, start);
         for _ in 0..100 {
-            assert!(intake.is_open(false, start, &mut counters));
+            assert!(read_gate.is_open(false, start, &mut counters));
         }
-        intake.took();
-        assert!(!intake.is_open(false, start, &mut counters));
-        let due = intake.next_due().unwrap();
+        read_gate.took();
+        assert!(!read_gate.is_open(false, start, &mut counters));
+        let due = read_gate.next_due().unwrap();
         assert!(due.duration_since(start).abs_diff(Duration::from_secs(1)) < Duration::from_millis(1));
-        assert!(!intake.is_open(false, start + Duration::from_millis(500), &mut counters));
-        assert!(intake.is_open(false, due, &mut counters));
-        assert_eq!((intake.next_due(), counters.kafka_pauses), (None, pauses(0, 1)));
+        assert!(!read_gate.is_open(false, start + Duration::from_millis(500), &mut counters));
+        assert!(read_gate.is_open(false, due, &mut counters));
+        assert_eq!((read_gate.next_due(), counters.kafka_pauses), (None, pauses(0, 1)));
     }
 
     #[test]
     fn an_overload_in_a_pause_for_the_rate_is_a_pause_of_its_own() {
         let (start, mut counters) = (Instant::now(), Counters::default());
-        let mut intake = Intake::new(Some(1), 1, start);
-        assert!(intake.is_open(false, start, &mut counters));
-        intake.took();
-        assert!(!intake.is_open(false, start, &mut counters));
-        assert!(!intake.is_open(true, start, &mut counters));
-        assert!(!intake.is_open(true, start + Duration::from_secs(3), &mut counters));
-        assert!(intake.is_open(false, start + Duration::from_secs(4), &mut counters));
+        let mut read_gate = ReadGate::new(Some(1), 1, start);
+        assert!(read_gate.is_open(false, start, &mut counters));
+        read_gate.took();
+        assert!(!read_gate.is_open(false, start, &mut counters));
+        assert!(!read_gate.is_open(true, start, &mut counters));
+        assert!(!read_gate.is_open(true, start + Duration::from_secs(3), &mut counters));
+        assert!(read_gate.is_open(false, start + Duration::from_secs(4), &mut counters));
         assert_eq!((counters.paused_s, counters.kafka_pauses), (4.0, pauses(1, 1)));
     }
 
@@ -165,18 +165,20 @@ mod tests {
             let mut taken = 0u64;
             for _ in 0..shards {
                 let mut counters = Counters::default();
-                let mut intake = Intake::new(Some(records_per_s), shards, start);
+                let mut read_gate = ReadGate::new(Some(records_per_s), shards, start);
                 let (mut now, end) = (start, start + Duration::from_secs(seconds));
                 while now < end {
                     for _ in 0..random.usize(1..limits::RECORDS_PER_TURN) {
-                        if intake.is_open(false, now, &mut counters) {
-                            intake.took();
+                        if read_gate.is_open(false, now, &mut counters) {
+                            read_gate.took();
                             taken += 1;
                         }
                     }
                     // A turn, or a sleep to the time that was named.
-                    now =
-                        intake.next_due().filter(|due| *due > now).unwrap_or(now + Duration::from_micros(10));
+                    now = read_gate
+                        .next_due()
+                        .filter(|due| *due > now)
+                        .unwrap_or(now + Duration::from_micros(10));
                 }
             }
             let rate = f64::from(records_per_s);

@@ -1,24 +1,24 @@
-//! Whether a `since` of single positions tells all of where its client stands, as far as one owner knows ([`Strays`]). Pure.
+//! Whether a `since` of single positions tells all of where its client stands, as far as one owner knows ([`MisplacedTokens`]). Pure.
 
 use std::sync::Arc;
 
 use protocol::client::Since;
 use protocol::{Pattern, Position, code};
 
-use super::misplaced_tokens::Strays;
+use super::misplaced_tokens::MisplacedTokens;
 use crate::event::partition::Partition;
-use crate::shard::mesh::start::{Refusal, Start};
+use crate::shard::mesh::start::{StartRefusal, SubscriptionStart};
 
 /// Why a subscription cannot begin after its single positions: the first of them that is not enough. `kinds`: by topic.
 /// `is_unread`: whether the past of some other partition of the topic is still to be read, so that it may hold the token too.
 pub fn refusal(
-    strays: &Strays,
+    misplaced_tokens: &MisplacedTokens,
     kinds: &[Arc<str>],
-    start: &Start,
+    start: &SubscriptionStart,
     is_unread: impl Fn(usize, Position) -> bool,
-) -> Option<Refusal> {
+) -> Option<StartRefusal> {
     positions(start).find_map(|(topic, token, position)| {
-        if !strays.suffices(topic, token, position) {
+        if !misplaced_tokens.suffices(topic, token, position) {
             return Some(partitions_changed(token, &kinds[topic], position));
         }
         is_unread(topic, position).then(|| not_read_yet(token, &kinds[topic], position))
@@ -27,7 +27,11 @@ pub fn refusal(
 
 /// Why a subscription cannot begin after its single positions if this partition began when they had been judged: it may have a
 /// past that nobody has looked at.
-pub fn refusal_of_late(start: &Start, kinds: &[Arc<str>], partition: Partition) -> Option<Refusal> {
+pub fn refusal_of_late(
+    start: &SubscriptionStart,
+    kinds: &[Arc<str>],
+    partition: Partition,
+) -> Option<StartRefusal> {
     let is_elsewhere =
         |topic, position: Position| topic == partition.topic && position.partition != partition.number;
     let (topic, token, position) = positions(start).find(|&(topic, _, it)| is_elsewhere(topic, it))?;
@@ -35,7 +39,7 @@ pub fn refusal_of_late(start: &Start, kinds: &[Arc<str>], partition: Partition) 
 }
 
 /// The single positions after which a subscription begins: topic, token and position.
-fn positions(start: &Start) -> impl Iterator<Item = (usize, &str, Position)> {
+fn positions(start: &SubscriptionStart) -> impl Iterator<Item = (usize, &str, Position)> {
     let token = match start.pattern() {
         Pattern::Exact { token, .. } | Pattern::Token(token) => Some(token),
         Pattern::Kind(_) | Pattern::All => None,
@@ -47,22 +51,22 @@ fn positions(start: &Start) -> impl Iterator<Item = (usize, &str, Position)> {
 }
 
 /// A position of one partition, and the token's events are, or may be, in others too.
-fn partitions_changed(token: &str, kind: &str, position: Position) -> Refusal {
+fn partitions_changed(token: &str, kind: &str, position: Position) -> StartRefusal {
     let message = format!(
         "the events of {token}.{kind} are not, or may not be, all in partition {}: the topic got more partitions, or its \
          producers place keys in another way than KAFKA_PARTITIONER says: delivery begins with the next event; send a list \
          of positions, one of each partition, or load a snapshot",
         position.partition
     );
-    Refusal { code: code::PARTITIONS_CHANGED, message }
+    StartRefusal { code: code::PARTITIONS_CHANGED, message }
 }
 
 /// The gateway has just started.
-fn not_read_yet(token: &str, kind: &str, position: Position) -> Refusal {
+fn not_read_yet(token: &str, kind: &str, position: Position) -> StartRefusal {
     let message = format!(
         "the gateway has just started and does not know yet whether partitions other than {} have events of {token}.{kind}: \
          delivery begins with the next event; send a list of positions, one of each partition, or load a snapshot",
         position.partition
     );
-    Refusal { code: code::PARTITIONS_CHANGED, message }
+    StartRefusal { code: code::PARTITIONS_CHANGED, message }
 }

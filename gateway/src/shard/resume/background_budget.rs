@@ -13,12 +13,12 @@ const PARTS: u32 = 8;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Spare {
+pub(crate) struct BackgroundBudget {
     left: Duration,
     opens_at: Instant,
 }
 
-impl Spare {
+impl BackgroundBudget {
     /// All of the time.
     pub(crate) fn new(now: Instant) -> Self {
         Self { left: TURN, opens_at: now }
@@ -51,20 +51,20 @@ mod tests {
     fn run(has_live: impl Fn(u32) -> bool, step: Duration) -> (Duration, Duration) {
         let start = Instant::now();
         let (mut now, mut brought, mut longest) = (start, Duration::ZERO, Duration::ZERO);
-        let mut spare = Spare::new(now);
+        let mut background_budget = BackgroundBudget::new(now);
         for turn in 0..20_000 {
             let is_live = has_live(turn);
             let began = now;
             if is_live {
                 now += Duration::from_micros(100);
             }
-            spare.begin_turn(is_live, now);
-            let stint = now;
-            while spare.is_open() {
-                brought += spare.spend(now, now + step);
+            background_budget.begin_turn(is_live, now);
+            let slice = now;
+            while background_budget.is_open() {
+                brought += background_budget.spend(now, now + step);
                 now += step;
             }
-            longest = longest.max(now - stint);
+            longest = longest.max(now - slice);
             now = now.max(began + Duration::from_micros(1));
         }
         (brought * 100 / u32::try_from((now - start).as_micros()).unwrap().max(1), longest)

@@ -44,7 +44,7 @@ pub(crate) type Serves = SmallVec<[u32; 2]>;
 
 /// Found out once for all partitions of a topic: what cursors that serve these messages cover, and which starts of which messages, by
 /// their index, take something of that: of all messages, and of those that are new.
-pub(crate) struct Shared {
+pub(crate) struct SharedStarts {
     pub(crate) topic: usize,
     pub(crate) serves: Serves,
     covered: Arc<Coverage>,
@@ -69,13 +69,13 @@ impl Resume {
     }
 
     /// Finds out, or looks up, what cursors of this topic that serve these messages share. Where it stands in `known`.
-    pub(crate) fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<Shared>) -> usize {
+    pub(crate) fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<SharedStarts>) -> usize {
         if let Some(index) = known.iter().position(|it| it.topic == topic && it.serves == *serves) {
             return index;
         }
         let covered = self.covered(serves, known);
         let (takers, new) = (OnceCell::new(), OnceCell::new());
-        known.push(Shared { topic, serves: serves.clone(), covered, takers, new });
+        known.push(SharedStarts { topic, serves: serves.clone(), covered, takers, new });
         known.len() - 1
     }
 
@@ -91,12 +91,12 @@ impl Resume {
     }
 
     /// Whether some message takes something of what these cursors cover.
-    pub(crate) fn is_wanted(&self, shared: &Shared) -> bool {
+    pub(crate) fn is_wanted(&self, shared: &SharedStarts) -> bool {
         self.takers(0..self.messages.len(), shared.topic, &shared.covered).next().is_some()
     }
 
     /// What these messages cover.
-    fn covered(&self, serves: &Serves, known: &[Shared]) -> Arc<Coverage> {
+    fn covered(&self, serves: &Serves, known: &[SharedStarts]) -> Arc<Coverage> {
         let of_cursors = self.cursors.iter().map(|cursor| (&cursor.serves, &cursor.covered));
         let mut of_known = known.iter().map(|shared| (&shared.serves, &shared.covered)).chain(of_cursors);
         if let Some((_, covered)) = of_known.find(|(of, _)| *of == serves) {
@@ -110,7 +110,12 @@ impl Resume {
 
     /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
     /// back as far as they want; the others have had what is below where it stood.
-    pub(crate) fn stand(&mut self, new: &[(usize, bool)], partition: Partition, known: &mut Vec<Shared>) {
+    pub(crate) fn place_cursor(
+        &mut self,
+        new: &[(usize, bool)],
+        partition: Partition,
+        known: &mut Vec<SharedStarts>,
+    ) {
         operations::count(1 + new.len());
         let index = self.cursors.iter().position(|cursor| cursor.partition == partition);
         let mut serves = index.map(|index| self.cursors[index].serves.clone()).unwrap_or_default();
@@ -121,7 +126,7 @@ impl Resume {
             return;
         }
         let shared = self.shared(partition.topic, &serves, known);
-        let Shared { topic, covered, takers, new: takers_of_new, .. } = &known[shared];
+        let SharedStarts { topic, covered, takers, new: takers_of_new, .. } = &known[shared];
         let all = 0..self.messages.len();
         let first = |(message, takers): &(usize, Takers)| {
             let floor = self.floors.of(partition, self.messages[*message].number);
@@ -199,7 +204,7 @@ impl Resume {
     }
 
     /// Writes down with each message what it has had of a partition.
-    pub(crate) fn settle_floors(&mut self, partition: Partition) {
+    pub(crate) fn update_floors(&mut self, partition: Partition) {
         let Self { messages, floors, .. } = self;
         for message in messages {
             message.raise_floor(partition, floors.of(partition, message.number));
@@ -208,7 +213,7 @@ impl Resume {
     }
 
     /// So many cursors of this topic that served these messages stand no more.
-    pub(crate) fn leave(&mut self, topic: usize, serves: &Serves, cursors: u32) {
+    pub(crate) fn release_messages(&mut self, topic: usize, serves: &Serves, cursors: u32) {
         if cursors == 0 {
             return;
         }

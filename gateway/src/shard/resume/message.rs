@@ -14,17 +14,17 @@ use crate::event::partition::Partition;
 use crate::event::shard_set::ShardSet;
 use crate::event::topic_set::TopicSet;
 use crate::event::wants::Wants;
-use crate::shard::mesh::first_offsets::Firsts;
-use crate::shard::mesh::layout::Layout;
-use crate::shard::mesh::start::{Start, StartFrom};
+use crate::shard::mesh::first_offsets::FirstOffsets;
+use crate::shard::mesh::layout::OwnersLayout;
+use crate::shard::mesh::start::{StartFrom, SubscriptionStart};
 
 #[derive(Debug)]
-pub(crate) struct Message {
+pub(crate) struct ResumeMessage {
     /// Which of the session's.
     pub(crate) number: u32,
-    pub(crate) starts: Arc<[Start]>,
+    pub(crate) starts: Arc<[SubscriptionStart]>,
     /// By start.
-    pub(crate) states: Vec<State>,
+    pub(crate) states: Vec<MessageState>,
     /// The starts, by name.
     by_name: Box<[u32]>,
     /// Of its past subscriptions, given back or not.
@@ -49,7 +49,7 @@ pub(crate) struct Message {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct State {
+pub(crate) struct MessageState {
     /// The topics that it selects.
     topics: TopicSet,
     /// It was not given back.
@@ -67,18 +67,18 @@ pub(crate) struct State {
 pub(crate) struct Takers {
     /// By index.
     pub(crate) starts: SmallVec<[u32; 4]>,
-    firsts: Firsts,
+    first_offsets: FirstOffsets,
 }
 
-impl Message {
+impl ResumeMessage {
     pub(crate) fn new(
         number: u32,
-        starts: Arc<[Start]>,
+        starts: Arc<[SubscriptionStart]>,
         topics: TopicSet,
         unanswered: ShardSet,
         kinds: &[Arc<str>],
     ) -> Self {
-        let state = |start: &Start| State {
+        let state = |start: &SubscriptionStart| MessageState {
             topics: TopicSet::selected(start.pattern(), kinds),
             is_held: true,
             is_refused: false,
@@ -115,7 +115,7 @@ impl Message {
         self.is_acknowledged = true;
         for &index in refused {
             self.states[index].is_refused = true;
-            self.tell(index);
+            self.mark_announced(index);
         }
         let resets = std::mem::take(&mut self.resets);
         let place_of = |(&partition, &cut): (&Partition, &i64)| {
@@ -125,14 +125,14 @@ impl Message {
     }
 
     /// Before the acknowledgement: a cursor has to stand in this partition. An owner that has not answered yet says so itself.
-    pub(crate) fn stand_behind(&mut self, partition: Partition, shards: usize) {
+    pub(crate) fn needs_cursor(&mut self, partition: Partition, shards: usize) {
         if !self.unanswered.contains(partition.owner(shards)) {
-            self.fall_behind(partition);
+            self.mark_behind(partition);
         }
     }
 
     /// The same, whether its owner has answered or not.
-    pub(crate) fn fall_behind(&mut self, partition: Partition) {
+    pub(crate) fn mark_behind(&mut self, partition: Partition) {
         self.behind.insert(partition);
     }
 
@@ -150,7 +150,7 @@ impl Message {
     }
 
     /// Whether it has its acknowledgement and all that it is to be told.
-    pub(crate) fn is_told(&self) -> bool {
+    pub(crate) fn is_announced(&self) -> bool {
         self.is_acknowledged && self.untold == 0
     }
 
@@ -184,7 +184,9 @@ impl Message {
             Takers { starts: held.map(|(index, _)| index as u32).collect(), ..Takers::default() };
         for &index in &takers.starts {
             let start = &self.starts[index as usize];
-            takers.firsts.add(start.since_of(topic).filter(|_| !self.states[index as usize].is_refused));
+            takers
+                .first_offsets
+                .add(start.since_of(topic).filter(|_| !self.states[index as usize].is_refused));
         }
         takers
     }
@@ -197,7 +199,7 @@ impl Message {
             let from = |&index: &u32| self.from(index as usize, partition, place).max(floor);
             return takers.starts.iter().map(from).min();
         }
-        let (lowest, _) = takers.firsts.range(partition.number, place.cut)?;
+        let (lowest, _) = takers.first_offsets.range(partition.number, place.cut)?;
         Some(lowest.max(place.floor).max(floor))
     }
 
@@ -250,7 +252,7 @@ impl Message {
             *place = Place { reset: Some(next), ..Place::at(next) };
         } else if !self.is_acknowledged {
             self.resets.insert(partition, next);
-            self.fall_behind(partition);
+            self.mark_behind(partition);
         }
     }
 
@@ -260,7 +262,7 @@ impl Message {
             if self.states[index].is_held && names.contains(&*self.starts[index].name) {
                 self.states[index].is_held = false;
                 self.held -= 1;
-                self.tell(index);
+                self.mark_announced(index);
             }
         }
     }
@@ -269,7 +271,7 @@ impl Message {
     /// there is no room. Whether there was.
     pub(crate) fn tell_live(
         &mut self,
-        layout: &Layout,
+        layout: &OwnersLayout,
         tell: &mut impl FnMut(&Arc<str>, u64) -> bool,
     ) -> bool {
         if self.untold == 0 {
@@ -278,20 +280,20 @@ impl Message {
         operations::count(self.starts.len());
         let busy: TopicSet = self.topics.iter().filter(|&topic| self.cursors[topic] > 0).collect();
         for index in 0..self.starts.len() {
-            let State { topics, is_untold, replayed, .. } = self.states[index];
-            if !is_untold || topics.intersects(busy) || !layout.is_settled(topics) {
+            let MessageState { topics, is_untold, replayed, .. } = self.states[index];
+            if !is_untold || topics.intersects(busy) || !layout.is_complete(topics) {
                 continue;
             }
             if !tell(&self.starts[index].name, replayed) {
                 return false;
             }
-            self.tell(index);
+            self.mark_announced(index);
         }
         true
     }
 
     /// Of this start the client needs to be told nothing any more.
-    fn tell(&mut self, start: usize) {
+    fn mark_announced(&mut self, start: usize) {
         self.untold -= usize::from(std::mem::take(&mut self.states[start].is_untold));
     }
 

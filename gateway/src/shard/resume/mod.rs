@@ -32,15 +32,15 @@ use wire::SocketId;
 
 use self::cursors::Cursor;
 use self::floors::Floors;
-use self::message::Message;
+use self::message::ResumeMessage;
 use self::places::Place;
-use super::mesh::layout::Layout;
-use super::mesh::start::Start;
+use super::mesh::layout::OwnersLayout;
+use super::mesh::start::SubscriptionStart;
 use crate::counters::operations;
 use crate::event::coverage::Coverage;
 use crate::event::frame::{Range, Source};
-use crate::event::partition::{Owned, Partition};
-use crate::event::pull::{Pull, Ticket};
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::event::pull::{Pull, PullId};
 use crate::event::shard_set::ShardSet;
 use crate::event::topic_set::TopicSet;
 use crate::event::wants::Wants;
@@ -54,7 +54,7 @@ pub struct Resume {
     /// By topic.
     kinds: Arc<[Arc<str>]>,
     /// By number, and they are acknowledged in this order: those that are not come last.
-    messages: Vec<Message>,
+    messages: Vec<ResumeMessage>,
     /// The topics of those that are not.
     unacknowledged: TopicSet,
     /// One for a partition.
@@ -124,7 +124,13 @@ impl Resume {
     }
 
     /// A message whose owners are asked where it begins: what it covers is withheld until they have answered.
-    pub fn add(&mut self, number: u32, starts: Arc<[Start]>, topics: TopicSet, unanswered: ShardSet) {
+    pub fn add(
+        &mut self,
+        number: u32,
+        starts: Arc<[SubscriptionStart]>,
+        topics: TopicSet,
+        unanswered: ShardSet,
+    ) {
         // An answer that is on its way may reach beyond this message's cut: the cursor has to rest below.
         for index in 0..self.cursors.len() {
             let Cursor { partition, next, .. } = self.cursors[index];
@@ -133,14 +139,14 @@ impl Resume {
             }
         }
         self.unacknowledged = self.unacknowledged.union(topics);
-        self.messages.push(Message::new(number, starts, topics, unanswered, &self.kinds));
+        self.messages.push(ResumeMessage::new(number, starts, topics, unanswered, &self.kinds));
     }
 
     /// Its memory, about.
     pub fn bytes(&self) -> usize {
         let starts: usize = self.messages.iter().map(|message| message.starts.len()).sum();
         self.cursors.len() * size_of::<Cursor>()
-            + self.messages.len() * size_of::<Message>()
+            + self.messages.len() * size_of::<ResumeMessage>()
             + starts * START_BYTES
     }
 
@@ -151,31 +157,31 @@ impl Resume {
 
     /// The subscriptions of all messages, those included that were given back while something is brought for them.
     pub fn starts(&self) -> usize {
-        let count = |message: &Message| {
-            if brings_for(message) { message.starts.len() } else { message.count_held() }
+        let count = |message: &ResumeMessage| {
+            if replays_for(message) { message.starts.len() } else { message.count_held() }
         };
         operations::count(self.messages.len());
         self.messages.iter().map(count).sum()
     }
 
     /// Whether something is brought, or will be once it is acknowledged: live events may be withheld.
-    pub fn is_bringing(&self) -> bool {
+    pub fn is_replaying(&self) -> bool {
         let Self { messages, cursors, gaps, .. } = self;
         !cursors.is_empty() || !gaps.is_empty() || messages.last().is_some_and(|last| !last.is_acknowledged)
     }
 
     /// An owner has answered: in these partitions the message wants something else than what comes live from here on.
-    pub fn begun(&mut self, number: u32, owner: usize, behind: &[Partition]) {
+    pub fn take_start_reply(&mut self, number: u32, owner: usize, behind: &[Partition]) {
         if let Some(message) = self.message(number) {
             message.unanswered.remove(owner);
-            behind.iter().for_each(|partition| message.fall_behind(*partition));
+            behind.iter().for_each(|partition| message.mark_behind(*partition));
         }
     }
 
     /// A partition has begun, with delivery from `next` on. An owner that has not answered yet will name it in its answer.
-    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned) {
+    pub fn partition_started(&mut self, owner: usize, PartitionOffset { partition, next }: PartitionOffset) {
         self.is_unsettled = true;
-        self.settle_floors(partition);
+        self.update_floors(partition);
         let mut begun = Vec::new();
         for (index, message) in self.messages.iter_mut().enumerate() {
             let is_concerned =
@@ -187,11 +193,11 @@ impl Resume {
                 message.places.insert(partition, Place::at(next));
                 begun.push((index, message.is_behind(partition, next)));
             } else {
-                message.fall_behind(partition);
+                message.mark_behind(partition);
             }
         }
         if !begun.is_empty() {
-            self.stand(&begun, partition, &mut Vec::new());
+            self.place_cursor(&begun, partition, &mut Vec::new());
         }
     }
 
@@ -205,13 +211,13 @@ impl Resume {
         self.unacknowledged = left.fold(TopicSet::default(), TopicSet::union);
         let mut known = Vec::new();
         for &partition in &behind {
-            self.stand(&[(index, true)], partition, &mut known);
+            self.place_cursor(&[(index, true)], partition, &mut known);
         }
         // What the others are brought this one may want from below where they stand.
         let standing: Vec<_> = self.cursors.iter().map(|cursor| cursor.partition).collect();
         let may_join = |it: &Partition| topics.contains(it.topic) && !behind.contains(it);
         for partition in standing.into_iter().filter(may_join) {
-            self.stand(&[(index, false)], partition, &mut known);
+            self.place_cursor(&[(index, false)], partition, &mut known);
         }
         self.is_unsettled = true;
     }
@@ -230,7 +236,7 @@ impl Resume {
         for message in self.unacknowledged_messages() {
             if message.coverage.contains(token, partition.topic) {
                 is_withheld = true;
-                message.stand_behind(partition, shards);
+                message.needs_cursor(partition, shards);
             }
         }
         is_withheld
@@ -251,7 +257,7 @@ impl Resume {
             let is_served = cursor.is_some_and(|cursor| cursor.serves.contains(&message.number));
             let will_stand = !message.is_acknowledged && reason != GapReason::Reset;
             if will_stand {
-                message.stand_behind(partition, shards);
+                message.needs_cursor(partition, shards);
             }
             is_withheld |= is_served || will_stand;
         }
@@ -264,9 +270,9 @@ impl Resume {
     }
 
     /// What comes through cursors, or may once it is acknowledged.
-    pub fn brought(&self) -> Coverage {
+    pub fn replayed_selection(&self) -> Coverage {
         let mut brought = Coverage::default();
-        let bringing = self.messages.iter().filter(|message| brings_for(message));
+        let bringing = self.messages.iter().filter(|message| replays_for(message));
         bringing.for_each(|message| brought.add_all(&message.coverage));
         brought
     }
@@ -305,9 +311,9 @@ impl Resume {
         }
         for (shared, left) in leaving {
             let shared = &known[shared];
-            self.leave(shared.topic, &shared.serves, left.unwrap_or(0));
+            self.release_messages(shared.topic, &shared.serves, left.unwrap_or(0));
         }
-        self.messages.retain(|message| message.count_held() > 0 || brings_for(message));
+        self.messages.retain(|message| message.count_held() > 0 || replays_for(message));
     }
 
     /// The loss that is to be told first. [`Resume::told_gap`] follows.
@@ -327,7 +333,7 @@ impl Resume {
 
     /// Has `tell` tell the client which of its subscriptions are live by now, each with how many of its frames came, until it says that
     /// there is no room. Whether there was.
-    pub fn tell_live(&mut self, layout: &Layout, mut tell: impl FnMut(&Arc<str>, u64) -> bool) -> bool {
+    pub fn tell_live(&mut self, layout: &OwnersLayout, mut tell: impl FnMut(&Arc<str>, u64) -> bool) -> bool {
         if !self.is_unsettled || !self.gaps.is_empty() {
             return true;
         }
@@ -338,13 +344,13 @@ impl Resume {
     }
 
     /// More partitions may have become known: subscriptions that waited for them may be live.
-    pub fn look_again(&mut self) {
+    pub fn layout_changed(&mut self) {
         self.is_unsettled = true;
     }
 
     /// Whether nothing is left to be brought, now or when more partitions begin.
-    pub fn is_over(&self, layout: &Layout) -> bool {
-        let is_over = |message: &Message| message.is_told() && layout.has_begun(message.topics);
+    pub fn is_over(&self, layout: &OwnersLayout) -> bool {
+        let is_over = |message: &ResumeMessage| message.is_announced() && layout.has_begun(message.topics);
         self.cursors.is_empty() && self.gaps.is_empty() && self.messages.iter().all(is_over)
     }
 
@@ -354,8 +360,8 @@ impl Resume {
     }
 
     /// The partition of which the replay threads were last asked, if they were, with the last cursor of this session.
-    pub fn replayed_last(&self, socket: SocketId) -> Option<(Ticket, Partition)> {
-        self.replayed_last.map(|partition| (Ticket { socket, cursor: self.cursors_made }, partition))
+    pub fn replayed_last(&self, socket: SocketId) -> Option<(PullId, Partition)> {
+        self.replayed_last.map(|partition| (PullId { socket, cursor: self.cursors_made }, partition))
     }
 
     /// How many cursors stand.
@@ -391,11 +397,11 @@ impl Resume {
         self.messages.binary_search_by_key(&number, |message| message.number).ok()
     }
 
-    fn message(&mut self, number: u32) -> Option<&mut Message> {
+    fn message(&mut self, number: u32) -> Option<&mut ResumeMessage> {
         self.place(number).map(|index| &mut self.messages[index])
     }
 
-    fn unacknowledged_messages(&mut self) -> impl Iterator<Item = &mut Message> {
+    fn unacknowledged_messages(&mut self) -> impl Iterator<Item = &mut ResumeMessage> {
         self.messages.iter_mut().rev().take_while(|message| !message.is_acknowledged)
     }
 
@@ -405,7 +411,7 @@ impl Resume {
 }
 
 /// Whether something comes for it through a cursor, or may once it is acknowledged.
-fn brings_for(message: &Message) -> bool {
+fn replays_for(message: &ResumeMessage) -> bool {
     !message.is_acknowledged || message.is_served()
 }
 

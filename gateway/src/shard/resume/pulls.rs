@@ -10,7 +10,7 @@ use super::cursors::Wait;
 use super::{Ask, Asked, Cursor, Resume};
 use crate::event::frame::Range;
 use crate::event::partition::Partition;
-use crate::event::pull::{Chunk, Pull, Then, Ticket};
+use crate::event::pull::{Chunk, Pull, PullContinuation, PullId};
 use crate::event::wants::Wants;
 use crate::limits;
 
@@ -59,11 +59,11 @@ impl Resume {
     fn give_up_replay(&mut self, id: u32) {
         let Some(cursor) = self.cursors.iter().find(|cursor| cursor.id == id) else { return };
         let (wants, to) = (self.wants(cursor), cursor.replay_until - 1);
-        self.lose(id, &wants, to, GapReason::TooMuch);
+        self.skip_lost(id, &wants, to, GapReason::TooMuch);
     }
 
     /// What to ask for next, unless answers are on their way. Cursors inside history take turns.
-    pub fn next_pull(&mut self, ticket_of: impl Fn(u32) -> Ticket, now: Instant) -> Option<Ask> {
+    pub fn next_pull(&mut self, pull_id_of: impl Fn(u32) -> PullId, now: Instant) -> Option<Ask> {
         if !self.gaps.is_empty() {
             return None;
         }
@@ -73,7 +73,7 @@ impl Resume {
         {
             if left > 0 {
                 let until = cursor.replay_until;
-                let (asked, pull) = self.pull_of(cursor, ticket_of);
+                let (asked, pull) = self.pull_of(cursor, pull_id_of);
                 self.replayed_last = Some(pull.partition);
                 self.replay_pull = Some(asked);
                 return Some(Ask::Replay(pull, until));
@@ -88,7 +88,7 @@ impl Resume {
             let may_ask = |it: &Cursor| !it.is_old() && !it.waits(now) && !self.rests(it);
             let place = self.cursors.iter().position(may_ask)?;
             self.cursors[place..].rotate_left(1);
-            let (asked, pull) = self.pull_of(self.cursors.last()?, ticket_of);
+            let (asked, pull) = self.pull_of(self.cursors.last()?, pull_id_of);
             self.owner_pull = Some(asked);
             return Some(Ask::Owner(pull));
         }
@@ -111,7 +111,7 @@ impl Resume {
     }
 
     /// What is wanted up to `to` will not come: the cursor goes on behind it, and the client is told of it first.
-    pub fn lose(&mut self, id: u32, wants: &Wants, to: i64, reason: GapReason) {
+    pub fn skip_lost(&mut self, id: u32, wants: &Wants, to: i64, reason: GapReason) {
         let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.id == id) else { return };
         let partition = cursor.partition;
         let losses = wants.losses(&self.kinds[partition.topic], cursor.next, to);
@@ -130,26 +130,26 @@ impl Resume {
 
     /// The cursor goes on at `next`. It stays where it would be done while it rests. One whose owner has nothing yet waits as long as
     /// it has waited already, [`limits::PULL_PAUSE`] at first.
-    pub fn take(&mut self, id: u32, next: i64, then: Then, now: Instant) {
+    pub fn take(&mut self, id: u32, next: i64, then: PullContinuation, now: Instant) {
         let Some(index) = self.cursors.iter().position(|cursor| cursor.id == id) else { return };
         let rests = self.rests(&self.cursors[index]);
         let cursor = &mut self.cursors[index];
         let waited = cursor.wait.take().filter(|_| cursor.next == next);
         cursor.next = next;
         match then {
-            Then::Live if rests => {}
-            Then::Live => {
+            PullContinuation::Live if rests => {}
+            PullContinuation::Live => {
                 let done = self.cursors.swap_remove(index);
-                self.leave(done.partition.topic, &done.serves, 1);
+                self.release_messages(done.partition.topic, &done.serves, 1);
                 self.is_unsettled = true;
             }
-            Then::Older(until) => cursor.replay_until = until,
-            Then::Wait => {
+            PullContinuation::Older(until) => cursor.replay_until = until,
+            PullContinuation::Wait => {
                 let pause =
                     waited.map_or(limits::PULL_PAUSE, |wait| 2 * wait.pause).min(limits::PULL_PAUSE_MAX);
                 cursor.wait = Some(Wait { until: now + pause, pause });
             }
-            Then::More | Then::Reset => {}
+            PullContinuation::More | PullContinuation::Reset => {}
         }
     }
 
@@ -157,7 +157,7 @@ impl Resume {
     /// beginning, and the client is told first.
     pub fn begin_again(&mut self, partition: Partition, end: i64) {
         let Some(index) = self.cursors.iter().position(|it| it.partition == partition) else { return };
-        self.settle_floors(partition);
+        self.update_floors(partition);
         let (reason, kind, stood) =
             (GapReason::Reset, &*self.kinds[partition.topic], self.cursors[index].next.min(end));
         let messages = self.messages.iter_mut();
@@ -172,12 +172,12 @@ impl Resume {
         }));
     }
 
-    fn pull_of(&self, cursor: &Cursor, ticket_of: impl Fn(u32) -> Ticket) -> (Asked, Pull) {
+    fn pull_of(&self, cursor: &Cursor, pull_id_of: impl Fn(u32) -> PullId) -> (Asked, Pull) {
         let wants = Arc::new(self.wants(cursor));
         let asked = Asked { cursor: cursor.id, version: self.version, wants: Arc::clone(&wants) };
         let Cursor { partition, next: from, decided_by, .. } = *cursor;
         // Who asks fills in for whom.
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        (asked, Pull { ticket: ticket_of(cursor.id), client, wants, partition, from, decided_by })
+        (asked, Pull { pull_id: pull_id_of(cursor.id), client, wants, partition, from, decided_by })
     }
 }

@@ -5,14 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::admission::token_bucket::Bucket;
+use crate::admission::token_bucket::TokenBucket;
 use crate::limits;
 use crate::limits::Rate;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Replays {
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// When the last token was taken, and the bytes that it still lets be read.
     granted: Option<(Instant, u64)>,
 }
@@ -20,7 +20,7 @@ pub struct Replays {
 impl Replays {
     /// Of a session for which Kafka was not read yet.
     pub fn new(rate: &Rate, now: Instant) -> Self {
-        Self { bucket: Bucket::full(rate, now), granted: None }
+        Self { bucket: TokenBucket::full(rate, now), granted: None }
     }
 
     /// Kafka is to be read for a resume: how many bytes may be, of `bytes` for each token.

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::stash::Stash;
-use crate::admission::token_bucket::Bucket;
+use crate::admission::token_bucket::TokenBucket;
 use crate::counters::ReceivePause;
 use crate::limits;
 use crate::limits::Rate;
@@ -27,23 +27,23 @@ pub struct Rates {
 #[derive(Debug)]
 pub struct Budget {
     /// Messages.
-    pub messages: Bucket,
+    pub messages: TokenBucket,
     /// Control frames, in messages.
-    pub control: Bucket,
-    bytes: Bucket,
-    operations: Bucket,
+    pub control: TokenBucket,
+    bytes: TokenBucket,
+    operations: TokenBucket,
 }
 
 impl Budget {
     /// Of a session that has sent nothing.
     pub fn full(rates: &Rates, now: Instant) -> Self {
         // A bucket without a rate is not looked at.
-        let full = |rate: &Option<Rate>| Bucket::full(rate.as_ref().unwrap_or(&rates.operations), now);
+        let full = |rate: &Option<Rate>| TokenBucket::full(rate.as_ref().unwrap_or(&rates.operations), now);
         Self {
             messages: full(&rates.messages),
             control: full(&rates.messages),
             bytes: full(&rates.bytes),
-            operations: Bucket::full(&rates.operations, now),
+            operations: TokenBucket::full(&rates.operations, now),
         }
     }
 
@@ -72,7 +72,7 @@ impl Budget {
 
     /// What it has to pay for longest, and how long.
     pub fn debt(&self, rates: &Rates, now: Instant) -> Option<(ReceivePause, Duration)> {
-        let debt = |bucket: &Bucket, rate: &Option<Rate>| {
+        let debt = |bucket: &TokenBucket, rate: &Option<Rate>| {
             rate.as_ref().map_or(Duration::ZERO, |rate| bucket.debt(rate, now))
         };
         let debts = [

@@ -14,30 +14,30 @@ use protocol::{Position, Rejected, SubscriptionAck};
 
 use crate::counters::operations;
 use crate::event::frame::Frame;
-use crate::event::partition::{Owned, Partition};
+use crate::event::partition::{Partition, PartitionOffset};
 use crate::event::shard_set::ShardSet;
 use crate::event::topic_set::TopicSet;
 use crate::limits;
-use crate::shard::mesh::layout::Layout;
-use crate::shard::mesh::start::{Begun, Refusal, Start};
+use crate::shard::mesh::layout::OwnersLayout;
+use crate::shard::mesh::start::{StartRefusal, StartReply, SubscriptionStart};
 use crate::shard::owner::single_position;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Acks {
-    waiting: VecDeque<Waiting>,
+pub struct PendingReplies {
+    waiting: VecDeque<PendingReply>,
     numbers: u32,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingReply {
     bytes: usize,
-    answer: Answer,
+    answer: Reply,
 }
 
 #[derive(Debug)]
-enum Answer {
+enum Reply {
     Subscription(Box<Subscription>),
     /// Complete, but for its place.
     Text(Vec<u8>),
@@ -51,7 +51,7 @@ pub struct Subscription {
     /// The acknowledgement, but for what the owners say.
     pub ack: SubscriptionAck<'static>,
     /// Its subscriptions, if some begin elsewhere than with the next event.
-    pub starts: Arc<[Start]>,
+    pub starts: Arc<[SubscriptionStart]>,
     /// The topics that it concerns.
     pub topics: TopicSet,
     /// Owners that have not answered.
@@ -70,9 +70,9 @@ pub struct Subscription {
 
 /// Too much waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyAsked;
+pub struct TooManyPending;
 
-impl Acks {
+impl PendingReplies {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -93,24 +93,24 @@ impl Acks {
     ///
     /// # Errors
     /// The client asked for too much at a time.
-    pub fn push_subscription(&mut self, subscription: Subscription) -> Result<(), TooManyAsked> {
+    pub fn push_subscription(&mut self, subscription: Subscription) -> Result<(), TooManyPending> {
         let names = subscription.ack.subscribed.iter().map(|name| name.len() + 3);
         let rejected = &subscription.ack.rejected;
         let bytes = 64 + names.sum::<usize>() + rejected.len() * 256;
-        self.push(Waiting { bytes, answer: Answer::Subscription(Box::new(subscription)) })
+        self.push(PendingReply { bytes, answer: Reply::Subscription(Box::new(subscription)) })
     }
 
     /// An answer that is complete, behind those that are not.
     ///
     /// # Errors
     /// The client asked for too much at a time.
-    pub fn push_text(&mut self, text: Vec<u8>) -> Result<(), TooManyAsked> {
-        self.push(Waiting { bytes: text.len(), answer: Answer::Text(text) })
+    pub fn push_text(&mut self, text: Vec<u8>) -> Result<(), TooManyPending> {
+        self.push(PendingReply { bytes: text.len(), answer: Reply::Text(text) })
     }
 
-    fn push(&mut self, waiting: Waiting) -> Result<(), TooManyAsked> {
+    fn push(&mut self, waiting: PendingReply) -> Result<(), TooManyPending> {
         if self.waiting.len() >= limits::ANSWERS_PENDING || self.bytes > limits::CONTROL_BURST_BYTES {
-            return Err(TooManyAsked);
+            return Err(TooManyPending);
         }
         self.bytes += waiting.bytes;
         self.waiting.push_back(waiting);
@@ -118,8 +118,8 @@ impl Acks {
     }
 
     /// An owner has answered.
-    pub fn begun(&mut self, owner: usize, begun: Begun) {
-        let of_number = |it: &&mut Box<Subscription>| it.number == begun.ticket.cursor;
+    pub fn take_start_reply(&mut self, owner: usize, begun: StartReply) {
+        let of_number = |it: &&mut Box<Subscription>| it.number == begun.pull_id.cursor;
         let Some(subscription) = self.subscriptions().find(of_number) else { return };
         operations::count(begun.cut.len());
         subscription.unanswered.remove(owner);
@@ -134,7 +134,12 @@ impl Acks {
 
     /// A partition has begun. An owner that has not answered yet will name it in its answer; one that has did not know what
     /// it holds. `kinds`: by topic.
-    pub fn began(&mut self, owner: usize, Owned { partition, next }: Owned, kinds: &[Arc<str>]) {
+    pub fn partition_started(
+        &mut self,
+        owner: usize,
+        PartitionOffset { partition, next }: PartitionOffset,
+        kinds: &[Arc<str>],
+    ) {
         for subscription in self.subscriptions().filter(|it| !it.unanswered.contains(owner)) {
             if subscription.cut.contains_key(&partition) {
                 continue;
@@ -163,8 +168,8 @@ impl Acks {
 
     fn subscriptions(&mut self) -> impl Iterator<Item = &mut Box<Subscription>> {
         self.waiting.iter_mut().filter_map(|waiting| match &mut waiting.answer {
-            Answer::Subscription(subscription) => Some(subscription),
-            Answer::Text(_) => None,
+            Reply::Subscription(subscription) => Some(subscription),
+            Reply::Text(_) => None,
         })
     }
 
@@ -172,44 +177,44 @@ impl Acks {
     pub fn asks_owners(&self) -> bool {
         self.waiting
             .iter()
-            .any(|it| matches!(&it.answer, Answer::Subscription(it) if !it.unanswered.is_empty()))
+            .any(|it| matches!(&it.answer, Reply::Subscription(it) if !it.unanswered.is_empty()))
     }
 
     /// When the next answer goes out although partitions have not begun. `None`: it waits for nothing, or for an owner.
     pub fn next_due(&self) -> Option<Instant> {
         match &self.waiting.front()?.answer {
-            Answer::Subscription(it) => it.unanswered.is_empty().then_some(it.due),
-            Answer::Text(_) => None,
+            Reply::Subscription(it) => it.unanswered.is_empty().then_some(it.due),
+            Reply::Text(_) => None,
         }
     }
 
     /// The next answer, if it is complete.
-    pub fn pop(&mut self, layout: &Layout, now: Instant) -> Option<Ready> {
+    pub fn pop(&mut self, layout: &OwnersLayout, now: Instant) -> Option<CompleteReply> {
         let is_ready = match &self.waiting.front()?.answer {
-            Answer::Subscription(it) => {
-                it.unanswered.is_empty() && (now >= it.due || layout.is_settled(it.topics))
+            Reply::Subscription(it) => {
+                it.unanswered.is_empty() && (now >= it.due || layout.is_complete(it.topics))
             }
-            Answer::Text(_) => true,
+            Reply::Text(_) => true,
         };
         if !is_ready {
             return None;
         }
-        let Waiting { bytes, answer, .. } = self.waiting.pop_front()?;
+        let PendingReply { bytes, answer, .. } = self.waiting.pop_front()?;
         self.bytes -= bytes;
         Some(match answer {
-            Answer::Subscription(mut subscription) => {
+            Reply::Subscription(mut subscription) => {
                 // What owners have of one channel is ordered by nothing else. Stable: of one owner as it said.
                 subscription.snapshot.sort_by_key(|(_, frame)| frame.timestamp_ms);
-                Ready::Subscription(subscription)
+                CompleteReply::Subscription(subscription)
             }
-            Answer::Text(text) => Ready::Text(text),
+            Reply::Text(text) => CompleteReply::Text(text),
         })
     }
 }
 
 /// A complete answer.
 #[derive(Debug)]
-pub enum Ready {
+pub enum CompleteReply {
     /// Of a `subscribe`.
     Subscription(Box<Subscription>),
     /// Of anything else.
@@ -218,11 +223,11 @@ pub enum Ready {
 
 impl Subscription {
     /// A subscription cannot begin where it was to, for the first of its reasons.
-    pub fn refuse(&mut self, start: usize, refusal: Refusal) {
+    pub fn refuse(&mut self, start: usize, refusal: StartRefusal) {
         if !self.refused.contains(&start) {
             self.refused.push(start);
             let channel = Cow::Owned(self.starts[start].name.to_string());
-            let Refusal { code, message } = refusal;
+            let StartRefusal { code, message } = refusal;
             self.ack.not_resumed.push(Rejected { channel, code: code.into(), message: message.into() });
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use wire::SocketId;
 
 use super::pace::Pace;
-use super::pending_replies::Acks;
+use super::pending_replies::PendingReplies;
 use crate::event::skipped::SkipsToTell;
 use crate::event::topic_set::TopicSet;
 use crate::limits;
@@ -21,7 +21,7 @@ use crate::websocket::{Handshake, Inbound};
 
 /// Where a connection stands.
 #[derive(Debug)]
-pub enum Stage {
+pub enum ConnectionState {
     /// Its request is not complete.
     Handshake(Handshake),
     /// A session.
@@ -43,7 +43,7 @@ pub struct Unfinished {
 
 /// Where a connection stands among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seat {
+pub enum SlotState {
     /// Its request is not complete; its number by age.
     Handshake(u64),
     /// It is a session.
@@ -56,7 +56,7 @@ pub enum Seat {
 
 /// Where a session stands among those that pull what they missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pulls {
+pub enum PullState {
     /// It pulls nothing, or its answer is on its way.
     No,
     /// It stands in the queue of those that pull.
@@ -103,11 +103,11 @@ pub struct Cold {
     /// The address that its session counts for, likewise.
     pub session_address: Option<IpAddr>,
     /// Where it stands among the connections without a session.
-    pub seat: Seat,
+    pub slot_state: SlotState,
     /// When it was accepted.
     pub accepted_at: Instant,
     /// Where it stands.
-    pub stage: Stage,
+    pub state: ConnectionState,
     /// When this stage began.
     pub stage_since: Instant,
     /// When bytes last came from the client, or the gateway had read all that it had kept waiting.
@@ -123,7 +123,7 @@ pub struct Cold {
     /// How fast it is read.
     pub pace: Pace,
     /// What the client is still to be answered.
-    pub acks: Acks,
+    pub pending_replies: PendingReplies,
     /// What it is still to be brought.
     pub resume: Option<Box<Resume>>,
     /// How many cursors its earlier resumes had.
@@ -137,7 +137,7 @@ pub struct Cold {
     /// The topics of which the client was told that partitions have not begun; it hears of them when they do.
     pub waiting: TopicSet,
     /// Where it stands among those that pull.
-    pub pulls: Pulls,
+    pub pulls: PullState,
 }
 
 impl Session {
@@ -148,9 +148,9 @@ impl Session {
             client: None,
             address: None,
             session_address: None,
-            seat: Seat::Session,
+            slot_state: SlotState::Session,
             accepted_at: now,
-            stage: Stage::Handshake(Handshake::new(limits::HANDSHAKE_BYTES)),
+            state: ConnectionState::Handshake(Handshake::new(limits::HANDSHAKE_BYTES)),
             stage_since: now,
             heard_at: now,
             is_excused: false,
@@ -158,14 +158,14 @@ impl Session {
             timer_tick: u64::MAX,
             unfinished: None,
             pace: Pace::default(),
-            acks: Acks::default(),
+            pending_replies: PendingReplies::default(),
             resume: None,
             cursors_made: 0,
             cursors: 0,
             replays: None,
             skips: SkipsToTell::default(),
             waiting: TopicSet::default(),
-            pulls: Pulls::No,
+            pulls: PullState::No,
         };
         Self {
             socket,
@@ -191,18 +191,18 @@ impl Cold {
 
     /// When something is due if nothing else happens.
     pub fn next_deadline(&self) -> Instant {
-        match self.stage {
-            Stage::Handshake(_) => (self.stage_since + limits::HANDSHAKE_TIMEOUT)
+        match self.state {
+            ConnectionState::Handshake(_) => (self.stage_since + limits::HANDSHAKE_TIMEOUT)
                 .min(self.accepted_at + limits::HANDSHAKE_AGE_MAX),
-            Stage::Finishing => self.stage_since + limits::CLOSE_LINGER,
-            Stage::Open(_) => {
+            ConnectionState::Finishing => self.stage_since + limits::CLOSE_LINGER,
+            ConnectionState::Open(_) => {
                 let ping = self.pinged_at + limits::PING_INTERVAL;
                 let idle = self.heard_at + limits::IDLE_TIMEOUT;
                 let unfinished = self.unfinished.map(|message| message.since + limits::MESSAGE_TIMEOUT);
                 // Of a client that is not read nobody knows whether it is silent.
                 let silence =
                     unfinished.into_iter().chain([idle]).filter(|_| self.pace.behind_since.is_none());
-                let acknowledged = self.acks.next_due();
+                let acknowledged = self.pending_replies.next_due();
                 silence.chain(acknowledged).fold(ping, Instant::min)
             }
         }
@@ -266,10 +266,10 @@ impl Sessions {
     }
 
     /// The sockets of those that wait for owners, for partitions or for what they missed.
-    pub fn unsettled(&self) -> impl Iterator<Item = SocketId> {
+    pub fn waiting_sockets(&self) -> impl Iterator<Item = SocketId> {
         let is_unsettled = |session: &&Session| {
-            let Cold { resume, acks, waiting, .. } = &*session.cold;
-            resume.is_some() || !acks.is_empty() || !waiting.is_empty()
+            let Cold { resume, pending_replies, waiting, .. } = &*session.cold;
+            resume.is_some() || !pending_replies.is_empty() || !waiting.is_empty()
         };
         self.slots.iter().flatten().filter(is_unsettled).map(|session| session.socket)
     }

@@ -29,7 +29,7 @@ impl Turn {
     }
 
     /// Whether it stands in a queue.
-    pub(crate) fn stands_in(self, queue: Queue) -> bool {
+    pub(crate) fn is_in(self, queue: Queue) -> bool {
         self.0 & 1 << queue as u8 != 0
     }
 

@@ -6,20 +6,23 @@ use testkit::handshake_request;
 
 use super::*;
 use crate::event::frame::{Framer, Record};
-use crate::kafka::polled::{Began, Moved};
+use crate::kafka::polled::{OffsetJump, ReadStart};
 use crate::shard::connections::schedule;
-use crate::shard::door::{KEEPING, config_of, core_of, lonely};
-use crate::shard::sessions::table::{Session, Stage};
+use crate::shard::sessions::table::{ConnectionState, Session};
 use crate::shard::sizes;
+use crate::shard::test_shard::{KEEPING, config_of, core_of, single_mesh};
 use crate::shared::Shared;
 use crate::websocket::Inbound;
 
 /// One shard with these topics' partitions 0, of which the first is read from 0 on and live from `live_from`.
 pub(crate) fn core(live_from: i64, now: Instant) -> Core {
-    let mut core = empty(lonely(), now);
+    let mut core = empty(single_mesh(), now);
     let partition = Partition { topic: 0, number: 0 };
     core.take(Polled::Layout(vec![(partition, true)]), now);
-    core.take(Polled::Began(vec![Began { owned: Owned { partition, next: 0 }, live_from }]), now);
+    core.take(
+        Polled::Began(vec![ReadStart { owned: PartitionOffset { partition, next: 0 }, live_from }]),
+        now,
+    );
     core.set_ready(now);
     core
 }
@@ -62,12 +65,12 @@ fn a_cursor_never_has_the_number_of_one_whose_answer_may_still_be_under_way() {
     let mut core = core(0, now);
     // Below this the history has nothing: the replay threads are asked.
     let partition = Partition { topic: 0, number: 0 };
-    let moved = Moved { partition, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
-    core.take(Polled::Moved(moved), now);
+    let jump = OffsetJump { partition, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
+    core.take(Polled::OffsetJump(jump), now);
     let asked = |core: &mut Core| {
-        while core.bring(now) {}
+        while core.replay_some(now) {}
         let mut asked = core.take_replays_wanted();
-        asked.pop().expect("the replay threads are asked").0.ticket
+        asked.pop().expect("the replay threads are asked").0.pull_id
     };
     session(&mut core, r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#, now);
     let first = asked(&mut core);
@@ -83,7 +86,7 @@ fn a_session_that_has_to_wait_for_its_owner_pulls_once_and_then_rests() {
     let mut core = core(5, now);
     let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#;
     session(&mut core, text, now);
-    let pulled = (0..50).filter(|_| core.bring(now)).count();
+    let pulled = (0..50).filter(|_| core.replay_some(now)).count();
     assert_eq!(pulled, 1, "the history is not filled yet");
     assert_eq!(core.next_pull_due(), Some(now + limits::PULL_PAUSE));
 }
@@ -94,7 +97,7 @@ fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_ne
     let mut core = core(0, now);
     core.connections.paused.insert((now, 0), SocketId::imagined(0, 1));
     core.pulls_out = limits::PULLS_OUT;
-    assert!(!core.bring(now), "there is nothing that can be done");
+    assert!(!core.replay_some(now), "there is nothing that can be done");
     assert_eq!(core.next_pull_due(), None, "it would not sleep");
     core.pulls_out -= 1;
     assert_eq!(core.next_pull_due(), Some(now));
@@ -117,7 +120,7 @@ fn crowd(sessions: u32, outbox_frames: usize, now: Instant) -> (Core, Mesh) {
     let connections = &mut core.connections;
     for slot in 0..sessions {
         let mut session = Session::new(SocketId::imagined(slot, 1), None, now);
-        session.cold.stage = Stage::Open(Inbound::new(1024, 1));
+        session.cold.state = ConnectionState::Open(Inbound::new(1024, 1));
         connections.sessions.insert(session);
         connections.channels.subscribe(slot as usize, "*");
     }
@@ -153,14 +156,14 @@ fn a_turn_delivers_what_its_bounds_allow_of_a_burst_and_the_next_ones_the_rest_i
     const SESSIONS: u32 = 12_000;
     let now = Instant::now();
     let (mut core, mut peer) = crowd(SESSIONS, 512, now);
-    (0..256).for_each(|offset| peer.tell(0, News::Event(event(offset, 10, now))));
+    (0..256).for_each(|offset| peer.tell(0, OwnerEvent::Event(event(offset, 10, now))));
     let (mut turns, mut taken) = (0, 0);
     loop {
         let before = operations::done();
         let is_done = core.exchange(now);
         let operations = operations::done() - before;
         let one = u64::from(SESSIONS) + limits::OPERATIONS_PER_STEP as u64;
-        assert!(operations < limits::OPERATIONS_PER_STINT + one, "{operations} operations in a turn");
+        assert!(operations < limits::OPERATIONS_PER_TIME_SLICE + one, "{operations} operations in a turn");
         if is_done {
             break;
         }
@@ -169,7 +172,7 @@ fn a_turn_delivers_what_its_bounds_allow_of_a_burst_and_the_next_ones_the_rest_i
         assert!(took > taken, "every turn takes some");
         taken = took;
     }
-    let at_most = limits::OPERATIONS_PER_STINT / u64::from(SESSIONS) + 1;
+    let at_most = limits::OPERATIONS_PER_TIME_SLICE / u64::from(SESSIONS) + 1;
     assert!(turns >= 256 / at_most, "{turns} turns");
     for slot in [0, SESSIONS / 2, SESSIONS - 1] {
         assert_eq!(queued(&mut core, slot), (0..256).collect::<Vec<_>>());
@@ -179,9 +182,9 @@ fn a_turn_delivers_what_its_bounds_allow_of_a_burst_and_the_next_ones_the_rest_i
 #[test]
 fn news_that_concern_more_sessions_than_a_turn_may_look_at_are_taken_one_a_turn() {
     let now = Instant::now();
-    let sessions = limits::OPERATIONS_PER_STINT as u32 + 1;
+    let sessions = limits::OPERATIONS_PER_TIME_SLICE as u32 + 1;
     let (mut core, mut peer) = crowd(sessions, 512, now);
-    (0..3).for_each(|offset| peer.tell(0, News::Event(event(offset, 10, now))));
+    (0..3).for_each(|offset| peer.tell(0, OwnerEvent::Event(event(offset, 10, now))));
     for turn in 1..=3 {
         assert!(!core.exchange(now));
         assert_eq!(queued(&mut core, 0).len(), turn);
@@ -195,7 +198,7 @@ fn a_crowd_that_is_too_slow_at_the_same_event_is_ended_over_several_turns_and_ge
     const FRAMES: usize = 64;
     let now = Instant::now();
     let (mut core, mut peer) = crowd(SESSIONS, FRAMES, now);
-    (0..=FRAMES as i64).for_each(|offset| peer.tell(0, News::Event(event(offset, 10, now))));
+    (0..=FRAMES as i64).for_each(|offset| peer.tell(0, OwnerEvent::Event(event(offset, 10, now))));
     let ended = |core: &Core| core.connections.counters.disconnects.total();
     let mut turns = 0;
     while ended(&core) < u64::from(SESSIONS) {
@@ -204,10 +207,13 @@ fn a_crowd_that_is_too_slow_at_the_same_event_is_ended_over_several_turns_and_ge
         let operations = operations::done() - operations;
         let one = u64::from(SESSIONS) + (limits::OPERATIONS_PER_END + FRAMES + 64) as u64;
         // What is heard, and who is ended.
-        assert!(operations < 2 * (limits::OPERATIONS_PER_STINT + one), "{operations} operations in a turn");
+        assert!(
+            operations < 2 * (limits::OPERATIONS_PER_TIME_SLICE + one),
+            "{operations} operations in a turn"
+        );
         turns += u32::from(ended(&core) > before);
         // Those that are left have what they had: nothing after the event that had no room.
-        peer.tell(0, News::Event(event(1_000 + i64::from(turns), 1, now)));
+        peer.tell(0, OwnerEvent::Event(event(1_000 + i64::from(turns), 1, now)));
         for slot in (0..SESSIONS).step_by(97) {
             let queued = queued(&mut core, slot);
             assert!(queued.is_empty() || queued.iter().copied().eq(0..queued.len() as i64), "{queued:?}");
@@ -222,12 +228,12 @@ fn a_session_that_missed_an_event_for_its_bytes_does_not_get_a_shorter_one_after
     let now = Instant::now();
     let (mut core, mut peer) = crowd(1, 4096, now);
     // The outbox is 1 MiB.
-    (0..5).for_each(|offset| peer.tell(0, News::Event(event(offset, 250_000, now))));
-    peer.tell(0, News::Event(event(5, 10, now)));
+    (0..5).for_each(|offset| peer.tell(0, OwnerEvent::Event(event(offset, 250_000, now))));
+    peer.tell(0, OwnerEvent::Event(event(5, 10, now)));
     while core.connections.condemned.is_empty() {
         core.exchange(now);
     }
-    core.mesh.next_news();
+    core.mesh.next_event();
     assert_eq!(queued(&mut core, 0), [0, 1, 2, 3]);
     core.connections.broadcast(&event(6, 10, now));
     assert_eq!(queued(&mut core, 0), [0, 1, 2, 3]);
@@ -258,8 +264,8 @@ fn sessions_that_have_nothing_to_pull_are_passed_over_some_at_a_time() {
     let (mut core, _peer) = crowd(1_000, 512, now);
     core.connections.pulling.extend((0..1_000).map(|slot| SocketId::imagined(slot, 1)));
     for step in 1..=1_000 / limits::PULLERS_PER_STEP {
-        assert!(core.bring(now), "there are more");
+        assert!(core.replay_some(now), "there are more");
         assert_eq!(core.connections.pulling.len(), 1_000 - step * limits::PULLERS_PER_STEP);
     }
-    assert!(!core.bring(now));
+    assert!(!core.replay_some(now));
 }

@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::event::frame::{Framer, Record};
-use crate::event::pull::Then;
+use crate::event::pull::PullContinuation;
 
 const AT: Partition = Partition { topic: 0, number: 0 };
 
 /// One shard whose history begins at 10, above what its clients come back with.
 fn older(now: Instant) -> Core {
     let mut core = core(0, now);
-    let moved = Moved { partition: AT, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
-    core.take(Polled::Moved(moved), now);
+    let jump = OffsetJump { partition: AT, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
+    core.take(Polled::OffsetJump(jump), now);
     core
 }
 
@@ -26,7 +26,7 @@ fn resume(core: &mut Core, slot: u32, name: &str, now: Instant) {
 
 /// What the replay threads are asked.
 fn replays(core: &mut Core, now: Instant) -> Vec<(Pull, i64)> {
-    while core.bring(now) {}
+    while core.replay_some(now) {}
     core.take_replays_wanted()
 }
 
@@ -42,7 +42,7 @@ fn heard(core: &mut Core, slot: u32) -> String {
 
 /// All that the pull asks for, of which so many bytes were read.
 fn answered(pull: &Pull, next: i64, read_bytes: u64) -> Chunk {
-    Chunk { read_bytes, ..Chunk::empty(pull.from, next, Then::More) }
+    Chunk { read_bytes, ..Chunk::empty(pull.from, next, PullContinuation::More) }
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn the_third_resume_from_kafka_within_a_minute_waits_for_its_time_and_then_comes
     resume(&mut core, 1, "C.x", now);
     assert_eq!(replays(&mut core, now).len(), 1);
     let (pull, until) = replays(&mut core, due).pop().expect("now");
-    core.take_replayed(pull.ticket, answered(&pull, until, 1), due);
-    while core.bring(due) {}
+    core.take_replayed(pull.pull_id, answered(&pull, until, 1), due);
+    while core.replay_some(due) {}
     assert!(heard(&mut core, 0).contains(r#""resumed","channel":"C.x""#));
     assert_eq!(core.connections.counters.replays_paced, 1);
 }
@@ -74,8 +74,8 @@ fn the_third_resume_from_kafka_within_a_minute_waits_for_its_time_and_then_comes
 fn resume_whole(core: &mut Core, name: &str, read_bytes: u64, now: Instant) {
     resume(core, 0, name, now);
     let (pull, until) = replays(core, now).pop().expect("Kafka is read");
-    core.take_replayed(pull.ticket, answered(&pull, until, read_bytes), now);
-    while core.bring(now) {}
+    core.take_replayed(pull.pull_id, answered(&pull, until, read_bytes), now);
+    while core.replay_some(now) {}
     assert!(heard(core, 0).contains(&format!(r#""resumed","channel":"{name}""#)));
 }
 
@@ -103,7 +103,7 @@ fn several_partitions_and_chunks_are_one_resume() {
     resume(&mut core, 0, "A.x", now);
     for next in 1..10 {
         let (pull, _) = replays(&mut core, now).pop().expect("on and on");
-        core.take_replayed(pull.ticket, answered(&pull, next, 1), now);
+        core.take_replayed(pull.pull_id, answered(&pull, next, 1), now);
     }
     assert_eq!(core.connections.counters.replays_paced, 0);
 }
@@ -121,9 +121,9 @@ fn what_one_resume_may_not_bring_from_kafka_any_more_is_told_and_the_history_fol
     resume(&mut core, 0, "A.x", now);
     let (pull, until) = replays(&mut core, now).pop().expect("Kafka is read");
     assert_eq!(until, 10);
-    core.take_replayed(pull.ticket, answered(&pull, 3, 999), now);
+    core.take_replayed(pull.pull_id, answered(&pull, 3, 999), now);
     let (pull, _) = replays(&mut core, now).pop().expect("a byte is left");
-    core.take_replayed(pull.ticket, answered(&pull, 5, 999), now);
+    core.take_replayed(pull.pull_id, answered(&pull, 5, 999), now);
     assert_eq!(replays(&mut core, now).len(), 0);
     let text = heard(&mut core, 0);
     let gap = r#"{"type":"gap","channel":"A.x","from":"0:5","to":"0:9","reason":"too_much"}"#;
@@ -169,11 +169,11 @@ fn the_replay_threads_are_told_of_sessions_that_are_gone_or_have_given_back_what
     core.connections.connection_lost(SocketId::imagined(0, 1), now);
     say_in(&mut core, 1, r#"{"type":"unsubscribe","data":{"channels":["A.x"]}}"#, now);
     let gone = core.take_replays_gone();
-    let last = |slot| Ticket { socket: SocketId::imagined(slot, 1), cursor: 1 };
+    let last = |slot| PullId { socket: SocketId::imagined(slot, 1), cursor: 1 };
     assert_eq!(gone, [0, 1].map(|slot| (last(slot), AT)));
     // What it asks next is not meant.
     resume(&mut core, 1, "A.x", now);
-    assert!(replays(&mut core, now)[0].0.ticket.cursor > 1);
+    assert!(replays(&mut core, now)[0].0.pull_id.cursor > 1);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_cursor_that_wanted_nothing_of_what_may_not_be_read_goes_on_all_the_same() {
     let (pull, _) = replays(&mut core, now).pop().expect("Kafka is read");
     say_in(&mut core, 0, r#"{"type":"subscribe","data":{"channels":["B.x"]}}"#, now);
     say_in(&mut core, 0, r#"{"type":"unsubscribe","data":{"channels":["A.x"]}}"#, now);
-    core.take_replayed(pull.ticket, answered(&pull, 5, 9), now);
-    while core.bring(now) {}
+    core.take_replayed(pull.pull_id, answered(&pull, 5, 9), now);
+    while core.replay_some(now) {}
     assert_eq!(core.connections.sessions.resuming().count(), 0);
 }

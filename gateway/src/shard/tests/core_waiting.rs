@@ -6,14 +6,14 @@ use protocol::GapReason;
 
 use super::tests::{core, empty, say_in, session, session_in};
 use super::*;
-use crate::kafka::polled::{Began, Moved};
+use crate::kafka::polled::{OffsetJump, ReadStart};
 
 /// Does what is due until then, as the loop would; how many pulls that were.
 fn run_until(core: &mut Core, mut now: Instant, end: Instant) -> usize {
     let mut pulls = 0;
     loop {
         core.exchange(now);
-        while core.bring(now) {
+        while core.replay_some(now) {
             pulls += 1;
         }
         match core.next_pull_due() {
@@ -62,7 +62,7 @@ fn brokers_that_cannot_tell_an_end_are_asked_twice_a_second_however_many_wait() 
     let (mut asked, mut now) = (0, start);
     while now < start + Duration::from_secs(20) {
         core.exchange(now);
-        while core.bring(now) {}
+        while core.replay_some(now) {}
         for partition_asked in core.take_ends_wanted() {
             assert_eq!(partition_asked, partition);
             asked += 1;
@@ -79,14 +79,17 @@ fn a_cursor_that_waits_for_its_owner_keeps_none_of_its_session_waiting() {
     let mut core = core(0, now);
     let other = Partition { topic: 0, number: 1 };
     core.take(Polled::Layout(vec![(Partition { number: 0, ..other }, true), (other, true)]), now);
-    core.take(Polled::Began(vec![Began { owned: Owned { partition: other, next: 0 }, live_from: 0 }]), now);
+    core.take(
+        Polled::Began(vec![ReadStart { owned: PartitionOffset { partition: other, next: 0 }, live_from: 0 }]),
+        now,
+    );
     core.take(Polled::End(other, Some(0)), now);
     let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:900"]}}}"#;
     session(&mut core, text, now);
     let later = now + limits::BEGIN_PATIENCE;
     core.exchange(later);
     // The first waits, the second has nothing to bring: both are dealt with at once.
-    assert_eq!((0..9).filter(|_| core.bring(later)).count(), 1);
+    assert_eq!((0..9).filter(|_| core.replay_some(later)).count(), 1);
     assert_eq!(core.next_pull_due(), Some(later + limits::PULL_PAUSE));
 }
 

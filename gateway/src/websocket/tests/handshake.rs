@@ -3,27 +3,27 @@ use super::*;
 const BYTES_MAX: usize = crate::limits::HANDSHAKE_BYTES;
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
 
-fn fed_whole(request: &[u8]) -> Progress {
+fn fed_whole(request: &[u8]) -> HandshakeProgress {
     Handshake::new(BYTES_MAX).feed(request)
 }
 
 /// Fed in pieces until something comes of it; a leftover is counted from the request's start.
-fn fed_in_pieces(request: &[u8], mut piece_bytes: impl FnMut() -> usize) -> Progress {
+fn fed_in_pieces(request: &[u8], mut piece_bytes: impl FnMut() -> usize) -> HandshakeProgress {
     let mut handshake = Handshake::new(BYTES_MAX);
     let mut start = 0;
     while start < request.len() {
         let end = (start + piece_bytes()).min(request.len());
         match handshake.feed(&request[start..end]) {
-            Progress::Incomplete => start = end,
-            Progress::Upgrade { response, forwarded_for, leftover } => {
+            HandshakeProgress::Incomplete => start = end,
+            HandshakeProgress::Upgrade { response, forwarded_for, leftover } => {
                 assert_eq!(leftover.end, end - start, "the leftover reaches to the end of the piece");
                 let leftover = start + leftover.start..request.len();
-                return Progress::Upgrade { response, forwarded_for, leftover };
+                return HandshakeProgress::Upgrade { response, forwarded_for, leftover };
             }
             other => return other,
         }
     }
-    Progress::Incomplete
+    HandshakeProgress::Incomplete
 }
 
 fn upgrade(replace: &str, with: &str) -> String {
@@ -36,7 +36,7 @@ fn upgrade(replace: &str, with: &str) -> String {
 
 fn refused(request: &str) -> (u16, &'static str, String) {
     match fed_whole(request.as_bytes()) {
-        Progress::Refuse { status, code, response } => {
+        HandshakeProgress::Refuse { status, code, response } => {
             (status, code, String::from_utf8(response).expect("a response is text"))
         }
         other => panic!("{request:?} gave {other:?}"),
@@ -44,13 +44,13 @@ fn refused(request: &str) -> (u16, &'static str, String) {
 }
 
 fn is_upgraded(request: &str) -> bool {
-    matches!(fed_whole(request.as_bytes()), Progress::Upgrade { .. })
+    matches!(fed_whole(request.as_bytes()), HandshakeProgress::Upgrade { .. })
 }
 
 #[test]
 fn the_example_of_the_rfc_is_accepted_with_its_key() {
     let request = upgrade("", "");
-    let Progress::Upgrade { response, leftover, .. } = fed_whole(request.as_bytes()) else {
+    let HandshakeProgress::Upgrade { response, leftover, .. } = fed_whole(request.as_bytes()) else {
         panic!("an upgrade")
     };
     let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -79,7 +79,9 @@ fn what_browsers_and_proxies_write_differently_is_accepted() {
         ("Version: 13", "Version:13 "),
     ] {
         let request = upgrade(replace, with);
-        let Progress::Upgrade { response, .. } = fed_whole(request.as_bytes()) else { panic!("{request}") };
+        let HandshakeProgress::Upgrade { response, .. } = fed_whole(request.as_bytes()) else {
+            panic!("{request}")
+        };
         let response = String::from_utf8(response).expect("text");
         assert!(
             !response.contains("Extensions") && !response.contains("Protocol:"),
@@ -98,7 +100,7 @@ fn the_lines_of_x_forwarded_for_are_joined_in_their_order() {
         ("Forwarded: for=192.0.2.1\r\n", None),
     ] {
         let request = upgrade("Host: x\r\n", &format!("Host: x\r\n{lines}"));
-        let Progress::Upgrade { forwarded_for, .. } = fed_whole(request.as_bytes()) else {
+        let HandshakeProgress::Upgrade { forwarded_for, .. } = fed_whole(request.as_bytes()) else {
             panic!("{lines}")
         };
         assert_eq!(forwarded_for.as_deref(), joined.map(str::as_bytes), "{lines}");
@@ -205,8 +207,11 @@ fn other_requests_are_handed_on_with_their_path() {
         ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", HttpMethod::Get, "/"),
         ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", HttpMethod::Get, "/"),
     ] {
-        let expected =
-            Progress::Http(HttpRequest { method, path: path.to_owned(), wants_prometheus_text: false });
+        let expected = HandshakeProgress::Http(HttpRequest {
+            method,
+            path: path.to_owned(),
+            wants_prometheus_text: false,
+        });
         assert_eq!(fed_whole(request.as_bytes()), expected, "{request}");
     }
 }
@@ -244,7 +249,7 @@ fn a_handshake_holds_only_about_what_has_come() {
     assert_eq!(handshake.received.capacity(), 0);
     let request = upgrade("Host: x", &format!("Host: x\r\nCookie: {}", "c".repeat(8700)));
     for (index, byte) in request.as_bytes()[..request.len() - 1].iter().enumerate() {
-        assert_eq!(handshake.feed(&[*byte]), Progress::Incomplete);
+        assert_eq!(handshake.feed(&[*byte]), HandshakeProgress::Incomplete);
         assert!(handshake.received.capacity() <= 2 * (index + 1).max(8), "{index}");
     }
 }
@@ -265,16 +270,18 @@ fn the_answer_to_head_has_no_body() {
 fn frames_that_come_with_the_handshake_are_left_over() {
     let request = [upgrade("", "").as_bytes(), b"\x81\x80abcd\n\r\n"].concat();
     let head_bytes = request.len() - 9;
-    let Progress::Upgrade { leftover, .. } = fed_whole(&request) else { panic!("an upgrade") };
+    let HandshakeProgress::Upgrade { leftover, .. } = fed_whole(&request) else { panic!("an upgrade") };
     assert_eq!(&request[leftover], b"\x81\x80abcd\n\r\n");
     for split in 1..request.len() {
         let mut handshake = Handshake::new(BYTES_MAX);
         let mut rest = &request[..];
         if split < head_bytes {
-            assert_eq!(handshake.feed(&request[..split]), Progress::Incomplete);
+            assert_eq!(handshake.feed(&request[..split]), HandshakeProgress::Incomplete);
             rest = &request[split..];
         }
-        let Progress::Upgrade { leftover, .. } = handshake.feed(rest) else { panic!("split at {split}") };
+        let HandshakeProgress::Upgrade { leftover, .. } = handshake.feed(rest) else {
+            panic!("split at {split}")
+        };
         assert_eq!(&rest[leftover], b"\x81\x80abcd\n\r\n", "split at {split}");
     }
 }
@@ -284,11 +291,13 @@ fn leftover_bytes_do_not_count_for_the_bound() {
     let head = upgrade("", "");
     let request = [head.as_bytes(), &[7; 3 * BYTES_MAX]].concat();
     let expected = head.len()..request.len();
-    assert!(matches!(fed_whole(&request), Progress::Upgrade { leftover, .. } if leftover == expected));
+    assert!(
+        matches!(fed_whole(&request), HandshakeProgress::Upgrade { leftover, .. } if leftover == expected)
+    );
     let mut first = 50;
     let pieces = || std::mem::replace(&mut first, request.len());
     assert!(
-        matches!(fed_in_pieces(&request, pieces), Progress::Upgrade { leftover, .. } if leftover == expected)
+        matches!(fed_in_pieces(&request, pieces), HandshakeProgress::Upgrade { leftover, .. } if leftover == expected)
     );
 }
 
@@ -300,13 +309,13 @@ fn a_head_of_exactly_the_bound_is_taken_and_one_more_byte_is_not() {
     };
     for piece_bytes in [1, 7, 1000, usize::MAX / 2] {
         let fits = fed_in_pieces(filled(BYTES_MAX).as_bytes(), || piece_bytes);
-        assert!(matches!(fits, Progress::Http(_)), "{piece_bytes}");
+        assert!(matches!(fits, HandshakeProgress::Http(_)), "{piece_bytes}");
         let exceeds = fed_in_pieces(filled(BYTES_MAX + 1).as_bytes(), || piece_bytes);
-        assert!(matches!(exceeds, Progress::Refuse { status: 431, .. }), "{piece_bytes}");
+        assert!(matches!(exceeds, HandshakeProgress::Refuse { status: 431, .. }), "{piece_bytes}");
     }
     let endless = vec![b'x'; 1 << 20];
     let request = [b"GET / HTTP/1.1\r\nX: ", &endless[..]].concat();
-    assert!(matches!(fed_in_pieces(&request, || 1), Progress::Refuse { status: 431, .. }));
+    assert!(matches!(fed_in_pieces(&request, || 1), HandshakeProgress::Refuse { status: 431, .. }));
 }
 
 #[test]
@@ -322,11 +331,14 @@ fn other_protocols_are_refused_at_their_first_bytes() {
         b"GET\r\n",
         &[b'A'; METHOD_BYTES_MAX],
     ] {
-        assert!(matches!(fed_whole(start), Progress::Refuse { status: 400, .. }), "{start:?}");
-        assert!(matches!(fed_in_pieces(start, || 1), Progress::Refuse { status: 400, .. }), "{start:?}");
+        assert!(matches!(fed_whole(start), HandshakeProgress::Refuse { status: 400, .. }), "{start:?}");
+        assert!(
+            matches!(fed_in_pieces(start, || 1), HandshakeProgress::Refuse { status: 400, .. }),
+            "{start:?}"
+        );
     }
     for start in [&b""[..], b"\r", b"\r\n", b"\r\nGE"] {
-        assert_eq!(fed_whole(start), Progress::Incomplete, "{start:?}");
+        assert_eq!(fed_whole(start), HandshakeProgress::Incomplete, "{start:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::events::Outcome;
 use crate::driver::Driver;
 use crate::kernel::{Completion, Kernel, Operation, Tag};
-use crate::sockets::Stage;
+use crate::sockets::SocketState;
 
 /// How long accepting rests after the process or the machine ran out of descriptors or memory: each retry at once
 /// would fail at once, and keep a core busy.
@@ -152,7 +152,7 @@ impl<K: Kernel> Driver<K> {
         }
         match accepted {
             Ok((fd, peer)) => {
-                let id = self.sockets.insert(fd, Stage::Open).expect("a slot was kept for it");
+                let id = self.sockets.insert(fd, SocketState::Open).expect("a slot was kept for it");
                 self.arm(id, Operation::Receive);
                 self.accept_again(index);
                 Some(Outcome::Accepted(id, peer))

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::driver::Driver;
 use crate::kernel::{Kernel, Operation};
-use crate::sockets::{Armed, SocketId, Sockets, Stage};
+use crate::sockets::{Armed, SocketId, SocketState, Sockets};
 
 /// Sockets that wait for the peer's FIN, the most overdue first: they all wait equally long.
 pub(crate) struct Lingering {
@@ -59,7 +59,7 @@ impl Lingering {
 }
 
 fn is_lingering(sockets: &Sockets, id: SocketId) -> bool {
-    sockets.peek(id).is_some_and(|socket| socket.stage == Stage::Lingering)
+    sockets.peek(id).is_some_and(|socket| socket.stage == SocketState::Lingering)
 }
 
 impl<K: Kernel> Driver<K> {
@@ -69,11 +69,11 @@ impl<K: Kernel> Driver<K> {
     pub fn close(&mut self, id: SocketId, now: Instant) {
         let Some(socket) = self.sockets.find(id) else { return };
         match socket.stage {
-            Stage::Connecting => self.begin_cancel(id),
-            Stage::Open if socket.receive_ended => self.begin_cancel(id),
-            Stage::Open => match self.kernel.shutdown_write(socket.fd.as_fd()) {
+            SocketState::Connecting => self.begin_cancel(id),
+            SocketState::Open if socket.receive_ended => self.begin_cancel(id),
+            SocketState::Open => match self.kernel.shutdown_write(socket.fd.as_fd()) {
                 Ok(()) => {
-                    socket.stage = Stage::Lingering;
+                    socket.stage = SocketState::Lingering;
                     self.lingering.push(now, id, &self.sockets);
                     // To linger is to read: also what was paused.
                     self.receive_if_wanted(id);
@@ -81,14 +81,14 @@ impl<K: Kernel> Driver<K> {
                 // ENOTCONN: the connection is broken already.
                 Err(_) => self.begin_cancel(id),
             },
-            Stage::Lingering | Stage::Cancelling => {}
+            SocketState::Lingering | SocketState::Cancelling => {}
         }
     }
 
     /// Closes at once, with a reset: nothing more is to be said to this peer.
     pub fn abort(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
-        if socket.stage != Stage::Cancelling {
+        if socket.stage != SocketState::Cancelling {
             // ENOTCONN or EINVAL: broken already, and the close needs no reset.
             let _ = self.kernel.reset_on_close(socket.fd.as_fd());
             self.begin_cancel(id);
@@ -113,7 +113,7 @@ impl<K: Kernel> Driver<K> {
 
     pub(crate) fn begin_cancel(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
-        socket.stage = Stage::Cancelling;
+        socket.stage = SocketState::Cancelling;
         let armed = socket.armed;
         self.cancel_receive(id);
         if armed.contains(Armed::WRITABLE) {
@@ -127,7 +127,7 @@ impl<K: Kernel> Driver<K> {
         let idle = self
             .sockets
             .peek(id)
-            .is_some_and(|socket| socket.stage == Stage::Cancelling && socket.armed.is_empty());
+            .is_some_and(|socket| socket.stage == SocketState::Cancelling && socket.armed.is_empty());
         if idle && let Some(socket) = self.sockets.remove(id) {
             self.kernel.close(socket.fd);
             self.closed.push_back(id);

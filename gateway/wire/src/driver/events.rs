@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::driver::Driver;
 use crate::kernel::{Completion, Kernel, Operation};
-use crate::sockets::{Armed, SocketId, Stage};
+use crate::sockets::{Armed, SocketId, SocketState};
 
 /// What happened to a socket.
 #[derive(Debug)]
@@ -110,20 +110,20 @@ impl<K: Kernel> Driver<K> {
             socket.receive_ended = true;
         }
         match stage {
-            Stage::Open if received => Some(Outcome::Received(id)),
-            Stage::Open if completion.result == 0 => Some(Outcome::PeerFinished(id)),
-            Stage::Open if !exhausted && !interrupted => Some(Outcome::Failed(id, -completion.result)),
-            Stage::Open | Stage::Connecting => None,
+            SocketState::Open if received => Some(Outcome::Received(id)),
+            SocketState::Open if completion.result == 0 => Some(Outcome::PeerFinished(id)),
+            SocketState::Open if !exhausted && !interrupted => Some(Outcome::Failed(id, -completion.result)),
+            SocketState::Open | SocketState::Connecting => None,
             // The peer's FIN or its reset: what the linger waited for.
-            Stage::Lingering if !received && !exhausted && !interrupted => {
+            SocketState::Lingering if !received && !exhausted && !interrupted => {
                 self.begin_cancel(id);
                 None
             }
-            Stage::Lingering => {
+            SocketState::Lingering => {
                 self.linger_on(id, usize::try_from(completion.result).unwrap_or(0));
                 None
             }
-            Stage::Cancelling => {
+            SocketState::Cancelling => {
                 self.finish_if_idle(id);
                 None
             }
@@ -138,9 +138,9 @@ impl<K: Kernel> Driver<K> {
         };
         socket.armed.remove(Armed::WRITABLE);
         match socket.stage {
-            Stage::Connecting => match self.kernel.connect_result(socket.fd.as_fd()) {
+            SocketState::Connecting => match self.kernel.connect_result(socket.fd.as_fd()) {
                 Ok(()) => {
-                    socket.stage = Stage::Open;
+                    socket.stage = SocketState::Open;
                     self.arm(id, Operation::Receive);
                     Some(Outcome::Connected(id))
                 }
@@ -149,9 +149,9 @@ impl<K: Kernel> Driver<K> {
                     Some(Outcome::Failed(id, error.raw_os_error().unwrap_or(libc::EIO)))
                 }
             },
-            Stage::Open => Some(Outcome::Writable(id)),
-            Stage::Lingering => None,
-            Stage::Cancelling => {
+            SocketState::Open => Some(Outcome::Writable(id)),
+            SocketState::Lingering => None,
+            SocketState::Cancelling => {
                 self.finish_if_idle(id);
                 None
             }
@@ -168,7 +168,7 @@ impl<K: Kernel> Driver<K> {
         if completion.result < 0 && socket.armed.contains(target) {
             // The request was just being served when the kernel looked for it. It completes, or it is armed again.
             self.readings.cancels_missed += 1;
-            if socket.stage == Stage::Cancelling {
+            if socket.stage == SocketState::Cancelling {
                 // Then only the end of the connection completes it. (ENOTCONN: it is broken, which completes it as well.)
                 let _ = self.kernel.shutdown(socket.fd.as_fd());
             } else if !socket.wants_to_receive() {

@@ -21,7 +21,7 @@ use crate::buffers::BufferId;
 use crate::error::SetupError;
 use crate::kernel::{Completion, Kernel, Operation, Request, Tag, is_transient};
 use crate::options::{DriverOptions, Readings};
-use crate::sockets::{Armed, SocketId, Sockets, Stage};
+use crate::sockets::{Armed, SocketId, SocketState, Sockets};
 use crate::uring::{Uring, UringSizes};
 use crate::wake::Waker;
 
@@ -117,7 +117,8 @@ impl<K: Kernel> Driver<K> {
         }
         // On a non-blocking descriptor the kernel would answer EAGAIN instead of arming a receive.
         socket.set_nonblocking(false)?;
-        let id = self.sockets.insert(socket.into(), Stage::Connecting).expect("a slot is free: asked above");
+        let id =
+            self.sockets.insert(socket.into(), SocketState::Connecting).expect("a slot is free: asked above");
         self.arm(id, Operation::Writable);
         Ok(id)
     }
@@ -125,7 +126,7 @@ impl<K: Kernel> Driver<K> {
     /// Asks for one `Writable` event. Asking twice before it came is asking once.
     pub fn wait_writable(&mut self, id: SocketId) {
         if let Some(socket) = self.sockets.find(id)
-            && socket.stage == Stage::Open
+            && socket.stage == SocketState::Open
             && !socket.armed.contains(Armed::WRITABLE)
         {
             self.arm(id, Operation::Writable);

@@ -9,7 +9,7 @@
 
 use crate::driver::Driver;
 use crate::kernel::{Kernel, Operation};
-use crate::sockets::{Armed, SocketId, Stage};
+use crate::sockets::{Armed, SocketId, SocketState};
 
 impl<K: Kernel> Driver<K> {
     /// Stops to read a socket until `resume_receive`. What the kernel has handed out already is still told, as `Received`
@@ -17,7 +17,7 @@ impl<K: Kernel> Driver<K> {
     /// Pausing twice is pausing once.
     pub fn pause_receive(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
-        if socket.is_paused || socket.stage != Stage::Open || socket.receive_ended {
+        if socket.is_paused || socket.stage != SocketState::Open || socket.receive_ended {
             return;
         }
         socket.is_paused = true;

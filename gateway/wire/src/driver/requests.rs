@@ -8,7 +8,7 @@ use super::accept::Accepting;
 use crate::driver::Driver;
 use crate::kernel::is_transient;
 use crate::kernel::{Kernel, Operation, Request, Tag};
-use crate::sockets::{Armed, SocketId, Sockets, Stage};
+use crate::sockets::{Armed, SocketId, SocketState, Sockets};
 
 impl<K: Kernel> Driver<K> {
     /// Moves queued requests into the submission queue and submits them; what does not fit waits for the next turn.
@@ -72,7 +72,7 @@ fn request<'a>(sockets: &'a Sockets, accepting: &'a Accepting, tag: Tag) -> Opti
             .filter(|socket| socket.wants_to_receive())
             .map(|socket| Request::Receive { fd: socket.fd.as_fd() }),
         Operation::Writable => socket()
-            .filter(|socket| matches!(socket.stage, Stage::Open | Stage::Connecting))
+            .filter(|socket| matches!(socket.stage, SocketState::Open | SocketState::Connecting))
             .map(|socket| Request::Writable { fd: socket.fd.as_fd() }),
         Operation::CancelReceive => socket()
             .filter(|socket| socket.armed.contains(Armed::RECEIVE) && !socket.wants_to_receive())

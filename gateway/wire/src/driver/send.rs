@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::driver::Driver;
 use crate::kernel::is_transient;
 use crate::kernel::{Kernel, Operation, Tag};
-use crate::sockets::{SocketId, Stage};
+use crate::sockets::{SocketId, SocketState};
 
 /// Enters of one batch in a row without progress after which something is wrong with the machine.
 const FRUITLESS_ENTERS_MAX: u32 = 100_000;
@@ -70,7 +70,7 @@ impl<K: Kernel> Driver<K> {
         let mut outstanding = 0;
         for (index, send) in sends.iter().enumerate() {
             let Some(socket) = self.sockets.peek(send.socket) else { continue };
-            if socket.stage != Stage::Open {
+            if socket.stage != SocketState::Open {
                 continue;
             }
             if send.bytes.is_empty() {

@@ -10,8 +10,8 @@ use super::*;
 use crate::admission::overload::Decision;
 use crate::counters::{Counters, Histogram};
 use crate::kafka::replay::Replay;
-use crate::process::resource_limits::Allocation;
-use crate::process::resource_usage::Vitals;
+use crate::process::resource_limits::ResourceLimits;
+use crate::process::resource_usage::ResourceUsage;
 
 /// Values of a family with all its labels, as they stand in the text: `name{labels}` -> value.
 type Samples = BTreeMap<String, f64>;
@@ -148,7 +148,7 @@ fn distinct() -> Counters {
 fn rendered(counters: &[Counters]) -> String {
     let pairs = [("KAFKA_BROKERS".to_owned(), "broker:9092".to_owned())];
     let config = Config::from_pairs(pairs.into_iter(), false).unwrap();
-    let allocation = Allocation { cpu_cores: Some(1.5), memory_bytes: Some(4096) };
+    let resource_limits = ResourceLimits { cpu_cores: Some(1.5), memory_bytes: Some(4096) };
     let shared = Arc::new(Shared::new(counters.len(), None));
     let replay = Replay::start(
         config.kafka.clone(),
@@ -168,7 +168,7 @@ fn rendered(counters: &[Counters]) -> String {
     for (snapshot, counters) in shared.snapshots.iter().zip(counters) {
         snapshot.store(counters);
     }
-    shared.vitals.store(Vitals {
+    shared.usage.store(ResourceUsage {
         cpu_cores: 0.75,
         rss_bytes: 1024,
         socket_bytes: 1000,
@@ -187,7 +187,8 @@ fn rendered(counters: &[Counters]) -> String {
         status.consumers_replaced = 3;
     });
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Metrics::new(Arc::new(Config { allocation, ..config }), shared)));
+    registry
+        .register_collector(Box::new(Metrics::new(Arc::new(Config { resource_limits, ..config }), shared)));
     let mut text = String::new();
     text::encode(&mut text, &registry).unwrap();
     text
@@ -406,7 +407,7 @@ fn buckets_add_up_to_the_count_and_name_their_bounds() {
 fn what_is_not_known_of_the_machine_is_left_out() {
     let pairs = [("KAFKA_BROKERS".to_owned(), "broker:9092".to_owned())];
     let config = Config::from_pairs(pairs.into_iter(), false).unwrap();
-    assert_eq!(config.allocation, Allocation::default());
+    assert_eq!(config.resource_limits, ResourceLimits::default());
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Metrics::new(Arc::new(config), Arc::new(Shared::new(1, None)))));
     let mut text = String::new();

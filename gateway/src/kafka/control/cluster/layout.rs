@@ -14,7 +14,7 @@ use crate::limits;
 
 /// The configured topics as the brokers describe them.
 #[derive(Debug, Default)]
-pub(crate) struct Layout {
+pub(crate) struct TopicLayout {
     /// Partitions of each topic; 0 for one that does not exist. Topics of which the brokers cannot tell are left out.
     pub(crate) counts: BTreeMap<usize, i32>,
     /// Partitions that nobody leads at the moment: no question about them would be answered.
@@ -27,7 +27,7 @@ pub(crate) struct Layout {
     pub(crate) trouble: Option<String>,
 }
 
-impl Layout {
+impl TopicLayout {
     /// Asks the brokers.
     pub(crate) fn ask(asker: &NativeConsumer, config: &Kafka) -> KafkaResult<Self> {
         let mut layout = Self::default();

@@ -15,13 +15,13 @@ use rdkafka::{Offset, TopicPartitionList};
 use topic_ids::{DescribeError, TopicId};
 use tracing::debug;
 
-use self::layout::Layout;
+use self::layout::TopicLayout;
 use self::topic_incarnations::{Incarnations, LastRecord, Logs};
 use super::progress::stalled_fetchers::Offsets;
-use crate::config::{Kafka, Start};
-use crate::event::partition::{Owned, Partition};
+use crate::config::{Kafka, KafkaStart};
+use crate::event::partition::{Partition, PartitionOffset};
 use crate::kafka::control::NativeConsumer;
-use crate::kafka::polled::Began;
+use crate::kafka::polled::ReadStart;
 use crate::limits;
 
 /// What is known of the brokers, and whom to ask.
@@ -34,7 +34,7 @@ pub(crate) struct Cluster {
     /// What is younger is read though it is not delivered.
     warmup: Duration,
     /// As the newest look saw it.
-    pub(crate) layout: Layout,
+    pub(crate) layout: TopicLayout,
     /// Partitions of each topic when the brokers first told: KAFKA_START is for these.
     counts_at_start: BTreeMap<usize, i32>,
     incarnations: Incarnations,
@@ -60,7 +60,7 @@ impl Cluster {
             observer,
             config,
             warmup,
-            layout: Layout::default(),
+            layout: TopicLayout::default(),
             counts_at_start: BTreeMap::new(),
             incarnations: Incarnations::default(),
             forbidden: BTreeSet::new(),
@@ -72,12 +72,12 @@ impl Cluster {
     ///
     /// # Errors
     /// No broker answered.
-    pub(crate) fn look(&mut self) -> KafkaResult<()> {
+    pub(crate) fn refresh(&mut self) -> KafkaResult<()> {
         // Neither has records now; their errors go to their context, and would pile up otherwise.
         for client in [&self.asker, &self.observer] {
             while client.poll(Duration::ZERO).is_some() {}
         }
-        self.saw(Layout::ask(&self.asker, &self.config)?);
+        self.update(TopicLayout::ask(&self.asker, &self.config)?);
         match self.describe() {
             Ok(described) => {
                 self.forbidden = described.forbidden;
@@ -101,7 +101,7 @@ impl Cluster {
         let newer = self.read_records(&self.incarnations.to_remember(&positions));
         let again = self.read_records(&remembered);
         let missing: Vec<_> = remembered.keys().copied().filter(|it| !again.contains_key(it)).collect();
-        let (firsts, _) = self.look_up(&missing, Wanted::First);
+        let (firsts, _) = self.look_up(&missing, OffsetQuery::First);
         let ends = self.high_watermarks_of(remembered.into_keys());
         let known = self.incarnations.numbers();
         self.incarnations.saw_records(newer, &Logs { again, firsts, ends });
@@ -129,7 +129,7 @@ impl Cluster {
 
     /// What the brokers say of topics by name.
     fn describe(&self) -> Result<Described, DescribeError> {
-        Described::believable(&self.incarnations, || self.describe_once())
+        Described::confirmed(&self.incarnations, || self.describe_once())
     }
 
     fn describe_once(&self) -> Result<Described, DescribeError> {
@@ -160,7 +160,8 @@ impl Cluster {
     /// The first record of each partition from an offset on, as far as they come in time.
     fn read_records(&self, offsets: &Offsets) -> BTreeMap<Partition, LastRecord> {
         let mut found = BTreeMap::new();
-        let owned: Vec<_> = offsets.iter().map(|(&partition, &next)| Owned { partition, next }).collect();
+        let owned: Vec<_> =
+            offsets.iter().map(|(&partition, &next)| PartitionOffset { partition, next }).collect();
         let list = with_offsets(&self.config, &owned);
         if owned.is_empty() || !list.is_ok_and(|list| self.observer.assign(&list).is_ok()) {
             return found;
@@ -182,7 +183,7 @@ impl Cluster {
         found
     }
 
-    fn saw(&mut self, layout: Layout) {
+    fn update(&mut self, layout: TopicLayout) {
         self.layout = layout;
         for (&topic, &count) in &self.layout.counts {
             self.counts_at_start.entry(topic).or_insert(count);
@@ -216,12 +217,12 @@ impl Cluster {
     }
 
     /// Where partitions that were there at the start begin: each by itself, because one whose leader does not answer keeps no other.
-    pub(crate) fn look_up_start(&self, partitions: &[Partition]) -> Told<Vec<Began>> {
+    pub(crate) fn look_up_start(&self, partitions: &[Partition]) -> Told<Vec<ReadStart>> {
         match self.config.start {
-            Start::Latest if !self.warmup.is_zero() => self.look_up_since(partitions, self.warmup),
-            Start::Latest => self.look_up_live(partitions, Wanted::End),
-            Start::Earliest => self.look_up_live(partitions, Wanted::First),
-            Start::Ago(ago) => {
+            KafkaStart::Latest if !self.warmup.is_zero() => self.look_up_since(partitions, self.warmup),
+            KafkaStart::Latest => self.look_up_live(partitions, OffsetQuery::End),
+            KafkaStart::Earliest => self.look_up_live(partitions, OffsetQuery::First),
+            KafkaStart::Ago(ago) => {
                 let (mut began, told) = self.look_up_since(partitions, ago);
                 began.iter_mut().for_each(|it| it.live_from = it.owned.next);
                 (began, told)
@@ -230,34 +231,35 @@ impl Cluster {
     }
 
     /// The same of partitions that appeared later: they are read from their first record.
-    pub(crate) fn look_up_first(&self, partitions: &[Partition]) -> Told<Vec<Began>> {
-        self.look_up_live(partitions, Wanted::First)
+    pub(crate) fn look_up_first(&self, partitions: &[Partition]) -> Told<Vec<ReadStart>> {
+        self.look_up_live(partitions, OffsetQuery::First)
     }
 
     /// Read and delivered from the same offset on.
-    fn look_up_live(&self, partitions: &[Partition], wanted: Wanted) -> Told<Vec<Began>> {
+    fn look_up_live(&self, partitions: &[Partition], wanted: OffsetQuery) -> Told<Vec<ReadStart>> {
         let (offsets, told) = self.look_up(partitions, wanted);
-        let began = |(partition, next)| Began { owned: Owned { partition, next }, live_from: next };
+        let began =
+            |(partition, next)| ReadStart { owned: PartitionOffset { partition, next }, live_from: next };
         (offsets.into_iter().map(began).collect(), told)
     }
 
     /// From the first record that is not older than `ago` on, and live from the end.
-    fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> Told<Vec<Began>> {
+    fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> Told<Vec<ReadStart>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_ms = now.saturating_sub(ago).as_millis() as i64;
         // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
-        let (ends, ends_told) = self.look_up(partitions, Wanted::End);
+        let (ends, ends_told) = self.look_up(partitions, OffsetQuery::End);
         let asked: Vec<_> = ends.keys().copied().collect();
         let (found, told) = self.list_offsets(&self.asker, &asked, Offset::Offset(since_ms));
         let began = |(partition, found)| {
             let live_from = ends[&partition];
-            Began { owned: Owned { partition, next: since(found, live_from) }, live_from }
+            ReadStart { owned: PartitionOffset { partition, next: since(found, live_from) }, live_from }
         };
         (found.into_iter().map(began).collect(), ends_told.and(told))
     }
 
     /// An offset of each partition.
-    pub(crate) fn look_up(&self, partitions: &[Partition], wanted: Wanted) -> Told<Offsets> {
+    pub(crate) fn look_up(&self, partitions: &[Partition], wanted: OffsetQuery) -> Told<Offsets> {
         self.look_up_by(&self.asker, partitions, wanted)
     }
 
@@ -274,14 +276,19 @@ impl Cluster {
     fn ends_by(&self, client: &NativeConsumer, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         let partitions: Vec<_> =
             partitions.into_iter().filter(|partition| self.can_tell_of(partition)).collect();
-        self.look_up_by(client, &partitions, Wanted::End).0
+        self.look_up_by(client, &partitions, OffsetQuery::End).0
     }
 
-    fn look_up_by(&self, client: &NativeConsumer, partitions: &[Partition], wanted: Wanted) -> Told<Offsets> {
+    fn look_up_by(
+        &self,
+        client: &NativeConsumer,
+        partitions: &[Partition],
+        wanted: OffsetQuery,
+    ) -> Told<Offsets> {
         // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
         let question = match wanted {
-            Wanted::First => Offset::Beginning,
-            Wanted::End => Offset::End,
+            OffsetQuery::First => Offset::Beginning,
+            OffsetQuery::End => Offset::End,
         };
         let (found, told) = self.list_offsets(client, partitions, question);
         let has_all = found.values().all(Option::is_some);
@@ -350,9 +357,9 @@ struct Described {
 impl Described {
     /// Asks twice if there are new ids, because much depends on them, and keeps those that both answers have: brokers without
     /// ids leave what may look like one.
-    fn believable<E>(known: &Incarnations, mut ask: impl FnMut() -> Result<Self, E>) -> Result<Self, E> {
+    fn confirmed<E>(known: &Incarnations, mut ask: impl FnMut() -> Result<Self, E>) -> Result<Self, E> {
         let first = ask()?;
-        if !known.are_news(&first.ids) {
+        if !known.differ(&first.ids) {
             return Ok(first);
         }
         let mut second = ask()?;
@@ -365,7 +372,7 @@ const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset
 
 /// An offset that the brokers know.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum OffsetQuery {
     First,
     End,
 }
@@ -377,9 +384,9 @@ fn since(found: Option<i64>, end: i64) -> i64 {
 }
 
 /// librdkafka's list of these partitions, to be read from these offsets.
-pub(crate) fn with_offsets(config: &Kafka, owned: &[Owned]) -> KafkaResult<TopicPartitionList> {
+pub(crate) fn with_offsets(config: &Kafka, owned: &[PartitionOffset]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(owned.len());
-    for Owned { partition, next } in owned {
+    for PartitionOffset { partition, next } in owned {
         let topic = &config.topics[partition.topic].name;
         list.add_partition_offset(topic, partition.number, Offset::Offset(*next))?;
     }

@@ -52,7 +52,7 @@ pub(crate) struct Logs {
 
 impl Logs {
     /// Whether the log goes on without this record, or ends before it.
-    fn contradict(&self, partition: &Partition, known: &LastRecord) -> bool {
+    fn contradicts(&self, partition: &Partition, known: &LastRecord) -> bool {
         let differs = |found: &LastRecord| found.offset == known.offset && found != known;
         self.ends.get(partition).is_some_and(|&end| end <= known.offset)
             || self.again.get(partition).is_some_and(differs)
@@ -60,7 +60,7 @@ impl Logs {
 
     /// Whether this record has no more to prove: the log answered with it, or compaction or retention took it. A log that did
     /// not answer may be another one.
-    fn settle(&self, partition: &Partition, known: &LastRecord) -> bool {
+    fn is_resolved(&self, partition: &Partition, known: &LastRecord) -> bool {
         self.again.get(partition).is_some_and(|found| found.offset >= known.offset)
             || self.firsts.get(partition).is_some_and(|&first| first > known.offset)
     }
@@ -100,7 +100,7 @@ impl Incarnations {
     }
 
     /// Whether some topic has an id that was not seen before.
-    pub(crate) fn are_news(&self, ids: &BTreeMap<usize, TopicId>) -> bool {
+    pub(crate) fn differ(&self, ids: &BTreeMap<usize, TopicId>) -> bool {
         ids.iter().any(|(&topic, id)| self.id(topic) != Some(*id) && !self.was_id(topic, id))
     }
 
@@ -144,13 +144,13 @@ impl Incarnations {
     /// `logs`, so a log that holds the old record still is the one that the newer record came from.
     pub(crate) fn saw_records(&mut self, newer: BTreeMap<Partition, LastRecord>, logs: &Logs) {
         let contradicted =
-            self.last_records.iter().filter(|&(partition, known)| logs.contradict(partition, known));
+            self.last_records.iter().filter(|&(partition, known)| logs.contradicts(partition, known));
         // Several partitions of a topic may show it at once.
         let recreated: BTreeSet<usize> = contradicted.map(|(partition, _)| partition.topic).collect();
         recreated.iter().for_each(|&topic| self.recreated(topic));
         for (partition, record) in newer {
             let known = self.last_records.get(&partition);
-            let may_replace = known.is_none_or(|known| logs.settle(&partition, known));
+            let may_replace = known.is_none_or(|known| logs.is_resolved(&partition, known));
             // Of a topic made anew nobody knows which log the record came from.
             if may_replace && !recreated.contains(&partition.topic) {
                 self.last_records.insert(partition, record);
@@ -158,8 +158,9 @@ impl Incarnations {
         }
         // From here on the id tells.
         let ids = &self.ids;
-        self.last_records
-            .retain(|partition, known| !ids.contains_key(&partition.topic) || !logs.settle(partition, known));
+        self.last_records.retain(|partition, known| {
+            !ids.contains_key(&partition.topic) || !logs.is_resolved(partition, known)
+        });
     }
 
     fn recreated(&mut self, topic: usize) {
@@ -213,19 +214,19 @@ mod tests {
         incarnations.saw_ids(ids(&[(0, 1), (1, 2)]));
         incarnations.saw_ids(ids(&[(0, 1)]));
         assert_eq!((incarnations.number(0), incarnations.number(1)), (0, 0));
-        assert!(incarnations.are_news(&ids(&[(1, 3)])));
+        assert!(incarnations.differ(&ids(&[(1, 3)])));
         incarnations.saw_ids(ids(&[(0, 1), (1, 3)]));
         assert_eq!((incarnations.number(0), incarnations.number(1)), (0, 1));
-        assert!(!incarnations.are_news(&ids(&[(0, 1), (1, 3)])), "told once");
+        assert!(!incarnations.differ(&ids(&[(0, 1), (1, 3)])), "told once");
     }
 
     #[test]
     fn a_first_id_is_news_too() {
         let mut incarnations = Incarnations::default();
-        assert!(incarnations.are_news(&ids(&[(0, 1)])));
+        assert!(incarnations.differ(&ids(&[(0, 1)])));
         incarnations.saw_ids(ids(&[(0, 1)]));
-        assert!(incarnations.are_news(&ids(&[(0, 1), (2, 9)])), "of another topic");
-        assert!(!incarnations.are_news(&ids(&[])));
+        assert!(incarnations.differ(&ids(&[(0, 1), (2, 9)])), "of another topic");
+        assert!(!incarnations.differ(&ids(&[])));
     }
 
     #[test]
@@ -234,7 +235,7 @@ mod tests {
         incarnations.saw_ids(ids(&[(0, 1)]));
         incarnations.saw_ids(ids(&[(0, 2)]));
         for look in 0..3 {
-            assert!(!incarnations.are_news(&ids(&[(0, 1)])), "look {look}");
+            assert!(!incarnations.differ(&ids(&[(0, 1)])), "look {look}");
             incarnations.saw_ids(ids(&[(0, 1)]));
             incarnations.saw_ids(ids(&[(0, 2)]));
             assert_eq!(incarnations.number(0), 1, "look {look}");

@@ -24,7 +24,7 @@ struct Standing {
 
 /// A partition that has stood still for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stuck {
+pub(crate) struct StuckPartition {
     pub(crate) partition: Partition,
     /// Where the next fetch begins.
     pub(crate) fetched: i64,
@@ -63,10 +63,10 @@ impl StuckWatch {
     }
 
     /// Those that have stood still for `patience` and longer.
-    pub(crate) fn stuck(&self, patience: Duration, now: Instant) -> impl Iterator<Item = Stuck> {
+    pub(crate) fn stuck(&self, patience: Duration, now: Instant) -> impl Iterator<Item = StuckPartition> {
         self.0.iter().filter_map(move |(&partition, standing)| {
             let lasts = now.saturating_duration_since(standing.since?);
-            (lasts >= patience).then_some(Stuck { partition, fetched: standing.fetched, lasts })
+            (lasts >= patience).then_some(StuckPartition { partition, fetched: standing.fetched, lasts })
         })
     }
 }

@@ -18,28 +18,28 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::info;
 use wire::Waker;
 
-use super::cluster::layout::Layout;
-use super::cluster::{Cluster, Told, Wanted, with_offsets, without_offsets};
+use super::cluster::layout::TopicLayout;
+use super::cluster::{Cluster, OffsetQuery, Told, with_offsets, without_offsets};
 use super::progress::lag::LagWatch;
 use super::progress::passed_offsets::PassedWatch;
 use super::progress::stalled_fetchers::{Offsets, StallWatch};
 use super::progress::statistics::Fetcher;
 use super::progress::stuck_partitions::StuckWatch;
-use super::{Note, Stopped};
+use super::{ControlReply, Stopped};
 use crate::config::Kafka;
-use crate::event::partition::{Owned, Partition};
+use crate::event::partition::{Partition, PartitionOffset};
 use crate::kafka::control::NativeConsumer;
-use crate::kafka::polled::Began;
-use crate::log::throttle::Throttle;
+use crate::kafka::polled::ReadStart;
+use crate::log::throttle::LogThrottle;
 
 /// See the module.
-pub(crate) struct Seat {
+pub(crate) struct ShardAssignment {
     pub(crate) shard: usize,
     pub(crate) shards: usize,
     consumer: Arc<NativeConsumer>,
-    notes: Sender<Note>,
+    replies: Sender<ControlReply>,
     waker: Waker,
-    partitions: BTreeMap<Partition, Stage>,
+    partitions: BTreeMap<Partition, ReadState>,
     /// The incarnation of its topic that each partition is read of.
     incarnations: BTreeMap<Partition, u64>,
     /// By the newest report.
@@ -57,7 +57,7 @@ pub(crate) struct Seat {
     /// When statistics are next taken for that.
     stalls_at: Instant,
     stalls: StallWatch,
-    complaints: Throttle,
+    complaints: LogThrottle,
     lags: LagWatch,
     /// The same towards the ends of logs as they are, open transactions included.
     high_lags: LagWatch,
@@ -75,7 +75,7 @@ pub(crate) struct Seat {
 
 /// How far the reading of a partition has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ReadState {
     /// The shard has a note that it did not answer yet.
     Told,
     /// To be read from this offset.
@@ -86,20 +86,20 @@ enum Stage {
     Suspect(i64),
 }
 
-impl Seat {
+impl ShardAssignment {
     /// A shard that has its consumer and no partition yet.
     pub(crate) fn new(
         shard: usize,
         shards: usize,
         consumer: Arc<NativeConsumer>,
-        notes: Sender<Note>,
+        replies: Sender<ControlReply>,
         waker: Waker,
     ) -> Self {
-        let seat = Self {
+        let assignment = Self {
             shard,
             shards,
             consumer,
-            notes,
+            replies,
             waker,
             partitions: BTreeMap::new(),
             incarnations: BTreeMap::new(),
@@ -111,7 +111,7 @@ impl Seat {
             next_fetches: None,
             stalls_at: Instant::now(),
             stalls: StallWatch::default(),
-            complaints: Throttle::default(),
+            complaints: LogThrottle::default(),
             lags: LagWatch::default(),
             high_lags: LagWatch::default(),
             stuck: StuckWatch::default(),
@@ -121,27 +121,27 @@ impl Seat {
             passed: PassedWatch::default(),
             positions_asked: false,
         };
-        seat.tell(Note::Consumer(Arc::clone(&seat.consumer)));
-        seat
+        assignment.send(ControlReply::Consumer(Arc::clone(&assignment.consumer)));
+        assignment
     }
 
-    fn tell(&self, note: Note) {
+    fn send(&self, reply: ControlReply) {
         // A shard that is gone needs no note.
-        let _ = self.notes.send(note);
+        let _ = self.replies.send(reply);
         self.waker.wake();
     }
 
     /// The shard has answered a note.
-    pub(crate) fn answered(&mut self, owned: &[Owned]) {
-        for Owned { partition, next } in owned {
-            if let Some(stage @ Stage::Told) = self.partitions.get_mut(partition) {
-                *stage = Stage::Due(*next);
+    pub(crate) fn answered(&mut self, owned: &[PartitionOffset]) {
+        for PartitionOffset { partition, next } in owned {
+            if let Some(stage @ ReadState::Told) = self.partitions.get_mut(partition) {
+                *stage = ReadState::Due(*next);
             }
         }
     }
 
     /// The shard has read what it was to read before it is ready.
-    pub(crate) fn said_warm(&mut self) {
+    pub(crate) fn note_warm(&mut self) {
         self.said_warm = true;
     }
 
@@ -151,17 +151,22 @@ impl Seat {
     }
 
     /// librdkafka has given up one of the partitions; these are the shard's next offsets.
-    pub(crate) fn suspect(&mut self, positions: &[Owned]) {
-        for Owned { partition, next } in positions {
-            if let Some(stage @ (Stage::Reading | Stage::Suspect(_))) = self.partitions.get_mut(partition) {
-                *stage = Stage::Suspect(*next);
+    pub(crate) fn mark_suspect(&mut self, positions: &[PartitionOffset]) {
+        for PartitionOffset { partition, next } in positions {
+            if let Some(stage @ (ReadState::Reading | ReadState::Suspect(_))) =
+                self.partitions.get_mut(partition)
+            {
+                *stage = ReadState::Suspect(*next);
             }
         }
     }
 
     /// Partitions that are being read.
     pub(crate) fn read_partitions(&self) -> impl Iterator<Item = Partition> {
-        self.partitions.iter().filter(|(_, stage)| **stage == Stage::Reading).map(|(&partition, _)| partition)
+        self.partitions
+            .iter()
+            .filter(|(_, stage)| **stage == ReadState::Reading)
+            .map(|(&partition, _)| partition)
     }
 
     /// Where the reading of partitions has come to, as far as that is known.
@@ -170,10 +175,10 @@ impl Seat {
     }
 
     /// The shard has answered with its next offsets.
-    pub(crate) fn saw_positions(&mut self, positions: &[Owned]) {
+    pub(crate) fn saw_positions(&mut self, positions: &[PartitionOffset]) {
         self.positions_asked = false;
-        for Owned { partition, next } in positions {
-            if self.partitions.get(partition) == Some(&Stage::Reading) {
+        for PartitionOffset { partition, next } in positions {
+            if self.partitions.get(partition) == Some(&ReadState::Reading) {
                 self.lags.delivered(*partition, *next);
                 self.high_lags.delivered(*partition, *next);
             }
@@ -188,7 +193,7 @@ impl Seat {
     /// Has partitions that lag longer than `bound` go on at their newest end.
     pub(crate) fn skip_lagging(&mut self, config: &Kafka, bound: Duration, now: Instant) -> KafkaResult<()> {
         let mut ends = self.lags.beyond(bound, now);
-        ends.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
+        ends.retain(|partition, _| self.partitions.get(partition) == Some(&ReadState::Reading));
         let stopped =
             ends.into_iter().map(|(partition, first)| Stopped { partition, first, reason: GapReason::Lag });
         self.stop(config, stopped.collect())
@@ -201,8 +206,8 @@ impl Seat {
         self.passed = PassedWatch::default();
         self.fetchers.clear();
         self.consumer = consumer;
-        self.partitions.values_mut().for_each(|stage| *stage = Stage::Told);
-        self.tell(Note::Consumer(Arc::clone(&self.consumer)));
+        self.partitions.values_mut().for_each(|stage| *stage = ReadState::Told);
+        self.send(ControlReply::Consumer(Arc::clone(&self.consumer)));
     }
 
     pub(crate) fn waker(&self) -> &Waker {
@@ -218,14 +223,14 @@ impl Seat {
     pub(crate) fn is_complete(&self, cluster: &Cluster) -> bool {
         let mut partitions = cluster.layout.of_shard(self.shard, self.shards);
         partitions.all(|partition| {
-            !cluster.can_tell_of(&partition) || self.partitions.get(&partition) == Some(&Stage::Reading)
+            !cluster.can_tell_of(&partition) || self.partitions.get(&partition) == Some(&ReadState::Reading)
         })
     }
 
     /// What the shard asked for.
     pub(crate) fn answer_ends(&self, ends: Vec<(Partition, Option<i64>)>) {
         if !ends.is_empty() {
-            self.tell(Note::Ends(ends));
+            self.send(ControlReply::Ends(ends));
         }
     }
 
@@ -242,22 +247,22 @@ impl Seat {
         let results = [
             self.read_due(cluster),
             self.leave_old_incarnations(cluster),
-            self.begin(cluster.look_up_start(&at_start), cluster),
-            self.begin(cluster.look_up_first(&later), cluster),
+            self.assign(cluster.look_up_start(&at_start), cluster),
+            self.assign(cluster.look_up_first(&later), cluster),
             self.check_suspects(cluster),
         ];
         results.into_iter().collect()
     }
 
     /// Tells the shard how many partitions topics have. One that is gone keeps its number: nothing is read of it.
-    fn tell_counts(&mut self, layout: &Layout) {
+    fn tell_counts(&mut self, layout: &TopicLayout) {
         let counts = layout.counts.iter().map(|(&topic, &count)| (topic, count));
         let is_new =
             |&(topic, count): &(usize, i32)| count > 0 && self.counts_told.get(&topic) != Some(&count);
         let changed: Vec<_> = counts.filter(is_new).collect();
         if !changed.is_empty() {
             self.counts_told.extend(changed.iter().copied());
-            self.tell(Note::Partitions(changed));
+            self.send(ControlReply::Partitions(changed));
         }
     }
 
@@ -268,31 +273,31 @@ impl Seat {
         let layout: Vec<_> = partitions.map(|it| (it, can_begin(&it))).collect();
         if self.layout.as_ref() != Some(&layout) {
             self.layout = Some(layout.clone());
-            self.tell(Note::Layout(layout));
+            self.send(ControlReply::Layout(layout));
         }
     }
 
     /// Tells the shard where partitions begin, as far as that is known.
-    fn begin(&mut self, (began, told): Told<Vec<Began>>, cluster: &Cluster) -> KafkaResult<()> {
-        for Began { owned: Owned { partition, .. }, .. } in &began {
+    fn assign(&mut self, (began, told): Told<Vec<ReadStart>>, cluster: &Cluster) -> KafkaResult<()> {
+        for ReadStart { owned: PartitionOffset { partition, .. }, .. } in &began {
             self.incarnations.insert(*partition, cluster.incarnation(partition.topic));
         }
         self.tell_begun(began);
         told
     }
 
-    pub(crate) fn tell_begun(&mut self, began: Vec<Began>) {
+    pub(crate) fn tell_begun(&mut self, began: Vec<ReadStart>) {
         if began.is_empty() {
             return;
         }
         self.has_past |= began.iter().any(|began| began.owned.next < began.live_from);
-        self.partitions.extend(began.iter().map(|began| (began.owned.partition, Stage::Told)));
-        self.tell(Note::Begin(began));
+        self.partitions.extend(began.iter().map(|began| (began.owned.partition, ReadState::Told)));
+        self.send(ControlReply::Begin(began));
     }
 
     fn read_due(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         let due = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
-            Stage::Due(next) if !cluster.is_gone(&partition) => Some(Owned { partition, next }),
+            ReadState::Due(next) if !cluster.is_gone(&partition) => Some(PartitionOffset { partition, next }),
             _ => None,
         });
         let due: Vec<_> = due.collect();
@@ -302,7 +307,7 @@ impl Seat {
         self.consumer.incremental_assign(&with_offsets(&cluster.config, &due)?)?;
         let now_us = monotonic_us();
         for owned in &due {
-            self.partitions.insert(owned.partition, Stage::Reading);
+            self.partitions.insert(owned.partition, ReadState::Reading);
             self.passed.assigned(owned.partition, now_us);
         }
         info!(shard = self.shard, partitions = due.len(), "reading");
@@ -311,14 +316,14 @@ impl Seat {
 
     /// Has partitions of topics that were deleted and created again start with the first record of the new topic.
     fn leave_old_incarnations(&mut self, cluster: &Cluster) -> KafkaResult<()> {
-        let is_old = |(partition, stage): (&Partition, &Stage)| {
+        let is_old = |(partition, stage): (&Partition, &ReadState)| {
             let number = cluster.incarnation(partition.topic);
-            let is_read = matches!(stage, Stage::Reading | Stage::Suspect(_));
+            let is_read = matches!(stage, ReadState::Reading | ReadState::Suspect(_));
             (is_read && self.incarnations.get(partition) != Some(&number)).then_some(*partition)
         };
         let old: Vec<Partition> = self.partitions.iter().filter_map(is_old).collect();
         let there: Vec<_> = old.iter().copied().filter(|it| cluster.can_tell_of(it)).collect();
-        let (firsts, told) = cluster.look_up(&there, Wanted::First);
+        let (firsts, told) = cluster.look_up(&there, OffsetQuery::First);
         // The new topic may have fewer partitions.
         let gone = old.into_iter().filter(|it| cluster.is_gone(it)).map(|partition| (partition, 0));
         let stopped: Vec<_> = firsts
@@ -338,7 +343,7 @@ impl Seat {
     /// librdkafka has given up it does not say.
     fn check_suspects(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         let suspects = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
-            Stage::Suspect(next) => Some(Owned { partition, next }),
+            ReadState::Suspect(next) => Some(PartitionOffset { partition, next }),
             _ => None,
         });
         // Of the others nobody can tell now; they are looked at when somebody can.
@@ -347,9 +352,9 @@ impl Seat {
             return Ok(());
         }
         let partitions: Vec<_> = suspects.iter().map(|owned| owned.partition).collect();
-        let (firsts, firsts_told) = cluster.look_up(&partitions, Wanted::First);
-        let (ends, ends_told) = cluster.look_up(&partitions, Wanted::End);
-        let stopped = suspects.into_iter().filter_map(|Owned { partition, next }| {
+        let (firsts, firsts_told) = cluster.look_up(&partitions, OffsetQuery::First);
+        let (ends, ends_told) = cluster.look_up(&partitions, OffsetQuery::End);
+        let stopped = suspects.into_iter().filter_map(|PartitionOffset { partition, next }| {
             let (&first, &end) = firsts.get(&partition).zip(ends.get(&partition))?;
             // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
             let reason = if next > end { GapReason::Reset } else { GapReason::Retention };
@@ -368,14 +373,14 @@ impl Seat {
         // From here until the shard's answer nothing of them arrives: what was fetched is thrown away, and fetched again.
         self.consumer.incremental_unassign(&without_offsets(config, &partitions))?;
         for partition in partitions {
-            self.partitions.insert(partition, Stage::Told);
+            self.partitions.insert(partition, ReadState::Told);
             self.lags.forget(partition);
             self.high_lags.forget(partition);
             self.stuck.forget(partition);
             self.passed.forget(partition);
             self.fetchers.remove(&partition);
         }
-        self.tell(Note::Stopped(stopped));
+        self.send(ControlReply::Stopped(stopped));
         Ok(())
     }
 }

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::{Seat, Stage};
-use crate::event::partition::{Owned, Partition};
-use crate::kafka::control::Note;
+use super::{ReadState, ShardAssignment};
+use crate::event::partition::{Partition, PartitionOffset};
+use crate::kafka::control::ControlReply;
 use crate::kafka::control::cluster::Cluster;
 use crate::kafka::control::progress::stalled_fetchers::Offsets;
 use crate::kafka::control::progress::statistics::Statistics;
-use crate::kafka::control::progress::stuck_partitions::Stuck;
+use crate::kafka::control::progress::stuck_partitions::StuckPartition;
 use crate::limits;
 
 /// From a refusal to the look that finds something standing still.
@@ -19,17 +19,17 @@ const REFUSAL_SHOWS_WITHIN: Duration = Duration::from_secs(6 * limits::KAFKA_MET
 /// Between two looks for stalls: a little less than between two statistics, that each of them is taken.
 const STALL_INTERVAL: Duration = limits::KAFKA_METADATA_INTERVAL.saturating_sub(limits::LAG_LOOK_INTERVAL);
 
-impl Seat {
+impl ShardAssignment {
     /// librdkafka's report of the shard's consumer.
     pub(in crate::kafka::control) fn saw_statistics(&mut self, statistics: &Statistics, now: Instant) {
         self.fetchers.clone_from(&statistics.fetchers);
         let mut passed = self.passed.observe(statistics);
-        passed.retain(|partition, _| self.partitions.get(partition) == Some(&Stage::Reading));
+        passed.retain(|partition, _| self.partitions.get(partition) == Some(&ReadState::Reading));
         self.lags.passed(&passed);
         self.high_lags.passed(&passed);
         if !passed.is_empty() {
-            let owned = passed.into_iter().map(|(partition, next)| Owned { partition, next });
-            self.tell(Note::Passed(owned.collect()));
+            let owned = passed.into_iter().map(|(partition, next)| PartitionOffset { partition, next });
+            self.send(ControlReply::Passed(owned.collect()));
         }
         if now >= self.stalls_at {
             self.stalls_at = now + STALL_INTERVAL;
@@ -49,7 +49,7 @@ impl Seat {
         self.stuck.pause(is_waiting);
         self.stable_ends.clone_from(stable);
         if !std::mem::replace(&mut self.positions_asked, true) {
-            self.tell(Note::Positions);
+            self.send(ControlReply::Positions);
         }
     }
 
@@ -77,12 +77,12 @@ impl Seat {
     }
 
     /// Whether a partition has been fetched as far as consumers see it: an open transaction is behind.
-    pub(in crate::kafka::control) fn is_at_stable_end(&self, stuck: &Stuck) -> bool {
+    pub(in crate::kafka::control) fn is_at_stable_end(&self, stuck: &StuckPartition) -> bool {
         self.stable_ends.get(&stuck.partition) == Some(&stuck.fetched)
     }
 
     /// Partitions whose log goes on while their fetching does not.
-    pub(in crate::kafka::control) fn stuck(&self, now: Instant) -> impl Iterator<Item = Stuck> {
+    pub(in crate::kafka::control) fn stuck(&self, now: Instant) -> impl Iterator<Item = StuckPartition> {
         self.stuck.stuck(limits::KAFKA_STUCK_AFTER, now)
     }
 
@@ -91,7 +91,7 @@ impl Seat {
         let mut next_fetches = self.next_fetches.take()?;
         // A consumer that may not read is as good as the next one.
         let is_watched = |partition: &Partition| {
-            self.partitions.get(partition) == Some(&Stage::Reading)
+            self.partitions.get(partition) == Some(&ReadState::Reading)
                 && !cluster.forbidden.contains(&partition.topic)
         };
         next_fetches.retain(|partition, _| is_watched(partition));
@@ -103,7 +103,7 @@ impl Seat {
         let (partition, offset) = stalled.first_key_value()?;
         let name = &cluster.config.topics[partition.topic].name;
         let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
-        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
+        if let Some(suppressed) = self.complaints.allow(Instant::now()) {
             let (shard, partitions) = (self.shard, stalled.len());
             warn!(shard, partitions, reason = text, suppressed, "reading on with a new consumer");
         }

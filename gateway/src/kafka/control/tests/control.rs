@@ -10,12 +10,12 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::client::client_config;
 use super::context::Context;
 use super::rig::{PATIENCE, Rig, TOPIC, WARMUP, kafka, numbers, position, waker};
-use super::shard_assignment::Seat;
-use super::{Control, Note, Request, check_config};
+use super::shard_assignment::ShardAssignment;
+use super::{Control, ControlReply, Request, check_config};
 use crate::config::Property;
-use crate::event::partition::{Owned, Partition};
+use crate::event::partition::{Partition, PartitionOffset};
 use crate::kafka::consumer::Consumer;
-use crate::kafka::polled::{Began, Moved, Polled};
+use crate::kafka::polled::{OffsetJump, Polled, ReadStart};
 
 #[test]
 fn a_partition_refused_at_a_position_that_exists_is_read_on_without_loss() {
@@ -60,7 +60,7 @@ fn what_the_broker_dropped_is_one_gap_and_every_other_record_an_event() {
                 assert_eq!(position(&frame.bytes), Position { partition: 0, offset: next });
                 Some(next + 1)
             }
-            Polled::Moved(Moved { from, to, reason, .. }) => {
+            Polled::OffsetJump(OffsetJump { from, to, reason, .. }) => {
                 gaps += 1;
                 assert_eq!((*from, *reason), (next, GapReason::Retention));
                 assert!(*to > next, "{to}");
@@ -126,8 +126,10 @@ fn properties_that_librdkafka_does_not_take_end_the_start() {
 }
 
 /// What lies before, and where delivery begins.
-const PAST: Began =
-    Began { owned: Owned { partition: Partition { topic: 0, number: 0 }, next: 3 }, live_from: 5 };
+const PAST: ReadStart = ReadStart {
+    owned: PartitionOffset { partition: Partition { topic: 0, number: 0 }, next: 3 },
+    live_from: 5,
+};
 
 #[test]
 fn a_gateway_with_nothing_to_read_before_it_is_ready_is_warm_without_a_word_of_its_shard() {
@@ -141,30 +143,30 @@ fn a_shard_with_a_past_to_read_is_warm_when_it_says_so_and_for_good() {
     let config = kafka("127.0.0.1:1");
     let context = Context::new(None, Arc::default(), requests.clone(), Arc::default());
     let native = Arc::new(client_config(&config).create_with_context(context).unwrap());
-    let (notes, noted) = channel();
-    let mut seat = Seat::new(0, 1, native, notes, waker());
-    seat.tell_begun(vec![Began { live_from: 3, ..PAST }]);
-    assert!(seat.is_warm(), "nothing is before its start");
-    seat.tell_begun(vec![PAST]);
-    assert!(!seat.is_warm());
+    let (replies, replies_seen) = channel();
+    let mut assignment = ShardAssignment::new(0, 1, native, replies, waker());
+    assignment.tell_begun(vec![ReadStart { live_from: 3, ..PAST }]);
+    assert!(assignment.is_warm(), "nothing is before its start");
+    assignment.tell_begun(vec![PAST]);
+    assert!(!assignment.is_warm());
     let consumer = Consumer::join(0, 1, &config.topics, 1 << 20, waker(), requests);
-    consumer.say_warm();
+    consumer.report_warm();
     assert!(inbox.try_iter().any(|request| matches!(request, Request::Warm { shard: 0 })));
-    seat.said_warm();
-    assert!(seat.is_warm());
-    seat.tell_begun(vec![PAST]);
-    assert!(seat.is_warm(), "a partition whose leader was late keeps nobody waiting again");
-    assert_eq!(noted.try_iter().filter(|note| matches!(note, Note::Begin(_))).count(), 3);
+    assignment.note_warm();
+    assert!(assignment.is_warm());
+    assignment.tell_begun(vec![PAST]);
+    assert!(assignment.is_warm(), "a partition whose leader was late keeps nobody waiting again");
+    assert_eq!(replies_seen.try_iter().filter(|reply| matches!(reply, ControlReply::Begin(_))).count(), 3);
 }
 
 #[test]
 fn a_shard_learns_where_reading_and_where_delivery_begin_and_asks_for_the_first() {
     let (requests, inbox) = channel();
     let mut consumer = Consumer::join(0, 1, &kafka("127.0.0.1:1").topics, 1 << 20, waker(), requests);
-    let Ok(Request::Join { notes, .. }) = inbox.try_recv() else { panic!("it joins first") };
-    notes.send(Note::Partitions(vec![(0, 12)])).unwrap();
-    notes.send(Note::Begin(vec![PAST])).unwrap();
-    consumer.begin_drain();
+    let Ok(Request::Join { replies, .. }) = inbox.try_recv() else { panic!("it joins first") };
+    replies.send(ControlReply::Partitions(vec![(0, 12)])).unwrap();
+    replies.send(ControlReply::Begin(vec![PAST])).unwrap();
+    consumer.begin_turn();
     let told = consumer.poll(Instant::now());
     assert!(matches!(told, Polled::Partitions(0, 12)), "how many there are comes first: {told:?}");
     let Polled::Began(began) = consumer.poll(Instant::now()) else { panic!("no news") };
@@ -232,7 +234,7 @@ fn a_partition_that_the_brokers_refuse_to_let_read_is_named_and_its_consumer_is_
             refuse(&rig);
             refuse_at += Duration::from_secs(5);
         }
-        rig.consumers[0].begin_drain();
+        rig.consumers[0].begin_turn();
         assert!(matches!(
             rig.consumers[0].poll(Instant::now()),
             Polled::Nothing | Polled::Partitions(..) | Polled::Began(_)
@@ -248,7 +250,7 @@ fn a_partition_that_the_brokers_refuse_to_let_read_is_named_and_its_consumer_is_
     let deadline = Instant::now() + 3 * PATIENCE;
     while named(&rig) {
         assert!(Instant::now() < deadline, "{:?}", rig.status.read());
-        rig.consumers[0].begin_drain();
+        rig.consumers[0].begin_turn();
         rig.consumers[0].poll(Instant::now());
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use protocol::GapReason;
 use wire::SocketId;
 
-use super::super::shared::Shared;
+use super::super::shared::ReplayShared;
 use super::*;
 use crate::event::pull::Pull;
 use crate::kafka::replay::waiting_cursor::tests::waiting;
@@ -19,21 +19,21 @@ fn partition(number: i32) -> Partition {
     Partition { topic: 0, number }
 }
 
-fn cursor(number: i32, id: u32, since: Instant) -> Waiting {
+fn cursor(number: i32, id: u32, since: Instant) -> WaitingCursor {
     let mut waiting = waiting(id, "A.x", 0, 100, since);
     waiting.pull.partition = partition(number);
-    waiting.pull.ticket.socket = SocketId::imagined(id, 0);
+    waiting.pull.pull_id.socket = SocketId::imagined(id, 0);
     waiting
 }
 
 /// The same of this client, from an offset on.
-fn of_client(client: u8, waiting: Waiting, from: i64) -> Waiting {
+fn of_client(client: u8, waiting: WaitingCursor, from: i64) -> WaitingCursor {
     let pull = Pull { client: IpAddr::from([10, 0, 0, client]), from, ..waiting.pull };
-    Waiting { pull, ..waiting }
+    WaitingCursor { pull, ..waiting }
 }
 
-fn ids(waiting: &[Waiting]) -> Vec<u32> {
-    waiting.iter().map(|waiting| waiting.pull.ticket.cursor).collect()
+fn ids(waiting: &[WaitingCursor]) -> Vec<u32> {
+    waiting.iter().map(|waiting| waiting.pull.pull_id.cursor).collect()
 }
 
 #[test]
@@ -53,11 +53,11 @@ fn the_partition_that_has_waited_longest_comes_first_with_all_that_wait_for_it()
 fn what_comes_for_a_partition_in_a_scan_arrives_there_and_goes_to_no_other_thread() {
     let now = Instant::now();
     let mut board = Board { idle: 1, ..Board::default() };
-    assert_eq!(board.add(cursor(0, 1, now)), Concerned::Idle);
+    assert_eq!(board.add(cursor(0, 1, now)), ThreadToWake::Idle);
     board.claim(now).expect("a partition");
-    assert_eq!(board.add(cursor(0, 2, now)), Concerned::Nobody);
+    assert_eq!(board.add(cursor(0, 2, now)), ThreadToWake::Nobody);
     board.set_pausing(partition(0), true);
-    assert_eq!(board.add(cursor(0, 3, now)), Concerned::Paused);
+    assert_eq!(board.add(cursor(0, 3, now)), ThreadToWake::Paused);
     assert!(board.claim(now).is_none());
     assert_eq!(ids(&board.arrivals(partition(0))), [2, 3]);
     assert!(!board.has_arrivals(partition(0)));
@@ -66,7 +66,7 @@ fn what_comes_for_a_partition_in_a_scan_arrives_there_and_goes_to_no_other_threa
     board.leave(partition(0), vec![cursor(0, 2, now)]);
     assert!(board.others_wait(partition(0), now));
     board.add(cursor(0, 4, now));
-    assert!(board.release(partition(0), Outcome::Read, now), "an idle thread has work");
+    assert!(board.release(partition(0), PassOutcome::Read, now), "an idle thread has work");
     assert_eq!(ids(&board.claim(now).expect("the rest").waiting), [2, 4]);
 }
 
@@ -94,27 +94,27 @@ fn a_partition_that_cannot_be_read_is_tried_again_later_and_remembers_since_when
         assert_eq!(claim.trouble.map(|trouble| trouble.since), since);
         since = Some(now);
         board.leave(partition(0), claim.waiting);
-        board.release(partition(0), Outcome::Failed, at);
+        board.release(partition(0), PassOutcome::Failed, at);
         assert!(board.claim(at).is_none());
         assert_eq!(board.next_retry(), Some(at + limits::REPLAY_RETRY_INTERVAL));
     }
     let claim = board.claim(now + 9 * SECOND).expect("due again");
     board.leave(partition(0), claim.waiting);
-    board.release(partition(0), Outcome::Read, now + 9 * SECOND);
+    board.release(partition(0), PassOutcome::Read, now + 9 * SECOND);
     assert!(board.claim(now + 9 * SECOND).expect("at once").trouble.is_none());
 }
 
 #[test]
 fn patience_ends_for_a_cursor_that_has_itself_waited_as_long() {
     let now = Instant::now();
-    let trouble = Trouble { since: now, retry_at: now };
+    let trouble = ReadFailure { since: now, retry_at: now };
     let late = now + limits::REPLAY_PATIENCE - SECOND;
     let both = vec![cursor(0, 1, now), cursor(0, 2, late)];
     let (given_up, left) = trouble.give_up(both.clone(), late);
     assert_eq!((given_up.len(), left.len()), (0, 2));
     let (given_up, left) = trouble.give_up(both, now + limits::REPLAY_PATIENCE);
     assert_eq!(ids(&left), [2]);
-    assert_eq!(given_up[0].ticket.cursor, 1);
+    assert_eq!(given_up[0].pull_id.cursor, 1);
     assert_eq!(given_up[0].chunk.lost, Some((99, GapReason::Replay)));
 }
 
@@ -149,7 +149,7 @@ fn an_address_with_a_thousand_cursors_keeps_another_waiting_for_one_pass() {
     board.add(of_client(2, cursor(500, 5000, now + SECOND), 0));
     board.add(of_client(3, cursor(501, 5001, now + 2 * SECOND), 0));
     board.leave(first.partition, first.waiting);
-    board.release(first.partition, Outcome::Read, now);
+    board.release(first.partition, PassOutcome::Read, now);
     let claimed: Vec<_> = (0..5).map_while(|_| board.claim(now + 9 * SECOND)).map(|it| it.client).collect();
     let client = |number| IpAddr::from([10, 0, 0, number]);
     assert_eq!(claimed, [client(2), client(3), client(1), client(1), client(1)]);
@@ -207,14 +207,14 @@ fn a_session_has_one_pull_here_and_none_once_it_is_gone() {
     assert_eq!(board.withdraw(session(3), 3, partition(1)), 1);
     assert_eq!(board.withdraw(session(2), 2, partition(1)), 0);
     assert_eq!(board.leave(partition(1), claim.waiting), 1, "it does not come back");
-    board.release(partition(1), Outcome::Read, now);
+    board.release(partition(1), PassOutcome::Read, now);
     assert!(board.lines.is_empty() && board.places.is_empty());
     // One that has asked anew meanwhile.
     board.add(cursor(1, 4, now));
     let claim = board.claim(now).expect("it");
     board.add(cursor(2, 4, now));
     assert_eq!(board.leave(partition(1), claim.waiting), 1);
-    board.release(partition(1), Outcome::Read, now);
+    board.release(partition(1), PassOutcome::Read, now);
     assert_eq!(board.claim(now).expect("the newer").partition, partition(2));
     // What a later cursor asks is not meant, here or in a scan.
     board.add(cursor(3, 5, now));
@@ -222,13 +222,13 @@ fn a_session_has_one_pull_here_and_none_once_it_is_gone() {
     let claim = board.claim(now).expect("it");
     assert_eq!(board.withdraw(session(5), 4, partition(3)), 0);
     assert_eq!(board.leave(partition(3), claim.waiting), 0);
-    board.release(partition(3), Outcome::Read, now);
+    board.release(partition(3), PassOutcome::Read, now);
     assert_eq!(ids(&board.claim(now).expect("it").waiting), [5]);
 }
 
 #[test]
 fn the_turns_that_are_remembered_are_bounded() {
-    let mut turns = Turns::default();
+    let mut turns = AddressTurns::default();
     for number in 0..100_000u32 {
         turns.take(IpAddr::from(number.to_be_bytes()));
         assert!(turns.last.len() <= limits::REPLAY_TURNS_REMEMBERED);
@@ -239,14 +239,14 @@ fn the_turns_that_are_remembered_are_bounded() {
 #[test]
 fn thousands_that_wait_for_one_partition_are_handed_out_and_taken_back_some_at_a_time() {
     let now = Instant::now();
-    let shared = Shared::new(1);
+    let shared = ReplayShared::new(1);
     let count = u32::try_from(4 * limits::REPLAY_CURSORS_PER_LOCK + 1).expect("few");
     (0..count).for_each(|id| shared.add(cursor(0, id, now)));
     let all: Vec<_> = (0..count).collect();
     for _ in 0..2 {
         let claim = shared.claim().expect("a partition");
         assert_eq!(ids(&claim.waiting), all, "all of them");
-        shared.release(partition(0), claim.waiting, Outcome::Read);
+        shared.release(partition(0), claim.waiting, PassOutcome::Read);
     }
     let mut board = Board::default();
     (0..count).for_each(|id| _ = board.add(cursor(0, id, now)));

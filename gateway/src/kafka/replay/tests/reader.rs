@@ -12,9 +12,9 @@ use testkit::{Cluster, PATIENCE, record};
 use wire::{Driver, DriverOptions};
 
 use super::super::{Replay, ReplaySender};
-use crate::config::{Kafka, Security, Start, Topic};
+use crate::config::{Kafka, KafkaStart, Security, Topic};
 use crate::event::partitioner::Partitioner;
-use crate::event::pull::{Chunk, Then, Ticket};
+use crate::event::pull::{Chunk, PullContinuation, PullId};
 use crate::kafka::replay::waiting_cursor::tests::pull;
 use crate::limits;
 
@@ -24,7 +24,7 @@ struct Rig {
     cluster: Cluster,
     replay: Option<Replay>,
     sender: ReplaySender,
-    answers: Receiver<(Ticket, Chunk)>,
+    answers: Receiver<(PullId, Chunk)>,
 }
 
 /// What a cursor got from its first pull to the end.
@@ -43,7 +43,7 @@ impl Rig {
             group_id: "test".to_owned(),
             topics: vec![Topic { name: TOPIC.to_owned(), kind: "trade".to_owned() }],
             partitioner: Partitioner::default(),
-            start: Start::Latest,
+            start: KafkaStart::Latest,
             security: Security::Plaintext,
             properties: Vec::new(),
             lag_max: None,
@@ -61,7 +61,7 @@ impl Rig {
         self.cluster.produce(&records.into_iter().map(of_partition).collect::<Vec<_>>());
     }
 
-    fn answer(&self) -> (Ticket, Chunk) {
+    fn answer(&self) -> (PullId, Chunk) {
         let readings = self.sender.readings();
         self.answers.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no answer: {readings:?}"))
     }
@@ -75,10 +75,10 @@ impl Rig {
         }
         let mut got: Vec<Got> = cursors.iter().map(|_| Got::default()).collect();
         while !under_way.is_empty() {
-            let (ticket, chunk) = self.answer();
-            let id = ticket.cursor;
+            let (pull_id, chunk) = self.answer();
+            let id = pull_id.cursor;
             assert_eq!(Some(chunk.from), under_way.remove(&id), "one answer to each pull");
-            assert_eq!(chunk.then, Then::More);
+            assert_eq!(chunk.then, PullContinuation::More);
             assert!(chunk.next > chunk.from && chunk.next <= until);
             let got = &mut got[id as usize];
             got.lost = got.lost.or(chunk.lost);
@@ -181,8 +181,8 @@ fn a_log_that_ends_below_the_cursor_was_made_anew_and_its_records_are_not_taken_
 fn a_pull_at_or_above_history_comes_back_at_once() {
     let rig = Rig::start(1);
     rig.sender.pull(0, pull(7, "*", 20), 20);
-    let (ticket, chunk) = rig.answer();
-    assert_eq!((ticket.cursor, chunk.from, chunk.next, chunk.then), (7, 20, 20, Then::More));
+    let (pull_id, chunk) = rig.answer();
+    assert_eq!((pull_id.cursor, chunk.from, chunk.next, chunk.then), (7, 20, 20, PullContinuation::More));
     assert_eq!(rig.records_read(), 0);
 }
 
@@ -197,8 +197,8 @@ fn a_broker_that_is_down_or_refuses_for_a_while_costs_no_record() {
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
     rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused]);
     rig.cluster.mock.broker_up(1).unwrap();
-    let (ticket, chunk) = rig.answer();
-    assert_eq!((ticket.cursor, chunk.lost), (0, None));
+    let (pull_id, chunk) = rig.answer();
+    assert_eq!((pull_id.cursor, chunk.lost), (0, None));
     assert_eq!(chunk.frames[0].source().map(|source| source.offset), Some(0));
     let got = rig.replay(&[("T0.trade".to_owned(), chunk.next)], 2000);
     assert_eq!(got[0].offsets, (chunk.next..2000).collect::<Vec<_>>());

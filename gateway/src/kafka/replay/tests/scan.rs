@@ -68,7 +68,7 @@ impl Homes {
         self.cursors.is_empty()
     }
 
-    fn due(&mut self, now: Instant) -> Vec<Waiting> {
+    fn due(&mut self, now: Instant) -> Vec<WaitingCursor> {
         let due = self.cursors.iter_mut().filter(|(_, home)| home.pulls_at.is_some_and(|at| at <= now));
         due.map(|(&id, home)| {
             home.pulls_at = None;
@@ -78,11 +78,11 @@ impl Homes {
     }
 
     /// Checks the chunk against the log: all that the pattern selects, once, in order, or told as lost.
-    fn take(&mut self, answer: &Answer, now: Instant, random: &mut fastrand::Rng) {
+    fn take(&mut self, answer: &PullAnswer, now: Instant, random: &mut fastrand::Rng) {
         let Chunk { from, lost, frames, skipped, next, then, .. } = &answer.chunk;
-        let home = self.cursors.get_mut(&answer.ticket.cursor).expect("a cursor that is not done");
+        let home = self.cursors.get_mut(&answer.pull_id.cursor).expect("a cursor that is not done");
         assert!(home.pulls_at.is_none(), "an answer without a pull");
-        assert_eq!((*from, *then), (home.from, Then::More));
+        assert_eq!((*from, *then), (home.from, PullContinuation::More));
         assert!(*next > *from && *next <= home.until, "{from} -> {next}, until {}", home.until);
         let below = (*from < self.low).then(|| (self.low.min(home.until) - 1, GapReason::Retention));
         assert_eq!(*lost, below);
@@ -115,7 +115,7 @@ impl Homes {
             home.until = (home.until + random.i64(0..30)).min(self.high);
         }
         if home.from == home.until {
-            self.cursors.remove(&answer.ticket.cursor);
+            self.cursors.remove(&answer.pull_id.cursor);
         }
     }
 }
@@ -145,7 +145,7 @@ fn floor(offset: i64) -> Floor {
 /// Serves everybody, pass after pass; how many records were read, and how many passes there were.
 fn serve(homes: &mut Homes, ends_at_random: bool, random: &mut fastrand::Rng) -> (u64, u32) {
     let mut now = Instant::now();
-    let mut left: Vec<Waiting> = Vec::new();
+    let mut left: Vec<WaitingCursor> = Vec::new();
     let (mut records, mut passes) = (0, 0);
     let client = waiting(0, "A.x", 0, 1, now).pull.client;
     while !homes.is_done() {
@@ -161,17 +161,17 @@ fn serve(homes: &mut Homes, ends_at_random: bool, random: &mut fastrand::Rng) ->
         loop {
             now += random.u32(0..3) * MILLISECOND;
             left.extend(homes.due(now).into_iter().filter_map(|waiting| scan.join(waiting, now).err()));
-            scan.look(now);
+            scan.tick(now);
             scan.take_answers().iter().for_each(|answer| homes.take(answer, now, random));
-            match scan.go(now) {
-                Go::Read if ends_at_random && random.u8(..100) == 0 => break,
-                Go::Read => read_some(&mut scan, &homes.log, homes.high, now, random),
+            match scan.next_step(now) {
+                ScanStep::Read if ends_at_random && random.u8(..100) == 0 => break,
+                ScanStep::Read => read_some(&mut scan, &homes.log, homes.high, now, random),
                 // Until a pull comes, as the replay thread does.
-                Go::Pause(until) => {
+                ScanStep::Pause(until) => {
                     let next = homes.cursors.values().filter_map(|home| home.pulls_at).min();
                     now = next.map_or(until, |at| at.min(until)).max(now);
                 }
-                Go::End => break,
+                ScanStep::End => break,
             }
         }
         left.extend(scan.end(now));
@@ -190,7 +190,7 @@ fn read_some(scan: &mut Scan, log: &[Line], high: i64, now: Instant, random: &mu
         }
     }
     if log.last().is_none_or(|line| line.offset < scan.position()) {
-        scan.reach(high);
+        scan.advance_to(high);
     }
 }
 
@@ -259,7 +259,7 @@ fn a_record_that_nobody_wants_is_not_framed_and_one_that_many_want_is_framed_onc
     let mut nobody = scan_of(&["B.x", "A.y"], now);
     assert!(!feed(&mut nobody, &line(0, 10), now));
     assert!(feed(&mut scan, &line(0, 10), now));
-    scan.look(now + limits::REPLAY_CHUNK_DELAY);
+    scan.tick(now + limits::REPLAY_CHUNK_DELAY);
     let answers = scan.take_answers();
     assert_eq!(answers.len(), 3);
     assert!(answers.iter().all(|answer| Arc::ptr_eq(&answer.chunk.frames[0], &answers[0].chunk.frames[0])));
@@ -273,7 +273,7 @@ fn a_cursor_that_wants_nothing_of_what_is_read_is_answered_now_and_then() {
     scan.join(waiting(9, "B.*", 0, until, now), now).expect("room");
     (0..limits::REPLAY_RECORDS_PER_ANSWER as i64)
         .for_each(|offset| _ = feed(&mut scan, &line(offset, 10), now));
-    scan.look(now);
+    scan.tick(now);
     let mut nexts: Vec<i64> = scan.take_answers().iter().map(|answer| answer.chunk.next).collect();
     nexts.sort_unstable();
     assert_eq!(nexts, [1000, limits::REPLAY_RECORDS_PER_ANSWER as i64]);
@@ -286,11 +286,11 @@ fn a_scan_stands_still_for_a_full_cursor_only_briefly_and_then_forgets_it() {
     let full = limits::CHUNK_BYTES;
     feed(&mut scan, &line(0, full), now);
     assert_eq!(scan.take_answers().len(), 1, "the chunk is full");
-    assert_eq!(scan.go(now), Go::Read, "the next is gathered already");
+    assert_eq!(scan.next_step(now), ScanStep::Read, "the next is gathered already");
     feed(&mut scan, &line(1, full), now);
-    assert_eq!(scan.go(now), Go::Pause(now + limits::REPLAY_PAUSE));
+    assert_eq!(scan.next_step(now), ScanStep::Pause(now + limits::REPLAY_PAUSE));
     let later = now + limits::REPLAY_PAUSE;
-    assert_eq!(scan.go(later), Go::Read, "the other one goes on");
+    assert_eq!(scan.next_step(later), ScanStep::Read, "the other one goes on");
     feed(&mut scan, &line(2, full), later);
     // Late, but what was gathered is still there; from then on it is behind.
     scan.join(waiting(0, "*", 1, 1000, later), later).expect("its place");
@@ -300,9 +300,9 @@ fn a_scan_stands_still_for_a_full_cursor_only_briefly_and_then_forgets_it() {
     // One that does not come again is forgotten.
     feed(&mut scan, &Line { token: Some("B"), ..line(3, full) }, later);
     scan.take_answers();
-    assert_eq!(scan.go(later), Go::Read);
-    scan.look(later + limits::REPLAY_REJOIN);
-    assert_eq!(scan.go(later + limits::REPLAY_REJOIN), Go::End);
+    assert_eq!(scan.next_step(later), ScanStep::Read);
+    scan.tick(later + limits::REPLAY_REJOIN);
+    assert_eq!(scan.next_step(later + limits::REPLAY_REJOIN), ScanStep::End);
     assert!(scan.join(waiting(1, "B.x", 3, 1000, later), later).is_err());
 }
 
@@ -328,7 +328,7 @@ fn a_cursor_above_the_scan_waits_for_it_and_is_overdue_one_day() {
     assert!(scan.has_overdue(now + limits::REPLAY_WAIT_MAX));
     let left = scan.end(now);
     assert_eq!(left.len(), 1, "nothing was read for it");
-    assert_eq!(left[0].pull.ticket.cursor, 1);
+    assert_eq!(left[0].pull.pull_id.cursor, 1);
     assert_eq!(scan.take_answers()[0].chunk.next, 1, "the other one gets what there is");
 }
 
@@ -343,12 +343,12 @@ fn what_is_too_old_is_told_like_what_is_gone() {
     let mut scan = Scan::new(young, 60);
     scan.join(waiting(1, "*.x", 5, 80, now), now).expect("it is served from there on");
     scan.join(waiting(2, "*.x", 5, 50, now), now).expect("it is told");
-    scan.look(now);
+    scan.tick(now);
     let lost: Vec<_> =
-        scan.take_answers().iter().map(|it| (it.ticket.cursor, it.chunk.lost, it.chunk.next)).collect();
+        scan.take_answers().iter().map(|it| (it.pull_id.cursor, it.chunk.lost, it.chunk.next)).collect();
     assert_eq!(lost, [(2, Some((49, GapReason::TooOld)), 50)]);
-    scan.reach(80);
-    scan.look(now);
+    scan.advance_to(80);
+    scan.tick(now);
     let answers = scan.take_answers();
     assert_eq!((answers[0].chunk.lost, answers[0].chunk.next), (Some((59, GapReason::TooOld)), 80));
 }
@@ -371,7 +371,8 @@ fn what_is_read_for_a_cursor_counts_whether_it_wants_it_or_not() {
         };
         scan.record(&record, now, || Framer::default().event(&record, 2000, now).expect("it can be framed"));
     }
-    scan.look(now);
-    let read: Vec<_> = scan.take_answers().iter().map(|it| (it.ticket.cursor, it.chunk.read_bytes)).collect();
+    scan.tick(now);
+    let read: Vec<_> =
+        scan.take_answers().iter().map(|it| (it.pull_id.cursor, it.chunk.read_bytes)).collect();
     assert_eq!(read, [(1, 100_000), (2, 10_000)]);
 }

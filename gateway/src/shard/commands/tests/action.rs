@@ -24,8 +24,8 @@ fn codes<'a>(entries: &'a [Rejected<'_>]) -> Vec<(&'a str, &'a str)> {
     entries.iter().map(|entry| (&*entry.channel, &*entry.code)).collect()
 }
 
-fn after(kind: &str, partition: i32, offset: i64) -> Start<'_> {
-    Start::Since(vec![(kind.into(), Since::After(Position { partition, offset }))])
+fn after(kind: &str, partition: i32, offset: i64) -> RequestedStart<'_> {
+    RequestedStart::Since(vec![(kind.into(), Since::After(Position { partition, offset }))])
 }
 
 #[test]
@@ -71,12 +71,16 @@ fn each_channel_starts_where_the_message_says_and_since_wins_over_snapshot() {
         r#"{"type":"subscribe","data":{"channels":["A.x","B.x"],"snapshot":true,"since":{"A.x":"0:1"}}}"#;
     let subscribe = subscription(text);
     let starts: Vec<_> = subscribe.channels.iter().map(|wanted| wanted.start.clone()).collect();
-    assert_eq!(starts, [after("x", 0, 1), Start::Snapshot]);
+    assert_eq!(starts, [after("x", 0, 1), RequestedStart::Snapshot]);
     assert!(subscribe.rejected.is_empty() && subscribe.not_resumed.is_empty());
     let text = r#"{"type":"subscribe","data":{"channels":["A.x","*"],"snapshot":false,"since":{"*":{}},"positions":true}}"#;
     let subscribe = subscription(text);
     let starts: Vec<_> = subscribe.channels.iter().map(|wanted| wanted.start.clone()).collect();
-    assert_eq!(starts, [Start::Live, Start::Since(vec![])], "a resume of nothing is a resume");
+    assert_eq!(
+        starts,
+        [RequestedStart::Live, RequestedStart::Since(vec![])],
+        "a resume of nothing is a resume"
+    );
     assert!(subscribe.positions);
 }
 
@@ -87,7 +91,10 @@ fn a_since_that_cannot_be_read_leaves_its_channel_live_and_says_why() {
     let subscribe = subscription(text);
     let starts: Vec<_> =
         subscribe.channels.iter().map(|wanted| (wanted.name.as_str(), wanted.start.clone())).collect();
-    assert_eq!(starts, [("A.x", Start::Live), ("B.x", Start::Snapshot), ("*.y", Start::Live)]);
+    assert_eq!(
+        starts,
+        [("A.x", RequestedStart::Live), ("B.x", RequestedStart::Snapshot), ("*.y", RequestedStart::Live)]
+    );
     assert_eq!(
         codes(&subscribe.not_resumed),
         [("C.x", "bad_position"), ("A.x", "bad_position"), ("*.y", "bad_position")]
@@ -111,11 +118,11 @@ fn a_channel_of_which_the_session_has_events_from_before_is_live_and_channels_of
     // B.* has something of every kind, and A.* no B: it only overlaps what it selects.
     assert_eq!(codes(&subscribe.not_resumed), expected[..2]);
     assert!(subscribe.not_resumed.iter().all(|entry| entry.message.contains("with since in one message")));
-    assert!(subscribe.channels[2..4].iter().all(|wanted| wanted.start == Start::Live));
+    assert!(subscribe.channels[2..4].iter().all(|wanted| wanted.start == RequestedStart::Live));
     let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"snapshot":true}}"#;
     let mut subscribe = subscription(text);
     subscribe.begin_live_ones_live(|_| true);
-    assert_eq!(subscribe.channels[0].start, Start::Live);
+    assert_eq!(subscribe.channels[0].start, RequestedStart::Live);
     assert!(subscribe.not_resumed[0].message.contains("with snapshot in one message"));
     let mut subscribe = subscription(r#"{"type":"subscribe","data":{"channels":["A.x","*","A.x"]}}"#);
     subscribe.begin_live_ones_live(|_| true);

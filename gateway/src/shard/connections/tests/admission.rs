@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::shard::door::{Door, REQUEST};
+use crate::shard::test_shard::{REQUEST, TestShard};
 
 #[test]
 fn the_first_reason_in_the_order_is_told_and_takes_nothing_of_those_behind_it() {
-    let mut door = Door::new(&[
+    let mut door = TestShard::new(&[
         ("WS_MAX_CONNECTIONS", "3"),
         ("CONN_RATE_LIMIT_ENABLED", "true"),
         ("CONN_RATE_LIMIT_IP_BURST", "2"),
@@ -25,19 +25,19 @@ fn the_first_reason_in_the_order_is_told_and_takes_nothing_of_those_behind_it() 
     ] {
         let before = reason.map(|reason| door.refused(reason));
         let sessions = door.counted().sessions;
-        door.knock(peer, "");
+        door.open_handshake(peer, "");
         assert_eq!(reason.map(|reason| door.refused(reason)), before.map(|count| count + 1), "{peer}");
         assert_eq!(door.counted().sessions, sessions + u64::from(reason.is_none()), "{peer}");
     }
     assert_eq!(door.core.connections.shared.sessions.load(Ordering::Relaxed), 3);
     door.core.connections.begin_drain(Duration::ZERO, door.now);
-    door.knock("192.0.2.1:9", "");
+    door.open_handshake("192.0.2.1:9", "");
     assert_eq!(door.refused(Refusal::Draining), 1);
 }
 
 #[test]
 fn the_clients_address_counts_where_the_proxy_is_trusted_and_the_peers_everywhere_else() {
-    let mut door = Door::new(&[
+    let mut door = TestShard::new(&[
         ("WS_TRUSTED_PROXIES", "10.0.0.0/8"),
         ("CONN_RATE_LIMIT_ENABLED", "true"),
         ("CONN_RATE_LIMIT_IP_BURST", "1"),
@@ -54,7 +54,7 @@ fn the_clients_address_counts_where_the_proxy_is_trusted_and_the_peers_everywher
         ("10.0.0.1:5", "", false, 3),
     ] {
         let sessions = door.counted().sessions;
-        door.knock(peer, headers);
+        door.open_handshake(peer, headers);
         let counted = door.counted();
         assert_eq!(counted.sessions - sessions, u64::from(is_taken), "{peer} {headers}");
         assert_eq!(counted.forwarded_headers_ignored, ignored, "{peer} {headers}");
@@ -63,7 +63,7 @@ fn the_clients_address_counts_where_the_proxy_is_trusted_and_the_peers_everywher
 
 #[test]
 fn a_request_that_lies_unread_is_not_late() {
-    let mut door = Door::new(&[]);
+    let mut door = TestShard::new(&[]);
     let socket = door.accept("192.0.2.1:1");
     door.now += limits::HANDSHAKE_TIMEOUT + Duration::from_millis(500);
     door.core.connections.fire_timers(door.now);
@@ -79,7 +79,7 @@ fn a_request_that_lies_unread_is_not_late() {
 
 #[test]
 fn a_handshake_ends_at_twice_its_time_whatever_lies_unread() {
-    let mut door = Door::new(&[]);
+    let mut door = TestShard::new(&[]);
     let trickles = door.accept("192.0.2.1:1");
     let start = door.now;
     for tenth in 1..=100 {
@@ -93,7 +93,7 @@ fn a_handshake_ends_at_twice_its_time_whatever_lies_unread() {
 
 #[test]
 fn an_address_has_at_most_its_bound_of_sessions_and_is_told_so() {
-    let mut door = Door::new(&[
+    let mut door = TestShard::new(&[
         ("WS_MAX_CONNECTIONS_PER_IP", "2"),
         ("WS_TRUSTED_PROXIES", "10.0.0.0/8"),
         ("WS_MAX_CONNECTIONS", "9"),
@@ -101,7 +101,7 @@ fn an_address_has_at_most_its_bound_of_sessions_and_is_told_so() {
         ("CONN_RATE_LIMIT_IP_BURST", "3"),
         ("CONN_RATE_LIMIT_IP_RATE", "0.001"),
     ]);
-    let first = door.knock("192.0.2.1:1", "");
+    let first = door.open_handshake("192.0.2.1:1", "");
     for (peer, headers, is_taken) in [
         ("192.0.2.1:2", "", true),
         ("192.0.2.1:3", "", false),
@@ -120,14 +120,14 @@ fn an_address_has_at_most_its_bound_of_sessions_and_is_told_so() {
         ("10.0.0.1:6", "", true),
     ] {
         let (sessions, refused) = (door.counted().sessions, door.refused(Refusal::IpConnections));
-        door.knock(peer, headers);
+        door.open_handshake(peer, headers);
         assert_eq!(door.counted().sessions - sessions, u64::from(is_taken), "{peer} {headers}");
         assert_eq!(door.refused(Refusal::IpConnections) - refused, u64::from(!is_taken), "{peer} {headers}");
     }
     // A refusal took nothing of the rates, and one for another reason takes no place: the next is refused for its rate.
     door.core.connections.connection_lost(first, door.now);
     let sessions = door.counted().sessions;
-    door.knock("192.0.2.1:4", "");
+    door.open_handshake("192.0.2.1:4", "");
     assert_eq!(
         door.counted().sessions,
         sessions + 1,
@@ -135,14 +135,14 @@ fn an_address_has_at_most_its_bound_of_sessions_and_is_told_so() {
     );
     door.core.connections.shared.addresses.remove_session("192.0.2.1".parse().expect("an address"));
     for _ in 0..3 {
-        door.knock("192.0.2.1:5", "");
+        door.open_handshake("192.0.2.1:5", "");
     }
     assert_eq!(door.refused(Refusal::IpRate), 3);
 }
 
 #[test]
 fn who_has_said_nothing_does_not_hold_the_end_whenever_it_was_accepted() {
-    let mut door = Door::new(&[]);
+    let mut door = TestShard::new(&[]);
     door.accept("192.0.2.1:1");
     let begun = door.accept("192.0.2.1:2");
     door.core.receive(begun, &REQUEST.as_bytes()[..20], door.now);
@@ -165,7 +165,7 @@ fn who_has_said_nothing_does_not_hold_the_end_whenever_it_was_accepted() {
 
 #[test]
 fn every_answer_to_a_request_is_one_of_the_turns_handshakes() {
-    let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "1")]);
+    let mut door = TestShard::new(&[("WS_MAX_CONNECTIONS", "1")]);
     for request in
         [REQUEST, REQUEST, "GET /health HTTP/1.0\r\n", "GET /nothing HTTP/1.0\r\n", "POST / HTTP/1.0\r\n"]
     {
@@ -178,7 +178,7 @@ fn every_answer_to_a_request_is_one_of_the_turns_handshakes() {
 
 #[test]
 fn messages_beyond_the_rate_are_no_flood_even_where_the_socket_is_full() {
-    let mut door = Door::new(&[("WS_MESSAGE_BURST", "1"), ("WS_MESSAGE_RATE", "0.001")]);
+    let mut door = TestShard::new(&[("WS_MESSAGE_BURST", "1"), ("WS_MESSAGE_RATE", "0.001")]);
     let socket = door.accept("192.0.2.1:1");
     door.core.receive(socket, format!("{REQUEST}\r\n").as_bytes(), door.now);
     door.core.connections.sessions.find(socket).expect("it is open").turn.set_full(true);

@@ -10,7 +10,7 @@ use testkit::handshake_request;
 use super::*;
 use crate::limits::Rate;
 use crate::shard::core::Core;
-use crate::shard::door::{KEEPING, config_of, core_of, lonely};
+use crate::shard::test_shard::{KEEPING, config_of, core_of, single_mesh};
 use crate::shared::Shared;
 
 /// What a slice may have at most: one message lies above.
@@ -21,7 +21,7 @@ const RECEIVE_MAX: u64 = limits::OPERATIONS_PER_RECEIVE + 4 * limits::RECEIVE_BU
 pub(crate) fn core(variables: &[(&str, &str)], sessions: u32, now: Instant) -> Core {
     let config = config_of(&[variables, &[("KAFKA_TOPICS", "odin.x")]].concat());
     let shared = Arc::new(Shared::new(1, None));
-    let mut core = core_of(&config, &shared, &["x"], &KEEPING, lonely(), now);
+    let mut core = core_of(&config, &shared, &["x"], &KEEPING, single_mesh(), now);
     for slot in 0..sessions {
         core.connections.accept(socket(slot), None, now);
         core.receive(socket(slot), handshake_request().as_bytes(), now);

@@ -283,7 +283,7 @@ fn a_client_does_not_end_its_rest_with_frames_that_have_no_answer() {
     let Connections { sessions, frames, outbox_limits, .. } = &mut core.connections;
     let session = sessions.find(socket(0)).expect("connected");
     session.is_resting = true;
-    assert!(session.outbox.bring(event, frames, outbox_limits));
+    assert!(session.outbox.push_replayed(event, frames, outbox_limits));
     core.receive(socket(0), &frame(PONG, true, b""), now);
     assert!(!core.connections.egress.has_events(), "it waits for its window");
     core.connections.sessions.find(socket(0)).expect("connected").is_resting = false;

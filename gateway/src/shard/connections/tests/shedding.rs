@@ -5,18 +5,18 @@ use wire::SocketId;
 use super::*;
 use crate::admission::overload::Decision;
 use crate::limits::{KIB, MIB};
-use crate::shard::door::Door;
+use crate::shard::test_shard::TestShard;
 
 const SEND_BYTES: usize = 128 * KIB;
 
 /// A gateway that may use 100 MiB.
-fn door() -> Door {
-    Door::new(&[("WS_MEMORY_LIMIT", "100MiB"), ("WS_MAX_CONNECTIONS", "5000")])
+fn door() -> TestShard {
+    TestShard::new(&[("WS_MEMORY_LIMIT", "100MiB"), ("WS_MAX_CONNECTIONS", "5000")])
 }
 
 /// A session with an unfinished message of so many bytes: one fragment after the other, which come to no end.
-fn session(door: &mut Door, bytes: usize) -> SocketId {
-    let socket = door.knock("192.0.2.1:1", "");
+fn session(door: &mut TestShard, bytes: usize) -> SocketId {
+    let socket = door.open_handshake("192.0.2.1:1", "");
     if bytes > 0 {
         let mut frame = vec![0x01, 0xff];
         frame.extend((bytes as u64).to_be_bytes());
@@ -29,13 +29,13 @@ fn session(door: &mut Door, bytes: usize) -> SocketId {
     socket
 }
 
-fn is_over_by(door: &Door, bytes: u64) {
+fn is_over_by(door: &TestShard, bytes: u64) {
     let decision = Decision { is_memory_full: bytes > 0, memory_over_bytes: bytes, ..Decision::default() };
     door.core.connections.shared.overload.store(decision);
 }
 
 /// Turns for so long, one a millisecond.
-fn pass(door: &mut Door, time: Duration) {
+fn pass(door: &mut TestShard, time: Duration) {
     let end = door.now + time;
     while door.now < end {
         door.now += Duration::from_millis(1);
@@ -43,12 +43,12 @@ fn pass(door: &mut Door, time: Duration) {
     }
 }
 
-fn is_open(door: &mut Door, socket: SocketId) -> bool {
+fn is_open(door: &mut TestShard, socket: SocketId) -> bool {
     let session = door.core.connections.sessions.find(socket).expect("nobody closes its socket");
-    matches!(session.cold.stage, Stage::Open(_))
+    matches!(session.cold.state, ConnectionState::Open(_))
 }
 
-fn shed(door: &mut Door) -> u64 {
+fn shed(door: &mut TestShard) -> u64 {
     let disconnects = door.counted().disconnects;
     disconnects.iter::<Disconnect>().find(|(text, _)| *text == "memory_limit").expect("a reason").1
 }

@@ -1,27 +1,27 @@
 use super::*;
-use crate::shard::door::{Door, REQUEST};
+use crate::shard::test_shard::{REQUEST, TestShard};
 
 /// So many sockets of a gateway for ten sessions are no shortage.
 const PLENTY: usize = 10 + limits::SOCKETS_SPARE - limits::SOCKETS_SHORT;
 
-fn door() -> Door {
-    Door::new(&[("WS_MAX_CONNECTIONS", "10"), ("WS_TRUSTED_PROXIES", "10.0.0.0/8")])
+fn door() -> TestShard {
+    TestShard::new(&[("WS_MAX_CONNECTIONS", "10"), ("WS_TRUSTED_PROXIES", "10.0.0.0/8")])
 }
 
 const PROBE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n";
 
-fn accept(door: &mut Door, peer: &str, count: usize) -> Vec<SocketId> {
+fn accept(door: &mut TestShard, peer: &str, count: usize) -> Vec<SocketId> {
     (0..count).map(|_| door.accept(peer)).collect()
 }
 
 /// Connections of as many addresses, of this network of 2^16.
-fn accept_of_each(door: &mut Door, network: &str, count: usize) -> Vec<SocketId> {
+fn accept_of_each(door: &mut TestShard, network: &str, count: usize) -> Vec<SocketId> {
     let of_address = |number: usize| format!("{network}.{}.{}:1", number / 250, number % 250);
     (0..count).map(|number| door.accept(&of_address(number))).collect()
 }
 
 /// Asks, and is answered.
-fn probe(door: &mut Door, socket: SocketId) {
+fn probe(door: &mut TestShard, socket: SocketId) {
     door.core.receive(socket, PROBE, door.now);
 }
 
@@ -154,7 +154,7 @@ fn who_is_silent_for_the_time_of_a_handshake_goes_though_no_turn_reads_everythin
 #[test]
 fn a_crowd_that_is_answered_and_does_not_close_keeps_no_probe_out_or_unanswered() {
     for addresses in [1, 2000] {
-        let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "10")]);
+        let mut door = TestShard::new(&[("WS_MAX_CONNECTIONS", "10")]);
         let (mut came, mut most) = (0, 0);
         let mut probes = std::collections::VecDeque::new();
         for _ in 0..300 {
@@ -184,7 +184,7 @@ fn a_crowd_that_is_answered_and_does_not_close_keeps_no_probe_out_or_unanswered(
 #[test]
 fn a_session_that_was_closed_and_keeps_its_connection_counts_like_any_other_without_one() {
     let mut door = door();
-    let ended: Vec<_> = (0..10).map(|_| door.knock("192.0.2.1:1", "")).collect();
+    let ended: Vec<_> = (0..10).map(|_| door.open_handshake("192.0.2.1:1", "")).collect();
     for &socket in &ended {
         door.core.connections.peer_finished(socket, door.now);
     }
@@ -204,7 +204,7 @@ fn a_session_that_was_closed_and_keeps_its_connection_counts_like_any_other_with
 fn sessions_never_go_and_are_no_shortage() {
     let mut door = door();
     for _ in 0..10 {
-        door.knock("192.0.2.1:1", "");
+        door.open_handshake("192.0.2.1:1", "");
     }
     door.next_turn();
     let silent = accept(&mut door, "192.0.2.2:1", PLENTY);
@@ -253,7 +253,7 @@ fn what_is_exempt_goes_only_for_the_last_sockets_which_are_for_health_checks() {
 /// Connects as fast as a turn accepts, and says nothing.
 #[test]
 fn thirteen_thousand_silent_connections_of_one_address_keep_nobody_out() {
-    let mut door = Door::new(&[("WS_MAX_CONNECTIONS", "1000")]);
+    let mut door = TestShard::new(&[("WS_MAX_CONNECTIONS", "1000")]);
     let (mut silent, mut most) = (0, 0);
     for turn in 0..250 {
         for _ in 0..limits::ACCEPTS_PER_TURN - 4 {
@@ -287,7 +287,7 @@ fn thirteen_thousand_silent_connections_of_one_address_keep_nobody_out() {
 
 #[test]
 fn shards_share_the_descriptors_of_the_process_and_each_resets_its_own() {
-    let mut doors = Door::shards(&[("WS_MAX_CONNECTIONS", "10")], 2);
+    let mut doors = TestShard::shards(&[("WS_MAX_CONNECTIONS", "10")], 2);
     let silent = accept(&mut doors[0], "192.0.2.1:1", PLENTY);
     accept(&mut doors[1], "192.0.2.2:1", 100);
     accept(&mut doors[1], "192.0.2.1:1", limits::SOCKETS_SPARE - limits::SOCKETS_SHORT - 100);

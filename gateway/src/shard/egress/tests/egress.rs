@@ -9,7 +9,7 @@ use wire::{DriverOptions, Event};
 use super::*;
 use crate::event::frame::{Frame, Subject};
 use crate::shard::outbox::OutboxLimits;
-use crate::shard::sessions::table::Stage;
+use crate::shard::sessions::table::ConnectionState;
 use crate::websocket::Inbound;
 
 const LIMITS: OutboxLimits = OutboxLimits { frames: 8, bytes: 1 << 20, control_bytes: 1024 };
@@ -31,7 +31,7 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         driver.accept_from(listener);
-        let window = Window::new(Duration::ZERO, Duration::ZERO);
+        let window = FlushWindow::new(Duration::ZERO, Duration::ZERO);
         let mut rig = Self {
             driver,
             sessions: Sessions::default(),
@@ -45,7 +45,7 @@ impl Rig {
             client.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
             let socket = rig.accept();
             let mut session = Session::new(socket, None, Instant::now());
-            session.cold.stage = Stage::Open(Inbound::new(1024, 1));
+            session.cold.state = ConnectionState::Open(Inbound::new(1024, 1));
             rig.sessions.insert(session);
             rig.clients.push((socket, client));
         }
@@ -74,7 +74,7 @@ impl Rig {
             polled_at: Instant::now(),
             timestamp_ms: 0,
         };
-        assert!(session.outbox.bring(Arc::new(frame), &mut self.frames, &LIMITS));
+        assert!(session.outbox.push_replayed(Arc::new(frame), &mut self.frames, &LIMITS));
         session.is_resuming = is_resuming;
         self.egress.enqueue_events(session);
     }

@@ -15,7 +15,7 @@ const LIMITS: OutboxLimits = OutboxLimits { frames: 4096, bytes: 1 << 20, contro
 
 /// A queue of sessions without sockets; a send is what a test says that it is.
 struct Rig {
-    ready: Ready,
+    ready: SendQueues,
     sessions: Sessions,
     frames: Frames,
     event: FrameRef,
@@ -27,7 +27,7 @@ impl Rig {
         let mut frames = Frames::default();
         let resumed = Resumed { channel: "A.x".into(), replayed: 0 };
         let event = frames.insert(Arc::new(resumed_frame(&resumed, now)));
-        let mut rig = Self { ready: Ready::default(), sessions: Sessions::default(), frames, event };
+        let mut rig = Self { ready: SendQueues::default(), sessions: Sessions::default(), frames, event };
         (0..sessions).for_each(|slot| rig.sessions.insert(Session::new(socket(slot), None, now)));
         rig
     }
@@ -163,8 +163,7 @@ fn whatever_happens_each_session_stands_once_in_a_queue_and_nobody_is_forgotten(
             assert!(slots.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: {queue:?} {slots:?}");
         }
         for session in rig.sessions.iter() {
-            let stands =
-                [Queue::Control, Queue::Live, Queue::Bulk].map(|queue| session.turn.stands_in(queue));
+            let stands = [Queue::Control, Queue::Live, Queue::Bulk].map(|queue| session.turn.is_in(queue));
             let waits = stands.contains(&true) || session.turn.is_full();
             assert!(session.outbox.is_empty() || waits, "seed {seed}: {:?} is forgotten", session.socket);
             let is_urgent = session.outbox.is_urgent() && !session.turn.is_full();

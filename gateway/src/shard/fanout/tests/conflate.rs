@@ -51,7 +51,7 @@ fn outbox_of(frames: &mut Frames, events: &[Arc<Frame>]) -> Outbox {
     for event in events {
         let reference = frames.insert(Arc::clone(event));
         outbox.push_event(reference, frames, &ROOMY).expect("room");
-        frames.settle(reference);
+        frames.release_inserted(reference);
     }
     outbox
 }
@@ -209,7 +209,7 @@ impl Life {
             let (outbox, frames) = (&mut self.outbox, &mut self.frames);
             let conflated = conflate(outbox, frames, &self.limits, bytes, has_kind, Instant::now());
             let Ok(conflated) = conflated else {
-                self.frames.settle(reference);
+                self.frames.release_inserted(reference);
                 return Err(OutboxFull);
             };
             self.conflations += 1;
@@ -219,7 +219,7 @@ impl Life {
             assert!(self.outbox.event_bytes() <= self.limits.bytes / 2);
             self.outbox.push_event(reference, &mut self.frames, &self.limits).expect("room was made");
         }
-        self.frames.settle(reference);
+        self.frames.release_inserted(reference);
         self.appended += 1;
         Ok(())
     }

@@ -6,42 +6,47 @@ use wire::SocketId;
 
 use super::*;
 
-fn ticket(number: u32) -> Ticket {
-    Ticket { socket: SocketId::imagined(0, 0), cursor: number }
+fn pull_id(number: u32) -> PullId {
+    PullId { socket: SocketId::imagined(0, 0), cursor: number }
 }
 
-fn news(number: u32) -> News {
-    News::Begun(Begun { ticket: ticket(number), cut: Vec::new(), behind: Vec::new(), starts: Vec::new() })
+fn events(number: u32) -> OwnerEvent {
+    OwnerEvent::StartReply(StartReply {
+        pull_id: pull_id(number),
+        cut: Vec::new(),
+        behind: Vec::new(),
+        starts: Vec::new(),
+    })
 }
 
 fn request(number: u32) -> Request {
-    Request::Begin(Begin { ticket: ticket(number), wants_cut: false, starts: Arc::new([]) })
+    Request::Start(StartRequest { pull_id: pull_id(number), wants_cut: false, starts: Arc::new([]) })
 }
 
-fn number_of_news((peer, news): (usize, News)) -> (usize, u32) {
-    match news {
-        News::Begun(begun) => (peer, begun.ticket.cursor),
+fn number_of_event((peer, events): (usize, OwnerEvent)) -> (usize, u32) {
+    match events {
+        OwnerEvent::StartReply(begun) => (peer, begun.pull_id.cursor),
         other => panic!("{other:?}"),
     }
 }
 
 fn number_of_request((peer, request): (usize, Request)) -> (usize, u32) {
     match request {
-        Request::Begin(begin) => (peer, begin.ticket.cursor),
+        Request::Start(begin) => (peer, begin.pull_id.cursor),
         other => panic!("{other:?}"),
     }
 }
 
-fn two(news: usize, requests: usize) -> (Mesh, Mesh) {
-    let meshes: [Mesh; 2] = Mesh::connect(2, news, requests).try_into().ok().expect("two");
+fn two(events: usize, requests: usize) -> (Mesh, Mesh) {
+    let meshes: [Mesh; 2] = Mesh::connect(2, events, requests).try_into().ok().expect("two");
     meshes.into()
 }
 
 /// Tells a peer as much as there is room for; how much that was.
-fn fill_news(mesh: &mut Mesh, peer: usize) -> u32 {
+fn fill_events(mesh: &mut Mesh, peer: usize) -> u32 {
     let mut told = 0;
     while mesh.has_room() {
-        mesh.tell(peer, news(told));
+        mesh.tell(peer, events(told));
         told += 1;
         assert!(told < 10_000, "a queue without a bound");
     }
@@ -59,27 +64,27 @@ fn a_shard_knows_itself_and_its_peers() {
     }
     let mut alone = Mesh::connect(1, 4, 4).remove(0);
     assert!(alone.has_room() && alone.peers().is_empty());
-    alone.tell(0, news(1));
-    assert!(alone.next_news().is_none() && !alone.has_backlog(), "nobody talks to itself");
+    alone.tell(0, events(1));
+    assert!(alone.next_event().is_none() && !alone.has_backlog(), "nobody talks to itself");
 }
 
 #[test]
 fn news_for_which_there_was_room_is_with_the_peer_and_what_was_told_without_is_not_lost() {
     let (mut owner, mut home) = two(8, 8);
-    let told = fill_news(&mut owner, 1);
+    let told = fill_events(&mut owner, 1);
     assert!(told >= 8, "{told}");
     assert!(!owner.has_backlog(), "all that there was room for is with the peer");
-    (told..told + 20).for_each(|number| owner.tell(1, news(number)));
+    (told..told + 20).for_each(|number| owner.tell(1, events(number)));
     assert!(owner.has_backlog() && !owner.has_room());
     let mut heard = Vec::new();
     loop {
-        heard.extend(std::iter::from_fn(|| home.next_news()).map(number_of_news));
+        heard.extend(std::iter::from_fn(|| home.next_event()).map(number_of_event));
         if !owner.has_backlog() {
             break;
         }
         owner.flush();
     }
-    heard.extend(std::iter::from_fn(|| home.next_news()).map(number_of_news));
+    heard.extend(std::iter::from_fn(|| home.next_event()).map(number_of_event));
     assert_eq!(heard, (0..told + 20).map(|number| (0, number)).collect::<Vec<_>>());
     assert!(owner.has_room());
 }
@@ -88,11 +93,11 @@ fn news_for_which_there_was_room_is_with_the_peer_and_what_was_told_without_is_n
 fn a_full_queue_to_one_peer_leaves_no_room_whoever_is_to_be_told() {
     let mut meshes = Mesh::connect(3, 4, 4);
     while meshes[0].has_room() {
-        meshes[0].tell(2, news(0));
+        meshes[0].tell(2, events(0));
     }
     assert!(meshes[1].has_room() && meshes[2].has_room(), "the others have room for all of theirs");
-    assert!(meshes[1].next_news().is_none());
-    assert!(meshes[2].next_news().is_some());
+    assert!(meshes[1].next_event().is_none());
+    assert!(meshes[2].next_event().is_some());
     assert!(meshes[0].has_room());
 }
 
@@ -100,13 +105,13 @@ fn a_full_queue_to_one_peer_leaves_no_room_whoever_is_to_be_told() {
 fn a_request_is_taken_only_while_its_answer_has_room_and_news_in_any_case() {
     let (mut one, mut other) = two(4, 4);
     other.ask(0, request(1));
-    let told = fill_news(&mut one, 1);
-    fill_news(&mut other, 0);
+    let told = fill_events(&mut one, 1);
+    fill_events(&mut other, 0);
     assert!(one.next_request().is_none(), "its answer would have no room");
-    assert!(one.next_news().is_some(), "both are full, and still each hears the other");
+    assert!(one.next_event().is_some(), "both are full, and still each hears the other");
     assert!(one.next_request().is_none());
     for _ in 0..told {
-        assert!(other.next_news().is_some());
+        assert!(other.next_event().is_some());
     }
     assert_eq!(one.next_request().map(number_of_request), Some((1, 1)));
     assert!(one.next_request().is_none(), "once");
@@ -156,10 +161,10 @@ fn interest_is_heard_by_every_peer_before_what_is_asked_after_it() {
 fn peers_take_turns() {
     let mut meshes = Mesh::connect(3, 8, 8);
     for peer in [1, 2] {
-        (0..4).for_each(|number| meshes[peer].tell(0, news(number)));
+        (0..4).for_each(|number| meshes[peer].tell(0, events(number)));
         (0..4).for_each(|number| meshes[peer].ask(0, request(number)));
     }
-    let heard: Vec<usize> = std::iter::from_fn(|| meshes[0].next_news()).map(|(peer, _)| peer).collect();
+    let heard: Vec<usize> = std::iter::from_fn(|| meshes[0].next_event()).map(|(peer, _)| peer).collect();
     assert_eq!(heard.len(), 8);
     assert!(heard.windows(2).all(|two| two[0] != two[1]), "{heard:?}");
     let heard: Vec<usize> = std::iter::from_fn(|| meshes[0].next_request()).map(|(peer, _)| peer).collect();
@@ -171,7 +176,7 @@ fn peers_take_turns() {
 fn whoever_was_written_to_is_woken_once() {
     let mut meshes = Mesh::connect(3, 4, 4);
     assert!(meshes[0].take_touched().is_empty());
-    meshes[0].tell(2, news(0));
+    meshes[0].tell(2, events(0));
     assert_eq!(meshes[0].take_touched().iter().collect::<Vec<_>>(), [2]);
     assert!(meshes[0].take_touched().is_empty());
     meshes[0].announce(vec![Interest { name: "*".into(), is_wanted: true }]);
@@ -191,7 +196,7 @@ fn whoever_was_written_to_is_woken_once() {
 /// What is on its way from one shard to another, by our own account.
 #[derive(Default)]
 struct OnItsWay {
-    news: VecDeque<u32>,
+    events: VecDeque<u32>,
     requests: VecDeque<u32>,
 }
 
@@ -208,15 +213,15 @@ fn whatever_the_order_of_turns_all_that_is_said_arrives_once_and_in_order() {
             let peer = (shard + random.usize(1..shards)) % shards;
             match random.u8(..8) {
                 0..=1 if meshes[shard].has_room() => {
-                    meshes[shard].tell(peer, news(number));
-                    on_its_way[shard][peer].news.push_back(number);
+                    meshes[shard].tell(peer, events(number));
+                    on_its_way[shard][peer].events.push_back(number);
                 }
                 2..=3 => {
                     meshes[shard].ask(peer, request(number));
                     on_its_way[shard][peer].requests.push_back(number);
                 }
                 4 => meshes[shard].flush(),
-                5..=6 => hear_news(&mut meshes[shard], &mut on_its_way, seed),
+                5..=6 => hear_event(&mut meshes[shard], &mut on_its_way, seed),
                 _ => hear_request(&mut meshes[shard], &mut on_its_way, seed),
             }
         }
@@ -224,19 +229,19 @@ fn whatever_the_order_of_turns_all_that_is_said_arrives_once_and_in_order() {
         for _ in 0..2_000 {
             for mesh in &mut meshes {
                 mesh.flush();
-                hear_news(mesh, &mut on_its_way, seed);
+                hear_event(mesh, &mut on_its_way, seed);
                 hear_request(mesh, &mut on_its_way, seed);
             }
         }
-        let left = on_its_way.iter().flatten().map(|it| it.news.len() + it.requests.len()).sum::<usize>();
+        let left = on_its_way.iter().flatten().map(|it| it.events.len() + it.requests.len()).sum::<usize>();
         assert_eq!(left, 0, "seed {seed}: lost");
         assert!(meshes.iter().all(|mesh| !mesh.has_backlog() && mesh.has_room()), "seed {seed}");
     }
 }
 
-fn hear_news(mesh: &mut Mesh, on_its_way: &mut [Vec<OnItsWay>], seed: u64) {
-    if let Some((peer, number)) = mesh.next_news().map(number_of_news) {
-        assert_eq!(Some(number), on_its_way[peer][mesh.shard()].news.pop_front(), "seed {seed}");
+fn hear_event(mesh: &mut Mesh, on_its_way: &mut [Vec<OnItsWay>], seed: u64) {
+    if let Some((peer, number)) = mesh.next_event().map(number_of_event) {
+        assert_eq!(Some(number), on_its_way[peer][mesh.shard()].events.pop_front(), "seed {seed}");
     }
 }
 

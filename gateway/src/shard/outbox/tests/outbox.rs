@@ -20,7 +20,7 @@ fn frame(bytes: &[u8]) -> Arc<Frame> {
 fn push(outbox: &mut Outbox, frames: &mut Frames, bytes: &[u8]) -> Result<(), OutboxFull> {
     let reference = frames.insert(frame(bytes));
     let result = outbox.push_event(reference, frames, &LIMITS);
-    frames.settle(reference);
+    frames.release_inserted(reference);
     result
 }
 
@@ -104,7 +104,7 @@ fn what_is_sent_says_whether_it_was_replayed_and_what_waits_is_counted_per_outbo
         outbox.push_event(live, &mut frames, &LIMITS).expect("room");
     }
     outboxes[0].push_event(replayed, &mut frames, &LIMITS).expect("room");
-    [live, replayed].into_iter().for_each(|reference| frames.settle(reference));
+    [live, replayed].into_iter().for_each(|reference| frames.release_inserted(reference));
     assert_eq!((frames.held(), frames.len()), (3, 2));
     let mut seen = Vec::new();
     // Cut in the middle of the second, so that both ways through `consume` are taken.
@@ -129,7 +129,7 @@ fn events_that_are_replaced_keep_those_that_stay() {
     let stays = outbox.events()[1];
     let new = frames.insert(frame(b"[new]"));
     outbox.replace_events(&[new, stays], &mut frames);
-    frames.settle(new);
+    frames.release_inserted(new);
     assert_eq!(pending(&outbox, &frames), b"[new][two]");
     assert_eq!((outbox.frames(), outbox.event_bytes(), frames.len(), frames.held()), (2, 10, 2, 2));
 }

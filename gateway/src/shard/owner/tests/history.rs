@@ -42,8 +42,8 @@ fn pull_all(history: &History, partition: Partition, wants: &Wants, from: i64) -
         found.extend(offsets(&chunk));
         chunks += 1;
         match chunk.then {
-            Then::More => assert!(chunk.next > from, "no step at {from}"),
-            Then::Live => {
+            PullContinuation::More => assert!(chunk.next > from, "no step at {from}"),
+            PullContinuation::Live => {
                 assert_eq!(Some(chunk.next), history.next(partition));
                 return (found, chunks);
             }
@@ -57,7 +57,7 @@ fn pull_all(history: &History, partition: Partition, wants: &Wants, from: i64) -
 fn where_a_pull_begins_decides_how_it_is_answered() {
     let mut history = History::new(limits::MIB);
     let all = &all();
-    assert_eq!(history.pull(at(0), all, 0).then, Then::Wait, "never begun");
+    assert_eq!(history.pull(at(0), all, 0).then, PullContinuation::Wait, "never begun");
     history.begin(at(0), 10);
     for offset in [10, 12, 20] {
         history.push(&frame(at(0), offset, "A", 100));
@@ -65,13 +65,13 @@ fn where_a_pull_begins_decides_how_it_is_answered() {
     history.advance(at(0), 30);
     history.advance(at(0), 25);
     let cases = [
-        (-1, Then::Older(12), vec![], -1),
-        (9, Then::Older(12), vec![], 9),
-        (10, Then::Live, vec![10, 12, 20], 30),
-        (11, Then::Live, vec![12, 20], 30),
-        (21, Then::Live, vec![], 30),
-        (30, Then::Live, vec![], 30),
-        (31, Then::Wait, vec![], 31),
+        (-1, PullContinuation::Older(12), vec![], -1),
+        (9, PullContinuation::Older(12), vec![], 9),
+        (10, PullContinuation::Live, vec![10, 12, 20], 30),
+        (11, PullContinuation::Live, vec![12, 20], 30),
+        (21, PullContinuation::Live, vec![], 30),
+        (30, PullContinuation::Live, vec![], 30),
+        (31, PullContinuation::Wait, vec![], 31),
     ];
     for (from, then, found, next) in cases {
         let chunk = history.pull(at(0), all, from);
@@ -88,7 +88,7 @@ fn a_cursor_from_before_comes_inside_though_history_goes_on_meanwhile() {
     pushed(&mut history, 0..10_000);
     let mut next = 0;
     for round in 0..3 {
-        let Then::Older(until) = history.pull(at(0), &all(), next).then else { return };
+        let PullContinuation::Older(until) = history.pull(at(0), &all(), next).then else { return };
         assert!(round == 0, "it did not come inside by {next}");
         let room = history.frames() as i64;
         // What a replay up to there takes: a quarter of the history goes meanwhile.
@@ -122,8 +122,12 @@ fn a_chunk_ends_at_its_bytes_and_a_large_frame_is_one_of_its_own() {
         history.push(&frame(at(0), offset as i64, "A", bytes));
     }
     let mut from = 0;
-    let expected: [(&[i64], Then); 4] =
-        [(&[0, 1], Then::More), (&[2], Then::More), (&[3], Then::More), (&[4, 5], Then::Live)];
+    let expected: [(&[i64], PullContinuation); 4] = [
+        (&[0, 1], PullContinuation::More),
+        (&[2], PullContinuation::More),
+        (&[3], PullContinuation::More),
+        (&[4, 5], PullContinuation::Live),
+    ];
     for (found, then) in expected {
         let chunk = history.pull(at(0), &all(), from);
         assert_eq!((offsets(&chunk).as_slice(), chunk.then), (found, then));
@@ -139,7 +143,7 @@ fn a_pull_that_finds_nothing_ends_too() {
     (0..count).for_each(|offset| history.push(&frame(at(0), offset * 2, "A", 1)));
     let nobody = &Wants::of(Pattern::Exact { token: "B", kind: "trade" }, 0);
     let chunk = history.pull(at(0), nobody, 1);
-    assert_eq!((chunk.then, chunk.next), (Then::More, 2 + 2 * limits::FRAMES_PER_PULL as i64));
+    assert_eq!((chunk.then, chunk.next), (PullContinuation::More, 2 + 2 * limits::FRAMES_PER_PULL as i64));
     assert_eq!(pull_all(&history, at(0), nobody, 0), (vec![], 3));
 }
 
@@ -220,7 +224,9 @@ fn a_random_life_agrees_with_a_list_of_everything() {
                         "seed {seed}"
                     );
                     let before = history.pull(partition, &Wants::of(pattern, 0), first - 1);
-                    let Then::Older(until) = before.then else { panic!("{:?}, seed {seed}", before.then) };
+                    let PullContinuation::Older(until) = before.then else {
+                        panic!("{:?}, seed {seed}", before.then)
+                    };
                     assert!((first..=known.next).contains(&until) && before.frames.is_empty(), "seed {seed}");
                 }
             }

@@ -10,15 +10,15 @@ use wire::SocketId;
 use super::*;
 use crate::event::frame::{Source, Subject};
 use crate::event::partitioner::Partitioner;
-use crate::event::pull::Ticket;
+use crate::event::pull::PullId;
 use crate::event::wants::Wants;
-use crate::shard::mesh::layout::Progress;
-use crate::shard::mesh::start::{Begin, Begun, Start, StartFrom};
+use crate::shard::mesh::layout::PartitionProgress;
+use crate::shard::mesh::start::{StartFrom, StartReply, StartRequest, SubscriptionStart};
 
 /// Whose pulls are: no owner asks.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const KINDS: [&str; 2] = ["trade", "social"];
-const KEEPING: Keeping = Keeping {
+const KEEPING: RetentionLimits = RetentionLimits {
     history_bytes_max: 1 << 20,
     last_values_max: 100,
     snapshot_frames_max: 3,
@@ -36,8 +36,8 @@ fn owner(next: i64) -> Owner {
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
     for topic in 0..2 {
         for number in [0, 2] {
-            let owned = Owned { partition: at(topic, number), next };
-            assert_eq!(owner.began(&Began { owned, live_from: next }), owned);
+            let owned = PartitionOffset { partition: at(topic, number), next };
+            assert_eq!(owner.partition_started(&ReadStart { owned, live_from: next }), owned);
         }
     }
     owner
@@ -61,42 +61,42 @@ fn frame(partition: Partition, offset: i64, token: &str) -> Arc<Frame> {
 }
 
 fn keep(owner: &mut Owner, partition: Partition, offsets: std::ops::Range<i64>) {
-    offsets.for_each(|offset| _ = owner.keep(&frame(partition, offset, "BTC")));
+    offsets.for_each(|offset| _ = owner.store_frame(&frame(partition, offset, "BTC")));
 }
 
-fn ask(number: u32, starts: Vec<Start>) -> Begin {
-    let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: number };
-    Begin { ticket, wants_cut: true, starts: starts.into() }
+fn ask(number: u32, starts: Vec<SubscriptionStart>) -> StartRequest {
+    let pull_id = PullId { socket: SocketId::imagined(0, 0), cursor: number };
+    StartRequest { pull_id, wants_cut: true, starts: starts.into() }
 }
 
-fn since(name: &str, since: Since) -> Start {
+fn since(name: &str, since: Since) -> SubscriptionStart {
     let (_, kind) = name.rsplit_once('.').expect("a channel");
     let topic = KINDS.iter().position(|it| *it == kind);
-    Start {
+    SubscriptionStart {
         name: name.into(),
         from: StartFrom::Since(topic.map(|topic| (topic, since)).into_iter().collect()),
     }
 }
 
-fn after(number: u32, position: &str) -> Begin {
+fn after(number: u32, position: &str) -> StartRequest {
     ask(number, vec![since("BTC.trade", Since::After(position.parse().expect("a position")))])
 }
 
-fn from(name: &str, positions: &[&str]) -> Start {
+fn from(name: &str, positions: &[&str]) -> SubscriptionStart {
     let positions: Vec<Position> = positions.iter().map(|it| it.parse().expect("a position")).collect();
     since(name, Since::From(positions))
 }
 
-fn begin(owner: &mut Owner, home: usize, begin: Begin) -> Option<Begun> {
-    owner.begin(home, begin, now())
+fn begin(owner: &mut Owner, home: usize, begin: StartRequest) -> Option<StartReply> {
+    owner.answer_start(home, begin, now())
 }
 
-fn set_ready(owner: &mut Owner) -> Vec<(usize, Begun)> {
+fn set_ready(owner: &mut Owner) -> Vec<(usize, StartReply)> {
     owner.set_ready();
     owner.answer_waiting(now())
 }
 
-fn end_found(owner: &mut Owner, partition: Partition, end: Option<i64>) -> Vec<(usize, Begun)> {
+fn end_found(owner: &mut Owner, partition: Partition, end: Option<i64>) -> Vec<(usize, StartReply)> {
     owner.end_found(partition, end, now());
     owner.answer_waiting(now())
 }
@@ -107,37 +107,37 @@ fn now() -> Instant {
 }
 
 /// The cut in the partitions in which a cursor has to stand.
-fn behind(begun: &Begun) -> Vec<(Partition, i64)> {
+fn behind(begun: &StartReply) -> Vec<(Partition, i64)> {
     let cut = |it: &Partition| begun.cut.iter().find(|owned| owned.partition == *it).expect("a cut").next;
     begun.behind.iter().map(|it| (*it, cut(it))).collect()
 }
 
-fn code(begun: &Begun) -> Option<&'static str> {
+fn code(begun: &StartReply) -> Option<&'static str> {
     begun.starts[0].refusal.as_ref().map(|refusal| refusal.code)
 }
 
-fn pull(owner: &mut Owner, partition: Partition, from: i64) -> (Vec<i64>, i64, Then) {
-    let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
+fn pull(owner: &mut Owner, partition: Partition, from: i64) -> (Vec<i64>, i64, PullContinuation) {
+    let pull_id = PullId { socket: SocketId::imagined(0, 0), cursor: 1 };
     let wants = Arc::new(Wants::of(Pattern::All, 0));
-    let chunk = owner.pull(&Pull { ticket, client: CLIENT, wants, partition, from, decided_by: None });
+    let chunk = owner.pull(&Pull { pull_id, client: CLIENT, wants, partition, from, decided_by: None });
     let offsets = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset);
     (offsets.collect(), chunk.next, chunk.then)
 }
 
 /// Of each question that was answered: its home and its number.
-fn answered(answers: &[(usize, Begun)]) -> Vec<(usize, u32)> {
-    answers.iter().map(|(home, begun)| (*home, begun.ticket.cursor)).collect()
+fn answered(answers: &[(usize, StartReply)]) -> Vec<(usize, u32)> {
+    answers.iter().map(|(home, begun)| (*home, begun.pull_id.cursor)).collect()
 }
 
 #[test]
 fn a_question_without_a_past_is_answered_at_once_with_the_cut() {
     let mut owner = owner(5);
     keep(&mut owner, at(0, 2), 5..8);
-    owner.pass(Owned { partition: at(1, 0), next: 11 });
+    owner.advance_past(PartitionOffset { partition: at(1, 0), next: 11 });
     let begun = begin(&mut owner, 1, ask(1, Vec::new())).expect("even before the gateway is ready");
     let cut: Vec<_> = begun.cut.iter().map(|owned| (owned.partition, owned.next)).collect();
     assert_eq!(cut, [(at(0, 0), 5), (at(0, 2), 8), (at(1, 0), 11), (at(1, 2), 5)]);
-    let silent = Begin { wants_cut: false, ..ask(2, Vec::new()) };
+    let silent = StartRequest { wants_cut: false, ..ask(2, Vec::new()) };
     assert!(begin(&mut owner, 1, silent).expect("an answer").cut.is_empty());
 }
 
@@ -178,30 +178,37 @@ fn what_fills_the_history_is_kept_and_not_delivered_and_who_pulls_meanwhile_wait
     let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
     assert!(owner.is_warm(), "it owns nothing");
     let partition = at(0, 0);
-    assert_eq!(owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 }).next, 3);
+    assert_eq!(
+        owner
+            .partition_started(&ReadStart { owned: PartitionOffset { partition, next: 0 }, live_from: 3 })
+            .next,
+        3
+    );
     assert!(!owner.is_warm());
-    assert!(!owner.keep(&frame(partition, 0, "BTC")) && !owner.keep(&frame(partition, 1, "BTC")));
-    assert_eq!(pull(&mut owner, partition, 0), (vec![0, 1], 2, Then::Wait));
+    assert!(
+        !owner.store_frame(&frame(partition, 0, "BTC")) && !owner.store_frame(&frame(partition, 1, "BTC"))
+    );
+    assert_eq!(pull(&mut owner, partition, 0), (vec![0, 1], 2, PullContinuation::Wait));
     let begun = begin(&mut owner, 0, ask(1, Vec::new())).expect("an answer");
     assert_eq!(begun.cut[0].next, 3, "what is before it will not be delivered");
-    assert!(!owner.keep(&frame(partition, 2, "BTC")));
+    assert!(!owner.store_frame(&frame(partition, 2, "BTC")));
     assert!(owner.is_warm());
-    assert_eq!(pull(&mut owner, partition, 2), (vec![2], 3, Then::Live));
-    assert!(owner.keep(&frame(partition, 3, "BTC")));
-    assert!(!owner.keep(&frame(at(1, 0), 0, "BTC")), "nobody's partition");
-    assert_eq!(pull(&mut owner, at(1, 0), 0), (Vec::new(), 0, Then::Wait));
+    assert_eq!(pull(&mut owner, partition, 2), (vec![2], 3, PullContinuation::Live));
+    assert!(owner.store_frame(&frame(partition, 3, "BTC")));
+    assert!(!owner.store_frame(&frame(at(1, 0), 0, "BTC")), "nobody's partition");
+    assert_eq!(pull(&mut owner, at(1, 0), 0), (Vec::new(), 0, PullContinuation::Wait));
 }
 
 #[test]
 fn a_log_that_ends_in_what_is_no_record_fills_the_history_when_it_has_been_passed() {
     let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
     let partition = at(0, 0);
-    owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
-    owner.keep(&frame(partition, 0, "BTC"));
-    assert_eq!(pull(&mut owner, partition, 0), (vec![0], 1, Then::Wait));
-    owner.pass(Owned { partition, next: 3 });
+    owner.partition_started(&ReadStart { owned: PartitionOffset { partition, next: 0 }, live_from: 3 });
+    owner.store_frame(&frame(partition, 0, "BTC"));
+    assert_eq!(pull(&mut owner, partition, 0), (vec![0], 1, PullContinuation::Wait));
+    owner.advance_past(PartitionOffset { partition, next: 3 });
     assert!(owner.is_warm());
-    assert_eq!(pull(&mut owner, partition, 1), (vec![], 3, Then::Live));
+    assert_eq!(pull(&mut owner, partition, 1), (vec![], 3, PullContinuation::Live));
 }
 
 #[test]
@@ -209,18 +216,18 @@ fn delivery_of_a_partition_that_is_silent_while_its_history_is_read_begins_where
     const QUIET: Duration = Duration::from_secs(10);
     let (start, partition) = (Instant::now(), at(0, 0));
     let mut owner = Owner::new(0, 1, KINDS.map(Arc::from).into(), &KEEPING);
-    owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 3 });
+    owner.partition_started(&ReadStart { owned: PartitionOffset { partition, next: 0 }, live_from: 3 });
     assert!(begin(&mut owner, 1, after(1, "0:0")).is_none(), "not ready");
     assert_eq!(owner.stop_waiting(QUIET, start), 0);
-    owner.keep(&frame(partition, 0, "BTC"));
+    owner.store_frame(&frame(partition, 0, "BTC"));
     assert_eq!(owner.stop_waiting(QUIET, start + QUIET), 0, "it has moved");
     assert_eq!(owner.stop_waiting(QUIET, start + 2 * QUIET), 1);
     assert_eq!(owner.stop_waiting(QUIET, start + 9 * QUIET), 0, "once");
     assert!(owner.is_warm());
     let answers = set_ready(&mut owner);
-    assert_eq!(answers[0].1.cut[0], Owned { partition, next: 1 }, "the cut comes down too");
-    assert_eq!(pull(&mut owner, partition, 1), (vec![], 1, Then::Live));
-    assert!(owner.keep(&frame(partition, 1, "BTC")), "delivered: it is nobody's past");
+    assert_eq!(answers[0].1.cut[0], PartitionOffset { partition, next: 1 }, "the cut comes down too");
+    assert_eq!(pull(&mut owner, partition, 1), (vec![], 1, PullContinuation::Live));
+    assert!(owner.store_frame(&frame(partition, 1, "BTC")), "delivered: it is nobody's past");
 }
 
 #[test]
@@ -228,11 +235,11 @@ fn a_log_that_goes_on_higher_up_leaves_what_is_before_to_the_replay() {
     let mut owner = ready(5);
     let partition = at(0, 0);
     keep(&mut owner, partition, 5..8);
-    assert_eq!(pull(&mut owner, partition, 5), (vec![5, 6, 7], 8, Then::Live));
-    owner.moved(&Moved { partition, from: 8, to: 19, reason: GapReason::Retention, next: 20 });
-    assert_eq!(pull(&mut owner, partition, 5).2, Then::Older(20));
+    assert_eq!(pull(&mut owner, partition, 5), (vec![5, 6, 7], 8, PullContinuation::Live));
+    owner.note_jump(&OffsetJump { partition, from: 8, to: 19, reason: GapReason::Retention, next: 20 });
+    assert_eq!(pull(&mut owner, partition, 5).2, PullContinuation::Older(20));
     assert_eq!(owner.last_values().channels(), 1, "the last event is still the last");
-    assert!(owner.keep(&frame(partition, 20, "BTC")));
+    assert!(owner.store_frame(&frame(partition, 20, "BTC")));
     assert_eq!(behind(&begin(&mut owner, 0, after(1, "0:7")).expect("an answer")), [(partition, 21)]);
 }
 
@@ -243,13 +250,13 @@ fn of_a_topic_that_was_made_anew_nothing_old_is_known() {
     keep(&mut owner, partition, 50..53);
     keep(&mut owner, at(1, 0), 50..51);
     assert!(begin(&mut owner, 1, after(1, "0:99")).is_none());
-    owner.moved(&Moved { partition, from: 53, to: 60, reason: GapReason::Reset, next: 0 });
+    owner.note_jump(&OffsetJump { partition, from: 53, to: 60, reason: GapReason::Reset, next: 0 });
     assert_eq!(owner.last_values().channels(), 1, "the other topic's");
     let answers = end_found(&mut owner, partition, Some(2));
     assert_eq!(code(&answers[0].1), Some(code::UNKNOWN_POSITION));
-    assert_eq!(answers[0].1.cut[0], Owned { partition, next: 0 }, "the cut is of the new log");
-    assert!(owner.keep(&frame(partition, 0, "BTC")));
-    assert_eq!(pull(&mut owner, partition, 0), (vec![0], 1, Then::Live));
+    assert_eq!(answers[0].1.cut[0], PartitionOffset { partition, next: 0 }, "the cut is of the new log");
+    assert!(owner.store_frame(&frame(partition, 0, "BTC")));
+    assert_eq!(pull(&mut owner, partition, 0), (vec![0], 1, PullContinuation::Live));
     assert!(begin(&mut owner, 1, after(2, "0:51")).is_none(), "an old position is in the future now");
 }
 
@@ -259,10 +266,10 @@ fn of_a_topic_that_was_made_anew_and_begins_above_the_old_position_nothing_old_i
     let partition = at(0, 0);
     keep(&mut owner, partition, 5..8);
     // Its own first records were deleted already.
-    owner.moved(&Moved { partition, from: 8, to: 8, reason: GapReason::Reset, next: 20 });
+    owner.note_jump(&OffsetJump { partition, from: 8, to: 8, reason: GapReason::Reset, next: 20 });
     assert_eq!(owner.last_values().channels(), 0);
-    assert!(owner.keep(&frame(partition, 20, "ETH")));
-    assert_eq!(pull(&mut owner, partition, 20), (vec![20], 21, Then::Live));
+    assert!(owner.store_frame(&frame(partition, 20, "ETH")));
+    assert_eq!(pull(&mut owner, partition, 20), (vec![20], 21, PullContinuation::Live));
 }
 
 #[test]
@@ -270,13 +277,13 @@ fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_
     let mut owner = owner(0);
     let tokens = [(at(0, 0), 0, "A"), (at(0, 0), 1, "B"), (at(0, 0), 2, "A"), (at(1, 0), 0, "A")];
     for (partition, offset, token) in tokens {
-        owner.keep(&frame(partition, offset, token));
+        owner.store_frame(&frame(partition, offset, token));
     }
-    let snapshot = |name: &str| vec![Start { name: name.into(), from: StartFrom::Snapshot }];
+    let snapshot = |name: &str| vec![SubscriptionStart { name: name.into(), from: StartFrom::Snapshot }];
     assert!(begin(&mut owner, 0, ask(1, snapshot("*.trade"))).is_none(), "not ready");
-    owner.keep(&frame(at(0, 0), 3, "B"));
+    owner.store_frame(&frame(at(0, 0), 3, "B"));
     let answers = set_ready(&mut owner);
-    let taken = |begun: &Begun| -> Vec<(usize, i64)> {
+    let taken = |begun: &StartReply| -> Vec<(usize, i64)> {
         let sources = begun.starts[0].snapshot.iter().filter_map(|frame| frame.source());
         sources.map(|source| (source.partition.topic, source.offset)).collect()
     };
@@ -289,7 +296,7 @@ fn a_snapshot_is_the_last_event_of_each_channel_before_the_cut_and_cursors_from_
     assert_eq!(taken(&begin(&mut owner, 0, ask(1, snapshot("B.trade"))).expect("ready")), [(0, 3)]);
     assert_eq!(taken(&begin(&mut owner, 0, ask(1, snapshot("C.trade"))).expect("ready")), []);
     assert_eq!(taken(&begin(&mut owner, 0, ask(1, snapshot("*"))).expect("ready")).len(), 3);
-    owner.keep(&frame(at(0, 0), 4, "C"));
+    owner.store_frame(&frame(at(0, 0), 4, "C"));
     let begun = begin(&mut owner, 0, ask(1, snapshot("*"))).expect("ready");
     assert_eq!((taken(&begun), code(&begun)), (Vec::new(), Some(code::SNAPSHOT_TOO_LARGE)));
     assert_eq!(behind(&begun), [], "live from the cut");
@@ -307,8 +314,10 @@ fn token_of(home: i32, later: i32) -> String {
 /// The owners of a topic on two shards, with partitions from 0 on, which both know to be so many.
 fn owners(partitions: i32) -> [Owner; 2] {
     [0, 1].map(|shard| {
-        let strays = Strays::new(Partitioner::default(), ["odin.trades", "odin.social"].into_iter());
-        let mut owner = Owner::new(shard, 2, KINDS.map(Arc::from).into(), &KEEPING).with_strays(strays);
+        let misplaced_tokens =
+            MisplacedTokens::new(Partitioner::default(), ["odin.trades", "odin.social"].into_iter());
+        let mut owner = Owner::new(shard, 2, KINDS.map(Arc::from).into(), &KEEPING)
+            .with_misplaced_tokens(misplaced_tokens);
         grow(&mut owner, shard, 0..partitions);
         assert!(set_ready(&mut owner).is_empty());
         owner
@@ -319,16 +328,16 @@ fn owners(partitions: i32) -> [Owner; 2] {
 fn grow(owner: &mut Owner, shard: usize, added: std::ops::Range<i32>) {
     owner.set_partitions(0, added.end);
     for partition in added.map(|number| at(0, number)).filter(|it| it.owner(2) == shard) {
-        owner.began(&Began { owned: Owned { partition, next: 0 }, live_from: 0 });
+        owner.partition_started(&ReadStart { owned: PartitionOffset { partition, next: 0 }, live_from: 0 });
     }
 }
 
 /// Of each owner: the code with which it refuses.
-fn refusals(owners: &mut [Owner; 2], start: &Start) -> [Option<&'static str>; 2] {
+fn refusals(owners: &mut [Owner; 2], start: &SubscriptionStart) -> [Option<&'static str>; 2] {
     owners.each_mut().map(|owner| code(&begin(owner, 0, ask(1, vec![start.clone()])).expect("an answer")))
 }
 
-fn single(token: &str, position: &str) -> Start {
+fn single(token: &str, position: &str) -> SubscriptionStart {
     since(&format!("{token}.trade"), Since::After(position.parse().expect("a position")))
 }
 
@@ -337,8 +346,8 @@ fn after_a_topic_has_grown_a_position_is_enough_only_for_tokens_that_have_events
     let mut owners = owners(2);
     let (moved, stayed, new) = (token_of(0, 4), token_of(0, 0), token_of(0, 3));
     for name in [&moved, &stayed] {
-        owners[0].keep(&frame(at(0, 0), 0, name));
-        owners[0].keep(&frame(at(0, 0), 1, name));
+        owners[0].store_frame(&frame(at(0, 0), 0, name));
+        owners[0].store_frame(&frame(at(0, 0), 1, name));
         assert_eq!(refusals(&mut owners, &single(name, "0:0")), [None; 2], "as ever");
     }
     // Shard 1 hears of it first. Whatever it has delivered by then it answers for.
@@ -346,11 +355,11 @@ fn after_a_topic_has_grown_a_position_is_enough_only_for_tokens_that_have_events
     let changed = Some(code::PARTITIONS_CHANGED);
     assert_eq!(refusals(&mut owners, &single(&new, "0:0")), [None, changed]);
     grow(&mut owners[0], 0, 2..5);
-    owners[0].keep(&frame(at(0, 4), 0, &moved));
+    owners[0].store_frame(&frame(at(0, 4), 0, &moved));
     assert_eq!(refusals(&mut owners, &single(&moved, "0:1")), [changed; 2], "what is new is in 4");
     assert_eq!(refusals(&mut owners, &single(&moved, "4:0"))[0], changed, "what is old is in 0");
     assert_eq!(refusals(&mut owners, &single(&stayed, "0:1")), [None; 2]);
-    owners[1].keep(&frame(at(0, 3), 0, &new));
+    owners[1].store_frame(&frame(at(0, 3), 0, &new));
     assert_eq!(refusals(&mut owners, &single(&new, "3:0")), [None; 2]);
     let list = from(&format!("{moved}.trade"), &["0:1"]);
     assert_eq!(refusals(&mut owners, &list), [None; 2], "a list names each partition");
@@ -362,18 +371,19 @@ fn after_a_topic_has_grown_a_position_is_enough_only_for_tokens_that_have_events
 fn a_token_that_was_seen_where_it_does_not_belong_is_refused_by_the_owner_that_saw_it() {
     let mut owners = owners(2);
     let name = token_of(0, 0);
-    owners[0].keep(&frame(at(0, 0), 0, &name));
-    owners[1].keep(&frame(at(0, 1), 0, &name));
+    owners[0].store_frame(&frame(at(0, 0), 0, &name));
+    owners[1].store_frame(&frame(at(0, 1), 0, &name));
     let changed = Some(code::PARTITIONS_CHANGED);
     assert_eq!(refusals(&mut owners, &single(&name, "0:0")), [None, changed]);
     assert_eq!(refusals(&mut owners, &single(&name, "1:0")), [changed; 2]);
     let topics = [(0, Since::After("0:0".parse().expect("a position")))];
-    let all_kinds = Start { name: format!("{name}.*").into(), from: StartFrom::Since(topics.into()) };
+    let all_kinds =
+        SubscriptionStart { name: format!("{name}.*").into(), from: StartFrom::Since(topics.into()) };
     assert_eq!(refusals(&mut owners, &all_kinds), [None, changed]);
-    assert_eq!(owners[1].strays().tokens(), 1);
+    assert_eq!(owners[1].misplaced_tokens().tokens(), 1);
     // A recreated topic has nothing of it.
-    let moved = Moved { partition: at(0, 1), from: 1, to: 1, reason: GapReason::Reset, next: 0 };
-    owners[1].moved(&moved);
+    let moved = OffsetJump { partition: at(0, 1), from: 1, to: 1, reason: GapReason::Reset, next: 0 };
+    owners[1].note_jump(&moved);
     assert_eq!(refusals(&mut owners, &single(&name, "0:0")), [None; 2]);
 }
 

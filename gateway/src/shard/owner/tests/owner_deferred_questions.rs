@@ -3,13 +3,13 @@
 use super::*;
 
 /// A question of this session about one token from these positions on.
-fn asked_by(slot: u32, number: u32, starts: Vec<Start>) -> Begin {
-    let ticket = Ticket { socket: SocketId::imagined(slot, 0), cursor: number };
-    Begin { ticket, ..ask(number, starts) }
+fn asked_by(slot: u32, number: u32, starts: Vec<SubscriptionStart>) -> StartRequest {
+    let pull_id = PullId { socket: SocketId::imagined(slot, 0), cursor: number };
+    StartRequest { pull_id, ..ask(number, starts) }
 }
 
 /// So many channels, each with a long list of positions.
-fn heavy(channels: usize, positions: usize) -> Vec<Start> {
+fn heavy(channels: usize, positions: usize) -> Vec<SubscriptionStart> {
     let list: Vec<Position> = (0..positions)
         .map(|number| Position { partition: i32::try_from(number).expect("few"), offset: 1 })
         .collect();
@@ -22,13 +22,13 @@ fn nothing_is_left_of_what_sessions_have_asked_that_are_gone() {
     for slot in 0..50 {
         for number in 0..20 {
             let starts = if number % 2 == 0 { heavy(4, 100) } else { vec![from("BTC.trade", &["0:9"])] };
-            assert!(owner.begin(1, asked_by(slot, number, starts), now()).is_none());
+            assert!(owner.answer_start(1, asked_by(slot, number, starts), now()).is_none());
         }
     }
     let (questions, bytes) = owner.deferred();
     assert_eq!(questions, 1000);
     assert!(bytes > 500 * 4 * 100 * size_of::<Position>(), "{bytes} bytes: positions count");
-    assert_eq!(pull(&mut owner, at(0, 0), 40).2, Then::Wait);
+    assert_eq!(pull(&mut owner, at(0, 0), 40).2, PullContinuation::Wait);
     for slot in 0..50 {
         owner.withdraw(2, SocketId::imagined(slot, 0));
         assert_eq!(owner.deferred().0, 1000 - 20 * slot as usize, "another shard's sockets are named alike");
@@ -47,13 +47,13 @@ fn questions_that_waited_are_answered_some_a_turn_each_once_and_in_order() {
     let mut owner = owner(5);
     let one = {
         let before = owner.operations();
-        assert!(owner.begin(1, asked_by(9, 1, heavy(64, 4)), now()).is_none());
+        assert!(owner.answer_start(1, asked_by(9, 1, heavy(64, 4)), now()).is_none());
         let due = owner.next_due().expect("it waits");
         assert_eq!(owner.answer_waiting(due).len(), 1);
         owner.operations() - before
     };
     for number in 0..2000 {
-        assert!(owner.begin(1, asked_by(number / 50, number, heavy(64, 4)), now()).is_none());
+        assert!(owner.answer_start(1, asked_by(number / 50, number, heavy(64, 4)), now()).is_none());
     }
     owner.set_ready();
     let (mut numbers, mut turns) = (Vec::new(), 0);
@@ -73,14 +73,14 @@ fn what_happens_to_a_partition_costs_the_same_however_many_questions_wait() {
     let cost = |waiting: u32| {
         let mut owner = owner(5);
         for number in 0..waiting {
-            assert!(owner.begin(1, asked_by(number, 1, heavy(4, 1)), now()).is_none());
+            assert!(owner.answer_start(1, asked_by(number, 1, heavy(4, 1)), now()).is_none());
         }
         let before = owner.operations();
         for round in 0..10 {
-            let owned = Owned { partition: at(1, 4 + 2 * round), next: 5 };
-            owner.began(&Began { owned, live_from: 5 });
+            let owned = PartitionOffset { partition: at(1, 4 + 2 * round), next: 5 };
+            owner.partition_started(&ReadStart { owned, live_from: 5 });
             let partition = at(0, 0);
-            owner.moved(&Moved { partition, from: 5, to: 60, reason: GapReason::Reset, next: 0 });
+            owner.note_jump(&OffsetJump { partition, from: 5, to: 60, reason: GapReason::Reset, next: 0 });
             owner.end_found(partition, Some(2), now());
             owner.answer_waiting(now());
         }
@@ -96,27 +96,27 @@ fn a_question_that_is_one_too_many_is_answered_at_once_and_keeps_the_place_that_
     let most = u32::try_from(limits::QUESTIONS_DEFERRED_PER_SESSION).expect("few");
     let ahead = || vec![from("BTC.trade", &["0:99"])];
     for number in 0..most {
-        assert!(owner.begin(1, asked_by(1, number, ahead()), now()).is_none());
+        assert!(owner.answer_start(1, asked_by(1, number, ahead()), now()).is_none());
     }
-    let begun = owner.begin(1, asked_by(1, most, ahead()), now()).expect("at once");
+    let begun = owner.answer_start(1, asked_by(1, most, ahead()), now()).expect("at once");
     assert_eq!((behind(&begun), code(&begun)), (vec![(at(0, 0), 5), (at(0, 2), 5)], None));
-    assert!(owner.begin(1, asked_by(2, 1, ahead()), now()).is_none(), "another session waits");
+    assert!(owner.answer_start(1, asked_by(2, 1, ahead()), now()).is_none(), "another session waits");
     assert_eq!(owner.questions_hurried(), 1);
     let all = u32::try_from(limits::QUESTIONS_DEFERRED).expect("few");
     for slot in 3..2 + all - most {
-        assert!(owner.begin(1, asked_by(slot, 1, ahead()), now()).is_none());
+        assert!(owner.answer_start(1, asked_by(slot, 1, ahead()), now()).is_none());
     }
     assert_eq!(owner.deferred().0, limits::QUESTIONS_DEFERRED);
-    assert!(owner.begin(1, asked_by(u32::MAX, 1, ahead()), now()).is_some());
+    assert!(owner.answer_start(1, asked_by(u32::MAX, 1, ahead()), now()).is_some());
     owner.withdraw(1, SocketId::imagined(1, 0));
-    assert!(owner.begin(1, asked_by(u32::MAX, 2, ahead()), now()).is_none(), "there is room again");
+    assert!(owner.answer_start(1, asked_by(u32::MAX, 2, ahead()), now()).is_none(), "there is room again");
 }
 
 #[test]
 fn their_memory_is_bounded_by_what_they_name() {
     let mut owner = owner(5);
     let mut asked = 0;
-    while owner.begin(1, asked_by(asked, 1, heavy(16, 256)), now()).is_none() {
+    while owner.answer_start(1, asked_by(asked, 1, heavy(16, 256)), now()).is_none() {
         asked += 1;
     }
     let (_, bytes) = owner.deferred();
@@ -125,16 +125,26 @@ fn their_memory_is_bounded_by_what_they_name() {
 
 #[test]
 fn a_question_hears_of_what_happens_while_the_others_are_answered() {
-    let keeping = Keeping { operations_per_turn: 1, ..KEEPING };
+    let keeping = RetentionLimits { operations_per_turn: 1, ..KEEPING };
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &keeping);
-    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 5 }, live_from: 5 });
+    owner.partition_started(&ReadStart {
+        owned: PartitionOffset { partition: at(0, 0), next: 5 },
+        live_from: 5,
+    });
     for number in 0..10 {
-        assert!(owner.begin(1, asked_by(number, number, vec![from("BTC.trade", &["0:3"])]), now()).is_none());
+        assert!(
+            owner
+                .answer_start(1, asked_by(number, number, vec![from("BTC.trade", &["0:3"])]), now())
+                .is_none()
+        );
     }
     owner.set_ready();
     assert_eq!(answered(&owner.answer_waiting(now())), [(1, 0)]);
-    owner.began(&Began { owned: Owned { partition: at(0, 2), next: 7 }, live_from: 7 });
-    assert!(owner.begin(1, asked_by(99, 99, vec![from("BTC.trade", &["0:77"])]), now()).is_none());
+    owner.partition_started(&ReadStart {
+        owned: PartitionOffset { partition: at(0, 2), next: 7 },
+        live_from: 7,
+    });
+    assert!(owner.answer_start(1, asked_by(99, 99, vec![from("BTC.trade", &["0:77"])]), now()).is_none());
     let mut answers = Vec::new();
     while owner.has_waiting() {
         answers.extend(owner.answer_waiting(now()));
@@ -154,18 +164,21 @@ fn a_crowd_that_resumes_every_partition_waits_together() {
     let mut owner = Owner::new(0, 1, kinds, &KEEPING);
     for topic in 0..TOPICS {
         for number in 0..PARTITIONS {
-            owner.began(&Began { owned: Owned { partition: at(topic, number), next: 5 }, live_from: 5 });
+            owner.partition_started(&ReadStart {
+                owned: PartitionOffset { partition: at(topic, number), next: 5 },
+                live_from: 5,
+            });
         }
     }
     let list = || (0..PARTITIONS).map(|partition| Position { partition, offset: 99 }).collect();
     for slot in 0..SESSIONS {
         // Two wildcards, as a client that follows two tokens has them.
-        let starts = ["BTC.*", "ETH.*"].map(|name| Start {
+        let starts = ["BTC.*", "ETH.*"].map(|name| SubscriptionStart {
             name: name.into(),
             from: StartFrom::Since((0..TOPICS).map(|topic| (topic, Since::From(list()))).collect()),
         });
         assert!(
-            owner.begin(0, asked_by(slot, 1, starts.into()), now()).is_none(),
+            owner.answer_start(0, asked_by(slot, 1, starts.into()), now()).is_none(),
             "{slot}: {:?}",
             owner.deferred()
         );

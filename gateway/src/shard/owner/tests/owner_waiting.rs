@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_position_of_a_partition_that_is_not_there_is_refused_by_its_owner_alone() {
     let mut owner = ready(5);
-    owner.expect([0, 2].map(|number| (at(0, number), true)).into());
+    owner.set_layout([0, 2].map(|number| (at(0, number), true)).into());
     let begun = begin(&mut owner, 0, after(1, "4:0")).expect("nobody has to be asked");
     assert_eq!((behind(&begun), code(&begun)), (Vec::new(), Some(code::UNKNOWN_POSITION)));
     let begun = begin(&mut owner, 0, after(1, "7:0")).expect("an answer");
@@ -31,7 +31,11 @@ fn a_position_beyond_the_head_waits_for_the_brokers_and_is_served_if_the_log_has
     assert!(begin(&mut owner, 1, after(2, "0:30")).is_none(), "not yet");
     let served = end_found(&mut owner, at(0, 0), Some(31));
     assert_eq!((behind(&served[0].1), code(&served[0].1)), (vec![(at(0, 0), 5)], None));
-    assert_eq!(pull(&mut owner, at(0, 0), 31), (Vec::new(), 31, Then::Wait), "until the owner is there too");
+    assert_eq!(
+        pull(&mut owner, at(0, 0), 31),
+        (Vec::new(), 31, PullContinuation::Wait),
+        "until the owner is there too"
+    );
 }
 
 #[test]
@@ -84,31 +88,46 @@ fn brokers_that_cannot_tell_are_asked_again_while_somebody_waits_and_whoever_wai
 fn a_partition_that_begins_while_a_question_waits_is_in_its_answer() {
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
     assert!(owner.known().is_none());
-    owner.expect(vec![(at(0, 0), true), (at(0, 2), false)]);
+    owner.set_layout(vec![(at(0, 0), true), (at(0, 2), false)]);
     let known = owner.known().expect("told");
-    assert_eq!(*known, [(at(0, 0), Progress::Awaited), (at(0, 2), Progress::Stuck)]);
+    assert_eq!(*known, [(at(0, 0), PartitionProgress::Awaited), (at(0, 2), PartitionProgress::Stuck)]);
     let starts = || vec![from("BTC.trade", &["0:3", "2:1"])];
     assert!(begin(&mut owner, 1, ask(1, starts())).is_none());
-    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 2 }, live_from: 9 });
+    owner.partition_started(&ReadStart {
+        owned: PartitionOffset { partition: at(0, 0), next: 2 },
+        live_from: 9,
+    });
     keep(&mut owner, at(0, 0), 2..6);
     let answers = set_ready(&mut owner);
     assert_eq!((behind(&answers[0].1), code(&answers[0].1)), (vec![(at(0, 0), 9)], None));
-    assert_eq!(answers[0].1.cut, [Owned { partition: at(0, 0), next: 9 }], "of the other nothing is known");
-    owner.began(&Began { owned: Owned { partition: at(0, 2), next: 0 }, live_from: 0 });
+    assert_eq!(
+        answers[0].1.cut,
+        [PartitionOffset { partition: at(0, 0), next: 9 }],
+        "of the other nothing is known"
+    );
+    owner.partition_started(&ReadStart {
+        owned: PartitionOffset { partition: at(0, 2), next: 0 },
+        live_from: 0,
+    });
     assert!(begin(&mut owner, 1, ask(2, starts())).is_none(), "its end has to be asked for");
     assert_eq!(owner.take_ends_wanted(), [at(0, 2)]);
-    assert!(owner.known().expect("told").iter().all(|(_, progress)| *progress == Progress::Begun));
+    assert!(owner.known().expect("told").iter().all(|(_, progress)| *progress == PartitionProgress::Started));
 }
 
 #[test]
 fn a_position_is_not_enough_while_nobody_has_read_whether_its_token_is_in_another_partition_too() {
     let token = token_of(1, 3);
-    let with = |starts: Vec<Start>, next: [i64; 2]| {
-        let strays = Strays::new(Partitioner::default(), ["odin.trades", "odin.social"].into_iter());
-        let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING).with_strays(strays);
+    let with = |starts: Vec<SubscriptionStart>, next: [i64; 2]| {
+        let misplaced_tokens =
+            MisplacedTokens::new(Partitioner::default(), ["odin.trades", "odin.social"].into_iter());
+        let mut owner =
+            Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING).with_misplaced_tokens(misplaced_tokens);
         owner.set_partitions(0, 5);
         for (number, next) in [0, 2].into_iter().zip(next) {
-            owner.began(&Began { owned: Owned { partition: at(0, number), next }, live_from: 9 });
+            owner.partition_started(&ReadStart {
+                owned: PartitionOffset { partition: at(0, number), next },
+                live_from: 9,
+            });
         }
         assert!(begin(&mut owner, 1, ask(1, starts)).is_none(), "the history may come yet");
         let due = owner.next_due().expect("it waits");
@@ -129,9 +148,12 @@ fn a_position_is_not_enough_while_nobody_has_read_whether_its_token_is_in_anothe
 #[test]
 fn a_partition_that_begins_beyond_what_a_waiting_question_names_has_its_end_asked_for() {
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
-    owner.expect(vec![(at(0, 0), true)]);
+    owner.set_layout(vec![(at(0, 0), true)]);
     assert!(begin(&mut owner, 1, after(1, "0:41")).is_none());
-    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 5 }, live_from: 5 });
+    owner.partition_started(&ReadStart {
+        owned: PartitionOffset { partition: at(0, 0), next: 5 },
+        live_from: 5,
+    });
     assert!(owner.answer_waiting(now()).is_empty());
     assert_eq!(owner.take_ends_wanted(), [at(0, 0)]);
     assert!(set_ready(&mut owner).is_empty(), "not yet");
@@ -142,7 +164,7 @@ fn a_partition_that_begins_beyond_what_a_waiting_question_names_has_its_end_aske
 /// What the cursor of this session asks for, which stands at 40.
 fn beyond(slot: u32) -> Pull {
     Pull {
-        ticket: Ticket { socket: SocketId::imagined(slot, 0), cursor: 1 },
+        pull_id: PullId { socket: SocketId::imagined(slot, 0), cursor: 1 },
         client: CLIENT,
         wants: Arc::new(Wants::of(Pattern::All, 0)),
         partition: at(0, 0),
@@ -152,7 +174,7 @@ fn beyond(slot: u32) -> Pull {
 }
 
 /// The cursor asks again; how it goes on.
-fn ask_again(owner: &mut Owner, pull: &mut Pull) -> Then {
+fn ask_again(owner: &mut Owner, pull: &mut Pull) -> PullContinuation {
     let chunk = owner.pull(pull);
     pull.decided_by = chunk.decided_by;
     chunk.then
@@ -162,21 +184,21 @@ fn ask_again(owner: &mut Owner, pull: &mut Pull) -> Then {
 fn a_cursor_beyond_the_end_of_a_log_waits_until_the_brokers_have_said_so_since_it_came() {
     let mut owner = ready(5);
     let (partition, mut cursor) = (at(0, 0), beyond(0));
-    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait);
+    assert_eq!(ask_again(&mut owner, &mut cursor), PullContinuation::Wait);
     assert_eq!(owner.take_ends_wanted(), [partition]);
     end_found(&mut owner, partition, None);
-    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait, "nobody could tell");
+    assert_eq!(ask_again(&mut owner, &mut cursor), PullContinuation::Wait, "nobody could tell");
     assert!(owner.take_ends_wanted().is_empty(), "they are not asked at every pull");
     owner.answer_waiting(now() + limits::END_RETRY_INTERVAL);
-    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait);
+    assert_eq!(ask_again(&mut owner, &mut cursor), PullContinuation::Wait);
     assert_eq!(owner.take_ends_wanted(), [partition]);
     end_found(&mut owner, partition, Some(9));
-    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Reset);
+    assert_eq!(ask_again(&mut owner, &mut cursor), PullContinuation::Reset);
     let mut another = beyond(0);
-    assert_eq!(ask_again(&mut owner, &mut another), Then::Wait, "another one is asked for again");
+    assert_eq!(ask_again(&mut owner, &mut another), PullContinuation::Wait, "another one is asked for again");
     assert_eq!(owner.take_ends_wanted(), [partition]);
     end_found(&mut owner, partition, Some(50));
-    assert_eq!(ask_again(&mut owner, &mut another), Then::Wait, "the gateway is not so far yet");
+    assert_eq!(ask_again(&mut owner, &mut another), PullContinuation::Wait, "the gateway is not so far yet");
     assert!(owner.take_ends_wanted().is_empty());
 }
 
@@ -185,7 +207,7 @@ fn a_crowd_of_any_size_hears_that_its_positions_are_of_another_log() {
     let mut owner = ready(5);
     let mut crowd: Vec<_> = (0..12_000).map(beyond).collect();
     let mut waiting = |owner: &mut Owner| {
-        crowd.retain_mut(|pull| ask_again(owner, pull) == Then::Wait);
+        crowd.retain_mut(|pull| ask_again(owner, pull) == PullContinuation::Wait);
         crowd.len()
     };
     assert_eq!(waiting(&mut owner), 12_000);
@@ -201,15 +223,18 @@ fn a_crowd_of_any_size_hears_that_its_positions_are_of_another_log() {
 fn a_number_that_a_partition_before_it_gave_is_none_that_has_to_be_waited_for() {
     let mut owner = ready(5);
     let mut cursor = Pull { decided_by: Some(1000), ..beyond(0) };
-    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Wait);
+    assert_eq!(ask_again(&mut owner, &mut cursor), PullContinuation::Wait);
     end_found(&mut owner, at(0, 0), Some(9));
-    assert_eq!(ask_again(&mut owner, &mut cursor), Then::Reset);
+    assert_eq!(ask_again(&mut owner, &mut cursor), PullContinuation::Reset);
 }
 
 #[test]
 fn a_cursor_stands_in_a_partition_that_has_not_come_to_where_its_delivery_begins() {
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &KEEPING);
-    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 5 }, live_from: 9 });
+    owner.partition_started(&ReadStart {
+        owned: PartitionOffset { partition: at(0, 0), next: 5 },
+        live_from: 9,
+    });
     assert!(begin(&mut owner, 1, ask(1, vec![from("BTC.trade", &["0:9"])])).is_none());
     let due = owner.next_due().expect("it waits");
     let answers = owner.answer_waiting(due);
@@ -223,7 +248,7 @@ fn a_cursor_stands_in_a_partition_that_has_not_come_to_where_its_delivery_begins
 #[test]
 fn a_snapshot_that_is_not_known_in_time_is_refused() {
     let mut owner = owner(5);
-    let snapshot = || vec![Start { name: "*.trade".into(), from: StartFrom::Snapshot }];
+    let snapshot = || vec![SubscriptionStart { name: "*.trade".into(), from: StartFrom::Snapshot }];
     assert!(begin(&mut owner, 1, ask(1, snapshot())).is_none());
     let due = owner.next_due().expect("it waits");
     assert_eq!(code(&owner.answer_waiting(due)[0].1), Some(code::SNAPSHOT_NOT_READY));
@@ -264,36 +289,39 @@ fn a_cursor_of_which_one_place_is_ahead_of_the_log_waits_for_it_after_what_the_o
     let mut tokens = crate::event::coverage::Coverage::default();
     tokens.add(Pattern::Token("ETH"), [0].into_iter().collect());
     wants.add(Pattern::Token("ETH"), 20, (0, 1), &tokens, 0);
-    let ticket = Ticket { socket: SocketId::imagined(0, 0), cursor: 1 };
-    let pull = Pull { ticket, client: CLIENT, wants: Arc::new(wants), partition, from: 6, decided_by: None };
+    let pull_id = PullId { socket: SocketId::imagined(0, 0), cursor: 1 };
+    let pull = Pull { pull_id, client: CLIENT, wants: Arc::new(wants), partition, from: 6, decided_by: None };
     let chunk = owner.pull(&pull);
     let offsets: Vec<_> = chunk.frames.iter().map(|frame| frame.source().expect("a record").offset).collect();
-    assert_eq!((offsets, chunk.next, chunk.then), (vec![6, 7], 8, Then::Wait));
+    assert_eq!((offsets, chunk.next, chunk.then), (vec![6, 7], 8, PullContinuation::Wait));
     assert_eq!(owner.take_ends_wanted(), [partition], "the place may be of another log");
     end_found(&mut owner, partition, Some(9));
     let chunk = owner.pull(&Pull { from: 8, decided_by: chunk.decided_by, ..pull });
-    assert_eq!((chunk.next, chunk.then), (9, Then::Reset));
+    assert_eq!((chunk.next, chunk.then), (9, PullContinuation::Reset));
 }
 
 #[test]
 fn a_position_that_is_known_to_be_too_old_for_kafka_to_be_read_again_is_refused() {
     let (start, start_ms) = (now(), 1_000_000_000_000);
     let keeping =
-        Keeping { resume_age_max: Some(Duration::from_secs(60)), history_bytes_max: 2000, ..KEEPING };
+        RetentionLimits { resume_age_max: Some(Duration::from_secs(60)), history_bytes_max: 2000, ..KEEPING };
     let mut owner = Owner::new(0, 2, KINDS.map(Arc::from).into(), &keeping).with_clock(start, start_ms);
-    owner.began(&Began { owned: Owned { partition: at(0, 0), next: 0 }, live_from: 0 });
+    owner.partition_started(&ReadStart {
+        owned: PartitionOffset { partition: at(0, 0), next: 0 },
+        live_from: 0,
+    });
     set_ready(&mut owner);
     let of_age = |offset: i64, age_s: i64| {
         let frame = frame(at(0, 0), offset, "BTC");
         Arc::new(Frame { timestamp_ms: start_ms - 1000 * age_s, ..Arc::into_inner(frame).expect("one") })
     };
     for offset in 0..1000 {
-        owner.keep(&of_age(offset, 59));
+        owner.store_frame(&of_age(offset, 59));
     }
     let first = owner.history().first(at(0, 0)).expect("it has begun");
     assert!(first > 900, "{first}");
     let mut code_at = |offset: i64, after: Duration| {
-        let begun = owner.begin(0, after_offset(offset), start + after).expect("an answer");
+        let begun = owner.answer_start(0, after_offset(offset), start + after).expect("an answer");
         (code(&begun), begun.behind.len())
     };
     let minute = Duration::from_secs(60);
@@ -302,6 +330,6 @@ fn a_position_that_is_known_to_be_too_old_for_kafka_to_be_read_again_is_refused(
     assert_eq!(code_at(first - 1, minute), (None, 1), "in the history, however old");
 }
 
-fn after_offset(offset: i64) -> Begin {
+fn after_offset(offset: i64) -> StartRequest {
     after(1, &format!("0:{offset}"))
 }

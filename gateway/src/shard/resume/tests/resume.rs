@@ -6,8 +6,8 @@ use wire::SocketId;
 use protocol::GapReason;
 
 use super::*;
-use crate::event::pull::{Chunk, Then, Ticket};
-use crate::shard::mesh::layout::Progress;
+use crate::event::pull::{Chunk, PullContinuation, PullId};
+use crate::shard::mesh::layout::PartitionProgress;
 use crate::shard::mesh::start::StartFrom;
 
 const SHARDS: usize = 2;
@@ -28,11 +28,13 @@ fn everyone() -> ShardSet {
     everyone
 }
 
-fn layout(begun: i32) -> Layout {
-    let mut layout = Layout::new(SHARDS);
+fn layout(begun: i32) -> OwnersLayout {
+    let mut layout = OwnersLayout::new(SHARDS);
     for owner in 0..SHARDS {
         let all = (0..2).flat_map(|topic| (0..NUMBERS).map(move |number| Partition { topic, number }));
-        let progress = |it: Partition| if it.number < begun { Progress::Begun } else { Progress::Awaited };
+        let progress = |it: Partition| {
+            if it.number < begun { PartitionProgress::Started } else { PartitionProgress::Awaited }
+        };
         layout.set(owner, all.filter(|it| it.owner(SHARDS) == owner).map(|it| (it, progress(it))).collect());
     }
     layout
@@ -43,27 +45,27 @@ fn source(token: &str, number: i32, offset: i64) -> Source {
 }
 
 /// A subscription of the trades: from these offsets of the partitions from 0 on.
-fn since(name: &str, offsets: &[i64]) -> Start {
+fn since(name: &str, offsets: &[i64]) -> SubscriptionStart {
     let positions = offsets.iter().zip(0..).map(|(&offset, number)| at(number).position(offset));
     let topics = [(0, Since::From(positions.collect()))].into();
-    Start { name: name.into(), from: StartFrom::Since(topics) }
+    SubscriptionStart { name: name.into(), from: StartFrom::Since(topics) }
 }
 
-fn live(name: &str) -> Start {
-    Start { name: name.into(), from: StartFrom::Live }
+fn live(name: &str) -> SubscriptionStart {
+    SubscriptionStart { name: name.into(), from: StartFrom::Live }
 }
 
 /// A message that both owners have answered: behind in these partitions, of which all have this cut.
-fn begin(resume: &mut Resume, number: u32, starts: Vec<Start>, behind: &[i32], cut: i64) {
+fn begin(resume: &mut Resume, number: u32, starts: Vec<SubscriptionStart>, behind: &[i32], cut: i64) {
     add(resume, number, starts);
     for owner in 0..SHARDS {
         let of_owner = behind.iter().map(|&it| at(it)).filter(|it| it.owner(SHARDS) == owner);
-        resume.begun(number, owner, &of_owner.collect::<Vec<_>>());
+        resume.take_start_reply(number, owner, &of_owner.collect::<Vec<_>>());
     }
     acknowledge(resume, number, cut, &[]);
 }
 
-fn add(resume: &mut Resume, number: u32, starts: Vec<Start>) {
+fn add(resume: &mut Resume, number: u32, starts: Vec<SubscriptionStart>) {
     resume.add(number, starts.into(), [0].into_iter().collect(), everyone());
 }
 
@@ -88,31 +90,31 @@ fn now() -> Instant {
 }
 
 fn next(resume: &mut Resume) -> Option<Asked> {
-    let ticket_of = |cursor| Ticket { socket: SocketId::imagined(0, 0), cursor };
+    let pull_id_of = |cursor| PullId { socket: SocketId::imagined(0, 0), cursor };
     let later = now() + std::time::Duration::from_secs(1);
     if resume.wants_replay(later) {
         resume.grant_replay(u64::MAX);
     }
-    let (pull, until) = match resume.next_pull(ticket_of, later)? {
+    let (pull, until) = match resume.next_pull(pull_id_of, later)? {
         Ask::Owner(pull) => (pull, None),
         Ask::Replay(pull, until) => (pull, Some(until)),
     };
-    Some(Asked { id: pull.ticket.cursor, number: pull.partition.number, from: pull.from, until })
+    Some(Asked { id: pull.pull_id.cursor, number: pull.partition.number, from: pull.from, until })
 }
 
 /// A chunk that brings nothing from this offset on.
 fn empty(from: i64) -> Chunk {
-    Chunk::empty(from, from, Then::Wait)
+    Chunk::empty(from, from, PullContinuation::Wait)
 }
 
 /// Answers the next pull with the events of A and B, at every offset both; what was asked, and what the session took of it.
-fn step(resume: &mut Resume, to: i64, then: Then) -> (Asked, Vec<(char, i64)>) {
+fn step(resume: &mut Resume, to: i64, then: PullContinuation) -> (Asked, Vec<(char, i64)>) {
     let asked = next(resume).expect("something to pull");
     let brought = answer(resume, &asked, to, then);
     (asked, brought)
 }
 
-fn answer(resume: &mut Resume, asked: &Asked, to: i64, then: Then) -> Vec<(char, i64)> {
+fn answer(resume: &mut Resume, asked: &Asked, to: i64, then: PullContinuation) -> Vec<(char, i64)> {
     let (_, wants) = resume.answered(asked.id, &empty(asked.from)).expect("it waits");
     let mut brought = Vec::new();
     for offset in asked.from..to {
@@ -151,8 +153,8 @@ fn nothing_comes_before_the_acknowledgement_and_then_cursors_stand_where_somethi
     add(&mut resume, 1, vec![since("A.trade", &[9, 9, 9])]);
     assert_eq!(withheld(&mut resume, "A"), [0, 1, 2, 3, 4, 5]);
     assert_eq!(withheld(&mut resume, "B"), [0; 0], "another channel's events are live");
-    resume.begun(1, 1, &[at(3)]);
-    resume.begun(1, 0, &[]);
+    resume.take_start_reply(1, 1, &[at(3)]);
+    resume.take_start_reply(1, 0, &[]);
     let lag = GapReason::Lag;
     assert!(resume.withholds_range("A.trade", at(3), lag, SHARDS), "a cursor will find out");
     assert!(!resume.withholds_range("A.trade", at(3), GapReason::Reset, SHARDS), "of that it would not");
@@ -171,7 +173,7 @@ fn nothing_comes_before_the_acknowledgement_and_then_cursors_stand_where_somethi
     assert!(!resume.withholds_range("*.trade", at(3), lag, SHARDS), "another subscription's range");
     let mut brought = BTreeMap::new();
     for _ in 0..3 {
-        let (asked, events) = step(&mut resume, 10, Then::Live);
+        let (asked, events) = step(&mut resume, 10, PullContinuation::Live);
         brought.insert(asked.number, (asked.from, events.len()));
     }
     assert_eq!(brought, BTreeMap::from([(0, (9, 1)), (3, (0, 10)), (5, (0, 10))]));
@@ -194,7 +196,7 @@ fn what_is_lost_before_an_owner_has_answered_is_told_by_the_cursor() {
         !resume.withholds_range("A.trade", at(0), GapReason::Reset, SHARDS),
         "no cursor would find that out"
     );
-    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[]));
+    (0..SHARDS).for_each(|owner| resume.take_start_reply(1, owner, &[]));
     acknowledge(&mut resume, 1, 5, &[]);
     assert!(next(&mut resume).is_none(), "the owner would have said so");
 }
@@ -203,7 +205,7 @@ fn what_is_lost_before_an_owner_has_answered_is_told_by_the_cursor() {
 fn one_cursor_serves_subscriptions_that_cross_and_brings_each_event_once_from_the_earliest_place_on() {
     let mut resume = resume();
     begin(&mut resume, 1, vec![since("*.trade", &[5]), since("A.*", &[3]), live("B.trade")], &[0], 7);
-    let (_, brought) = step(&mut resume, 8, Then::Live);
+    let (_, brought) = step(&mut resume, 8, PullContinuation::Live);
     let expected = [('A', 3), ('A', 4), ('A', 5), ('B', 5), ('A', 6), ('B', 6), ('A', 7), ('B', 7)];
     assert_eq!(brought, expected);
     let told = finished(&mut resume);
@@ -217,7 +219,7 @@ fn a_live_subscription_of_the_message_takes_what_is_withheld_from_the_cut_on() {
     begin(&mut resume, 1, vec![since("A.trade", &[9]), live("*.trade")], &[0], 7);
     assert_eq!(withheld(&mut resume, "A"), [0]);
     assert_eq!(withheld(&mut resume, "B"), [0; 0]);
-    let (asked, brought) = step(&mut resume, 10, Then::Live);
+    let (asked, brought) = step(&mut resume, 10, PullContinuation::Live);
     assert_eq!((asked.from, brought), (7, vec![('A', 7), ('A', 8), ('A', 9)]));
     assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 1)]);
 }
@@ -226,11 +228,11 @@ fn a_live_subscription_of_the_message_takes_what_is_withheld_from_the_cut_on() {
 fn a_later_message_joins_the_cursor_which_goes_back_and_brings_the_others_nothing_twice() {
     let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[2])], &[0], 9);
-    assert_eq!(step(&mut resume, 4, Then::More).1, [('A', 2), ('A', 3)]);
+    assert_eq!(step(&mut resume, 4, PullContinuation::More).1, [('A', 2), ('A', 3)]);
     let late = next(&mut resume).expect("a pull");
     begin(&mut resume, 2, vec![since("B.trade", &[1])], &[0], 9);
     assert!(resume.answered(late.id, &empty(late.from)).is_none(), "it was asked for A alone");
-    let (asked, brought) = step(&mut resume, 6, Then::More);
+    let (asked, brought) = step(&mut resume, 6, PullContinuation::More);
     assert_eq!(asked.from, 1);
     assert_eq!(brought, [('B', 1), ('B', 2), ('B', 3), ('A', 4), ('B', 4), ('A', 5), ('B', 5)]);
     assert!(next(&mut resume).is_some() && next(&mut resume).is_none(), "one cursor");
@@ -240,16 +242,16 @@ fn a_later_message_joins_the_cursor_which_goes_back_and_brings_the_others_nothin
 fn what_is_subscribed_to_meanwhile_gets_what_is_withheld_from_it_also_when_the_other_is_given_back() {
     let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[2])], &[0], 9);
-    assert_eq!(step(&mut resume, 10, Then::More).1.len(), 8);
+    assert_eq!(step(&mut resume, 10, PullContinuation::More).1.len(), 8);
     let asked = next(&mut resume).expect("a pull");
     add(&mut resume, 2, vec![live("*.trade")]);
     assert!(resume.answered(asked.id, &empty(asked.from)).is_none(), "it may reach beyond the other's cut");
     assert!(next(&mut resume).is_none(), "it rests meanwhile");
     resume.give_back(&["A.trade"].into_iter().collect());
     assert_eq!(withheld(&mut resume, "A"), [0], "the other one wants it");
-    (0..SHARDS).for_each(|owner| resume.begun(2, owner, &[]));
+    (0..SHARDS).for_each(|owner| resume.take_start_reply(2, owner, &[]));
     acknowledge(&mut resume, 2, 10, &[]);
-    let (asked, brought) = step(&mut resume, 13, Then::Live);
+    let (asked, brought) = step(&mut resume, 13, PullContinuation::Live);
     assert_eq!((asked.from, brought), (10, vec![('A', 10), ('A', 11), ('A', 12)]));
     assert_eq!((finished(&mut resume), withheld(&mut resume, "A")), (vec![], vec![]));
     assert!(resume.is_over(&layout(NUMBERS)));
@@ -261,11 +263,11 @@ fn what_is_given_back_and_wanted_by_nobody_is_forgotten_with_the_pull_that_is_on
     begin(&mut resume, 1, vec![since("A.trade", &[1]), since("B.trade", &[1])], &[0, 1], 9);
     let asked = next(&mut resume).expect("a pull");
     resume.give_back(&["A.trade"].into_iter().collect());
-    assert!(answer(&mut resume, &asked, 3, Then::More).iter().all(|(token, _)| *token == 'B'));
+    assert!(answer(&mut resume, &asked, 3, PullContinuation::More).iter().all(|(token, _)| *token == 'B'));
     let asked = next(&mut resume).expect("a pull");
     resume.give_back(&["B.trade", "C.trade"].into_iter().collect());
     assert!(resume.answered(asked.id, &empty(asked.from)).is_none());
-    assert!(resume.is_over(&layout(NUMBERS)) && !resume.brought().contains("A", 0));
+    assert!(resume.is_over(&layout(NUMBERS)) && !resume.replayed_selection().contains("A", 0));
     assert_eq!(resume.starts(), 0, "nothing is kept of what came and went");
 }
 
@@ -273,10 +275,10 @@ fn what_is_given_back_and_wanted_by_nobody_is_forgotten_with_the_pull_that_is_on
 fn a_subscription_that_is_given_back_and_asked_for_again_is_brought_again() {
     let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[1]), since("*.trade", &[1])], &[0], 9);
-    step(&mut resume, 4, Then::More);
+    step(&mut resume, 4, PullContinuation::More);
     resume.give_back(&["A.trade", "*.trade"].into_iter().collect());
     begin(&mut resume, 2, vec![since("A.trade", &[2])], &[0], 9);
-    let (asked, brought) = step(&mut resume, 4, Then::More);
+    let (asked, brought) = step(&mut resume, 4, PullContinuation::More);
     assert_eq!((asked.from, brought), (2, vec![('A', 2), ('A', 3)]));
 }
 
@@ -284,10 +286,10 @@ fn a_subscription_that_is_given_back_and_asked_for_again_is_brought_again() {
 fn a_refused_subscription_begins_with_the_cut_everywhere_and_is_not_told() {
     let mut resume = resume();
     add(&mut resume, 1, vec![since("A.trade", &[1, 1]), since("B.trade", &[3, 3])]);
-    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[at(owner as i32)]));
+    (0..SHARDS).for_each(|owner| resume.take_start_reply(1, owner, &[at(owner as i32)]));
     acknowledge(&mut resume, 1, 5, &[0]);
     for _ in 0..2 {
-        let (asked, brought) = step(&mut resume, 7, Then::Live);
+        let (asked, brought) = step(&mut resume, 7, PullContinuation::Live);
         assert_eq!(asked.from, 3);
         assert_eq!(brought, [('B', 3), ('B', 4), ('A', 5), ('B', 5), ('A', 6), ('B', 6)]);
     }
@@ -299,19 +301,19 @@ fn a_refused_subscription_begins_with_the_cut_everywhere_and_is_not_told() {
 fn a_partition_that_begins_later_is_brought_from_the_place_that_was_named() {
     let mut resume = resume();
     add(&mut resume, 1, vec![since("A.trade", &[1, 1])]);
-    (0..SHARDS).for_each(|owner| resume.begun(1, owner, &[]));
-    resume.began(1, Owned { partition: at(1), next: 9 });
+    (0..SHARDS).for_each(|owner| resume.take_start_reply(1, owner, &[]));
+    resume.partition_started(1, PartitionOffset { partition: at(1), next: 9 });
     assert!(resume.withhold(&source("A", 1, 9), SHARDS), "before the acknowledgement, too");
     resume.acknowledged(1, &BTreeMap::from([(at(1), 9)]), &[]);
-    let (asked, brought) = step(&mut resume, 3, Then::Live);
+    let (asked, brought) = step(&mut resume, 3, PullContinuation::Live);
     assert_eq!((asked.number, brought), (1, vec![('A', 1), ('A', 2)]));
     assert!(finished_with(&mut resume, 2).is_empty(), "others are about to begin");
     assert!(!resume.is_over(&layout(2)));
-    resume.began(0, Owned { partition: at(0), next: 1 });
-    resume.began(0, Owned { partition: at(2), next: 4 });
+    resume.partition_started(0, PartitionOffset { partition: at(0), next: 1 });
+    resume.partition_started(0, PartitionOffset { partition: at(2), next: 4 });
     assert_eq!(withheld(&mut resume, "A"), [2], "of 0 it wants what is live");
-    resume.began(0, Owned { partition: at(2), next: 5 });
-    assert_eq!(step(&mut resume, 4, Then::Live).0.from, 0, "it did not name this one");
+    resume.partition_started(0, PartitionOffset { partition: at(2), next: 5 });
+    assert_eq!(step(&mut resume, 4, PullContinuation::Live).0.from, 0, "it did not name this one");
     assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 6)]);
     assert!(resume.is_over(&layout(NUMBERS)));
 }
@@ -320,11 +322,11 @@ fn a_partition_that_begins_later_is_brought_from_the_place_that_was_named() {
 fn an_owner_that_has_not_answered_names_a_partition_that_begins_itself() {
     let mut resume = resume();
     add(&mut resume, 1, vec![since("A.trade", &[1])]);
-    resume.began(0, Owned { partition: at(0), next: 9 });
-    resume.begun(1, 0, &[at(0)]);
-    resume.begun(1, 1, &[]);
+    resume.partition_started(0, PartitionOffset { partition: at(0), next: 9 });
+    resume.take_start_reply(1, 0, &[at(0)]);
+    resume.take_start_reply(1, 1, &[]);
     acknowledge(&mut resume, 1, 12, &[]);
-    assert_eq!(step(&mut resume, 12, Then::Live).1.len(), 11);
+    assert_eq!(step(&mut resume, 12, PullContinuation::Live).1.len(), 11);
     assert!(next(&mut resume).is_none());
 }
 
@@ -336,7 +338,7 @@ fn a_session_pulls_once_at_a_time_and_its_cursors_take_turns() {
     for _ in 0..12 {
         let asked = next(&mut resume).expect("something to pull");
         assert!(next(&mut resume).is_none(), "one at a time");
-        answer(&mut resume, &asked, asked.from + 1, Then::More);
+        answer(&mut resume, &asked, asked.from + 1, PullContinuation::More);
         pulled.push((asked.number, asked.from));
     }
     for number in 0..3 {
@@ -349,17 +351,17 @@ fn a_session_pulls_once_at_a_time_and_its_cursors_take_turns() {
 fn what_is_older_than_history_is_asked_of_the_replay_up_to_where_history_begins() {
     let mut resume = resume();
     begin(&mut resume, 1, vec![since("A.trade", &[3])], &[0], 50);
-    assert_eq!(step(&mut resume, 3, Then::Older(20)).0.until, None, "the owner is asked first");
-    let (asked, _) = step(&mut resume, 12, Then::More);
+    assert_eq!(step(&mut resume, 3, PullContinuation::Older(20)).0.until, None, "the owner is asked first");
+    let (asked, _) = step(&mut resume, 12, PullContinuation::More);
     assert_eq!((asked.from, asked.until), (3, Some(20)));
-    let (asked, _) = step(&mut resume, 20, Then::More);
+    let (asked, _) = step(&mut resume, 20, PullContinuation::More);
     assert_eq!((asked.from, asked.until), (12, Some(20)));
     // History has moved on meanwhile.
-    let (asked, _) = step(&mut resume, 20, Then::Older(30));
+    let (asked, _) = step(&mut resume, 20, PullContinuation::Older(30));
     assert_eq!((asked.from, asked.until), (20, None));
-    assert_eq!(step(&mut resume, 30, Then::More).0.until, Some(30));
-    assert_eq!(step(&mut resume, 30, Then::Wait).0.until, None);
-    assert_eq!(step(&mut resume, 50, Then::Live).0.from, 30);
+    assert_eq!(step(&mut resume, 30, PullContinuation::More).0.until, Some(30));
+    assert_eq!(step(&mut resume, 30, PullContinuation::Wait).0.until, None);
+    assert_eq!(step(&mut resume, 50, PullContinuation::Live).0.from, 30);
     assert_eq!(finished(&mut resume), [("A.trade".to_owned(), 47)]);
 }
 
@@ -384,7 +386,7 @@ fn a_loss_is_told_to_each_subscription_from_where_it_begins_before_anything_else
     begin(&mut resume, 1, vec![since("*", &[4]), since("A.trade", &[2]), since("B.trade", &[9])], &[0], 50);
     let asked = next(&mut resume).expect("a pull");
     let (_, wants) = resume.answered(asked.id, &empty(asked.from)).expect("it waits");
-    resume.lose(asked.id, &wants, 6, GapReason::Retention);
+    resume.skip_lost(asked.id, &wants, 6, GapReason::Retention);
     assert!(next(&mut resume).is_none() && resume.has_work(now()));
     let mut told = Vec::new();
     while let Some(Range { name, from, to, .. }) = resume.next_gap() {

@@ -35,13 +35,13 @@ fn brokers(values: std::ops::Range<u64>) -> testkit::Cluster {
 /// The mock cannot delete a topic: the one that other brokers have under its name takes its place.
 fn make_anew(cluster: &mut Cluster, successor: &testkit::Cluster) {
     (cluster.asker, cluster.observer) = clients(&kafka(&successor.brokers()));
-    cluster.look().expect("a broker");
+    cluster.refresh().expect("a broker");
 }
 
 /// A cluster that remembers record 4 of a topic of five.
 fn remembering(brokers: &testkit::Cluster) -> Cluster {
     let mut cluster = cluster(kafka(&brokers.brokers()));
-    cluster.look().expect("a broker");
+    cluster.refresh().expect("a broker");
     let positions = Offsets::from([(PARTITION, 5)]);
     cluster.look_at_last_records(positions.clone());
     assert_eq!(cluster.incarnations.remembered(&positions), Offsets::from([(PARTITION, 4)]));
@@ -60,7 +60,7 @@ fn believed(known: &Incarnations, answers: &[i64]) -> (Option<TopicId>, usize) {
         asked += 1;
         Ok::<_, DescribeError>(Described { ids, ..Described::default() })
     };
-    let described = Described::believable(known, ask).expect("an answer");
+    let described = Described::confirmed(known, ask).expect("an answer");
     (described.ids.get(&0).copied(), asked)
 }
 
@@ -110,7 +110,7 @@ fn a_topic_without_id_is_known_by_the_last_records_of_its_partitions() {
     rig.produce(1, numbers(0..3));
     let at = |number| Partition { topic: 0, number };
     let mut cluster = cluster(rig.config.clone());
-    cluster.look().expect("a broker");
+    cluster.refresh().expect("a broker");
     assert!(cluster.topic_ids().is_empty(), "the mock gives none");
     let positions = Offsets::from([(at(0), 5), (at(1), 3)]);
     for look in 0..3 {
@@ -138,20 +138,20 @@ fn a_broker_that_does_not_answer_keeps_no_partition_of_another_from_its_beginnin
         brokers.mock.partition_leader(TOPIC, number, Some(number + 1)).expect("a leader");
     }
     let mut cluster = cluster(kafka(&brokers.brokers()));
-    cluster.look().expect("a broker");
+    cluster.refresh().expect("a broker");
     brokers.mock.broker_down(2).expect("a broker");
     let partitions = [0, 1].map(|number| Partition { topic: 0, number });
     let (found, told) = cluster.look_up_start(&partitions);
     assert!(told.is_err(), "nobody can tell of the other");
-    let owned = Owned { partition: partitions[0], next: 0 };
-    assert_eq!(found, [Began { owned, live_from: 0 }]);
+    let owned = PartitionOffset { partition: partitions[0], next: 0 };
+    assert_eq!(found, [ReadStart { owned, live_from: 0 }]);
 }
 
 #[test]
 fn partitions_added_later_have_one_owner_each_and_are_read_from_their_first_record() {
     let mut cluster = cluster(kafka("127.0.0.1:1"));
     let see = |cluster: &mut Cluster, count| {
-        cluster.saw(Layout { counts: BTreeMap::from([(0, count)]), ..Layout::default() });
+        cluster.update(TopicLayout { counts: BTreeMap::from([(0, count)]), ..TopicLayout::default() });
         (0..3).map(|shard| cluster.layout.of_shard(shard, 3).collect()).collect::<Vec<Vec<_>>>()
     };
     let at = |numbers: &[i32]| -> Vec<_> {

@@ -23,10 +23,11 @@ fn client(config: &Kafka) -> NativeConsumer {
 }
 
 /// A shard that reads the partition.
-fn seat() -> Seat {
-    let mut seat = Seat::new(0, 1, Arc::new(client(&kafka("127.0.0.1:1"))), channel().0, waker());
-    seat.partitions.insert(PARTITION, Stage::Reading);
-    seat
+fn assignment() -> ShardAssignment {
+    let mut assignment =
+        ShardAssignment::new(0, 1, Arc::new(client(&kafka("127.0.0.1:1"))), channel().0, waker());
+    assignment.partitions.insert(PARTITION, ReadState::Reading);
+    assignment
 }
 
 /// Brokers that have this many partitions of the topic.
@@ -47,66 +48,66 @@ fn at(offset: i64) -> Offsets {
     Offsets::from([(PARTITION, offset)])
 }
 
-fn stuck(seat: &Seat, now: Instant) -> Vec<i64> {
-    seat.stuck(now).map(|stuck| stuck.fetched).collect()
+fn stuck(assignment: &ShardAssignment, now: Instant) -> Vec<i64> {
+    assignment.stuck(now).map(|stuck| stuck.fetched).collect()
 }
 
 #[test]
 fn a_partition_of_which_nobody_can_tell_is_neither_stuck_nor_late() {
-    let (mut seat, start) = (seat(), Instant::now());
+    let (mut assignment, start) = (assignment(), Instant::now());
     let mut leaderless = cluster(1);
     leaderless.layout.leaderless.insert(PARTITION);
     for (cluster, expected) in [(cluster(1), vec![5]), (cluster(0), vec![]), (leaderless, vec![])] {
-        seat.saw_statistics(&report(5, true), start);
-        seat.saw_positions(&[Owned { partition: PARTITION, next: 5 }]);
-        seat.saw_ends(&at(7), &at(9), start);
-        seat.forget_untold(&cluster);
-        assert_eq!(stuck(&seat, start + PATIENCE), expected);
+        assignment.saw_statistics(&report(5, true), start);
+        assignment.saw_positions(&[PartitionOffset { partition: PARTITION, next: 5 }]);
+        assignment.saw_ends(&at(7), &at(9), start);
+        assignment.forget_untold(&cluster);
+        assert_eq!(stuck(&assignment, start + PATIENCE), expected);
         let lag = if expected.is_empty() { Duration::ZERO } else { PATIENCE };
-        assert_eq!(seat.lag(start + PATIENCE), lag);
+        assert_eq!(assignment.lag(start + PATIENCE), lag);
     }
 }
 
 #[test]
 fn a_partition_is_not_stuck_while_records_wait_for_the_shard() {
-    let (mut seat, start) = (seat(), Instant::now());
+    let (mut assignment, start) = (assignment(), Instant::now());
     for look in 0..9 {
         let now = start + look * PATIENCE;
-        seat.saw_statistics(&report(5, false), now);
-        seat.saw_ends(&at(9), &at(9), now);
-        assert_eq!(stuck(&seat, now), NONE, "look {look}");
+        assignment.saw_statistics(&report(5, false), now);
+        assignment.saw_ends(&at(9), &at(9), now);
+        assert_eq!(stuck(&assignment, now), NONE, "look {look}");
     }
     let taken_at = start + 9 * PATIENCE;
-    seat.saw_statistics(&report(5, true), taken_at);
-    seat.saw_ends(&at(9), &at(9), taken_at);
-    assert_eq!(stuck(&seat, taken_at), NONE, "it begins now");
-    assert_eq!(stuck(&seat, taken_at + PATIENCE), [5]);
+    assignment.saw_statistics(&report(5, true), taken_at);
+    assignment.saw_ends(&at(9), &at(9), taken_at);
+    assert_eq!(stuck(&assignment, taken_at), NONE, "it begins now");
+    assert_eq!(stuck(&assignment, taken_at + PATIENCE), [5]);
 }
 
 #[test]
 fn a_stall_near_a_refusal_is_a_refusal_only_where_brokers_do_not_tell_rights() {
-    let (mut seat, now) = (seat(), Instant::now());
-    seat.refused();
+    let (mut assignment, now) = (assignment(), Instant::now());
+    assignment.refused();
     let both = Offsets::from([(PARTITION, 5), (OTHER, 6)]);
     let mut stalled = both.clone();
-    seat.take_refused(&mut stalled, &BTreeSet::from([PARTITION.topic]), now);
+    assignment.take_refused(&mut stalled, &BTreeSet::from([PARTITION.topic]), now);
     assert_eq!(stalled, at(5), "it may be read: a new consumer helps");
-    assert_eq!(seat.refused_topics(), &BTreeSet::from([OTHER.topic]));
+    assert_eq!(assignment.refused_topics(), &BTreeSet::from([OTHER.topic]));
     let mut stalled = at(5);
-    seat.take_refused(&mut stalled, &BTreeSet::from([PARTITION.topic]), now);
+    assignment.take_refused(&mut stalled, &BTreeSet::from([PARTITION.topic]), now);
     assert_eq!(stalled, at(5));
-    assert_eq!(seat.refused_topics(), &BTreeSet::new(), "what was refused is fetched again");
+    assert_eq!(assignment.refused_topics(), &BTreeSet::new(), "what was refused is fetched again");
     let mut stalled = both.clone();
-    seat.take_refused(&mut stalled, &BTreeSet::new(), now);
+    assignment.take_refused(&mut stalled, &BTreeSet::new(), now);
     assert_eq!(stalled, both, "the refusal is over");
 }
 
 #[test]
 fn a_topic_that_may_be_read_again_is_not_stalled_for_the_time_in_which_it_might_not() {
-    let (mut seat, mut cluster) = (seat(), cluster(1));
-    (0..3).for_each(|_| _ = seat.stalls.observe(&at(5), &at(6)));
+    let (mut assignment, mut cluster) = (assignment(), cluster(1));
+    (0..3).for_each(|_| _ = assignment.stalls.observe(&at(5), &at(6)));
     cluster.forbidden.insert(PARTITION.topic);
-    seat.next_fetches = Some(Offsets::new());
-    assert_eq!(seat.look_for_stalls(&cluster), None);
-    assert_eq!(seat.stalls.observe(&at(5), &at(6)), Offsets::new(), "its count begins again");
+    assignment.next_fetches = Some(Offsets::new());
+    assert_eq!(assignment.look_for_stalls(&cluster), None);
+    assert_eq!(assignment.stalls.observe(&at(5), &at(6)), Offsets::new(), "its count begins again");
 }

@@ -9,7 +9,7 @@ use wire::{Readings, SocketId};
 use super::connections::Connections;
 use super::core::Core;
 use super::mesh::Mesh;
-use super::owner::{Keeping, Owner};
+use super::owner::{Owner, RetentionLimits};
 use crate::config::Config;
 use crate::counters::{Counters, Refusal};
 use crate::http::Http;
@@ -17,7 +17,7 @@ use crate::limits;
 use crate::shared::Shared;
 
 /// Next to nothing is kept.
-pub(crate) const KEEPING: Keeping = Keeping {
+pub(crate) const KEEPING: RetentionLimits = RetentionLimits {
     history_bytes_max: 1000,
     last_values_max: 1,
     snapshot_frames_max: 1,
@@ -38,7 +38,7 @@ pub(crate) fn core_of(
     config: &Config,
     shared: &Arc<Shared>,
     kinds: &[&str],
-    keeping: &Keeping,
+    keeping: &RetentionLimits,
     mesh: Mesh,
     now: Instant,
 ) -> Core {
@@ -49,7 +49,7 @@ pub(crate) fn core_of(
 }
 
 /// The end of a mesh of one.
-pub(crate) fn lonely() -> Mesh {
+pub(crate) fn single_mesh() -> Mesh {
     Mesh::connect(1, 8, 8).pop().expect("one")
 }
 
@@ -58,13 +58,13 @@ pub(crate) const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websoc
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// See the module.
-pub(crate) struct Door {
+pub(crate) struct TestShard {
     pub(crate) core: Core,
     pub(crate) now: Instant,
     sockets: u32,
 }
 
-impl Door {
+impl TestShard {
     /// Of a gateway with these variables and one shard.
     pub(crate) fn new(variables: &[(&str, &str)]) -> Self {
         Self::shards(variables, 1).pop().expect("one")
@@ -77,7 +77,7 @@ impl Door {
         let now = Instant::now();
         let shared = Arc::new(Shared::new(shards, None));
         let door = |_| {
-            let core = core_of(&config, &shared, &[], &KEEPING, lonely(), now);
+            let core = core_of(&config, &shared, &[], &KEEPING, single_mesh(), now);
             Self { core, now, sockets: 0 }
         };
         (0..shards).map(door).collect()
@@ -93,7 +93,7 @@ impl Door {
     }
 
     /// A client that asks for a session.
-    pub(crate) fn knock(&mut self, peer: &str, headers: &str) -> SocketId {
+    pub(crate) fn open_handshake(&mut self, peer: &str, headers: &str) -> SocketId {
         let socket = self.accept(peer);
         self.core.receive(socket, format!("{REQUEST}{headers}\r\n").as_bytes(), self.now);
         socket
