@@ -38,11 +38,11 @@ impl Directory {
 
 /// How much CPU the processes of a cgroup may use together.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Quota {
+pub struct Quota {
     /// As a rate.
-    pub(crate) cores: f64,
+    pub cores: f64,
     /// How often that is granted: all of it may be used in the first moments of each such period.
-    pub(crate) period: Duration,
+    pub period: Duration,
 }
 
 /// What is read of the process's cgroups while it runs.
@@ -100,14 +100,9 @@ impl Cgroups {
         Self { least, memory }
     }
 
-    /// The least quota, in cores.
-    pub fn quota_cores(&self) -> Option<f64> {
-        self.least.as_ref().map(|least| least.quota.cores)
-    }
-
-    /// How often the least quota is granted.
-    pub fn quota_period(&self) -> Option<Duration> {
-        self.least.as_ref().map(|least| least.quota.period)
+    /// The least quota.
+    pub fn quota(&self) -> Option<Quota> {
+        self.least.as_ref().map(|least| least.quota)
     }
 
     /// What the cgroup of the least quota has used.
@@ -252,7 +247,7 @@ mod tests {
             ("sys/fs/cgroup/memory.stat", "sock 4096\n"),
         ]);
         let cgroups = tree.cgroups();
-        assert_eq!((cgroups.quota_cores(), cgroups.cpu_use()), (None, CpuUse::default()));
+        assert_eq!((cgroups.quota().map(|quota| quota.cores), cgroups.cpu_use()), (None, CpuUse::default()));
         assert_eq!(cgroups.socket_bytes(), None, "the root of all cgroups has no memory.max");
     }
 
@@ -270,8 +265,8 @@ mod tests {
             ("sys/fs/cgroup/odin.slice/gateway.service/memory.stat", "sockets 1\nsock 8192\n"),
         ]);
         let cgroups = tree.cgroups();
-        assert_eq!(cgroups.quota_cores(), Some(1.0));
-        assert_eq!(cgroups.quota_period(), Some(Duration::from_millis(100)));
+        assert_eq!(cgroups.quota().map(|quota| quota.cores), Some(1.0));
+        assert_eq!(cgroups.quota().map(|quota| quota.period), Some(Duration::from_millis(100)));
         let (used, throttled) = (Some(Duration::from_millis(2500)), Duration::from_micros(1500));
         assert_eq!(cgroups.cpu_use(), CpuUse { used, throttle_events: 3, throttled });
         assert_eq!(cgroups.socket_bytes(), Some(8192));
@@ -313,8 +308,8 @@ mod tests {
                 (&format!("sys/fs/cgroup/{accounting}/odin/cpuacct.usage"), "1500000000\n"),
             ]);
             let cgroups = tree.cgroups();
-            assert_eq!(cgroups.quota_cores(), Some(0.5));
-            assert_eq!(cgroups.quota_period(), Some(Duration::from_millis(100)));
+            assert_eq!(cgroups.quota().map(|quota| quota.cores), Some(0.5));
+            assert_eq!(cgroups.quota().map(|quota| quota.period), Some(Duration::from_millis(100)));
             let (used, throttled) = (Some(Duration::from_millis(1500)), Duration::from_millis(2));
             assert_eq!(cgroups.cpu_use(), CpuUse { used, throttle_events: 4, throttled }, "{accounting}");
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::cgroup::Cgroups;
+use super::cgroup::{Cgroups, Quota};
 use super::resource_limits::ResourceLimits;
 
 /// What the process uses.
@@ -60,24 +60,30 @@ pub struct Meter {
 /// has far too much to do, and at once that it has nothing to do.
 #[derive(Debug)]
 struct Readings {
-    /// The quota's period; zero: there is none.
-    span: Duration,
-    /// The first is the newest that is as old as the span, if one is.
+    quota: Option<Quota>,
+    /// The first is the newest that is as old as a period of the quota, if one is.
     before: VecDeque<Clocks>,
 }
 
 impl Readings {
-    fn over(span: Duration) -> Self {
-        Self { span, before: VecDeque::new() }
+    fn of(quota: Option<Quota>) -> Self {
+        Self { quota, before: VecDeque::new() }
     }
 
-    /// CPU time per time since the last reading, or over the span if that is longer.
+    /// CPU time per time since the last reading, or over a period of the quota if that is longer.
+    ///
+    /// A span of nearly two periods can lie between their bursts and contain only one of them, so the periods in which the quota
+    /// was exhausted count as well: the kernel counts each at its end.
     fn cores_until(&mut self, clocks: Clocks) -> Option<f64> {
-        let is_old = |before: &Clocks| clocks.wall.saturating_duration_since(before.wall) >= self.span;
+        let period = self.quota.map(|quota| quota.period).unwrap_or_default();
+        let is_old = |before: &Clocks| clocks.wall.saturating_duration_since(before.wall) >= period;
         while self.before.get(1).is_some_and(is_old) {
             self.before.pop_front();
         }
-        let cores = self.before.front().and_then(|&before| cores_between(before, clocks));
+        let cores = self.before.front().and_then(|&before| {
+            let exhausted = self.quota.map(|quota| cores_exhausted(before, clocks, quota));
+            Some(cores_between(before, clocks)?.max(exhausted.unwrap_or_default()))
+        });
         self.before.push_back(clocks);
         cores
     }
@@ -88,6 +94,7 @@ struct Clocks {
     wall: Instant,
     cpu: Duration,
     cgroup_cpu: Option<Duration>,
+    throttle_events: u64,
 }
 
 /// Shares of a core for which a WS_CPU_LIMIT of as much as the quota may differ from it.
@@ -97,15 +104,17 @@ impl Meter {
     /// Of this process, which may use so much.
     pub fn new(resource_limits: &ResourceLimits) -> Self {
         let cgroups = Cgroups::of_this_process();
-        let quota = cgroups.quota_cores().zip(resource_limits.cpu_cores);
-        let cgroup_counts = quota.is_some_and(|(quota, cores)| quota <= cores + QUOTA_ROUNDING);
+        let quota = cgroups.quota();
+        let is_least = |quota: &Quota| {
+            resource_limits.cpu_cores.is_some_and(|cores| quota.cores <= cores + QUOTA_ROUNDING)
+        };
+        let counted = quota.filter(is_least);
         let page_bytes = rustix::param::page_size() as u64;
-        let span = cgroups.quota_period().filter(|_| cgroup_counts).unwrap_or_default();
         Self {
             cgroups,
-            cgroup_counts,
+            cgroup_counts: counted.is_some(),
             page_bytes,
-            readings: Readings::over(span),
+            readings: Readings::of(counted),
             usage: ResourceUsage::default(),
         }
     }
@@ -113,7 +122,8 @@ impl Meter {
     /// Looks at the clocks, at /proc and at the cgroup.
     pub fn read(&mut self) -> ResourceUsage {
         let cpu_use = self.cgroups.cpu_use();
-        let clocks = Clocks::read(cpu_use.used.filter(|_| self.cgroup_counts));
+        let used = cpu_use.used.filter(|_| self.cgroup_counts);
+        let clocks = Clocks::read(used, cpu_use.throttle_events);
         if let Some(cores) = self.readings.cores_until(clocks) {
             self.usage.cpu_cores = cores;
         }
@@ -161,9 +171,10 @@ impl SharedResourceUsage {
 
 impl Clocks {
     /// The CPU clock counts nanoseconds; /proc/self/stat counts the same in ticks of 10 ms.
-    fn read(cgroup_cpu: Option<Duration>) -> Self {
+    fn read(cgroup_cpu: Option<Duration>, throttle_events: u64) -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        Self { wall: Instant::now(), cpu: cpu.try_into().expect("CPU time is not negative"), cgroup_cpu }
+        let cpu = cpu.try_into().expect("CPU time is not negative");
+        Self { wall: Instant::now(), cpu, cgroup_cpu, throttle_events }
     }
 }
 
@@ -174,6 +185,14 @@ fn cores_between(before: Clocks, after: Clocks) -> Option<f64> {
     let of_cgroup = after.cgroup_cpu.zip(before.cgroup_cpu);
     let of_cgroup = of_cgroup.map(|(after, before)| after.saturating_sub(before)).unwrap_or_default();
     (!wall.is_zero()).then(|| own.max(of_cgroup).as_secs_f64() / wall.as_secs_f64())
+}
+
+/// The quota's share that the periods between two readings exhausted. Of a span without a whole period, the period that ended in it.
+fn cores_exhausted(before: Clocks, after: Clocks, quota: Quota) -> f64 {
+    let wall = after.wall.saturating_duration_since(before.wall);
+    let periods = (wall.as_nanos() / quota.period.as_nanos().max(1)).max(1) as f64;
+    let exhausted = after.throttle_events.saturating_sub(before.throttle_events) as f64;
+    quota.cores * (exhausted / periods).min(1.0)
 }
 
 /// `VmRSS` of /proc/self/status (proc_pid_status(5)), which counts in KiB and calls them kB.
@@ -198,11 +217,17 @@ mod tests {
     #[test]
     fn cores_are_cpu_time_per_time_of_the_process_or_of_its_cgroup_if_that_is_more() {
         let seconds = Duration::from_secs;
-        let before = Clocks { wall: Instant::now(), cpu: seconds(7), cgroup_cpu: Some(seconds(70)) };
+        let before = Clocks {
+            wall: Instant::now(),
+            cpu: seconds(7),
+            cgroup_cpu: Some(seconds(70)),
+            throttle_events: 0,
+        };
         let after = |wall_ms, cpu_ms, cgroup_ms| Clocks {
             wall: before.wall + Duration::from_millis(wall_ms),
             cpu: before.cpu + Duration::from_millis(cpu_ms),
             cgroup_cpu: before.cgroup_cpu.map(|cpu| cpu + Duration::from_millis(cgroup_ms)),
+            throttle_events: 0,
         };
         assert_eq!(cores_between(before, after(2000, 3000, 3000)), Some(1.5));
         assert_eq!(cores_between(before, after(2000, 3000, 4000)), Some(2.0));
@@ -213,30 +238,74 @@ mod tests {
         assert_eq!(cores_between(before, alone), Some(0.5), "a cgroup that has gone");
     }
 
-    #[test]
-    fn a_quota_that_is_used_up_in_the_first_moments_of_each_period_shows_as_used_up_however_often_it_is_looked_at()
-     {
-        let ms = Duration::from_millis;
-        let began = Instant::now();
-        // A tenth of a core: 10 ms of CPU at the start of every 100 ms.
-        let clocks = |at_ms: u64| Clocks {
-            wall: began + ms(at_ms),
+    const TENTH: Quota = Quota { cores: 0.1, period: Duration::from_millis(100) };
+
+    /// In a cgroup that exhausts a tenth of a core until `end_ms`: 10 ms of CPU at the start of every 100 ms. Then it does nothing.
+    fn exhausted_until(end_ms: u64, began: Instant, at_ms: u64) -> Clocks {
+        let busy_ms = at_ms.min(end_ms);
+        Clocks {
+            wall: began + Duration::from_millis(at_ms),
             cpu: Duration::ZERO,
-            cgroup_cpu: Some(ms(at_ms / 100 * 10 + (at_ms % 100).min(10))),
-        };
-        let cores = |span| {
-            let mut readings = Readings::over(span);
-            let cores = (0..200).map(|number| readings.cores_until(clocks(1000 + number * 25)));
+            cgroup_cpu: Some(Duration::from_millis(busy_ms / 100 * 10 + (busy_ms % 100).min(10))),
+            throttle_events: busy_ms / 100,
+        }
+    }
+
+    #[test]
+    fn an_exhausted_quota_shows_as_exhausted_however_often_it_is_read() {
+        let began = Instant::now();
+        let cores = |quota| {
+            let mut readings = Readings::of(quota);
+            let cores = (0..200)
+                .map(|number| readings.cores_until(exhausted_until(u64::MAX, began, 1000 + number * 25)));
             cores.skip(8).map(|cores| cores.expect("two readings")).collect::<Vec<_>>()
         };
-        assert!(cores(ms(100)).iter().all(|cores| (cores - 0.1).abs() < 1e-9), "{:?}", cores(ms(100)));
-        assert!(cores(Duration::ZERO).contains(&0.0), "what would be seen within a period");
-        let mut readings = Readings::over(ms(100));
-        assert_eq!(
-            [0, 1000, 2000].map(|at_ms| readings.cores_until(clocks(at_ms)).is_some()),
-            [false, true, true]
+        assert!(
+            cores(Some(TENTH)).iter().all(|cores| (cores - 0.1).abs() < 1e-9),
+            "{:?}",
+            cores(Some(TENTH))
         );
+        assert!(cores(None).contains(&0.0), "what would be seen within a period");
+        let mut readings = Readings::of(Some(TENTH));
+        let mut is_known = |at_ms| readings.cores_until(exhausted_until(u64::MAX, began, at_ms)).is_some();
+        assert_eq!([0, 1000, 2000].map(&mut is_known), [false, true, true]);
         assert_eq!(readings.before.len(), 2, "no more is kept than is needed");
+    }
+
+    #[test]
+    fn an_exhausted_quota_shows_as_exhausted_by_readings_that_are_late_and_its_end_within_two_periods() {
+        let began = Instant::now();
+        for seed in 0..1000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut readings = Readings::of(Some(TENTH));
+            let (mut at_ms, end_ms) = (1000, 20_000);
+            readings.cores_until(exhausted_until(end_ms, began, at_ms));
+            while at_ms < end_ms + 1000 {
+                // The thread that reads is throttled itself, and runs when a period begins.
+                at_ms += if random.bool() { 25 } else { random.u64(80..120) };
+                let cores =
+                    readings.cores_until(exhausted_until(end_ms, began, at_ms)).expect("two readings");
+                let is_exhausted = at_ms < end_ms;
+                assert!(
+                    !is_exhausted || at_ms < 1200 || cores > 0.09,
+                    "{cores} cores at {at_ms} ms, seed {seed}"
+                );
+                assert!(at_ms < end_ms + 320 || cores < 0.01, "{cores} cores at {at_ms} ms, seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_quota_that_few_periods_exhaust_is_used_in_part() {
+        let began = Instant::now();
+        let clocks = |at_s, throttle_events| Clocks {
+            wall: began + Duration::from_secs(at_s),
+            cpu: Duration::ZERO,
+            cgroup_cpu: Some(Duration::ZERO),
+            throttle_events,
+        };
+        let cores = cores_exhausted(clocks(0, 5), clocks(1, 8), TENTH);
+        assert!((cores - 0.03).abs() < 1e-9, "{cores}");
     }
 
     #[test]
@@ -269,8 +338,8 @@ mod tests {
     fn a_working_process_uses_cpu_and_memory() {
         let mut meter = Meter::new(&ResourceLimits::of_this_process());
         assert_eq!(meter.read().cpu_cores, 0.0);
-        let cpu_at_start = Clocks::read(None).cpu;
-        while Clocks::read(None).cpu < cpu_at_start + Duration::from_millis(5) {}
+        let cpu_at_start = Clocks::read(None, 0).cpu;
+        while Clocks::read(None, 0).cpu < cpu_at_start + Duration::from_millis(5) {}
         let usage = meter.read();
         assert!(usage.cpu_cores > 0.0 && usage.rss_bytes > 1 << 20, "{usage:?}");
         let shared = SharedResourceUsage::default();
