@@ -1,15 +1,15 @@
-//! The command line: four switches and nothing else; all the rest is configured by the environment.
+//! The command line: a few switches. Environment variables configure everything else.
 //!
-//! Decides what to do and writes the texts about it; it does nothing itself and reads no environment.
+//! Decides what to do and holds the help text; does nothing itself and does not read the environment.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 
 use crate::config::VARIABLES;
 
 /// Exit code for bad arguments and bad configuration: EX_USAGE of sysexits(3).
 pub const EXIT_USAGE: u8 = 64;
-/// Exit code when the machine does not let the gateway work: EX_UNAVAILABLE. To start it again without a change is in vain.
+/// Exit code if the gateway cannot run on this machine: EX_UNAVAILABLE. A restart does not help before something has changed.
 pub const EXIT_UNAVAILABLE: u8 = 69;
 /// What `--version` prints.
 pub const VERSION: &str = concat!("odin-gateway ", env!("CARGO_PKG_VERSION"));
@@ -27,45 +27,75 @@ pub enum Command {
         /// As for `Run`.
         dev: bool,
     },
+    /// Validate the configuration, check the machine and the brokers, print what is wrong, exit.
+    Check {
+        /// As for `Run`.
+        dev: bool,
+    },
     /// Print [`help`].
     Help,
     /// Print [`VERSION`].
     Version,
 }
 
-/// An argument that is none. Not recoverable: `main` prints it and exits with [`EXIT_USAGE`].
+/// An unknown argument. Not recoverable: `main` prints it and exits with [`EXIT_USAGE`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown argument {0:?}: allowed are --dev, --check-config, --help and --version; everything else is configured by \
-     environment variables, which --help lists"
-)]
+#[error("unknown argument {0:?}: {remedy}", remedy = remedy(.0))]
 pub struct UnknownArgument(pub OsString);
+
+const ARGUMENTS: [&str; 5] = ["--dev", "--check", "--check-config", "--help", "--version"];
+
+/// Edits between an unknown argument's word and the one that is suggested.
+const TYPO_DISTANCE_MAX: usize = 2;
+
+fn remedy(argument: &OsStr) -> String {
+    let text = argument.to_string_lossy();
+    let word = text.trim_start_matches('-');
+    let distance = |known: &&str| strsim::osa_distance(word, known.trim_start_matches('-'));
+    match ARGUMENTS.iter().min_by_key(|known| distance(known)) {
+        Some(nearest) if distance(nearest) <= TYPO_DISTANCE_MAX && word.len() > TYPO_DISTANCE_MAX => {
+            format!("did you mean {nearest}?")
+        }
+        _ => format!(
+            "must be one of {}; environment variables configure the rest (--help lists them)",
+            ARGUMENTS.join(", ")
+        ),
+    }
+}
 
 /// Reads the arguments, without the program's name. The first of `--help` and `--version` wins over all that comes with it.
 ///
 /// # Errors
 /// The first argument that is unknown.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, UnknownArgument> {
-    let (mut dev, mut check_config) = (false, false);
+    let (mut dev, mut check, mut check_config) = (false, false, false);
     for argument in arguments {
         match argument.to_str() {
             Some("--dev") => dev = true,
+            Some("--check") => check = true,
             Some("--check-config") => check_config = true,
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--version" | "-V") => return Ok(Command::Version),
             _ => return Err(UnknownArgument(argument)),
         }
     }
-    Ok(if check_config { Command::CheckConfig { dev } } else { Command::Run { dev } })
+    Ok(if check {
+        Command::Check { dev }
+    } else if check_config {
+        Command::CheckConfig { dev }
+    } else {
+        Command::Run { dev }
+    })
 }
 
 const USAGE: &str = "\
 Carries Kafka events to WebSocket clients.
 
-Usage: odin-gateway [--dev] [--check-config]
+Usage: odin-gateway [--dev] [--check | --check-config]
 
   --dev           run with an embedded broker and simulated events: nothing else is needed
-  --check-config  validate the configuration, print what is in force, exit
+  --check         check the configuration, this machine and the brokers; print what is wrong; start nothing
+  --check-config  check the configuration, print the values in force
   -h, --help      print this
   -V, --version   print the version
 
@@ -77,7 +107,7 @@ Examples:
 
 Exit codes:
   0   done, or stopped by SIGTERM, SIGINT or SIGQUIT
-  1   could not start, or stopped by a failure; the log says which
+  1   could not start, or stopped by a failure; the log says which. --check: it found a problem
   64  an argument or a variable cannot be used; standard error names each
   69  this machine does not let it work (io_uring, open files, memory); the log says what to change
 
@@ -109,16 +139,31 @@ mod tests {
         assert_eq!(parsed(&["--dev"]), Ok(Command::Run { dev: true }));
         assert_eq!(parsed(&["--check-config"]), Ok(Command::CheckConfig { dev: false }));
         assert_eq!(parsed(&["--check-config", "--dev"]), Ok(Command::CheckConfig { dev: true }));
+        assert_eq!(parsed(&["--check"]), Ok(Command::Check { dev: false }));
+        assert_eq!(
+            parsed(&["--check", "--check-config"]),
+            Ok(Command::Check { dev: false }),
+            "it checks that, too"
+        );
         assert_eq!(parsed(&["--dev", "--help"]), Ok(Command::Help));
         assert_eq!(parsed(&["-V"]), Ok(Command::Version));
     }
 
     #[test]
-    fn an_unknown_argument_is_named_with_what_is_allowed() {
-        for argument in ["--shards=3", "-debug", "", "dev", "--dev=true"] {
+    fn an_unknown_argument_is_named_with_the_known_ones() {
+        for argument in ["--shards=3", "-debug", "", "-", "x", "--dev=true"] {
             let text = parsed(&["--dev", argument]).unwrap_err().to_string();
-            assert!(text.starts_with(&format!("unknown argument {argument:?}")), "{text}");
+            assert!(
+                text.starts_with(&format!("unknown argument {argument:?}: must be one of --dev")),
+                "{text}"
+            );
             assert!(text.contains("--check-config"), "{text}");
+        }
+        for (argument, expected) in
+            [("dev", "--dev"), ("-dev", "--dev"), ("--chek", "--check"), ("--check-confg", "--check-config")]
+        {
+            let text = parsed(&[argument]).unwrap_err().to_string();
+            assert_eq!(text, format!("unknown argument {argument:?}: did you mean {expected}?"));
         }
     }
 

@@ -37,6 +37,7 @@
 
 pub mod admission;
 pub mod args;
+pub mod check;
 pub mod config;
 pub mod counters;
 pub mod dev;

@@ -9,7 +9,7 @@ use gateway::args;
 use gateway::args::{Command, EXIT_UNAVAILABLE, EXIT_USAGE};
 use gateway::config::Config;
 use gateway::process::signals::Signals;
-use gateway::{kafka, limits, log, preflight, run};
+use gateway::{check, kafka, limits, log, preflight, run};
 use tracing::{error, warn};
 
 #[global_allocator]
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => print(&args::help()),
         Ok(Command::Version) => print(&format!("{}\n", args::VERSION)),
+        Ok(Command::Check { dev }) => check(dev),
         Ok(Command::CheckConfig { dev }) => check_config(dev),
         Ok(Command::Run { dev }) => serve(dev),
         Err(error) => misused(&error),
@@ -53,6 +54,10 @@ fn serve(dev: bool) -> ExitCode {
 fn serve_logging(config: Config, signals: Signals) -> ExitCode {
     for warning in &config.warnings {
         warn!(reason = %warning, "the configuration may not be what is meant");
+    }
+    if let Err(error) = run::choose_cpus(&config) {
+        error!(%error, "the gateway failed");
+        return ExitCode::FAILURE;
     }
     if let Err(error) = preflight::run(&config) {
         error!(%error, "the gateway does not work on this machine");
@@ -98,7 +103,27 @@ fn check_config(dev: bool) -> ExitCode {
     }
     let mut text = Vec::new();
     config.print(&mut text).expect("writing to memory does not fail");
+    if let Err(error) = run::choose_cpus(&config) {
+        return misused(&error);
+    }
     print(&String::from_utf8_lossy(&text))
+}
+
+fn check(dev: bool) -> ExitCode {
+    let config = match read_config(dev) {
+        Ok(config) => config,
+        Err(exit_code) => return exit_code,
+    };
+    let warnings = config.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+    let problems = check::problems(&config);
+    let is_well = problems.is_empty();
+    let problems = problems.iter().map(|problem| format!("problem: {problem}\n"));
+    let mut text: String = warnings.chain(problems).collect();
+    if is_well {
+        text.push_str("no problem found: the gateway can start\n");
+    }
+    print(&text);
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print(text: &str) -> ExitCode {

@@ -58,13 +58,22 @@ pub enum PreflightError {
     Thread(#[source] io::Error),
 }
 
-/// Tries.
+/// Tries what the gateway needs of the machine.
 ///
 /// # Errors
-/// The first thing that does not work, with its remedy.
+/// The first check that failed, with its remedy.
 pub fn run(config: &Config) -> Result<(), PreflightError> {
+    findings(config).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Every check that failed.
+pub fn findings(config: &Config) -> Vec<PreflightError> {
     raise(Resource::Memlock);
-    check_descriptors(config, raise(Resource::Nofile))?;
+    let descriptors = check_descriptors(config, raise(Resource::Nofile));
+    [descriptors, check_uring(config)].into_iter().filter_map(Result::err).collect()
+}
+
+fn check_uring(config: &Config) -> Result<(), PreflightError> {
     let options = driver_options(config);
     // A ring belongs to the thread that made it, and a shard's thread is none that the process began with.
     let trial = thread::Builder::new().name("preflight".into()).spawn(move || try_out(&options));

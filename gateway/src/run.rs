@@ -21,7 +21,7 @@ use crate::kafka::control::Control;
 use crate::kafka::replay::Replay;
 use crate::monitor::overload::OverloadMonitor;
 use crate::monitor::shards::ShardMonitor;
-use crate::process::placement;
+use crate::process::placement::{self, PlacementError};
 use crate::process::signals::Signals;
 use crate::shard::mesh::Mesh;
 use crate::shard::{self, Setup};
@@ -79,18 +79,29 @@ pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
 /// Chooses each shard's CPU and keeps every other thread off it: all of them are started by this one. Without pinning,
 /// nothing.
 fn place(config: &Config) -> anyhow::Result<Vec<usize>> {
-    if !config.shards.pinning {
-        return Ok(Vec::new());
+    let cpus = choose_cpus(config)?;
+    if cpus.is_empty() {
+        return Ok(cpus);
     }
     let allowed = placement::allowed_cpus();
-    let cpus = placement::choose(&allowed, config.shards.count)?;
     placement::leave_to_shards(&allowed, &cpus)
         .context("the other threads could not be kept off the shards' CPUs")?;
     Ok(cpus)
 }
 
+/// Each shard's CPU; none without pinning.
+///
+/// # Errors
+/// There are fewer CPUs than shards.
+pub fn choose_cpus(config: &Config) -> Result<Vec<usize>, PlacementError> {
+    if !config.shards.pinning {
+        return Ok(Vec::new());
+    }
+    placement::choose(&placement::allowed_cpus(), config.shards.count)
+}
+
 /// A listener for each shard, all at one address: the kernel spreads the connections by a hash of the peer's address.
-fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+pub(crate) fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     let mut address = config.listen.address;
     let reuse_port = config.shards.count > 1;
     if reuse_port {
@@ -126,6 +137,12 @@ fn listen_at(config: &Config, address: SocketAddr, reuse_port: bool) -> anyhow::
         io::ErrorKind::PermissionDenied => anyhow!(
             "WS_ADDR={address}: {error}; ports below 1024 need CAP_NET_BIND_SERVICE, choose a higher port"
         ),
+        io::ErrorKind::AddrNotAvailable => {
+            anyhow!(
+                "WS_ADDR={address}: this machine has no address {} (`ip -br addr` lists them)",
+                address.ip()
+            )
+        }
         _ => anyhow!("WS_ADDR={address}: {error}"),
     })
 }

@@ -16,7 +16,7 @@ use crate::limits::Rate;
 pub(crate) fn overload(reading: &mut Reading, raw: &Raw) -> Overload {
     let mut percent = |variable: &Variable, given: &Option<String>| {
         let allowed = limits::CPU_PERCENT_MIN..=100.0;
-        reading.value(variable, given.as_deref(), |text| units::decimal(text, &allowed), f64::to_string)
+        reading.value(variable, given.as_deref(), |text| units::percent(text, &allowed), f64::to_string)
     };
     let reject_percent = percent(&table::WS_CPU_REJECT_THRESHOLD, &raw.ws_cpu_reject_threshold);
     let pause_percent = percent(&table::WS_CPU_PAUSE_THRESHOLD, &raw.ws_cpu_pause_threshold);
@@ -146,7 +146,7 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     if parts.is_empty() || parts.len() > limits::TRUSTED_PROXIES_MAX {
         let most = limits::TRUSTED_PROXIES_MAX;
-        return Err(format!("allowed are 1 to {most} addresses or networks, separated by commas"));
+        return Err(format!("must be 1 to {most} addresses or networks, separated by commas"));
     }
     let network = |part: &&str| {
         let address = || part.parse::<IpAddr>().ok().map(IpNet::from);

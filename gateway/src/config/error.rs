@@ -9,15 +9,18 @@ pub(crate) const MASK: &str = "***";
 
 /// The configuration cannot be used. Not recoverable: `main` prints it and exits with [`crate::args::EXIT_USAGE`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigError(pub Vec<Fault>);
+pub struct ConfigError {
+    /// Shown first, because a misspelled variable explains why another one is not set.
+    pub warnings: Vec<String>,
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(formatter, "{separator}{fault}")?;
-        }
-        Ok(())
+        let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
+        let lines: Vec<String> = warnings.chain(self.faults.iter().map(Fault::to_string)).collect();
+        formatter.write_str(&lines.join("\n"))
     }
 }
 
@@ -28,7 +31,7 @@ pub struct Fault {
     pub variable: &'static str,
     /// What was given, fit to be shown (secrets masked); `None` when nothing was.
     pub value: Option<String>,
-    /// What is allowed.
+    /// Why it cannot be used, and what to write instead.
     pub reason: String,
 }
 

@@ -143,8 +143,7 @@ pub(crate) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
     );
     let start = reading.value(&table::KAFKA_START, raw.kafka_start.as_deref(), start, show_start);
     if let (true, KafkaStart::Ago(ago)) = (dev, start) {
-        let reason =
-            "the embedded broker of --dev cannot look up a time: allowed with it is latest or earliest";
+        let reason = "the embedded broker of --dev cannot look up a time: with it KAFKA_START must be latest or earliest";
         reading.fault(Fault::of(table::KAFKA_START.name, &units::show_duration(ago), reason));
     }
     let lag_max = reading.value(&table::WS_MAX_LAG, raw.ws_max_lag.as_deref(), lag_max, |lag| {
@@ -199,12 +198,12 @@ fn brokers(text: &str) -> Result<Vec<String>, String> {
     let brokers: Vec<String> = parts(text).map(str::to_owned).collect();
     if let Some(broker) = brokers.iter().find(|broker| !is_host_and_port(broker)) {
         return Err(format!(
-            "{broker} is no host:port; allowed is a comma list of them, for example broker-1:9092,[::1]:9092"
+            "{broker} is not host:port; must be a comma-separated list of them, for example broker-1:9092,[::1]:9092"
         ));
     }
     match brokers.len() {
         1..=BROKERS_MAX => Ok(brokers),
-        _ => Err(format!("allowed are 1 to {BROKERS_MAX} addresses, host:port each, separated by commas")),
+        _ => Err(format!("must be 1 to {BROKERS_MAX} addresses, host:port each, separated by commas")),
     }
 }
 
@@ -244,7 +243,7 @@ fn topics(text: &str) -> Result<Vec<Topic>, String> {
     }
     match topics.len() {
         1..=TOPICS_MAX => Ok(topics),
-        _ => Err(format!("allowed are 1 to {TOPICS_MAX} topics, separated by commas")),
+        _ => Err(format!("must be 1 to {TOPICS_MAX} topics, separated by commas")),
     }
 }
 
@@ -279,7 +278,7 @@ fn start(text: &str) -> Result<KafkaStart, String> {
         "earliest" => Ok(KafkaStart::Earliest),
         _ => units::duration(text, &(Duration::from_millis(1)..=START_AGO_MAX))
             .map(KafkaStart::Ago)
-            .map_err(|reason| format!("allowed is latest, earliest, or how long ago: {reason}")),
+            .map_err(|reason| format!("must be latest, earliest, or how long ago: {reason}")),
     }
 }
 
@@ -312,20 +311,21 @@ fn properties(text: &str) -> Result<Vec<Property>, String> {
                 properties.push(property);
             }
             (None, Some(last)) => last.value = format!("{},{part}", last.value),
-            (None, None) => return Err("allowed is name=value, separated by commas".to_owned()),
+            (None, None) => return Err("must be name=value, separated by commas".to_owned()),
         }
     }
     match properties.len() {
         1..=PROPERTIES_MAX => Ok(properties),
-        _ => Err(format!("allowed are 1 to {PROPERTIES_MAX} properties, name=value each")),
+        _ => Err(format!("must be 1 to {PROPERTIES_MAX} properties, name=value each")),
     }
 }
 
 fn check_property(name: &str, earlier: &[Property]) -> Result<(), String> {
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_name) {
-        return Err("a property's name has lower-case letters, digits, . and _; allowed is name=value, ..."
-            .to_owned());
+        return Err(
+            "a property's name has lower-case letters, digits, . and _; must be name=value, ...".to_owned()
+        );
     }
     if let Some((_, remedy)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
         return Err(format!("{name} cannot be set here: {remedy}"));

@@ -22,17 +22,18 @@ pub(crate) fn resource_limits(reading: &mut Reading, raw: &Raw, measured: Resour
         &table::WS_MEMORY_LIMIT,
         raw.ws_memory_limit.as_deref(),
         measured.memory_bytes,
-        |text| units::bytes(text, &(limits::MEMORY_BYTES_MIN..=limits::MEMORY_BYTES_MAX)),
+        |text| units::memory_bytes(text, &(limits::MEMORY_BYTES_MIN..=limits::MEMORY_BYTES_MAX)),
         |bytes| units::show_bytes(*bytes),
     );
     ResourceLimits { cpu_cores, memory_bytes }
 }
 
-/// The least of the allocations bounds the default: more shards than what is set is used, or than there are CPUs, only get
-/// in each other's way.
+/// The default is one shard for each core of the lower limit, because shards that share a core only get in each other's way. Under
+/// --dev it is one, because each shard's idle consumer costs CPU.
 pub(crate) fn shards(
     reading: &mut Reading,
     raw: &Raw,
+    dev: bool,
     allocations: &[ResourceLimits],
     connections_max: usize,
 ) -> Shards {
@@ -41,7 +42,7 @@ pub(crate) fn shards(
     let count = reading.optional(
         &table::WS_SHARDS,
         raw.ws_shards.as_deref(),
-        Some(count_for(cpu_cores, connections_max)),
+        Some(if dev { 1 } else { count_for(cpu_cores, connections_max) }),
         |text| units::number(text, &(1..=limits::SHARDS_MAX)),
         usize::to_string,
     );

@@ -247,7 +247,7 @@ fn texts(environment: impl Iterator<Item = (OsString, OsString)>) -> (BTreeMap<S
         match (value.into_string(), table::variable(&name)) {
             (Ok(value), _) => drop(pairs.insert(name, value)),
             (Err(_), Some(variable)) => {
-                faults.push(Fault::of(variable.name, "(bytes)", "allowed is UTF-8 only"));
+                faults.push(Fault::of(variable.name, "(bytes)", "must be UTF-8"));
             }
             (Err(_), None) => {}
         }

@@ -1,4 +1,4 @@
-//! What deserves a warning though it is no error: variables that are set and do nothing. Names only, never values.
+//! Warnings about variables that are set and have no effect. They show names, never values.
 
 use super::reading::Setting;
 use super::security::Security;
@@ -7,22 +7,22 @@ use super::table::{
 };
 use super::units;
 
-/// As many mistakes as a typo makes.
+/// Edits between a misspelled name and the one that is suggested.
 const TYPO_DISTANCE_MAX: usize = 2;
 
-/// One sentence for all of the Go server's variables, one for each unknown name that is meant for the gateway.
+/// One warning for all variables of the Go server, and one for each unknown variable with a prefix of the gateway's.
 pub(crate) fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let (of_the_go_server, others): (Vec<&str>, Vec<&str>) =
         names.partition(|name| OF_THE_GO_SERVER.contains(name));
     let mut notices = Vec::new();
     if !of_the_go_server.is_empty() {
-        notices.push(format!("of the Go server, without effect here: {}", of_the_go_server.join(", ")));
+        notices.push(format!("variables of the Go server have no effect: {}", of_the_go_server.join(", ")));
     }
     notices.extend(others.into_iter().filter(|name| is_unknown(name)).map(of_unknown_name));
     notices
 }
 
-/// A name and a password that no broker will ever be shown: most likely the protocol was forgotten.
+/// Credentials that are never sent to a broker: most likely KAFKA_SECURITY_PROTOCOL was forgotten.
 pub(crate) fn of_unused_credentials(settings: &[Setting], security: &Security) -> Option<String> {
     let names: Vec<&str> = settings
         .iter()
@@ -30,11 +30,12 @@ pub(crate) fn of_unused_credentials(settings: &[Setting], security: &Security) -
         .map(|setting| setting.name)
         .filter(|name| [KAFKA_SASL_USERNAME.name, KAFKA_SASL_PASSWORD.name].contains(name))
         .collect();
-    (security.sasl().is_none() && !names.is_empty())
-        .then(|| format!("without effect unless KAFKA_SECURITY_PROTOCOL says SASL: {}", names.join(", ")))
+    (security.sasl().is_none() && !names.is_empty()).then(|| {
+        format!("no effect without KAFKA_SECURITY_PROTOCOL=SASL_SSL or SASL_PLAINTEXT: {}", names.join(", "))
+    })
 }
 
-/// The rest of the process (outboxes, buffers, librdkafka's queues) needs the other half.
+/// A history above half of the memory limit: outboxes, buffers and librdkafka's queues need the other half.
 pub(crate) fn of_a_large_history(history_bytes: u64, memory_bytes: Option<u64>) -> Option<String> {
     let memory_bytes = memory_bytes.filter(|memory_bytes| history_bytes > memory_bytes / 2)?;
     Some(format!(
@@ -52,8 +53,8 @@ fn is_unknown(name: &str) -> bool {
 
 fn of_unknown_name(name: &str) -> String {
     match nearest(name) {
-        Some(nearest) => format!("{name} has no effect in this version: is {nearest} meant?"),
-        None => format!("{name} has no effect in this version"),
+        Some(nearest) => format!("unknown variable {name}: did you mean {nearest}?"),
+        None => format!("unknown variable {name}: --help lists the variables"),
     }
 }
 
@@ -74,20 +75,20 @@ mod tests {
     #[test]
     fn the_go_servers_variables_share_one_warning() {
         let notices = of_names(["HTTP_READ_TIMEOUT", "WS_ADDR", "WS_MAX_GOROUTINES"].into_iter());
-        assert_eq!(notices, ["of the Go server, without effect here: HTTP_READ_TIMEOUT, WS_MAX_GOROUTINES"]);
+        assert_eq!(
+            notices,
+            ["variables of the Go server have no effect: HTTP_READ_TIMEOUT, WS_MAX_GOROUTINES"]
+        );
     }
 
     #[test]
-    fn an_unknown_name_with_our_prefix_is_told_with_what_was_probably_meant() {
+    fn an_unknown_name_with_our_prefix_is_named_with_the_nearest_known_one() {
         for (name, expected) in [
-            (
-                "WS_MAX_CONECTIONS",
-                "WS_MAX_CONECTIONS has no effect in this version: is WS_MAX_CONNECTIONS meant?",
-            ),
-            ("KAFKA_BORKERS", "KAFKA_BORKERS has no effect in this version: is KAFKA_BROKERS meant?"),
-            ("ws_addr", "ws_addr has no effect in this version: is WS_ADDR meant?"),
-            ("WS_MAX_PATIENCE", "WS_MAX_PATIENCE has no effect in this version"),
-            ("CONN_RATE_OF_OLD", "CONN_RATE_OF_OLD has no effect in this version"),
+            ("WS_MAX_CONECTIONS", "unknown variable WS_MAX_CONECTIONS: did you mean WS_MAX_CONNECTIONS?"),
+            ("KAFKA_BORKERS", "unknown variable KAFKA_BORKERS: did you mean KAFKA_BROKERS?"),
+            ("ws_addr", "unknown variable ws_addr: did you mean WS_ADDR?"),
+            ("WS_MAX_PATIENCE", "unknown variable WS_MAX_PATIENCE: --help lists the variables"),
+            ("CONN_RATE_OF_OLD", "unknown variable CONN_RATE_OF_OLD: --help lists the variables"),
         ] {
             assert_eq!(of_names([name].into_iter()), [expected]);
         }

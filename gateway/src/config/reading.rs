@@ -97,9 +97,13 @@ impl Reading {
         !self.faults.iter().any(|fault| variables.iter().any(|variable| variable.name == fault.variable))
     }
 
-    /// What is in force, unless something is wrong.
-    pub(crate) fn finish(self) -> Result<Vec<Setting>, ConfigError> {
-        if self.faults.is_empty() { Ok(self.settings) } else { Err(ConfigError(self.faults)) }
+    /// The values in force, or every fault after these warnings.
+    pub(crate) fn finish(self, warnings: &[String]) -> Result<Vec<Setting>, ConfigError> {
+        if self.faults.is_empty() {
+            Ok(self.settings)
+        } else {
+            Err(ConfigError { warnings: warnings.to_vec(), faults: self.faults })
+        }
     }
 }
 

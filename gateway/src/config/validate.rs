@@ -28,10 +28,11 @@ pub(crate) fn validate(
     warnings.extend(drop_what_the_mode_ignores(&mut pairs, dev));
     let mut raw = raw::from_pairs(pairs);
     let mut reading = Reading::with_faults(faults);
-    let listen = listen(&mut reading, &raw);
+    let listen = listen(&mut reading, &raw, dev);
     let resource_limits = machine::resource_limits(&mut reading, &raw, measured);
     let overload = admission::overload(&mut reading, &raw);
-    let shards = machine::shards(&mut reading, &raw, &[resource_limits, measured], listen.connections_max);
+    let shards =
+        machine::shards(&mut reading, &raw, dev, &[resource_limits, measured], listen.connections_max);
     let flush = flush(&mut reading, &raw);
     let outbox = outbox(&mut reading, &raw);
     let mut session = session(&mut reading, &raw);
@@ -53,7 +54,7 @@ pub(crate) fn validate(
         |text| units::number(text, &(0..=limits::DEV_EVENT_RATE_MAX)),
         u32::to_string,
     );
-    let settings = reading.finish()?;
+    let settings = reading.finish(&warnings)?;
     warnings.extend(notices::of_unused_credentials(&settings, &kafka.security));
     warnings.extend(notices::of_a_large_history(history.bytes_max as u64, resource_limits.memory_bytes));
     Ok(Config {
@@ -91,13 +92,13 @@ fn drop_what_the_mode_ignores(pairs: &mut BTreeMap<String, String>, dev: bool) -
     ];
     const IGNORED_WITHOUT_DEV: [&Variable; 1] = [&table::DEV_EVENT_RATE];
     let (ignored, mode): (&[&Variable], &str) = if dev {
-        (&IGNORED_WITH_DEV, "with --dev, which has a broker of its own")
+        (&IGNORED_WITH_DEV, "with --dev, which embeds a broker")
     } else {
         (&IGNORED_WITHOUT_DEV, "without --dev")
     };
     let dropped: Vec<&str> =
         ignored.iter().map(|variable| variable.name).filter(|name| pairs.remove(*name).is_some()).collect();
-    (!dropped.is_empty()).then(|| format!("without effect {mode}: {}", dropped.join(", ")))
+    (!dropped.is_empty()).then(|| format!("no effect {mode}: {}", dropped.join(", ")))
 }
 
 /// The variable with the default that it has under --dev.
@@ -105,11 +106,13 @@ fn in_mode(variable: Variable, dev: bool, default_with_dev: &'static str) -> Var
     Variable { default: if dev { default_with_dev } else { variable.default }, ..variable }
 }
 
-fn listen(reading: &mut Reading, raw: &Raw) -> Listen {
-    let address = reading.value(&table::WS_ADDR, raw.ws_addr.as_deref(), address, SocketAddr::to_string);
+/// Under --dev the machine's own browsers are the clients: other machines cannot connect, and few files are open.
+fn listen(reading: &mut Reading, raw: &Raw, dev: bool) -> Listen {
+    let ws_addr = in_mode(table::WS_ADDR, dev, "127.0.0.1:3002");
+    let address = reading.value(&ws_addr, raw.ws_addr.as_deref(), address, SocketAddr::to_string);
     let connections_max = count(
         reading,
-        &table::WS_MAX_CONNECTIONS,
+        &in_mode(table::WS_MAX_CONNECTIONS, dev, "100"),
         raw.ws_max_connections.as_deref(),
         1,
         limits::CONNECTIONS_MAX,
@@ -290,7 +293,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         }
         _ => text.parse().ok(),
     }
-    .ok_or_else(|| "allowed is :port, ip:port or [v6]:port, for example :3002 or 127.0.0.1:3002".to_owned())
+    .ok_or_else(|| "must be :port, ip:port or [v6]:port, for example :3002 or 127.0.0.1:3002".to_owned())
 }
 
 fn count(

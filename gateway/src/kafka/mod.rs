@@ -15,3 +15,4 @@ pub mod polled;
 pub mod record;
 pub mod replay;
 pub mod status;
+pub(crate) mod trouble;

@@ -14,7 +14,9 @@ use std::thread;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Subscriber, dispatcher, warn};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use self::writer::{Queue, Stdout, Writer};
 use crate::limits;
@@ -125,17 +127,20 @@ fn subscriber<W>(log: Log, has_colors: bool, writer: W) -> Box<dyn Subscriber + 
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
+    let level = LevelFilter::from_level(log.level);
+    // glommio warns of buffers that it cannot register with little locked memory, and of which the gateway uses none.
+    let targets = Targets::new().with_default(level).with_target("glommio", level.min(LevelFilter::ERROR));
     let builder = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from_level(log.level))
+        .with_max_level(level)
         // Its own complaints go to standard error by `eprintln!`, which panics when that is closed.
         .log_internal_errors(false)
         .with_writer(writer);
     match log.format {
-        LogFormat::Json => Box::new(
-            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
-        ),
-        LogFormat::Text if has_colors => Box::new(builder.finish()),
-        LogFormat::Text => Box::new(builder.with_ansi(false).finish()),
+        LogFormat::Json => {
+            let json = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            Box::new(json.finish().with(targets))
+        }
+        LogFormat::Text => Box::new(builder.with_ansi(has_colors).finish().with(targets)),
     }
 }
 

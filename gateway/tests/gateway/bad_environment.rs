@@ -79,7 +79,7 @@ fn a_taken_port_is_told_with_its_remedy() {
 #[test]
 fn every_variable_that_cannot_be_used_is_named_at_once() {
     let ended = Launch::with_brokers("127.0.0.1:1").env("WS_MAX_CONNECTIONS", "abc").end();
-    assert_ended(&ended, 64, &["WS_MAX_CONNECTIONS=abc", "allowed is a whole number from 1"]);
+    assert_ended(&ended, 64, &["WS_MAX_CONNECTIONS=abc", "must be a whole number from 1"]);
     let ended = Launch::with_brokers("127.0.0.1:1").env("WS_SHARDS", "65").end();
     assert_ended(&ended, 64, &["WS_SHARDS=65", "from 1 to 64"]);
     let ended = Launch::with_brokers("no port")

@@ -10,6 +10,7 @@ mod bad_environment;
 mod bad_handshakes;
 mod bad_messages;
 mod bad_records;
+mod check;
 mod dashboards;
 mod delivery;
 mod drain;

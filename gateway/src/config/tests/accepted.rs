@@ -75,6 +75,9 @@ fn dev_needs_nothing_and_shows_the_console_and_text() {
     assert!(config.dev && config.console && config.kafka.brokers.is_empty());
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.dev_event_rate, 100);
+    assert!(config.listen.address.ip().is_loopback(), "no other machine connects to a trial");
+    assert_eq!(config.shards.count, 1);
+    assert_eq!(config.listen.connections_max, 100, "an ordinary user's limit of open files is enough");
     let config = with_dev(&[("WS_CONSOLE", "off"), ("LOG_FORMAT", "json")], true).unwrap();
     assert!(!config.console);
     assert_eq!(config.log.format, LogFormat::Json);
@@ -86,10 +89,10 @@ fn what_the_mode_has_no_use_for_is_dropped_with_one_warning() {
     assert_eq!((config.kafka.brokers.len(), config.kafka.security), (0, Security::Plaintext));
     assert_eq!(
         config.warnings,
-        ["without effect with --dev, which has a broker of its own: KAFKA_BROKERS, KAFKA_SECURITY_PROTOCOL"]
+        ["no effect with --dev, which embeds a broker: KAFKA_BROKERS, KAFKA_SECURITY_PROTOCOL"]
     );
     let config = self::config(&[("DEV_EVENT_RATE", "7")]);
-    assert_eq!(config.warnings, ["without effect without --dev: DEV_EVENT_RATE"]);
+    assert_eq!(config.warnings, ["no effect without --dev: DEV_EVENT_RATE"]);
 }
 
 #[test]
@@ -274,9 +277,9 @@ fn variables_without_effect_are_warned_of_and_refuse_nothing() {
     assert_eq!(
         config.warnings,
         [
-            "of the Go server, without effect here: HTTP_IDLE_TIMEOUT, METRICS_INTERVAL, WS_WORKER_POOL_SIZE",
-            "KAFKA_TOPIC has no effect in this version: is KAFKA_TOPICS meant?",
-            "WS_MAX_PATIENCE has no effect in this version",
+            "variables of the Go server have no effect: HTTP_IDLE_TIMEOUT, METRICS_INTERVAL, WS_WORKER_POOL_SIZE",
+            "unknown variable KAFKA_TOPIC: did you mean KAFKA_TOPICS?",
+            "unknown variable WS_MAX_PATIENCE: --help lists the variables",
         ]
     );
 }
@@ -293,7 +296,9 @@ fn credentials_that_the_protocol_does_not_use_are_warned_of() {
     let config = config(&[("KAFKA_SASL_USERNAME", "odin"), ("KAFKA_SASL_PASSWORD", "p")]);
     assert_eq!(
         config.warnings,
-        ["without effect unless KAFKA_SECURITY_PROTOCOL says SASL: KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"]
+        [
+            "no effect without KAFKA_SECURITY_PROTOCOL=SASL_SSL or SASL_PLAINTEXT: KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"
+        ]
     );
 }
 

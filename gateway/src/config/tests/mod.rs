@@ -22,7 +22,7 @@ fn config(pairs: &[(&str, &str)]) -> Config {
 fn refusal(pairs: &[(&str, &str)]) -> String {
     let pairs: Vec<_> = [BROKERS].iter().chain(pairs).copied().collect();
     let error = with_dev(&pairs, false).unwrap_err();
-    assert_eq!(error.0.len(), 1, "{error}");
+    assert_eq!(error.faults.len(), 1, "{error}");
     error.to_string()
 }
 

@@ -12,12 +12,20 @@ fn every_bad_variable_is_reported_at_once_one_a_line() {
     assert_eq!(
         lines,
         [
-            "WS_MAX_CONNECTIONS=abc: allowed is a whole number from 1 to 1000000",
-            "WS_OUTBOX_BYTES=64KB: allowed is 4KiB to 1GiB, as a number of bytes or with KiB, MiB, GiB or TiB",
+            "WS_MAX_CONNECTIONS=abc: must be a whole number from 1 to 1000000",
+            "WS_OUTBOX_BYTES=64KB: unknown unit KB: write 64KiB",
             "KAFKA_BROKERS is not set: name the brokers, for example KAFKA_BROKERS=broker-1:9092,broker-2:9092, or start with --dev",
-            "LOG_LEVEL=loud\u{fffd}WS_ADDR=x: allowed is debug, info, warn or error",
+            "LOG_LEVEL=loud\u{fffd}WS_ADDR=x: must be debug, info, warn or error",
         ]
     );
+}
+
+#[test]
+fn a_misspelled_variable_is_named_before_the_one_that_is_not_set() {
+    let text = with_dev(&[("KAFKA_BROKER", "x:9092")], false).unwrap_err().to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "warning: unknown variable KAFKA_BROKER: did you mean KAFKA_BROKERS?");
+    assert!(lines[1].starts_with("KAFKA_BROKERS is not set") && lines.len() == 2, "{text}");
 }
 
 #[test]
@@ -38,32 +46,34 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("WS_PINNING", "yes", "on or off"),
         ("WS_CPU_LIMIT", "0", "from 0.01"),
         ("WS_CPU_LIMIT", "inf", "from 0.01"),
-        ("WS_SLOW_CONSUMER", "drop", "allowed is disconnect or conflate"),
+        ("WS_SLOW_CONSUMER", "drop", "must be disconnect or conflate"),
         ("WS_HISTORY_BYTES", "0", "64KiB to 64GiB"),
         ("WS_HISTORY_WARMUP", "2h", "0s to 1h"),
         ("WS_LAST_VALUES", "0", "from 1 to 10000000"),
         ("WS_RESUME_MAX_BYTES", "2TiB", "0 to 1TiB"),
         ("WS_RESUME_MAX_AGE", "2years", "0s to 1year"),
         ("WS_CPU_REJECT_THRESHOLD", "0", "from 1 to 100"),
+        ("WS_CPU_REJECT_THRESHOLD", "0.75", "must be a percentage: write 75"),
+        ("WS_OUTBOX_BYTES", "4MB", "unknown unit MB: write 4MiB"),
         ("WS_CPU_PAUSE_THRESHOLD", "120", "from 1 to 100"),
         ("WS_MESSAGE_RATE", "-1", "from 0 to 1000000"),
         ("WS_INBOUND_BURST", "32KiB", "less than a message of WS_MAX_MESSAGE_BYTES; set it to 64KiB or more"),
         ("WS_INBOUND_BURST", "2GiB", "1KiB to 1GiB"),
         ("WS_INBOUND_RATE", "-1", "0 to 1GiB"),
         ("WS_DRAIN", "2h", "0s to 1h"),
-        ("WS_REFUSE", "drop", "allowed is http or close"),
+        ("WS_REFUSE", "drop", "must be http or close"),
         ("WS_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/33 is no address and no network"),
         ("WS_TRUSTED_PROXIES", "proxy", "proxy is no address and no network"),
         ("WS_TRUSTED_PROXIES", ",", "1 to 64 addresses or networks"),
-        ("CONN_RATE_LIMIT_ENABLED", "yes", "allowed is true, false, on or off"),
+        ("CONN_RATE_LIMIT_ENABLED", "yes", "must be true, false, on or off"),
         ("CONN_RATE_LIMIT_IP_RATE", "0", "from 0.001"),
         ("CONN_RATE_LIMIT_GLOBAL_BURST", "0", "from 1 to 1000000"),
         ("WS_MAX_KAFKA_RATE", "-25", "from 0 to 100000000"),
         ("WS_MAX_LAG", "1s", "2s to 1day"),
         ("WS_MAX_LAG", "never", "0 is never"),
-        ("KAFKA_BROKERS", "broker", "broker is no host:port"),
-        ("KAFKA_BROKERS", "one:9092,two:0", "two:0 is no host:port"),
-        ("KAFKA_BROKERS", "http://one:9092", "is no host:port"),
+        ("KAFKA_BROKERS", "broker", "broker is not host:port"),
+        ("KAFKA_BROKERS", "one:9092,two:0", "two:0 is not host:port"),
+        ("KAFKA_BROKERS", "http://one:9092", "is not host:port"),
         ("KAFKA_BROKERS", ",", "1 to 64 addresses"),
         ("KAFKA_TOPICS", "odin.trades,other.trade", "odin.trades and other.trade are both of the kind trade"),
         ("KAFKA_TOPICS", "odin/trades", "odin/trades is no topic"),
@@ -74,16 +84,16 @@ fn a_bad_value_is_refused_in_words_that_name_what_is_allowed() {
         ("KAFKA_GROUP_ID", "two words", "without spaces"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
         ("KAFKA_SASL_MECHANISM", "GSSAPI", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
-        ("WS_DRAIN", "15", "for example 500ms, 15s"),
+        ("WS_DRAIN", "15", "has no unit: write 15s (0s to 1h)"),
         ("LOG_FORMAT", "xml", "json, text or pretty"),
-        ("ENVIRONMENT", long.as_str(), "xxx...: allowed are"),
+        ("ENVIRONMENT", long.as_str(), "xxx...: must be"),
     ] {
         let text = with_dev(&[BROKERS, (name, value)], false).unwrap_err().to_string();
         assert!(text.starts_with(&format!("{name}=")), "{text}");
         assert!(text.contains(expected) && text.lines().count() == 1 && text.len() < 400, "{text}");
     }
     let text = with_dev(&[("DEV_EVENT_RATE", "200001")], true).unwrap_err().to_string();
-    assert_eq!(text, "DEV_EVENT_RATE=200001: allowed is a whole number from 0 to 200000");
+    assert_eq!(text, "DEV_EVENT_RATE=200001: must be a whole number from 0 to 200000");
     let text = with_dev(&[("KAFKA_START", "5m")], true).unwrap_err().to_string();
     assert!(text.contains("embedded broker"), "{text}");
 }
@@ -170,7 +180,7 @@ fn a_value_that_is_not_utf_8_refuses_our_variables_and_no_others() {
         [("LS_COLORS".into(), bytes()), ("KAFKA_SASL_PASSWORD".into(), bytes()), (bytes(), "x".into())];
     let (pairs, faults) = texts(given.into_iter());
     let error = validate::validate(pairs, faults, true, Default::default()).unwrap_err();
-    assert_eq!(error.to_string(), "KAFKA_SASL_PASSWORD=(bytes): allowed is UTF-8 only");
+    assert_eq!(error.to_string(), "KAFKA_SASL_PASSWORD=(bytes): must be UTF-8");
 }
 
 #[test]
@@ -192,7 +202,11 @@ fn no_environment_makes_the_reading_panic() {
         }
         let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
         if let Err(error) = Config::from_pairs(pairs, random.bool()) {
-            assert_eq!(error.to_string().lines().count(), error.0.len(), "{error}");
+            assert_eq!(
+                error.to_string().lines().count(),
+                error.warnings.len() + error.faults.len(),
+                "{error}"
+            );
         }
     }
 }

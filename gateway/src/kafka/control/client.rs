@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 use crate::config::Kafka;
@@ -93,12 +95,25 @@ pub(crate) fn look_interval(config: &Kafka) -> Duration {
     if config.lag_max.is_some() { limits::LAG_LOOK_INTERVAL } else { limits::KAFKA_METADATA_INTERVAL }
 }
 
-/// A consumer that never polls, for checking that librdkafka takes the configuration.
+/// The consumer of [`check_config`] may try to connect before it is dropped: what comes of it is for the control thread to report.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
+
+/// Checks that librdkafka takes the configuration.
 ///
 /// # Errors
 /// librdkafka's sentence about the property that it does not take, without the value of one that is secret.
 pub fn check_config(config: &Kafka) -> Result<(), String> {
-    let Err(error) = client_config(config).create::<BaseConsumer>() else { return Ok(()) };
+    let Err(error) = client_config(config).create_with_context::<_, BaseConsumer<_>>(Silent) else {
+        return Ok(());
+    };
     let sentence = match error {
         // Its display adds the property's value.
         KafkaError::ClientConfig(_, sentence, ..) => sentence,

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::Request;
 use crate::kafka::status::SharedStatus;
+use crate::kafka::trouble;
 use crate::limits;
 use crate::log::throttle::LogThrottle;
 
@@ -81,21 +82,23 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // Follows the errors of the single brokers, and says no more than they do.
         let all_down = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        let sentence = trouble::sentence(reason, self.status.read().assigned);
         let mut was_connected = false;
         self.status.update(|status| {
             if all_down {
                 was_connected = std::mem::replace(&mut status.connected, false);
             } else {
-                status.error = Some(reason.to_owned());
+                status.error = Some(sentence.clone());
             }
         });
         if was_connected {
             // So that the end of it is soon seen. The process is ending if nobody listens.
             let _ = self.requests.send(Request::Disconnected);
         }
-        if let Some(suppressed) = self.log.errors.allow(Instant::now()) {
-            warn!(%error, detail = reason, suppressed, "Kafka is in trouble");
+        if !all_down && let Some(suppressed) = self.log.errors.allow(Instant::now()) {
+            warn!(error = sentence, detail = reason, suppressed, "Kafka is in trouble");
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Invariants: an offset is a number before its partition is assigned; a partition is assigned only once its shard has
 //! answered the note that names it, so a shard knows where a partition begins before it sees a record of it.
 
+pub(crate) mod broker_check;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod context;
@@ -34,6 +35,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use tracing::warn;
 use wire::Waker;
 
+pub use self::broker_check::check_brokers;
 pub use self::client::check_config;
 pub(crate) use self::client::replay_config;
 use self::cluster::Cluster;
@@ -270,10 +272,17 @@ impl Work {
         let mut stalled = Vec::new();
         for (index, assignment) in self.assignments.iter_mut().enumerate() {
             if let Err(error) = assignment.advance(cluster) {
+                // What librdkafka said of a broker explains more than "timed out".
+                let reason = self.status.read().error.unwrap_or_else(|| error.to_string());
                 if let Some(suppressed) = self.complaints.unreadable.allow(Instant::now()) {
-                    warn!(shard = assignment.shard, %error, suppressed, "partitions cannot be read yet; trying again");
+                    warn!(
+                        shard = assignment.shard,
+                        error = reason,
+                        suppressed,
+                        "partitions cannot be read yet; trying again"
+                    );
                 }
-                trouble.get_or_insert_with(|| error.to_string());
+                trouble.get_or_insert(reason);
             }
             if let Some(text) = assignment.look_for_stalls(cluster) {
                 trouble.get_or_insert(text);
@@ -294,9 +303,9 @@ impl Work {
         let partitions: BTreeSet<_> = asked.iter().map(|&(_, partition)| partition).collect();
         let ends = self.cluster.as_ref().map(|cluster| cluster.ends_of(partitions)).unwrap_or_default();
         for assignment in &self.assignments {
-            let of_seat = asked.iter().filter(|(shard, _)| *shard == assignment.shard);
+            let of_shard = asked.iter().filter(|(shard, _)| *shard == assignment.shard);
             assignment.answer_ends(
-                of_seat.map(|(_, partition)| (*partition, ends.get(partition).copied())).collect(),
+                of_shard.map(|(_, partition)| (*partition, ends.get(partition).copied())).collect(),
             );
         }
     }

@@ -118,16 +118,16 @@ impl Work {
     }
 
     pub(crate) fn note_error(&self, error: &KafkaError) {
-        let text = error.to_string();
-        let fresh = self.status.read().error.as_deref() != Some(text.as_str());
-        if fresh {
-            if let Some(suppressed) = self.complaints.no_answer.allow(Instant::now()) {
-                warn!(error = text, suppressed, "Kafka does not answer; trying again");
-            }
-            // librdkafka's own words, if it said why, are better than "timed out".
-            self.status.update(|status| {
-                status.error.get_or_insert(text);
-            });
+        // What librdkafka said of a broker is in the log already, and is better than "timed out".
+        if self.status.read().error.is_some() {
+            return;
         }
+        let text = error.to_string();
+        if let Some(suppressed) = self.complaints.no_answer.allow(Instant::now()) {
+            warn!(error = text, suppressed, "Kafka does not answer; trying again");
+        }
+        self.status.update(|status| {
+            status.error.get_or_insert(text);
+        });
     }
 }

@@ -73,10 +73,7 @@ impl Cluster {
     /// # Errors
     /// No broker answered.
     pub(crate) fn refresh(&mut self) -> KafkaResult<()> {
-        // Neither has records now; their errors go to their context, and would pile up otherwise.
-        for client in [&self.asker, &self.observer] {
-            while client.poll(Duration::ZERO).is_some() {}
-        }
+        self.poll_errors(Duration::ZERO);
         self.update(TopicLayout::ask(&self.asker, &self.config)?);
         match self.describe() {
             Ok(described) => {
@@ -90,6 +87,13 @@ impl Cluster {
             Err(error) => debug!(%error, "the ids of topics cannot be asked for now"),
         }
         Ok(())
+    }
+
+    /// Passes the errors of connections to the context, where they would wait otherwise. Neither client has records now.
+    pub(crate) fn poll_errors(&self, patience: Duration) {
+        for client in [&self.asker, &self.observer] {
+            while client.poll(patience).is_some() {}
+        }
     }
 
     /// Of topics without ids: whether their logs still hold the last records that were seen, and which these are now, for
