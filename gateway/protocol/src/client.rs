@@ -14,10 +14,8 @@ use serde_json::value::RawValue;
 use crate::code;
 use crate::since::Entries;
 pub use crate::since::{Since, read_since};
-use crate::token::is_hidden;
-
-/// The most of a client's input that an answer repeats.
-pub const ECHO_BYTES_MAX: usize = 64;
+use crate::text::Text;
+pub use crate::text::{ECHO_BYTES_MAX, cut, shorten};
 
 /// A message of a client.
 #[derive(Clone, Debug)]
@@ -77,10 +75,6 @@ struct Data<'a> {
     since: Option<&'a RawValue>,
 }
 
-/// Borrows where the text has no escapes; a bare `Cow` in a list would always copy.
-#[derive(Deserialize)]
-pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
-
 impl<'a> ClientMessage<'a> {
     /// Reads one text frame.
     pub fn parse(text: &'a str) -> Result<Self, ClientError> {
@@ -102,30 +96,6 @@ impl<'a> ClientMessage<'a> {
             }),
         }
     }
-}
-
-/// The start of a client's text as an answer may repeat it: cut to [`ECHO_BYTES_MAX`], `...` in place of the rest, characters
-/// that do not show as `?`. (Escaped, a control character would take six bytes; a mark of direction would turn the rest of
-/// the sentence around.)
-pub fn shorten(text: &str) -> Cow<'_, str> {
-    if text.len() <= ECHO_BYTES_MAX && !text.contains(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let (kept, rest) = match text.len() <= ECHO_BYTES_MAX {
-        true => (text, ""),
-        false => (cut(text, ECHO_BYTES_MAX - 3), "..."),
-    };
-    let visible = kept.chars().map(|character| if is_hidden(character) { '?' } else { character });
-    Cow::Owned(visible.chain(rest.chars()).collect())
-}
-
-/// The longest start of a text that has at most so many bytes and ends with a whole character.
-pub fn cut(text: &str, bytes_max: usize) -> &str {
-    let mut end = bytes_max.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 fn read_subscribe<'a>(data: Option<&'a RawValue>) -> Result<Subscribe<'a>, ClientError> {

@@ -16,6 +16,7 @@ pub mod framing;
 pub mod position;
 pub mod server;
 mod since;
+pub(crate) mod text;
 pub mod token;
 
 pub use channel::{

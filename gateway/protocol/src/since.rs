@@ -11,8 +11,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::channel::{Pattern, kind_is_valid};
-use crate::client::{Text, shorten};
 use crate::position::Position;
+use crate::text::{Text, shorten};
 
 /// Where a channel begins within one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]

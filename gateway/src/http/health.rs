@@ -14,16 +14,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::readiness::{DRAINING, obstacle, silent};
 use crate::admission::overload::Decision;
 use crate::config::Config;
-use crate::counters::{Counters, Refusal};
+use crate::counters::Counters;
 use crate::kafka::status::Status;
 use crate::limits::{MIB, SHARD_SILENCE_MAX};
 use crate::process::resource_usage::ResourceUsage;
 
-/// What is wrong with a gateway that was told to end.
-const DRAINING: &str =
-    "the gateway is draining: it takes no new sessions, and tells those that it has to connect again";
 /// Above this share of a limit there is a warning.
 const WARN_PERCENT: f64 = 90.0;
 
@@ -264,27 +262,6 @@ fn kafka(picture: &HealthInputs<'_>, findings: &mut Findings) -> KafkaCheck {
     }
 }
 
-/// Why no events come, if none can.
-fn obstacle(status: &Status) -> Option<String> {
-    let because = status.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-    match (status.connected, status.assigned) {
-        (true, true) => None,
-        (true, false) if status.partitions == 0 && !status.topics_missing.is_empty() => Some(format!(
-            "Kafka has none of the topics {}: create them or correct KAFKA_TOPICS{because}",
-            status.topics_missing.join(", ")
-        )),
-        (true, false) => {
-            Some(format!("Kafka's partitions do not all have an offset to start from yet{because}"))
-        }
-        (false, false) => Some(format!(
-            "no Kafka broker has answered yet{because}; the gateway keeps trying: check KAFKA_BROKERS and the way there"
-        )),
-        (false, true) => Some(format!(
-            "no Kafka broker answers{because}; the gateway keeps trying, sessions stay, and delivery goes on where it stopped"
-        )),
-    }
-}
-
 fn capacity(picture: &HealthInputs<'_>, findings: &mut Findings) -> CapacityCheck {
     let max = picture.config.listen.connections_max;
     let current: u64 = picture.shards.iter().map(|shard| shard.sessions).sum();
@@ -357,14 +334,6 @@ fn shards(picture: &HealthInputs<'_>, findings: &mut Findings) -> ShardsCheck {
     ShardsCheck { count: each.len(), healthy, each }
 }
 
-fn silent(shard: usize, silence: Duration) -> String {
-    format!(
-        "shard {shard} has not turned for {} s: its sessions get nothing; if the machine has CPU to spare, the process ends and wants \
-         to be restarted",
-        silence.as_secs()
-    )
-}
-
 fn percent(part: f64, whole: f64) -> f64 {
     rounded(100.0 * part / whole)
 }
@@ -377,66 +346,6 @@ fn megabytes(bytes: f64) -> f64 {
 /// Two decimals.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
-}
-
-/// The body of `/health/ready`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Readiness {
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
-impl Readiness {
-    /// The HTTP status.
-    pub(crate) fn status_code(&self) -> u16 {
-        if self.reason.is_none() { 200 } else { 503 }
-    }
-
-    /// Nor is a gateway ready one of whose shards does not turn: some of its new clients would wait for ever.
-    pub(crate) fn unless_silent(self, shard: Option<(usize, Duration)>) -> Self {
-        match shard {
-            Some((shard, silence)) if self.reason.is_none() => {
-                Self { status: "not_ready", reason: Some(silent(shard, silence)) }
-            }
-            _ => self,
-        }
-    }
-}
-
-/// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for,
-/// the gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better
-/// elsewhere, and its sessions would lose their place. While it is overloaded or full it refuses them, and says so here: see the
-/// module.
-pub(crate) fn readiness(status: &Status, overload: Decision, is_draining: bool) -> Readiness {
-    let reason = if is_draining {
-        Some(DRAINING.to_owned())
-    } else if !status.assigned {
-        obstacle(status)
-    } else if !status.warm {
-        Some("the history is being read from Kafka (WS_HISTORY_WARMUP)".to_owned())
-    } else {
-        no_room(overload)
-    };
-    let status = match &reason {
-        None => "ready",
-        Some(_) if is_draining => "draining",
-        Some(_) => "not_ready",
-    };
-    Readiness { status, reason }
-}
-
-/// Why no new client finds a place, if none does.
-fn no_room(overload: Decision) -> Option<String> {
-    let reason = match overload.refusal() {
-        Some(Refusal::MemoryLimit) => "overloaded: new sessions are refused (WS_MEMORY_LIMIT)",
-        Some(_) => "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD)",
-        None if overload.is_full => {
-            "full: all connections are taken, or were and fewer than 5% are free again (WS_MAX_CONNECTIONS)"
-        }
-        None => return None,
-    };
-    Some(reason.to_owned())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(crate) mod listen_queue;
 pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod prometheus_text;
+pub(crate) mod readiness;
 pub(crate) mod renderer;
 
 use std::borrow::Cow;

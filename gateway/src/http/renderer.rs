@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-use super::health::{self, HealthInputs, Readiness};
+use super::health::{self, HealthInputs};
 use super::metrics::Metrics;
 use super::pages::{Page, Pages, SharedPages, alive, json};
 use super::prometheus_text;
+use super::readiness::{self, Readiness};
 use crate::config::Config;
 use crate::limits;
 use crate::process::pulse::Pulse;
@@ -40,7 +41,7 @@ impl Renderer {
     /// Renders if a second has passed, or if readiness has changed.
     pub fn refresh(&mut self, now: Instant) {
         let overload = self.shared.overload.read();
-        let readiness = health::readiness(&self.shared.kafka.read(), overload, self.is_draining)
+        let readiness = readiness::readiness(&self.shared.kafka.read(), overload, self.is_draining)
             .unless_silent(self.shared.silent_shard(now));
         if now < self.due && self.readiness.as_ref() == Some(&readiness) {
             return;

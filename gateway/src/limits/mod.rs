@@ -3,12 +3,18 @@
 //! What an operator may choose stands in [`crate::config`]; the ranges that those choices have to stay within stand here.
 //! The relations between bounds are asserted at compile time in `relations`. Plain constants, for any thread.
 
+pub(crate) mod configured;
+pub(crate) mod kafka;
 pub(crate) mod pacing;
 pub(crate) mod relations;
+pub(crate) mod replay;
 
 use std::time::Duration;
 
+pub use configured::*;
+pub use kafka::*;
 pub use pacing::*;
+pub use replay::*;
 
 /// Bytes in a KiB.
 pub const KIB: usize = 1024;
@@ -274,80 +280,6 @@ pub const FRAMES_PER_PULL: usize = 4096;
 /// Memory for the newest frames of channels, a channel of WS_LAST_VALUES on average: an event of common size and its place.
 pub const LAST_VALUE_BYTES: usize = KIB;
 
-// Kafka.
-
-/// Between two looks at the cluster's topics and partitions: how soon a new partition is read.
-pub const KAFKA_METADATA_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two reports of librdkafka on its fetching: how soon it is seen that a log ends in what is no record.
-pub const KAFKA_STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two looks at the ends of partitions with WS_MAX_LAG: how exact it is.
-pub const LAG_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A partition is stuck whose log goes on for this long while its fetching does not. While records wait for the shard is no such time.
-pub const KAFKA_STUCK_AFTER: Duration = Duration::from_secs(20);
-/// Ends of one partition that are remembered to tell how long its oldest undelivered record waits: a minute's looks.
-pub const LAG_ENDS_MAX: usize = 64;
-/// One blocking call to the brokers (metadata, watermarks); after it the call counts as failed and is tried again.
-pub const KAFKA_CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two readings while Kafka is paused for CPU: every event waits for the end of the pause, and the idle CPU that it brings
-/// shows at once. With two readings of 100 ms a single pause in ten seconds already showed in the p99 of all clients.
-pub const PAUSED_READING_INTERVAL: Duration = Duration::from_millis(25);
-/// Such readings (30 s) after which a pause ends whatever the CPU says: a neighbour that takes the CPU for good must not
-/// keep every event from every client, and what librdkafka tells meanwhile (statistics, some 100 KiB each) waits in its queue.
-pub const KAFKA_PAUSE_READINGS_MAX: u32 = 1200;
-/// How long a pause for WS_MAX_KAFKA_RATE lasts at least: tokens gather, so that a high rate wakes nobody for each record.
-pub const KAFKA_RATE_PAUSE_LEAST: Duration = Duration::from_millis(5);
-/// The burst of WS_MAX_KAFKA_RATE, as time at that rate: a bound that is set is felt as an even flow.
-pub const KAFKA_RATE_BURST: Duration = Duration::from_millis(100);
-/// Addresses in KAFKA_BROKERS; librdkafka learns the others from any of them.
-pub const BROKERS_MAX: usize = 64;
-/// Topics in KAFKA_TOPICS, hence kinds.
-pub const TOPICS_MAX: usize = 64;
-/// Entries of KAFKA_PROPERTIES; librdkafka knows about 150.
-pub const PROPERTIES_MAX: usize = 128;
-/// Kafka's own bound on the length of a topic's name.
-pub const TOPIC_NAME_BYTES: usize = 249;
-/// How far back KAFKA_START reaches.
-pub const START_AGO_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-
-// Replay: partitions that are read from Kafka again, for sessions that come back after long.
-
-/// Scans at a time, each a thread with a consumer of its own. What they read is old: more of them would take CPU and the
-/// brokers' disks from what is new.
-pub const REPLAY_SCANS: usize = 2;
-/// Cursors that one scan serves. With a chunk each it holds 64 MiB, and that only if no frame is shared.
-pub const REPLAY_CURSORS_PER_SCAN: usize = 1024;
-/// Cursors that are handed from the board to a scan, or back, under one lock: some 100 us, for which a shard that has a cursor to add waits.
-pub const REPLAY_CURSORS_PER_LOCK: usize = 256;
-/// Addresses of which it is remembered when they were last read for: each pass adds one at most.
-pub const REPLAY_TURNS_REMEMBERED: usize = 4096;
-/// A pass for one address begins this many offsets below its first cursor at most, for others who wait: about a second of reading.
-pub const REPLAY_REACH: i64 = 65_536;
-/// A scan begins when no cursor has come for so long, ...
-pub const REPLAY_GATHER: Duration = Duration::from_millis(10);
-/// ... but after so long at the latest: who comes alone waits for the first, who comes with a thousand for the second.
-pub const REPLAY_GATHER_MAX: Duration = Duration::from_millis(150);
-/// From a chunk's first frame to its answer, when it does not fill: a resume is under way before it is complete.
-pub const REPLAY_CHUNK_DELAY: Duration = Duration::from_millis(50);
-/// Records that a scan reads for a cursor before it answers, though it wanted none of them: about half a second.
-pub const REPLAY_RECORDS_PER_ANSWER: u64 = 32_768;
-/// Records between two looks at the clock, at the board and at chunks that are due: about five milliseconds.
-pub const REPLAY_RECORDS_PER_LOOK: usize = 256;
-/// How long a scan keeps the place of a cursor that was answered and has not pulled again.
-pub const REPLAY_REJOIN: Duration = Duration::from_millis(200);
-/// How long a scan stands still for one of them whose next chunk is full, while others could go on. A client that drains a
-/// chunk more slowly (below 10 Mbit/s) is left behind, for the next pass.
-pub const REPLAY_PAUSE: Duration = Duration::from_millis(50);
-/// How long a pass lasts at least before it ends for those that it does not serve.
-pub const REPLAY_TURN: Duration = Duration::from_secs(2);
-/// A cursor that waited longer is where its partition's next pass begins, however many are below it.
-pub const REPLAY_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long a partition that cannot be read is tried before its cursors are told that the records are lost.
-pub const REPLAY_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
-pub const REPLAY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// A scan without a record for this long, below the end of the log, is a try that failed.
-pub const REPLAY_SILENCE_MAX: Duration = Duration::from_secs(5);
-
 /// Tokens of a shard's partitions that are remembered because they were seen where they do not belong: 16 MiB at common lengths.
 pub const STRAY_TOKENS_MAX: usize = 1 << 17;
 /// How many numbers of partitions that a topic had are remembered: one that changes more often is not followed.
@@ -374,70 +306,3 @@ pub const LOG_QUEUE_BYTES: usize = MIB;
 pub const LOG_WRITE_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the end of the process waits for the last lines.
 pub const LOG_FLUSH_PATIENCE: Duration = Duration::from_secs(1);
-
-// The ranges of what can be configured.
-
-/// WS_MAX_CONNECTIONS: a million idle sessions are about 1 GiB of the process and 4 GiB of the kernel.
-pub const CONNECTIONS_MAX: usize = 1_000_000;
-/// TCP_LISTEN_BACKLOG; the kernel lowers it to net.core.somaxconn.
-pub const LISTEN_BACKLOG_MAX: u32 = 65_535;
-/// WS_MAX_BROADCAST_RATE: a shorter window than a millisecond is none.
-pub const BROADCAST_RATE_MAX: u32 = 1000;
-/// WS_MAX_KAFKA_RATE: more than a process can take.
-pub const KAFKA_RATE_MAX: u32 = 100_000_000;
-/// CONN_RATE_LIMIT_*, WS_MESSAGE_*: more than a process can take.
-pub const RATE_MAX: u32 = 1_000_000;
-/// CONN_RATE_LIMIT_*_RATE, at least: one in a quarter of an hour.
-pub const RATE_PER_S_MIN: f64 = 0.001;
-/// WS_TRUSTED_PROXIES: addresses and networks, each compared with every connection's.
-pub const TRUSTED_PROXIES_MAX: usize = 64;
-/// WS_DRAIN: a deployment that takes longer hangs.
-pub const DRAIN_MAX: Duration = Duration::from_secs(3600);
-/// WS_CPU_*_THRESHOLD, at least: an idle process uses some.
-pub const CPU_PERCENT_MIN: f64 = 1.0;
-/// WS_FLUSH_WINDOW_MAX: who waits longer polls.
-pub const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
-/// WS_OUTBOX_FRAMES.
-pub const OUTBOX_FRAMES_MAX: usize = 65_536;
-/// WS_OUTBOX_BYTES, at least: an outbox of less would close a session for one burst.
-pub const OUTBOX_BYTES_MIN: usize = 4 * KIB;
-/// WS_OUTBOX_BYTES, at most.
-pub const OUTBOX_BYTES_MAX: usize = GIB;
-/// WS_SOCKET_SEND_BYTES, at least: below it the kernel takes its own minimum.
-pub const SOCKET_SEND_BYTES_MIN: usize = 4 * KIB;
-/// WS_SOCKET_SEND_BYTES, at most.
-pub const SOCKET_SEND_BYTES_MAX: usize = 16 * MIB;
-/// WS_MAX_MESSAGE_BYTES, at least: a subscribe with a few channels fits.
-pub const MESSAGE_BYTES_MIN: usize = KIB;
-/// WS_MAX_MESSAGE_BYTES, at most.
-pub const MESSAGE_BYTES_MAX: usize = 16 * MIB;
-/// WS_MAX_RECORD_BYTES, at least.
-pub const RECORD_BYTES_MIN: usize = KIB;
-/// WS_MAX_RECORD_BYTES, at most: below librdkafka's largest response (100 MB).
-pub const RECORD_BYTES_MAX: usize = 64 * MIB;
-/// WS_MAX_CHANNELS.
-pub const CHANNELS_PER_SESSION_MAX: usize = 10_000;
-/// WS_HISTORY_BYTES, at least: who catches up with a chunk finds what follows it.
-pub const HISTORY_BYTES_MIN: usize = CHUNK_BYTES;
-/// WS_HISTORY_BYTES, at most.
-pub const HISTORY_BYTES_MAX: usize = 64 * GIB;
-/// WS_HISTORY_WARMUP: a gateway that is not ready for longer is taken for broken by whatever waits for it.
-pub const HISTORY_WARMUP_MAX: Duration = Duration::from_secs(60 * 60);
-/// WS_RESUME_MAX_BYTES: an hour of reading.
-pub const RESUME_BYTES_MAX: u64 = 1 << 40;
-/// WS_LAST_VALUES: at 256 bytes each about 4 GiB with their places in the table.
-pub const LAST_VALUES_MAX: usize = 10_000_000;
-/// WS_MAX_LAG, at least: the ends of partitions are looked up every second, so that a shorter lag is not seen.
-pub const LAG_MAX_LEAST: Duration = Duration::from_secs(2);
-/// WS_MAX_LAG, at most: who waits longer waits for ever.
-pub const LAG_MAX_MOST: Duration = Duration::from_secs(24 * 60 * 60);
-/// WS_CPU_LIMIT, cores.
-pub const CPU_CORES_MIN: f64 = 0.01;
-/// WS_CPU_LIMIT, cores: more than Linux supports in one machine on any architecture but a few.
-pub const CPU_CORES_MAX: f64 = 8192.0;
-/// WS_MEMORY_LIMIT, at least: less than the process needs to start.
-pub const MEMORY_BYTES_MIN: u64 = 16 * MIB as u64;
-/// WS_MEMORY_LIMIT, at most.
-pub const MEMORY_BYTES_MAX: u64 = 1 << 50;
-/// DEV_EVENT_RATE, events/s: what the simulator is built to pace.
-pub const DEV_EVENT_RATE_MAX: u32 = 200_000;

@@ -17,7 +17,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use self::page::Page;
-use super::{health, listen_queue};
+use super::{listen_queue, readiness};
 use crate::admission::addresses;
 use crate::admission::connection_rates::Readings;
 use crate::config::Config;
@@ -244,7 +244,7 @@ fn kafka(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(), Er
     page.counter("ws_kafka_tokens_misplaced_dropped", help, |it| it.tokens_misplaced_dropped)?;
     let status = shared.kafka.read();
     let is_draining = shared.drain.has_begun();
-    let readiness = health::readiness(&status, shared.overload.read(), is_draining)
+    let readiness = readiness::readiness(&status, shared.overload.read(), is_draining)
         .unless_silent(shared.silent_shard(Instant::now()));
     let is_ready = readiness.status_code() == 200;
     page.gauge("ws_ready", "1 while /health/ready says so, else 0", None, u64::from(is_ready))?;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::readiness::readiness;
 use super::*;
 use crate::process::resource_limits::ResourceLimits;
 

@@ -14,6 +14,7 @@
 pub(crate) mod board;
 pub(crate) mod reader;
 pub(crate) mod scan;
+pub(crate) mod scan_cursor;
 pub(crate) mod shared;
 pub(crate) mod waiting_cursor;
 pub(crate) mod worker;

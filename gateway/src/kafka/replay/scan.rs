@@ -11,12 +11,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use protocol::{Channel, GapReason};
+use protocol::Channel;
 
+use super::scan_cursor::ScanCursor;
 use super::waiting_cursor::{Floor, PullAnswer, WaitingCursor};
 use crate::event::channel_index::Channels;
 use crate::event::frame::{Frame, Record};
-use crate::event::pull::{Chunk, PullContinuation};
 use crate::event::skipped::Ranges;
 use crate::limits;
 
@@ -40,27 +40,6 @@ pub(crate) struct Scan {
     wanting: Vec<usize>,
     answers: Vec<PullAnswer>,
     wants_a_look: bool,
-}
-
-#[derive(Debug)]
-struct ScanCursor {
-    /// The newest pull; after its answer, the next as it will come.
-    waiting: WaitingCursor,
-    /// When it was answered, until it pulls again.
-    answered_at: Option<Instant>,
-    /// The first offset that it takes.
-    start: i64,
-    lost: Option<(i64, GapReason)>,
-    frames: VecDeque<Arc<Frame>>,
-    bytes: usize,
-    /// Of one that wants every token.
-    skipped: Ranges,
-    /// When the first frame of the chunk came.
-    begun_at: Option<Instant>,
-    /// Where it took no more: its chunk was full, or its `until` reached.
-    stopped_at: Option<i64>,
-    /// What the scan had read when its chunk began.
-    records_before: u64,
 }
 
 /// What the scan does next.
@@ -341,73 +320,6 @@ impl Scan {
         self.channels.remove_session(slot);
         self.free.push(slot);
         Some(removed)
-    }
-}
-
-impl ScanCursor {
-    fn is_at(&self, offset: i64) -> bool {
-        self.stopped_at.is_none() && offset >= self.start && offset < self.waiting.until
-    }
-
-    fn takes(&self, token: &str, offset: i64) -> bool {
-        self.is_at(offset) && self.waiting.pull.wants.selects(token, offset)
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= limits::CHUNK_BYTES
-    }
-
-    fn push(&mut self, frame: Arc<Frame>, now: Instant) {
-        self.bytes += frame.bytes.len();
-        self.frames.push_back(frame);
-        self.begun_at.get_or_insert(now);
-    }
-
-    /// Has all that it wants.
-    fn stop_at_until(&mut self, position: i64) {
-        if position >= self.waiting.until {
-            self.stopped_at.get_or_insert(self.waiting.until);
-        }
-    }
-
-    /// Takes records again, if it was not left behind meanwhile and has room.
-    fn resume_cursor(&mut self, position: i64) {
-        if self.stopped_at == Some(position) && position < self.waiting.until && !self.is_full() {
-            self.stopped_at = None;
-        }
-    }
-
-    /// The offset below which it has all that there is.
-    fn end(&self, position: i64) -> i64 {
-        self.stopped_at.unwrap_or(position).max(self.start).min(self.waiting.until)
-    }
-
-    /// The longest chunk that is allowed; the rest stays.
-    fn take_chunk(&mut self, position: i64) -> PullAnswer {
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        while let Some(frame) = self.frames.pop_front() {
-            if !frames.is_empty() && bytes + frame.bytes.len() > limits::CHUNK_BYTES {
-                self.frames.push_front(frame);
-                break;
-            }
-            bytes += frame.bytes.len();
-            frames.push(frame);
-        }
-        self.bytes -= bytes;
-        let rest = self.frames.front().and_then(|frame| frame.source()).map(|source| source.offset);
-        let next = rest.unwrap_or_else(|| self.end(position));
-        let pull = &mut self.waiting.pull;
-        let skipped = self.skipped.within(pull.from, next);
-        self.skipped.forget_before(next);
-        let chunk = Chunk {
-            lost: self.lost.take(),
-            frames,
-            skipped,
-            ..Chunk::empty(pull.from, next, PullContinuation::More)
-        };
-        pull.from = next;
-        PullAnswer { shard: self.waiting.shard, pull_id: pull.pull_id, chunk }
     }
 }
 

@@ -163,6 +163,11 @@ impl ResumeMessage {
         self.cursors[topic] -= cursors;
     }
 
+    /// Whether cursors deliver something of it, or may once it is acknowledged.
+    pub(crate) fn is_replayed(&self) -> bool {
+        !self.is_acknowledged || self.is_served()
+    }
+
     /// Whether some cursor stands for it.
     pub(crate) fn is_served(&self) -> bool {
         self.topics.iter().any(|topic| self.cursors[topic] > 0)

@@ -5,7 +5,7 @@
 //! covered events come through the cursor and through nothing else; live ones are withheld ([`Resume::withhold`]). Everything
 //! that is not covered is live. So a session gets each event once and in order, wherever the cursor is when the live ones pass by.
 //!
-//! A cursor brings a covered event if any subscription that the session holds takes it from there on ([`Wants`]): one with a past from the place
+//! A cursor brings a covered event if any subscription that the session holds takes it from there on ([`Wants`](crate::event::wants::Wants)): one with a past from the place
 //! that it named, any other of these messages from the cut. A message that comes while cursors stand joins them: they rest until it is
 //! acknowledged, and go back for it if they have to; what the others had by then they do not get again (`floors`).
 //!
@@ -34,16 +34,17 @@ use self::cursors::Cursor;
 use self::floors::Floors;
 use self::message::ResumeMessage;
 use self::places::Place;
+pub use self::pulls::Ask;
+use self::pulls::Asked;
 use super::mesh::layout::OwnersLayout;
 use super::mesh::start::SubscriptionStart;
 use crate::counters::operations;
 use crate::event::coverage::Coverage;
 use crate::event::frame::{Range, Source};
 use crate::event::partition::{Partition, PartitionOffset};
-use crate::event::pull::{Pull, PullId};
+use crate::event::pull::PullId;
 use crate::event::shard_set::ShardSet;
 use crate::event::topic_set::TopicSet;
-use crate::event::wants::Wants;
 
 /// A start, its name, its state and its part of the coverage, about.
 const START_BYTES: usize = 256;
@@ -79,22 +80,6 @@ pub struct Resume {
     gaps: VecDeque<Range>,
     /// Some subscription may have become live.
     is_unsettled: bool,
-}
-
-#[derive(Debug)]
-struct Asked {
-    cursor: u32,
-    version: u32,
-    wants: Arc<Wants>,
-}
-
-/// Whom to ask for what a session wants next.
-#[derive(Debug)]
-pub enum Ask {
-    /// The partition's owner.
-    Owner(Pull),
-    /// The replay thread, up to the offset where the owner's history begins.
-    Replay(Pull, i64),
 }
 
 impl Resume {
@@ -158,7 +143,7 @@ impl Resume {
     /// The subscriptions of all messages, those included that were given back while something is brought for them.
     pub fn starts(&self) -> usize {
         let count = |message: &ResumeMessage| {
-            if replays_for(message) { message.starts.len() } else { message.count_held() }
+            if message.is_replayed() { message.starts.len() } else { message.count_held() }
         };
         operations::count(self.messages.len());
         self.messages.iter().map(count).sum()
@@ -272,7 +257,7 @@ impl Resume {
     /// What comes through cursors, or may once it is acknowledged.
     pub fn replayed_selection(&self) -> Coverage {
         let mut brought = Coverage::default();
-        let bringing = self.messages.iter().filter(|message| replays_for(message));
+        let bringing = self.messages.iter().filter(|message| message.is_replayed());
         bringing.for_each(|message| brought.add_all(&message.coverage));
         brought
     }
@@ -313,7 +298,7 @@ impl Resume {
             let shared = &known[shared];
             self.release_messages(shared.topic, &shared.serves, left.unwrap_or(0));
         }
-        self.messages.retain(|message| message.count_held() > 0 || replays_for(message));
+        self.messages.retain(|message| message.count_held() > 0 || message.is_replayed());
     }
 
     /// The loss that is to be told first. [`Resume::told_gap`] follows.
@@ -408,11 +393,6 @@ impl Resume {
     fn cursor(&self, partition: Partition) -> Option<&Cursor> {
         self.cursors.iter().find(|cursor| cursor.partition == partition)
     }
-}
-
-/// Whether something comes for it through a cursor, or may once it is acknowledged.
-fn replays_for(message: &ResumeMessage) -> bool {
-    !message.is_acknowledged || message.is_served()
 }
 
 #[cfg(test)]

@@ -7,12 +7,28 @@ use std::time::Instant;
 use protocol::GapReason;
 
 use super::cursors::Wait;
-use super::{Ask, Asked, Cursor, Resume};
+use super::{Cursor, Resume};
 use crate::event::frame::Range;
 use crate::event::partition::Partition;
 use crate::event::pull::{Chunk, Pull, PullContinuation, PullId};
 use crate::event::wants::Wants;
 use crate::limits;
+
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) cursor: u32,
+    pub(crate) version: u32,
+    pub(crate) wants: Arc<Wants>,
+}
+
+/// Whom to ask for what a session wants next.
+#[derive(Debug)]
+pub enum Ask {
+    /// The partition's owner.
+    Owner(Pull),
+    /// The replay thread, up to the offset where the owner's history begins.
+    Replay(Pull, i64),
+}
 
 impl Resume {
     /// Whether Kafka is to be read again for it, for the first time since cursors stand. [`Resume::grant_replay`] follows, or

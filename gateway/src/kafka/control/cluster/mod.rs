@@ -2,6 +2,7 @@
 //!
 //! Blocking calls, each no longer than `limits::KAFKA_CALL_TIMEOUT`; the control thread's.
 
+pub(crate) mod described;
 pub(crate) mod layout;
 pub(crate) mod topic_incarnations;
 
@@ -15,6 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use topic_ids::{DescribeError, TopicId};
 use tracing::debug;
 
+use self::described::Described;
 use self::layout::TopicLayout;
 use self::topic_incarnations::{Incarnations, LastRecord, Logs};
 use super::progress::stalled_fetchers::Offsets;
@@ -349,28 +351,6 @@ impl Cluster {
 
 /// What the brokers told, and the first error if some did not.
 pub(crate) type Told<T> = (T, KafkaResult<()>);
-
-/// What the brokers say of topics by name.
-#[derive(Default)]
-struct Described {
-    ids: BTreeMap<usize, TopicId>,
-    forbidden: BTreeSet<usize>,
-    allowed: BTreeSet<usize>,
-}
-
-impl Described {
-    /// Asks twice if there are new ids, because much depends on them, and keeps those that both answers have: brokers without
-    /// ids leave what may look like one.
-    fn confirmed<E>(known: &Incarnations, mut ask: impl FnMut() -> Result<Self, E>) -> Result<Self, E> {
-        let first = ask()?;
-        if !known.differ(&first.ids) {
-            return Ok(first);
-        }
-        let mut second = ask()?;
-        second.ids.retain(|topic, id| first.ids.get(topic) == Some(id));
-        Ok(second)
-    }
-}
 
 const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::Pattern;
+use protocol::{GapReason, Pattern};
 
 use super::super::board;
 use super::*;
 use crate::event::frame::{Framer, Source, Subject};
 use crate::event::partition::Partition;
+use crate::event::pull::{Chunk, PullContinuation};
 use crate::kafka::replay::waiting_cursor::Extent;
 use crate::kafka::replay::waiting_cursor::tests::waiting;
 
