@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::audit::{Audit, AuditedEvent};
 use crate::client::dialect::{Dialect, Publication, Reply, read_publication, read_reply};
 use crate::client::end::End;
-use crate::client::heads::Heads;
+use crate::client::parse_cache::Heads;
 use crate::client::refusal::Refusals;
 use crate::latency::Latency;
 use crate::resumes::Resumes;
@@ -60,7 +60,7 @@ pub struct Tally {
     pub unreadable: u64,
 }
 
-/// An event, read once: see `client::heads`.
+/// An event, read once: see `client::parse_cache`.
 #[derive(Clone, Copy, Debug)]
 struct Head {
     event: AuditedEvent,

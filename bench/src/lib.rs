@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. Every delivery on every session is audited; nothing is sampled.
-//! 2. Each distinct event is parsed once, however many sessions receive it (`client::heads`).
+//! 2. Each distinct event is parsed once, however many sessions receive it (`client::parse_cache`).
 //! 3. The sockets, the clock of the latencies and the books are of one thread; what may wait (HTTP, Kafka) is on others.
 //! 4. A run ends by itself, and its verdict is its exit code.
 //! 5. Nothing that was started outlives the program.
@@ -33,5 +33,5 @@ pub mod scenarios;
 pub mod series;
 pub mod server;
 pub mod snapshot;
-pub mod stage;
+pub mod testbed;
 pub mod subscriptions;

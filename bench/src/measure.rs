@@ -14,7 +14,7 @@ use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Crowd, Plan, RunError, Watch};
 use crate::server::Server;
 use crate::server::process::{self, Memory};
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// A server that is behind by more has lost what is missing.

@@ -13,8 +13,8 @@
 //! - An event without `seq` is audited by its offset only: order and repeats, not loss. It is counted as unsequenced.
 
 mod channels;
-mod place;
-mod places;
+mod event_position;
+mod event_positions;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -24,11 +24,11 @@ use std::rc::Rc;
 use protocol::{PatternName, Position};
 
 pub use channels::{ChannelId, PatternId};
-pub use places::GapCounts;
+pub use event_positions::GapCounts;
 
 use channels::Channels;
-use place::{Announced, Place};
-use places::Places;
+use event_position::{Announced, Place};
+use event_positions::Places;
 use session::{SessionAudit, Verdict};
 
 /// Publishers on other machines have clocks of their own: an event counts as published within the window when its timestamp is this

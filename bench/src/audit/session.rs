@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::AuditedEvent;
 use super::channels::{ChannelId, PatternId};
-use super::place::Announced;
+use super::event_position::Announced;
 
 /// Stretches of missing events that can still arrive late. Beyond it the oldest is settled as lost, and an event of it that
 /// arrives after all counts as a duplicate.

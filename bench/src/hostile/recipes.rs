@@ -7,7 +7,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use super::asking::{
+use super::messages::{
     CHANNELS_MAX, PARTITIONS, every_kind, message, names, places, since, subscribe, unsubscribe,
 };
 use super::attacker::{Attacker, Link, MESSAGE_BYTES_MAX};

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::grouped;
 use super::measurement::Measurement;
 use super::storm::Calm;
-use crate::client::knocks::{Knock, Knocks, Told};
+use crate::client::attempts::{Knock, Knocks, Told};
 use crate::html::{Figure, HtmlInput};
 use crate::latency::Percentiles;
 

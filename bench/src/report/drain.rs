@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::measurement::Measurement;
 use super::resume::percentiles;
-use super::stretch::Stretch;
+use super::phase::Stretch;
 use super::{Cause, grouped};
 use crate::html::{Figure, HtmlInput};
 use crate::latency::Percentiles;

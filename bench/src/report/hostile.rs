@@ -14,7 +14,7 @@ use crate::machine::MachineReport;
 use crate::report::round::Spread;
 use crate::run::RunError;
 use crate::server::{Server, process};
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 /// The attacked gateway's bystander may wait so much longer than the control's.
 const GAP_OVER_CONTROL_MS: f64 = 20.0;

@@ -1,7 +1,7 @@
 //! What a run comes to: the verdict with its reasons, as a table for people and as JSON for programs.
 
 pub mod admission;
-mod audited;
+mod audit_summary;
 pub mod comparison;
 pub mod drain;
 pub mod hostile;
@@ -12,7 +12,7 @@ pub mod resume;
 pub mod round;
 pub mod stall;
 pub mod storm;
-pub mod stretch;
+pub mod phase;
 
 use std::fmt::Write as _;
 use std::io;
@@ -21,7 +21,7 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 
-pub use audited::Audited;
+pub use audit_summary::Audited;
 
 use crate::health::ServerHealth;
 use crate::latency::Percentiles;

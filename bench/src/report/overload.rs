@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::grouped;
 use super::measurement::Measurement;
 use super::round::{Spread, judge_together, middle};
-use super::stretch::Stretch;
+use super::phase::Stretch;
 use crate::args::Expected;
 use crate::client::refusal::{CPU_OVERLOAD, RefusalCount};
 use crate::html::{Figure, HtmlInput};

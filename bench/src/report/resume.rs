@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::grouped;
 use super::measurement::Measurement;
-use super::stretch::Stretch;
+use super::phase::Stretch;
 use crate::args::ResumeFrom;
 use crate::html::{Figure, HtmlInput};
 use crate::latency::{self, Percentiles};

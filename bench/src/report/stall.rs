@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::grouped;
 use super::measurement::Measurement;
 use super::round::{Spread, judge_together, middle};
-use super::stretch::Stretch;
+use super::phase::Stretch;
 use crate::args::SlowConsumer;
 use crate::audit::GapCounts;
 use crate::html::{Figure, HtmlInput};

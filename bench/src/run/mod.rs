@@ -10,9 +10,9 @@
 //!
 //! One thread. It sleeps whenever there is nothing to do, and starts nothing: who publishes, and to which server, is the scenario's affair.
 
-mod crowd;
+mod session_pool;
 mod error;
-mod harvest;
+mod results;
 mod overload;
 mod resume;
 mod sockets;
@@ -29,9 +29,9 @@ use std::time::{Duration, Instant};
 
 use protocol::PatternName;
 
-pub use crowd::Crowd;
+pub use session_pool::Crowd;
 pub use error::RunError;
-pub use harvest::Harvest;
+pub use results::Harvest;
 pub use window::{Difference, Mark, Watch, Window};
 pub use workers::Workers;
 

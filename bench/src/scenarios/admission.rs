@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::storm::FETCH_WAIT_MS;
 use super::{channel, with_environment};
 use crate::args::{StormArguments, TOKEN};
-use crate::client::knocks::Knocks;
+use crate::client::attempts::Knocks;
 use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
 use crate::machine;
 use crate::measure::{Surroundings, memory};
@@ -21,7 +21,7 @@ use crate::report::measurement::{Findings, Measurement};
 use crate::report::storm::Calm;
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::server::Server;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use crate::machine;
 use crate::pinger::Pingers;
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::scenarios::{channel, with_environment};
-use crate::stage::{self, Stage};
+use crate::testbed::{self, Stage};
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -81,7 +81,7 @@ pub fn run(arguments: &BurstArguments, stop: &AtomicBool) -> Result<bool, RunErr
     let _ = producer.stop();
     let missing = run.ledger.audit.outstanding();
     run.close()?;
-    stage::strike(control)?;
+    testbed::strike(control)?;
     stage.strike()?;
     let [burst, control] = delays.map(median);
     let passed = missing == 0 && burst <= control + MORE_MAX;

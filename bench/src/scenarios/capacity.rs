@@ -21,7 +21,7 @@ use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Difference, Harvest, Run, RunError, Watch};
 use crate::series::Sample;
 use crate::server::process::Memory;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const GRACE_MAX: Duration = Duration::from_secs(30);

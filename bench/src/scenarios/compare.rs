@@ -17,7 +17,7 @@ use crate::report::comparison::Comparison;
 use crate::report::round::{Round, Side};
 use crate::run::RunError;
 use crate::scenarios::{fanout, filtered, idle, storm};
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 const BROKERS: i32 = 1;
 /// A measurement on a busy CPU tells nothing: as long as the gateway is given to come to rest after its start.

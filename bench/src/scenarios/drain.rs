@@ -18,11 +18,11 @@ use crate::machine;
 use crate::measure::{Surroundings, memory};
 use crate::report::drain::{Closes, Departure, Exit};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::stretch::Stretch;
+use crate::report::phase::Stretch;
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::scenarios::{channel, with_environment};
 use crate::server::Server;
-use crate::stage::{self, Stage};
+use crate::testbed::{self, Stage};
 use crate::subscriptions;
 
 /// Sockets that may still be closing while their sessions come back; a session waits for room.
@@ -44,7 +44,7 @@ pub fn run(arguments: &DrainArguments, stop: &AtomicBool) -> Result<Departure, R
     let departure = measure(arguments, Surroundings::of(&stage), &mut leaving, &staying.server(), stop)?;
     // It has ended, or this ends it: with its log left behind when its exit code was not 0.
     leaving.stop();
-    stage::strike(staying)?;
+    testbed::strike(staying)?;
     stage.strike()?;
     Ok(departure)
 }

@@ -9,7 +9,7 @@ use crate::report::measurement::Measurement;
 use crate::run::{Plan, RunError};
 use crate::scenarios::channel;
 use crate::server::Server;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 use crate::subscriptions;
 
 /// Runs it until its end or until `stop`.

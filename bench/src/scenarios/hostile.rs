@@ -22,7 +22,7 @@ use crate::machine;
 use crate::report::hostile::{Hostility, Line, Resources, Round};
 use crate::run::RunError;
 use crate::server::{Server, process};
-use crate::stage::{self, Stage};
+use crate::testbed::{self, Stage};
 
 /// Events per second of the bystanders' channel.
 const RATE: f64 = 20.0;
@@ -78,7 +78,7 @@ pub fn run(arguments: &HostileArguments, stop: &AtomicBool) -> Result<Hostility,
             &mut hostility.notes,
             stop,
         )?);
-        stage::strike(attacked)?;
+        testbed::strike(attacked)?;
     }
     drop((others, events));
     stage.strike()?;

@@ -14,7 +14,7 @@ use crate::report::measurement::{Findings, Measurement};
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
 use crate::server::Server;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);

@@ -21,7 +21,7 @@ use crate::args::HostFlags;
 use crate::host::producer::KIND;
 use crate::measure::Surroundings;
 use crate::run::RunError;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 /// The token of sessions that are to hear nothing.
 const SILENT_TOKEN: &str = "SILENT";

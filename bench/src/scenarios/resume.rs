@@ -21,12 +21,12 @@ use crate::machine;
 use crate::measure::{Surroundings, memory};
 use crate::report::measurement::{Findings, Measurement};
 use crate::report::resume::{Group, Live, Resumption, Source};
-use crate::report::stretch::Stretch;
+use crate::report::phase::Stretch;
 use crate::resumes::Resume;
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::scenarios::{channel, with_environment};
 use crate::server::Server;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 use crate::subscriptions;
 
 /// The partition of all that was missed.

@@ -17,7 +17,7 @@ use crate::machine::{self, tcp_memory_bytes};
 use crate::measure::{Surroundings, memory};
 use crate::report::measurement::{Findings, Measurement};
 use crate::report::stall::{Fate, Grown, Stall, Stalls};
-use crate::report::stretch::Stretch;
+use crate::report::phase::Stretch;
 use crate::run::{Plan, Run, RunError, Watch};
 use crate::scenarios::{channel, in_rounds, with_environment};
 use crate::server::Server;

@@ -22,7 +22,7 @@ use crate::run::{Difference, Plan, Run, RunError, Watch};
 use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
 use crate::series::Sample;
 use crate::server::Server;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);

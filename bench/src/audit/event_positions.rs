@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::channels::ChannelId;
-use super::place::Place;
+use super::event_position::Place;
 use super::session::SessionAudit;
 
 /// What the gaps of a run said of what is missing.
