@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::audit::{Audit, AuditedEvent};
 use crate::client::dialect::{Dialect, Publication, Reply, read_publication, read_reply};
 use crate::client::end::End;
-use crate::client::parse_cache::Heads;
+use crate::client::parse_cache::ParseCache;
 use crate::client::refusal::Refusals;
 use crate::latency::Latency;
 use crate::resumes::Resumes;
@@ -24,7 +24,7 @@ const CAUSES_MAX: usize = 20;
 
 /// What an answer to `subscribe` meant.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum SubscribeOutcome {
     /// All that was asked for is subscribed.
     Subscribed,
     /// It may subscribe now.
@@ -37,7 +37,7 @@ pub enum Said {
 
 /// Sessions and messages, counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
+pub struct SessionCounts {
     /// Sessions that were acknowledged, ever.
     pub established: u64,
     /// Sessions that are live now.
@@ -50,7 +50,7 @@ pub struct Tally {
     pub closed_by_server: u64,
     /// Pings of the server that were answered.
     pub pings_answered: u64,
-    /// Announced losses.
+    /// AnnouncedGap losses.
     pub gaps: u64,
     /// Sessions that the server could not let go on where they asked to.
     pub not_resumed: u64,
@@ -62,7 +62,7 @@ pub struct Tally {
 
 /// An event, read once: see `client::parse_cache`.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+struct ParsedEvent {
     event: AuditedEvent,
     timestamp_ms: Option<u64>,
 }
@@ -75,7 +75,7 @@ struct Value {
 }
 
 /// A text that is no event.
-enum NoEvent<'t> {
+enum OtherMessage<'t> {
     Gap(Gap<'t>),
     /// All that was missed has been sent: so many events.
     Resumed(u64),
@@ -92,7 +92,7 @@ pub struct Ledger {
     /// Of the window, once it has begun.
     pub latency: Latency,
     /// Counts.
-    pub tally: Tally,
+    pub tally: SessionCounts,
     /// What those were told that the server said no to.
     pub refusals: Refusals,
     /// When the last session was acknowledged.
@@ -103,7 +103,7 @@ pub struct Ledger {
     pub timed_below: usize,
     /// Those that went on where they had been.
     pub resumes: Resumes,
-    heads: Heads<Head>,
+    heads: ParseCache<ParsedEvent>,
     /// What stands for the partition of a channel, in the dialect that has none.
     partitions: HashMap<String, i32>,
     causes: BTreeMap<String, u64>,
@@ -118,13 +118,13 @@ impl Ledger {
         Self {
             audit: Audit::new(sessions, channels),
             latency: Latency::default(),
-            tally: Tally::default(),
+            tally: SessionCounts::default(),
             refusals: Refusals::default(),
             established_last: None,
             closed: Vec::new(),
             timed_below: usize::MAX,
             resumes: Resumes::default(),
-            heads: Heads::default(),
+            heads: ParseCache::default(),
             partitions: HashMap::new(),
             causes: BTreeMap::new(),
             now: Instant::now(),
@@ -159,7 +159,7 @@ impl Ledger {
                 }
                 self.resumes.on_event(session, self.now);
             }
-            Err(NoEvent::Gap(gap)) => {
+            Err(OtherMessage::Gap(gap)) => {
                 self.tally.gaps += 1;
                 // Of records without a usable key, between which events may come.
                 let is_of_no_channel = gap.reason == GapReason::Skipped && gap.channel.starts_with("*.");
@@ -167,13 +167,13 @@ impl Ledger {
                     self.count_unreadable("a gap that is no range");
                 }
             }
-            Err(NoEvent::Resumed(replayed)) => self.resumes.on_resumed(session, replayed, self.now),
-            Err(NoEvent::Error(why)) => {
+            Err(OtherMessage::Resumed(replayed)) => self.resumes.on_resumed(session, replayed, self.now),
+            Err(OtherMessage::Error(why)) => {
                 self.tally.errors += 1;
                 self.note(format!("error message: {why}"));
             }
-            Err(NoEvent::Unreadable(why)) => self.count_unreadable(&why),
-            Err(NoEvent::Other) => {}
+            Err(OtherMessage::Unreadable(why)) => self.count_unreadable(&why),
+            Err(OtherMessage::Other) => {}
         }
     }
 
@@ -185,14 +185,19 @@ impl Ledger {
     }
 
     /// A text for a session that waits for its acknowledgement. Events before it are not owed, and not looked at.
-    pub fn on_answer(&mut self, session: usize, subscription: &Subscription, text: &[u8]) -> Said {
-        let Ok(text) = std::str::from_utf8(text) else { return Said::Nothing };
+    pub fn on_answer(
+        &mut self,
+        session: usize,
+        subscription: &Subscription,
+        text: &[u8],
+    ) -> SubscribeOutcome {
+        let Ok(text) = std::str::from_utf8(text) else { return SubscribeOutcome::Nothing };
         if subscription.dialect == Dialect::Centrifugo {
             return match read_reply(text, subscription.patterns.len()) {
-                Reply::Connected => Said::Connected,
+                Reply::Connected => SubscribeOutcome::Connected,
                 Reply::Subscribed => self.on_subscribed(session, subscription),
-                Reply::Refused(why) => Said::Refused(why),
-                Reply::Other => Said::Nothing,
+                Reply::Refused(why) => SubscribeOutcome::Refused(why),
+                Reply::Other => SubscribeOutcome::Nothing,
             };
         }
         match ServerMessage::parse(text).ok() {
@@ -203,13 +208,15 @@ impl Ledger {
                     }
                     self.on_subscribed(session, subscription)
                 }
-                Some(rejected) => Said::Refused(format!(
+                Some(rejected) => SubscribeOutcome::Refused(format!(
                     "channel {} rejected: {}: {}",
                     rejected.channel, rejected.code, rejected.message
                 )),
             },
-            Some(ServerMessage::Error(error)) => Said::Refused(format!("{}: {}", error.code, error.message)),
-            _ => Said::Nothing,
+            Some(ServerMessage::Error(error)) => {
+                SubscribeOutcome::Refused(format!("{}: {}", error.code, error.message))
+            }
+            _ => SubscribeOutcome::Nothing,
         }
     }
 
@@ -220,7 +227,7 @@ impl Ledger {
         self.note(format!("not resumed: {channel}: {code}: {message}"));
     }
 
-    fn on_subscribed(&mut self, session: usize, subscription: &Subscription) -> Said {
+    fn on_subscribed(&mut self, session: usize, subscription: &Subscription) -> SubscribeOutcome {
         match subscription.resumes {
             true => self.audit.resume(session, subscription.patterns.clone()),
             false => self.audit.subscribe(session, subscription.patterns.clone()),
@@ -228,7 +235,7 @@ impl Ledger {
         self.tally.established += 1;
         self.tally.active += 1;
         self.established_last = Some(self.now);
-        Said::Subscribed
+        SubscribeOutcome::Subscribed
     }
 
     /// A message that is none of the protocol's.
@@ -275,17 +282,17 @@ impl Ledger {
     }
 }
 
-fn read_event<'t>(audit: &mut Audit, text: &'t [u8]) -> Result<Head, NoEvent<'t>> {
+fn read_event<'t>(audit: &mut Audit, text: &'t [u8]) -> Result<ParsedEvent, OtherMessage<'t>> {
     let text = utf8(text)?;
     let event = match ServerMessage::parse(text) {
         Ok(ServerMessage::Event(event)) => event,
-        Ok(ServerMessage::Gap(gap)) => return Err(NoEvent::Gap(gap)),
+        Ok(ServerMessage::Gap(gap)) => return Err(OtherMessage::Gap(gap)),
         Ok(ServerMessage::Error(error)) => {
-            return Err(NoEvent::Error(format!("{}: {}", error.code, error.message)));
+            return Err(OtherMessage::Error(format!("{}: {}", error.code, error.message)));
         }
-        Ok(ServerMessage::Resumed(resumed)) => return Err(NoEvent::Resumed(resumed.replayed)),
-        Ok(_) | Err(ServerMessageError::UnknownType) => return Err(NoEvent::Other),
-        Err(error) => return Err(NoEvent::Unreadable(error.to_string())),
+        Ok(ServerMessage::Resumed(resumed)) => return Err(OtherMessage::Resumed(resumed.replayed)),
+        Ok(_) | Err(ServerMessageError::UnknownType) => return Err(OtherMessage::Other),
+        Err(error) => return Err(OtherMessage::Unreadable(error.to_string())),
     };
     let value = event.data.map(read_value).unwrap_or_default();
     describe(audit, &event.channel, event.pos, &value)
@@ -296,10 +303,10 @@ fn read_published<'t>(
     audit: &mut Audit,
     partitions: &mut HashMap<String, i32>,
     text: &'t [u8],
-) -> Result<Head, NoEvent<'t>> {
+) -> Result<ParsedEvent, OtherMessage<'t>> {
     let Publication { channel, data } = read_publication(utf8(text)?)
-        .map_err(|error| NoEvent::Unreadable(error.to_string()))?
-        .ok_or(NoEvent::Other)?;
+        .map_err(|error| OtherMessage::Unreadable(error.to_string()))?
+        .ok_or(OtherMessage::Other)?;
     let value = read_value(data);
     let partition_next = partitions.len() as i32;
     let partition = *partitions.entry_ref(&*channel).or_insert(partition_next);
@@ -307,8 +314,8 @@ fn read_published<'t>(
     describe(audit, &channel, Position { partition, offset }, &value)
 }
 
-fn utf8(text: &[u8]) -> Result<&str, NoEvent<'_>> {
-    std::str::from_utf8(text).map_err(|_| NoEvent::Unreadable("a text that is not UTF-8".to_owned()))
+fn utf8(text: &[u8]) -> Result<&str, OtherMessage<'_>> {
+    std::str::from_utf8(text).map_err(|_| OtherMessage::Unreadable("a text that is not UTF-8".to_owned()))
 }
 
 fn read_value(data: &RawValue) -> Value {
@@ -320,9 +327,9 @@ fn describe<'t>(
     channel: &str,
     position: Position,
     value: &Value,
-) -> Result<Head, NoEvent<'t>> {
+) -> Result<ParsedEvent, OtherMessage<'t>> {
     let event = audit
         .describe(channel, position, value.seq, value.timestamp)
-        .map_err(|error| NoEvent::Unreadable(error.to_string()))?;
-    Ok(Head { event, timestamp_ms: value.timestamp })
+        .map_err(|error| OtherMessage::Unreadable(error.to_string()))?;
+    Ok(ParsedEvent { event, timestamp_ms: value.timestamp })
 }

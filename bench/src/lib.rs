@@ -2,7 +2,7 @@
 //!
 //! `args` -> a file of `scenarios` -> `report`. A scenario drives a `run` (its phases) on `client::sessions` (one thread, one socket
 //! driver), which hands what it receives to the `ledger`: `audit` (lost, duplicated, reordered), `latency`, and how sessions ended.
-//! What is measured needs more: a `stage` (`host`: cluster, producer, gateway), and readings of the `server`; `measure` puts both together.
+//! What is measured needs more: a `testbed` (`host`: cluster, producer, gateway), and readings of the `server`; `measure` puts both together.
 //!
 //! Invariants:
 //! 1. Every delivery on every session is audited; nothing is sampled.
@@ -33,5 +33,5 @@ pub mod scenarios;
 pub mod series;
 pub mod server;
 pub mod snapshot;
-pub mod testbed;
 pub mod subscriptions;
+pub mod testbed;

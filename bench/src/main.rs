@@ -73,11 +73,11 @@ fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
                 write(arguments.output.html.as_deref(), |path| write_html(path, &admission.page()))?;
                 return Ok(admission.passed());
             }
-            let weather = storm::run(arguments, stop)?;
-            print!("{}", weather.summary());
-            write(arguments.output.json.as_deref(), |path| write_json(path, &weather))?;
-            write(arguments.output.html.as_deref(), |path| write_html(path, &weather.page()))?;
-            Ok(weather.passed())
+            let result = storm::run(arguments, stop)?;
+            print!("{}", result.summary());
+            write(arguments.output.json.as_deref(), |path| write_json(path, &result))?;
+            write(arguments.output.html.as_deref(), |path| write_html(path, &result.page()))?;
+            Ok(result.passed())
         }
         Scenario::Stall(arguments) => {
             let stalls = stall::run(arguments, stop)?;

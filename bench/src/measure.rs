@@ -11,10 +11,10 @@ use crate::host::producer::{Producer, ProducerPlan};
 use crate::machine::{self, MachineReport};
 use crate::peers::PeerName;
 use crate::report::measurement::{Findings, Measurement};
-use crate::run::{Crowd, Plan, RunError, Watch};
+use crate::run::{Plan, RunError, ServerMonitor, SessionPool};
 use crate::server::Server;
 use crate::server::process::{self, Memory};
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// A server that is behind by more has lost what is missing.
@@ -41,7 +41,7 @@ pub struct Workload {
 
 /// Where it is measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'s> {
+pub struct MeasureContext<'s> {
     /// The server.
     pub server: &'s Server,
     /// Which, when it is not the gateway.
@@ -54,15 +54,15 @@ pub struct Surroundings<'s> {
     pub machine: &'s MachineReport,
 }
 
-impl<'s> Surroundings<'s> {
-    /// Of a stage.
-    pub fn of(stage: &'s Stage) -> Self {
+impl<'s> MeasureContext<'s> {
+    /// Of a testbed.
+    pub fn of(testbed: &'s Testbed) -> Self {
         Self {
-            server: &stage.server,
+            server: &testbed.server,
             peer: None,
-            bootstrap: stage.bootstrap(),
-            configuration: &stage.configuration,
-            machine: &stage.machine,
+            bootstrap: testbed.bootstrap(),
+            configuration: &testbed.configuration,
+            machine: &testbed.machine,
         }
     }
 
@@ -86,41 +86,41 @@ impl<'s> Surroundings<'s> {
 /// Measures. The result is judged already.
 pub fn measure(
     workload: &Workload,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
 ) -> Result<Measurement, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let MeasureContext { server, configuration, machine, .. } = context;
     let here = if workload.processes > 1 { 0 } else { workload.plan.connections };
     machine::allow_descriptors(here, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let memory_before = memory(server)?;
-    let watch = Watch::server(server)?;
+    let monitor = ServerMonitor::server(server)?;
     let plan = Plan { target: server.target.clone(), ..workload.plan.clone() };
-    let mut crowd =
-        Crowd::new(plan, server.dialect, workload.processes, &machine.generator_cpus, watch, stop)?;
-    let ramp = crowd.ramp()?;
+    let mut pool =
+        SessionPool::new(plan, server.dialect, workload.processes, &machine.generator_cpus, monitor, stop)?;
+    let ramp = pool.ramp()?;
     let producer = match &workload.producer {
-        Some(plan) => surroundings.produce(plan, workload.payload_bytes)?,
+        Some(plan) => context.produce(plan, workload.payload_bytes)?,
         None => None,
     };
-    crowd.warm_up(WARM_UP)?;
-    crowd.hold(workload.duration)?;
+    pool.warm_up(WARM_UP)?;
+    pool.hold(workload.duration)?;
     let memory_now = memory(server)?;
-    crowd.grace(GRACE_MAX)?;
+    pool.grace(GRACE_MAX)?;
     let produced = producer.map(Producer::stop);
     let measurement = Measurement::of(Findings {
         scenario: workload.scenario.clone(),
         server_name: server.name.clone(),
         asked_per_s: workload.asked_per_s,
-        harvest: crowd.harvest()?,
+        results: pool.results()?,
         ramp,
-        window: crowd.window().difference(),
+        window: pool.window().difference(),
         memory: memory_before.zip(memory_now),
         produced,
         configuration: configuration.to_owned(),
         machine: machine.clone(),
         interrupted: stop.load(Ordering::Relaxed),
     });
-    crowd.close()?;
+    pool.close()?;
     Ok(measurement)
 }
 

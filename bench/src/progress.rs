@@ -66,7 +66,7 @@ impl Phase {
 
 /// Whom the progress is shown to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Audience {
+enum ProgressOutput {
     Terminal,
     Log,
     /// The process that started this one.
@@ -77,7 +77,7 @@ enum Audience {
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<(Phase, ProgressBar)>,
-    audience: Audience,
+    output: ProgressOutput,
     shown_at: Instant,
     delivered_then: u64,
 }
@@ -86,24 +86,24 @@ impl Progress {
     /// Begins at `now`.
     pub fn new(now: Instant) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        Self::shown_to(if is_terminal { Audience::Terminal } else { Audience::Log }, now)
+        Self::shown_to(if is_terminal { ProgressOutput::Terminal } else { ProgressOutput::Log }, now)
     }
 
     /// Begins at `now`, for the process that started this one.
     pub fn to_parent(now: Instant) -> Self {
-        Self::shown_to(Audience::Parent, now)
+        Self::shown_to(ProgressOutput::Parent, now)
     }
 
-    fn shown_to(audience: Audience, now: Instant) -> Self {
-        Self { bar: None, audience, shown_at: now, delivered_then: 0 }
+    fn shown_to(output: ProgressOutput, now: Instant) -> Self {
+        Self { bar: None, output, shown_at: now, delivered_then: 0 }
     }
 
     /// When `show` is due next.
     pub fn due_at(&self) -> Instant {
         self.shown_at
-            + match self.audience {
-                Audience::Terminal | Audience::Parent => TERMINAL_INTERVAL,
-                Audience::Log => PLAIN_INTERVAL,
+            + match self.output {
+                ProgressOutput::Terminal | ProgressOutput::Parent => TERMINAL_INTERVAL,
+                ProgressOutput::Log => PLAIN_INTERVAL,
             }
     }
 
@@ -115,13 +115,13 @@ impl Progress {
         self.shown_at = now;
         self.delivered_then = snapshot.delivered;
         let text = describe(snapshot, deliveries_per_s);
-        match self.audience {
-            Audience::Terminal => {}
-            Audience::Log => {
+        match self.output {
+            ProgressOutput::Terminal => {}
+            ProgressOutput::Log => {
                 eprintln!("{} {}/{} {text}", phase.name(), snapshot.done, snapshot.total);
                 return;
             }
-            Audience::Parent => {
+            ProgressOutput::Parent => {
                 // A parent that is gone is noticed by its orders.
                 let _ = Answer::Progress(snapshot.clone()).say();
                 return;

@@ -16,7 +16,7 @@ const BROKERS: i32 = 1;
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Everything but the sessions.
-pub struct Stage {
+pub struct Testbed {
     /// What is measured.
     pub server: Server,
     /// Where it was measured.
@@ -30,9 +30,9 @@ pub struct Stage {
     cluster: Option<Cluster>,
 }
 
-impl Stage {
+impl Testbed {
     /// Pins this thread, then starts what is not there yet. Of a gateway that it starts it prints the configuration.
-    pub fn set(flags: &HostFlags, connections: usize) -> Result<Self, RunError> {
+    pub fn set_up(flags: &HostFlags, connections: usize) -> Result<Self, RunError> {
         let allowed = machine::allowed_cpus();
         let server_cpu = flags.server_cpu.or(allowed.last().copied());
         if let Some(cpu) = server_cpu {
@@ -86,28 +86,28 @@ impl Stage {
         self.cluster.as_ref().map(Cluster::bootstrap)
     }
 
-    /// Takes the gateway, which is the scenario's to end, and starts another one like it beside it. `None` when none was started.
-    pub fn relieve(&mut self) -> Result<Option<[Gateway; 2]>, RunError> {
-        let Some(another) = self.another()? else { return Ok(None) };
-        Ok(self.gateway.take().map(|gateway| [gateway, another]))
+    /// Takes the gateway, which is the scenario's to end, and starts start_second_gateway one like it beside it. `None` when none was started.
+    pub fn take_with_replacement(&mut self) -> Result<Option<[Gateway; 2]>, RunError> {
+        let Some(start_second_gateway) = self.start_second_gateway()? else { return Ok(None) };
+        Ok(self.gateway.take().map(|gateway| [gateway, start_second_gateway]))
     }
 
-    /// Starts another gateway like it beside it, which is the scenario's to end. `None` when none was started.
-    pub fn another(&self) -> Result<Option<Gateway>, RunError> {
+    /// Starts start_second_gateway gateway like it beside it, which is the scenario's to end. `None` when none was started.
+    pub fn start_second_gateway(&self) -> Result<Option<Gateway>, RunError> {
         let (Some(plan), Some(cluster)) = (&self.plan, &self.cluster) else { return Ok(None) };
-        let another = Gateway::start(plan, cluster)?;
+        let start_second_gateway = Gateway::start(plan, cluster)?;
         std::thread::sleep(SETTLE);
-        Ok(Some(another))
+        Ok(Some(start_second_gateway))
     }
 
     /// Stops what was started; says so when the gateway did not end well or ended before.
-    pub fn strike(self) -> Result<(), RunError> {
-        self.gateway.map_or(Ok(()), strike)
+    pub fn stop(self) -> Result<(), RunError> {
+        self.gateway.map_or(Ok(()), stop_gateway)
     }
 }
 
 /// Stops a gateway; says so when it did not end well or ended before.
-pub fn strike(mut gateway: Gateway) -> Result<(), RunError> {
+pub fn stop_gateway(mut gateway: Gateway) -> Result<(), RunError> {
     gateway.check()?;
     let log = gateway.log().to_owned();
     if !gateway.stop() {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bench::client::dialect::Dialect;
 use bench::client::target::Target;
 use bench::machine::clock_ms;
-use bench::report::Audited;
-use bench::run::{Plan, Run, Watch};
+use bench::report::AuditSummary;
+use bench::run::{Plan, Run, ServerMonitor};
 use bench::subscriptions;
 use protocol::PatternName;
 use tungstenite::{Message, WebSocket, accept};
@@ -73,7 +73,7 @@ fn listen(session: &mut WebSocket<TcpStream>, seen: &mut Seen) -> bool {
 }
 
 /// Two sessions; the second one's server leaves out an event.
-fn run(left_out: Option<u64>) -> (Audited, Vec<Seen>) {
+fn run(left_out: Option<u64>) -> (AuditSummary, Vec<Seen>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = thread::spawn(move || {
@@ -94,7 +94,7 @@ fn run(left_out: Option<u64>) -> (Audited, Vec<Seen>) {
         channels,
     };
     let stop = AtomicBool::new(false);
-    let mut run = Run::new(plan, Watch::Elsewhere, &stop).expect("a socket driver");
+    let mut run = Run::new(plan, ServerMonitor::Elsewhere, &stop).expect("a socket driver");
     run.ramp().expect("sessions");
     let sent = 2 * EVENTS - u64::from(left_out.is_some());
     let began = Instant::now();
@@ -103,7 +103,7 @@ fn run(left_out: Option<u64>) -> (Audited, Vec<Seen>) {
     }
     run.hold(PERIOD).expect("a window");
     run.grace(PERIOD).expect("a grace");
-    let audited = run.harvest().audited;
+    let audited = run.results().audited;
     run.close().expect("an end");
     (audited, server.join().expect("no panic").into())
 }

@@ -14,7 +14,7 @@ pub type PatternId = u16;
 const ORDINAL_OF_FIRST: u32 = 1 << 31;
 
 #[derive(Debug)]
-struct Knowledge {
+struct ChannelState {
     /// The `seq` that arrived first; it has the ordinal [`ORDINAL_OF_FIRST`].
     first_seq: Option<u64>,
     /// The highest ordinal that any session saw.
@@ -35,7 +35,7 @@ pub(super) struct Channels {
     /// By pattern: the channels seen that it selects.
     selected: Vec<Vec<ChannelId>>,
     ids: HashMap<String, ChannelId>,
-    known: Vec<Knowledge>,
+    known: Vec<ChannelState>,
     streams: HashMap<(String, i32), u32>,
     window_ended: bool,
 }
@@ -72,7 +72,7 @@ impl Channels {
         for pattern in &selected_by {
             self.selected[usize::from(*pattern)].push(id);
         }
-        self.known.push(Knowledge {
+        self.known.push(ChannelState {
             first_seq: None,
             newest: None,
             newest_of_window: None,

@@ -6,7 +6,7 @@ use super::channels::ChannelId;
 
 /// Where one event stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct EventPosition {
     /// The partition of the event's kind, by number.
     pub(super) stream: u32,
     pub(super) position: Position,
@@ -14,7 +14,7 @@ pub(super) struct Place {
 
 /// Positions that the server said it would not deliver to a session.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Announced {
+pub(super) struct AnnouncedGap {
     /// `None` is every channel of the kind.
     pub(super) channel: Option<ChannelId>,
     pub(super) stream: u32,
@@ -22,11 +22,11 @@ pub(super) struct Announced {
     pub(super) to: i64,
 }
 
-impl Announced {
+impl AnnouncedGap {
     /// Whether it names this event.
-    pub(super) fn names(&self, channel: ChannelId, place: &Place) -> bool {
+    pub(super) fn names(&self, channel: ChannelId, event_position: &EventPosition) -> bool {
         self.channel.is_none_or(|named| named == channel)
-            && self.stream == place.stream
-            && (self.from..=self.to).contains(&place.position.offset)
+            && self.stream == event_position.stream
+            && (self.from..=self.to).contains(&event_position.position.offset)
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::channels::ChannelId;
-use super::event_position::Place;
+use super::event_position::EventPosition;
 use super::session::SessionAudit;
 
 /// What the gaps of a run said of what is missing.
@@ -19,27 +19,27 @@ pub struct GapCounts {
     pub misannounced: u64,
 }
 
-/// The places of a run.
+/// The positions of a run.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    by_ordinal: HashMap<(ChannelId, u32), Place>,
+pub(super) struct EventPositions {
+    by_ordinal: HashMap<(ChannelId, u32), EventPosition>,
 }
 
-impl Places {
-    pub(super) fn note(&mut self, channel: ChannelId, ordinal: u32, place: Place) {
-        self.by_ordinal.insert((channel, ordinal), place);
+impl EventPositions {
+    pub(super) fn note(&mut self, channel: ChannelId, ordinal: u32, event_position: EventPosition) {
+        self.by_ordinal.insert((channel, ordinal), event_position);
     }
 
-    pub(super) fn find(&self, channel: ChannelId, ordinal: u32) -> Option<Place> {
+    pub(super) fn find(&self, channel: ChannelId, ordinal: u32) -> Option<EventPosition> {
         self.by_ordinal.get(&(channel, ordinal)).copied()
     }
 
-    /// Whether a gap of the session names this event; one that nobody ever saw has no place, and is named by none.
+    /// Whether a gap of the session names this event; one that nobody ever saw has no event_position, and is named by none.
     pub(super) fn is_announced(&self, session: &SessionAudit, channel: ChannelId, ordinal: u32) -> bool {
         !session.gaps().is_empty()
-            && self
-                .find(channel, ordinal)
-                .is_some_and(|place| session.gaps().iter().any(|gap| gap.names(channel, &place)))
+            && self.find(channel, ordinal).is_some_and(|event_position| {
+                session.gaps().iter().any(|gap| gap.names(channel, &event_position))
+            })
     }
 
     /// How many of the events that the session had are named by a gap of it.
@@ -47,7 +47,7 @@ impl Places {
         if session.gaps().is_empty() {
             return 0;
         }
-        let had = session.spans().flat_map(|(channel, first, last)| {
+        let had = session.seen_ranges().flat_map(|(channel, first, last)| {
             (first..=last)
                 .filter(move |ordinal| !session.misses(channel, *ordinal))
                 .map(move |at| (channel, at))

@@ -27,8 +27,8 @@ pub use channels::{ChannelId, PatternId};
 pub use event_positions::GapCounts;
 
 use channels::Channels;
-use event_position::{Announced, Place};
-use event_positions::Places;
+use event_position::{AnnouncedGap, EventPosition};
+use event_positions::EventPositions;
 use session::{SessionAudit, Verdict};
 
 /// Publishers on other machines have clocks of their own: an event counts as published within the window when its timestamp is this
@@ -77,7 +77,7 @@ pub struct Audit {
     sessions: Vec<SessionAudit>,
     counts: AuditCounts,
     window_begin_ms: Option<u64>,
-    places: Option<Places>,
+    positions: Option<EventPositions>,
 }
 
 impl Audit {
@@ -88,13 +88,13 @@ impl Audit {
             sessions: std::iter::repeat_with(SessionAudit::default).take(sessions).collect(),
             counts: AuditCounts::default(),
             window_begin_ms: None,
-            places: None,
+            positions: None,
         }
     }
 
     /// Remembers from now on where each event stands: what resuming and the judgement of gaps need.
-    pub fn keep_places(&mut self) {
-        self.places.get_or_insert_default();
+    pub fn keep_positions(&mut self) {
+        self.positions.get_or_insert_default();
     }
 
     /// The session's subscription was acknowledged: from now on it owes what these patterns select.
@@ -106,8 +106,8 @@ impl Audit {
             self.counts.lost += self.heads(&self.sessions[session]);
         }
         let published = |channel: &ChannelId| self.channels.owed_from(*channel).is_some();
-        let half_heard = self.channels.selected_by(&patterns).filter(published).collect();
-        self.sessions[session].begin(patterns, half_heard);
+        let partially_received = self.channels.selected_by(&patterns).filter(published).collect();
+        self.sessions[session].begin(patterns, partially_received);
     }
 
     /// The session resumes: it goes on with the books it has, and owes what follows the last event in them.
@@ -116,21 +116,21 @@ impl Audit {
     }
 
     /// Lets a session that has never subscribed have the event that is `back` events before the newest of the channel, so that it can resume after
-    /// it; where that stands. `None` when so many were not seen, or their places are not kept.
+    /// it; where that stands. `None` when so many were not seen, or their positions are not kept.
     pub fn begin_after(&mut self, session: usize, channel: &str, back: u32) -> Option<Position> {
         let channel = self.channels.find(channel)?;
         let ordinal = self.channels.newest(channel)?.checked_sub(back)?;
-        let Place { stream, position } = self.places.as_ref()?.find(channel, ordinal)?;
+        let EventPosition { stream, position } = self.positions.as_ref()?.find(channel, ordinal)?;
         let event = AuditedEvent { channel, stream, offset: position.offset, ordinal: Some(ordinal) };
         self.sessions[session].begin_after(event);
         Some(position)
     }
 
-    /// Where the last event of the channel stands that the session has, when places are kept.
+    /// Where the last event of the channel stands that the session has, when positions are kept.
     pub fn last_position(&self, session: usize, channel: &str) -> Option<Position> {
         let channel = self.channels.find(channel)?;
         let last = self.sessions[session].last(channel)?;
-        Some(self.places.as_ref()?.find(channel, last)?.position)
+        Some(self.positions.as_ref()?.find(channel, last)?.position)
     }
 
     /// The server said that the session will not get these positions. `false` when they are no range.
@@ -140,7 +140,7 @@ impl Audit {
         }
         let stream = self.channels.stream(channel, from.partition);
         let channel = (!channel.starts_with("*.")).then(|| self.channels.channel(channel));
-        self.sessions[session].announce(Announced { channel, stream, from: from.offset, to: to.offset });
+        self.sessions[session].announce(AnnouncedGap { channel, stream, from: from.offset, to: to.offset });
         true
     }
 
@@ -168,8 +168,8 @@ impl Audit {
             let ordinal = self.channels.note(id, seq, in_window);
             let ordinal = ordinal.ok_or_else(|| SeqOutOfRange { seq, channel: channel.to_owned() })?;
             event.ordinal = Some(ordinal);
-            if let Some(places) = &mut self.places {
-                places.note(id, ordinal, Place { stream, position });
+            if let Some(positions) = &mut self.positions {
+                positions.note(id, ordinal, EventPosition { stream, position });
             }
         }
         Ok(event)
@@ -207,9 +207,9 @@ impl Audit {
     }
 
     /// Live sessions from number `first` on that have seen nothing since they subscribed.
-    pub fn deaf_from(&self, first: usize) -> u64 {
+    pub fn silent_sessions_from(&self, first: usize) -> u64 {
         let sessions = self.sessions[first..].iter();
-        sessions.filter(|session| session.is_live() && session.spans().next().is_none()).count() as u64
+        sessions.filter(|session| session.is_live() && session.seen_ranges().next().is_none()).count() as u64
     }
 
     /// How many events of the window are still owed to sessions that live: they are under way, or lost. After
@@ -239,11 +239,11 @@ impl Audit {
         self.sessions[first..].iter().filter(|session| !session.gaps().is_empty()).count() as u64
     }
 
-    /// The gaps held against what is missing, when places are kept; `announced` and `unannounced` together are what is lost. Walks all
+    /// The gaps held against what is missing, when positions are kept; `announced` and `unannounced` together are what is lost. Walks all
     /// sessions and what each missed.
     pub fn gap_counts(&self) -> GapCounts {
         let mut counts = GapCounts { unannounced: self.counts.lost, ..GapCounts::default() };
-        let Some(places) = &self.places else {
+        let Some(positions) = &self.positions else {
             return GapCounts { unannounced: self.counts().lost, ..counts };
         };
         for session in &self.sessions {
@@ -253,14 +253,14 @@ impl Audit {
                     self.channels.newest(channel).filter(|newest| session.is_live() && *newest > last);
                 (channel, last + 1, newest.unwrap_or(last) + 1)
             };
-            let missing = session.holes().chain(session.spans().map(behind_last));
+            let missing = session.missing_ranges().chain(session.seen_ranges().map(behind_last));
             let announced = missing.map(|(channel, from, to)| {
-                (from..to).filter(|ordinal| places.is_announced(session, channel, *ordinal)).count() as u64
+                (from..to).filter(|ordinal| positions.is_announced(session, channel, *ordinal)).count() as u64
             });
             let announced = announced.sum::<u64>();
             counts.announced += announced;
             counts.unannounced += lost - announced;
-            counts.misannounced += places.misannounced(session);
+            counts.misannounced += positions.misannounced(session);
         }
         counts
     }
@@ -271,7 +271,7 @@ impl Audit {
 
     /// What the window owed before the first event that this session saw, channel by channel.
     fn heads(&self, session: &SessionAudit) -> u64 {
-        let owed = session.spans().filter(|(channel, ..)| session.owes_beginning_of(*channel));
+        let owed = session.seen_ranges().filter(|(channel, ..)| session.owes_beginning_of(*channel));
         let before_first = owed.filter_map(|(channel, first, _)| {
             Some(u64::from(first.saturating_sub(self.channels.owed_from(channel)?)))
         });
@@ -292,6 +292,6 @@ impl Audit {
                 Some((newest, from)) if newest >= from => u64::from(newest - from) + 1,
                 _ => 0,
             };
-        session.spans().map(after_last).sum::<u64>() + unseen.map(all).sum::<u64>()
+        session.seen_ranges().map(after_last).sum::<u64>() + unseen.map(all).sum::<u64>()
     }
 }

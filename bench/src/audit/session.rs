@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use super::AuditedEvent;
 use super::channels::{ChannelId, PatternId};
-use super::event_position::Announced;
+use super::event_position::AnnouncedGap;
 
 /// Stretches of missing events that can still arrive late. Beyond it the oldest is settled as lost, and an event of it that
 /// arrives after all counts as a duplicate.
-const HOLES_MAX: usize = 1_024;
+const MISSING_RANGES_MAX: usize = 1_024;
 
 /// Gaps kept of a session. What a further one names counts as unannounced: no excuse is better than a wrong one.
 const GAPS_MAX: usize = 4_096;
@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 
 /// What was seen of a channel.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct SeenRange {
     channel: ChannelId,
     first: u32,
     last: u32,
@@ -32,7 +32,7 @@ struct Span {
 
 /// Missing ordinals, `from..to`.
 #[derive(Clone, Copy, Debug)]
-struct Hole {
+struct MissingRange {
     channel: ChannelId,
     from: u32,
     to: u32,
@@ -45,13 +45,13 @@ pub(super) struct SessionAudit {
     patterns: Option<Rc<[PatternId]>>,
     live: bool,
     /// Of a session that came late, or came back: channels of which it owes no beginning.
-    half_heard: Vec<ChannelId>,
+    partially_received: Vec<ChannelId>,
     /// Of the channels seen, by their number: a session that hears one of 10,000 keeps one.
-    spans: Vec<Span>,
+    seen_ranges: Vec<SeenRange>,
     offsets: Vec<i64>,
-    holes: Vec<Hole>,
+    missing_ranges: Vec<MissingRange>,
     settled: u64,
-    gaps: Vec<Announced>,
+    gaps: Vec<AnnouncedGap>,
 }
 
 impl SessionAudit {
@@ -61,38 +61,40 @@ impl SessionAudit {
     }
 
     /// What it missed in an earlier life is settled; between its end and this subscription it owes nothing.
-    pub(super) fn begin(&mut self, patterns: Rc<[PatternId]>, half_heard: Vec<ChannelId>) {
+    pub(super) fn begin(&mut self, patterns: Rc<[PatternId]>, partially_received: Vec<ChannelId>) {
         let settled = self.missing();
-        *self = Self { settled, half_heard, ..Self::default() };
+        *self = Self { settled, partially_received, ..Self::default() };
         self.subscribe(patterns);
     }
 
     /// It has this event already, and owes what follows it.
     pub(super) fn begin_after(&mut self, event: AuditedEvent) {
         self.record(event);
-        self.half_heard.push(event.channel);
+        self.partially_received.push(event.channel);
     }
 
     /// What the server announced, in order.
-    pub(super) fn gaps(&self) -> &[Announced] {
+    pub(super) fn gaps(&self) -> &[AnnouncedGap] {
         &self.gaps
     }
 
     /// Keeps what the server announced.
-    pub(super) fn announce(&mut self, gap: Announced) {
+    pub(super) fn announce(&mut self, gap: AnnouncedGap) {
         if self.gaps.len() < GAPS_MAX {
             self.gaps.push(gap);
         }
     }
 
     /// Stretches of missing events: channel, first, and the one behind the last.
-    pub(super) fn holes(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
-        self.holes.iter().map(|hole| (hole.channel, hole.from, hole.to))
+    pub(super) fn missing_ranges(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
+        self.missing_ranges
+            .iter()
+            .map(|missing_range| (missing_range.channel, missing_range.from, missing_range.to))
     }
 
     /// Whether the event is missing between others that arrived.
     pub(super) fn misses(&self, channel: ChannelId, ordinal: u32) -> bool {
-        self.holes().any(|(of, from, to)| of == channel && (from..to).contains(&ordinal))
+        self.missing_ranges().any(|(of, from, to)| of == channel && (from..to).contains(&ordinal))
     }
 
     /// Whether it has been live and is no longer.
@@ -101,7 +103,7 @@ impl SessionAudit {
     }
 
     pub(super) fn owes_beginning_of(&self, channel: ChannelId) -> bool {
-        !self.half_heard.contains(&channel)
+        !self.partially_received.contains(&channel)
     }
 
     pub(super) fn end(&mut self) {
@@ -122,26 +124,31 @@ impl SessionAudit {
     }
 
     pub(super) fn last(&self, channel: ChannelId) -> Option<u32> {
-        self.find(channel).ok().map(|index| self.spans[index].last)
+        self.find(channel).ok().map(|index| self.seen_ranges[index].last)
     }
 
     /// Channel, first and last ordinal of every channel that was seen.
-    pub(super) fn spans(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
-        self.spans.iter().map(|span| (span.channel, span.first, span.last))
+    pub(super) fn seen_ranges(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
+        self.seen_ranges.iter().map(|seen_range| (seen_range.channel, seen_range.first, seen_range.last))
     }
 
-    /// Where the channel's span is, or belongs.
+    /// Where the channel's seen_range is, or belongs.
     fn find(&self, channel: ChannelId) -> Result<usize, usize> {
         // A session that sees all channels, or only the first, has each at its number.
-        match self.spans.get(channel as usize) {
-            Some(span) if span.channel == channel => Ok(channel as usize),
-            _ => self.spans.binary_search_by_key(&channel, |span| span.channel),
+        match self.seen_ranges.get(channel as usize) {
+            Some(seen_range) if seen_range.channel == channel => Ok(channel as usize),
+            _ => self.seen_ranges.binary_search_by_key(&channel, |seen_range| seen_range.channel),
         }
     }
 
     /// Events missing between the first and the last that were seen.
     pub(super) fn missing(&self) -> u64 {
-        self.settled + self.holes.iter().map(|hole| u64::from(hole.to - hole.from)).sum::<u64>()
+        self.settled
+            + self
+                .missing_ranges
+                .iter()
+                .map(|missing_range| u64::from(missing_range.to - missing_range.from))
+                .sum::<u64>()
     }
 
     pub(super) fn record(&mut self, event: AuditedEvent) -> Verdict {
@@ -175,20 +182,20 @@ impl SessionAudit {
         let index = match self.find(channel) {
             Ok(index) => index,
             Err(index) => {
-                self.spans.insert(index, Span { channel, first: ordinal, last: ordinal });
+                self.seen_ranges.insert(index, SeenRange { channel, first: ordinal, last: ordinal });
                 return Verdict::InOrder;
             }
         };
-        let span = &mut self.spans[index];
-        if ordinal > span.last {
-            let expected = span.last + 1;
-            span.last = ordinal;
+        let seen_range = &mut self.seen_ranges[index];
+        if ordinal > seen_range.last {
+            let expected = seen_range.last + 1;
+            seen_range.last = ordinal;
             self.miss(channel, expected, ordinal);
             return Verdict::InOrder;
         }
-        if ordinal < span.first {
-            let first = span.first;
-            span.first = ordinal;
+        if ordinal < seen_range.first {
+            let first = seen_range.first;
+            seen_range.first = ordinal;
             self.miss(channel, ordinal + 1, first);
             return Verdict::Reordered;
         }
@@ -199,20 +206,22 @@ impl SessionAudit {
         if from == to {
             return;
         }
-        if self.holes.len() == HOLES_MAX {
-            let oldest = self.holes.remove(0);
+        if self.missing_ranges.len() == MISSING_RANGES_MAX {
+            let oldest = self.missing_ranges.remove(0);
             self.settled += u64::from(oldest.to - oldest.from);
         }
-        self.holes.push(Hole { channel, from, to });
+        self.missing_ranges.push(MissingRange { channel, from, to });
     }
 
     /// Whether this event was missing; then it is no longer.
     fn fill(&mut self, channel: ChannelId, ordinal: u32) -> bool {
-        let contains = |hole: &Hole| hole.channel == channel && (hole.from..hole.to).contains(&ordinal);
-        let Some(index) = self.holes.iter().position(contains) else { return false };
-        let hole = self.holes.remove(index);
-        self.miss(channel, hole.from, ordinal);
-        self.miss(channel, ordinal + 1, hole.to);
+        let contains = |missing_range: &MissingRange| {
+            missing_range.channel == channel && (missing_range.from..missing_range.to).contains(&ordinal)
+        };
+        let Some(index) = self.missing_ranges.iter().position(contains) else { return false };
+        let missing_range = self.missing_ranges.remove(index);
+        self.miss(channel, missing_range.from, ordinal);
+        self.miss(channel, ordinal + 1, missing_range.to);
         true
     }
 }

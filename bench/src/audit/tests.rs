@@ -292,13 +292,13 @@ fn a_session_that_came_back_to_a_silent_channel_owes_it_all_that_is_published_th
     }
     audit.end_window();
     assert_eq!(audit.counts().lost, 2 + 5);
-    assert_eq!([0, 1, 2, 3].map(|first| audit.deaf_from(first)), [1, 1, 1, 0]);
+    assert_eq!([0, 1, 2, 3].map(|first| audit.silent_sessions_from(first)), [1, 1, 1, 0]);
 }
 
 /// Two sessions on `T0.trade`: the first sees all of `0..until`, the second what `has` says.
 fn two_sessions(until: u64, has: impl Fn(u64) -> bool) -> Audit {
     let mut audit = audit_of(2);
-    audit.keep_places();
+    audit.keep_positions();
     for seq in 0..until {
         let sent = Sent { channel: 0, seq, offset: 10 * seq as i64 };
         deliver(&mut audit, 0, &sent, WINDOW_BEGIN_MS);

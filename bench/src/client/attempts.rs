@@ -22,7 +22,7 @@ const ADDRESSES_FROM: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
 /// Who asks whom, how fast.
 #[derive(Clone, Debug)]
-pub struct Knocks {
+pub struct AttemptPlan {
     /// Whom.
     pub target: Target,
     /// The target's address.
@@ -41,87 +41,87 @@ pub struct Knocks {
 
 /// One that asked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Knock {
+pub struct Attempt {
     /// The number of its address.
     pub address: usize,
     /// When its connect began.
     pub opened: Instant,
     /// When its answer was complete, if one came.
     pub answered: Option<Instant>,
-    /// What it was told.
-    pub told: Told,
+    /// What it was outcome.
+    pub outcome: AttemptOutcome,
 }
 
 /// What the server said.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum AttemptOutcome {
     /// 101.
-    Welcome,
+    Accepted,
     /// 429, with the seconds of its Retry-After.
-    TooSoon(u64),
+    RateLimited(u64),
     /// Something else, or nothing.
     Other(String),
 }
 
-impl Told {
+impl AttemptOutcome {
     /// Whether it is to come again later.
-    pub fn is_too_soon(&self) -> bool {
-        matches!(self, Self::TooSoon(_))
+    pub fn is_rate_limited(&self) -> bool {
+        matches!(self, Self::RateLimited(_))
     }
 }
 
-struct Asking {
+struct PendingAttempt {
     number: usize,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
 
-struct Crowd<'k> {
-    plan: &'k Knocks,
-    knocks: Vec<Knock>,
+struct Attempts<'k> {
+    plan: &'k AttemptPlan,
+    attempts: Vec<Attempt>,
     /// By the socket's slot, until they are answered.
-    asking: Vec<Option<Asking>>,
+    pending_attempts: Vec<Option<PendingAttempt>>,
     pending: usize,
     to_send: Vec<SocketId>,
     leaving: Vec<SocketId>,
 }
 
-impl Knocks {
+impl AttemptPlan {
     /// Asks, and waits for all answers.
     ///
     /// # Errors
     /// The socket driver fails. A connection that fails is an answer.
-    pub fn run(&self) -> io::Result<Vec<Knock>> {
+    pub fn run(&self) -> io::Result<Vec<Attempt>> {
         let options = DriverOptions { sockets: self.connections, accepts: 1, ..DriverOptions::default() };
         let mut driver = Driver::new(&options).map_err(io::Error::other)?;
-        let mut crowd = Crowd {
+        let mut attempts = Attempts {
             plan: self,
-            knocks: Vec::with_capacity(self.connections),
-            asking: std::iter::repeat_with(|| None).take(self.connections).collect(),
+            attempts: Vec::with_capacity(self.connections),
+            pending_attempts: std::iter::repeat_with(|| None).take(self.connections).collect(),
             pending: 0,
             to_send: Vec::new(),
             leaving: Vec::new(),
         };
         let (began, pace) = (Instant::now(), self.rate_per_s.map(Pace::new));
         let mut give_up_at = began + self.timeout;
-        while crowd.knocks.len() < self.connections || crowd.pending > 0 {
+        while attempts.attempts.len() < self.connections || attempts.pending > 0 {
             let now = Instant::now();
             let due = pace.map_or(self.connections, |pace| pace.due(now - began) as usize);
-            let until = due.min(self.connections).min(crowd.knocks.len() + OPENS_PER_TURN);
-            if until > crowd.knocks.len() {
+            let until = due.min(self.connections).min(attempts.attempts.len() + OPENS_PER_TURN);
+            if until > attempts.attempts.len() {
                 give_up_at = now + self.timeout;
             }
-            while crowd.knocks.len() < until {
-                crowd.open(&mut driver, now);
+            while attempts.attempts.len() < until {
+                attempts.open(&mut driver, now);
             }
             if now >= give_up_at {
                 break;
             }
-            if crowd.turn(&mut driver, now)? == 0 && driver.may_sleep()? {
+            if attempts.turn(&mut driver, now)? == 0 && driver.may_sleep()? {
                 std::thread::sleep(NAP);
             }
         }
-        Ok(crowd.knocks)
+        Ok(attempts.attempts)
     }
 
     /// The address of this number, as the proxy writes it.
@@ -130,19 +130,20 @@ impl Knocks {
     }
 }
 
-impl Crowd<'_> {
+impl Attempts<'_> {
     fn open(&mut self, driver: &mut Driver, now: Instant) {
-        let number = self.knocks.len();
+        let number = self.attempts.len();
         let address = number % self.plan.addresses;
-        let told = Told::Other("no answer in time".to_owned());
-        self.knocks.push(Knock { address, opened: now, answered: None, told });
+        let outcome = AttemptOutcome::Other("no answer in time".to_owned());
+        self.attempts.push(Attempt { address, opened: now, answered: None, outcome });
         match driver.connect(self.plan.server, Some(SocketAddr::new(self.plan.proxy, 0))) {
             Ok(socket) => {
-                let (_, request) = Handshake::begin_for(&self.plan.target, Knocks::address(address));
-                self.asking[socket.slot()] = Some(Asking { number, request, answer: Vec::new() });
+                let (_, request) = Handshake::begin_for(&self.plan.target, AttemptPlan::address(address));
+                self.pending_attempts[socket.slot()] =
+                    Some(PendingAttempt { number, request, answer: Vec::new() });
                 self.pending += 1;
             }
-            Err(error) => self.knocks[number].told = Told::Other(error.to_string()),
+            Err(error) => self.attempts[number].outcome = AttemptOutcome::Other(error.to_string()),
         }
     }
 
@@ -154,19 +155,22 @@ impl Crowd<'_> {
             match event {
                 Event::Connected(socket) | Event::Writable(socket) => self.to_send.push(socket),
                 Event::Received { socket, bytes } => {
-                    if let Some(asking) = &mut self.asking[socket.slot()] {
-                        asking.answer.extend_from_slice(bytes);
-                        if let Some(told) = read_answer(&asking.answer) {
-                            self.answered(socket, told);
+                    if let Some(pending_attempts) = &mut self.pending_attempts[socket.slot()] {
+                        pending_attempts.answer.extend_from_slice(bytes);
+                        if let Some(outcome) = read_answer(&pending_attempts.answer) {
+                            self.answered(socket, outcome);
                         }
                     }
                 }
                 Event::PeerFinished(socket) => {
-                    self.answered(socket, Told::Other("the server closed without an answer".to_owned()));
+                    self.answered(
+                        socket,
+                        AttemptOutcome::Other("the server closed without an answer".to_owned()),
+                    );
                     self.leaving.push(socket);
                 }
                 Event::Failed { socket, error } => {
-                    self.answered(socket, Told::Other(error.to_string()));
+                    self.answered(socket, AttemptOutcome::Other(error.to_string()));
                     self.leaving.push(socket);
                 }
                 Event::Closed(_) => {}
@@ -182,11 +186,11 @@ impl Crowd<'_> {
 
     fn send(&mut self, driver: &mut Driver) {
         let due = std::mem::take(&mut self.to_send);
-        let asking = &self.asking;
+        let pending_attempts = &self.pending_attempts;
         let sends: Vec<_> = due
             .into_iter()
             .filter_map(|socket| {
-                asking[socket.slot()].as_ref().map(|it| Outgoing { socket, bytes: &it.request })
+                pending_attempts[socket.slot()].as_ref().map(|it| Outgoing { socket, bytes: &it.request })
             })
             .collect();
         let mut outcomes = Vec::new();
@@ -196,48 +200,51 @@ impl Crowd<'_> {
             match outcome {
                 SendOutcome::Sent | SendOutcome::Gone => {}
                 SendOutcome::Full { accepted } => {
-                    if let Some(asking) = &mut self.asking[socket.slot()] {
-                        asking.request.drain(..accepted);
+                    if let Some(pending_attempts) = &mut self.pending_attempts[socket.slot()] {
+                        pending_attempts.request.drain(..accepted);
                     }
                     driver.wait_writable(socket);
                 }
                 SendOutcome::Failed(errno) => {
-                    self.answered(socket, Told::Other(io::Error::from_raw_os_error(errno).to_string()));
+                    self.answered(
+                        socket,
+                        AttemptOutcome::Other(io::Error::from_raw_os_error(errno).to_string()),
+                    );
                     self.leaving.push(socket);
                 }
             }
         }
     }
 
-    fn answered(&mut self, socket: SocketId, told: Told) {
-        let Some(Asking { number, .. }) = self.asking[socket.slot()].take() else { return };
-        let knock = &mut self.knocks[number];
-        (knock.answered, knock.told) = (Some(Instant::now()), told);
+    fn answered(&mut self, socket: SocketId, outcome: AttemptOutcome) {
+        let Some(PendingAttempt { number, .. }) = self.pending_attempts[socket.slot()].take() else { return };
+        let attempt = &mut self.attempts[number];
+        (attempt.answered, attempt.outcome) = (Some(Instant::now()), outcome);
         self.pending -= 1;
     }
 }
 
 /// `None` while its head is not complete.
-fn read_answer(bytes: &[u8]) -> Option<Told> {
+fn read_answer(bytes: &[u8]) -> Option<AttemptOutcome> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes) {
         Ok(httparse::Status::Partial) if bytes.len() <= ANSWER_BYTES_MAX => None,
-        Ok(httparse::Status::Complete(_)) => Some(told(&response)),
-        _ => Some(Told::Other("an answer that is no HTTP".to_owned())),
+        Ok(httparse::Status::Complete(_)) => Some(outcome(&response)),
+        _ => Some(AttemptOutcome::Other("an answer that is no HTTP".to_owned())),
     }
 }
 
-fn told(response: &httparse::Response<'_, '_>) -> Told {
+fn outcome(response: &httparse::Response<'_, '_>) -> AttemptOutcome {
     let status = response.code.unwrap_or_default();
     let mut headers = response.headers.iter();
     let retry_after = headers.find(|header| header.name.eq_ignore_ascii_case("retry-after"));
     let seconds = retry_after.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse().ok());
     match (status, seconds) {
-        (101, _) => Told::Welcome,
-        (429, Some(seconds)) if seconds > 0 => Told::TooSoon(seconds),
-        (429, _) => Told::Other("HTTP 429 without a Retry-After of seconds".to_owned()),
-        _ => Told::Other(format!("HTTP {status}")),
+        (101, _) => AttemptOutcome::Accepted,
+        (429, Some(seconds)) if seconds > 0 => AttemptOutcome::RateLimited(seconds),
+        (429, _) => AttemptOutcome::Other("HTTP 429 without a Retry-After of seconds".to_owned()),
+        _ => AttemptOutcome::Other(format!("HTTP {status}")),
     }
 }
 
@@ -248,20 +255,20 @@ mod tests {
     #[test]
     fn answers_are_told_apart_when_their_head_is_complete() {
         for (answer, expected) in [
-            ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", Told::Welcome),
+            ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", AttemptOutcome::Accepted),
             (
                 "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\nContent-Length: 9\r\n\r\n",
-                Told::TooSoon(7),
+                AttemptOutcome::RateLimited(7),
             ),
             (
                 "HTTP/1.1 429 Too Many Requests\r\nRetry-After: soon\r\n\r\n",
-                Told::Other("HTTP 429 without a Retry-After of seconds".to_owned()),
+                AttemptOutcome::Other("HTTP 429 without a Retry-After of seconds".to_owned()),
             ),
             (
                 "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n",
-                Told::Other("HTTP 503".to_owned()),
+                AttemptOutcome::Other("HTTP 503".to_owned()),
             ),
-            ("SSH-2.0-OpenSSH\r\n", Told::Other("an answer that is no HTTP".to_owned())),
+            ("SSH-2.0-OpenSSH\r\n", AttemptOutcome::Other("an answer that is no HTTP".to_owned())),
         ] {
             assert_eq!(read_answer(answer.as_bytes()), Some(expected), "{answer}");
         }
@@ -270,7 +277,7 @@ mod tests {
 
     #[test]
     fn addresses_are_different() {
-        assert_eq!(Knocks::address(0).to_string(), "198.18.0.0");
-        assert_eq!(Knocks::address(65_535).to_string(), "198.18.255.255");
+        assert_eq!(AttemptPlan::address(0).to_string(), "198.18.0.0");
+        assert_eq!(AttemptPlan::address(65_535).to_string(), "198.18.255.255");
     }
 }

@@ -24,7 +24,7 @@ struct Entry<T> {
 
 /// What was read of recent texts.
 #[derive(Debug)]
-pub struct Heads<T> {
+pub struct ParseCache<T> {
     /// Oldest first; the numbers in `index` count on from `forgotten`.
     recent: VecDeque<Entry<T>>,
     index: HashTable<u64>,
@@ -33,7 +33,7 @@ pub struct Heads<T> {
     hasher: DefaultHashBuilder,
 }
 
-impl<T> Default for Heads<T> {
+impl<T> Default for ParseCache<T> {
     fn default() -> Self {
         Self {
             recent: VecDeque::new(),
@@ -45,7 +45,7 @@ impl<T> Default for Heads<T> {
     }
 }
 
-impl<T: Copy> Heads<T> {
+impl<T: Copy> ParseCache<T> {
     /// The head of this text: the remembered one, or what `read` makes of it. An error is not remembered.
     pub fn head<E>(&mut self, text: &[u8], read: impl FnOnce(&[u8]) -> Result<T, E>) -> Result<T, E> {
         let hash = self.hasher.hash_one(text);
@@ -94,7 +94,7 @@ mod tests {
     fn each_distinct_text_is_read_once_and_answers_with_its_own_head() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut heads = Heads::default();
+        let mut heads = ParseCache::default();
         let reads = Cell::new(0);
         for _ in 0..50_000 {
             let number = random.u64(..1_000);
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_was_forgotten_is_read_again() {
-        let mut heads = Heads::default();
+        let mut heads = ParseCache::default();
         for number in 0..3 * TEXTS_MAX as u64 {
             heads.head(&number.to_le_bytes(), |_| Ok::<_, Infallible>(number)).expect("never fails");
         }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_error_is_not_remembered() {
-        let mut heads = Heads::default();
+        let mut heads = ParseCache::default();
         assert_eq!(heads.head(b"x", |_| Err::<u64, _>("no")), Err("no"));
         assert_eq!(heads.head(b"x", |_| Ok::<u64, &str>(1)), Ok(1));
     }

@@ -8,14 +8,14 @@ use std::rc::Rc;
 use fastrand::Rng;
 use wire::SocketId;
 
+use super::attempts::AttemptPlan;
 use super::dialect::{self, CENTRIFUGO_PING, Dialect};
 use super::end::End;
 use super::frames::{FrameReader, Message, Opcode, write_masked};
 use super::handshake::{Handshake, Progress};
-use super::knocks::Knocks;
 use super::refusal::Refusal;
 use super::target::Target;
-use crate::ledger::{Ledger, Said};
+use crate::ledger::{Ledger, SubscribeOutcome};
 use crate::subscriptions::Subscription;
 
 /// Heartbeats in a row without a byte from the server after which the connection counts as dead.
@@ -99,7 +99,9 @@ impl Session {
     /// The socket is connected: asks for the upgrade.
     pub fn on_connected(&mut self, target: &Target) {
         let (handshake, request) = match target.proxied {
-            Some(clients) => Handshake::begin_for(target, Knocks::address(self.number % clients as usize)),
+            Some(clients) => {
+                Handshake::begin_for(target, AttemptPlan::address(self.number % clients as usize))
+            }
             None => Handshake::begin(target),
         };
         self.outbox.extend_from_slice(&request);
@@ -243,19 +245,19 @@ impl Conversation<'_> {
                 None
             }
             Stage::Subscribing => match self.ledger.on_answer(self.number, self.subscription, text) {
-                Said::Subscribed => {
+                SubscribeOutcome::Subscribed => {
                     *self.stage = Stage::Live;
                     None
                 }
-                Said::Connected => {
+                SubscribeOutcome::Connected => {
                     self.write_text(&self.subscription.message);
                     None
                 }
-                Said::Refused(why) => {
+                SubscribeOutcome::Refused(why) => {
                     write_close(self.outbox, CODE_NORMAL, self.random);
                     Some(End::Refused(Refusal::of_session(why)))
                 }
-                Said::Nothing => None,
+                SubscribeOutcome::Nothing => None,
             },
             Stage::Connecting | Stage::Handshaking(_) | Stage::Closing | Stage::Over => None,
         }

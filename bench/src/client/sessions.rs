@@ -34,7 +34,7 @@ const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
 /// How a socket is left.
 #[derive(Clone, Copy, Debug)]
-enum Leave {
+enum CloseMode {
     /// After what is in the outbox, with a FIN.
     Orderly,
     /// At once, with a reset.
@@ -50,11 +50,11 @@ pub struct Sessions {
     timeout: Duration,
     /// When a harvest last brought something.
     heard_at: Instant,
-    crowd: Crowd,
+    table: SessionTable,
 }
 
 /// The sessions without their driver, which lends bytes of its own while they are looked at.
-struct Crowd {
+struct SessionTable {
     target: Target,
     /// By the socket's slot.
     table: Vec<Option<Session>>,
@@ -63,7 +63,7 @@ struct Crowd {
     deadlines: VecDeque<(Instant, SocketId)>,
     /// Sockets with something in the outbox, each once.
     to_send: Vec<SocketId>,
-    leaving: Vec<(SocketId, Leave)>,
+    leaving: Vec<(SocketId, CloseMode)>,
     heartbeat_slot: usize,
     random: Rng,
 }
@@ -84,7 +84,7 @@ impl Sessions {
             accepts: 1,
             ..DriverOptions::default()
         })?;
-        let crowd = Crowd {
+        let table = SessionTable {
             target,
             table: std::iter::repeat_with(|| None).take(connections).collect(),
             pending: 0,
@@ -94,7 +94,7 @@ impl Sessions {
             heartbeat_slot: 0,
             random: Rng::new(),
         };
-        Ok(Self { driver, server, sources, connections, timeout, heard_at: Instant::now(), crowd })
+        Ok(Self { driver, server, sources, connections, timeout, heard_at: Instant::now(), table })
     }
 
     /// Begins to open session `number`. A connect that cannot even begin is a failed session.
@@ -108,9 +108,9 @@ impl Sessions {
         let source = target::source(&self.sources, self.server, self.connections, number);
         match self.driver.connect(self.server, source) {
             Ok(socket) => {
-                self.crowd.table[socket.slot()] = Some(Session::new(socket, number, Rc::clone(subscription)));
-                self.crowd.pending += 1;
-                self.crowd.deadlines.push_back((now + self.timeout, socket));
+                self.table.table[socket.slot()] = Some(Session::new(socket, number, Rc::clone(subscription)));
+                self.table.pending += 1;
+                self.table.deadlines.push_back((now + self.timeout, socket));
             }
             Err(error) => {
                 let why = explain_connect(&error, self.server);
@@ -121,7 +121,7 @@ impl Sessions {
 
     /// From now on sessions are opened to this server.
     pub fn retarget(&mut self, target: Target, server: SocketAddr) {
-        (self.crowd.target, self.server) = (target, server);
+        (self.table.target, self.server) = (target, server);
     }
 
     /// One turn: what arrived is taken, what is to be said is said. Returns how many events there were.
@@ -135,24 +135,24 @@ impl Sessions {
                 ledger.set_clock(Instant::now(), clock_ms());
             }
             events += 1;
-            self.crowd.on_event(event, self.server, ledger);
+            self.table.on_event(event, self.server, ledger);
         }
         if events > 0 {
             self.heard_at = now;
         }
-        self.crowd.give_up_overdue(now, self.timeout, ledger);
+        self.table.give_up_overdue(now, self.timeout, ledger);
         self.flush(now, ledger);
         Ok(events)
     }
 
     /// A heartbeat of the next `slots` slots, around the table.
     pub fn heartbeat(&mut self, slots: usize, ledger: &mut Ledger) {
-        self.crowd.heartbeat(slots, ledger);
+        self.table.heartbeat(slots, ledger);
     }
 
     /// Sessions on their way to being live.
     pub fn pending(&self) -> usize {
-        self.crowd.pending
+        self.table.pending
     }
 
     /// Sockets that are not yet gone.
@@ -162,17 +162,17 @@ impl Sessions {
 
     /// Drops the live sessions from number `first` on, at once and without a goodbye.
     pub fn drop_from(&mut self, first: usize, ledger: &mut Ledger) {
-        self.crowd.drop_from(first, ledger);
+        self.table.drop_from(first, ledger);
     }
 
     /// Begins an orderly close of every live session; those that are not live yet are dropped.
     pub fn close_all(&mut self) {
-        self.crowd.close_all();
+        self.table.close_all();
     }
 
     /// Drops what is left.
     pub fn abort_all(&mut self) {
-        for session in self.crowd.table.iter().flatten() {
+        for session in self.table.table.iter().flatten() {
             self.driver.abort(session.socket);
         }
     }
@@ -183,7 +183,7 @@ impl Sessions {
             return Ok(());
         }
         let wake_at = self.driver.next_deadline().map_or(wake_at, |deadline| deadline.min(wake_at));
-        let wake_at = self.crowd.deadlines.front().map_or(wake_at, |(deadline, _)| (*deadline).min(wake_at));
+        let wake_at = self.table.deadlines.front().map_or(wake_at, |(deadline, _)| (*deadline).min(wake_at));
         let now = Instant::now();
         let sleep = wake_at.saturating_duration_since(now);
         if now < self.heard_at + 2 * NAP {
@@ -195,9 +195,9 @@ impl Sessions {
 
     /// Sends every outbox on the list, then leaves the sockets that are to be left.
     fn flush(&mut self, now: Instant, ledger: &mut Ledger) {
-        if !self.crowd.to_send.is_empty() {
-            let due = std::mem::take(&mut self.crowd.to_send);
-            let table = &self.crowd.table;
+        if !self.table.to_send.is_empty() {
+            let due = std::mem::take(&mut self.table.to_send);
+            let table = &self.table.table;
             let outbox =
                 |socket: &SocketId| table[socket.slot()].as_ref().filter(|session| session.socket == *socket);
             let sends: Vec<_> = due
@@ -212,16 +212,16 @@ impl Sessions {
                 self.on_sent(socket, outcome, ledger);
             }
         }
-        for (socket, leave) in std::mem::take(&mut self.crowd.leaving) {
-            match leave {
-                Leave::Orderly => self.driver.close(socket, now),
-                Leave::Abruptly => self.driver.abort(socket),
+        for (socket, close_mode) in std::mem::take(&mut self.table.leaving) {
+            match close_mode {
+                CloseMode::Orderly => self.driver.close(socket, now),
+                CloseMode::Abruptly => self.driver.abort(socket),
             }
         }
     }
 
     fn on_sent(&mut self, socket: SocketId, outcome: SendOutcome, ledger: &mut Ledger) {
-        let Some(session) = self.crowd.table[socket.slot()].as_mut() else { return };
+        let Some(session) = self.table.table[socket.slot()].as_mut() else { return };
         match outcome {
             SendOutcome::Sent => {
                 // An idle session holds no buffer.
@@ -237,14 +237,14 @@ impl Sessions {
                 session.send_pending = false;
                 let why = explain(&io::Error::from_raw_os_error(errno));
                 let end = session.on_broken(&why);
-                self.crowd.end(socket, end, Leave::Abruptly, ledger);
+                self.table.end(socket, end, CloseMode::Abruptly, ledger);
             }
             SendOutcome::Gone => session.outbox = Vec::new(),
         }
     }
 }
 
-impl Crowd {
+impl SessionTable {
     fn session(&mut self, socket: SocketId) -> Option<&mut Session> {
         self.table[socket.slot()].as_mut().filter(|session| session.socket == socket)
     }
@@ -260,14 +260,14 @@ impl Crowd {
             }
             Event::PeerFinished(socket) => {
                 let end = self.session(socket).and_then(Session::on_peer_finished);
-                self.end(socket, end, Leave::Orderly, ledger);
+                self.end(socket, end, CloseMode::Orderly, ledger);
             }
             Event::Failed { socket, error } => {
                 let Some(session) = self.session(socket) else { return };
                 let why =
                     if session.is_pending() { explain_connect(&error, server) } else { explain(&error) };
                 let end = session.on_broken(&why);
-                self.end(socket, end, Leave::Abruptly, ledger);
+                self.end(socket, end, CloseMode::Abruptly, ledger);
             }
             Event::Writable(socket) => self.to_send.push(socket),
             Event::Closed(socket) => self.table[socket.slot()] = None,
@@ -285,8 +285,9 @@ impl Crowd {
             self.pending -= 1;
         }
         self.send_later(socket, ledger);
-        let leave = if matches!(end, Some(End::Failed(_))) { Leave::Abruptly } else { Leave::Orderly };
-        self.end(socket, end, leave, ledger);
+        let close_mode =
+            if matches!(end, Some(End::Failed(_))) { CloseMode::Abruptly } else { CloseMode::Orderly };
+        self.end(socket, end, close_mode, ledger);
     }
 
     /// Puts the outbox on the list, unless it is empty or on its way already.
@@ -294,7 +295,7 @@ impl Crowd {
         let Some(session) = self.session(socket) else { return };
         if session.outbox.len() > OUTBOX_BYTES_MAX {
             let end = End::Failed("the server does not read what is sent to it".to_owned());
-            self.end(socket, Some(end), Leave::Abruptly, ledger);
+            self.end(socket, Some(end), CloseMode::Abruptly, ledger);
         } else if !session.outbox.is_empty() && !session.send_pending {
             session.send_pending = true;
             self.to_send.push(socket);
@@ -302,7 +303,7 @@ impl Crowd {
     }
 
     /// The one place where a session ends.
-    fn end(&mut self, socket: SocketId, end: Option<End>, leave: Leave, ledger: &mut Ledger) {
+    fn end(&mut self, socket: SocketId, end: Option<End>, close_mode: CloseMode, ledger: &mut Ledger) {
         let Some(end) = end else { return };
         let Some(session) = self.session(socket) else { return };
         if session.is_over() {
@@ -313,7 +314,7 @@ impl Crowd {
         session.set_over();
         self.pending -= usize::from(was_pending);
         ledger.on_end(number, !was_pending, end);
-        self.leaving.push((socket, leave));
+        self.leaving.push((socket, close_mode));
     }
 
     fn give_up_overdue(&mut self, now: Instant, timeout: Duration, ledger: &mut Ledger) {
@@ -323,7 +324,7 @@ impl Crowd {
             self.deadlines.pop_front();
             let Some(session) = self.session(socket).filter(|session| session.is_pending()) else { continue };
             let why = format!("waited {} for {}", humantime::format_duration(timeout), session.awaited());
-            self.end(socket, Some(End::Failed(why)), Leave::Abruptly, ledger);
+            self.end(socket, Some(End::Failed(why)), CloseMode::Abruptly, ledger);
         }
     }
 
@@ -337,7 +338,7 @@ impl Crowd {
             let socket = session.socket;
             let end = session.heartbeat(&mut self.random);
             self.send_later(socket, ledger);
-            self.end(socket, end, Leave::Abruptly, ledger);
+            self.end(socket, end, CloseMode::Abruptly, ledger);
         }
     }
 
@@ -346,7 +347,7 @@ impl Crowd {
         let sockets: Vec<_> =
             self.table.iter().flatten().filter(dropped).map(|session| session.socket).collect();
         for socket in sockets {
-            self.end(socket, Some(End::Complete), Leave::Abruptly, ledger);
+            self.end(socket, Some(End::Complete), CloseMode::Abruptly, ledger);
         }
     }
 
@@ -361,7 +362,7 @@ impl Crowd {
             } else if session.is_pending() {
                 session.set_over();
                 self.pending -= 1;
-                self.leaving.push((session.socket, Leave::Abruptly));
+                self.leaving.push((session.socket, CloseMode::Abruptly));
             }
         }
     }

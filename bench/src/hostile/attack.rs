@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::attacker::{Attacker, Effort};
+use super::attacker::{AttackCounts, Attacker};
 use super::recipes::Recipe;
 use crate::client::target::Target;
 use crate::machine;
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// An attack under way.
 pub struct Attack {
-    threads: Vec<JoinHandle<Effort>>,
+    threads: Vec<JoinHandle<AttackCounts>>,
 }
 
 impl Attack {
@@ -54,8 +54,8 @@ impl Attack {
     }
 
     /// Waits for the end; what all did together.
-    pub fn finish(self) -> Effort {
-        let mut all = Effort::default();
+    pub fn finish(self) -> AttackCounts {
+        let mut all = AttackCounts::default();
         for thread in self.threads {
             let effort = thread.join().expect("attackers do not panic");
             all.connections += effort.connections;

@@ -27,7 +27,7 @@ const SOURCES_FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 0);
 /// What an attacker did.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Effort {
+pub struct AttackCounts {
     pub connections: u64,
     pub bytes: u64,
     /// Connections that the server refused or ended.
@@ -39,17 +39,17 @@ pub struct Attacker {
     /// For names, keys and contents.
     pub random: Rng,
     /// So far.
-    pub effort: Effort,
+    pub effort: AttackCounts,
     target: Target,
     server: SocketAddr,
     source: Ipv4Addr,
     attackers: usize,
     deadline: Instant,
-    held: Vec<Link>,
+    held: Vec<AttackConnection>,
 }
 
 /// A connection of an attacker. Dropped, it is reset.
-pub struct Link {
+pub struct AttackConnection {
     stream: TcpStream,
     /// Whether what the server sends is read while the link sends.
     pub reads: bool,
@@ -66,7 +66,7 @@ impl Attacker {
     ) -> Self {
         Self {
             random: Rng::new(),
-            effort: Effort::default(),
+            effort: AttackCounts::default(),
             target: target.clone(),
             server,
             source: Ipv4Addr::from_bits(SOURCES_FROM.to_bits() + 1 + number as u32),
@@ -87,7 +87,7 @@ impl Attacker {
     }
 
     /// A TCP connection; the kernel keeps at most so much that is not read.
-    pub fn connect(&mut self, receive_bytes: Option<usize>) -> io::Result<Link> {
+    pub fn connect(&mut self, receive_bytes: Option<usize>) -> io::Result<AttackConnection> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_linger(Some(Duration::ZERO))?;
         if let Some(bytes) = receive_bytes {
@@ -98,7 +98,7 @@ impl Attacker {
         socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
         self.effort.connections += 1;
-        Ok(Link { stream: socket.into(), reads: true })
+        Ok(AttackConnection { stream: socket.into(), reads: true })
     }
 
     /// The request of a handshake.
@@ -107,18 +107,18 @@ impl Attacker {
     }
 
     /// A connection after its handshake.
-    pub fn open(&mut self) -> io::Result<Link> {
+    pub fn open(&mut self) -> io::Result<AttackConnection> {
         self.open_with(None)
     }
 
     /// The same for a client that hardly reads: neither it nor its kernel.
-    pub fn open_unread(&mut self) -> io::Result<Link> {
+    pub fn open_unread(&mut self) -> io::Result<AttackConnection> {
         let mut link = self.open_with(Some(4 * 1024))?;
         link.reads = false;
         Ok(link)
     }
 
-    fn open_with(&mut self, receive_bytes: Option<usize>) -> io::Result<Link> {
+    fn open_with(&mut self, receive_bytes: Option<usize>) -> io::Result<AttackConnection> {
         let mut link = self.connect(receive_bytes)?;
         let (mut handshake, request) = Handshake::begin(&self.target);
         self.send(&mut link, &request)?;
@@ -139,7 +139,7 @@ impl Attacker {
     }
 
     /// Sends all of it, or what can be sent before it is over.
-    pub fn send(&mut self, link: &mut Link, mut bytes: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, link: &mut AttackConnection, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.is_over() {
                 return Err(ErrorKind::TimedOut.into());
@@ -161,7 +161,7 @@ impl Attacker {
     }
 
     /// Sends one frame.
-    pub fn frame(&mut self, link: &mut Link, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
+    pub fn frame(&mut self, link: &mut AttackConnection, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
         debug_assert!(payload.len() <= MESSAGE_BYTES_MAX, "{} bytes are no message", payload.len());
         let mut bytes = Vec::with_capacity(payload.len() + 14);
         write_masked(&mut bytes, opcode, payload, self.random.u32(..).to_ne_bytes());
@@ -169,12 +169,12 @@ impl Attacker {
     }
 
     /// Sends a text.
-    pub fn say(&mut self, link: &mut Link, text: &str) -> io::Result<()> {
+    pub fn say(&mut self, link: &mut AttackConnection, text: &str) -> io::Result<()> {
         self.frame(link, Opcode::Text, text.as_bytes())
     }
 
     /// Sends texts at once.
-    pub fn say_all(&mut self, link: &mut Link, texts: &[String]) -> io::Result<()> {
+    pub fn say_all(&mut self, link: &mut AttackConnection, texts: &[String]) -> io::Result<()> {
         let mut bytes = Vec::new();
         for text in texts {
             write_masked(&mut bytes, Opcode::Text, text.as_bytes(), self.random.u32(..).to_ne_bytes());
@@ -183,7 +183,7 @@ impl Attacker {
     }
 
     /// Waits, so that the server acts on what was sent; reads meanwhile, if the link does.
-    pub fn linger(&mut self, link: &mut Link, duration: Duration) -> io::Result<()> {
+    pub fn linger(&mut self, link: &mut AttackConnection, duration: Duration) -> io::Result<()> {
         let end = (Instant::now() + duration).min(self.deadline);
         while Instant::now() < end {
             if !link.reads || link.drain()? == 0 {
@@ -194,7 +194,7 @@ impl Attacker {
     }
 
     /// Keeps the connection, unread, to the end of the attack.
-    pub fn hold(&mut self, link: Link) {
+    pub fn hold(&mut self, link: AttackConnection) {
         self.held.push(link);
     }
 
@@ -209,7 +209,7 @@ impl Attacker {
     }
 }
 
-impl Link {
+impl AttackConnection {
     /// 0: nothing is there. The end of the stream is an error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.stream.read(buffer) {

@@ -18,7 +18,7 @@ use crate::client::end::End;
 use crate::client::frames::{FrameReader, Message, Opcode, write_masked};
 use crate::client::handshake::{Handshake, Progress};
 use crate::client::target::Target;
-use crate::ledger::{Ledger, Said};
+use crate::ledger::{Ledger, SubscribeOutcome};
 use crate::machine::clock_ms;
 use crate::subscriptions::{self, Subscription};
 
@@ -30,10 +30,10 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 1);
 const READ_BYTES: usize = 64 * 1024;
 
-/// What one client felt for a while, in milliseconds from when a ping was due to its pong.
+/// What one client delay for a while, in milliseconds from when a ping was due to its pong.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Felt {
+pub struct BystanderDelay {
     pub p50_ms: f64,
     pub gap_ms: f64,
 }
@@ -105,7 +105,7 @@ impl Bystanders {
     }
 
     /// Measures until `is_over` and all pings are answered, or cannot be expected to be any more.
-    pub fn watch(&mut self, mut is_over: impl FnMut() -> bool) -> io::Result<[Felt; 2]> {
+    pub fn watch(&mut self, mut is_over: impl FnMut() -> bool) -> io::Result<[BystanderDelay; 2]> {
         for bystander in &mut self.both {
             bystander.delays.clear();
             bystander.waiting.clear();
@@ -120,13 +120,13 @@ impl Bystanders {
             // Answered: but for the newest ping.
             let is_answered = |it: &Bystander| it.ended.is_some() || it.waiting.len() <= 1;
             if self.both.iter().all(is_answered) || since.elapsed() > ANSWER_PATIENCE {
-                return Ok([self.both[0].felt(), self.both[1].felt()]);
+                return Ok([self.both[0].delay(), self.both[1].delay()]);
             }
         }
     }
 
     /// Measures for so long.
-    pub fn watch_for(&mut self, duration: Duration) -> io::Result<[Felt; 2]> {
+    pub fn watch_for(&mut self, duration: Duration) -> io::Result<[BystanderDelay; 2]> {
         let end = Instant::now() + duration;
         self.watch(|| Instant::now() >= end)
     }
@@ -202,7 +202,7 @@ impl Bystander {
         Ok(bystander)
     }
 
-    fn felt(&mut self) -> Felt {
+    fn delay(&mut self) -> BystanderDelay {
         let now = Instant::now();
         // The newest ping alone may be under way.
         let unanswered = self.waiting.iter().map(|(_, due)| now.saturating_duration_since(*due));
@@ -210,7 +210,7 @@ impl Bystander {
         self.delays.extend(overdue.collect::<Vec<_>>());
         self.delays.sort_unstable();
         let ms = |delay: Option<&Duration>| delay.map_or(0.0, |delay| delay.as_secs_f64() * 1e3);
-        Felt { p50_ms: ms(self.delays.get(self.delays.len() / 2)), gap_ms: ms(self.delays.last()) }
+        BystanderDelay { p50_ms: ms(self.delays.get(self.delays.len() / 2)), gap_ms: ms(self.delays.last()) }
     }
 
     fn write(&mut self) {
@@ -244,9 +244,9 @@ impl Bystander {
         let read = reader.feed(bytes, |message| match message {
             Message::Text(text) if *is_live => ledger.on_text(*number, Dialect::Gateway, text),
             Message::Text(text) => match ledger.on_answer(*number, subscription, text) {
-                Said::Subscribed => *is_live = true,
-                Said::Refused(why) => end = Some(why),
-                Said::Connected | Said::Nothing => {}
+                SubscribeOutcome::Subscribed => *is_live = true,
+                SubscribeOutcome::Refused(why) => end = Some(why),
+                SubscribeOutcome::Connected | SubscribeOutcome::Nothing => {}
             },
             Message::Ping(payload) => {
                 write_masked(outbox, Opcode::Pong, payload, random.u32(..).to_ne_bytes());

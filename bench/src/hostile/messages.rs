@@ -51,7 +51,7 @@ pub fn every_kind(list: &str) -> String {
 }
 
 /// A list that has one offset for each partition.
-pub fn places(partitions: usize, offset: u64) -> String {
-    let places: Vec<_> = (0..partitions).map(|partition| format!(r#""{partition}:{offset}""#)).collect();
-    format!("[{}]", places.join(","))
+pub fn offset_list(partitions: usize, offset: u64) -> String {
+    let offset_list: Vec<_> = (0..partitions).map(|partition| format!(r#""{partition}:{offset}""#)).collect();
+    format!("[{}]", offset_list.join(","))
 }

@@ -4,9 +4,9 @@
 //! low priority. `bystander` measures the two honest clients, one of the attacked gateway and one of a control, on the thread that
 //! starts the attack; `probe` asks for the attacked gateway's health meanwhile.
 
-pub mod messages;
 pub mod attack;
 pub mod attacker;
 pub mod bystander;
+pub mod messages;
 pub mod probe;
 pub mod recipes;

@@ -7,10 +7,10 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use super::attacker::{AttackConnection, Attacker, MESSAGE_BYTES_MAX};
 use super::messages::{
-    CHANNELS_MAX, PARTITIONS, every_kind, message, names, places, since, subscribe, unsubscribe,
+    CHANNELS_MAX, PARTITIONS, every_kind, message, names, offset_list, since, subscribe, unsubscribe,
 };
-use super::attacker::{Attacker, Link, MESSAGE_BYTES_MAX};
 use crate::client::frames::Opcode;
 
 /// An offset that no partition reaches.
@@ -67,8 +67,8 @@ pub static RECIPES: [Recipe; 25] = [
     recipe("fragments", "fragments without a byte, no end", empty_fragments),
     recipe("after-close", "a close frame, then bytes", after_close),
     recipe("silent", "13,000 connections in all that say nothing", silent),
-    recipe("half-heads", "heads of 6 KB of which the end does not come, 2,000 in all", half_heads),
-    recipe("huge-heads", "handshakes with 8 KB of headers", huge_heads),
+    recipe("half-heads", "heads of 6 KB of which the end does not come, 2,000 in all", incomplete_headers),
+    recipe("huge-heads", "handshakes with 8 KB of headers", huge_headers),
     recipe("storm", "a connect, half a handshake or a whole one, a reset", storm),
     recipe("idle-crowd", "1,000 sessions in all that answer no ping and read nothing of *", idle_crowd),
 ];
@@ -137,7 +137,7 @@ fn cursors(attacker: &mut Attacker) -> io::Result<()> {
 
 fn positions(attacker: &mut Attacker) -> io::Result<()> {
     let mut link = attacker.open()?;
-    let value = format!(r#"{{"trade":{}}}"#, places(2_400, 0));
+    let value = format!(r#"{{"trade":{}}}"#, offset_list(2_400, 0));
     let text = since(&["A.*", "B.*", "*.trade"], &value.replace(r#":0""#, r#":9""#));
     for _ in 0..8 {
         attacker.say(&mut link, &text[..])?;
@@ -146,9 +146,9 @@ fn positions(attacker: &mut Attacker) -> io::Result<()> {
     attacker.linger(&mut link, MOMENT)
 }
 
-fn ask_ahead(attacker: &mut Attacker) -> io::Result<Link> {
+fn ask_ahead(attacker: &mut Attacker) -> io::Result<AttackConnection> {
     let mut link = attacker.open()?;
-    let value = every_kind(&places(PARTITIONS, AHEAD));
+    let value = every_kind(&offset_list(PARTITIONS, AHEAD));
     attacker.say(&mut link, &since(&names("Y", 32, ".*"), &value))?;
     attacker.linger(&mut link, MOMENT / 5)?;
     Ok(link)
@@ -238,7 +238,7 @@ fn binary(attacker: &mut Attacker) -> io::Result<()> {
     Ok(())
 }
 
-fn flood(attacker: &mut Attacker, link: &mut Link, first: &[u8], frame: &[u8]) -> io::Result<()> {
+fn flood(attacker: &mut Attacker, link: &mut AttackConnection, first: &[u8], frame: &[u8]) -> io::Result<()> {
     attacker.send(link, first)?;
     let many = frame.repeat(MESSAGE_BYTES_MAX / frame.len());
     loop {
@@ -302,7 +302,7 @@ fn silent(attacker: &mut Attacker) -> io::Result<()> {
     Ok(())
 }
 
-fn half_heads(attacker: &mut Attacker) -> io::Result<()> {
+fn incomplete_headers(attacker: &mut Attacker) -> io::Result<()> {
     if attacker.held() >= attacker.share(2_000) {
         attacker.rest();
         return Ok(());
@@ -321,7 +321,7 @@ fn half_heads(attacker: &mut Attacker) -> io::Result<()> {
     Ok(())
 }
 
-fn huge_heads(attacker: &mut Attacker) -> io::Result<()> {
+fn huge_headers(attacker: &mut Attacker) -> io::Result<()> {
     let mut link = attacker.connect(None)?;
     let mut head = attacker.request();
     head.truncate(head.len() - 2);

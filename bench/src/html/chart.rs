@@ -8,7 +8,7 @@ use std::ops::Range;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 
-use super::plots::{Across, COLOURS, Ink, Line, Plot, percentiles};
+use super::plots::{COLOURS, Line, LineStyle, Plot, XAxis, percentiles};
 
 /// Of the drawing; a page scales it.
 const SIZE: (u32, u32) = (640, 260);
@@ -61,7 +61,7 @@ fn draw_on(backend: SVGBackend<'_>, plot: &Plot) -> Result<(), DrawingAreaErrorK
     for line in &plot.lines {
         for part in parts(line) {
             let points = thinned(&part).into_iter().map(|(x, y)| (x, place(y, plot.is_logarithmic)));
-            chart.draw_series(LineSeries::new(points, key(line.ink).stroke_width(2)))?;
+            chart.draw_series(LineSeries::new(points, key(line.style).stroke_width(2)))?;
         }
     }
     drop(chart);
@@ -113,7 +113,7 @@ impl Axis {
 
 fn across(plot: &Plot) -> Axis {
     match plot.across {
-        Across::Time => {
+        XAxis::Time => {
             let points = plot.lines.iter().flat_map(|line| &line.points);
             let mut axis = Axis::linear(points.map(|(x, _)| *x).fold(0.0, f64::max));
             for (at, name) in &mut axis.names {
@@ -121,7 +121,7 @@ fn across(plot: &Plot) -> Axis {
             }
             axis
         }
-        Across::Percentile => {
+        XAxis::Percentile => {
             let names: Vec<_> = percentiles().into_iter().map(|(at, name)| (at, name.to_owned())).collect();
             Axis { end: names.last().map_or(1.0, |(at, _)| *at), names }
         }
@@ -187,8 +187,8 @@ pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     extremes.collect()
 }
 
-fn key(ink: Ink) -> RGBColor {
-    RGBColor(0xA1, ink.colour as u8, u8::from(ink.is_dashed))
+fn key(style: LineStyle) -> RGBColor {
+    RGBColor(0xA1, style.colour as u8, u8::from(style.is_dashed))
 }
 
 /// Puts classes in the place of the key colours.
@@ -198,9 +198,13 @@ fn themed(mut svg: String) -> String {
     {
         svg = svg.replace(&format!("{attribute}=\"{}\"", hexadecimal(key)), &format!("class=\"{class}\""));
     }
-    for ink in (0..COLOURS).flat_map(|colour| [false, true].map(|is_dashed| Ink { colour, is_dashed })) {
-        svg = svg
-            .replace(&format!("stroke=\"{}\"", hexadecimal(key(ink))), &format!("class=\"{}\"", ink.class()));
+    for style in
+        (0..COLOURS).flat_map(|colour| [false, true].map(|is_dashed| LineStyle { colour, is_dashed }))
+    {
+        svg = svg.replace(
+            &format!("stroke=\"{}\"", hexadecimal(key(style))),
+            &format!("class=\"{}\"", style.class()),
+        );
     }
     svg
 }

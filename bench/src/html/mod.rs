@@ -136,7 +136,7 @@ fn legend(plot: &plots::Plot) -> String {
     let items = lines.map(|line| {
         format!(
             "<li><svg width=\"28\" height=\"8\" aria-hidden=\"true\"><path class=\"{}\" d=\"M2 4H26\"/></svg>{}</li>",
-            line.ink.class(),
+            line.style.class(),
             escaped(&line.name)
         )
     });

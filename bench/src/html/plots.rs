@@ -15,14 +15,14 @@ const LOGARITHMIC_RATIO: f64 = 20.0;
 
 /// A line's look: the colour is the run's, so that it is the same in every plot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ink {
+pub(super) struct LineStyle {
     /// Below [`COLOURS`].
     pub(super) colour: usize,
     /// The lesser of two lines of a run is dashed.
     pub(super) is_dashed: bool,
 }
 
-impl Ink {
+impl LineStyle {
     /// As `style.css` names it.
     pub(super) fn class(self) -> String {
         format!("line run-{}{}", self.colour, if self.is_dashed { " dashed" } else { "" })
@@ -33,7 +33,7 @@ impl Ink {
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) name: String,
-    pub(super) ink: Ink,
+    pub(super) style: LineStyle,
     pub(super) points: Vec<(f64, Option<f64>)>,
 }
 
@@ -46,7 +46,7 @@ impl Line {
 
 /// The horizontal axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Across {
+pub(super) enum XAxis {
     /// Seconds since the events began.
     Time,
     /// See [`nines`].
@@ -57,13 +57,13 @@ pub(super) enum Across {
 #[derive(Clone, Debug)]
 pub(super) struct Plot {
     pub(super) title: &'static str,
-    pub(super) across: Across,
+    pub(super) across: XAxis,
     pub(super) is_logarithmic: bool,
     pub(super) lines: Vec<Line>,
 }
 
 /// A line of each run, or one of two.
-struct Kind {
+struct Metric {
     name: &'static str,
     is_dashed: bool,
     value: fn(&Sample) -> Option<f64>,
@@ -71,14 +71,14 @@ struct Kind {
 
 /// All plots of a page, whether there is something to draw or not.
 pub(super) fn all(runs: &[Run]) -> Vec<Plot> {
-    let only = |value| [Kind { name: "", is_dashed: false, value }];
+    let only = |value| [Metric { name: "", is_dashed: false, value }];
     let latency = [
-        Kind { name: "p99", is_dashed: false, value: |at| at.latency_ms.map(|latency| latency.p99 as f64) },
-        Kind { name: "p50", is_dashed: true, value: |at| at.latency_ms.map(|latency| latency.p50 as f64) },
+        Metric { name: "p99", is_dashed: false, value: |at| at.latency_ms.map(|latency| latency.p99 as f64) },
+        Metric { name: "p50", is_dashed: true, value: |at| at.latency_ms.map(|latency| latency.p50 as f64) },
     ];
     let cpu = [
-        Kind { name: "server", is_dashed: false, value: |at| at.server_cpu_cores },
-        Kind { name: "generator", is_dashed: true, value: |at| Some(at.generator_cpu_cores) },
+        Metric { name: "server", is_dashed: false, value: |at| at.server_cpu_cores },
+        Metric { name: "generator", is_dashed: true, value: |at| Some(at.generator_cpu_cores) },
     ];
     let distribution = distribution(runs);
     let is_logarithmic = distribution.is_logarithmic;
@@ -98,35 +98,30 @@ fn distribution(runs: &[Run]) -> Plot {
             .latency
             .iter()
             .map(|LatencyPoint { quantile, latency_ms }| (nines(*quantile), finite(*latency_ms)));
-        Line { name: run.name.clone(), ink: ink(index, false), points: points.collect() }
+        Line { name: run.name.clone(), style: style(index, false), points: points.collect() }
     });
     let lines: Vec<Line> = lines.collect();
     let is_logarithmic = is_far_apart(&lines);
-    Plot {
-        title: "Latency distribution, ms by percentile",
-        across: Across::Percentile,
-        is_logarithmic,
-        lines,
-    }
+    Plot { title: "Latency distribution, ms by percentile", across: XAxis::Percentile, is_logarithmic, lines }
 }
 
-fn over_time(title: &'static str, runs: &[Run], kinds: &[Kind]) -> Plot {
+fn over_time(title: &'static str, runs: &[Run], kinds: &[Metric]) -> Plot {
     let lines = runs.iter().enumerate().flat_map(|(index, run)| {
-        kinds.iter().map(move |Kind { name, is_dashed, value }| Line {
+        kinds.iter().map(move |Metric { name, is_dashed, value }| Line {
             name: match (runs.len(), *name) {
                 (_, "") => run.name.clone(),
                 (1, name) => name.to_owned(),
                 (_, name) => format!("{}, {name}", run.name),
             },
-            ink: ink(index, *is_dashed),
+            style: style(index, *is_dashed),
             points: run.series.iter().map(|at| (at.at_s, value(at).and_then(finite))).collect(),
         })
     });
-    Plot { title, across: Across::Time, is_logarithmic: false, lines: lines.collect() }
+    Plot { title, across: XAxis::Time, is_logarithmic: false, lines: lines.collect() }
 }
 
-fn ink(run: usize, is_dashed: bool) -> Ink {
-    Ink { colour: run % COLOURS, is_dashed }
+fn style(run: usize, is_dashed: bool) -> LineStyle {
+    LineStyle { colour: run % COLOURS, is_dashed }
 }
 
 fn finite(value: f64) -> Option<f64> {

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::grouped;
 use super::measurement::Measurement;
-use super::storm::Calm;
-use crate::client::attempts::{Knock, Knocks, Told};
+use super::storm::CalmPhase;
+use crate::client::attempts::{Attempt, AttemptOutcome, AttemptPlan};
 use crate::html::{Figure, HtmlInput};
 use crate::latency::Percentiles;
 
@@ -28,7 +28,7 @@ pub struct AddressRate {
 /// What the server counted of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Counted {
+pub struct ServerCounters {
     pub connections_rate_limited: u64,
     pub forwarded_headers_ignored: u64,
 }
@@ -36,7 +36,7 @@ pub struct Counted {
 /// The result. Its fields are the keys of the JSON, beside those of every measurement.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Admission {
+pub struct AdmissionResult {
     #[serde(flatten)]
     pub measurement: Measurement,
     pub asked: u64,
@@ -49,7 +49,7 @@ pub struct Admission {
     pub admitted_per_address_least: u64,
     pub admitted_per_address_most: u64,
     pub retry_after_s_most: u64,
-    pub counted: Option<Counted>,
+    pub counted: Option<ServerCounters>,
     pub calm_latency_ms: Option<Percentiles>,
     pub latency_p99_ratio: Option<f64>,
 }
@@ -63,33 +63,35 @@ struct Address {
     answered: Option<(Instant, Instant)>,
 }
 
-impl Admission {
+impl AdmissionResult {
     /// With its verdict. The measurement is of those that stayed, while the others asked.
     pub fn of(
         measurement: Measurement,
-        calm: &Calm,
-        knocks: &[Knock],
+        calm: &CalmPhase,
+        attempts: &[Attempt],
         is_forged: bool,
         rate: AddressRate,
-        counted: Option<Counted>,
+        counted: Option<ServerCounters>,
     ) -> Self {
-        let addresses = by_address(knocks, is_forged);
-        let count = |told: fn(&Told) -> bool| knocks.iter().filter(|knock| told(&knock.told)).count() as u64;
-        let retry_after = knocks.iter().filter_map(|knock| match knock.told {
-            Told::TooSoon(seconds) => Some(seconds),
+        let addresses = by_address(attempts, is_forged);
+        let count = |outcome: fn(&AttemptOutcome) -> bool| {
+            attempts.iter().filter(|attempt| outcome(&attempt.outcome)).count() as u64
+        };
+        let retry_after = attempts.iter().filter_map(|attempt| match attempt.outcome {
+            AttemptOutcome::RateLimited(seconds) => Some(seconds),
             _ => None,
         });
-        let ended = knocks.iter().filter_map(|knock| knock.answered).max();
-        let lasted = knocks.first().zip(ended).map(|(first, ended)| ended - first.opened);
+        let ended = attempts.iter().filter_map(|attempt| attempt.answered).max();
+        let lasted = attempts.first().zip(ended).map(|(first, ended)| ended - first.opened);
         let p99s = measurement.latency_ms.zip(calm.latency_ms());
         let admitted = || addresses.iter().map(|address| address.admitted);
         let mut admission = Self {
-            asked: knocks.len() as u64,
+            asked: attempts.len() as u64,
             addresses: addresses.len() as u64,
             is_forged,
             rate,
-            admitted: count(|told| matches!(told, Told::Welcome)),
-            refused: count(|told| matches!(told, Told::TooSoon(_))),
+            admitted: count(|outcome| matches!(outcome, AttemptOutcome::Accepted)),
+            refused: count(|outcome| matches!(outcome, AttemptOutcome::RateLimited(_))),
             lasted_s: lasted.unwrap_or_default().as_secs_f64(),
             admitted_per_address_least: admitted().min().unwrap_or_default(),
             admitted_per_address_most: admitted().max().unwrap_or_default(),
@@ -99,30 +101,35 @@ impl Admission {
             latency_p99_ratio: p99s.map(|(storm, calm)| storm.p99 as f64 / calm.p99.max(1) as f64),
             measurement,
         };
-        admission.judge(knocks, &addresses);
+        admission.judge(attempts, &addresses);
         admission
     }
 
-    fn judge(&mut self, knocks: &[Knock], addresses: &[Address]) {
+    fn judge(&mut self, attempts: &[Attempt], addresses: &[Address]) {
         let reasons = &mut self.measurement.reasons;
-        let others = knocks.iter().filter_map(|knock| match &knock.told {
-            Told::Other(why) => Some(format!("{} was told: {why}", Knocks::address(knock.address))),
-            Told::Welcome | Told::TooSoon(_) => None,
+        let others = attempts.iter().filter_map(|attempt| match &attempt.outcome {
+            AttemptOutcome::Other(why) => {
+                Some(format!("{} was told: {why}", AttemptPlan::address(attempt.address)))
+            }
+            AttemptOutcome::Accepted | AttemptOutcome::RateLimited(_) => None,
         });
         reasons.extend(others.take(SHOWN_MAX));
         let wrong = addresses.iter().enumerate().filter_map(|(number, address)| {
             let (least, most) = address.due(self.rate);
             let is_right = (least..=most).contains(&address.admitted);
-            let name =
-                if self.is_forged { "the proxy".to_owned() } else { Knocks::address(number).to_string() };
+            let name = if self.is_forged {
+                "the proxy".to_owned()
+            } else {
+                AttemptPlan::address(number).to_string()
+            };
             (!is_right)
                 .then(|| format!("{name} was let in {} times, not {least} to {most}", address.admitted))
         });
         reasons.extend(wrong.take(SHOWN_MAX));
-        if knocks.is_empty() || self.refused == 0 {
+        if attempts.is_empty() || self.refused == 0 {
             reasons.push("nobody was refused: more clients for each address are needed".to_owned());
         }
-        let due = Counted {
+        let due = ServerCounters {
             connections_rate_limited: self.refused,
             forwarded_headers_ignored: if self.is_forged { self.asked } else { 0 },
         };
@@ -198,20 +205,20 @@ impl Address {
 }
 
 /// If the headers are forged, all are of one address: the peer's.
-fn by_address(knocks: &[Knock], is_forged: bool) -> Vec<Address> {
+fn by_address(attempts: &[Attempt], is_forged: bool) -> Vec<Address> {
     let mut addresses: Vec<Address> = Vec::new();
-    for knock in knocks {
-        let number = if is_forged { 0 } else { knock.address };
+    for attempt in attempts {
+        let number = if is_forged { 0 } else { attempt.address };
         // They come in turn.
         if number == addresses.len() {
-            let opened = (knock.opened, knock.opened);
+            let opened = (attempt.opened, attempt.opened);
             addresses.push(Address { clients: 0, admitted: 0, opened, answered: None });
         }
         let address = &mut addresses[number];
         address.clients += 1;
-        address.admitted += u64::from(knock.told == Told::Welcome);
-        address.opened.1 = knock.opened;
-        if let Some(at) = knock.answered {
+        address.admitted += u64::from(attempt.outcome == AttemptOutcome::Accepted);
+        address.opened.1 = attempt.opened;
+        if let Some(at) = attempt.answered {
             let (first, last) = address.answered.unwrap_or((at, at));
             address.answered = Some((first.min(at), last.max(at)));
         }
@@ -224,21 +231,25 @@ mod tests {
     use super::*;
 
     /// Clients of two addresses over four seconds; this many of each are let in.
-    fn knocks(clients: u32, admitted: [u32; 2]) -> Vec<Knock> {
+    fn attempts(clients: u32, admitted: [u32; 2]) -> Vec<Attempt> {
         let start = Instant::now();
         (0..2 * clients)
             .map(|number| {
                 let opened = start + Duration::from_secs(4) * number / (2 * clients);
                 let address = number as usize % 2;
-                let told = if number / 2 < admitted[address] { Told::Welcome } else { Told::TooSoon(1) };
-                Knock { address, opened, answered: Some(opened + Duration::from_millis(50)), told }
+                let outcome = if number / 2 < admitted[address] {
+                    AttemptOutcome::Accepted
+                } else {
+                    AttemptOutcome::RateLimited(1)
+                };
+                Attempt { address, opened, answered: Some(opened + Duration::from_millis(50)), outcome }
             })
             .collect()
     }
 
-    fn is_right(knocks: &[Knock], is_forged: bool) -> Vec<bool> {
+    fn is_right(attempts: &[Attempt], is_forged: bool) -> Vec<bool> {
         let rate = AddressRate { burst: 10, per_s: 1.0 };
-        let addresses = by_address(knocks, is_forged);
+        let addresses = by_address(attempts, is_forged);
         addresses
             .iter()
             .map(|address| {
@@ -250,23 +261,23 @@ mod tests {
 
     #[test]
     fn each_address_is_due_its_burst_and_its_rate_within_one() {
-        assert_eq!(is_right(&knocks(100, [13, 14]), false), [true, true]);
-        assert_eq!(is_right(&knocks(100, [11, 16]), false), [false, false]);
-        assert_eq!(is_right(&knocks(100, [15, 100]), false), [true, false]);
-        assert_eq!(is_right(&knocks(7, [7, 6]), false), [true, false], "all of those that are fewer");
+        assert_eq!(is_right(&attempts(100, [13, 14]), false), [true, true]);
+        assert_eq!(is_right(&attempts(100, [11, 16]), false), [false, false]);
+        assert_eq!(is_right(&attempts(100, [15, 100]), false), [true, false]);
+        assert_eq!(is_right(&attempts(7, [7, 6]), false), [true, false], "all of those that are fewer");
     }
 
     #[test]
     fn forged_addresses_are_one() {
-        assert_eq!(is_right(&knocks(100, [7, 7]), true), [true]);
-        assert_eq!(is_right(&knocks(100, [14, 14]), true), [false]);
+        assert_eq!(is_right(&attempts(100, [7, 7]), true), [true]);
+        assert_eq!(is_right(&attempts(100, [14, 14]), true), [false]);
     }
 
     #[test]
     fn an_address_without_an_answer_was_not_let_in() {
-        let mut silent = knocks(100, [0, 13]);
-        for knock in silent.iter_mut().filter(|knock| knock.address == 0) {
-            (knock.answered, knock.told) = (None, Told::Other("nothing".to_owned()));
+        let mut silent = attempts(100, [0, 13]);
+        for attempt in silent.iter_mut().filter(|attempt| attempt.address == 0) {
+            (attempt.answered, attempt.outcome) = (None, AttemptOutcome::Other("nothing".to_owned()));
         }
         assert_eq!(is_right(&silent, false), [true, true], "that it was told nothing is another reason");
     }

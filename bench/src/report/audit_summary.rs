@@ -8,7 +8,7 @@ use crate::ledger::Ledger;
 /// Counts of sessions, deliveries and faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Audited {
+pub struct AuditSummary {
     pub connections: u64,
     pub established: u64,
     pub expected: u64,
@@ -26,7 +26,7 @@ pub struct Audited {
     pub unsequenced: u64,
 }
 
-impl Audited {
+impl AuditSummary {
     /// Of a ledger at the end of its run: after the audit's window and its grace.
     pub fn of(ledger: &Ledger, connections: u64) -> Self {
         let counts = ledger.audit.counts();

@@ -146,8 +146,8 @@ mod tests {
 
     use super::*;
     use crate::latency::Latency;
-    use crate::report::idle::Idleness;
-    use crate::report::storm::{Calm, Storm, Storms};
+    use crate::report::idle::IdleResult;
+    use crate::report::storm::{CalmPhase, Storm, StormResult};
     use crate::run::{Mark, Window};
     use crate::server::process::Memory;
 
@@ -254,7 +254,7 @@ mod tests {
             accept_queue_overflows: Some(0),
             latency_ms: None,
         };
-        Side::Storm(Storms::of(measurement, 1, Calm::of(&window, &latency), vec![storm], Some(0)))
+        Side::Storm(StormResult::of(measurement, 1, CalmPhase::of(&window, &latency), vec![storm], Some(0)))
     }
 
     fn close_to(spread: Option<Spread>, expected: f64) -> bool {
@@ -286,7 +286,7 @@ mod tests {
             let mut measurement = measurement(server, Some(cpu_us), 1, 0);
             measurement.server.private_bytes = Some(private_bytes);
             let before = Memory { rss_bytes: 0, private_bytes: 1_000 };
-            Side::Idle(Idleness::of(measurement, 2, Some(before)))
+            Side::Idle(IdleResult::of(measurement, 2, Some(before)))
         };
         let round = Round { gateway: idle("gateway", 1.0, 2_000), peer: idle("peer", 4.0, 11_000) };
         let comparison = Comparison::of("peer", vec![round]).expect("a round");

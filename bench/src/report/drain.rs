@@ -7,8 +7,8 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::measurement::Measurement;
+use super::phase::PhaseFigures;
 use super::resume::percentiles;
-use super::phase::Stretch;
 use super::{Cause, grouped};
 use crate::html::{Figure, HtmlInput};
 use crate::latency::Percentiles;
@@ -23,7 +23,7 @@ const GOING_AWAY: &str = "closed with 1001 ";
 
 /// When sessions were closed.
 #[derive(Clone, Debug, Default)]
-pub struct Closes {
+pub struct CloseCounts {
     per_s: Vec<u64>,
     /// Of these sessions, those that went to the other gateway.
     pub returned: u64,
@@ -41,12 +41,12 @@ pub struct Exit {
 /// The result. Its fields are the keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Departure {
+pub struct DrainResult {
     #[serde(flatten)]
     pub measurement: Measurement,
     pub drain_s: f64,
-    pub before: Stretch,
-    pub during: Stretch,
+    pub before: PhaseFigures,
+    pub during: PhaseFigures,
     pub latency_p99_ratio: Option<f64>,
     pub closes_per_s: Vec<u64>,
     pub closes_share_max: f64,
@@ -60,7 +60,7 @@ pub struct Departure {
     pub exit_s: Option<f64>,
 }
 
-impl Closes {
+impl CloseCounts {
     /// A session was closed, so long after the signal.
     pub fn note(&mut self, after: Duration) {
         let second = after.as_secs() as usize;
@@ -69,19 +69,19 @@ impl Closes {
     }
 }
 
-impl Departure {
+impl DrainResult {
     /// With its verdict.
     pub fn of(
         measurement: Measurement,
         drain: Duration,
-        [before, during]: [Stretch; 2],
-        closes: Closes,
+        [before, during]: [PhaseFigures; 2],
+        closes: CloseCounts,
         exit: Exit,
         ledger: &Ledger,
     ) -> Self {
         let resumes = || ledger.resumes.of(0..usize::MAX);
         let times: Vec<Duration> = resumes().filter_map(|resume| resume.resumed_in).collect();
-        let Closes { per_s, returned } = closes;
+        let CloseCounts { per_s, returned } = closes;
         let most = per_s.iter().copied().max().unwrap_or(0);
         let told_otherwise = |cause: &&Cause| {
             let closed = cause.cause.strip_prefix("closed by the server: ");

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::grouped;
 use crate::args::HostileArguments;
-use crate::hostile::attacker::Effort;
-use crate::hostile::bystander::Felt;
+use crate::hostile::attacker::AttackCounts;
+use crate::hostile::bystander::BystanderDelay;
 use crate::hostile::probe::Health;
 use crate::hostile::recipes::Recipe;
 use crate::html::{Figure, HtmlInput};
@@ -14,7 +14,7 @@ use crate::machine::MachineReport;
 use crate::report::round::Spread;
 use crate::run::RunError;
 use crate::server::{Server, process};
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
 /// The attacked gateway's bystander may wait so much longer than the control's.
 const GAP_OVER_CONTROL_MS: f64 = 20.0;
@@ -36,9 +36,9 @@ pub struct Resources {
 #[derive(Clone, Debug)]
 pub struct Round {
     /// By the bystanders of the attacked gateway and of the control.
-    pub felt: [Felt; 2],
+    pub delay: [BystanderDelay; 2],
     /// By all attackers together.
-    pub effort: Effort,
+    pub effort: AttackCounts,
     /// Of the attacked gateway.
     pub health: Health,
     /// Why a bystander was closed.
@@ -50,7 +50,7 @@ pub struct Round {
 /// A figure of the attacked gateway and of the control.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Beside {
+pub struct WithControl {
     pub attacked: f64,
     pub control: f64,
 }
@@ -58,13 +58,13 @@ pub struct Beside {
 /// A recipe by so many attackers. Its fields are the keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Line {
+pub struct RecipeResult {
     pub recipe: &'static str,
     pub sends: &'static str,
     pub attackers: u16,
-    pub gap_ms: Beside,
-    pub p50_ms: Beside,
-    pub gaps_ms: Vec<Beside>,
+    pub gap_ms: WithControl,
+    pub p50_ms: WithControl,
+    pub gaps_ms: Vec<WithControl>,
     pub memory_bytes: Vec<u64>,
     pub memory_growth_bytes: Option<i64>,
     pub descriptors_before: u64,
@@ -72,7 +72,7 @@ pub struct Line {
     pub lost: u64,
     pub closed: u64,
     pub health: Health,
-    pub effort: Effort,
+    pub effort: AttackCounts,
     pub passed: bool,
     pub reasons: Vec<String>,
 }
@@ -80,11 +80,11 @@ pub struct Line {
 /// All lines. Its fields are the keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Hostility {
+pub struct HostileResult {
     pub scenario: &'static str,
     pub rounds: u32,
     pub duration_s: f64,
-    pub lines: Vec<Line>,
+    pub lines: Vec<RecipeResult>,
     pub notes: Vec<String>,
     pub machine: MachineReport,
     pub configuration: String,
@@ -111,17 +111,17 @@ impl Resources {
     }
 }
 
-impl Line {
+impl RecipeResult {
     /// With its verdict.
     pub fn of(recipe: &Recipe, attackers: u16, before: Resources, rounds: &[Round], lost: u64) -> Self {
-        let figure = |of: fn(&Felt) -> f64| {
+        let figure = |of: fn(&BystanderDelay) -> f64| {
             let median = |side: usize| {
-                Spread::of(rounds.iter().map(|round| of(&round.felt[side])).collect())
+                Spread::of(rounds.iter().map(|round| of(&round.delay[side])).collect())
                     .map_or(0.0, |spread| spread.median)
             };
-            Beside { attacked: median(0), control: median(1) }
+            WithControl { attacked: median(0), control: median(1) }
         };
-        let (mut health, mut effort) = (Health::default(), Effort::default());
+        let (mut health, mut effort) = (Health::default(), AttackCounts::default());
         for round in rounds {
             health.add(round.health.clone());
             effort.connections += round.effort.connections;
@@ -142,11 +142,11 @@ impl Line {
             recipe: recipe.name,
             sends: recipe.sends,
             attackers,
-            gap_ms: figure(|felt| felt.gap_ms),
-            p50_ms: figure(|felt| felt.p50_ms),
+            gap_ms: figure(|delay| delay.gap_ms),
+            p50_ms: figure(|delay| delay.p50_ms),
             gaps_ms: rounds
                 .iter()
-                .map(|round| Beside { attacked: round.felt[0].gap_ms, control: round.felt[1].gap_ms })
+                .map(|round| WithControl { attacked: round.delay[0].gap_ms, control: round.delay[1].gap_ms })
                 .collect(),
             memory_bytes: rounds.iter().map(|round| round.resources.memory[0]).collect(),
             memory_growth_bytes: growth,
@@ -166,7 +166,7 @@ impl Line {
 
     fn faults(&self, closed: Option<&str>) -> Vec<String> {
         let mut faults = Vec::new();
-        let Beside { attacked, control } = self.gap_ms;
+        let WithControl { attacked, control } = self.gap_ms;
         if attacked > control + GAP_OVER_CONTROL_MS {
             faults.push(format!("largest gap {attacked:.0} ms beside {control:.0} ms"));
         }
@@ -235,17 +235,17 @@ const HEADER: [&str; 10] = [
     "verdict",
 ];
 
-impl Hostility {
+impl HostileResult {
     /// Without a line so far.
-    pub fn new(arguments: &HostileArguments, stage: &Stage) -> Self {
+    pub fn new(arguments: &HostileArguments, testbed: &Testbed) -> Self {
         Self {
             scenario: "hostile",
             rounds: arguments.rounds,
             duration_s: arguments.duration.as_secs_f64(),
             lines: Vec::new(),
             notes: Vec::new(),
-            machine: stage.machine.clone(),
-            configuration: stage.configuration.clone(),
+            machine: testbed.machine.clone(),
+            configuration: testbed.configuration.clone(),
             interrupted: false,
             passed: false,
             reasons: Vec::new(),
@@ -289,7 +289,7 @@ impl Hostility {
 
     /// The page: the table.
     pub fn page(&self) -> HtmlInput {
-        let figure = |line: &Line| {
+        let figure = |line: &RecipeResult| {
             let cells = line.cells();
             Figure { name: format!("{} by {}", line.recipe, line.attackers), values: cells[2..].to_vec() }
         };
@@ -314,10 +314,10 @@ mod tests {
     const BEFORE: Resources = Resources { memory: [10 << 20, 10 << 20], descriptors: 40 };
 
     fn rounds() -> Vec<Round> {
-        let felt = |gap_ms| Felt { p50_ms: 0.1, gap_ms };
+        let delay = |gap_ms| BystanderDelay { p50_ms: 0.1, gap_ms };
         let round = |number: u64| Round {
-            felt: [felt(20.0 + number as f64), felt(5.0)],
-            effort: Effort::default(),
+            delay: [delay(20.0 + number as f64), delay(5.0)],
+            effort: AttackCounts::default(),
             health: Health::default(),
             closed: None,
             // Both keep more events with each round.
@@ -329,20 +329,20 @@ mod tests {
         (0..5).map(round).collect()
     }
 
-    fn line(rounds: &[Round], lost: u64) -> Line {
-        Line::of(&RECIPES[0], 20, BEFORE, rounds, lost)
+    fn line(rounds: &[Round], lost: u64) -> RecipeResult {
+        RecipeResult::of(&RECIPES[0], 20, BEFORE, rounds, lost)
     }
 
     #[test]
     fn the_medians_are_compared_and_the_memory_of_events_is_no_growth() {
         let line = line(&rounds(), 0);
-        assert_eq!(line.gap_ms, Beside { attacked: 22.0, control: 5.0 });
+        assert_eq!(line.gap_ms, WithControl { attacked: 22.0, control: 5.0 });
         assert_eq!(line.memory_growth_bytes, Some(0));
         assert!(line.passed, "{:?}", line.reasons);
         let mut late = rounds();
         late[2].resources.memory[0] += 9 << 20;
         assert!(self::line(&late, 0).passed, "it was given back in the next round");
-        let short = Line::of(&RECIPES[0], 1, BEFORE, &rounds()[..2], 0);
+        let short = RecipeResult::of(&RECIPES[0], 1, BEFORE, &rounds()[..2], 0);
         assert_eq!(short.memory_growth_bytes, None);
     }
 
@@ -351,7 +351,7 @@ mod tests {
         type Fault = (fn(&mut Vec<Round>), &'static str);
         let faults: [Fault; 7] = [
             (
-                |rounds| rounds.iter_mut().for_each(|round| round.felt[0].gap_ms = 26.0),
+                |rounds| rounds.iter_mut().for_each(|round| round.delay[0].gap_ms = 26.0),
                 "largest gap 26 ms beside 5",
             ),
             (

@@ -14,7 +14,7 @@ const PINGS_PER_SESSION_MIN: u64 = 2;
 /// The result. Its fields are the keys of the JSON, beside those of every measurement.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Idleness {
+pub struct IdleResult {
     #[serde(flatten)]
     pub measurement: Measurement,
     pub pings_answered: u64,
@@ -23,7 +23,7 @@ pub struct Idleness {
     pub private_bytes_per_session: Option<f64>,
 }
 
-impl Idleness {
+impl IdleResult {
     /// With a note when the window was too short to bill each session its pings.
     pub fn of(mut measurement: Measurement, pings_answered: u64, memory_before: Option<Memory>) -> Self {
         let established = measurement.audited.established;

@@ -7,12 +7,12 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 
-use super::{Audited, Cause, Generator, grouped};
+use super::{AuditSummary, Cause, Generator, grouped};
 use crate::host::producer::Produced;
 use crate::html::{self, Figure, HtmlInput};
 use crate::latency::{self, Percentiles};
 use crate::machine::MachineReport;
-use crate::run::{Difference, Harvest};
+use crate::run::{Difference, SessionResults};
 use crate::series::{LatencyDistribution, Sample};
 use crate::server::process::Memory;
 
@@ -47,7 +47,7 @@ pub struct Measurement {
     pub scenario: String,
     pub server_name: String,
     #[serde(flatten)]
-    pub audited: Audited,
+    pub audited: AuditSummary,
     pub held_s: f64,
     pub asked_per_s: Option<f64>,
     pub deliveries_per_s: f64,
@@ -83,7 +83,7 @@ pub struct Findings {
     /// Deliveries per second that were asked for.
     pub asked_per_s: Option<f64>,
     /// Of the sessions.
-    pub harvest: Harvest,
+    pub results: SessionResults,
     /// Of the server: the ramp.
     pub ramp: Difference,
     /// Of the server: the window.
@@ -103,45 +103,45 @@ pub struct Findings {
 impl Measurement {
     /// With its verdict.
     pub fn of(findings: Findings) -> Self {
-        let Findings { harvest, ramp, window, memory, .. } = findings;
-        let deliveries_per_s = window.per_second(harvest.delivered as f64);
-        let established = harvest.audited.established;
-        let histogram = harvest.latency();
+        let Findings { results, ramp, window, memory, .. } = findings;
+        let deliveries_per_s = window.per_second(results.delivered as f64);
+        let established = results.audited.established;
+        let histogram = results.latency();
         let exposition = window.exposition.as_ref();
-        let window_ms = harvest.samples.iter().filter_map(|sample| sample.flush_window_ms);
+        let window_ms = results.samples.iter().filter_map(|sample| sample.flush_window_ms);
         let from_poll = exposition.map(|found| &found.latency_from_poll);
         let quantile_ms = |quantile| Some(from_poll?.quantile(quantile)? * 1_000.0);
         let mut measurement = Self {
             scenario: findings.scenario,
             server_name: findings.server_name,
-            audited: harvest.audited,
+            audited: results.audited,
             held_s: window.lasted.as_secs_f64(),
             asked_per_s: findings.asked_per_s,
             deliveries_per_s,
             latency_ms: latency::percentiles(&histogram),
-            timestamps_in_the_future: harvest.timestamps_in_the_future,
-            server: ServerCost::of(&window, harvest.delivered, memory, established),
+            timestamps_in_the_future: results.timestamps_in_the_future,
+            server: ServerCost::of(&window, results.delivered, memory, established),
             frames_per_send: exposition.and_then(|found| found.frames_per_send.mean()),
             flush_window_ms_max: window_ms.reduce(f64::max),
             poll_to_socket_ms: quantile_ms(0.5)
                 .zip(quantile_ms(0.99))
                 .map(|(p50, p99)| ServerLatency { p50, p99 }),
-            handshakes_per_s: harvest.handshakes_per_s(),
+            handshakes_per_s: results.handshakes_per_s(),
             cpu_us_per_handshake: ramp
                 .server_cpu
                 .filter(|_| established > 0)
                 .map(|cpu| cpu.as_secs_f64() * 1e6 / established as f64),
-            generator: Generator { cpu_cores: window.per_second(harvest.generator_cpu.as_secs_f64()) },
+            generator: Generator { cpu_cores: window.per_second(results.generator_cpu.as_secs_f64()) },
             produced: findings.produced,
             interrupted: findings.interrupted,
             passed: false,
             reasons: Vec::new(),
             notes: Vec::new(),
-            causes: harvest.causes,
+            causes: results.causes,
             command: command_line(),
             configuration: findings.configuration,
             machine: findings.machine,
-            series: harvest.samples,
+            series: results.samples,
             latency_distribution: latency::distribution(&histogram),
         };
         measurement.judge();

@@ -8,11 +8,11 @@ pub mod hostile;
 pub mod idle;
 pub mod measurement;
 pub mod overload;
+pub mod phase;
 pub mod resume;
 pub mod round;
 pub mod stall;
 pub mod storm;
-pub mod phase;
 
 use std::fmt::Write as _;
 use std::io;
@@ -21,7 +21,7 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 
-pub use audit_summary::Audited;
+pub use audit_summary::AuditSummary;
 
 use crate::health::ServerHealth;
 use crate::latency::Percentiles;
@@ -43,7 +43,7 @@ pub struct Generator {
 pub struct Report {
     pub scenario: &'static str,
     #[serde(flatten)]
-    pub audited: Audited,
+    pub audited: AuditSummary,
     pub held_s: f64,
     pub deliveries_per_s: f64,
     pub latency_ms: Option<Percentiles>,
@@ -165,12 +165,12 @@ mod tests {
     fn clean() -> Report {
         Report {
             scenario: "sustained",
-            audited: Audited {
+            audited: AuditSummary {
                 connections: 10,
                 established: 10,
                 expected: 1_000,
                 delivered: 1_000,
-                ..Audited::default()
+                ..AuditSummary::default()
             },
             held_s: 1.0,
             deliveries_per_s: 1_000.0,

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::grouped;
 use super::measurement::Measurement;
+use super::phase::PhaseFigures;
 use super::round::{Spread, judge_together, middle};
-use super::phase::Stretch;
 use crate::args::Expected;
 use crate::client::refusal::{CPU_OVERLOAD, RefusalCount};
 use crate::html::{Figure, HtmlInput};
@@ -19,9 +19,9 @@ use crate::server::exposition::Counters;
 /// What those felt that were inside before the first refusal. Its fields are keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Inside {
+pub struct OverloadPhase {
     #[serde(flatten)]
-    pub stretch: Stretch,
+    pub stretch: PhaseFigures,
     pub server_p99_ms: Option<f64>,
     pub flush_window_ms_max: Option<f64>,
     pub kafka_pauses: Option<u64>,
@@ -30,7 +30,7 @@ pub struct Inside {
 /// Who was asked for, and what came of it. Its fields are keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Asked {
+pub struct AdmissionCounts {
     pub asked: u64,
     pub inside: u64,
     pub attempts: u64,
@@ -50,9 +50,9 @@ pub struct Overload {
     pub measurement: Measurement,
     pub expect: Expected,
     #[serde(flatten)]
-    pub asked: Asked,
-    pub calm: Inside,
-    pub pressed: Option<Inside>,
+    pub asked: AdmissionCounts,
+    pub calm: OverloadPhase,
+    pub pressed: Option<OverloadPhase>,
     pub latency_p99_ratio: Option<f64>,
     pub server_p99_ratio: Option<f64>,
 }
@@ -60,7 +60,7 @@ pub struct Overload {
 /// All rounds; the one in the middle stands for them. Its fields are the keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Overloads {
+pub struct OverloadResult {
     #[serde(flatten)]
     pub typical: Overload,
     pub ratio: Option<Spread>,
@@ -68,14 +68,14 @@ pub struct Overloads {
     pub rounds: Vec<Overload>,
 }
 
-impl Inside {
+impl OverloadPhase {
     /// Of the window that has just ended; what the server counts is seen by now.
     pub fn of(run: &Run<'_>, origin: Instant, counted_until: Instant) -> Self {
         let counted = run.window.difference().exposition.map(|found| found.counters);
         let windows_ms = run.window.samples().iter().filter_map(|sample| sample.flush_window_ms);
         Self {
-            stretch: Stretch::of(&run.window, &run.ledger.latency, origin),
-            server_p99_ms: run.watch().worst_p99_ms(run.window.began().at..counted_until),
+            stretch: PhaseFigures::of(&run.window, &run.ledger.latency, origin),
+            server_p99_ms: run.monitor().worst_p99_ms(run.window.began().at..counted_until),
             flush_window_ms_max: windows_ms.reduce(f64::max),
             kafka_pauses: counted.map(|counted| counted.kafka_pauses),
         }
@@ -96,7 +96,7 @@ impl Inside {
     }
 }
 
-impl Asked {
+impl AdmissionCounts {
     fn for_overload(&self) -> impl Iterator<Item = &RefusalCount> {
         self.refusals.iter().filter(|refusal| refusal.reason == CPU_OVERLOAD)
     }
@@ -174,9 +174,9 @@ impl Overload {
     pub fn of(
         measurement: Measurement,
         expect: Expected,
-        asked: Asked,
-        calm: Inside,
-        pressed: Option<Inside>,
+        asked: AdmissionCounts,
+        calm: OverloadPhase,
+        pressed: Option<OverloadPhase>,
     ) -> Self {
         let latency_p99_ratio = pressed.as_ref().and_then(|pressed| pressed.stretch.p99_over(&calm.stretch));
         let server_p99_ratio = pressed
@@ -248,7 +248,7 @@ impl Overload {
     }
 }
 
-impl Overloads {
+impl OverloadResult {
     /// `None` without a round.
     pub fn of(rounds: Vec<Overload>) -> Option<Self> {
         let mut typical = rounds[middle(&rounds, |round| round.latency_p99_ratio)?].clone();

@@ -12,7 +12,7 @@ use crate::series::{LatencyDistribution, Sample};
 /// What was measured. Its fields are keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Stretch {
+pub struct PhaseFigures {
     pub lasted_s: f64,
     pub latency_ms: Option<Percentiles>,
     pub deliveries_per_s: f64,
@@ -23,7 +23,7 @@ pub struct Stretch {
     distribution: LatencyDistribution,
 }
 
-impl Stretch {
+impl PhaseFigures {
     /// Of the window that has just ended; plotted on a time axis that begins at `origin`.
     pub fn of(window: &Window, latency: &Latency, origin: Instant) -> Self {
         let difference = window.difference();

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::grouped;
 use super::measurement::Measurement;
-use super::phase::Stretch;
+use super::phase::PhaseFigures;
 use crate::args::ResumeFrom;
 use crate::html::{Figure, HtmlInput};
 use crate::latency::{self, Percentiles};
@@ -29,13 +29,13 @@ pub struct Source {
 /// What those felt that were live. Its fields are keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Live {
+pub struct LiveLatency {
     #[serde(flatten)]
-    pub stretch: Stretch,
+    pub stretch: PhaseFigures,
     pub server_p99_ms: Option<f64>,
 }
 
-impl Live {
+impl LiveLatency {
     fn rows(&self, when: &str) -> [(String, String); 2] {
         let p99 = self.server_p99_ms.map_or("-".to_owned(), |p99_ms| format!("{p99_ms:.1}"));
         [
@@ -52,7 +52,7 @@ impl Live {
 /// Sessions that resumed one after the other, or all at once. Its fields are keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Group {
+pub struct ResumeGroup {
     pub asked: u64,
     pub resumed: u64,
     pub replayed: u64,
@@ -60,31 +60,31 @@ pub struct Group {
     pub resumed_ms: Option<Percentiles>,
     pub records_per_s: Option<f64>,
     pub replay_records: Option<u64>,
-    pub live: Live,
+    pub live: LiveLatency,
 }
 
 /// The result. Its fields are the keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Resumption {
+pub struct ResumeResult {
     #[serde(flatten)]
     pub measurement: Measurement,
     #[serde(flatten)]
     pub source: Source,
-    pub calm: Live,
-    pub repeats: Group,
-    pub cursors: Option<Group>,
+    pub calm: LiveLatency,
+    pub repeats: ResumeGroup,
+    pub cursors: Option<ResumeGroup>,
     pub latency_p99_ratio: Option<f64>,
     pub server_p99_ratio: Option<f64>,
 }
 
-impl Group {
+impl ResumeGroup {
     /// Of sessions of which each had to be taken over so many records.
     pub fn of(
         asked: u64,
         resumes: &[&Resume],
         records: u64,
-        live: Live,
+        live: LiveLatency,
         replay_records: Option<u64>,
     ) -> Self {
         let ended: Vec<Duration> = resumes.iter().filter_map(|resume| resume.resumed_in).collect();
@@ -132,14 +132,14 @@ pub(super) fn percentiles(times: &[Duration]) -> Option<Percentiles> {
     latency::percentiles(&histogram)
 }
 
-impl Resumption {
+impl ResumeResult {
     /// With its verdict.
     pub fn of(
         measurement: Measurement,
         source: Source,
-        calm: Live,
-        repeats: Group,
-        cursors: Option<Group>,
+        calm: LiveLatency,
+        repeats: ResumeGroup,
+        cursors: Option<ResumeGroup>,
         not_resumed: u64,
     ) -> Self {
         let busiest = cursors.as_ref().unwrap_or(&repeats);

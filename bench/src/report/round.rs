@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::grouped;
-use super::idle::Idleness;
+use super::idle::IdleResult;
 use super::measurement::Measurement;
-use super::storm::Storms;
+use super::storm::StormResult;
 use crate::latency::Percentiles;
 
 /// What one server came to, in the shape of the scenario.
@@ -18,9 +18,9 @@ pub enum Side {
     /// Events for everybody.
     Delivering(Measurement),
     /// None for anybody.
-    Idle(Idleness),
+    Idle(IdleResult),
     /// Events for some, while the others come back.
-    Storm(Storms),
+    Storm(StormResult),
 }
 
 /// The gateway and the peer, one after the other on the same work.
@@ -102,7 +102,7 @@ impl Side {
 impl Ratios {
     /// Of each round's pair.
     pub fn of(rounds: &[Round]) -> Self {
-        let idle = |figure: fn(&Idleness) -> Option<f64>| {
+        let idle = |figure: fn(&IdleResult) -> Option<f64>| {
             spread(rounds, |side| if let Side::Idle(idleness) = side { figure(idleness) } else { None })
         };
         let p99 = |latency: Option<Percentiles>| latency.map(|latency| latency.p99 as f64);

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::grouped;
 use super::measurement::Measurement;
+use super::phase::PhaseFigures;
 use super::round::{Spread, judge_together, middle};
-use super::phase::Stretch;
 use crate::args::SlowConsumer;
 use crate::audit::GapCounts;
 use crate::html::{Figure, HtmlInput};
@@ -17,7 +17,7 @@ use crate::server::exposition::Counters;
 
 /// The most that memory grew by while some did not read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Grown {
+pub struct MemoryGrowth {
     /// Of the server, resident.
     pub rss_bytes: Option<u64>,
     /// Of the kernel, for all TCP sockets of the machine.
@@ -27,7 +27,7 @@ pub struct Grown {
 /// What became of the sessions that stalled.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Fate {
+pub struct StalledOutcome {
     pub returned: u64,
     pub resumed: u64,
     pub not_resumed: u64,
@@ -49,29 +49,29 @@ pub struct Stall {
     pub measurement: Measurement,
     pub slow_consumer: SlowConsumer,
     pub stalled: u64,
-    pub before: Stretch,
-    pub during: Stretch,
-    pub after: Stretch,
+    pub before: PhaseFigures,
+    pub during: PhaseFigures,
+    pub after: PhaseFigures,
     pub latency_p99_ratio: Option<f64>,
     pub latency_p99_ratio_after: Option<f64>,
     pub rss_bytes_per_stalled: Option<f64>,
     pub socket_bytes_per_stalled: Option<f64>,
     #[serde(flatten)]
-    pub fate: Fate,
+    pub fate: StalledOutcome,
     pub server_counted: Option<Counters>,
 }
 
 /// All rounds; the one in the middle stands for them. Its fields are the keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Stalls {
+pub struct StallResult {
     #[serde(flatten)]
     pub typical: Stall,
     pub ratio: Option<Spread>,
     pub rounds: Vec<Stall>,
 }
 
-impl Fate {
+impl StalledOutcome {
     /// Of the sessions from number `first` on, at the end of the run; so many of them were closed and asked to come back, and so many sessions
     /// had been established before.
     pub fn of(ledger: &Ledger, first: usize, returned: u64, established_before: u64) -> Self {
@@ -99,9 +99,9 @@ impl Stall {
         measurement: Measurement,
         slow_consumer: SlowConsumer,
         stalled: u64,
-        [before, during, after]: [Stretch; 3],
-        grown: Grown,
-        fate: Fate,
+        [before, during, after]: [PhaseFigures; 3],
+        grown: MemoryGrowth,
+        fate: StalledOutcome,
         server_counted: Option<Counters>,
     ) -> Self {
         let each = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / stalled as f64);
@@ -201,7 +201,7 @@ impl Stall {
     }
 }
 
-impl Stalls {
+impl StallResult {
     /// `None` without a round.
     pub fn of(rounds: Vec<Stall>) -> Option<Self> {
         let mut typical = rounds[middle(&rounds, |round| round.latency_p99_ratio)?].clone();

@@ -15,7 +15,7 @@ use crate::series::{LatencyDistribution, Sample};
 
 /// All are connected, and nobody comes or goes.
 #[derive(Clone, Debug)]
-pub struct Calm {
+pub struct CalmPhase {
     /// When it began.
     pub began_at: Instant,
     latency_ms: Option<Percentiles>,
@@ -41,7 +41,7 @@ pub struct Storm {
 /// The result: the storms together, beside the calm. Its fields are the keys of the JSON.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
-pub struct Storms {
+pub struct StormResult {
     #[serde(flatten)]
     pub measurement: Measurement,
     pub staying: u64,
@@ -52,10 +52,10 @@ pub struct Storms {
     pub calm_server_cpu_cores: Option<f64>,
     pub storms: Vec<Storm>,
     #[serde(skip)]
-    calm: Calm,
+    calm: CalmPhase,
 }
 
-impl Calm {
+impl CalmPhase {
     /// Of the window that has just ended.
     pub fn of(window: &Window, latency: &Latency) -> Self {
         let difference = window.difference();
@@ -81,12 +81,12 @@ impl Calm {
     }
 }
 
-impl Storms {
+impl StormResult {
     /// With its verdict. The measurement is of the storms together; `deaf` came back and did not hear the proof, if there was one.
     pub fn of(
         mut measurement: Measurement,
         staying: u64,
-        calm: Calm,
+        calm: CalmPhase,
         storms: Vec<Storm>,
         deaf: Option<u64>,
     ) -> Self {

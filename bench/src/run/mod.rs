@@ -10,11 +10,11 @@
 //!
 //! One thread. It sleeps whenever there is nothing to do, and starts nothing: who publishes, and to which server, is the scenario's affair.
 
-mod session_pool;
 mod error;
-mod results;
 mod overload;
+mod results;
 mod resume;
+mod session_pool;
 mod sockets;
 mod storm;
 mod window;
@@ -29,20 +29,20 @@ use std::time::{Duration, Instant};
 
 use protocol::PatternName;
 
-pub use session_pool::Crowd;
 pub use error::RunError;
-pub use results::Harvest;
-pub use window::{Difference, Mark, Watch, Window};
+pub use results::SessionResults;
+pub use session_pool::SessionPool;
+pub use window::{Difference, Mark, ServerMonitor, Window};
 pub use workers::Workers;
 
 use crate::client::target::Target;
-use crate::ledger::{Ledger, Tally};
+use crate::ledger::{Ledger, SessionCounts};
 use crate::machine::clock_ms;
 use crate::pacing::Pace;
 use crate::progress::{Phase, Progress};
 use crate::snapshot::Snapshot;
 use crate::subscriptions::Subscription;
-use sockets::{Reach, Sockets};
+use sockets::{ConnectOptions, Sockets};
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
 /// Heartbeats are sent in small groups: a wake-up for each would cost more than the heartbeat.
@@ -50,7 +50,7 @@ const HEARTBEAT_TICK: Duration = Duration::from_millis(50);
 /// Between two looks at what is outstanding, each a walk over all sessions.
 const GRACE_TICK: Duration = Duration::from_millis(100);
 const CLOSE_MAX: Duration = Duration::from_secs(3);
-/// Connections begun in one turn after the loop was late: more would hold up the harvest.
+/// Connections begun in one turn after the loop was late: more would hold up the results.
 const OPENS_PER_TURN: u64 = 64;
 /// A signal is noticed within this, whatever the loop waits for.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
@@ -75,12 +75,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn reach(&self) -> Result<Reach, RunError> {
+    fn connect_options(&self) -> Result<ConnectOptions, RunError> {
         let authority = || self.target.authority.clone();
         let server =
             self.target.resolve().map_err(|error| RunError::Resolve { authority: authority(), error })?;
         let (target, sources) = (self.target.clone(), self.sources.clone());
-        Ok(Reach { target, server, sources, timeout: self.timeout })
+        Ok(ConnectOptions { target, server, sources, timeout: self.timeout })
     }
 }
 
@@ -93,7 +93,7 @@ pub struct Run<'r> {
     plan: Plan,
     stop: &'r AtomicBool,
     sessions: Sockets,
-    watch: Watch,
+    monitor: ServerMonitor,
     progress: Progress,
     phase: Phase,
     phase_began: Instant,
@@ -106,20 +106,20 @@ pub struct Run<'r> {
 
 impl<'r> Run<'r> {
     /// Sets up the socket driver on this thread.
-    pub fn new(plan: Plan, watch: Watch, stop: &'r AtomicBool) -> Result<Self, RunError> {
-        let sockets = Sockets::steady(&plan.reach()?, plan.connections)?;
-        Ok(Self::on(sockets, plan, watch, stop))
+    pub fn new(plan: Plan, monitor: ServerMonitor, stop: &'r AtomicBool) -> Result<Self, RunError> {
+        let sockets = Sockets::steady(&plan.connect_options()?, plan.connections)?;
+        Ok(Self::on(sockets, plan, monitor, stop))
     }
 
     /// The same, of sessions of which those from number `first` on can stop reading; latencies are those of the others.
     pub fn stalling_from(
         first: usize,
         plan: Plan,
-        watch: Watch,
+        monitor: ServerMonitor,
         stop: &'r AtomicBool,
     ) -> Result<Self, RunError> {
-        let sockets = Sockets::stalling_from(first, &plan.reach()?, plan.connections)?;
-        let mut run = Self::on(sockets, plan, watch, stop);
+        let sockets = Sockets::stalling_from(first, &plan.connect_options()?, plan.connections)?;
+        let mut run = Self::on(sockets, plan, monitor, stop);
         run.ledger.timed_below = first;
         Ok(run)
     }
@@ -128,22 +128,22 @@ impl<'r> Run<'r> {
     pub fn with_spare(
         spare: usize,
         plan: Plan,
-        watch: Watch,
+        monitor: ServerMonitor,
         stop: &'r AtomicBool,
     ) -> Result<Self, RunError> {
-        let sockets = Sockets::steady(&plan.reach()?, plan.connections + spare)?;
-        Ok(Self::on(sockets, plan, watch, stop))
+        let sockets = Sockets::steady(&plan.connect_options()?, plan.connections + spare)?;
+        Ok(Self::on(sockets, plan, monitor, stop))
     }
 
-    fn on(sessions: Sockets, plan: Plan, watch: Watch, stop: &'r AtomicBool) -> Self {
+    fn on(sessions: Sockets, plan: Plan, monitor: ServerMonitor, stop: &'r AtomicBool) -> Self {
         let began = Instant::now();
         Self {
             ledger: Ledger::new(plan.connections, plan.channels.clone()),
-            window: Window::begin(Mark::take(&watch, 0)),
+            window: Window::begin(Mark::take(&monitor, 0)),
             plan,
             stop,
             sessions,
-            watch,
+            monitor,
             progress: Progress::new(began),
             phase: Phase::Ramp,
             phase_began: began,
@@ -272,7 +272,7 @@ impl<'r> Run<'r> {
 
     /// The figures of this instant.
     pub fn mark(&self) -> Mark {
-        Mark::take(&self.watch, self.delivered())
+        Mark::take(&self.monitor, self.delivered())
     }
 
     /// Shows progress to the process that started this one, not to people.
@@ -291,14 +291,14 @@ impl<'r> Run<'r> {
     }
 
     /// Who the server is watched by.
-    pub fn watch(&self) -> &Watch {
-        &self.watch
+    pub fn monitor(&self) -> &ServerMonitor {
+        &self.monitor
     }
 
     /// The verdict and the window's figures; after `grace`.
-    pub fn harvest(&mut self) -> Harvest {
+    pub fn results(&mut self) -> SessionResults {
         self.progress.finish();
-        Harvest::of(&self.ledger, &self.window, self.plan.connections as u64, self.established_in())
+        SessionResults::of(&self.ledger, &self.window, self.plan.connections as u64, self.established_in())
     }
 
     /// One turn of everything; sleeps until `wake_at` at the latest when nothing happened.
@@ -343,7 +343,7 @@ impl<'r> Run<'r> {
     }
 
     fn snapshot(&self, now: Instant) -> Snapshot {
-        let Tally { established, active, refused, failed, closed_by_server, .. } = self.ledger.tally;
+        let SessionCounts { established, active, refused, failed, closed_by_server, .. } = self.ledger.tally;
         let (done, total) = match self.phase {
             Phase::Ramp => (established, self.plan.connections as u64),
             Phase::Storm | Phase::Resume | Phase::Drain => (active, self.plan.connections as u64),
@@ -360,7 +360,7 @@ impl<'r> Run<'r> {
             lost_sessions: refused + failed + closed_by_server,
             delivered: self.delivered(),
             latency_ms: sample.and_then(|sample| sample.latency_ms),
-            server: self.watch.describe(sample),
+            server: self.monitor.describe(sample),
         }
     }
 

@@ -46,7 +46,7 @@ impl Run<'_> {
         let end = Instant::now() + patience;
         let mut looks_left = looks;
         loop {
-            let (deaf, delivered) = (self.ledger.audit.deaf_from(first), self.delivered());
+            let (deaf, delivered) = (self.ledger.audit.silent_sessions_from(first), self.delivered());
             if deaf == 0 || looks_left == 0 || Instant::now() >= end || self.is_stopped() {
                 return Ok(deaf);
             }

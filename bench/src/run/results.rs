@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::Window;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
-use crate::report::{Audited, Cause};
+use crate::report::{AuditSummary, Cause};
 use crate::series::Sample;
 
 /// The sessions' side of a measurement: everything but the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Harvest {
+pub struct SessionResults {
     /// Of the whole run.
-    pub audited: Audited,
+    pub audited: AuditSummary,
     /// From the first connect to the last acknowledgement.
     pub established_in: Option<Duration>,
     /// Of the window: how long it was.
@@ -35,7 +35,7 @@ pub struct Harvest {
     pub causes: Vec<Cause>,
 }
 
-impl Harvest {
+impl SessionResults {
     /// Of a run after its grace.
     pub(super) fn of(
         ledger: &Ledger,
@@ -47,7 +47,7 @@ impl Harvest {
         let histogram = ledger.latency.histogram();
         let causes = ledger.causes();
         Self {
-            audited: Audited::of(ledger, connections),
+            audited: AuditSummary::of(ledger, connections),
             established_in,
             lasted: difference.lasted,
             delivered: difference.delivered,

@@ -36,7 +36,7 @@ impl Run<'_> {
     /// From now on sessions are opened to this server.
     pub fn retarget(&mut self, target: &Target) -> Result<(), RunError> {
         self.plan.target = target.clone();
-        self.sessions.retarget(&self.plan.reach()?);
+        self.sessions.retarget(&self.plan.connect_options()?);
         Ok(())
     }
 

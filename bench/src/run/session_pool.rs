@@ -4,33 +4,33 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::{Difference, Harvest, Plan, Run, RunError, Watch, Window, Workers};
+use super::{Difference, Plan, Run, RunError, ServerMonitor, SessionResults, Window, Workers};
 use crate::client::dialect::Dialect;
 
 /// The sessions.
 // One of them lives as long as the run.
 #[allow(clippy::large_enum_variant)]
-pub enum Crowd<'r> {
+pub enum SessionPool<'r> {
     /// On this thread.
     Here(Run<'r>),
     /// In processes of their own.
     Processes(Workers<'r>),
 }
 
-impl<'r> Crowd<'r> {
+impl<'r> SessionPool<'r> {
     /// In so many processes; `cpus` are for those that are not this one.
     pub fn new(
         plan: Plan,
         dialect: Dialect,
         processes: usize,
         cpus: &[usize],
-        watch: Watch,
+        monitor: ServerMonitor,
         stop: &'r AtomicBool,
     ) -> Result<Self, RunError> {
         if processes <= 1 {
-            return Ok(Self::Here(Run::new(plan, watch, stop)?.without_heartbeats()));
+            return Ok(Self::Here(Run::new(plan, monitor, stop)?.without_heartbeats()));
         }
-        Ok(Self::Processes(Workers::start(&plan, dialect, processes, cpus, watch, stop)?))
+        Ok(Self::Processes(Workers::start(&plan, dialect, processes, cpus, monitor, stop)?))
     }
 
     /// Opens the sessions; what it cost.
@@ -80,10 +80,10 @@ impl<'r> Crowd<'r> {
     }
 
     /// The verdict and the figures; after `grace`.
-    pub fn harvest(&mut self) -> Result<Harvest, RunError> {
+    pub fn results(&mut self) -> Result<SessionResults, RunError> {
         match self {
-            Self::Here(run) => Ok(run.harvest()),
-            Self::Processes(workers) => workers.harvest(),
+            Self::Here(run) => Ok(run.results()),
+            Self::Processes(workers) => workers.results(),
         }
     }
 

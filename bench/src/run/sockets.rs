@@ -19,7 +19,7 @@ use crate::subscriptions::Subscription;
 const STALLING_TICK: Duration = Duration::from_millis(1);
 
 /// What both drivers need.
-pub(super) struct Reach {
+pub(super) struct ConnectOptions {
     pub(super) target: Target,
     pub(super) server: SocketAddr,
     pub(super) sources: Vec<IpAddr>,
@@ -40,15 +40,19 @@ struct Stalling {
 
 impl Sockets {
     /// Of so many sessions, all of which read all the time.
-    pub(super) fn steady(reach: &Reach, connections: usize) -> Result<Self, SetupError> {
-        Ok(Self { steady: reach.sessions(connections)?, stalling: None })
+    pub(super) fn steady(connect_options: &ConnectOptions, connections: usize) -> Result<Self, SetupError> {
+        Ok(Self { steady: connect_options.sessions(connections)?, stalling: None })
     }
 
     /// Of so many sessions, of which those from number `first` on can stop reading, and come back while their old sockets still close.
-    pub(super) fn stalling_from(first: usize, reach: &Reach, connections: usize) -> Result<Self, SetupError> {
-        let sessions = reach.sessions(2 * (connections - first))?;
+    pub(super) fn stalling_from(
+        first: usize,
+        connect_options: &ConnectOptions,
+        connections: usize,
+    ) -> Result<Self, SetupError> {
+        let sessions = connect_options.sessions(2 * (connections - first))?;
         let stalling = Stalling { first, sessions, is_stalled: false };
-        Ok(Self { steady: reach.sessions(first)?, stalling: Some(stalling) })
+        Ok(Self { steady: connect_options.sessions(first)?, stalling: Some(stalling) })
     }
 
     /// Those that can stop reading do, or read on.
@@ -72,8 +76,9 @@ impl Sockets {
         sessions.open(number, subscription, now, ledger);
     }
 
-    pub(super) fn retarget(&mut self, reach: &Reach) {
-        self.all_mut().for_each(|sessions| sessions.retarget(reach.target.clone(), reach.server));
+    pub(super) fn retarget(&mut self, connect_options: &ConnectOptions) {
+        self.all_mut()
+            .for_each(|sessions| sessions.retarget(connect_options.target.clone(), connect_options.server));
     }
 
     /// One turn of every driver that is not stalled; how many events there were.
@@ -128,7 +133,7 @@ impl Sockets {
     }
 }
 
-impl Reach {
+impl ConnectOptions {
     fn sessions(&self, connections: usize) -> Result<Sessions, SetupError> {
         Sessions::new(self.target.clone(), self.server, self.sources.clone(), connections, self.timeout)
     }

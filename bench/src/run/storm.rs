@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{CLOSE_MAX, OPENS_PER_TURN, Run, SLEEP_MAX, Watch};
+use super::{CLOSE_MAX, OPENS_PER_TURN, Run, SLEEP_MAX, ServerMonitor};
 use crate::pacing::Pace;
 use crate::progress::Phase;
 use crate::server::process;
@@ -76,7 +76,7 @@ impl Run<'_> {
 
     fn agrees(&self, descriptors_besides: Option<u64>) -> bool {
         let active = self.ledger.tally.active;
-        let exposition = self.watch.reading().and_then(|reading| reading.exposition);
+        let exposition = self.monitor.reading().and_then(|reading| reading.exposition);
         if let Some(told) = exposition.and_then(|found| found.sessions_active) {
             return told == active;
         }
@@ -85,7 +85,7 @@ impl Run<'_> {
     }
 
     fn server_descriptors(&self) -> Option<u64> {
-        let Watch::Server { pid: Some(pid), .. } = self.watch else { return None };
+        let ServerMonitor::Server { pid: Some(pid), .. } = self.monitor else { return None };
         process::descriptors(pid).ok()
     }
 }

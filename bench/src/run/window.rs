@@ -19,7 +19,7 @@ const SAMPLES_MAX: usize = 3_600;
 
 /// How the server is watched while the run lasts.
 #[derive(Debug)]
-pub enum Watch {
+pub enum ServerMonitor {
     /// By what it says of its health.
     Health(HealthPoll),
     /// By its process and its metrics.
@@ -35,7 +35,7 @@ pub enum Watch {
     Elsewhere,
 }
 
-impl Watch {
+impl ServerMonitor {
     /// Of a server that tells its metrics, or is a process of this machine.
     pub fn server(server: &Server) -> std::io::Result<Self> {
         let deferring = server.pid.and_then(process::deferring_thread);
@@ -105,14 +105,14 @@ pub struct Mark {
 
 impl Mark {
     /// Of now.
-    pub fn take(watch: &Watch, delivered: u64) -> Self {
+    pub fn take(monitor: &ServerMonitor, delivered: u64) -> Self {
         Self {
             at: Instant::now(),
             generator_cpu: cpu_time(),
-            server_cpu: watch.cpu(),
-            deferred_cpu: watch.deferred_cpu(),
+            server_cpu: monitor.cpu(),
+            deferred_cpu: monitor.deferred_cpu(),
             delivered,
-            exposition: watch.reading().and_then(|reading| reading.exposition),
+            exposition: monitor.reading().and_then(|reading| reading.exposition),
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use protocol::PatternName;
 use serde::{Deserialize, Serialize};
 
-use super::{Harvest, Plan, Run, RunError, Watch};
+use super::{Plan, Run, RunError, ServerMonitor, SessionResults};
 use crate::client::dialect::Dialect;
 use crate::client::target::Target;
 use crate::machine;
@@ -45,7 +45,7 @@ pub(super) enum Order {
     WarmUp(Duration),
     Hold(Duration),
     Grace(Duration),
-    Harvest,
+    SessionResults,
     Close,
     /// At once, amid another order.
     Stop,
@@ -59,7 +59,7 @@ pub(crate) enum Answer {
     /// Where it stands; now and then.
     Progress(Snapshot),
     /// The last word.
-    Harvest(Box<Harvest>),
+    SessionResults(Box<SessionResults>),
     /// It cannot go on.
     Failed(String),
 }
@@ -94,7 +94,7 @@ fn serve() -> Result<(), RunError> {
     machine::allow_descriptors(share.connections, machine::DESCRIPTORS_BESIDES)?;
     let stop = Arc::new(AtomicBool::new(false));
     let orders = listen(Arc::clone(&stop))?;
-    let mut run = Run::new(plan(share)?, Watch::Elsewhere, &stop)?.without_heartbeats();
+    let mut run = Run::new(plan(share)?, ServerMonitor::Elsewhere, &stop)?.without_heartbeats();
     run.report_to_parent();
     Answer::Done.say()?;
     loop {
@@ -103,8 +103,8 @@ fn serve() -> Result<(), RunError> {
             Ok(Order::WarmUp(duration)) => run.warm_up(duration)?,
             Ok(Order::Hold(duration)) => run.hold(duration)?,
             Ok(Order::Grace(patience)) => run.grace(patience)?,
-            Ok(Order::Harvest) => {
-                Answer::Harvest(Box::new(run.harvest())).say()?;
+            Ok(Order::SessionResults) => {
+                Answer::SessionResults(Box::new(run.results())).say()?;
                 continue;
             }
             Ok(Order::Close) => {

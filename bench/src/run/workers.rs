@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::worker::{Answer, Order, Share};
-use super::{Harvest, Mark, Plan, RunError, Watch, Window};
+use super::{Mark, Plan, RunError, ServerMonitor, SessionResults, Window};
 use crate::args::WORKER;
 use crate::client::dialect::Dialect;
 use crate::latency::Latency;
@@ -28,7 +28,7 @@ const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 /// The processes of a run.
 pub struct Workers<'r> {
     window: Window,
-    watch: Watch,
+    monitor: ServerMonitor,
     stop: &'r AtomicBool,
     is_stop_told: bool,
     children: Vec<Worker>,
@@ -53,7 +53,7 @@ impl<'r> Workers<'r> {
         dialect: Dialect,
         processes: usize,
         cpus: &[usize],
-        watch: Watch,
+        monitor: ServerMonitor,
         stop: &'r AtomicBool,
     ) -> Result<Self, RunError> {
         let (send, answers) = channel();
@@ -63,14 +63,14 @@ impl<'r> Workers<'r> {
             let connections =
                 plan.connections / processes + usize::from(index < plan.connections % processes);
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
-            let share = share(plan, dialect, processes, &Place { index, first, connections, cpu });
+            let share = share(plan, dialect, processes, &Assignment { index, first, connections, cpu });
             children.push(Worker::start(&share, index, send.clone())?);
             first += connections;
         }
         let now = Instant::now();
         let mut workers = Self {
-            window: Window::begin(Mark::take(&watch, 0)),
-            watch,
+            window: Window::begin(Mark::take(&monitor, 0)),
+            monitor,
             stop,
             is_stop_told: false,
             children,
@@ -110,21 +110,21 @@ impl<'r> Workers<'r> {
     }
 
     /// The verdict of all processes.
-    pub fn harvest(&mut self) -> Result<Harvest, RunError> {
+    pub fn results(&mut self) -> Result<SessionResults, RunError> {
         self.progress.finish();
-        self.tell(&Order::Harvest)?;
-        let mut all: Option<Harvest> = None;
+        self.tell(&Order::SessionResults)?;
+        let mut all: Option<SessionResults> = None;
         for _ in 0..self.children.len() {
-            let harvest = loop {
+            let results = loop {
                 match self.answer(PATIENCE)? {
-                    Some((_, Answer::Harvest(harvest))) => break *harvest,
+                    Some((_, Answer::SessionResults(results))) => break *results,
                     Some(_) => {}
-                    None => return Err(RunError::Worker("no harvest".to_owned())),
+                    None => return Err(RunError::Worker("no results".to_owned())),
                 }
             };
             all = Some(match all {
-                None => harvest,
-                Some(before) => before.merge(harvest),
+                None => results,
+                Some(before) => before.merge(results),
             });
         }
         let mut all = all.expect("there is at least one process");
@@ -152,7 +152,7 @@ impl<'r> Workers<'r> {
 
     /// The figures of this instant; deliveries are those told last.
     pub fn mark(&self) -> Mark {
-        Mark::take(&self.watch, self.snapshot().delivered)
+        Mark::take(&self.monitor, self.snapshot().delivered)
     }
 
     fn order(&mut self, order: &Order, phase: Phase, lasts: Duration) -> Result<(), RunError> {
@@ -185,7 +185,7 @@ impl<'r> Workers<'r> {
             match self.answer(TICK)? {
                 Some((_, Answer::Done)) => done += 1,
                 Some((index, Answer::Progress(snapshot))) => self.children[index].snapshot = Some(snapshot),
-                Some((_, Answer::Harvest(_))) | None => {}
+                Some((_, Answer::SessionResults(_))) | None => {}
                 Some((_, Answer::Failed(_))) => unreachable!("`answer` makes it an error"),
             }
             self.show();
@@ -218,7 +218,7 @@ impl<'r> Workers<'r> {
         let (phase, began, lasts) = self.phase;
         let told = self.children.iter().filter_map(|worker| worker.snapshot.as_ref());
         let mut sum =
-            Snapshot { server: self.watch.describe(self.window.newest_sample()), ..Snapshot::default() };
+            Snapshot { server: self.monitor.describe(self.window.newest_sample()), ..Snapshot::default() };
         for snapshot in told {
             sum.done += snapshot.done;
             sum.active += snapshot.active;
@@ -240,14 +240,14 @@ impl<'r> Workers<'r> {
 }
 
 /// Which of the processes.
-struct Place {
+struct Assignment {
     index: usize,
     first: usize,
     connections: usize,
     cpu: Option<usize>,
 }
 
-fn share(plan: &Plan, dialect: Dialect, processes: usize, place: &Place) -> Share {
+fn share(plan: &Plan, dialect: Dialect, processes: usize, place: &Assignment) -> Share {
     let mut channels: Vec<String> = plan.channels.iter().map(|name| name.as_str().to_owned()).collect();
     // So that sessions take them in turn across processes as they would in one.
     let turn = place.first % channels.len().max(1);

@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 use super::storm::FETCH_WAIT_MS;
 use super::{channel, with_environment};
 use crate::args::{StormArguments, TOKEN};
-use crate::client::attempts::Knocks;
+use crate::client::attempts::AttemptPlan;
 use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
 use crate::machine;
-use crate::measure::{Surroundings, memory};
-use crate::report::admission::{AddressRate, Admission, Counted};
+use crate::measure::{MeasureContext, memory};
+use crate::report::admission::{AddressRate, AdmissionResult, ServerCounters};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::storm::Calm;
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::report::storm::CalmPhase;
+use crate::run::{Plan, Run, RunError, ServerMonitor};
 use crate::server::Server;
-use crate::testbed::Stage;
 use crate::subscriptions;
+use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const GRACE_MAX: Duration = Duration::from_secs(15);
@@ -40,13 +40,19 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const AGREEMENT_MAX: Duration = Duration::from_secs(5);
 
 /// Runs it until its end or until `stop`; `addresses` are named by those that ask.
-pub fn run(arguments: &StormArguments, addresses: u32, stop: &AtomicBool) -> Result<Admission, RunError> {
+pub fn run(
+    arguments: &StormArguments,
+    addresses: u32,
+    stop: &AtomicBool,
+) -> Result<AdmissionResult, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let environment = environment(arguments.forged);
-    let stage =
-        Stage::set(&with_environment(&arguments.host, FETCH_WAIT_MS, &environment), arguments.connections)?;
-    let admission = measure(arguments, addresses as usize, Surroundings::of(&stage), stop)?;
-    stage.strike()?;
+    let testbed = Testbed::set_up(
+        &with_environment(&arguments.host, FETCH_WAIT_MS, &environment),
+        arguments.connections,
+    )?;
+    let admission = measure(arguments, addresses as usize, MeasureContext::of(&testbed), stop)?;
+    testbed.stop()?;
     Ok(admission)
 }
 
@@ -65,12 +71,13 @@ fn environment(is_forged: bool) -> [(&'static str, String); 6] {
 fn measure(
     arguments: &StormArguments,
     addresses: usize,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
-) -> Result<Admission, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+) -> Result<AdmissionResult, RunError> {
+    let MeasureContext { server, configuration, machine, .. } = context;
     let memory_before = memory(server)?;
-    let mut run = Run::new(plan(arguments, server), Watch::server(server)?, stop)?.without_heartbeats();
+    let mut run =
+        Run::new(plan(arguments, server), ServerMonitor::server(server)?, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
     let plan = ProducerPlan {
@@ -80,11 +87,11 @@ fn measure(
         partition: None,
         value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
     };
-    let producer = surroundings.produce(&plan, arguments.payload)?;
+    let producer = context.produce(&plan, arguments.payload)?;
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
-    let calm = Calm::of(&run.window, &run.ledger.latency);
-    let knocks = Knocks {
+    let calm = CalmPhase::of(&run.window, &run.ledger.latency);
+    let attempts = AttemptPlan {
         target: server.target.clone(),
         server: server.target.resolve()?,
         proxy: PROXY,
@@ -94,15 +101,15 @@ fn measure(
         timeout: arguments.connection_timeout,
     };
     run.begin_window();
-    let asking = thread::Builder::new().name("knocks".to_owned()).spawn(move || knocks.run())?;
+    let asking = thread::Builder::new().name("attempts".to_owned()).spawn(move || attempts.run())?;
     while !asking.is_finished() {
         run.turn(Instant::now() + LOOK_INTERVAL)?;
     }
-    let knocks = asking.join().expect("it does not panic")?;
+    let attempts = asking.join().expect("it does not panic")?;
     run.end_window();
     let window = run.window.difference();
     let memory_now = memory(server)?;
-    let refused = knocks.iter().filter(|knock| knock.told.is_too_soon()).count() as u64;
+    let refused = attempts.iter().filter(|attempt| attempt.outcome.is_rate_limited()).count() as u64;
     let counted = await_counted(&mut run, refused)?;
     run.grace(GRACE_MAX)?;
     let produced = producer.map(Producer::stop);
@@ -111,7 +118,7 @@ fn measure(
         server_name: server.name.clone(),
         // A storm is too short for deliveries per second: the audit tells whether all came.
         asked_per_s: None,
-        harvest: run.harvest(),
+        results: run.results(),
         ramp,
         window,
         memory: memory_before.zip(memory_now),
@@ -121,7 +128,7 @@ fn measure(
         interrupted: run.is_stopped(),
     });
     run.close()?;
-    Ok(Admission::of(measurement, &calm, &knocks, arguments.forged, RATE, counted))
+    Ok(AdmissionResult::of(measurement, &calm, &attempts, arguments.forged, RATE, counted))
 }
 
 /// Those that stay.
@@ -140,11 +147,11 @@ fn plan(arguments: &StormArguments, server: &Server) -> Plan {
 }
 
 /// What the server has counted, once it has counted as many refusals as were told, or it is certain that it will not.
-fn await_counted(run: &mut Run<'_>, refused: u64) -> Result<Option<Counted>, RunError> {
+fn await_counted(run: &mut Run<'_>, refused: u64) -> Result<Option<ServerCounters>, RunError> {
     let end = Instant::now() + AGREEMENT_MAX;
     loop {
-        let exposition = run.watch().reading().and_then(|reading| reading.exposition);
-        let counted = exposition.map(|found| Counted {
+        let exposition = run.monitor().reading().and_then(|reading| reading.exposition);
+        let counted = exposition.map(|found| ServerCounters {
             connections_rate_limited: found.connections_rate_limited,
             forwarded_headers_ignored: found.forwarded_headers_ignored,
         });

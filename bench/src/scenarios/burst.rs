@@ -8,10 +8,10 @@ use crate::host::cluster::FETCH_WAIT_MS;
 use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
 use crate::machine;
 use crate::pinger::Pingers;
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::run::{Plan, Run, RunError, ServerMonitor};
 use crate::scenarios::{channel, with_environment};
-use crate::testbed::{self, Stage};
 use crate::subscriptions;
+use crate::testbed::{self, Testbed};
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Between two bursts.
@@ -26,23 +26,23 @@ const MORE_MAX: Duration = Duration::from_millis(5);
 /// Runs it until its end or until `stop`; whether it passed.
 pub fn run(arguments: &BurstArguments, stop: &AtomicBool) -> Result<bool, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let stage =
-        Stage::set(&with_environment(&arguments.host, FETCH_WAIT_MS, &[]), arguments.connections + 1)?;
-    let control = stage.another()?.expect("`check` leaves no other way than to start one");
+    let testbed =
+        Testbed::set_up(&with_environment(&arguments.host, FETCH_WAIT_MS, &[]), arguments.connections + 1)?;
+    let control = testbed.start_second_gateway()?.expect("`check` leaves no other way than to start one");
     let channels = vec![channel(TOKEN)];
     let plan = Plan {
-        target: stage.server.target.clone(),
+        target: testbed.server.target.clone(),
         connections: arguments.connections,
         ramp_rate: arguments.ramp_rate,
         timeout: arguments.connection_timeout,
         sources: Vec::new(),
-        subscriptions: subscriptions::in_turn(stage.server.dialect, &channels, arguments.connections),
+        subscriptions: subscriptions::in_turn(testbed.server.dialect, &channels, arguments.connections),
         channels,
     };
-    let mut run = Run::new(plan, Watch::server(&stage.server)?, stop)?.without_heartbeats();
+    let mut run = Run::new(plan, ServerMonitor::server(&testbed.server)?, stop)?.without_heartbeats();
     run.ramp()?;
     let producer = Producer::start(
-        stage.bootstrap().expect("a cluster is hosted or was given"),
+        testbed.bootstrap().expect("a cluster is hosted or was given"),
         ProducerPlan {
             rate_per_s: 1.0,
             tokens: vec![TOKEN.to_owned()],
@@ -53,7 +53,7 @@ pub fn run(arguments: &BurstArguments, stop: &AtomicBool) -> Result<bool, RunErr
     )?;
     run.warm_up(WARM_UP)?;
     run.begin_window();
-    let pingers = Pingers::start(&[stage.server.target.clone(), control.server().target])?;
+    let pingers = Pingers::start(&[testbed.server.target.clone(), control.server().target])?;
     let mut delays = [Vec::new(), Vec::new()];
     for number in 1..=arguments.rounds {
         run.turn_for(CALM)?;
@@ -81,8 +81,8 @@ pub fn run(arguments: &BurstArguments, stop: &AtomicBool) -> Result<bool, RunErr
     let _ = producer.stop();
     let missing = run.ledger.audit.outstanding();
     run.close()?;
-    testbed::strike(control)?;
-    stage.strike()?;
+    testbed::stop_gateway(control)?;
+    testbed.stop()?;
     let [burst, control] = delays.map(median);
     let passed = missing == 0 && burst <= control + MORE_MAX;
     println!("median: {burst:.1?}, the control's {control:.1?}; {missing} events missing; passed: {passed}");

@@ -1,6 +1,6 @@
 //! Climbs the rate on one channel, step by step on the same sessions, until a limit breaks. The knee is the last step that held.
 //!
-//! Each step is a window of its own behind a warm-up. The audit is of the whole climb: a loss fails it, wherever it was.
+//! Each step is a window of its own behind a warm-up. The audit is of the whole run_steps: a loss fails it, wherever it was.
 
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
@@ -18,10 +18,10 @@ use crate::machine;
 use crate::measure::memory;
 use crate::report::grouped;
 use crate::report::measurement::{Findings, Measurement};
-use crate::run::{Difference, Harvest, Run, RunError, Watch};
+use crate::run::{Difference, Run, RunError, ServerMonitor, SessionResults};
 use crate::series::Sample;
 use crate::server::process::Memory;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const GRACE_MAX: Duration = Duration::from_secs(30);
@@ -44,9 +44,9 @@ pub struct Step {
     pub broke: Option<String>,
 }
 
-/// The result: the measurement of the knee with the audit of the whole climb, and every step.
+/// The result: the measurement of the knee with the audit of the whole run_steps, and every step.
 #[derive(Clone, Debug, Serialize)]
-pub struct Climb {
+pub struct CapacityResult {
     #[serde(flatten)]
     measurement: Measurement,
     p99_ms_max: u64,
@@ -56,64 +56,64 @@ pub struct Climb {
 }
 
 /// Of one step, what a measurement needs.
-struct Held {
-    harvest: Harvest,
+struct StepResult {
+    results: SessionResults,
     window: Difference,
     memory: Option<Memory>,
     asked_per_s: f64,
 }
 
 /// Runs it until a limit breaks, the steps are used up, or `stop`.
-pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<Climb, RunError> {
+pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<CapacityResult, RunError> {
     let connections = arguments.load.connections;
     machine::allow_descriptors(connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let stage = Stage::set(&arguments.host, connections)?;
-    let workload = fanout::workload(&arguments.load, arguments.rate, &stage.server);
-    let memory_before = memory(&stage.server)?;
-    let watch = Watch::server(&stage.server)?;
-    let mut run = Run::new(workload.plan, watch, stop)?.without_heartbeats();
+    let testbed = Testbed::set_up(&arguments.host, connections)?;
+    let workload = fanout::workload(&arguments.load, arguments.rate, &testbed.server);
+    let memory_before = memory(&testbed.server)?;
+    let monitor = ServerMonitor::server(&testbed.server)?;
+    let mut run = Run::new(workload.plan, monitor, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
-    let producer = match (stage.bootstrap(), workload.producer) {
+    let producer = match (testbed.bootstrap(), workload.producer) {
         (Some(bootstrap), Some(plan)) => Producer::start(bootstrap, plan)?,
         _ => return Err(RunError::NothingToClimb),
     };
-    let (steps, mut knee, series) = climb(arguments, &stage, &producer, &mut run)?;
+    let (steps, mut knee, series) = run_steps(arguments, &testbed, &producer, &mut run)?;
     // What the last step left behind is caught up with at the first one's rate.
     producer.set_rate(arguments.rate);
     run.grace(GRACE_MAX)?;
     let produced = producer.stop();
-    let end = run.harvest();
-    knee.harvest.audited = end.audited;
-    knee.harvest.causes = end.causes;
-    knee.harvest.samples = series;
+    let end = run.results();
+    knee.results.audited = end.audited;
+    knee.results.causes = end.causes;
+    knee.results.samples = series;
     let measurement = Measurement::of(Findings {
         scenario: "capacity".to_owned(),
-        server_name: stage.server.name.clone(),
+        server_name: testbed.server.name.clone(),
         asked_per_s: Some(knee.asked_per_s),
-        harvest: knee.harvest,
+        results: knee.results,
         ramp,
         window: knee.window,
         memory: memory_before.zip(knee.memory),
         produced: Some(produced),
-        configuration: stage.configuration.clone(),
-        machine: stage.machine.clone(),
+        configuration: testbed.configuration.clone(),
+        machine: testbed.machine.clone(),
         interrupted: run.is_stopped(),
     });
     run.close()?;
-    stage.strike()?;
+    testbed.stop()?;
     let knee_per_s = steps.iter().rfind(|step| step.broke.is_none()).map(|step| step.deliveries_per_s);
     let (p99_ms_max, cpu_cores_max) = (arguments.p99_max, arguments.cpu_max);
-    Ok(Climb { measurement, p99_ms_max, cpu_cores_max, knee_per_s, steps })
+    Ok(CapacityResult { measurement, p99_ms_max, cpu_cores_max, knee_per_s, steps })
 }
 
 /// The steps, the one that is the knee (or the first, when not even that one held), and the samples of all.
-fn climb(
+fn run_steps(
     arguments: &CapacityArguments,
-    stage: &Stage,
+    testbed: &Testbed,
     producer: &Producer,
     run: &mut Run<'_>,
-) -> Result<(Vec<Step>, Held, Vec<Sample>), RunError> {
+) -> Result<(Vec<Step>, StepResult, Vec<Sample>), RunError> {
     let (mut steps, mut series, mut knee) = (Vec::new(), Vec::new(), None);
     let mut began_s = 0.0;
     for number in 0..arguments.steps {
@@ -122,17 +122,17 @@ fn climb(
         run.warm_up(WARM_UP)?;
         run.hold(arguments.load.duration)?;
         let asked_per_s = rate * arguments.load.connections as f64;
-        let (harvest, window, memory) = (run.harvest(), run.window.difference(), memory(&stage.server)?);
-        let shifted = harvest.samples.iter().map(|sample| Sample { at_s: began_s + sample.at_s, ..*sample });
+        let (results, window, memory) = (run.results(), run.window.difference(), memory(&testbed.server)?);
+        let shifted = results.samples.iter().map(|sample| Sample { at_s: began_s + sample.at_s, ..*sample });
         series.extend(shifted);
         began_s += window.lasted.as_secs_f64();
-        let mut step = Step::of(rate, asked_per_s, &harvest, &window);
+        let mut step = Step::of(rate, asked_per_s, &results, &window);
         step.broke = broken(arguments, &step, run);
         eprintln!("{}", step.line());
         let held = step.broke.is_none();
         steps.push(step);
         if held || knee.is_none() {
-            knee = Some(Held { harvest, window, memory, asked_per_s });
+            knee = Some(StepResult { results, window, memory, asked_per_s });
         }
         let is_last = rate >= arguments.rate_of(number + 1);
         if !held || is_last || run.is_stopped() || run.ledger.tally.active == 0 {
@@ -162,19 +162,19 @@ fn broken(arguments: &CapacityArguments, step: &Step, run: &Run<'_>) -> Option<S
 }
 
 impl Step {
-    fn of(rate_per_s: f64, asked_per_s: f64, harvest: &Harvest, window: &Difference) -> Self {
+    fn of(rate_per_s: f64, asked_per_s: f64, results: &SessionResults, window: &Difference) -> Self {
         let cpu = window.server_cpu.map(|cpu| cpu.as_secs_f64());
         Self {
             rate_per_s,
             asked_per_s,
-            deliveries_per_s: window.per_second(harvest.delivered as f64),
-            latency_ms: latency::percentiles(&harvest.latency()),
+            deliveries_per_s: window.per_second(results.delivered as f64),
+            latency_ms: latency::percentiles(&results.latency()),
             server_cpu_cores: cpu.map(|cpu| window.per_second(cpu)),
             cpu_us_per_delivery: cpu
-                .filter(|_| harvest.delivered > 0)
-                .map(|cpu| cpu * 1e6 / harvest.delivered as f64),
+                .filter(|_| results.delivered > 0)
+                .map(|cpu| cpu * 1e6 / results.delivered as f64),
             frames_per_send: window.exposition.as_ref().and_then(|found| found.frames_per_send.mean()),
-            generator_cpu_cores: window.per_second(harvest.generator_cpu.as_secs_f64()),
+            generator_cpu_cores: window.per_second(results.generator_cpu.as_secs_f64()),
             broke: None,
         }
     }
@@ -223,8 +223,8 @@ const HEADINGS: [&str; 10] = [
     "broke",
 ];
 
-impl Climb {
-    /// The audit of the whole climb is clean. That a limit breaks is what a climb is for.
+impl CapacityResult {
+    /// The audit of the whole run_steps is clean. That a limit breaks is what a run_steps is for.
     pub fn passed(&self) -> bool {
         self.measurement.passed
     }

@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::args::{CompareArguments, ComparedScenario};
 use crate::host::cluster::{Cluster, FETCH_WAIT_MS};
 use crate::machine::{self, MachineReport};
-use crate::measure::{Surroundings, measure};
+use crate::measure::{MeasureContext, measure};
 use crate::peers::{Peer, PeerPlan, find_or_build};
 use crate::report::comparison::Comparison;
 use crate::report::round::{Round, Side};
 use crate::run::RunError;
 use crate::scenarios::{fanout, filtered, idle, storm};
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
 const BROKERS: i32 = 1;
 /// A measurement on a busy CPU tells nothing: as long as the gateway is given to come to rest after its start.
@@ -41,10 +41,10 @@ pub fn run(arguments: &CompareArguments, stop: &AtomicBool) -> Result<Option<Com
     let mut rounds = Vec::new();
     for number in 1..=arguments.rounds {
         eprintln!("Round {number} of {}: the gateway", arguments.rounds);
-        let stage = set_stage(arguments, mock_fetch_wait_ms)?;
-        let gateway = measure_side(arguments, Surroundings::of(&stage), stop)?;
-        let machine = stage.machine.clone();
-        stage.strike()?;
+        let testbed = set_up_testbed(arguments, mock_fetch_wait_ms)?;
+        let gateway = measure_side(arguments, MeasureContext::of(&testbed), stop)?;
+        let machine = testbed.machine.clone();
+        testbed.stop()?;
         if stop.load(Ordering::Relaxed) {
             break;
         }
@@ -70,14 +70,14 @@ fn measure_peer(
     };
     let mut peer = Peer::start(plan, &cluster)?;
     thread::sleep(SETTLE);
-    let surroundings = Surroundings {
+    let context = MeasureContext {
         server: peer.server(),
         peer: Some(plan.name),
         bootstrap: Some(cluster.bootstrap()),
         configuration: peer.configuration(),
         machine,
     };
-    let measured = measure_side(arguments, surroundings, stop);
+    let measured = measure_side(arguments, context, stop);
     // A peer that ended explains whatever else went wrong.
     peer.check()?;
     peer.stop();
@@ -85,13 +85,13 @@ fn measure_peer(
 }
 
 /// Of the gateway, as the scenario alone would set it.
-fn set_stage(arguments: &CompareArguments, mock_fetch_wait_ms: u32) -> Result<Stage, RunError> {
+fn set_up_testbed(arguments: &CompareArguments, mock_fetch_wait_ms: u32) -> Result<Testbed, RunError> {
     match arguments.scenario {
         ComparedScenario::Fanout | ComparedScenario::Filtered => {
-            Stage::set(&arguments.host, arguments.load.connections)
+            Testbed::set_up(&arguments.host, arguments.load.connections)
         }
-        ComparedScenario::Idle => idle::set_stage(&arguments.idle()),
-        ComparedScenario::Storm => storm::set_stage(&arguments.storm(), mock_fetch_wait_ms),
+        ComparedScenario::Idle => idle::set_up_testbed(&arguments.idle()),
+        ComparedScenario::Storm => storm::set_up_testbed(&arguments.storm(), mock_fetch_wait_ms),
     }
 }
 
@@ -108,20 +108,20 @@ fn what_peers_are_told(arguments: &CompareArguments) -> (usize, u32) {
 /// The same for both.
 fn measure_side(
     arguments: &CompareArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
 ) -> Result<Side, RunError> {
-    let server = surroundings.server;
+    let server = context.server;
     Ok(match arguments.scenario {
         ComparedScenario::Fanout => {
             let workload = fanout::workload(&arguments.load, arguments.rate(), server);
-            Side::Delivering(measure(&workload, surroundings, stop)?)
+            Side::Delivering(measure(&workload, context, stop)?)
         }
         ComparedScenario::Filtered => {
             let workload = filtered::workload(&arguments.filtered(), server);
-            Side::Delivering(measure(&workload, surroundings, stop)?)
+            Side::Delivering(measure(&workload, context, stop)?)
         }
-        ComparedScenario::Idle => Side::Idle(idle::measure(&arguments.idle(), surroundings, stop)?),
-        ComparedScenario::Storm => Side::Storm(storm::measure(&arguments.storm(), surroundings, stop)?),
+        ComparedScenario::Idle => Side::Idle(idle::measure(&arguments.idle(), context, stop)?),
+        ComparedScenario::Storm => Side::Storm(storm::measure(&arguments.storm(), context, stop)?),
     })
 }

@@ -15,15 +15,15 @@ use crate::host::cluster::FETCH_WAIT_MS;
 use crate::host::gateway::Gateway;
 use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
 use crate::machine;
-use crate::measure::{Surroundings, memory};
-use crate::report::drain::{Closes, Departure, Exit};
+use crate::measure::{MeasureContext, memory};
+use crate::report::drain::{CloseCounts, DrainResult, Exit};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::phase::Stretch;
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::report::phase::PhaseFigures;
+use crate::run::{Plan, Run, RunError, ServerMonitor};
 use crate::scenarios::{channel, with_environment};
 use crate::server::Server;
-use crate::testbed::{self, Stage};
 use crate::subscriptions;
+use crate::testbed::{self, Testbed};
 
 /// Sockets that may still be closing while their sessions come back; a session waits for room.
 const CLOSING_MAX: usize = 2_000;
@@ -37,15 +37,16 @@ const RETURN_MAX: Duration = Duration::from_secs(20);
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
 /// Runs it until its end or until `stop`.
-pub fn run(arguments: &DrainArguments, stop: &AtomicBool) -> Result<Departure, RunError> {
+pub fn run(arguments: &DrainArguments, stop: &AtomicBool) -> Result<DrainResult, RunError> {
     machine::allow_descriptors(arguments.connections + CLOSING_MAX, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let mut stage = Stage::set(&host(arguments), arguments.connections)?;
-    let [mut leaving, staying] = stage.relieve()?.expect("`check` leaves no other way than to start one");
-    let departure = measure(arguments, Surroundings::of(&stage), &mut leaving, &staying.server(), stop)?;
+    let mut testbed = Testbed::set_up(&host(arguments), arguments.connections)?;
+    let [mut leaving, staying] =
+        testbed.take_with_replacement()?.expect("`check` leaves no other way than to start one");
+    let departure = measure(arguments, MeasureContext::of(&testbed), &mut leaving, &staying.server(), stop)?;
     // It has ended, or this ends it: with its log left behind when its exit code was not 0.
     leaving.stop();
-    testbed::strike(staying)?;
-    stage.strike()?;
+    testbed::stop_gateway(staying)?;
+    testbed.stop()?;
     Ok(departure)
 }
 
@@ -56,43 +57,43 @@ fn host(arguments: &DrainArguments) -> HostFlags {
 
 fn measure(
     arguments: &DrainArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     leaving: &mut Gateway,
     staying: &Server,
     stop: &AtomicBool,
-) -> Result<Departure, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+) -> Result<DrainResult, RunError> {
+    let MeasureContext { server, configuration, machine, .. } = context;
     let memory_before = memory(server)?;
-    let watch = Watch::server(server)?;
-    let mut run = Run::with_spare(CLOSING_MAX, plan(arguments, server), watch, stop)?.without_heartbeats();
-    run.ledger.audit.keep_places();
+    let monitor = ServerMonitor::server(server)?;
+    let mut run = Run::with_spare(CLOSING_MAX, plan(arguments, server), monitor, stop)?.without_heartbeats();
+    run.ledger.audit.keep_positions();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
-    let producer = produce(arguments, surroundings)?;
+    let producer = produce(arguments, context)?;
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
     let origin = run.window.began().at;
-    let before = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let before = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     let memory_now = memory(server)?;
     let (latency, samples) = (run.ledger.latency.clone(), run.window.samples().to_vec());
     let (window, established) = (run.window.difference(), run.ledger.tally.established);
     run.retarget(&staying.target)?;
     let (closes, exit) = drain(arguments, &mut run, leaving)?;
-    let during = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let during = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     run.grace(GRACE_MAX)?;
     let produced = producer.map(Producer::stop);
     // These figures are of the time before the drain: of a process that has ended there are none.
     run.ledger.latency = latency;
-    let mut harvest = run.harvest();
-    (harvest.lasted, harvest.delivered) = (window.lasted, window.delivered);
-    (harvest.generator_cpu, harvest.samples) = (window.generator_cpu, samples);
+    let mut results = run.results();
+    (results.lasted, results.delivered) = (window.lasted, window.delivered);
+    (results.generator_cpu, results.samples) = (window.generator_cpu, samples);
     // A session that came back is still the same session.
-    harvest.audited.established -= run.ledger.tally.established - established;
+    results.audited.established -= run.ledger.tally.established - established;
     let measurement = Measurement::of(Findings {
         scenario: "drain".to_owned(),
         server_name: server.name.clone(),
         asked_per_s: Some(arguments.rate * arguments.connections as f64),
-        harvest,
+        results,
         ramp,
         window,
         memory: memory_before.zip(memory_now),
@@ -101,7 +102,8 @@ fn measure(
         machine: machine.clone(),
         interrupted: run.is_stopped(),
     });
-    let departure = Departure::of(measurement, arguments.drain, [before, during], closes, exit, &run.ledger);
+    let departure =
+        DrainResult::of(measurement, arguments.drain, [before, during], closes, exit, &run.ledger);
     run.close()?;
     Ok(departure)
 }
@@ -119,7 +121,7 @@ fn plan(arguments: &DrainArguments, server: &Server) -> Plan {
     }
 }
 
-fn produce(arguments: &DrainArguments, surroundings: Surroundings<'_>) -> Result<Option<Producer>, RunError> {
+fn produce(arguments: &DrainArguments, context: MeasureContext<'_>) -> Result<Option<Producer>, RunError> {
     let plan = ProducerPlan {
         rate_per_s: arguments.rate,
         tokens: vec![TOKEN.to_owned()],
@@ -127,7 +129,7 @@ fn produce(arguments: &DrainArguments, surroundings: Surroundings<'_>) -> Result
         partition: None,
         value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
     };
-    surroundings.produce(&plan, arguments.payload)
+    context.produce(&plan, arguments.payload)
 }
 
 /// Tells the gateway to end and lets every session that it closes come back, once, to where the run now aims.
@@ -135,9 +137,9 @@ fn drain(
     arguments: &DrainArguments,
     run: &mut Run<'_>,
     leaving: &mut Gateway,
-) -> Result<(Closes, Exit), RunError> {
+) -> Result<(CloseCounts, Exit), RunError> {
     let name = channel(TOKEN);
-    let mut closes = Closes::default();
+    let mut closes = CloseCounts::default();
     let mut exit = Exit::default();
     let mut has_returned = vec![false; arguments.connections];
     let mut waiting = VecDeque::new();

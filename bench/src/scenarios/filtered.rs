@@ -4,20 +4,20 @@ use std::sync::atomic::AtomicBool;
 
 use crate::args::FilteredArguments;
 use crate::host::producer::{ProducerPlan, gateway_value_bytes};
-use crate::measure::{Surroundings, Workload, measure};
+use crate::measure::{MeasureContext, Workload, measure};
 use crate::report::measurement::Measurement;
 use crate::run::{Plan, RunError};
 use crate::scenarios::channel;
 use crate::server::Server;
-use crate::testbed::Stage;
 use crate::subscriptions;
+use crate::testbed::Testbed;
 
 /// Runs it until its end or until `stop`.
 pub fn run(arguments: &FilteredArguments, stop: &AtomicBool) -> Result<Measurement, RunError> {
-    let stage = Stage::set(&arguments.host, arguments.load.connections)?;
-    let workload = workload(arguments, &stage.server);
-    let measurement = measure(&workload, Surroundings::of(&stage), stop)?;
-    stage.strike()?;
+    let testbed = Testbed::set_up(&arguments.host, arguments.load.connections)?;
+    let workload = workload(arguments, &testbed.server);
+    let measurement = measure(&workload, MeasureContext::of(&testbed), stop)?;
+    testbed.stop()?;
     Ok(measurement)
 }
 

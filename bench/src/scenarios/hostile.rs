@@ -19,10 +19,10 @@ use crate::hostile::bystander::Bystanders;
 use crate::hostile::probe::Probe;
 use crate::hostile::recipes::{RECIPES, Recipe};
 use crate::machine;
-use crate::report::hostile::{Hostility, Line, Resources, Round};
+use crate::report::hostile::{HostileResult, RecipeResult, Resources, Round};
 use crate::run::RunError;
 use crate::server::{Server, process};
-use crate::testbed::{self, Stage};
+use crate::testbed::{self, Testbed};
 
 /// Events per second of the bystanders' channel.
 const RATE: f64 = 20.0;
@@ -49,13 +49,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const RELEASE: Duration = Duration::from_millis(500);
 
 /// Runs all recipes that were asked for, or those until `stop`.
-pub fn run(arguments: &HostileArguments, stop: &AtomicBool) -> Result<Hostility, RunError> {
+pub fn run(arguments: &HostileArguments, stop: &AtomicBool) -> Result<HostileResult, RunError> {
     machine::allow_descriptors(SOCKETS, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     // All topics, which is the gateway's default and not that of the other scenarios.
     let topics = ("KAFKA_TOPICS", String::new());
     let flags: HostFlags = with_environment(&arguments.host, FETCH_WAIT_MS, &[topics]);
-    let stage = Stage::set(&flags, 0)?;
-    let bootstrap = stage.bootstrap().expect("a cluster is hosted or was given");
+    let testbed = Testbed::set_up(&flags, 0)?;
+    let bootstrap = testbed.bootstrap().expect("a cluster is hosted or was given");
     let others =
         Producer::start(bootstrap, plan((1..=OTHERS).map(|n| format!("T{n}")).collect(), RETAINED_RATE))?;
     let began = Instant::now();
@@ -64,24 +64,25 @@ pub fn run(arguments: &HostileArguments, stop: &AtomicBool) -> Result<Hostility,
     }
     others.set_rate(OTHERS_RATE);
     let events = Producer::start(bootstrap, plan(vec![TOKEN.to_owned()], RATE))?;
-    let mut hostility = Hostility::new(arguments, &stage);
+    let mut hostility = HostileResult::new(arguments, &testbed);
     for recipe in RECIPES.iter().filter(|recipe| arguments.wants(recipe.name)) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let attacked = stage.another()?.expect("`check` leaves no other way than to start one");
-        hostility.lines.extend(suffer(
+        let attacked =
+            testbed.start_second_gateway()?.expect("`check` leaves no other way than to start one");
+        hostility.lines.extend(run_recipe(
             recipe,
             arguments,
             &attacked,
-            &stage.server,
+            &testbed.server,
             &mut hostility.notes,
             stop,
         )?);
-        testbed::strike(attacked)?;
+        testbed::stop_gateway(attacked)?;
     }
     drop((others, events));
-    stage.strike()?;
+    testbed.stop()?;
     hostility.judge(stop.load(Ordering::Relaxed));
     Ok(hostility)
 }
@@ -91,14 +92,14 @@ fn plan(tokens: Vec<String>, rate_per_s: f64) -> ProducerPlan {
 }
 
 /// One recipe, by each number of attackers.
-fn suffer(
+fn run_recipe(
     recipe: &'static Recipe,
     arguments: &HostileArguments,
     attacked: &Gateway,
     control: &Server,
     notes: &mut Vec<String>,
     stop: &AtomicBool,
-) -> Result<Vec<Line>, RunError> {
+) -> Result<Vec<RecipeResult>, RunError> {
     let server = attacked.server();
     let targets = [server.target.clone(), control.target.clone()];
     // The priority is this thread's; it is taken back before the next gateway is started, which would inherit it.
@@ -130,7 +131,7 @@ fn suffer(
             break;
         }
         let lost = missing(&bystanders).saturating_sub(lost);
-        let line = Line::of(recipe, *attackers, before, &rounds, lost);
+        let line = RecipeResult::of(recipe, *attackers, before, &rounds, lost);
         eprintln!("{}", line.summary());
         lines.push(line);
     }
@@ -151,7 +152,7 @@ fn round(
     let probe = Probe::start(address)?;
     let attack = Attack::start(recipe, &attacked.target, address, attackers, duration)?;
     let mut over_at = None;
-    let felt = bystanders.watch(|| {
+    let delay = bystanders.watch(|| {
         if attack.is_finished() {
             over_at.get_or_insert_with(Instant::now);
         }
@@ -168,7 +169,7 @@ fn round(
     }
     bystanders.watch_for(RELEASE)?;
     bystanders.reopen()?;
-    Ok(Round { felt, effort, health, closed, resources: Resources::of(attacked, control)? })
+    Ok(Round { delay, effort, health, closed, resources: Resources::of(attacked, control)? })
 }
 
 fn process_descriptors(server: &Server) -> Result<u64, RunError> {

@@ -8,44 +8,44 @@ use std::time::Duration;
 
 use crate::args::{HostFlags, IdleArguments};
 use crate::machine;
-use crate::measure::{Surroundings, memory};
-use crate::report::idle::Idleness;
+use crate::measure::{MeasureContext, memory};
+use crate::report::idle::IdleResult;
 use crate::report::measurement::{Findings, Measurement};
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::run::{Plan, Run, RunError, ServerMonitor};
 use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
 use crate::server::Server;
-use crate::testbed::Stage;
 use crate::subscriptions;
+use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// librdkafka's default. The mock does not wake who waits when a record comes, but none comes.
 pub const FETCH_WAIT_MS: u32 = 500;
 
 /// Runs it until its end or until `stop`.
-pub fn run(arguments: &IdleArguments, stop: &AtomicBool) -> Result<Idleness, RunError> {
-    let stage = set_stage(arguments)?;
-    let idleness = measure(arguments, Surroundings::of(&stage), stop)?;
-    stage.strike()?;
+pub fn run(arguments: &IdleArguments, stop: &AtomicBool) -> Result<IdleResult, RunError> {
+    let testbed = set_up_testbed(arguments)?;
+    let idleness = measure(arguments, MeasureContext::of(&testbed), stop)?;
+    testbed.stop()?;
     Ok(idleness)
 }
 
 /// With a gateway that is not billed for the mock.
-pub fn set_stage(arguments: &IdleArguments) -> Result<Stage, RunError> {
+pub fn set_up_testbed(arguments: &IdleArguments) -> Result<Testbed, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    Stage::set(&host(arguments), arguments.connections)
+    Testbed::set_up(&host(arguments), arguments.connections)
 }
 
 /// Measures a server, whichever.
 pub fn measure(
     arguments: &IdleArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
-) -> Result<Idleness, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+) -> Result<IdleResult, RunError> {
+    let MeasureContext { server, configuration, machine, .. } = context;
     let memory_before = memory(server)?;
     let unasked = Server { metrics_url: None, ..server.clone() };
-    let watch = Watch::server(&unasked)?;
-    let mut run = Run::new(plan(arguments, server), watch, stop)?.without_heartbeats();
+    let monitor = ServerMonitor::server(&unasked)?;
+    let mut run = Run::new(plan(arguments, server), monitor, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
     run.warm_up(WARM_UP)?;
@@ -58,7 +58,7 @@ pub fn measure(
         scenario: "idle".to_owned(),
         server_name: server.name.clone(),
         asked_per_s: None,
-        harvest: run.harvest(),
+        results: run.results(),
         ramp,
         window: run.window.difference(),
         memory: memory_before.zip(memory_now),
@@ -68,7 +68,7 @@ pub fn measure(
         interrupted: run.is_stopped(),
     });
     run.close()?;
-    Ok(Idleness::of(measurement, pings_answered, memory_before))
+    Ok(IdleResult::of(measurement, pings_answered, memory_before))
 }
 
 /// What the sessions are not to be billed for, unless it was asked for.

@@ -19,9 +19,9 @@ use protocol::PatternName;
 
 use crate::args::HostFlags;
 use crate::host::producer::KIND;
-use crate::measure::Surroundings;
+use crate::measure::MeasureContext;
 use crate::run::RunError;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
 /// The token of sessions that are to hear nothing.
 const SILENT_TOKEN: &str = "SILENT";
@@ -50,16 +50,16 @@ fn in_rounds<R>(
     flags: &HostFlags,
     connections: usize,
     is_cut_short: impl Fn(&R) -> bool,
-    mut measure: impl FnMut(Surroundings<'_>) -> Result<R, RunError>,
+    mut measure: impl FnMut(MeasureContext<'_>) -> Result<R, RunError>,
 ) -> Result<Vec<R>, RunError> {
     let mut rounds = Vec::new();
     for number in 1..=count {
         if count > 1 {
             eprintln!("Round {number} of {count}");
         }
-        let stage = Stage::set(flags, connections)?;
-        let round = measure(Surroundings::of(&stage))?;
-        stage.strike()?;
+        let testbed = Testbed::set_up(flags, connections)?;
+        let round = measure(MeasureContext::of(&testbed))?;
+        testbed.stop()?;
         let is_over = is_cut_short(&round);
         if !is_over || rounds.is_empty() {
             rounds.push(round);

@@ -16,10 +16,10 @@ use crate::host::cluster::FETCH_WAIT_MS;
 use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
 use crate::latency::Latency;
 use crate::machine;
-use crate::measure::{Surroundings, memory};
+use crate::measure::{MeasureContext, memory};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::overload::{Asked, Inside, Overload, Overloads};
-use crate::run::{Difference, Plan, Run, RunError, Watch};
+use crate::report::overload::{AdmissionCounts, Overload, OverloadPhase, OverloadResult};
+use crate::run::{Difference, Plan, Run, RunError, ServerMonitor};
 use crate::scenarios::{channel, in_rounds, with_environment};
 use crate::server::Server;
 use crate::server::exposition::Counters;
@@ -38,14 +38,14 @@ const HEARD_MAX: Duration = Duration::from_secs(40);
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
 /// Runs all rounds, or those until `stop`.
-pub fn run(arguments: &OverloadArguments, stop: &AtomicBool) -> Result<Overloads, RunError> {
+pub fn run(arguments: &OverloadArguments, stop: &AtomicBool) -> Result<OverloadResult, RunError> {
     let sockets = arguments.asked_max();
     machine::allow_descriptors(sockets, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let is_cut_short = |round: &Overload| round.measurement.interrupted;
-    let rounds = in_rounds(arguments.rounds, &host(arguments), sockets, is_cut_short, |surroundings| {
-        measure(arguments, surroundings, stop)
+    let rounds = in_rounds(arguments.rounds, &host(arguments), sockets, is_cut_short, |context| {
+        measure(arguments, context, stop)
     })?;
-    Ok(Overloads::of(rounds).expect("there is a round, even if it was cut short"))
+    Ok(OverloadResult::of(rounds).expect("there is a round, even if it was cut short"))
 }
 
 fn host(arguments: &OverloadArguments) -> HostFlags {
@@ -58,9 +58,9 @@ fn host(arguments: &OverloadArguments) -> HostFlags {
 /// What the phases came to, but for the audit.
 struct Phases {
     ramp: Difference,
-    calm: Inside,
-    pressed: Option<Inside>,
-    asked: Asked,
+    calm: OverloadPhase,
+    pressed: Option<OverloadPhase>,
+    asked: AdmissionCounts,
     /// Of the time that was measured last.
     latency: Latency,
     memory: Option<Memory>,
@@ -68,25 +68,26 @@ struct Phases {
 
 fn measure(
     arguments: &OverloadArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
 ) -> Result<Overload, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let MeasureContext { server, configuration, machine, .. } = context;
     let memory_before = memory(server)?;
-    let mut run = Run::new(plan(arguments, server), Watch::server(server)?, stop)?.without_heartbeats();
-    let producer = produce(arguments, surroundings)?;
+    let mut run =
+        Run::new(plan(arguments, server), ServerMonitor::server(server)?, stop)?.without_heartbeats();
+    let producer = produce(arguments, context)?;
     let Phases { ramp, calm, pressed, asked, latency, memory } = go_through(arguments, server, &mut run)?;
     run.grace(GRACE_MAX)?;
     let produced = producer.map(Producer::stop);
     run.ledger.latency = latency;
-    let mut harvest = run.harvest();
+    let mut results = run.results();
     // Those that were never asked for are no sessions.
-    harvest.audited.connections = run.opened();
+    results.audited.connections = run.opened();
     let measurement = Measurement::of(Findings {
         scenario: "overload".to_owned(),
         server_name: server.name.clone(),
         asked_per_s: Some(arguments.rate * asked.inside as f64),
-        harvest,
+        results,
         // Events flow all the while: the CPU of the ramp is not that of handshakes.
         ramp: Difference { server_cpu: None, ..ramp },
         window: run.window.difference(),
@@ -109,8 +110,8 @@ fn go_through(arguments: &OverloadArguments, server: &Server, run: &mut Run<'_>)
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
     let origin = run.window.began().at;
-    let calm = Inside::of(run, origin, Instant::now());
-    let is_overloaded_in_calm = run.watch().reading().and_then(|it| it.exposition?.is_overloaded);
+    let calm = OverloadPhase::of(run, origin, Instant::now());
+    let is_overloaded_in_calm = run.monitor().reading().and_then(|it| it.exposition?.is_overloaded);
     let is_pressed = filled.refused > 0 && filled.established > 0 && !run.is_stopped();
     if is_pressed {
         run.ledger.timed_below = asked as usize;
@@ -120,9 +121,9 @@ fn go_through(arguments: &OverloadArguments, server: &Server, run: &mut Run<'_>)
     run.turn_for(COUNT_AGE_MAX)?;
     let counted = counters(run).zip(counted_before).map(|(now, then)| now.since(&then));
     run.ledger.latency = latency.clone();
-    let pressed = is_pressed.then(|| Inside::of(run, origin, Instant::now()));
+    let pressed = is_pressed.then(|| OverloadPhase::of(run, origin, Instant::now()));
     let admitted_deaf = run.await_heard(asked as usize, HEARD_LOOKS, HEARD_MAX)?;
-    let asked = Asked {
+    let asked = AdmissionCounts {
         asked,
         inside: filled.established,
         attempts: run.opened() - asked,
@@ -151,10 +152,7 @@ fn plan(arguments: &OverloadArguments, server: &Server) -> Plan {
     }
 }
 
-fn produce(
-    arguments: &OverloadArguments,
-    surroundings: Surroundings<'_>,
-) -> Result<Option<Producer>, RunError> {
+fn produce(arguments: &OverloadArguments, context: MeasureContext<'_>) -> Result<Option<Producer>, RunError> {
     let plan = ProducerPlan {
         rate_per_s: arguments.rate,
         tokens: vec![TOKEN.to_owned()],
@@ -162,18 +160,18 @@ fn produce(
         partition: None,
         value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
     };
-    surroundings.produce(&plan, arguments.payload)
+    context.produce(&plan, arguments.payload)
 }
 
 /// What the server has counted before the first session, once it was looked at; a page of metrics takes a second at most.
 fn first_counters(run: &mut Run<'_>) -> Result<Option<Counters>, RunError> {
     let end = Instant::now() + FIRST_LOOK_MAX;
-    while run.watch().reading().is_none() && Instant::now() < end {
+    while run.monitor().reading().is_none() && Instant::now() < end {
         run.turn(Instant::now() + Duration::from_millis(10))?;
     }
     Ok(counters(run))
 }
 
 fn counters(run: &Run<'_>) -> Option<Counters> {
-    run.watch().reading()?.exposition.map(|found| found.counters)
+    run.monitor().reading()?.exposition.map(|found| found.counters)
 }

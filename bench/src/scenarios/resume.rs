@@ -18,16 +18,16 @@ use crate::host::cluster::FETCH_WAIT_MS;
 use crate::host::producer::{Produced, Producer, ProducerPlan, gateway_value_bytes};
 use crate::latency::Latency;
 use crate::machine;
-use crate::measure::{Surroundings, memory};
+use crate::measure::{MeasureContext, memory};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::resume::{Group, Live, Resumption, Source};
-use crate::report::phase::Stretch;
+use crate::report::phase::PhaseFigures;
+use crate::report::resume::{LiveLatency, ResumeGroup, ResumeResult, Source};
 use crate::resumes::Resume;
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::run::{Plan, Run, RunError, ServerMonitor};
 use crate::scenarios::{channel, with_environment};
 use crate::server::Server;
-use crate::testbed::Stage;
 use crate::subscriptions;
+use crate::testbed::Testbed;
 
 /// The partition of all that was missed.
 const PARTITION: i32 = 0;
@@ -50,12 +50,12 @@ const GRACE_MAX: Duration = Duration::from_secs(15);
 const HISTORY_BYTES_OF_KAFKA: &str = "1MiB";
 
 /// Runs it until its end or until `stop`.
-pub fn run(arguments: &ResumeArguments, stop: &AtomicBool) -> Result<Resumption, RunError> {
+pub fn run(arguments: &ResumeArguments, stop: &AtomicBool) -> Result<ResumeResult, RunError> {
     let sessions = arguments.connections + 1 + arguments.resuming();
     machine::allow_descriptors(sessions, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    let stage = Stage::set(&host(arguments), sessions)?;
-    let resumption = measure(arguments, Surroundings::of(&stage), stop)?;
-    stage.strike()?;
+    let testbed = Testbed::set_up(&host(arguments), sessions)?;
+    let resumption = measure(arguments, MeasureContext::of(&testbed), stop)?;
+    testbed.stop()?;
     Ok(resumption)
 }
 
@@ -67,26 +67,26 @@ fn host(arguments: &ResumeArguments) -> HostFlags {
 
 fn measure(
     arguments: &ResumeArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
-) -> Result<Resumption, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+) -> Result<ResumeResult, RunError> {
+    let MeasureContext { server, configuration, machine, .. } = context;
     let memory_before = memory(server)?;
-    let watch = Watch::server(server)?;
-    let mut run = Run::new(plan(arguments, server), watch, stop)?.without_heartbeats();
+    let monitor = ServerMonitor::server(server)?;
+    let mut run = Run::new(plan(arguments, server), monitor, stop)?.without_heartbeats();
     run.ledger.timed_below = arguments.connections;
-    run.ledger.audit.keep_places();
+    run.ledger.audit.keep_positions();
     // The last of these is the one that hears what will be resumed.
     run.ramp_first(arguments.connections + 1)?;
     let ramp = run.mark().since(run.window.began());
-    let live = produce(arguments, surroundings, TOKEN, 1, arguments.rate, None)?;
-    let missed = fill(arguments, surroundings, &mut run)?;
+    let live = produce(arguments, context, TOKEN, 1, arguments.rate, None)?;
+    let missed = fill(arguments, context, &mut run)?;
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
     let origin = run.window.began().at;
-    let calm = Live {
-        stretch: Stretch::of(&run.window, &run.ledger.latency, origin),
-        server_p99_ms: run.watch().worst_p99_ms(origin..Instant::now()),
+    let calm = LiveLatency {
+        stretch: PhaseFigures::of(&run.window, &run.ledger.latency, origin),
+        server_p99_ms: run.monitor().worst_p99_ms(origin..Instant::now()),
     };
     let first = arguments.connections + 1;
     let at_once = first + arguments.repeats as usize;
@@ -109,7 +109,7 @@ fn measure(
         server_name: server.name.clone(),
         // Those that come back get as much as they can take: the audit tells whether all came.
         asked_per_s: None,
-        harvest: run.harvest(),
+        results: run.results(),
         ramp,
         window,
         memory: memory_before.zip(memory_now),
@@ -120,7 +120,7 @@ fn measure(
     });
     run.close()?;
     let source = Source { from: arguments.from, events: arguments.events, missed: arguments.missed() };
-    Ok(Resumption::of(measurement, source, calm, repeats, cursors, not_resumed))
+    Ok(ResumeResult::of(measurement, source, calm, repeats, cursors, not_resumed))
 }
 
 /// The live sessions, one on the channel that is resumed, and room for those that will resume it.
@@ -143,7 +143,7 @@ fn plan(arguments: &ResumeArguments, server: &Server) -> Plan {
 /// `None` when somebody else publishes.
 fn produce(
     arguments: &ResumeArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     token: &str,
     tokens: usize,
     rate_per_s: f64,
@@ -157,17 +157,17 @@ fn produce(
         partition,
         value_bytes: gateway_value_bytes(arguments.payload, token),
     };
-    surroundings.produce(&plan, arguments.payload)
+    context.produce(&plan, arguments.payload)
 }
 
 /// Publishes what will have been missed, and then a trickle.
 fn fill(
     arguments: &ResumeArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     run: &mut Run<'_>,
 ) -> Result<Option<Producer>, RunError> {
     let tokens = arguments.tokens;
-    let Some(producer) = produce(arguments, surroundings, MISSED_TOKEN, tokens, FILL_RATE, Some(PARTITION))?
+    let Some(producer) = produce(arguments, context, MISSED_TOKEN, tokens, FILL_RATE, Some(PARTITION))?
     else {
         return Ok(None);
     };
@@ -189,8 +189,8 @@ fn resume(
     ranges: Vec<Range<usize>>,
     origin: Instant,
     latency: &mut Latency,
-) -> Result<Group, RunError> {
-    let counted = |run: &Run<'_>| Some(run.watch().reading()?.exposition?.counters.replay_records);
+) -> Result<ResumeGroup, RunError> {
+    let counted = |run: &Run<'_>| Some(run.monitor().reading()?.exposition?.counters.replay_records);
     let before = counted(run);
     let back = u32::try_from(arguments.missed()).unwrap_or(u32::MAX);
     let missed = channel(MISSED_TOKEN);
@@ -207,11 +207,11 @@ fn resume(
     }
     run.turn_for(AFTERMATH)?;
     run.end_window();
-    let stretch = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let stretch = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     *latency = run.ledger.latency.clone();
     run.turn_for(SETTLE)?;
     let replay_records = counted(run).zip(before).map(|(now, then)| now.saturating_sub(then));
     let resumes: Vec<&Resume> = run.ledger.resumes.of(all.clone()).collect();
-    let live = Live { stretch, server_p99_ms: run.watch().worst_p99_ms(begun..Instant::now()) };
-    Ok(Group::of(all.len() as u64, &resumes, arguments.events, live, replay_records))
+    let live = LiveLatency { stretch, server_p99_ms: run.monitor().worst_p99_ms(begun..Instant::now()) };
+    Ok(ResumeGroup::of(all.len() as u64, &resumes, arguments.events, live, replay_records))
 }

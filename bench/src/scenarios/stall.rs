@@ -14,11 +14,11 @@ use crate::args::{HostFlags, StallArguments, TOKEN};
 use crate::host::cluster::FETCH_WAIT_MS;
 use crate::host::producer::{Producer, ProducerPlan, gateway_value_bytes};
 use crate::machine::{self, tcp_memory_bytes};
-use crate::measure::{Surroundings, memory};
+use crate::measure::{MeasureContext, memory};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::stall::{Fate, Grown, Stall, Stalls};
-use crate::report::phase::Stretch;
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::report::phase::PhaseFigures;
+use crate::report::stall::{MemoryGrowth, Stall, StallResult, StalledOutcome};
+use crate::run::{Plan, Run, RunError, ServerMonitor};
 use crate::scenarios::{channel, in_rounds, with_environment};
 use crate::server::Server;
 use crate::server::exposition::Counters;
@@ -38,15 +38,15 @@ const OUTBOX_BYTES: &str = "128KiB";
 const RECORD_BYTES_MAX: &str = "64KiB";
 
 /// Runs all rounds, or those until `stop`.
-pub fn run(arguments: &StallArguments, stop: &AtomicBool) -> Result<Stalls, RunError> {
+pub fn run(arguments: &StallArguments, stop: &AtomicBool) -> Result<StallResult, RunError> {
     // An old socket may still be closing when its session comes back.
     let sockets = arguments.connections + arguments.stalling();
     machine::allow_descriptors(sockets, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let is_cut_short = |round: &Stall| round.measurement.interrupted;
-    let rounds = in_rounds(arguments.rounds, &host(arguments), sockets, is_cut_short, |surroundings| {
-        measure(arguments, surroundings, stop)
+    let rounds = in_rounds(arguments.rounds, &host(arguments), sockets, is_cut_short, |context| {
+        measure(arguments, context, stop)
     })?;
-    Ok(Stalls::of(rounds).expect("there is a round, even if it was cut short"))
+    Ok(StallResult::of(rounds).expect("there is a round, even if it was cut short"))
 }
 
 fn host(arguments: &StallArguments) -> HostFlags {
@@ -60,47 +60,47 @@ fn host(arguments: &StallArguments) -> HostFlags {
 
 fn measure(
     arguments: &StallArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
 ) -> Result<Stall, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+    let MeasureContext { server, configuration, machine, .. } = context;
     let first = arguments.connections - arguments.stalling();
     let memory_before = memory(server)?;
-    let watch = Watch::server(server)?;
-    let mut run = Run::stalling_from(first, plan(arguments, server), watch, stop)?.without_heartbeats();
-    run.ledger.audit.keep_places();
+    let monitor = ServerMonitor::server(server)?;
+    let mut run = Run::stalling_from(first, plan(arguments, server), monitor, stop)?.without_heartbeats();
+    run.ledger.audit.keep_positions();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
-    let producer = produce(arguments, surroundings)?;
+    let producer = produce(arguments, context)?;
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
     let origin = run.window.began().at;
-    let before = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let before = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     let counted_before = counters(&run);
     let grown = stall(arguments, server, &mut run)?;
-    let during = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let during = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     let (latency, window) = (run.ledger.latency.clone(), run.window.difference());
     let samples = run.window.samples().to_vec();
     let established = run.ledger.tally.established;
     let returned = come_back(arguments, first, &mut run)?;
-    let after = Stretch::of(&run.window, &run.ledger.latency, origin);
+    let after = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     let memory_now = memory(server)?;
     run.turn_for(COUNT_AGE_MAX)?;
     let counted = counters(&run).zip(counted_before).map(|(now, then)| now.since(&then));
     run.grace(GRACE_MAX)?;
     let produced = producer.map(Producer::stop);
-    let fate = Fate::of(&run.ledger, first, returned, established);
+    let fate = StalledOutcome::of(&run.ledger, first, returned, established);
     run.ledger.latency = latency;
-    let mut harvest = run.harvest();
-    (harvest.lasted, harvest.delivered) = (window.lasted, window.delivered);
-    (harvest.generator_cpu, harvest.samples) = (window.generator_cpu, samples);
+    let mut results = run.results();
+    (results.lasted, results.delivered) = (window.lasted, window.delivered);
+    (results.generator_cpu, results.samples) = (window.generator_cpu, samples);
     // A session that came back is still the same session.
-    harvest.audited.established -= fate.established_again;
+    results.audited.established -= fate.established_again;
     let measurement = Measurement::of(Findings {
         scenario: "stall".to_owned(),
         server_name: server.name.clone(),
         asked_per_s: Some(arguments.rate * first as f64),
-        harvest,
+        results,
         ramp,
         window,
         memory: memory_before.zip(memory_now),
@@ -135,7 +135,7 @@ fn plan(arguments: &StallArguments, server: &Server) -> Plan {
     }
 }
 
-fn produce(arguments: &StallArguments, surroundings: Surroundings<'_>) -> Result<Option<Producer>, RunError> {
+fn produce(arguments: &StallArguments, context: MeasureContext<'_>) -> Result<Option<Producer>, RunError> {
     let plan = ProducerPlan {
         rate_per_s: arguments.rate,
         tokens: vec![TOKEN.to_owned()],
@@ -143,14 +143,14 @@ fn produce(arguments: &StallArguments, surroundings: Surroundings<'_>) -> Result
         partition: None,
         value_bytes: gateway_value_bytes(arguments.payload, TOKEN),
     };
-    surroundings.produce(&plan, arguments.payload)
+    context.produce(&plan, arguments.payload)
 }
 
 /// The stall, and the most that the server's memory grew by meanwhile.
-fn stall(arguments: &StallArguments, server: &Server, run: &mut Run<'_>) -> Result<Grown, RunError> {
+fn stall(arguments: &StallArguments, server: &Server, run: &mut Run<'_>) -> Result<MemoryGrowth, RunError> {
     let rss = || server.pid.and_then(|pid| process::rss_bytes(pid).ok());
     let (rss_before, tcp_before) = (rss(), tcp_memory_bytes());
-    let mut grown = Grown::default();
+    let mut grown = MemoryGrowth::default();
     run.stall(arguments.stall);
     let end = Instant::now() + arguments.stall;
     while Instant::now() < end && !run.is_stopped() {
@@ -195,5 +195,5 @@ fn come_back(arguments: &StallArguments, first: usize, run: &mut Run<'_>) -> Res
 }
 
 fn counters(run: &Run<'_>) -> Option<Counters> {
-    run.watch().reading()?.exposition.map(|found| found.counters)
+    run.monitor().reading()?.exposition.map(|found| found.counters)
 }

@@ -1,6 +1,6 @@
 //! Most sessions drop at once and come straight back, several times; the others stay and receive all the while.
 //!
-//! - Calm: all are connected, those that will drop on a silent channel. Its latency and its CPU are what a storm is compared with.
+//! - CalmPhase: all are connected, those that will drop on a silent channel. Its latency and its CPU are what a storm is compared with.
 //! - Drop: their connections are reset; then it is waited for until the server has only the others: by its own count, or by its descriptors. So what its closes cost is known
 //!   apart, and is not in the cost of a handshake.
 //! - Return: an open loop, as fast as this thread can, from the connect to the acknowledgement of the subscription. What is measured runs
@@ -15,15 +15,15 @@ use crate::args::{StormArguments, TOKEN};
 use crate::host::producer::{Produced, Producer, ProducerPlan, gateway_value_bytes};
 use crate::latency::Latency;
 use crate::machine::{self, clock_ms};
-use crate::measure::{Surroundings, memory};
+use crate::measure::{MeasureContext, memory};
 use crate::report::measurement::{Findings, Measurement};
-use crate::report::storm::{Calm, Storm, Storms};
-use crate::run::{Difference, Plan, Run, RunError, Watch};
+use crate::report::storm::{CalmPhase, Storm, StormResult};
+use crate::run::{Difference, Plan, Run, RunError, ServerMonitor};
 use crate::scenarios::{SILENT_TOKEN, channel, with_environment};
 use crate::series::Sample;
 use crate::server::Server;
-use crate::testbed::Stage;
 use crate::subscriptions;
+use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Less than elsewhere: the wait for the mock is part of a calm's latency too, and a long one would hide what a storm adds. What it costs
@@ -42,9 +42,9 @@ const SOURCES_FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 0);
 const TRUSTED: &str = "127.0.0.0/8";
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
-/// What is measured of all storms together.
+/// What is measured of all storms sum_windows.
 #[derive(Default)]
-struct Measured {
+struct StormMeasurements {
     storms: Vec<Storm>,
     windows: Vec<Difference>,
     latency: Latency,
@@ -52,58 +52,58 @@ struct Measured {
 }
 
 /// Runs it until its end or until `stop`.
-pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<Storms, RunError> {
-    let stage = set_stage(arguments, FETCH_WAIT_MS)?;
-    let storms = measure(arguments, Surroundings::of(&stage), stop)?;
-    stage.strike()?;
+pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<StormResult, RunError> {
+    let testbed = set_up_testbed(arguments, FETCH_WAIT_MS)?;
+    let storms = measure(arguments, MeasureContext::of(&testbed), stop)?;
+    testbed.stop()?;
     Ok(storms)
 }
 
 /// With a gateway that waits so long for records of the mock.
-pub fn set_stage(arguments: &StormArguments, fetch_wait_ms: u32) -> Result<Stage, RunError> {
+pub fn set_up_testbed(arguments: &StormArguments, fetch_wait_ms: u32) -> Result<Testbed, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let trusted = arguments.proxied.map(|_| ("WS_TRUSTED_PROXIES", TRUSTED.to_owned()));
     let flags = with_environment(&arguments.host, fetch_wait_ms, trusted.as_slice());
-    Stage::set(&flags, arguments.connections)
+    Testbed::set_up(&flags, arguments.connections)
 }
 
 /// Measures a server, whichever.
 pub fn measure(
     arguments: &StormArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     stop: &AtomicBool,
-) -> Result<Storms, RunError> {
-    let Surroundings { server, configuration, machine, .. } = surroundings;
+) -> Result<StormResult, RunError> {
+    let MeasureContext { server, configuration, machine, .. } = context;
     let memory_before = memory(server)?;
-    let watch = Watch::server(server)?;
+    let monitor = ServerMonitor::server(server)?;
     // Heartbeats of those that drop would make the calm dearer than what is left of it in a storm.
-    let mut run = Run::new(plan(arguments, server), watch, stop)?.without_heartbeats();
+    let mut run = Run::new(plan(arguments, server), monitor, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
-    let producer = produce(arguments, surroundings, TOKEN, arguments.rate)?;
+    let producer = produce(arguments, context, TOKEN, arguments.rate)?;
     run.warm_up(WARM_UP)?;
     run.hold(arguments.duration)?;
-    let calm = Calm::of(&run.window, &run.ledger.latency);
-    let Measured { storms, windows, latency, samples } = weather(arguments, &calm, &mut run)?;
-    let proof = prove(arguments, surroundings, &mut run)?;
+    let calm = CalmPhase::of(&run.window, &run.ledger.latency);
+    let StormMeasurements { storms, windows, latency, samples } = run_storms(arguments, &calm, &mut run)?;
+    let proof = run_silent_channel_check(arguments, context, &mut run)?;
     let memory_now = memory(server)?;
     run.grace(GRACE_MAX)?;
     // Nothing is proven when somebody else publishes.
-    let deaf = proof.as_ref().map(|_| run.ledger.audit.deaf_from(arguments.staying));
+    let deaf = proof.as_ref().map(|_| run.ledger.audit.silent_sessions_from(arguments.staying));
     let produced = [producer, proof].into_iter().flatten().map(Producer::stop).reduce(Produced::plus);
     run.ledger.latency = latency;
-    let mut harvest = run.harvest();
-    let window = together(&windows);
-    (harvest.lasted, harvest.delivered) = (window.lasted, window.delivered);
-    (harvest.generator_cpu, harvest.samples) = (window.generator_cpu, samples);
+    let mut results = run.results();
+    let window = sum_windows(&windows);
+    (results.lasted, results.delivered) = (window.lasted, window.delivered);
+    (results.generator_cpu, results.samples) = (window.generator_cpu, samples);
     // A session that came back is still the same session.
-    harvest.audited.established -= storms.iter().map(|storm| storm.returned).sum::<u64>();
+    results.audited.established -= storms.iter().map(|storm| storm.returned).sum::<u64>();
     let measurement = Measurement::of(Findings {
         scenario: "storm".to_owned(),
         server_name: server.name.clone(),
         // A storm is too short for deliveries per second: the audit tells whether all came.
         asked_per_s: None,
-        harvest,
+        results,
         ramp,
         window,
         memory: memory_before.zip(memory_now),
@@ -113,7 +113,7 @@ pub fn measure(
         interrupted: run.is_stopped(),
     });
     run.close()?;
-    Ok(Storms::of(measurement, arguments.staying as u64, calm, storms, deaf))
+    Ok(StormResult::of(measurement, arguments.staying as u64, calm, storms, deaf))
 }
 
 fn source(number: u32) -> IpAddr {
@@ -141,7 +141,7 @@ fn plan(arguments: &StormArguments, server: &Server) -> Plan {
 /// `None` when somebody else publishes.
 fn produce(
     arguments: &StormArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     token: &str,
     rate_per_s: f64,
 ) -> Result<Option<Producer>, RunError> {
@@ -152,12 +152,16 @@ fn produce(
         partition: None,
         value_bytes: gateway_value_bytes(arguments.payload, token),
     };
-    surroundings.produce(&plan, arguments.payload)
+    context.produce(&plan, arguments.payload)
 }
 
 /// All storms, or those until the end of the run.
-fn weather(arguments: &StormArguments, calm: &Calm, run: &mut Run<'_>) -> Result<Measured, RunError> {
-    let mut measured = Measured::default();
+fn run_storms(
+    arguments: &StormArguments,
+    calm: &CalmPhase,
+    run: &mut Run<'_>,
+) -> Result<StormMeasurements, RunError> {
+    let mut measured = StormMeasurements::default();
     let besides = run.descriptors_besides();
     for _ in 0..arguments.storms {
         run.await_agreement(besides, AGREEMENT_MAX)?;
@@ -184,7 +188,7 @@ fn weather(arguments: &StormArguments, calm: &Calm, run: &mut Run<'_>) -> Result
 /// One storm, but for its latencies, and what was while they came back.
 fn storm(
     arguments: &StormArguments,
-    calm: &Calm,
+    calm: &CalmPhase,
     descriptors_besides: Option<u64>,
     run: &mut Run<'_>,
 ) -> Result<(Storm, Difference), RunError> {
@@ -217,9 +221,9 @@ fn storm(
 }
 
 /// Lets the silent channel speak, when we publish.
-fn prove(
+fn run_silent_channel_check(
     arguments: &StormArguments,
-    surroundings: Surroundings<'_>,
+    context: MeasureContext<'_>,
     run: &mut Run<'_>,
 ) -> Result<Option<Producer>, RunError> {
     if run.is_stopped() {
@@ -227,14 +231,14 @@ fn prove(
     }
     // Its first event is owed by all, because they are live by now.
     run.ledger.audit.begin_window(clock_ms());
-    let producer = produce(arguments, surroundings, SILENT_TOKEN, PROOF_RATE)?;
+    let producer = produce(arguments, context, SILENT_TOKEN, PROOF_RATE)?;
     if producer.is_some() {
         run.turn_for(PROOF)?;
     }
     Ok(producer)
 }
 
-fn together(windows: &[Difference]) -> Difference {
+fn sum_windows(windows: &[Difference]) -> Difference {
     Difference {
         lasted: windows.iter().map(|window| window.lasted).sum(),
         generator_cpu: windows.iter().map(|window| window.generator_cpu).sum(),

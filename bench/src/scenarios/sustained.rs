@@ -8,7 +8,7 @@ use crate::client::dialect::Dialect;
 use crate::health::HealthPoll;
 use crate::machine;
 use crate::report::{Generator, Report};
-use crate::run::{Plan, Run, RunError, Watch};
+use crate::run::{Plan, Run, RunError, ServerMonitor};
 use crate::subscriptions;
 
 const GRACE_MAX: Duration = Duration::from_secs(5);
@@ -21,8 +21,8 @@ pub fn run(arguments: &SustainedArguments, stop: &AtomicBool) -> Result<Report, 
     }
     // 32 bits: a reader of the JSON that knows only doubles must get the same number.
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u32(..).into());
-    let watch = Watch::Health(HealthPoll::start(arguments.health_url())?);
-    let mut run = Run::new(plan(arguments, seed), watch, stop)?;
+    let monitor = ServerMonitor::Health(HealthPoll::start(arguments.health_url())?);
+    let mut run = Run::new(plan(arguments, seed), monitor, stop)?;
     run.ramp()?;
     run.hold(arguments.duration)?;
     run.grace(GRACE_MAX)?;
@@ -46,24 +46,24 @@ fn plan(arguments: &SustainedArguments, seed: u64) -> Plan {
 }
 
 fn report(run: &mut Run<'_>, seed: u64) -> Report {
-    let harvest = run.harvest();
+    let results = run.results();
     let difference = run.window.difference();
     let mut report = Report {
         scenario: "sustained",
-        audited: harvest.audited,
+        audited: results.audited,
         held_s: difference.lasted.as_secs_f64(),
         deliveries_per_s: difference.per_second(difference.delivered as f64),
         latency_ms: run.ledger.latency.percentiles(),
-        timestamps_in_the_future: harvest.timestamps_in_the_future,
-        server: match run.watch() {
-            Watch::Health(poll) => poll.newest(),
-            Watch::Server { .. } | Watch::Elsewhere => None,
+        timestamps_in_the_future: results.timestamps_in_the_future,
+        server: match run.monitor() {
+            ServerMonitor::Health(poll) => poll.newest(),
+            ServerMonitor::Server { .. } | ServerMonitor::Elsewhere => None,
         },
-        handshakes_per_s: harvest.handshakes_per_s(),
+        handshakes_per_s: results.handshakes_per_s(),
         generator: Generator { cpu_cores: difference.per_second(difference.generator_cpu.as_secs_f64()) },
         seed,
         interrupted: run.is_stopped(),
-        causes: harvest.causes,
+        causes: results.causes,
         passed: false,
         reasons: Vec::new(),
     };

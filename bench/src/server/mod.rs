@@ -18,7 +18,7 @@ use exposition::{Buckets, Exposition};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_TIMEOUT: Duration = Duration::from_millis(900);
-/// An hour of looks.
+/// An hour of readings.
 const SECONDS_MAX: usize = 3_600;
 const PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -50,24 +50,24 @@ pub struct Reading {
     pub exposition: Option<Exposition>,
 }
 
-/// What the server counted between two looks at its latency that differ.
+/// What the server counted between two readings at its latency that differ.
 #[derive(Clone, Copy, Debug)]
-struct Second {
+struct SecondLatency {
     ended: Instant,
     /// Of its deliveries from poll to socket, s.
     p99_s: f64,
 }
 
 #[derive(Debug, Default)]
-struct Looks {
+struct Readings {
     newest: Option<Reading>,
-    seconds: Vec<Second>,
+    seconds: Vec<SecondLatency>,
 }
 
-/// Looks once a second, until it is dropped.
+/// Readings once a second, until it is dropped.
 #[derive(Debug)]
 pub struct ServerPoll {
-    looks: Arc<Mutex<Looks>>,
+    readings: Arc<Mutex<Readings>>,
     /// Dropped with the rest, which ends the thread.
     _stop: Sender<()>,
 }
@@ -75,27 +75,27 @@ pub struct ServerPoll {
 impl ServerPoll {
     /// Begins with a look at once.
     pub fn start(server: &Server) -> std::io::Result<Self> {
-        let looks = Arc::new(Mutex::new(Looks::default()));
+        let readings = Arc::new(Mutex::new(Readings::default()));
         let (stop, stopped) = channel();
-        let (shared, server) = (Arc::clone(&looks), server.clone());
+        let (shared, server) = (Arc::clone(&readings), server.clone());
         thread::Builder::new().name("server".to_owned()).spawn(move || poll(&server, &shared, &stopped))?;
-        Ok(Self { looks, _stop: stop })
+        Ok(Self { readings, _stop: stop })
     }
 
     /// The last look; `None` before the first.
     pub fn newest(&self) -> Option<Reading> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner).newest.clone()
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).newest.clone()
     }
 
     /// The p99 from poll to socket of the worst second that ended within this time, s.
     pub fn worst_p99_s(&self, time: Range<Instant>) -> Option<f64> {
-        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        let within = looks.seconds.iter().filter(|second| time.contains(&second.ended));
+        let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = readings.seconds.iter().filter(|second| time.contains(&second.ended));
         within.map(|second| second.p99_s).reduce(f64::max)
     }
 }
 
-fn poll(server: &Server, looks: &Mutex<Looks>, stopped: &Receiver<()>) {
+fn poll(server: &Server, readings: &Mutex<Readings>, stopped: &Receiver<()>) {
     let config = ureq::Agent::config_builder().timeout_global(Some(POLL_TIMEOUT));
     let agent = config.build().new_agent();
     let mut due = Instant::now();
@@ -104,10 +104,10 @@ fn poll(server: &Server, looks: &Mutex<Looks>, stopped: &Receiver<()>) {
         let reading = read(server, &agent);
         let counts = reading.exposition.as_ref().map(|exposition| exposition.latency_from_poll.clone());
         let second = counts.as_ref().zip(counted.as_ref()).and_then(|(now, before)| {
-            Some(Second { ended: reading.at, p99_s: now.since(before).quantile(0.99)? })
+            Some(SecondLatency { ended: reading.at, p99_s: now.since(before).quantile(0.99)? })
         });
         counted = counts.or(counted);
-        let mut known = looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = readings.lock().unwrap_or_else(PoisonError::into_inner);
         if known.seconds.len() < SECONDS_MAX {
             known.seconds.extend(second);
         }

@@ -56,7 +56,7 @@ fn sessions_that_are_let_in_while_pressed_are_audited_but_not_timed() {
 
 #[test]
 fn a_session_that_is_let_in_while_pressed_and_hears_nothing_fails_the_run() {
-    let outcome = overload_of(Faults { refuses_to: 50, deaf_from: 50, ..REFUSES }, &[]);
+    let outcome = overload_of(Faults { refuses_to: 50, silent_sessions_from: 50, ..REFUSES }, &[]);
     assert_failed_for(&outcome, "let in while pressed and then heard nothing: ");
     assert_eq!(number(&outcome, "admitted_deaf"), number(&outcome, "attempts_admitted"), "{}", outcome.text);
 }

@@ -50,7 +50,7 @@ pub(crate) struct Faults {
     /// Leaves out an event of the first session.
     pub(crate) loses: bool,
     /// Acknowledges the sessions from this number on, and sends them nothing.
-    pub(crate) deaf_from: usize,
+    pub(crate) silent_sessions_from: usize,
     /// Refuses those from this number on.
     pub(crate) refuses_from: usize,
     /// Lets those from this number on in again.
@@ -74,7 +74,7 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) const NONE: Self = Self {
         loses: false,
-        deaf_from: usize::MAX,
+        silent_sessions_from: usize::MAX,
         refuses_from: usize::MAX,
         refuses_to: usize::MAX,
         refusal: "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
@@ -171,7 +171,7 @@ fn serve(mut stream: TcpStream, sessions: &Sessions, faults: Faults) -> Option<(
     }
     let socket = tungstenite::accept(stream).ok()?;
     sessions.live.fetch_add(1, Ordering::SeqCst);
-    let is_deaf = number >= faults.deaf_from;
+    let is_deaf = number >= faults.silent_sessions_from;
     let over = talk(socket, sessions, &faults, faults.loses && number == 0, is_deaf);
     sessions.live.fetch_sub(1, Ordering::SeqCst);
     over

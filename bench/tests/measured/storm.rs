@@ -45,8 +45,8 @@ fn a_lost_event_of_one_that_stays_fails_the_storm() {
 #[test]
 fn sessions_that_come_back_and_then_hear_nothing_fail_the_storm() {
     // All that come back in the second storm.
-    let deaf_from = (CONNECTIONS + RETURNING) as usize;
-    let outcome = storm(Faults { deaf_from, ..Faults::NONE });
+    let silent_sessions_from = (CONNECTIONS + RETURNING) as usize;
+    let outcome = storm(Faults { silent_sessions_from, ..Faults::NONE });
     assert_eq!((outcome.code, number(&outcome, "returned")), (Some(1), 2 * RETURNING), "{}", outcome.text);
     let reasons = outcome.json["reasons"].to_string();
     assert!(reasons.contains("came back and then heard nothing: 6"), "{reasons}");

@@ -85,9 +85,9 @@ struct Shared {
 }
 
 /// Counts each record's fate, on librdkafka's thread.
-struct Fates(Arc<Shared>);
+struct DeliveryCounter(Arc<Shared>);
 
-impl ClientContext for Fates {
+impl ClientContext for DeliveryCounter {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
     fn error(&self, _: KafkaError, reason: &str) {
@@ -95,7 +95,7 @@ impl ClientContext for Fates {
     }
 }
 
-impl ProducerContext for Fates {
+impl ProducerContext for DeliveryCounter {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
@@ -122,7 +122,7 @@ impl Producer {
     pub fn start(bootstrap: &str, plan: ProducerPlan) -> Result<Self, HostError> {
         let shared = Arc::new(Shared::default());
         let config = client_config(bootstrap, plan.tokens.len());
-        let client = ThreadedProducer::from_config_and_context(&config, Fates(Arc::clone(&shared)));
+        let client = ThreadedProducer::from_config_and_context(&config, DeliveryCounter(Arc::clone(&shared)));
         let client = client
             .map_err(|error| HostError::Kafka { what: format!("cannot produce to {bootstrap}"), error })?;
         let of_thread = Arc::clone(&shared);
@@ -228,7 +228,7 @@ fn write_value(out: &mut Vec<u8>, timestamp_ms: u64, seq: u64, value_bytes: usiz
 /// The pacing thread's own.
 struct Pacer {
     plan: ProducerPlan,
-    client: ThreadedProducer<Fates>,
+    client: ThreadedProducer<DeliveryCounter>,
     shared: Arc<Shared>,
     /// Records of all rates.
     sent: u64,
@@ -236,7 +236,7 @@ struct Pacer {
 }
 
 impl Pacer {
-    fn new(plan: ProducerPlan, client: ThreadedProducer<Fates>, shared: Arc<Shared>) -> Self {
+    fn new(plan: ProducerPlan, client: ThreadedProducer<DeliveryCounter>, shared: Arc<Shared>) -> Self {
         Self { plan, client, shared, sent: 0, value: Vec::new() }
     }
 
