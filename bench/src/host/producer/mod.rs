@@ -4,42 +4,30 @@
 //! schedule waits for nobody; a producer that is late makes latencies larger and the rate no lower. One thread paces, and
 //! librdkafka's send. A full queue is waited out, never skipped: a seq that is missing is a loss of somebody else.
 
-use std::io::Write as _;
+mod delivery;
+mod pacer;
+mod value;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
-use protocol::Position;
-use protocol::envelope::write_event;
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::producer::ThreadedProducer;
 
 use super::HostError;
 use super::cluster::PARTITIONS;
-use crate::machine::clock_ms;
-use crate::pacing::Pace;
+use delivery::DeliveryCounter;
+use pacer::Pacer;
+pub use value::{gateway_value_bytes, payload_bytes_min};
 
 /// The topic of all that is produced.
 pub const TOPIC: &str = "odin.trades";
 /// Its kind: the part of a channel after the dot.
 pub const KIND: &str = "trade";
-/// The longest the thread sleeps, so that a change of rate or the end is noticed.
-const SLEEP_MAX: Duration = Duration::from_millis(20);
-/// The shortest: a wake-up for each of 10,000 records a second would cost more than the records.
-const SLEEP_MIN: Duration = Duration::from_micros(500);
 /// How long records wait to share a request: 2,000 requests a second at most, whatever the rate and the number of tokens. More of them
 /// would make the generator, or the broker beside it, the busy side.
 const LINGER_MS_PER_PARTITION: f64 = 0.5;
-const FLUSH_MAX: Duration = Duration::from_secs(5);
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
-/// A position as it is amid a run, for the length of an envelope.
-const TYPICAL_OFFSET: i64 = 1_000;
-
 /// What is produced.
 #[derive(Clone, Debug)]
 pub struct ProducerPlan {
@@ -82,28 +70,6 @@ struct Shared {
     burst_wanted: AtomicU64,
     rate_wanted: Mutex<Option<f64>>,
     complaint: Mutex<Option<String>>,
-}
-
-/// Counts each record's fate, on librdkafka's thread.
-struct DeliveryCounter(Arc<Shared>);
-
-impl ClientContext for DeliveryCounter {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-
-    fn error(&self, _: KafkaError, reason: &str) {
-        *self.0.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-    }
-}
-
-impl ProducerContext for DeliveryCounter {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        match result {
-            Ok(_) => self.0.acknowledged.fetch_add(1, Relaxed),
-            Err(_) => self.0.failed.fetch_add(1, Relaxed),
-        };
-    }
 }
 
 impl Produced {
@@ -194,161 +160,16 @@ fn client_config(bootstrap: &str, tokens: usize) -> ClientConfig {
     config
 }
 
-/// The length of a value that the gateway's envelope makes a message of `payload_bytes` from.
-pub fn gateway_value_bytes(payload_bytes: usize, token: &str) -> usize {
-    payload_bytes.saturating_sub(envelope_bytes(token))
-}
-
-/// The least length of a message: an envelope around a value without padding.
-pub fn payload_bytes_min(token: &str) -> usize {
-    let mut value = Vec::new();
-    // The longest count that a run reaches.
-    write_value(&mut value, clock_ms(), u64::from(u32::MAX), 0);
-    envelope_bytes(token) + value.len()
-}
-
-fn envelope_bytes(token: &str) -> usize {
-    let mut empty = Vec::new();
-    let position = Position { partition: 0, offset: TYPICAL_OFFSET };
-    write_event(&mut empty, position, clock_ms() as i64, token, KIND, None)
-        .expect("an absent value is no broken text");
-    empty.len() - "null".len()
-}
-
-/// Replaces what is in `out` by a value of that length.
-fn write_value(out: &mut Vec<u8>, timestamp_ms: u64, seq: u64, value_bytes: usize) {
-    out.clear();
-    write!(out, r#"{{"timestamp":{timestamp_ms},"seq":{seq},"pad":""#)
-        .expect("writing to memory does not fail");
-    const END: &[u8] = br#""}"#;
-    out.resize(value_bytes.saturating_sub(END.len()).max(out.len()), b'x');
-    out.extend_from_slice(END);
-}
-
-/// The pacing thread's own.
-struct Pacer {
-    plan: ProducerPlan,
-    client: ThreadedProducer<DeliveryCounter>,
-    shared: Arc<Shared>,
-    /// Records of all rates.
-    sent: u64,
-    value: Vec<u8>,
-}
-
-impl Pacer {
-    fn new(plan: ProducerPlan, client: ThreadedProducer<DeliveryCounter>, shared: Arc<Shared>) -> Self {
-        Self { plan, client, shared, sent: 0, value: Vec::new() }
-    }
-
-    fn run(mut self) {
-        let mut rate = self.plan.rate_per_s;
-        while !self.shared.stop.load(Relaxed) {
-            rate = self.run_at(rate);
-        }
-        // What is not acknowledged by then is neither counted as acknowledged nor as failed.
-        let deadline = Instant::now() + FLUSH_MAX;
-        // Its own bound is a number of polls, and one that has a fate to tell takes no time.
-        while self.client.flush(FLUSH_MAX).is_err() && Instant::now() < deadline {}
-    }
-
-    /// Returns the next rate when there is one, else the same at the end.
-    fn run_at(&mut self, rate: f64) -> f64 {
-        let pace = Pace::new(rate);
-        let (began, began_ms) = (Instant::now(), clock_ms());
-        let mut sent_of_rate = 0;
-        loop {
-            let due = pace.due(began.elapsed());
-            while sent_of_rate < due {
-                let due_ms = began_ms + pace.due_at(sent_of_rate).as_millis() as u64;
-                if !self.send(due_ms) {
-                    return rate;
-                }
-                sent_of_rate += 1;
-                if self.shared.stop.load(Relaxed) {
-                    return rate;
-                }
-            }
-            for _ in 0..self.shared.burst_wanted.swap(0, Relaxed) {
-                if !self.send(clock_ms()) {
-                    return rate;
-                }
-            }
-            if let Some(wanted) =
-                self.shared.rate_wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
-            {
-                return wanted;
-            }
-            if self.shared.stop.load(Relaxed) {
-                return rate;
-            }
-            let until_next = pace.due_at(sent_of_rate).saturating_sub(began.elapsed());
-            thread::sleep(until_next.clamp(SLEEP_MIN, SLEEP_MAX));
-        }
-    }
-
-    /// `false` when it was stopped before the record was taken.
-    fn send(&mut self, due_ms: u64) -> bool {
-        let tokens = self.plan.tokens.len() as u64;
-        let token = &self.plan.tokens[(self.sent % tokens) as usize];
-        write_value(&mut self.value, due_ms, self.sent / tokens + 1, self.plan.value_bytes);
-        let mut record = BaseRecord::to(TOPIC)
-            .key(token.as_str())
-            .payload(self.value.as_slice())
-            .timestamp(i64::try_from(due_ms).unwrap_or(i64::MAX));
-        if let Some(partition) = self.plan.partition {
-            record = record.partition(partition);
-        }
-        if let Some(key) = self.plan.channel_header {
-            let channel = format!("{token}.{KIND}");
-            record = record.headers(OwnedHeaders::new().insert(Header { key, value: Some(&channel) }));
-        }
-        while let Err((error, returned)) = self.client.send(record) {
-            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                self.shared.failed.fetch_add(1, Relaxed);
-                break;
-            }
-            if self.shared.stop.load(Relaxed) {
-                return false;
-            }
-            thread::sleep(QUEUE_FULL_PAUSE);
-            record = returned;
-        }
-        self.sent += 1;
-        self.shared.sent.fetch_add(1, Relaxed);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
+
     use crate::host::cluster::Cluster;
     use rdkafka::Message;
     use rdkafka::consumer::{BaseConsumer, Consumer};
     use rdkafka::message::Headers as _;
     use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-
-    #[test]
-    fn a_value_has_the_length_that_was_asked_for_and_is_json() {
-        let mut value = Vec::new();
-        for length in [64, 100, 256, 4_096] {
-            write_value(&mut value, 1_700_000_000_000, 7, length);
-            assert_eq!(value.len(), length);
-            let read: serde_json::Value = serde_json::from_slice(&value).expect("JSON");
-            assert_eq!((&read["timestamp"], &read["seq"]), (&1_700_000_000_000_u64.into(), &7.into()));
-        }
-    }
-
-    #[test]
-    fn the_gateways_envelope_makes_a_message_of_the_payload() {
-        for payload in [payload_bytes_min("BTC"), 256, 1_024] {
-            let (mut value, mut message) = (Vec::new(), Vec::new());
-            write_value(&mut value, clock_ms(), 123, gateway_value_bytes(payload, "BTC"));
-            let position = Position { partition: 7, offset: 1_234 };
-            write_event(&mut message, position, clock_ms() as i64, "BTC", KIND, Some(&value)).expect("UTF-8");
-            assert!(message.len().abs_diff(payload) <= 8, "{} for {payload}", message.len());
-        }
-    }
 
     /// Everything that was produced, by key: the seq and the timestamp of each record.
     fn consume(cluster: &Cluster, until: u64) -> Vec<(String, u64, u64)> {
