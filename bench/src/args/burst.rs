@@ -1,4 +1,4 @@
-//! The flags of `burst`.
+//! Flags of `burst`.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use clap::Args;
 use super::measured::{HostFlags, payload};
 use super::{connections, duration, ramp_rate};
 
-/// The flags of `burst`.
+/// Flags of `burst`.
 #[derive(Args, Clone, Debug)]
 pub struct BurstArguments {
     /// Sessions, all on one channel.
     #[arg(long, default_value = "11500", value_parser = connections)]
     pub connections: usize,
-    /// Records of a burst; each goes to every session.
+    /// Records per burst; each goes to every session.
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub records: u32,
-    /// Bursts.
+    /// Number of bursts.
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Length of a message as a client gets it, in bytes.
+    /// Length of a message as a client receives it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
     pub payload: usize,
     /// Connections per second while the sessions are opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct BurstArguments {
 }
 
 impl BurstArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         match self.host.url {
             Some(_) => Err("--url: burst starts the gateway and its control".to_owned()),

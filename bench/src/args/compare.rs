@@ -1,4 +1,4 @@
-//! The flags of `compare`.
+//! Flags of `compare`.
 
 use std::path::PathBuf;
 
@@ -12,35 +12,35 @@ use crate::peers::PeerName;
 
 const ROUNDS_MAX: u32 = 20;
 const STORMS: u32 = 3;
-/// One session of so many stays in a storm: 1,000 of 12,000.
+/// In a storm, one of this number of sessions stays connected: 1,000 of 12,000.
 const STAYING_ONE_OF: usize = 12;
 
-/// What both servers are given to do.
+/// The workload of both servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ComparedScenario {
-    /// One channel that every session hears.
+    /// One channel that every session subscribes to.
     Fanout,
     /// Many tokens, each session on one of them.
     Filtered,
-    /// Sessions that hear nothing and say nothing.
+    /// Sessions without any traffic.
     Idle,
-    /// Most sessions drop and come back at once, the others stay.
+    /// Most sessions disconnect and reconnect at once; the others stay.
     Storm,
 }
 
-/// The flags of `compare`.
+/// Flags of `compare`.
 #[derive(Args, Clone, Debug)]
 pub struct CompareArguments {
     /// The server to compare with.
     #[arg(long, value_enum)]
     pub peer: PeerName,
-    /// Its program [default: built or fetched].
+    /// Path of its program [default: built or fetched].
     #[arg(long, value_name = "PATH")]
     pub peer_program: Option<PathBuf>,
-    /// What both are given to do.
+    /// The workload of both servers.
     #[arg(long, value_enum, default_value = "fanout")]
     pub scenario: ComparedScenario,
-    /// How often each is measured, in turn.
+    /// How often each server is measured, alternating.
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     pub rounds: u32,
     /// Events per second, of the channel or of each token [default: that of the scenario].
@@ -49,13 +49,13 @@ pub struct CompareArguments {
     /// Tokens of `filtered`; sessions take them in turn.
     #[arg(long, default_value = "10000", value_parser = tokens)]
     pub tokens: usize,
-    /// Sessions of `storm` that stay; the others drop and come back [default: one of 12].
+    /// Sessions of `storm` that stay; the others disconnect and reconnect [default: one of 12].
     #[arg(long, value_name = "N", value_parser = connections)]
     pub staying: Option<usize>,
-    /// How often the others of `storm` drop and come back [default: 3].
+    /// How often the other sessions of `storm` disconnect and reconnect [default: 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub storms: Option<u32>,
-    /// Connections per second of those that come back [default: as fast as the generator can].
+    /// Connections per second of the sessions that reconnect [default: as fast as the generator can].
     #[arg(long, value_name = "RATE", value_parser = ramp_rate)]
     pub storm_rate: Option<f64>,
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub struct CompareArguments {
 }
 
 impl CompareArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.host.url.is_some() {
             return Err("--url: compare starts both servers itself, so that they run alike".to_owned());
@@ -97,7 +97,7 @@ impl CompareArguments {
         }
     }
 
-    /// A flag that would change nothing is a misunderstanding.
+    /// A flag of another scenario has no effect and is rejected.
     fn check_flags_of_others(&self) -> Result<(), String> {
         let is_of_storm = self.staying.is_some() || self.storms.is_some() || self.storm_rate.is_some();
         if is_of_storm && self.scenario != ComparedScenario::Storm {
@@ -123,7 +123,7 @@ impl CompareArguments {
         })
     }
 
-    /// As flags of that scenario.
+    /// These arguments as flags of `fanout`.
     pub fn fanout(&self) -> FanoutArguments {
         FanoutArguments {
             rate: self.rate(),
@@ -133,7 +133,7 @@ impl CompareArguments {
         }
     }
 
-    /// As flags of that scenario.
+    /// These arguments as flags of `filtered`.
     pub fn filtered(&self) -> FilteredArguments {
         FilteredArguments {
             rate: self.rate(),
@@ -144,7 +144,7 @@ impl CompareArguments {
         }
     }
 
-    /// As flags of that scenario.
+    /// These arguments as flags of `idle`.
     pub fn idle(&self) -> IdleArguments {
         IdleArguments {
             connections: self.load.connections,
@@ -156,7 +156,7 @@ impl CompareArguments {
         }
     }
 
-    /// As flags of that scenario.
+    /// These arguments as flags of `storm`.
     pub fn storm(&self) -> StormArguments {
         let connections = self.load.connections;
         StormArguments {

@@ -1,4 +1,4 @@
-//! The flags of `drain`.
+//! Flags of `drain`.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use clap::Args;
 use super::measured::{HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate};
 use super::{connections, duration, ramp_rate};
 
-/// The flags of `drain`.
+/// Flags of `drain`.
 #[derive(Args, Clone, Debug)]
 pub struct DrainArguments {
     /// Sessions, all on one channel.
     #[arg(long, default_value = "12000", value_parser = connections)]
     pub connections: usize,
-    /// Over how long the gateway spreads the closes, its WS_DRAIN: seconds, or 90s, 5m.
+    /// The time over which the gateway spreads the closes, its WS_DRAIN: seconds, or 90s, 5m.
     #[arg(long, value_name = "DURATION", default_value = "10", value_parser = measured_duration)]
     pub drain: Duration,
     /// Events per second; each goes to every session.
     #[arg(long, default_value = "2", value_parser = rate)]
     pub rate: f64,
-    /// Length of a message as a client gets it, in bytes.
+    /// Length of a message as a client receives it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
     pub payload: usize,
-    /// How long is measured before the drain.
+    /// How long to measure before the drain.
     #[arg(long, default_value = "10", value_parser = measured_duration)]
     pub duration: Duration,
-    /// Connections per second while the sessions are opened at first.
+    /// Connections per second while the sessions are first opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub struct DrainArguments {
 }
 
 impl DrainArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.host.url.is_some() {
             return Err("--url: drain ends a gateway while another one runs, so it starts both".to_owned());

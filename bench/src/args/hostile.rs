@@ -1,4 +1,4 @@
-//! The flags of `hostile`.
+//! Flags of `hostile`.
 
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use crate::hostile::recipes::RECIPES;
 const ATTACKERS_MAX: i64 = 100;
 const DURATION_MAX: Duration = Duration::from_secs(60);
 
-/// The flags of `hostile`.
+/// Flags of `hostile`.
 #[derive(Args, Clone, Debug)]
 pub struct HostileArguments {
-    /// Recipes, all by default; a part of a name stands for all that have it.
+    /// Recipes [default: all]; a part of a name selects every recipe whose name contains it.
     #[arg(long = "recipe", value_name = "NAME,...", value_delimiter = ',', value_parser = recipe)]
     pub recipes: Vec<String>,
     /// Numbers of attackers that each recipe is measured with.
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,20", value_parser = clap::value_parser!(u16).range(1..=ATTACKERS_MAX))]
     pub attackers: Vec<u16>,
-    /// Rounds of each, the attacked gateway and the control at the same time.
+    /// Rounds per recipe and number of attackers; the attacked gateway and the control are measured at the
+    /// same time.
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
     /// How long an attack lasts.
@@ -35,7 +36,7 @@ pub struct HostileArguments {
 }
 
 impl HostileArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         match self.host.url {
             Some(_) => Err("--url: hostile starts the gateways that it attacks".to_owned()),
@@ -43,7 +44,7 @@ impl HostileArguments {
         }
     }
 
-    /// Whether the recipe was asked for.
+    /// Whether the recipe is selected.
     pub fn wants(&self, name: &str) -> bool {
         self.recipes.is_empty() || self.recipes.iter().any(|asked| name.contains(asked))
     }

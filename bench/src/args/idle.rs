@@ -1,4 +1,4 @@
-//! The flags of `idle`.
+//! Flags of `idle`.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use clap::Args;
 use super::measured::{HostFlags, OutputFlags, measured_duration};
 use super::{connections, duration, ramp_rate};
 
-/// The flags of `idle`.
+/// Flags of `idle`.
 #[derive(Args, Clone, Debug)]
 pub struct IdleArguments {
-    /// Sessions.
+    /// Number of sessions.
     #[arg(long, default_value = "12000", value_parser = connections)]
     pub connections: usize,
-    /// How long it is measured: seconds, or 90s, 5m. The gateway pings each session every 27 s.
+    /// How long to measure: seconds, or 90s, 5m. The gateway pings each session every 27 s.
     #[arg(long, default_value = "60", value_parser = measured_duration)]
     pub duration: Duration,
     /// Connections per second while the sessions are opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The flags of the scenarios that host what they need: what is hosted, the load, where results go.
+//! Flags of the scenarios that host their own servers: what is hosted, the load, and where results go.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,67 +10,67 @@ use super::{connections, duration, ramp_rate};
 use crate::client::target::Target;
 use crate::host::producer::payload_bytes_min;
 
-/// Records per second that the producer is asked for at most.
+/// Maximum number of records per second of the producer.
 const RATE_MAX: f64 = 100_000.0;
-/// The gateway's default for the longest record is 1 MiB with its envelope.
+/// The gateway's default limit of a record is 1 MiB, envelope included.
 const PAYLOAD_BYTES_MAX: usize = 1_000_000;
-/// A sample is kept for each second.
+/// One sample is kept per second.
 const DURATION_MAX: Duration = Duration::from_secs(3_600);
 const TOKENS_MAX: usize = 10_000;
 const PROCESSES_MAX: usize = 64;
 const SHARDS_MAX: i64 = 64;
-/// The token of a scenario that has one channel.
+/// The token of scenarios with a single channel.
 pub const TOKEN: &str = "BTC";
 
 /// What is hosted, and where.
 #[derive(Args, Clone, Debug)]
 pub struct HostFlags {
-    /// The gateway's program [default: odin-gateway beside this program].
+    /// Path of the gateway's program [default: odin-gateway beside this program].
     #[arg(long, value_name = "PATH")]
     pub gateway: Option<PathBuf>,
-    /// Shards of the gateway; several share its one CPU.
+    /// Shards of the gateway; several share its single CPU.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX))]
     pub shards: u16,
-    /// A variable of the gateway's environment; may be repeated.
+    /// Sets an environment variable of the gateway; may be repeated.
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     pub environment: Vec<(String, String)>,
-    /// A server that runs, instead of starting one: ws://HOST:PORT/PATH.
+    /// Uses a running server instead of starting one: ws://HOST:PORT/PATH.
     #[arg(long, value_parser = Target::parse, conflicts_with_all = ["gateway", "environment", "server_cpu", "shards"])]
     pub url: Option<Target>,
-    /// A Kafka cluster that runs, instead of the hosted mock; missing topics are created.
+    /// Uses a running Kafka cluster instead of the hosted mock; missing topics are created.
     #[arg(long, value_name = "HOST:PORT,...")]
     pub brokers: Option<String>,
-    /// The process of the server at --url, for its CPU and memory.
+    /// Process id of the server at --url, for its CPU and memory.
     #[arg(long, requires = "url")]
     pub pid: Option<u32>,
-    /// The CPU of the sessions, the producer and the mock cluster [default: the first].
+    /// CPU of the sessions, the producer and the mock cluster [default: the first].
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,
-    /// The CPU of the gateway, all its threads [default: the last].
+    /// CPU of all threads of the gateway [default: the last].
     #[arg(long, value_name = "N")]
     pub server_cpu: Option<usize>,
 }
 
-/// The sessions, and what they get.
+/// The sessions and the messages that they receive.
 #[derive(Args, Clone, Debug)]
 pub struct LoadFlags {
-    /// Sessions.
+    /// Number of sessions.
     #[arg(long, default_value = "1000", value_parser = connections)]
     pub connections: usize,
-    /// Length of a message as a client gets it, in bytes.
+    /// Length of a message as a client receives it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
     pub payload: usize,
-    /// How long it is measured: seconds, or 90s, 5m; 60 by default where sessions are idle.
-    // Of `compare`; the others have no such flag.
+    /// How long to measure: seconds, or 90s, 5m; 60 by default if sessions are idle.
+    // The second default applies to `compare` only; the other scenarios have no idle sessions.
     #[arg(long, default_value = "20", default_value_if("scenario", "idle", "60"), value_parser = measured_duration)]
     pub duration: Duration,
     /// Connections per second while the sessions are opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
-    /// Processes that share the sessions; one holds about 19,000.
+    /// Processes that share the sessions; one process holds about 19,000.
     #[arg(long, value_name = "N", default_value = "1", value_parser = processes)]
     pub processes: usize,
 }
@@ -81,12 +81,12 @@ pub struct OutputFlags {
     /// Writes the result to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Writes a page with plots to this file.
+    /// Writes an HTML page with plots to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
 
-/// The flags of `fanout`.
+/// Flags of `fanout`.
 #[derive(Args, Clone, Debug)]
 pub struct FanoutArguments {
     /// Events per second; each goes to every session.
@@ -103,13 +103,13 @@ pub struct FanoutArguments {
     pub output: OutputFlags,
 }
 
-/// The flags of `filtered`.
+/// Flags of `filtered`.
 #[derive(Args, Clone, Debug)]
 pub struct FilteredArguments {
     /// Events per second of each token, and so of each session.
     #[arg(long, default_value = "1", value_parser = rate)]
     pub rate: f64,
-    /// Tokens; sessions take them in turn.
+    /// Number of tokens; sessions take them in turn.
     #[arg(long, default_value = "10000", value_parser = tokens)]
     pub tokens: usize,
     #[command(flatten)]
@@ -123,22 +123,22 @@ pub struct FilteredArguments {
     pub output: OutputFlags,
 }
 
-/// The flags of `capacity`.
+/// Flags of `capacity`.
 #[derive(Args, Clone, Debug)]
 pub struct CapacityArguments {
     /// Events per second of the first step; each goes to every session.
     #[arg(long, default_value = "5", value_parser = rate)]
     pub rate: f64,
-    /// How much larger each step's rate is than the one before.
+    /// Ratio of each step's rate to that of the step before.
     #[arg(long, default_value = "1.5", value_parser = factor)]
     pub factor: f64,
-    /// Steps at most.
+    /// Maximum number of steps.
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub steps: u32,
-    /// The limit of the latency's 99th percentile, in milliseconds.
+    /// Limit of the 99th percentile of the latency, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 250)]
     pub p99_max: u64,
-    /// The limit of the server's CPU, in cores.
+    /// Limit of the server's CPU, in cores.
     #[arg(long, value_name = "CORES", default_value_t = 0.95)]
     pub cpu_max: f64,
     #[command(flatten)]
@@ -152,10 +152,10 @@ pub struct CapacityArguments {
     pub output: OutputFlags,
 }
 
-/// The arguments of `launch`.
+/// Arguments of `launch`.
 #[derive(Args, Clone, Debug)]
 pub struct LaunchArguments {
-    /// The CPU.
+    /// The CPU to pin the program to.
     #[arg(long)]
     pub cpu: Option<usize>,
     /// The program and its arguments.
@@ -164,7 +164,7 @@ pub struct LaunchArguments {
 }
 
 impl LoadFlags {
-    /// `token` is the longest of the run.
+    /// Checks the load; `token` is the longest token of the run.
     pub fn check(&self, token: &str) -> Result<(), String> {
         check_payload(self.payload, token)?;
         if self.processes > self.connections {
@@ -175,14 +175,14 @@ impl LoadFlags {
 }
 
 impl FanoutArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         self.load.check(TOKEN)
     }
 }
 
 impl FilteredArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         let total = self.rate * self.tokens as f64;
         if total > RATE_MAX {
@@ -195,7 +195,7 @@ impl FilteredArguments {
 }
 
 impl CapacityArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.load.processes > 1 {
             return Err("--processes: capacity runs in one process".to_owned());
@@ -209,7 +209,7 @@ impl CapacityArguments {
     }
 }
 
-/// `token` is the longest of the run.
+/// Checks the payload's length; `token` is the longest token of the run.
 pub(super) fn check_payload(payload: usize, token: &str) -> Result<(), String> {
     let payload_min = payload_bytes_min(token);
     if payload >= payload_min {

@@ -1,4 +1,5 @@
-//! The command line and the environment, validated. The only reader of both; a flag wins over its variable.
+//! The command line and the environment, validated. This module is the only reader of both; a flag takes
+//! precedence over its variable.
 
 mod burst;
 mod compare;
@@ -34,14 +35,14 @@ pub use sustained::SustainedArguments;
 const CONNECTIONS_MAX: u64 = 1 << 20;
 const RAMP_RATE_MAX: f64 = 100_000.0;
 
-/// The subcommand of a worker.
+/// The subcommand of a worker process.
 pub const WORKER: &str = "worker";
 
 /// Load generator with a loss audit.
 #[derive(Debug, Parser)]
 #[command(name = "odin-bench", version, about)]
 pub struct Arguments {
-    /// What to run.
+    /// The scenario to run.
     #[command(subcommand)]
     pub scenario: Scenario,
 }
@@ -51,53 +52,62 @@ pub struct Arguments {
 pub enum Scenario {
     /// Opens many sessions at a steady rate, holds them, and audits every delivery.
     ///
-    /// Exit code 0: clean. 1: an event was lost, duplicated or reordered, a session was refused, failed or was closed, or nothing was
-    /// delivered. 2: wrong use.
+    /// Exit code 0: clean. 1: an event was lost, duplicated or reordered, a session was refused, failed or
+    /// was closed, or nothing was delivered. 2: wrong use.
     Sustained(SustainedArguments),
-    /// Measures one channel that every session hears.
+    /// Measures one channel that every session subscribes to.
     ///
-    /// Hosts a Kafka cluster and a producer, starts the gateway on a CPU of its own, and measures both sides. Exit codes as of `sustained`.
+    /// Hosts a Kafka cluster and a producer, starts the gateway on a separate CPU, and measures both sides.
+    /// The exit codes are those of `sustained`.
     Fanout(FanoutArguments),
-    /// Measures how long a ping waits while a burst of records goes to every session, beside one of a gateway without sessions.
+    /// Measures ping latency while a burst of records goes to every session, compared with a gateway without
+    /// sessions.
     Burst(BurstArguments),
     /// Measures many tokens, each session on one of them.
     Filtered(FilteredArguments),
-    /// Measures the memory and the CPU of sessions that hear nothing and say nothing.
+    /// Measures memory and CPU of sessions without any traffic.
     Idle(IdleArguments),
-    /// Measures what it takes when most sessions drop and come back at once, and what those feel that stay.
+    /// Measures the cost of most sessions disconnecting and reconnecting at once, and the latency of the
+    /// sessions that stay.
     Storm(StormArguments),
-    /// Measures what others feel while some sessions do not read, and whether those lose anything.
+    /// Measures the latency of other sessions while some sessions do not read, and whether the stalled
+    /// sessions lose anything.
     Stall(StallArguments),
-    /// Measures how fast those that come back have what they missed, and what others feel meanwhile.
+    /// Measures how fast reconnecting sessions receive the events that they missed, and the latency of other
+    /// sessions meanwhile.
     Resume(ResumeArguments),
-    /// Measures how a gateway that is told to end lets go of its sessions, and whether those lose anything on their way to another.
+    /// Measures how a gateway that is told to shut down closes its sessions, and whether they lose anything
+    /// on their way to another gateway.
     Drain(DrainArguments),
-    /// Asks for more sessions than the gateway has CPU for, and measures what those inside feel.
+    /// Requests more sessions than the gateway has CPU for, and measures the latency of the admitted
+    /// sessions.
     ///
-    /// Exit code 1 also when nobody was refused, or anybody for another reason or without a Retry-After; with `--expect none`, when anybody
-    /// was refused.
+    /// Exit code 1 also if no session was refused, or one was refused for another reason or without a
+    /// Retry-After; with `--expect none`, if any session was refused.
     Overload(OverloadArguments),
-    /// Attacks a gateway in every way that it knows, and measures what an honest client feels beside one of a gateway that nobody attacks.
+    /// Runs every attack of its recipes against a gateway, and compares the latency of an honest client with
+    /// that of a client of a gateway that is not attacked.
     ///
-    /// Exit code 1 also when that client waited longer than the other, was closed or lost anything, when memory or descriptors stayed behind, or
-    /// when /health was not answered with 200 within a second.
+    /// Exit code 1 also if the client of the attacked gateway waited longer than the other, was closed or
+    /// lost anything, if memory or descriptors were not released, or if /health was not answered with 200
+    /// within a second.
     Hostile(HostileArguments),
-    /// Climbs until a limit breaks, and tells the knee.
+    /// Raises the rate step by step until a limit is exceeded, and reports the knee.
     Capacity(CapacityArguments),
-    /// Measures the gateway and another server in turn on the same work.
+    /// Measures the gateway and another server alternately on the same workload.
     ///
-    /// Exit code 1 when the gateway's audit is not clean; what the other loses is only reported.
+    /// Exit code 1 if the gateway's audit is not clean; losses of the other server are only reported.
     Compare(CompareArguments),
-    /// Becomes a program on one CPU.
+    /// Executes a program pinned to one CPU.
     #[command(name = crate::host::child::LAUNCH, hide = true)]
     Launch(LaunchArguments),
-    /// Holds a share of the sessions for the process that started it.
+    /// Holds a share of the sessions for the parent process.
     #[command(name = WORKER, hide = true)]
     Worker,
 }
 
 impl Arguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         match &self.scenario {
             Scenario::Sustained(arguments) => arguments.check(),
@@ -143,7 +153,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     if allowed.contains(&duration) { Ok(duration) } else { Err("write 1ms to 30 days".to_owned()) }
 }
 
-/// As the program reads a command line.
+/// Parses a line as the program parses its command line.
 #[cfg(test)]
 fn parse(line: &str) -> Result<Arguments, String> {
     let words = ["odin-bench"].into_iter().chain(line.split_whitespace());

@@ -1,4 +1,4 @@
-//! The flags of `overload`.
+//! Flags of `overload`.
 
 use std::time::Duration;
 
@@ -7,56 +7,56 @@ use clap::{Args, ValueEnum};
 use super::measured::{HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate};
 use super::{connections, duration, ramp_rate};
 
-/// Sessions that may be asked for in all: the books are kept for each.
+/// Maximum number of sessions that are requested in all: the audit keeps state for each of them.
 const ASKED_MAX: usize = 1 << 20;
-// Of the gateway.
+// Limit of WS_CPU_LIMIT in the gateway.
 const CPU_LIMIT_MAX: f64 = 8_192.0;
 const FLUSH_WINDOW_MAX: Duration = Duration::from_secs(10);
 
-/// What has to come of asking.
+/// The expected outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expected {
-    /// The gateway refuses some, because it has no CPU for them.
+    /// The gateway refuses some sessions because it has no CPU for them.
     Refusals,
-    /// It refuses nobody.
+    /// The gateway refuses no session.
     None,
 }
 
-/// The flags of `overload`.
+/// Flags of `overload`.
 #[derive(Args, Clone, Debug)]
 pub struct OverloadArguments {
-    /// Sessions that are asked for at most, all on one channel, until the gateway refuses one.
+    /// Maximum number of sessions to request before the first refusal, all on one channel.
     #[arg(long, default_value = "12000", value_parser = connections)]
     pub connections: usize,
     /// Events per second; each goes to every session.
     #[arg(long, default_value = "50", value_parser = rate)]
     pub rate: f64,
-    /// Length of a message as a client gets it, in bytes.
+    /// Length of a message as a client receives it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
     pub payload: usize,
     /// Connections per second until one is refused.
     #[arg(long, default_value = "100", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// Connections per second that are asked for beyond.
+    /// Further connections per second after the first refusal.
     #[arg(long, value_name = "RATE", default_value = "100", value_parser = ramp_rate)]
     pub attempts: f64,
-    /// How long those inside are measured without attempts, and again with them.
+    /// How long the admitted sessions are measured without further attempts, and again with them.
     #[arg(long, default_value = "10", value_parser = measured_duration)]
     pub duration: Duration,
-    /// What has to come of it.
+    /// The expected outcome.
     #[arg(long, value_enum, default_value = "refusals")]
     pub expect: Expected,
-    /// How often it is measured, each time with a gateway of its own.
+    /// How often to measure, each time with a new gateway.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=20))]
     pub rounds: u32,
-    /// The gateway's WS_CPU_LIMIT, in cores; a small one is reached with few sessions.
+    /// The gateway's WS_CPU_LIMIT, in cores; a small limit is reached with few sessions.
     #[arg(long, value_name = "CORES", default_value = "1", conflicts_with = "url", value_parser = cpu_limit)]
     pub cpu_limit: f64,
-    /// The gateway's WS_FLUSH_WINDOW_MAX: a short one is reached with few sessions, 0ms with none.
+    /// The gateway's WS_FLUSH_WINDOW_MAX: a short window is reached with few sessions, 0ms with none.
     #[arg(long, value_name = "DURATION", default_value = "20ms", conflicts_with = "url", value_parser = flush_window)]
     pub flush_window_max: Duration,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub struct OverloadArguments {
 }
 
 impl OverloadArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.asked_max() > ASKED_MAX {
             return Err(format!(
@@ -79,9 +79,9 @@ impl OverloadArguments {
         check_payload(self.payload, TOKEN)
     }
 
-    /// The sessions that may be asked for, before and after the first refusal.
+    /// The maximum number of requested sessions, before and after the first refusal.
     pub fn asked_max(&self) -> usize {
-        // One is due at once, and one at the end.
+        // One attempt is due at the start and one at the end.
         self.connections + (self.attempts * self.duration.as_secs_f64()).ceil() as usize + 1
     }
 }

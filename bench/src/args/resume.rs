@@ -1,4 +1,4 @@
-//! The flags of `resume`.
+//! Flags of `resume`.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use clap::{Args, ValueEnum};
 use super::measured::{HostFlags, OutputFlags, check_payload, measured_duration, payload, rate, tokens};
 use super::{connections, duration, ramp_rate};
 
-/// The token whose channel is resumed; those beside it have a number behind it.
+/// The token whose channel is resumed; the names of the other tokens have a number appended.
 pub const MISSED_TOKEN: &str = "BACK";
-/// The hosted broker keeps 5 MB of a partition; records take a little more than their values.
+/// The hosted broker keeps 5 MB per partition; records take slightly more than their values.
 const HOSTED_BYTES_MAX: usize = 4_000_000;
 const EVENTS_MAX: u64 = 10_000_000;
 const SESSIONS_BACK_MAX: i64 = 10_000;
 
-/// Where the gateway has to take what was missed from.
+/// The source of the missed events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResumeFrom {
-    /// Its own memory.
+    /// The gateway's history in memory.
     History,
-    /// Kafka, because its memory (WS_HISTORY_BYTES) is too small.
+    /// Kafka, because the history (WS_HISTORY_BYTES) is too small.
     Kafka,
 }
 
-/// The flags of `resume`.
+/// Flags of `resume`.
 #[derive(Args, Clone, Debug)]
 pub struct ResumeArguments {
-    /// Where the gateway has to take what was missed from.
+    /// The source from which the gateway has to take the missed events.
     #[arg(long, value_enum, default_value = "history")]
     pub from: ResumeFrom,
-    /// Records of the partition behind the position that is resumed from, 100000 from kafka.
+    /// Records in the partition after the position that is resumed from, 100000 from kafka.
     #[arg(long, value_name = "N", default_value = "10000", default_value_if("from", "kafka", "100000"), value_parser = clap::value_parser!(u64).range(1..=EVENTS_MAX))]
     pub events: u64,
-    /// Tokens that these records have in turn, 100 from kafka; it is one of them that is resumed.
+    /// Tokens that these records have in turn, 100 from kafka; one of them is resumed.
     #[arg(long, value_name = "N", default_value = "1", default_value_if("from", "kafka", "100"), value_parser = tokens)]
     pub tokens: usize,
     /// Sessions that resume one after the other.
@@ -42,22 +42,22 @@ pub struct ResumeArguments {
     /// Sessions that then resume all at once, 1000 from kafka.
     #[arg(long, value_name = "N", default_value = "0", default_value_if("from", "kafka", "1000"), value_parser = clap::value_parser!(u32).range(0..=SESSIONS_BACK_MAX))]
     pub cursors: u32,
-    /// Sessions that are live all the while, on a channel of their own.
+    /// Sessions that are live throughout, on a separate channel.
     #[arg(long, default_value = "1000", value_parser = connections)]
     pub connections: usize,
-    /// Events per second of those that are live; each goes to all of them.
+    /// Events per second of the live sessions; each goes to all of them.
     #[arg(long, default_value = "25", value_parser = rate)]
     pub rate: f64,
-    /// Length of a message as a client gets it, in bytes.
+    /// Length of a message as a client receives it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
     pub payload: usize,
-    /// How long those that are live are measured before anybody resumes.
+    /// How long the live sessions are measured before the first resume.
     #[arg(long, default_value = "10", value_parser = measured_duration)]
     pub duration: Duration,
     /// Connections per second while the live sessions are opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub struct ResumeArguments {
 }
 
 impl ResumeArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.events < self.tokens as u64 {
             let Self { events, tokens, .. } = self;
@@ -85,12 +85,12 @@ impl ResumeArguments {
         check_payload(self.payload, &format!("{MISSED_TOKEN}{}", self.tokens))
     }
 
-    /// Events of the channel that is resumed.
+    /// Number of missed events of the resumed channel.
     pub fn missed(&self) -> u64 {
         self.events / self.tokens as u64
     }
 
-    /// The sessions that resume, one after the other and all at once.
+    /// Number of sessions that resume, one after the other and all at once.
     pub fn resuming(&self) -> usize {
         (self.repeats + self.cursors) as usize
     }

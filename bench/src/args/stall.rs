@@ -1,4 +1,4 @@
-//! The flags of `stall`.
+//! Flags of `stall`.
 
 use std::time::Duration;
 
@@ -7,47 +7,47 @@ use clap::{Args, ValueEnum};
 use super::measured::{HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate};
 use super::{connections, duration, ramp_rate};
 
-/// What the gateway does with a session that does not read: its WS_SLOW_CONSUMER.
+/// The gateway's handling of a session that does not read: its WS_SLOW_CONSUMER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowConsumer {
-    /// It is closed, and comes back.
+    /// The session is closed, and reconnects.
     Disconnect,
-    /// It keeps the newest event, and a gap names the others.
+    /// The session keeps the newest event, and a gap names the others.
     Conflate,
 }
 
-/// The flags of `stall`.
+/// Flags of `stall`.
 #[derive(Args, Clone, Debug)]
 pub struct StallArguments {
     /// Sessions, all on one channel.
     #[arg(long, default_value = "5000", value_parser = connections)]
     pub connections: usize,
-    /// Of 100 sessions, those that stop reading.
+    /// Percentage of the sessions that stop reading.
     #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = clap::value_parser!(u8).range(1..=90))]
     pub stalled: u8,
-    /// How long they do not read: seconds, or 90s, 5m.
+    /// How long these sessions do not read: seconds, or 90s, 5m.
     #[arg(long, value_name = "DURATION", default_value = "20", value_parser = measured_duration)]
     pub stall: Duration,
-    /// What the gateway does with them.
+    /// The gateway's handling of these sessions.
     #[arg(long, value_enum, default_value = "disconnect")]
     pub slow_consumer: SlowConsumer,
-    /// How often it is measured, each time with a gateway of its own.
+    /// How often to measure, each time with a new gateway.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=20))]
     pub rounds: u32,
     /// Events per second; each goes to every session.
     #[arg(long, default_value = "25", value_parser = rate)]
     pub rate: f64,
-    /// Length of a message as a client gets it, in bytes.
+    /// Length of a message as a client receives it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "1024", value_parser = payload)]
     pub payload: usize,
-    /// How long is measured before the stall, and again from its end on.
+    /// How long to measure before the stall, and again from its end on.
     #[arg(long, default_value = "10", value_parser = measured_duration)]
     pub duration: Duration,
-    /// Connections per second while the sessions are opened at first.
+    /// Connections per second while the sessions are first opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub struct StallArguments {
 }
 
 impl SlowConsumer {
-    /// As WS_SLOW_CONSUMER has it.
+    /// The value of WS_SLOW_CONSUMER.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disconnect => "disconnect",
@@ -69,7 +69,7 @@ impl SlowConsumer {
 }
 
 impl StallArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.stalling() == 0 {
             return Err(format!(
@@ -80,7 +80,7 @@ impl StallArguments {
         check_payload(self.payload, TOKEN)
     }
 
-    /// How many stop reading.
+    /// Number of sessions that stop reading.
     pub fn stalling(&self) -> usize {
         self.connections * usize::from(self.stalled) / 100
     }

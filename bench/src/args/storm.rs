@@ -1,4 +1,4 @@
-//! The flags of `storm`.
+//! Flags of `storm`.
 
 use std::time::Duration;
 
@@ -7,47 +7,48 @@ use clap::Args;
 use super::measured::{HostFlags, OutputFlags, TOKEN, check_payload, measured_duration, payload, rate};
 use super::{connections, duration, ramp_rate};
 
-/// The flags of `storm`.
+/// Flags of `storm`.
 #[derive(Args, Clone, Debug)]
 pub struct StormArguments {
-    /// Sessions.
+    /// Number of sessions.
     #[arg(long, default_value = "12000", value_parser = connections)]
     pub connections: usize,
-    /// Of these, those that stay and receive all the time; the others drop and come back.
+    /// Sessions that stay and receive events throughout; the others disconnect and reconnect.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = connections)]
     pub staying: usize,
-    /// Events per second of those that stay; each goes to all of them.
+    /// Events per second of the sessions that stay; each goes to all of them.
     #[arg(long, default_value = "5", value_parser = rate)]
     pub rate: f64,
-    /// How often the others drop and come back.
+    /// How often the other sessions disconnect and reconnect.
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub storms: u32,
-    /// Connections per second of those that come back [default: as fast as the generator can].
+    /// Connections per second of the sessions that reconnect [default: as fast as the generator can].
     #[arg(long, value_name = "RATE", value_parser = ramp_rate)]
     pub storm_rate: Option<f64>,
-    /// Length of a message as a client gets it, in bytes.
+    /// Length of a message as a client receives it, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload)]
     pub payload: usize,
-    /// How long the calm before the storms is measured: seconds, or 90s, 5m.
+    /// How long to measure before the storms: seconds, or 90s, 5m.
     #[arg(long, default_value = "20", value_parser = measured_duration)]
     pub duration: Duration,
-    /// Connections per second while the sessions are opened at first.
+    /// Connections per second while the sessions are first opened.
     #[arg(long, default_value = "2000", value_parser = ramp_rate)]
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
-    /// Sessions come from so many addresses in turn, 127.0.2.1 and on [default: the kernel's choice].
+    /// Number of source addresses that sessions use in turn, 127.0.2.1 and up [default: the kernel's choice].
     #[arg(long, value_name = "N", conflicts_with_all = ["url", "forwarded"], value_parser = clap::value_parser!(u32).range(1..=250))]
     pub sources: Option<u32>,
-    /// Sessions come through a proxy that the gateway trusts and that names so many clients in X-Forwarded-For in turn.
+    /// Connects through a proxy that the gateway trusts and that names this number of clients in
+    /// X-Forwarded-For in turn.
     #[arg(long, value_name = "N", conflicts_with_all = ["url", "forwarded"], value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub proxied: Option<u32>,
-    /// Instead of these storms: those that do not stay ask for a session once, all behind one proxy that names so many addresses in turn, and
-    /// the gateway bounds the connections of each.
+    /// Replaces the storms: each session that does not stay makes one attempt through a proxy that names this
+    /// number of addresses in turn, and the gateway limits the connection rate of each address.
     #[arg(long, value_name = "N", conflicts_with_all = ["url", "storms"], value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub forwarded: Option<u32>,
-    /// The gateway does not trust that proxy: all who ask are of one address.
+    /// The gateway does not trust that proxy: all attempts count for one address.
     #[arg(long, requires = "forwarded")]
     pub forged: bool,
     #[command(flatten)]
@@ -59,7 +60,7 @@ pub struct StormArguments {
 }
 
 impl StormArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.staying >= self.connections {
             let Self { staying, connections, .. } = self;
@@ -76,7 +77,7 @@ impl StormArguments {
         check_payload(self.payload, TOKEN)
     }
 
-    /// How many drop and come back in each storm.
+    /// Number of sessions that disconnect and reconnect in each storm.
     pub fn returning(&self) -> usize {
         self.connections - self.staying
     }

@@ -1,4 +1,4 @@
-//! The flags of `sustained`, each with its variable.
+//! Flags of `sustained`, each with its environment variable.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,16 +14,16 @@ use crate::subscriptions::SubscriptionMode;
 /// Channels are numbered in 16 bits.
 const CHANNELS_MAX: usize = 10_000;
 
-/// The flags of `sustained`.
+/// Flags of `sustained`.
 #[derive(Args, Clone, Debug)]
 pub struct SustainedArguments {
-    /// The gateway's WebSocket URL.
+    /// WebSocket URL of the gateway.
     #[arg(long, env = "WS_URL", default_value = "ws://127.0.0.1:3002/ws", value_parser = Target::parse)]
     pub ws_url: Target,
-    /// Where its health is polled each 5 s [default: /health on the host of WS_URL].
+    /// URL of its health page, polled every 5 s [default: /health on the host of WS_URL].
     #[arg(long, env = "HEALTH_URL")]
     pub health_url: Option<String>,
-    /// Sessions to open.
+    /// Number of sessions to open.
     #[arg(long, env = "TARGET_CONNECTIONS", default_value = "1000", value_parser = connections)]
     pub target_connections: usize,
     /// Connections per second while the sessions are opened; may be below 1.
@@ -44,28 +44,29 @@ pub struct SustainedArguments {
     /// Which of the channels a session subscribes to.
     #[arg(long, env = "SUBSCRIPTION_MODE", value_enum, default_value = "all")]
     pub subscription_mode: SubscriptionMode,
-    /// Channels of a session in mode random.
+    /// Channels per session in mode random.
     #[arg(long, env = "CHANNELS_PER_CLIENT", default_value_t = 3)]
     pub channels_per_client: usize,
-    /// The longest that a session may take from its connect to its subscription_ack.
+    /// The longest time that a session may take from its connect to its subscription_ack.
     #[arg(long, env = "CONNECTION_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub connection_timeout: Duration,
-    /// Local addresses to connect from, in turn, separated by commas [default: the kernel's choice; more of 127.0.0.0/8 when more than 20,000 connections go to loopback].
+    /// Local addresses to connect from, in turn, separated by commas [default: the kernel's choice; more of
+    /// 127.0.0.0/8 when more than 20,000 connections go to loopback].
     #[arg(long, env = "SOURCE_ADDRESSES", value_delimiter = ',')]
     pub source_addresses: Vec<IpAddr>,
     /// Writes the result to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Seed of mode random; the one in force is in the result.
+    /// Seed of mode random; the result contains the seed that was used.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Runs on this CPU only.
+    /// CPU to run on.
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,
 }
 
 impl SustainedArguments {
-    /// What no flag can be checked for alone.
+    /// Checks that involve more than one flag.
     pub fn check(&self) -> Result<(), String> {
         if self.channels.len() > CHANNELS_MAX {
             return Err(format!(
@@ -87,7 +88,7 @@ impl SustainedArguments {
         Ok(())
     }
 
-    /// Where health is asked for.
+    /// URL of the health page.
     pub fn health_url(&self) -> String {
         self.health_url.clone().unwrap_or_else(|| self.ws_url.health_url())
     }
