@@ -1,7 +1,9 @@
-//! Clients that ask for a session once, through a proxy: each request names an address in X-Forwarded-For, all in turn. What they
-//! are answered is the result; whoever is let in stays until all are answered, and says nothing.
+//! Session attempts through a proxy: each connection sends one upgrade request. The requests name the
+//! addresses in X-Forwarded-For in turn, and the server's answers are the result. An accepted session stays
+//! open, without sending anything, until all requests are answered.
 //!
-//! One thread, with a socket driver of its own. It sleeps a millisecond whenever nothing happened.
+//! Everything runs on one thread with its own socket driver. The thread sleeps for a millisecond whenever a
+//! turn brought no event.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,58 +15,58 @@ use super::handshake::Handshake;
 use super::target::Target;
 use crate::pacing::Pace;
 
-/// Connections begun in one turn; more would hold up the harvest.
+/// Connections opened in one turn. Opening more would delay the handling of received data.
 const OPENS_PER_TURN: usize = 64;
 const NAP: Duration = Duration::from_millis(1);
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// The first address: a network for tests of devices (RFC 2544), of 131,072 addresses.
+/// The first client address, in the network for device benchmarks (RFC 2544), which has 131,072 addresses.
 const ADDRESSES_FROM: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
-/// Who asks whom, how fast.
+/// The target, the proxy, the number of attempts and their rate.
 #[derive(Clone, Debug)]
 pub struct AttemptPlan {
-    /// Whom.
+    /// The server's URL.
     pub target: Target,
-    /// The target's address.
+    /// The server's resolved address.
     pub server: SocketAddr,
-    /// The proxy's address.
+    /// The local address that the connections use as the proxy.
     pub proxy: IpAddr,
-    /// How many ask.
+    /// Number of connections, one attempt each.
     pub connections: usize,
-    /// On behalf of how many.
+    /// Number of client addresses that the requests name in turn.
     pub addresses: usize,
-    /// Connections per second; `None` is as fast as the thread can.
+    /// Connections per second; `None` opens them as fast as the thread can.
     pub rate_per_s: Option<f64>,
-    /// How long one waits for its answer.
+    /// How long an attempt waits for its answer.
     pub timeout: Duration,
 }
 
-/// One that asked.
+/// One attempt and its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// The number of its address.
+    /// Index of the client address.
     pub address: usize,
-    /// When its connect began.
+    /// When the connect began.
     pub opened: Instant,
-    /// When its answer was complete, if one came.
+    /// When the answer was complete; `None` if none came.
     pub answered: Option<Instant>,
-    /// What it was outcome.
+    /// The server's answer.
     pub outcome: AttemptOutcome,
 }
 
-/// What the server said.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptOutcome {
-    /// 101.
+    /// HTTP 101.
     Accepted,
-    /// 429, with the seconds of its Retry-After.
+    /// HTTP 429, with the seconds of its Retry-After header.
     RateLimited(u64),
-    /// Something else, or nothing.
+    /// Another answer, an error, or no answer.
     Other(String),
 }
 
 impl AttemptOutcome {
-    /// Whether it is to come again later.
+    /// Whether the server rate-limited the attempt, so that the client may retry later.
     pub fn is_rate_limited(&self) -> bool {
         matches!(self, Self::RateLimited(_))
     }
@@ -79,7 +81,7 @@ struct PendingAttempt {
 struct Attempts<'k> {
     plan: &'k AttemptPlan,
     attempts: Vec<Attempt>,
-    /// By the socket's slot, until they are answered.
+    /// By socket slot, until the attempt is answered.
     pending_attempts: Vec<Option<PendingAttempt>>,
     pending: usize,
     to_send: Vec<SocketId>,
@@ -87,10 +89,11 @@ struct Attempts<'k> {
 }
 
 impl AttemptPlan {
-    /// Asks, and waits for all answers.
+    /// Makes all attempts and waits for their answers.
     ///
     /// # Errors
-    /// The socket driver fails. A connection that fails is an answer.
+    /// Returns an error if the socket driver fails. A connection that fails is recorded as an attempt's
+    /// result.
     pub fn run(&self) -> io::Result<Vec<Attempt>> {
         let options = DriverOptions { sockets: self.connections, accepts: 1, ..DriverOptions::default() };
         let mut driver = Driver::new(&options).map_err(io::Error::other)?;
@@ -124,7 +127,7 @@ impl AttemptPlan {
         Ok(attempts.attempts)
     }
 
-    /// The address of this number, as the proxy writes it.
+    /// The client address with this index, as it appears in X-Forwarded-For.
     pub fn address(number: usize) -> Ipv4Addr {
         Ipv4Addr::from_bits(ADDRESSES_FROM.to_bits() + number as u32)
     }
@@ -224,14 +227,14 @@ impl Attempts<'_> {
     }
 }
 
-/// `None` while its head is not complete.
+/// Returns `None` while the response head is incomplete.
 fn read_answer(bytes: &[u8]) -> Option<AttemptOutcome> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes) {
         Ok(httparse::Status::Partial) if bytes.len() <= ANSWER_BYTES_MAX => None,
         Ok(httparse::Status::Complete(_)) => Some(outcome(&response)),
-        _ => Some(AttemptOutcome::Other("an answer that is no HTTP".to_owned())),
+        _ => Some(AttemptOutcome::Other("the answer is not HTTP".to_owned())),
     }
 }
 
@@ -268,7 +271,7 @@ mod tests {
                 "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n",
                 AttemptOutcome::Other("HTTP 503".to_owned()),
             ),
-            ("SSH-2.0-OpenSSH\r\n", AttemptOutcome::Other("an answer that is no HTTP".to_owned())),
+            ("SSH-2.0-OpenSSH\r\n", AttemptOutcome::Other("the answer is not HTTP".to_owned())),
         ] {
             assert_eq!(read_answer(answer.as_bytes()), Some(expected), "{answer}");
         }

@@ -1,10 +1,12 @@
-//! How a client speaks: the gateway's protocol, or Centrifugo's JSON protocol, so that one generator measures both. Pure.
+//! Client protocols: the gateway's, and Centrifugo's JSON protocol, so that one load generator measures both.
+//! Pure.
 //!
-//! Of Centrifugo's protocol it knows what a plain subscriber needs: `connect`, then (as its own clients do, after the answer) one
-//! `subscribe` per channel; publications; a ping `{}`, answered with `{}`. A message of the server may hold several objects,
-//! one a line.
+//! The implemented part of Centrifugo's protocol is the one that a plain subscriber needs: `connect`; then,
+//! after its answer, as in Centrifugo's own clients, one `subscribe` per channel; publications; and the ping
+//! `{}`, answered with `{}`. A message of the server can hold several objects, one per line.
 //!
-//! Publications carry no position: the count of the bench's own producer (`seq` in the data) stands for the offset.
+//! Publications carry no position, so the `seq` that the producer of this program writes into the data is
+//! used as the offset.
 
 use std::borrow::Cow;
 
@@ -15,21 +17,21 @@ use serde_json::value::RawValue;
 /// The protocol of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Dialect {
-    /// The gateway's, which all peers but one speak too.
+    /// The gateway's protocol, which all peers except Centrifugo implement too.
     #[default]
     Gateway,
-    /// Centrifugo's, bidirectional, JSON.
+    /// Centrifugo's bidirectional JSON protocol.
     Centrifugo,
 }
 
-/// Centrifugo's ping, and the answer to it.
+/// Centrifugo's ping, and the reply to it.
 pub const CENTRIFUGO_PING: &[u8] = b"{}";
 const CENTRIFUGO_CONNECT: &[u8] = br#"{"id":1,"connect":{"name":"odin-bench"}}"#;
-/// The identifier of the first `subscribe`: `connect` has the one before.
+/// Id of the first `subscribe` command; `connect` has the preceding id.
 const SUBSCRIBE_ID_FIRST: usize = 2;
 
 impl Dialect {
-    /// What goes first, before the subscription.
+    /// The message that is sent before the subscription, if the protocol has one.
     pub fn greeting(self) -> Option<&'static [u8]> {
         match self {
             Self::Gateway => None,
@@ -37,7 +39,7 @@ impl Dialect {
         }
     }
 
-    /// A sign of life; Centrifugo asks for its own.
+    /// The client's heartbeat message. Centrifugo has none: its server sends pings.
     pub fn heartbeat(self) -> Option<&'static [u8]> {
         match self {
             Self::Gateway => Some(br#"{"type":"heartbeat"}"#),
@@ -63,7 +65,7 @@ impl Dialect {
     }
 }
 
-/// The objects of one message of Centrifugo.
+/// The objects in one message of Centrifugo.
 pub fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
     message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
@@ -71,22 +73,22 @@ pub fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// A publication.
 #[derive(Debug)]
 pub struct Publication<'a> {
-    /// Its channel.
+    /// The channel of the publication.
     pub channel: Cow<'a, str>,
-    /// What was published, not parsed.
+    /// The published data, not parsed.
     pub data: &'a RawValue,
 }
 
-/// What Centrifugo's answer to a command means.
+/// The meaning of a Centrifugo reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To `connect`: it may subscribe now.
+    /// Reply to `connect`: the client may subscribe.
     Connected,
-    /// To the last `subscribe`. They are answered in order, and an error ends the session before.
+    /// Reply to the last `subscribe`. Replies are in order, and an earlier error ends the session.
     Subscribed,
-    /// To any: code and message.
+    /// Error reply to any command: code and message.
     Refused(String),
-    /// Nothing to act upon.
+    /// A reply that needs no action.
     Other,
 }
 
@@ -116,7 +118,7 @@ struct Push<'a> {
     publication: Option<Data<'a>>,
 }
 
-/// Borrows where the text has no escapes; a bare `Cow` would always copy.
+/// Borrows the text if it has no escapes; a bare `Cow` would always copy it.
 #[derive(Default, Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -126,7 +128,7 @@ struct Data<'a> {
     data: &'a RawValue,
 }
 
-/// Reads one object of a live session; `None` is one that is no publication.
+/// Reads one object of a live session. Returns `None` if the object is not a publication.
 pub fn read_publication(line: &str) -> Result<Option<Publication<'_>>, serde_json::Error> {
     let object: Object<'_> = serde_json::from_str(line)?;
     Ok(object.push.and_then(|Push { channel: Text(channel), publication }| {
@@ -134,7 +136,7 @@ pub fn read_publication(line: &str) -> Result<Option<Publication<'_>>, serde_jso
     }))
 }
 
-/// Reads one object of a session that has asked for so many channels.
+/// Reads one object of a session that requested this number of channels.
 pub fn read_reply(line: &str, channels: usize) -> Reply {
     match serde_json::from_str::<Object<'_>>(line) {
         Ok(Object { error: Some(Error { code, message }), .. }) => {

@@ -5,11 +5,11 @@ use super::refusal::Refusal;
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// We closed it, and the server answered.
+    /// The client closed the session and the server answered the close.
     Complete,
-    /// The server said no: to the handshake or to a channel.
+    /// The server refused the handshake or a channel.
     Refused(Refusal),
-    /// It never became live, went silent, or the server broke the protocol.
+    /// The session never became live, went silent, or ended because the server violated the protocol.
     Failed(String),
     /// The server or the network ended a live session.
     ClosedByServer(String),

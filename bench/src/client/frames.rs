@@ -1,33 +1,36 @@
-//! WebSocket frames as a client sees them (RFC 6455 section 5): reads a server's, writes masked ones. Pure.
+//! WebSocket frames on the client side (RFC 6455 section 5): reads server frames and writes masked client
+//! frames. Pure.
 //!
-//! A message in one frame is handed on as a slice of what was received, without a copy; only a fragmented one is put
-//! together, and only the bytes of an incomplete frame are kept between two receives. A general WebSocket library would copy
-//! every message of every session once or twice; at 300,000 messages a second that is most of this program's work.
+//! A message in a single frame is passed on as a slice of the received bytes, without a copy. Only fragmented
+//! messages are reassembled, and only the bytes of an incomplete frame are kept between two receives. A
+//! general WebSocket library would copy every message of every session once or twice; at 300,000 messages per
+//! second that would be most of this program's work.
 //!
-//! It does not check that a text is UTF-8: whoever reads the text does, once per distinct text. Extensions are not negotiated, so reserved bits
-//! are an error.
+//! This module does not validate UTF-8: the reader of the text does, once per distinct text. No extensions
+//! are negotiated, so reserved bits are an error.
 
 use std::ops::Range;
 
-/// The largest message that is taken. A Kafka record of 1 MiB that is not JSON can become a string six times as long.
+/// The largest message that is accepted. A Kafka record of 1 MiB that is not JSON can become a string six
+/// times as long.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// An incomplete frame's buffer is kept for the next one up to this size.
+/// The buffer of an incomplete frame is kept for the next frame up to this size.
 const KEPT_BUFFER_BYTES_MAX: usize = 4 * 1024;
 
-/// What a frame is for.
+/// The opcode of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
-    /// Goes on with a fragmented message.
+    /// Continues a fragmented message.
     Continuation = 0,
-    /// UTF-8.
+    /// A UTF-8 text message.
     Text = 1,
-    /// Bytes.
+    /// A binary message.
     Binary = 2,
-    /// The end.
+    /// Closes the connection.
     Close = 8,
-    /// Wants a pong.
+    /// Requests a pong.
     Ping = 9,
     /// Answers a ping.
     Pong = 10,
@@ -51,43 +54,43 @@ impl Opcode {
     }
 }
 
-/// A whole message of the server.
+/// A complete message of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Perhaps not UTF-8.
+    /// A text message, not yet validated as UTF-8.
     Text(&'a [u8]),
-    /// Bytes.
+    /// A binary message.
     Binary(&'a [u8]),
-    /// To be answered with the same payload.
+    /// A ping, to be answered with the same payload.
     Ping(&'a [u8]),
-    /// Answers a ping.
+    /// The answer to a ping.
     Pong(&'a [u8]),
-    /// Code and reason; no code is 1005.
+    /// Close code and reason; 1005 if the frame has no code.
     Close(u16, &'a [u8]),
 }
 
-/// The server broke RFC 6455.
+/// A violation of RFC 6455 by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Without a negotiated extension they are 0.
+    /// Reserved bits are set, although no extension is negotiated.
     #[error("the server sent a frame with reserved bits set")]
     ReservedBits,
-    /// Not one of [`Opcode`].
+    /// The opcode is not one of [`Opcode`].
     #[error("the server sent a frame with an unknown opcode")]
     UnknownOpcode,
-    /// Only clients mask.
+    /// The frame is masked; only clients mask.
     #[error("the server sent a masked frame")]
     Masked,
-    /// Control frames are whole and of at most 125 bytes.
+    /// A control frame is fragmented or longer than 125 bytes.
     #[error("the server sent a fragmented or overlong control frame")]
     BadControl,
-    /// A continuation of nothing, or a new message within a fragmented one.
+    /// A continuation without a first fragment, or a new message inside a fragmented one.
     #[error("the server mixed up fragments")]
     BadFragment,
-    /// Above [`MESSAGE_BYTES_MAX`].
+    /// The message is longer than [`MESSAGE_BYTES_MAX`].
     #[error("the server sent a message of more than {MESSAGE_BYTES_MAX} bytes")]
     TooLong,
-    /// One byte of a close code.
+    /// The payload of a close frame is a single byte.
     #[error("the server sent a close frame of one byte")]
     BadClose,
 }
@@ -98,7 +101,7 @@ struct Header {
     payload: Range<usize>,
 }
 
-/// Reads one session's frames. Holds no memory while no frame is incomplete.
+/// Reads the frames of one session. Holds no memory while no frame is incomplete.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     incomplete: Vec<u8>,
@@ -112,7 +115,8 @@ struct Fragments {
 }
 
 impl FrameReader {
-    /// Takes what was received and hands on every message that is complete. What it said before an error stands.
+    /// Takes received bytes and passes on every complete message. Messages before an error are passed on as
+    /// well.
     pub fn feed(&mut self, bytes: &[u8], mut on_message: impl FnMut(Message<'_>)) -> Result<(), FrameError> {
         if self.incomplete.is_empty() {
             let read = self.read_all(bytes, &mut on_message)?;
@@ -129,7 +133,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Returns how many bytes were whole frames.
+    /// Returns the number of bytes that formed complete frames.
     fn read_all(
         &mut self,
         bytes: &[u8],
@@ -193,7 +197,7 @@ fn read_close(payload: &[u8]) -> Result<(u16, &[u8]), FrameError> {
     }
 }
 
-/// `None` while the header is incomplete. The payload's range is not checked against the bytes.
+/// Returns `None` while the header is incomplete. Does not check the payload's range against the bytes.
 fn read_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
     let &[first, second, ..] = bytes else { return Ok(None) };
     if first & 0x70 != 0 {
@@ -224,7 +228,7 @@ fn read_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
     Ok(Some(Header { opcode, last, payload: header_bytes..header_bytes + length as usize }))
 }
 
-/// Appends a client's frame, masked.
+/// Appends a masked client frame.
 pub fn write_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
     out.push(0x80 | opcode as u8);
     match payload.len() {
@@ -289,7 +293,7 @@ mod tests {
         assert_eq!(read(&each).expect("valid frames"), whole[..each_complete(&whole)], "byte by byte");
     }
 
-    /// The first 3,000 bytes hold the frames of up to 300 bytes, and their pings.
+    /// The first 3,000 bytes contain the frames of up to 300 bytes and their pings.
     fn each_complete(whole: &[String]) -> usize {
         whole.iter().position(|message| message.len() > 60_000).expect("a long one")
     }
@@ -340,7 +344,7 @@ mod tests {
         assert!(reader.incomplete.capacity() <= KEPT_BUFFER_BYTES_MAX);
     }
 
-    /// Another implementation reads what is written here.
+    /// Reads the written frames with another implementation.
     #[test]
     fn a_masked_frame_is_what_a_server_reads() {
         for length in [0, 5, 125, 126, 65_535, 65_536] {

@@ -1,4 +1,5 @@
-//! The opening handshake (RFC 6455 section 4.1): writes the upgrade request, reads the answer as it arrives. Pure.
+//! The opening handshake (RFC 6455 section 4.1): writes the upgrade request and reads the response as it
+//! arrives. Pure.
 
 use std::net::Ipv4Addr;
 
@@ -8,34 +9,34 @@ use tungstenite::handshake::derive_accept_key;
 use super::refusal::Refusal;
 use super::target::Target;
 
-/// The answer's head and, of a refusal, the body.
+/// Limit of the response head plus, for a refusal, the body.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// As much of a refusal's body as an error shows.
+/// Characters of a refusal's body that an error message shows.
 const SHOWN_CHARACTERS_MAX: usize = 300;
 
-/// A handshake under way.
+/// A handshake in progress.
 #[derive(Debug)]
 pub struct Handshake {
     key: String,
     answer: Vec<u8>,
 }
 
-/// Where a handshake stands.
+/// State of a handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// More has to arrive.
+    /// The response is incomplete.
     Incomplete,
-    /// It is a WebSocket now; these bytes came behind the answer.
+    /// The connection is upgraded; these bytes followed the response.
     Upgraded(Vec<u8>),
-    /// The server answered with another status than 101.
+    /// The server answered with a status other than 101.
     Refused(Refusal),
-    /// That is no WebSocket server.
+    /// The server is not a WebSocket server.
     Failed(String),
 }
 
 impl Handshake {
-    /// Begins one: the handshake and the request to send.
+    /// Starts a handshake: returns its state and the request to send.
     pub fn begin(target: &Target) -> (Self, Vec<u8>) {
         let key = generate_key();
         let request = format!(
@@ -48,16 +49,16 @@ impl Handshake {
         (Self { key, answer: Vec::new() }, request.into_bytes())
     }
 
-    /// The same through a proxy, which names its client.
+    /// Like [`Handshake::begin`], with the client's address in X-Forwarded-For, as a proxy sends it.
     pub fn begin_for(target: &Target, client: Ipv4Addr) -> (Self, Vec<u8>) {
         let (handshake, mut request) = Self::begin(target);
-        // Behind the other headers, before the empty line.
+        // The header goes after the other headers, before the empty line.
         request.truncate(request.len() - 2);
         request.extend_from_slice(format!("X-Forwarded-For: {client}\r\n\r\n").as_bytes());
         (handshake, request)
     }
 
-    /// Takes what arrived.
+    /// Takes received bytes.
     pub fn feed(&mut self, bytes: &[u8]) -> Progress {
         self.answer.extend_from_slice(bytes);
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -75,7 +76,7 @@ impl Handshake {
         }
     }
 
-    /// The server ended the connection: what it was by then.
+    /// The server ended the connection: returns the result from the bytes received so far.
     pub fn finish(&self) -> Progress {
         if self.answer.is_empty() {
             return Progress::Failed("the server closed the connection without an answer".to_owned());
@@ -92,7 +93,7 @@ impl Handshake {
         if response.code != Some(101) {
             let body_bytes = header(response, "content-length").and_then(|value| value.parse::<usize>().ok());
             let arrived = self.answer.len() - head_bytes;
-            // A body whose end is not told ends with the connection.
+            // A body without a declared length ends with the connection.
             let complete = body_bytes.is_some_and(|bytes| arrived >= bytes);
             return if complete || self.answer.len() > ANSWER_BYTES_MAX {
                 self.refused(response, head_bytes)
@@ -130,7 +131,7 @@ fn header<'h>(response: &httparse::Response<'h, '_>, name: &str) -> Option<&'h s
     std::str::from_utf8(header.value).ok().map(str::trim)
 }
 
-/// One printable line.
+/// Turns the bytes into one printable line.
 fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let words = text.split(|character: char| character.is_whitespace() || character.is_control());
@@ -154,7 +155,7 @@ mod tests {
         )
     }
 
-    /// Feeds pieces until the handshake has ended; also returns what was not fed.
+    /// Feeds pieces until the handshake ends. Also returns the bytes that were not fed.
     fn feed_cut<'b>(handshake: &mut Handshake, bytes: &'b [u8], piece_bytes: usize) -> (Progress, &'b [u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {

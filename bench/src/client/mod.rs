@@ -1,7 +1,10 @@
-//! The client side of the protocol: from a URL to subscribed sessions that hand on the texts they receive.
+//! The client side of the protocol: from a URL to subscribed sessions that pass on the texts they receive.
 //!
-//! `target` (the URL) -> `handshake` -> `frames` -> `session` (the life of one) -> `sessions` (all of them on one socket driver);
-//! `refusal` is what a server says instead of letting one in; `knocks` are clients that only ask for a session; `dialect` knows what is said, by the gateway or by a peer; `heads` reads each distinct event once. All but `sessions` and `knocks` is free of I/O.
+//! `target` (the URL) -> `handshake` -> `frames` -> `session` (the lifecycle of one session) -> `sessions`
+//! (all sessions on one socket driver). `refusal` describes a refused session, `attempts` makes session
+//! attempts without subscribing, `dialect` implements the protocols of the gateway and of the peers, and
+//! `parse_cache` parses each distinct event once. All modules except `sessions` and `attempts` are free of
+//! I/O.
 
 pub mod attempts;
 pub mod dialect;

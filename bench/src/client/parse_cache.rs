@@ -1,11 +1,12 @@
-//! Reads each distinct event once.
+//! Parses each distinct text once.
 //!
-//! The gateway sends the same bytes of an event to every session, so at 12,000 sessions all but one of 12,000 parses would give the
-//! same answer. A text is looked up by the hash of its bytes among those read recently, and compared with the one found,
-//! byte by byte: a collision costs a parse and never gives a wrong answer. A hit costs a hash and a comparison of a few
-//! hundred bytes, where JSON costs microseconds.
+//! The gateway sends the same bytes of an event to every session, so at 12,000 sessions all but one of 12,000
+//! parses would give the same result. A text is looked up by the hash of its bytes among the recently parsed
+//! texts and compared with the match byte by byte, so a hash collision costs a parse and never gives a wrong
+//! result. A hit costs a hash and a comparison of a few hundred bytes; parsing the JSON costs microseconds.
 //!
-//! The memory is bounded in texts and in bytes; the oldest leave first, and one that is needed again is read again.
+//! The cache is bounded in texts and in bytes. The oldest texts are evicted first, and an evicted text is
+//! parsed again when it is needed again.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -22,10 +23,10 @@ struct Entry<T> {
     head: T,
 }
 
-/// What was read of recent texts.
+/// Parse results of recent texts.
 #[derive(Debug)]
 pub struct ParseCache<T> {
-    /// Oldest first; the numbers in `index` count on from `forgotten`.
+    /// Oldest first. The numbers in `index` start at `forgotten`.
     recent: VecDeque<Entry<T>>,
     index: HashTable<u64>,
     forgotten: u64,
@@ -46,8 +47,8 @@ impl<T> Default for ParseCache<T> {
 }
 
 impl<T: Copy> ParseCache<T> {
-    /// The head of this text: the remembered one, or what `read` makes of it. An error is not remembered.
-    pub fn head<E>(&mut self, text: &[u8], read: impl FnOnce(&[u8]) -> Result<T, E>) -> Result<T, E> {
+    /// Returns the cached result for this text, or the result of `read`. Errors are not cached.
+    pub fn get_or_parse<E>(&mut self, text: &[u8], read: impl FnOnce(&[u8]) -> Result<T, E>) -> Result<T, E> {
         let hash = self.hasher.hash_one(text);
         let (recent, forgotten) = (&self.recent, self.forgotten);
         let entry = |number: u64| &recent[(number - forgotten) as usize];
@@ -94,12 +95,12 @@ mod tests {
     fn each_distinct_text_is_read_once_and_answers_with_its_own_head() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut heads = ParseCache::default();
+        let mut cache = ParseCache::default();
         let reads = Cell::new(0);
         for _ in 0..50_000 {
             let number = random.u64(..1_000);
             let text = format!("{number}{}", "x".repeat((number % 50) as usize));
-            let head = heads.head(text.as_bytes(), |_| {
+            let head = cache.get_or_parse(text.as_bytes(), |_| {
                 reads.set(reads.get() + 1);
                 Ok::<_, Infallible>(number)
             });
@@ -110,25 +111,25 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_was_forgotten_is_read_again() {
-        let mut heads = ParseCache::default();
+        let mut cache = ParseCache::default();
         for number in 0..3 * TEXTS_MAX as u64 {
-            heads.head(&number.to_le_bytes(), |_| Ok::<_, Infallible>(number)).expect("never fails");
+            cache.get_or_parse(&number.to_le_bytes(), |_| Ok::<_, Infallible>(number)).expect("never fails");
         }
-        assert_eq!((heads.recent.len(), heads.index.len()), (TEXTS_MAX, TEXTS_MAX));
-        assert_eq!(heads.head(&0u64.to_le_bytes(), |_| Ok::<_, Infallible>(7)), Ok(7));
+        assert_eq!((cache.recent.len(), cache.index.len()), (TEXTS_MAX, TEXTS_MAX));
+        assert_eq!(cache.get_or_parse(&0u64.to_le_bytes(), |_| Ok::<_, Infallible>(7)), Ok(7));
         for number in 0..100u64 {
             let text = vec![number as u8; 1024 * 1024];
-            heads.head(&text, |_| Ok::<_, Infallible>(number)).expect("never fails");
+            cache.get_or_parse(&text, |_| Ok::<_, Infallible>(number)).expect("never fails");
         }
-        assert!(heads.bytes <= TEXT_BYTES_MAX);
-        assert_eq!(heads.recent.len(), heads.index.len());
-        assert_eq!(heads.bytes, heads.recent.iter().map(|entry| entry.text.len()).sum::<usize>());
+        assert!(cache.bytes <= TEXT_BYTES_MAX);
+        assert_eq!(cache.recent.len(), cache.index.len());
+        assert_eq!(cache.bytes, cache.recent.iter().map(|entry| entry.text.len()).sum::<usize>());
     }
 
     #[test]
     fn an_error_is_not_remembered() {
-        let mut heads = ParseCache::default();
-        assert_eq!(heads.head(b"x", |_| Err::<u64, _>("no")), Err("no"));
-        assert_eq!(heads.head(b"x", |_| Ok::<u64, &str>(1)), Ok(1));
+        let mut cache = ParseCache::default();
+        assert_eq!(cache.get_or_parse(b"x", |_| Err::<u64, _>("no")), Err("no"));
+        assert_eq!(cache.get_or_parse(b"x", |_| Ok::<u64, &str>(1)), Ok(1));
     }
 }

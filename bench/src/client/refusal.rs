@@ -1,7 +1,7 @@
-//! What a server says instead of letting a session in, read and counted by reason. Pure.
+//! Refused sessions, parsed and counted by reason. Pure.
 //!
-//! The reasons are those of docs/PROTOCOL.md, each with its one status; whatever else is said has the reason [`OTHER`]. So there are few
-//! of them, whatever a server answers.
+//! The reasons are those of docs/PROTOCOL.md, each with its HTTP status; anything else gets the reason
+//! [`OTHER`]. The number of reasons is therefore bounded, whatever a server answers.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const CPU_OVERLOAD: &str = "cpu_overload";
 /// Another status, another `error`, or a session that was closed before it began.
 pub const OTHER: &str = "other";
-/// What a valid handshake may be refused for, and the status of it.
+/// The reasons for which a valid handshake can be refused, each with its status.
 const KNOWN: [(&str, u16); 7] = [
     ("draining", 503),
     ("ip_connections", 429),
@@ -22,18 +22,18 @@ const KNOWN: [(&str, u16); 7] = [
     ("memory_limit", 503),
 ];
 
-/// That a server said no, to a handshake or to a channel.
+/// A refused handshake or channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// In words.
+    /// Description of the refusal.
     pub why: String,
-    /// One of the reasons known here, or [`OTHER`].
+    /// One of the reasons of this module, or [`OTHER`].
     pub reason: &'static str,
-    /// After how many seconds to come again, at least one; `None` when it does not say.
+    /// Seconds to wait before a retry, at least one; `None` if the server gives none.
     pub retry_after_s: Option<u64>,
 }
 
-/// The refusals for one reason. Its fields are keys of the JSON.
+/// The refusals for one reason. The fields are JSON keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct RefusalCount {
@@ -49,7 +49,7 @@ pub struct RefusalCount {
 pub struct Refusals(BTreeMap<&'static str, RefusalCount>);
 
 impl Refusal {
-    /// Of a handshake that was answered with this status, this `Retry-After`, and this body.
+    /// A refused handshake with this status, `Retry-After` header and body.
     pub fn of_handshake(why: String, status: u16, retry_after: Option<&str>, body: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Body<'b> {
@@ -61,14 +61,14 @@ impl Refusal {
         Self { why, reason: known.map_or(OTHER, |(reason, _)| reason), retry_after_s: seconds }
     }
 
-    /// Of a session behind its handshake.
+    /// A session refused after its handshake.
     pub fn of_session(why: String) -> Self {
         Self { why, reason: OTHER, retry_after_s: None }
     }
 }
 
 impl Refusals {
-    /// Takes one more into account.
+    /// Counts a refusal.
     pub fn count(&mut self, refusal: &Refusal) {
         let Refusal { reason, retry_after_s, .. } = refusal;
         let of_reason = self.0.entry(reason).or_insert(RefusalCount {
@@ -85,7 +85,7 @@ impl Refusals {
         of_reason.retry_after_s_most = of_reason.retry_after_s_most.max(*retry_after_s);
     }
 
-    /// By reason.
+    /// The counts, by reason.
     pub fn counts(&self) -> impl Iterator<Item = &RefusalCount> {
         self.0.values()
     }

@@ -1,7 +1,8 @@
-//! The life of one session: connect -> handshake -> subscribe -> live -> close. No I/O: bytes come in, bytes to send are
-//! appended to the outbox, and what texts say goes to the ledger.
+//! The lifecycle of one session: connect -> handshake -> subscribe -> live -> close. No I/O: the caller
+//! passes in the received bytes, bytes to send are appended to the outbox, and received texts go to the
+//! ledger.
 //!
-//! A session ends exactly once, with one [`End`]; what arrives afterwards is ignored.
+//! A session ends exactly once, with one [`End`]; anything that arrives afterwards is ignored.
 
 use std::rc::Rc;
 
@@ -18,7 +19,7 @@ use super::target::Target;
 use crate::ledger::{Ledger, SubscribeOutcome};
 use crate::subscriptions::Subscription;
 
-/// Heartbeats in a row without a byte from the server after which the connection counts as dead.
+/// Consecutive heartbeats without a byte from the server after which the connection counts as dead.
 const QUIET_HEARTBEATS_MAX: u8 = 3;
 const CODE_NORMAL: u16 = 1000;
 const CODE_PROTOCOL_ERROR: u16 = 1002;
@@ -36,13 +37,13 @@ enum Stage {
 /// One session.
 #[derive(Debug)]
 pub struct Session {
-    /// Its socket.
+    /// The socket of the session.
     pub socket: SocketId,
-    /// Its number in the run, from 0.
+    /// Index of the session in the run, from 0.
     pub number: usize,
-    /// Bytes that the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     pub outbox: Vec<u8>,
-    /// The outbox is on the list of those to send, or waits until the socket takes bytes.
+    /// Whether the outbox is on the list of outboxes to send, or waits for the socket to become writable.
     pub send_pending: bool,
     stage: Stage,
     reader: FrameReader,
@@ -51,7 +52,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session whose connect is under way.
+    /// A session whose connect is in progress.
     pub fn new(socket: SocketId, number: usize, subscription: Rc<Subscription>) -> Self {
         Self {
             socket,
@@ -65,28 +66,28 @@ impl Session {
         }
     }
 
-    /// Still on its way to being live.
+    /// Whether the session is not live yet.
     pub fn is_pending(&self) -> bool {
         matches!(self.stage, Stage::Connecting | Stage::Handshaking(_) | Stage::Subscribing)
     }
 
-    /// Subscribed and open.
+    /// Whether the session is subscribed and open.
     pub fn is_live(&self) -> bool {
         matches!(self.stage, Stage::Live)
     }
 
-    /// Ended: its socket is closing or gone.
+    /// Whether the session has ended: its socket is closing or gone.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
     }
 
-    /// Nothing more is taken or said.
+    /// Ends the session: nothing more is received or sent.
     pub fn set_over(&mut self) {
         self.stage = Stage::Over;
         self.reader = FrameReader::default();
     }
 
-    /// What it waits for, for the one who waits in vain.
+    /// What the session waits for, for the message of a timeout.
     pub fn awaited(&self) -> &'static str {
         match self.stage {
             Stage::Connecting => "the connect",
@@ -96,7 +97,7 @@ impl Session {
         }
     }
 
-    /// The socket is connected: asks for the upgrade.
+    /// The socket is connected: queues the upgrade request.
     pub fn on_connected(&mut self, target: &Target) {
         let (handshake, request) = match target.proxied {
             Some(clients) => {
@@ -108,7 +109,7 @@ impl Session {
         self.stage = Stage::Handshaking(Box::new(handshake));
     }
 
-    /// Bytes arrived.
+    /// Handles received bytes.
     pub fn on_received(&mut self, bytes: &[u8], ledger: &mut Ledger, random: &mut Rng) -> Option<End> {
         self.quiet_heartbeats = 0;
         match &mut self.stage {
@@ -130,7 +131,7 @@ impl Session {
         }
     }
 
-    /// The server has sent its last byte.
+    /// The server has finished sending.
     pub fn on_peer_finished(&mut self) -> Option<End> {
         match &self.stage {
             Stage::Handshaking(handshake) => match handshake.finish() {
@@ -147,7 +148,7 @@ impl Session {
         }
     }
 
-    /// The connection broke, or could not be made.
+    /// The connection broke or could not be established.
     pub fn on_broken(&mut self, why: &str) -> Option<End> {
         match self.stage {
             Stage::Live => Some(End::ClosedByServer(why.to_owned())),
@@ -159,7 +160,7 @@ impl Session {
         }
     }
 
-    /// Says that it is alive, and notices a server that is not.
+    /// Queues a heartbeat, and detects a server that no longer answers.
     pub fn heartbeat(&mut self, random: &mut Rng) -> Option<End> {
         if self.quiet_heartbeats == QUIET_HEARTBEATS_MAX {
             return Some(End::Failed(format!(
@@ -173,7 +174,7 @@ impl Session {
         None
     }
 
-    /// Begins an orderly close; the end comes with the server's answer.
+    /// Starts an orderly close; the session ends with the server's answer.
     pub fn close(&mut self, random: &mut Rng) {
         self.stage = Stage::Closing;
         write_close(&mut self.outbox, CODE_NORMAL, random);
@@ -198,7 +199,7 @@ impl Session {
     }
 }
 
-/// What a message needs of its session while the reader is busy with the bytes.
+/// The parts of a session that a message handler needs while the reader is borrowed.
 struct Conversation<'a> {
     number: usize,
     stage: &'a mut Stage,
@@ -271,7 +272,7 @@ impl Conversation<'_> {
         if matches!(self.stage, Stage::Closing) {
             return End::Complete;
         }
-        // 1005 stands for a close frame without a code, and is never sent.
+        // 1005 means a close frame without a code, and is never sent.
         write_close(self.outbox, if code == 1005 { CODE_NORMAL } else { code }, self.random);
         let why = format!("closed with {code} {}", String::from_utf8_lossy(reason));
         let why = why.trim_end().to_owned();

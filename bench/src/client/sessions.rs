@@ -1,9 +1,9 @@
-//! All sessions of a run on one socket driver: opens them, harvests what arrives, sends what they have to say.
+//! All sessions of a run on one socket driver: opens them, reads received data, and sends their outboxes.
 //!
-//! One thread drives everything. A session's answers are appended to its outbox while the harvest lasts and sent in one
-//! batch behind it: at most one send per socket is ever in flight.
+//! One thread drives all sessions. While received data is handled, a session's replies are appended to its
+//! outbox; they are sent afterwards in one batch, so at most one send per socket is in flight.
 //!
-//! It deliberately opens no connection again: a session that ends has ended, and its loss is what the run reports.
+//! Connections are never reopened here: a session that ends stays ended, and the run reports its loss.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,23 +21,24 @@ use crate::ledger::Ledger;
 use crate::machine::clock_ms;
 use crate::subscriptions::Subscription;
 
-/// Events of one harvest. Beyond it answers and new connections would wait too long.
+/// Events handled in one turn. With more, replies and new connections would wait too long.
 const EVENTS_PER_TURN: usize = 4_096;
-/// Events between two looks at the clock. A look for each would cost more than its share of a frame; one for a whole
-/// harvest would make its last frames look younger than they are.
+/// Events between two clock reads. A read for each event would cost more than the handling of a frame
+/// warrants; one read per turn would make the latencies of the turn's last frames too small.
 const EVENTS_PER_CLOCK: usize = 16;
-/// While events come, they are taken once in this time. On loopback the sender pays for waking the receiver (an interrupt of the other
-/// CPU, a fifth of a delivery), which over a network it does not; and latencies are known to a millisecond anyway.
+/// While events arrive, they are handled once per this interval. On loopback the sender pays for waking the
+/// receiver (an interrupt of the other CPU, a fifth of a delivery), which it does not over a network;
+/// latencies are measured to a millisecond anyway.
 const NAP: Duration = Duration::from_millis(1);
-/// A server that does not read this much is not reading.
+/// A server that has left this much unread is not reading.
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
-/// How a socket is left.
+/// How a socket is closed.
 #[derive(Clone, Copy, Debug)]
 enum CloseMode {
-    /// After what is in the outbox, with a FIN.
+    /// With a FIN, after the outbox is sent.
     Orderly,
-    /// At once, with a reset.
+    /// Immediately, with a reset.
     Abruptly,
 }
 
@@ -48,20 +49,20 @@ pub struct Sessions {
     sources: Vec<IpAddr>,
     connections: usize,
     timeout: Duration,
-    /// When a harvest last brought something.
+    /// When a turn last brought an event.
     heard_at: Instant,
     table: SessionTable,
 }
 
-/// The sessions without their driver, which lends bytes of its own while they are looked at.
+/// The sessions without their driver: the driver lends its buffers while the sessions are accessed.
 struct SessionTable {
     target: Target,
-    /// By the socket's slot.
+    /// By socket slot.
     table: Vec<Option<Session>>,
     pending: usize,
-    /// Sessions on their way to being live, the oldest first.
+    /// Sessions that are not live yet, the oldest first.
     deadlines: VecDeque<(Instant, SocketId)>,
-    /// Sockets with something in the outbox, each once.
+    /// Sockets with a non-empty outbox, each once.
     to_send: Vec<SocketId>,
     leaving: Vec<(SocketId, CloseMode)>,
     heartbeat_slot: usize,
@@ -69,7 +70,7 @@ struct SessionTable {
 }
 
 impl Sessions {
-    /// Sets up the driver for that many connections on the calling thread.
+    /// Sets up the driver for this number of connections on the calling thread.
     pub fn new(
         target: Target,
         server: SocketAddr,
@@ -79,7 +80,7 @@ impl Sessions {
     ) -> Result<Self, SetupError> {
         let driver = Driver::new(&DriverOptions {
             sockets: connections,
-            // A harvest of many frames per socket: large buffers are fewer completions.
+            // Each socket receives many frames per turn: large buffers mean fewer completions.
             buffer_bytes: 8 * 1024,
             accepts: 1,
             ..DriverOptions::default()
@@ -97,7 +98,7 @@ impl Sessions {
         Ok(Self { driver, server, sources, connections, timeout, heard_at: Instant::now(), table })
     }
 
-    /// Begins to open session `number`. A connect that cannot even begin is a failed session.
+    /// Starts to open session `number`. A connect that cannot even start counts as a failed session.
     pub fn open(
         &mut self,
         number: usize,
@@ -119,12 +120,12 @@ impl Sessions {
         }
     }
 
-    /// From now on sessions are opened to this server.
+    /// Opens further sessions to this server.
     pub fn retarget(&mut self, target: Target, server: SocketAddr) {
         (self.table.target, self.server) = (target, server);
     }
 
-    /// One turn: what arrived is taken, what is to be said is said. Returns how many events there were.
+    /// Runs one turn: handles received data, then sends the outboxes. Returns the number of events.
     pub fn turn(&mut self, now: Instant, ledger: &mut Ledger) -> io::Result<usize> {
         self.driver.begin_turn(now)?;
         let mut events = 0;
@@ -145,39 +146,40 @@ impl Sessions {
         Ok(events)
     }
 
-    /// A heartbeat of the next `slots` slots, around the table.
+    /// Sends heartbeats for the next `slots` slots, round-robin over the table.
     pub fn heartbeat(&mut self, slots: usize, ledger: &mut Ledger) {
         self.table.heartbeat(slots, ledger);
     }
 
-    /// Sessions on their way to being live.
+    /// Number of sessions that are not live yet.
     pub fn pending(&self) -> usize {
         self.table.pending
     }
 
-    /// Sockets that are not yet gone.
+    /// Number of sockets that are not closed yet.
     pub fn sockets(&self) -> usize {
         self.driver.readings().sockets
     }
 
-    /// Drops the live sessions from number `first` on, at once and without a goodbye.
+    /// Drops the live sessions from number `first` on, immediately and without a close frame.
     pub fn drop_from(&mut self, first: usize, ledger: &mut Ledger) {
         self.table.drop_from(first, ledger);
     }
 
-    /// Begins an orderly close of every live session; those that are not live yet are dropped.
+    /// Starts an orderly close of every live session; sessions that are not live yet are dropped.
     pub fn close_all(&mut self) {
         self.table.close_all();
     }
 
-    /// Drops what is left.
+    /// Drops the remaining sessions.
     pub fn abort_all(&mut self) {
         for session in self.table.table.iter().flatten() {
             self.driver.abort(session.socket);
         }
     }
 
-    /// Sleeps until something arrives or until then; a signal ends it early. While events come it only naps.
+    /// Sleeps until data arrives or until `wake_at`; a signal ends the sleep early. While events arrive, it
+    /// sleeps only for a millisecond.
     pub fn sleep_until(&mut self, wake_at: Instant) -> io::Result<()> {
         if !self.driver.may_sleep()? {
             return Ok(());
@@ -193,7 +195,7 @@ impl Sessions {
         self.driver.sleep(sleep)
     }
 
-    /// Sends every outbox on the list, then leaves the sockets that are to be left.
+    /// Sends every outbox on the list, then closes the sockets that are to be closed.
     fn flush(&mut self, now: Instant, ledger: &mut Ledger) {
         if !self.table.to_send.is_empty() {
             let due = std::mem::take(&mut self.table.to_send);
@@ -290,7 +292,7 @@ impl SessionTable {
         self.end(socket, end, close_mode, ledger);
     }
 
-    /// Puts the outbox on the list, unless it is empty or on its way already.
+    /// Puts the outbox on the list, unless it is empty or already on the list.
     fn send_later(&mut self, socket: SocketId, ledger: &mut Ledger) {
         let Some(session) = self.session(socket) else { return };
         if session.outbox.len() > OUTBOX_BYTES_MAX {
@@ -302,7 +304,7 @@ impl SessionTable {
         }
     }
 
-    /// The one place where a session ends.
+    /// The only function that ends a session.
     fn end(&mut self, socket: SocketId, end: Option<End>, close_mode: CloseMode, ledger: &mut Ledger) {
         let Some(end) = end else { return };
         let Some(session) = self.session(socket) else { return };
@@ -375,7 +377,7 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-/// The error of a connect, with what to do about it.
+/// The error of a connect, with its remedy.
 fn explain_connect(error: &io::Error, server: SocketAddr) -> String {
     use rustix::io::Errno;
     let remedy = match error.raw_os_error().map(Errno::from_raw_os_error) {

@@ -1,11 +1,12 @@
-//! Where the server is: reads the URL, resolves the name once for all connections, and chooses source addresses.
+//! The server's address: parses the URL, resolves the name once for all connections, and chooses source
+//! addresses.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use tungstenite::http::Uri;
 
-/// Connections from one source address to one server: ephemeral ports end near 28,000 (ip_local_port_range(7)), and
-/// some are taken.
+/// Connections from one source address to one server: the ephemeral port range holds about 28,000 ports
+/// (ip_local_port_range(7)), and some are in use.
 const CONNECTIONS_PER_SOURCE_MAX: usize = 20_000;
 
 /// A server's URL.
@@ -13,9 +14,10 @@ const CONNECTIONS_PER_SOURCE_MAX: usize = 20_000;
 pub struct Target {
     /// Host and port as in the URL.
     pub authority: String,
-    /// With the query; `/` when the URL has none.
+    /// Path with the query; `/` if the URL has none.
     pub path: String,
-    /// Sessions name so many clients in X-Forwarded-For in turn, as a proxy does; `None` writes no such header.
+    /// Number of client addresses that sessions name in X-Forwarded-For in turn, as a proxy does; `None`
+    /// omits the header.
     pub proxied: Option<u32>,
     host: String,
     port: u16,
@@ -27,16 +29,16 @@ pub enum TargetError {
     /// Not a URL.
     #[error("{0:?} is no URL: write ws://HOST:PORT/PATH, for example ws://127.0.0.1:3002/ws")]
     NotUrl(String),
-    /// TLS.
+    /// The URL requires TLS, which is not supported.
     #[error("wss:// is not supported: connect to the gateway's plain port, behind what terminates TLS")]
     Tls,
-    /// Neither ws nor wss.
+    /// The scheme is neither ws nor wss.
     #[error("the scheme {0:?} is not ws: write ws://HOST:PORT/PATH")]
     Scheme(String),
 }
 
 impl Target {
-    /// Reads `ws://HOST[:PORT][/PATH]`.
+    /// Parses `ws://HOST[:PORT][/PATH]`.
     pub fn parse(url: &str) -> Result<Self, TargetError> {
         let not_url = || TargetError::NotUrl(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| not_url())?;
@@ -47,7 +49,7 @@ impl Target {
             None => return Err(not_url()),
         }
         let authority = uri.authority().ok_or_else(not_url)?;
-        // `Uri` takes any text for a port, and a user name.
+        // `Uri` accepts any text as a port, and a user name.
         let host = authority.host();
         let port = authority.as_str().strip_prefix(host).ok_or_else(not_url)?;
         let port = if port.is_empty() {
@@ -65,12 +67,13 @@ impl Target {
         })
     }
 
-    /// Where the server's health is asked for when nothing else is said.
+    /// The default health URL of the server.
     pub fn health_url(&self) -> String {
         format!("http://{}/health", self.authority)
     }
 
-    /// The server's address; of several the first IPv4 one, because that is where a plain `:port` is sure to listen.
+    /// The server's address. If the name has several, the first IPv4 address: a server with a plain `:port`
+    /// is sure to listen there.
     pub fn resolve(&self) -> std::io::Result<SocketAddr> {
         let addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         let chosen = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first());
@@ -78,8 +81,8 @@ impl Target {
     }
 }
 
-/// The local address of connection number `index`; `None` leaves it to the kernel. Asked for none, it takes further addresses of
-/// 127.0.0.0/8 when one has too few ports.
+/// The local address of connection number `index`; `None` leaves the choice to the kernel. With an empty
+/// `asked` it uses further addresses of 127.0.0.0/8 if one address has too few ports.
 pub fn source(asked: &[IpAddr], server: SocketAddr, connections: usize, index: usize) -> Option<SocketAddr> {
     if !asked.is_empty() {
         return Some(SocketAddr::new(asked[index % asked.len()], 0));
