@@ -1,6 +1,6 @@
-//! What the sessions of a run have said and suffered: the audit, the latencies, and how sessions ended and why.
+//! The results of the sessions of a run: the audit, the latencies, and how and why sessions ended.
 //!
-//! Everything is of one thread, the one that drives the sockets.
+//! The ledger lives on the thread that drives the sockets.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -19,101 +19,101 @@ use crate::latency::Latency;
 use crate::resumes::Resumes;
 use crate::subscriptions::Subscription;
 
-/// Distinct causes that are told apart; further ones are lumped together.
+/// Maximum number of distinct causes; further causes are counted together.
 const CAUSES_MAX: usize = 20;
 
-/// What an answer to `subscribe` meant.
+/// The meaning of an answer to `subscribe`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SubscribeOutcome {
-    /// All that was asked for is subscribed.
+    /// All requested channels are subscribed.
     Subscribed,
-    /// It may subscribe now.
+    /// The connection is established and the client may subscribe.
     Connected,
-    /// A channel was rejected, or the message was not taken.
+    /// A channel was rejected, or the message was not accepted.
     Refused(String),
-    /// It was another message.
+    /// The message was not an answer to the subscription.
     Nothing,
 }
 
-/// Sessions and messages, counted.
+/// Counts of sessions and messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionCounts {
-    /// Sessions that were acknowledged, ever.
+    /// Sessions that were acknowledged during the run.
     pub established: u64,
     /// Sessions that are live now.
     pub active: u64,
-    /// Sessions that the server said no to.
+    /// Sessions that the server refused.
     pub refused: u64,
-    /// Sessions that never became live, went silent, or were ended for a broken protocol.
+    /// Sessions that never became live, went silent, or were ended because of a protocol violation.
     pub failed: u64,
     /// Live sessions that the server or the network ended.
     pub closed_by_server: u64,
-    /// Pings of the server that were answered.
+    /// Answered pings of the server.
     pub pings_answered: u64,
-    /// AnnouncedGap losses.
+    /// Announced losses.
     pub gaps: u64,
-    /// Sessions that the server could not let go on where they asked to.
+    /// Sessions that the server could not resume at the requested position.
     pub not_resumed: u64,
     /// `error` messages to live sessions.
     pub errors: u64,
-    /// Messages that are none of the protocol's.
+    /// Messages that are not part of the protocol.
     pub unreadable: u64,
 }
 
-/// An event, read once: see `client::parse_cache`.
+/// A parsed event; see `client::parse_cache`.
 #[derive(Clone, Copy, Debug)]
 struct ParsedEvent {
     event: AuditedEvent,
     timestamp_ms: Option<u64>,
 }
 
-/// What is read of a record's value. Other fields are the publisher's affair.
+/// The parsed fields of a record's value. Other fields depend on the publisher.
 #[derive(Default, Deserialize)]
 struct Value {
     timestamp: Option<u64>,
     seq: Option<u64>,
 }
 
-/// A text that is no event.
+/// A text that is not an event.
 enum OtherMessage<'t> {
     Gap(Gap<'t>),
-    /// All that was missed has been sent: so many events.
+    /// All missed events have been sent: their number.
     Resumed(u64),
     Error(String),
     Other,
     Unreadable(String),
 }
 
-/// The books of a run.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Ledger {
-    /// What arrived, and what did not.
+    /// Received and lost events.
     pub audit: Audit,
-    /// Of the window, once it has begun.
+    /// Latencies of the window, after it has begun.
     pub latency: Latency,
-    /// Counts.
+    /// Counts of sessions and messages.
     pub tally: SessionCounts,
-    /// What those were told that the server said no to.
+    /// The refusals by reason.
     pub refusals: Refusals,
     /// When the last session was acknowledged.
     pub established_last: Option<Instant>,
-    /// Live sessions that the server ended, in order, for a scenario that lets them come back.
+    /// Live sessions that the server ended, in order, for scenarios in which they reconnect.
     pub closed: Vec<usize>,
-    /// Sessions from this number on do not count for the latencies.
+    /// Deliveries of sessions from this number on are excluded from the latencies.
     pub timed_below: usize,
-    /// Those that went on where they had been.
+    /// Sessions that resumed.
     pub resumes: Resumes,
-    heads: ParseCache<ParsedEvent>,
-    /// What stands for the partition of a channel, in the dialect that has none.
+    parse_cache: ParseCache<ParsedEvent>,
+    /// Replaces the partition of a channel in the dialect without partitions.
     partitions: HashMap<String, i32>,
     causes: BTreeMap<String, u64>,
-    /// The clock of the current events.
+    /// The instant of the events that are being handled.
     now: Instant,
     now_ms: u64,
 }
 
 impl Ledger {
-    /// For that many sessions, which choose from these channels.
+    /// Creates the ledger for this number of sessions, which choose from these channels.
     pub fn new(sessions: usize, channels: Vec<PatternName<'static>>) -> Self {
         Self {
             audit: Audit::new(sessions, channels),
@@ -124,7 +124,7 @@ impl Ledger {
             closed: Vec::new(),
             timed_below: usize::MAX,
             resumes: Resumes::default(),
-            heads: ParseCache::default(),
+            parse_cache: ParseCache::default(),
             partitions: HashMap::new(),
             causes: BTreeMap::new(),
             now: Instant::now(),
@@ -132,22 +132,22 @@ impl Ledger {
         }
     }
 
-    /// The instant of what comes next: read now and then during a harvest, not per frame.
+    /// Sets the instant of the following events: the clock is read now and then during a turn, not per frame.
     pub fn set_clock(&mut self, now: Instant, now_ms: u64) {
         self.now = now;
         self.now_ms = now_ms;
     }
 
-    /// Every session is settled: what is measured begins now.
+    /// All sessions are live: the measured window begins now.
     pub fn begin_window(&mut self) {
         self.audit.begin_window(self.now_ms);
         self.latency = Latency::default();
     }
 
-    /// A text for a live session.
+    /// Handles a text of a live session.
     pub fn on_text(&mut self, session: usize, dialect: Dialect, text: &[u8]) {
         let (audit, partitions) = (&mut self.audit, &mut self.partitions);
-        let head = self.heads.head(text, |_| match dialect {
+        let head = self.parse_cache.get_or_parse(text, |_| match dialect {
             Dialect::Gateway => read_event(audit, text),
             Dialect::Centrifugo => read_published(audit, partitions, text),
         });
@@ -161,7 +161,7 @@ impl Ledger {
             }
             Err(OtherMessage::Gap(gap)) => {
                 self.tally.gaps += 1;
-                // Of records without a usable key, between which events may come.
+                // A gap of records without a usable key; events may lie between them.
                 let is_of_no_channel = gap.reason == GapReason::Skipped && gap.channel.starts_with("*.");
                 if !is_of_no_channel && !self.audit.announce(session, &gap.channel, gap.from, gap.to) {
                     self.count_unreadable("a gap that is no range");
@@ -184,7 +184,8 @@ impl Ledger {
         }
     }
 
-    /// A text for a session that waits for its acknowledgement. Events before it are not owed, and not looked at.
+    /// Handles a text of a session that waits for its acknowledgement. Events before the acknowledgement are
+    /// not due, and are ignored.
     pub fn on_answer(
         &mut self,
         session: usize,
@@ -220,7 +221,7 @@ impl Ledger {
         }
     }
 
-    /// It is live all the same: what it missed shows as lost.
+    /// The session is live nevertheless; its missed events count as lost.
     fn on_not_resumed(&mut self, session: usize, Rejected { channel, code, message }: &Rejected<'_>) {
         self.tally.not_resumed += 1;
         self.resumes.forget(session);
@@ -238,13 +239,13 @@ impl Ledger {
         SubscribeOutcome::Subscribed
     }
 
-    /// A message that is none of the protocol's.
+    /// Counts a message that is not part of the protocol.
     pub fn count_unreadable(&mut self, why: &str) {
         self.tally.unreadable += 1;
         self.note(format!("unreadable: {why}"));
     }
 
-    /// A session ended; `was_live` tells whether it had been acknowledged.
+    /// A session ended; `was_live` says whether it had been acknowledged.
     pub fn on_end(&mut self, session: usize, was_live: bool, end: End) {
         if was_live {
             self.tally.active -= 1;
@@ -270,7 +271,7 @@ impl Ledger {
         }
     }
 
-    /// Why sessions and messages were not as they should be, and how often.
+    /// The causes of failed sessions and unexpected messages, with their counts.
     pub fn causes(&self) -> impl Iterator<Item = (&str, u64)> {
         self.causes.iter().map(|(cause, count)| (cause.as_str(), *count))
     }
@@ -298,7 +299,7 @@ fn read_event<'t>(audit: &mut Audit, text: &'t [u8]) -> Result<ParsedEvent, Othe
     describe(audit, &event.channel, event.pos, &value)
 }
 
-/// A publication has no position: `seq` stands for the offset, and each channel for a partition of its own.
+/// A publication has no position: `seq` serves as the offset, and each channel as a partition.
 fn read_published<'t>(
     audit: &mut Audit,
     partitions: &mut HashMap<String, i32>,

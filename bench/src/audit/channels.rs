@@ -1,27 +1,28 @@
-//! What is known of channels across sessions. Names become small numbers here, once per distinct event, so that the
-//! books of 12,000 sessions are plain tables.
+//! State of the channels across sessions. Each channel name is mapped to a small number once per distinct
+//! event, so that the audit of 12,000 sessions consists of plain tables.
 
 use std::collections::HashMap;
 
 use protocol::{Channel, Pattern, PatternName};
 
-/// A channel by number, in the order of first sight.
+/// Number of a channel, in the order of first appearance.
 pub type ChannelId = u32;
-/// One of the run's patterns by its index.
+/// Index of a pattern in the run's list.
 pub type PatternId = u16;
 
-/// The ordinal of a channel's first `seq`: earlier ones, which a late session may bring, fit below it. 0 stays free.
+/// The ordinal of the first `seq` received on a channel. Lower `seq`s, which a late session may receive, fit
+/// below it. 0 is unused.
 const ORDINAL_OF_FIRST: u32 = 1 << 31;
 
 #[derive(Debug)]
 struct ChannelState {
-    /// The `seq` that arrived first; it has the ordinal [`ORDINAL_OF_FIRST`].
+    /// The `seq` that arrived first; its ordinal is [`ORDINAL_OF_FIRST`].
     first_seq: Option<u64>,
-    /// The highest ordinal that any session saw.
+    /// The highest ordinal that any session received.
     newest: Option<u32>,
-    /// The highest when the window ended.
+    /// The highest ordinal at the end of the window.
     newest_of_window: Option<u32>,
-    /// The lowest ordinal that was published within the window: owed to every session that selects the channel.
+    /// The lowest ordinal published within the window: due to every session that selects the channel.
     owed_from: Option<u32>,
     /// The patterns that select this channel, ascending.
     selected_by: Box<[PatternId]>,
@@ -29,10 +30,11 @@ struct ChannelState {
 
 #[derive(Debug)]
 pub(super) struct Channels {
-    /// Patterns that are one channel's name, by it: 10,000 of them are looked up, not walked.
+    /// Patterns that name a single channel, by name: with 10,000 patterns a lookup is needed instead of a
+    /// scan.
     exact: HashMap<String, PatternId>,
     wildcards: Vec<(PatternId, PatternName<'static>)>,
-    /// By pattern: the channels seen that it selects.
+    /// For each pattern, the known channels that it selects.
     selected: Vec<Vec<ChannelId>>,
     ids: HashMap<String, ChannelId>,
     known: Vec<ChannelState>,
@@ -62,7 +64,7 @@ impl Channels {
             return *id;
         }
         let id = self.known.len() as ChannelId;
-        // A name that is no channel is selected by nothing: its events are unrequested.
+        // No pattern selects an invalid channel name, so its events count as unrequested.
         let selects = |pattern: &PatternName<'_>| {
             Channel::parse(name).is_ok_and(|channel| pattern.pattern().selects(channel))
         };
@@ -83,19 +85,19 @@ impl Channels {
         id
     }
 
-    /// The channel of that name, once it was seen.
+    /// The channel with that name, if it is known.
     pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
         self.ids.get(name).copied()
     }
 
-    /// The number of a partition of the channel's kind: offsets count up within it.
+    /// The number of a partition of the channel's kind; offsets increase within it.
     pub(super) fn stream(&mut self, channel: &str, partition: i32) -> u32 {
         let kind = channel.rsplit_once('.').map_or(channel, |(_, kind)| kind);
         let next = self.streams.len() as u32;
         *self.streams.entry((kind.to_owned(), partition)).or_insert(next)
     }
 
-    /// Takes note of a `seq` and puts it on the channel's scale; `None` when it does not fit there.
+    /// Records a `seq` and converts it to an ordinal of the channel; `None` if it does not fit.
     pub(super) fn note(&mut self, id: ChannelId, seq: u64, in_window: bool) -> Option<u32> {
         let known = &mut self.known[id as usize];
         let first = *known.first_seq.get_or_insert(seq);
@@ -115,7 +117,7 @@ impl Channels {
         }
     }
 
-    /// Every channel seen that one of the patterns selects, once.
+    /// Every known channel that one of the patterns selects, each once.
     pub(super) fn selected_by(&self, patterns: &[PatternId]) -> impl Iterator<Item = ChannelId> {
         patterns.iter().enumerate().flat_map(move |(index, pattern)| {
             let before = &patterns[..index];
@@ -124,7 +126,7 @@ impl Channels {
         })
     }
 
-    /// Up to where sessions owe this channel.
+    /// The last ordinal of this channel that is due to sessions.
     pub(super) fn newest(&self, id: ChannelId) -> Option<u32> {
         let known = &self.known[id as usize];
         if self.window_ended { known.newest_of_window } else { known.newest }

@@ -1,21 +1,21 @@
-//! Where one event stands in Kafka, and what a gap announces. Pure.
+//! The position of an event in Kafka, and the positions that a gap names. Pure.
 
 use protocol::Position;
 
 use super::channels::ChannelId;
 
-/// Where one event stands.
+/// The position of one event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EventPosition {
-    /// The partition of the event's kind, by number.
+    /// Number of the partition of the event's kind.
     pub(super) stream: u32,
     pub(super) position: Position,
 }
 
-/// Positions that the server said it would not deliver to a session.
+/// Positions that the server announced it would not deliver to a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnnouncedGap {
-    /// `None` is every channel of the kind.
+    /// `None` means every channel of the kind.
     pub(super) channel: Option<ChannelId>,
     pub(super) stream: u32,
     pub(super) from: i64,
@@ -23,7 +23,7 @@ pub(super) struct AnnouncedGap {
 }
 
 impl AnnouncedGap {
-    /// Whether it names this event.
+    /// Whether the gap names this event.
     pub(super) fn names(&self, channel: ChannelId, event_position: &EventPosition) -> bool {
         self.channel.is_none_or(|named| named == channel)
             && self.stream == event_position.stream

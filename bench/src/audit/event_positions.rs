@@ -1,6 +1,7 @@
-//! Where events stand in Kafka, so that a session can resume after one, and a gap can be held against what is missing. Pure.
+//! The positions of events in Kafka. Sessions resume after them, and announced gaps are compared with the
+//! missing events by them. Pure.
 //!
-//! Kept only for a scenario that asks: 40 bytes for each distinct event of the run.
+//! Positions are kept only for scenarios that request them: 40 bytes for each distinct event of the run.
 
 use std::collections::HashMap;
 
@@ -8,18 +9,18 @@ use super::channels::ChannelId;
 use super::event_position::EventPosition;
 use super::session::SessionAudit;
 
-/// What the gaps of a run said of what is missing.
+/// The announced gaps of a run, compared with the missing events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GapCounts {
     /// Lost events that a gap of their session names.
     pub announced: u64,
-    /// Lost events that none names.
+    /// Lost events that no gap names.
     pub unannounced: u64,
-    /// Events that a gap names, and that were delivered all the same.
+    /// Events that a gap names although they were delivered.
     pub misannounced: u64,
 }
 
-/// The positions of a run.
+/// The positions of the events of a run.
 #[derive(Debug, Default)]
 pub(super) struct EventPositions {
     by_ordinal: HashMap<(ChannelId, u32), EventPosition>,
@@ -34,7 +35,8 @@ impl EventPositions {
         self.by_ordinal.get(&(channel, ordinal)).copied()
     }
 
-    /// Whether a gap of the session names this event; one that nobody ever saw has no event_position, and is named by none.
+    /// Whether a gap of the session names this event. An event that no session received has no known
+    /// position, so no gap names it.
     pub(super) fn is_announced(&self, session: &SessionAudit, channel: ChannelId, ordinal: u32) -> bool {
         !session.gaps().is_empty()
             && self.find(channel, ordinal).is_some_and(|event_position| {
@@ -42,7 +44,7 @@ impl EventPositions {
             })
     }
 
-    /// How many of the events that the session had are named by a gap of it.
+    /// The number of events that the session received although one of its gaps names them.
     pub(super) fn misannounced(&self, session: &SessionAudit) -> u64 {
         if session.gaps().is_empty() {
             return 0;

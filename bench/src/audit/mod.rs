@@ -1,16 +1,20 @@
-//! The loss audit: what every session got, compared with what it had to get. Pure: no socket, no clock.
+//! The loss audit: compares the events that every session received with those that were due to it. Pure: no
+//! socket, no clock.
 //!
-//! Within a session it is exact, from the first event after the acknowledgement on: the publisher counts `seq` up by 1 per
-//! channel, so a jump is a loss, a repeat a duplicate and a late one a reordering (`session`). Between sessions it finds what
-//! one alone cannot: events lost after the last or before the first one it saw, and channels it never saw at all.
+//! Within a session the audit is exact from the first event after the acknowledgement on: the publisher
+//! increments `seq` by 1 per channel, so a jump is a loss, a repeat is a duplicate and a late event is a
+//! reordering (`session`). Across sessions it finds what one session alone cannot show: events lost before
+//! the first or after the last received event, and channels of which no event was received.
 //!
 //! Invariants:
 //! - Every delivery is counted once: as delivered (in order or late), as duplicated, or as unrequested.
-//! - A session owes nothing that was published before it subscribed. Whether an event is later than every subscription is
-//!   told by its own timestamp (see [`Audit::begin_window`]), so nothing is owed by the luck of arrival.
-//! - The end is told by what some session had seen when the window ended (see [`Audit::end_window`]): traffic that goes on
-//!   does not move it.
-//! - An event without `seq` is audited by its offset only: order and repeats, not loss. It is counted as unsequenced.
+//! - No event published before a session's subscription is due to it. Whether an event is later than every
+//!   subscription is determined by its own timestamp (see [`Audit::begin_window`]), so the result does not
+//!   depend on the order of arrival.
+//! - The end of the obligation is determined by the events that some session had received when the window
+//!   ended (see [`Audit::end_window`]): later traffic does not move it.
+//! - An event without `seq` is audited by its offset only: for order and repeats, not for loss. It is counted
+//!   as unsequenced.
 
 mod channels;
 mod event_position;
@@ -31,38 +35,38 @@ use event_position::{AnnouncedGap, EventPosition};
 use event_positions::EventPositions;
 use session::{SessionAudit, Verdict};
 
-/// Publishers on other machines have clocks of their own: an event counts as published within the window when its timestamp is this
-/// much later than the window's beginning.
+/// Publishers on other machines have their own clocks: an event counts as published within the window if its
+/// timestamp is this much later than the beginning of the window.
 const CLOCK_SKEW_MS: u64 = 1_000;
 
-/// What the audit has to know of an event. The same for every session, so it is made once per event.
+/// The audit's description of an event. It is the same for every session, so it is created once per event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditedEvent {
     channel: ChannelId,
     stream: u32,
     offset: i64,
-    /// `seq` on the channel's own scale; `None` for an event that carries none.
+    /// `seq` on the channel's ordinal scale; `None` for an event without `seq`.
     ordinal: Option<u32>,
 }
 
-/// What the whole run has seen.
+/// Counts over all sessions of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditCounts {
-    /// Events that arrived, each once.
+    /// Events that arrived, each counted once.
     pub delivered: u64,
-    /// Events that a session had to get and did not.
+    /// Events that were due to a session and did not arrive.
     pub lost: u64,
     /// Deliveries of an event that the session already had.
     pub duplicated: u64,
     /// Events that arrived after a later one of their channel, or of their partition and kind.
     pub reordered: u64,
-    /// Events of channels that the session has not subscribed to.
+    /// Events of channels that the session is not subscribed to.
     pub unrequested: u64,
-    /// Events without `seq`, whose loss cannot be proven.
+    /// Events without `seq`, whose loss cannot be detected.
     pub unsequenced: u64,
 }
 
-/// A `seq` so far from the channel's others that it cannot be a count.
+/// A `seq` too far from the other `seq`s of the channel to be a count.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("seq {seq} of {channel} is more than 2,000,000,000 away from the channel's first")]
 pub struct SeqOutOfRange {
@@ -81,7 +85,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// For that many sessions, none of which has subscribed yet, and the patterns that they choose from.
+    /// Creates the audit for this number of unsubscribed sessions and the patterns that they choose from.
     pub fn new(sessions: usize, patterns: Vec<PatternName<'static>>) -> Self {
         Self {
             channels: Channels::new(patterns),
@@ -92,15 +96,17 @@ impl Audit {
         }
     }
 
-    /// Remembers from now on where each event stands: what resuming and the judgement of gaps need.
+    /// Keeps the position of each event from now on; resumes and the comparison of gaps need the positions.
     pub fn keep_positions(&mut self) {
         self.positions.get_or_insert_default();
     }
 
-    /// The session's subscription was acknowledged: from now on it owes what these patterns select.
+    /// The session's subscription was acknowledged: from now on the events that these patterns select are due
+    /// to it.
     ///
-    /// Of a channel that was published in the window before, it owes what follows the first event that it sees; of all others, what any session
-    /// owes. One that ended before comes back with new books.
+    /// On a channel with an event in the window before the subscription, the events after the first one that
+    /// the session receives are due; on all other channels, those that are due to any session. A session that
+    /// ended before starts with new state.
     pub fn subscribe(&mut self, session: usize, patterns: Rc<[PatternId]>) {
         if self.sessions[session].has_ended() {
             self.counts.lost += self.heads(&self.sessions[session]);
@@ -110,13 +116,14 @@ impl Audit {
         self.sessions[session].begin(patterns, partially_received);
     }
 
-    /// The session resumes: it goes on with the books it has, and owes what follows the last event in them.
+    /// The session resumes: it keeps its state, and the events after the last one that it received are due.
     pub fn resume(&mut self, session: usize, patterns: Rc<[PatternId]>) {
         self.sessions[session].subscribe(patterns);
     }
 
-    /// Lets a session that has never subscribed have the event that is `back` events before the newest of the channel, so that it can resume after
-    /// it; where that stands. `None` when so many were not seen, or their positions are not kept.
+    /// Marks the event that is `back` events before the newest of the channel as received by a session that
+    /// has never subscribed, so that the session can resume after it. Returns the position of that event;
+    /// `None` if there are not that many events, or if positions are not kept.
     pub fn begin_after(&mut self, session: usize, channel: &str, back: u32) -> Option<Position> {
         let channel = self.channels.find(channel)?;
         let ordinal = self.channels.newest(channel)?.checked_sub(back)?;
@@ -126,14 +133,15 @@ impl Audit {
         Some(position)
     }
 
-    /// Where the last event of the channel stands that the session has, when positions are kept.
+    /// The position of the last event of the channel that the session received, if positions are kept.
     pub fn last_position(&self, session: usize, channel: &str) -> Option<Position> {
         let channel = self.channels.find(channel)?;
         let last = self.sessions[session].last(channel)?;
         Some(self.positions.as_ref()?.find(channel, last)?.position)
     }
 
-    /// The server said that the session will not get these positions. `false` when they are no range.
+    /// The server announced that the session will not receive these positions. Returns `false` if they are
+    /// not a range.
     pub fn announce(&mut self, session: usize, channel: &str, from: Position, to: Position) -> bool {
         if from.partition != to.partition || from.offset > to.offset {
             return false;
@@ -144,12 +152,12 @@ impl Audit {
         true
     }
 
-    /// The session is over. What it missed before counts; what comes after is not owed.
+    /// The session ended. Its losses so far count; later events are not due.
     pub fn end_session(&mut self, session: usize) {
         self.sessions[session].end();
     }
 
-    /// Describes an event; called once per distinct event, when it arrives for the first time.
+    /// Describes an event; called once per distinct event, when it first arrives.
     pub fn describe(
         &mut self,
         channel: &str,
@@ -195,52 +203,53 @@ impl Audit {
         }
     }
 
-    /// Every session has subscribed: what is published from now on (and a second, for the publisher's clock) is owed to all that select it, even if
-    /// it is the first of its channel.
+    /// Every session has subscribed: events published from now on (plus one second for the publisher's clock)
+    /// are due to all sessions that select them, including the first event of a channel.
     pub fn begin_window(&mut self, now_ms: u64) {
         self.window_begin_ms = Some(now_ms);
     }
 
-    /// From now on a session owes, of each channel, only what some session has seen up to this call.
+    /// From now on, only the events that some session has received before this call are due.
     pub fn end_window(&mut self) {
         self.channels.end_window();
     }
 
-    /// Live sessions from number `first` on that have seen nothing since they subscribed.
+    /// Number of live sessions from number `first` on that have received no event since they subscribed.
     pub fn silent_sessions_from(&self, first: usize) -> u64 {
         let sessions = self.sessions[first..].iter();
         sessions.filter(|session| session.is_live() && session.seen_ranges().next().is_none()).count() as u64
     }
 
-    /// How many events of the window are still owed to sessions that live: they are under way, or lost. After
-    /// `end_window` it only falls. Walks all sessions and channels.
+    /// Number of events of the window that live sessions still miss: in flight, or lost. After `end_window`
+    /// the number only falls. Scans all sessions and channels.
     pub fn outstanding(&self) -> u64 {
         self.sessions.iter().filter(|session| session.is_live()).map(|session| self.tail(session)).sum()
     }
 
-    /// Delivered, duplicated, reordered and the like so far; of what is lost only the end tells. Cheap.
+    /// Counts so far of deliveries, duplicates, reorderings and the like; losses are known only at the end.
+    /// Cheap.
     pub fn counts_so_far(&self) -> AuditCounts {
         self.counts
     }
 
-    /// Events missing so far between others that arrived: late, or lost. Walks all sessions.
+    /// Number of events missing so far between others that arrived: late, or lost. Scans all sessions.
     pub fn missing_so_far(&self) -> u64 {
         self.sessions.iter().map(SessionAudit::missing).sum()
     }
 
-    /// The verdict. Walks all sessions and channels; call it after `end_window` and a time of grace.
+    /// The final counts. Scans all sessions and channels; call it after `end_window` and a grace period.
     pub fn counts(&self) -> AuditCounts {
         let lost: u64 = self.sessions.iter().map(|session| self.lost(session)).sum();
         AuditCounts { lost: self.counts.lost + lost, ..self.counts }
     }
 
-    /// Sessions from number `first` on that a gap was announced to.
+    /// Number of sessions from number `first` on that received a gap announcement.
     pub fn announced_to(&self, first: usize) -> u64 {
         self.sessions[first..].iter().filter(|session| !session.gaps().is_empty()).count() as u64
     }
 
-    /// The gaps held against what is missing, when positions are kept; `announced` and `unannounced` together are what is lost. Walks all
-    /// sessions and what each missed.
+    /// Compares the gaps with the missing events, if positions are kept; `announced` and `unannounced`
+    /// together are the lost events. Scans all sessions and the missing events of each.
     pub fn gap_counts(&self) -> GapCounts {
         let mut counts = GapCounts { unannounced: self.counts.lost, ..GapCounts::default() };
         let Some(positions) = &self.positions else {
@@ -269,7 +278,8 @@ impl Audit {
         session.missing() + self.heads(session) + if session.is_live() { self.tail(session) } else { 0 }
     }
 
-    /// What the window owed before the first event that this session saw, channel by channel.
+    /// Number of due events of the window before the first event that this session received, over all
+    /// channels.
     fn heads(&self, session: &SessionAudit) -> u64 {
         let owed = session.seen_ranges().filter(|(channel, ..)| session.owes_beginning_of(*channel));
         let before_first = owed.filter_map(|(channel, first, _)| {
@@ -278,7 +288,7 @@ impl Audit {
         before_first.sum()
     }
 
-    /// What was seen by others after the last event that this session saw, channel by channel.
+    /// Number of events that other sessions received after the last event of this session, over all channels.
     fn tail(&self, session: &SessionAudit) -> u64 {
         let after_last = |(channel, _, last): (ChannelId, u32, u32)| {
             self.channels.newest(channel).map_or(0, |newest| u64::from(newest.saturating_sub(last)))

@@ -1,5 +1,6 @@
-//! The books of one session: per channel the first and the last ordinal it saw, per partition and kind the last offset,
-//! and what is missing in between. 12 bytes per channel that was seen.
+//! The audit state of one session: per channel the first and the last received ordinal, per partition and
+//! kind the last offset, and the missing ranges in between. It takes 12 bytes per channel with a received
+//! event.
 
 use std::rc::Rc;
 
@@ -7,14 +8,15 @@ use super::AuditedEvent;
 use super::channels::{ChannelId, PatternId};
 use super::event_position::AnnouncedGap;
 
-/// Stretches of missing events that can still arrive late. Beyond it the oldest is settled as lost, and an event of it that
-/// arrives after all counts as a duplicate.
+/// Ranges of missing events that can still arrive late. Beyond this number the oldest range is settled as
+/// lost, and an event of it that arrives later counts as a duplicate.
 const MISSING_RANGES_MAX: usize = 1_024;
 
-/// Gaps kept of a session. What a further one names counts as unannounced: no excuse is better than a wrong one.
+/// Gaps kept per session. Events that a further gap names count as unannounced, which is safer than excusing
+/// a loss wrongly.
 const GAPS_MAX: usize = 4_096;
 
-/// What one delivery was.
+/// Classification of one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     InOrder,
@@ -22,7 +24,7 @@ pub(super) enum Verdict {
     Reordered,
 }
 
-/// What was seen of a channel.
+/// The range of received ordinals of a channel.
 #[derive(Clone, Copy, Debug)]
 struct SeenRange {
     channel: ChannelId,
@@ -44,9 +46,10 @@ const NO_OFFSET: i64 = -1;
 pub(super) struct SessionAudit {
     patterns: Option<Rc<[PatternId]>>,
     live: bool,
-    /// Of a session that came late, or came back: channels of which it owes no beginning.
+    /// In a session that subscribed late or reconnected: channels whose earlier events are not due.
     partially_received: Vec<ChannelId>,
-    /// Of the channels seen, by their number: a session that hears one of 10,000 keeps one.
+    /// One entry per channel with a received event, by channel number: a session that receives one of 10,000
+    /// channels keeps one entry.
     seen_ranges: Vec<SeenRange>,
     offsets: Vec<i64>,
     missing_ranges: Vec<MissingRange>,
@@ -60,32 +63,33 @@ impl SessionAudit {
         self.live = true;
     }
 
-    /// What it missed in an earlier life is settled; between its end and this subscription it owes nothing.
+    /// Settles the losses of the previous connection; nothing that was published between its end and this
+    /// subscription is due.
     pub(super) fn begin(&mut self, patterns: Rc<[PatternId]>, partially_received: Vec<ChannelId>) {
         let settled = self.missing();
         *self = Self { settled, partially_received, ..Self::default() };
         self.subscribe(patterns);
     }
 
-    /// It has this event already, and owes what follows it.
+    /// Marks this event as received; the events after it are due.
     pub(super) fn begin_after(&mut self, event: AuditedEvent) {
         self.record(event);
         self.partially_received.push(event.channel);
     }
 
-    /// What the server announced, in order.
+    /// The announced gaps, in order of arrival.
     pub(super) fn gaps(&self) -> &[AnnouncedGap] {
         &self.gaps
     }
 
-    /// Keeps what the server announced.
+    /// Keeps an announced gap.
     pub(super) fn announce(&mut self, gap: AnnouncedGap) {
         if self.gaps.len() < GAPS_MAX {
             self.gaps.push(gap);
         }
     }
 
-    /// Stretches of missing events: channel, first, and the one behind the last.
+    /// Ranges of missing events: channel, first ordinal, and the ordinal after the last.
     pub(super) fn missing_ranges(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
         self.missing_ranges
             .iter()
@@ -97,7 +101,7 @@ impl SessionAudit {
         self.missing_ranges().any(|(of, from, to)| of == channel && (from..to).contains(&ordinal))
     }
 
-    /// Whether it has been live and is no longer.
+    /// Whether the session has been live and has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.patterns.is_some() && !self.live
     }
@@ -118,7 +122,7 @@ impl SessionAudit {
         self.patterns.as_deref().unwrap_or_default()
     }
 
-    /// Whether the channel was already found to be selected.
+    /// Whether the channel is already known to be selected.
     pub(super) fn has_seen(&self, channel: ChannelId) -> bool {
         self.last(channel).is_some()
     }
@@ -127,21 +131,22 @@ impl SessionAudit {
         self.find(channel).ok().map(|index| self.seen_ranges[index].last)
     }
 
-    /// Channel, first and last ordinal of every channel that was seen.
+    /// Channel, first and last received ordinal of every channel with a received event.
     pub(super) fn seen_ranges(&self) -> impl Iterator<Item = (ChannelId, u32, u32)> {
         self.seen_ranges.iter().map(|seen_range| (seen_range.channel, seen_range.first, seen_range.last))
     }
 
-    /// Where the channel's seen_range is, or belongs.
+    /// The index of the channel's range, or the index at which to insert it.
     fn find(&self, channel: ChannelId) -> Result<usize, usize> {
-        // A session that sees all channels, or only the first, has each at its number.
+        // If a session receives all channels, or only the first, each range is at the index of its channel
+        // number.
         match self.seen_ranges.get(channel as usize) {
             Some(seen_range) if seen_range.channel == channel => Ok(channel as usize),
             _ => self.seen_ranges.binary_search_by_key(&channel, |seen_range| seen_range.channel),
         }
     }
 
-    /// Events missing between the first and the last that were seen.
+    /// Number of events missing between the first and the last received event.
     pub(super) fn missing(&self) -> u64 {
         self.settled
             + self
@@ -161,7 +166,7 @@ impl SessionAudit {
             };
         };
         match self.place(event.channel, ordinal) {
-            // In order within its channel, but behind another channel of its partition.
+            // In order within its channel, but after a later event of another channel of its partition.
             Verdict::InOrder if event.offset <= last_offset => Verdict::Reordered,
             verdict => verdict,
         }
@@ -213,7 +218,7 @@ impl SessionAudit {
         self.missing_ranges.push(MissingRange { channel, from, to });
     }
 
-    /// Whether this event was missing; then it is no longer.
+    /// Removes this event from the missing ranges; returns whether it was missing.
     fn fill(&mut self, channel: ChannelId, ordinal: u32) -> bool {
         let contains = |missing_range: &MissingRange| {
             missing_range.channel == channel && (missing_range.from..missing_range.to).contains(&ordinal)

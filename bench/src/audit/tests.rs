@@ -1,4 +1,4 @@
-//! A stream with known faults must be judged by exactly those numbers.
+//! Tests: for a stream with known faults, the audit reports exactly their numbers.
 
 use fastrand::Rng;
 use protocol::Pattern;
@@ -67,7 +67,8 @@ fn a_clean_stream_has_no_fault() {
     assert_eq!(counts, AuditCounts { delivered: 10_000, ..AuditCounts::default() }, "seed {seed}");
 }
 
-/// Every event meets at most one fault, and a swap joins neighbours of one partition: then the counts are exact.
+/// Every event is affected by at most one fault, and a swap exchanges neighbours within one partition: then
+/// the counts are exact.
 #[test]
 fn dropped_repeated_and_swapped_events_are_counted_exactly() {
     for round in 0..50 {
@@ -106,7 +107,7 @@ fn a_late_repeat_of_any_age_is_a_duplicate() {
     let mut faulty = events.clone();
     for _ in 0..100 {
         let original = random.usize(..events.len());
-        // Behind all originals, so that each is a repeat whatever was inserted before.
+        // Inserted after all originals, so that each is a repeat whatever was inserted before.
         faulty.push(events[original]);
     }
     let expected = AuditCounts { delivered: 6_000, duplicated: 100, ..AuditCounts::default() };
@@ -238,7 +239,7 @@ fn a_session_that_comes_back_owes_nothing_of_the_time_between() {
     for seq in 1..=30 {
         deliver(&mut audit, 0, &event(seq), at_ms);
     }
-    // Misses 3, ends after 5, comes back between 14 and 15, misses 17.
+    // Misses 3, ends after 5, reconnects between 14 and 15, misses 17.
     for seq in [1, 2, 4, 5] {
         deliver(&mut audit, 1, &event(seq), at_ms);
     }
@@ -262,7 +263,7 @@ fn a_session_that_subscribes_amid_the_window_owes_nothing_before_its_first_event
     for seq in 1..=14 {
         deliver(&mut audit, 0, &event(seq), at_ms);
     }
-    // Comes between 14 and 15, misses 17, and all from 29 on.
+    // Subscribes between 14 and 15, misses 17, and all from 29 on.
     audit.subscribe(1, Rc::from([0]));
     for seq in 15..=30 {
         deliver(&mut audit, 0, &event(seq), at_ms);
@@ -285,7 +286,7 @@ fn a_session_that_came_back_to_a_silent_channel_owes_it_all_that_is_published_th
     for seq in 1..=5 {
         let event = Sent { channel: 0, seq, offset: seq as i64 };
         deliver(&mut audit, 0, &event, WINDOW_BEGIN_MS + CLOCK_SKEW_MS + 1);
-        // One misses the beginning, the other all.
+        // One session misses the beginning, the other everything.
         if seq > 2 {
             deliver(&mut audit, 1, &event, WINDOW_BEGIN_MS + CLOCK_SKEW_MS + 1);
         }
@@ -295,7 +296,8 @@ fn a_session_that_came_back_to_a_silent_channel_owes_it_all_that_is_published_th
     assert_eq!([0, 1, 2, 3].map(|first| audit.silent_sessions_from(first)), [1, 1, 1, 0]);
 }
 
-/// Two sessions on `T0.trade`: the first sees all of `0..until`, the second what `has` says.
+/// Two sessions on `T0.trade`: the first receives all of `0..until`, the second the events for which `has` is
+/// true.
 fn two_sessions(until: u64, has: impl Fn(u64) -> bool) -> Audit {
     let mut audit = audit_of(2);
     audit.keep_positions();
@@ -330,7 +332,7 @@ fn a_session_that_resumes_owes_exactly_what_follows_its_last_event() {
 #[test]
 fn a_session_that_begins_after_an_event_owes_all_behind_it_and_none_before() {
     let mut audit = two_sessions(10, |_| false);
-    // Whatever was published in the window.
+    // At any timestamp within the window.
     audit.begin_window(0);
     let mut fresh = Audit::new(1, patterns(&["*"]));
     assert_eq!(fresh.begin_after(0, "T0.trade", 3), None);
@@ -345,7 +347,7 @@ fn a_session_that_begins_after_an_event_owes_all_behind_it_and_none_before() {
         deliver(&mut audit, 1, &Sent { channel: 0, seq, offset: 10 * seq as i64 }, WINDOW_BEGIN_MS);
     }
     assert_eq!(audit.counts().lost, 0);
-    // It has the one that it resumed after.
+    // The session already has the event after which it resumed.
     deliver(&mut audit, 1, &Sent { channel: 0, seq: 6, offset: 60 }, WINDOW_BEGIN_MS);
     assert_eq!(audit.counts().duplicated, 1);
 }
