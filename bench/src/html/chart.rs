@@ -1,7 +1,8 @@
-//! A plot -> an inline SVG, drawn by plotters.
+//! Draws a plot as an inline SVG with plotters.
 //!
-//! The drawing holds no colour of its own: plotters is given colours that serve as keys, and each is replaced by a class of `style.css`,
-//! which knows what is readable in a light and in a dark page. Both axes are linear to plotters; the logarithm is taken here.
+//! The drawing contains no colours: plotters gets key colours, and each is replaced by a class of
+//! `style.css`, which defines readable colours for light and dark pages. Both axes are linear for plotters;
+//! this module computes the logarithm.
 
 use std::ops::Range;
 
@@ -10,16 +11,16 @@ use plotters::prelude::*;
 
 use super::plots::{COLOURS, Line, LineStyle, Plot, XAxis, percentiles};
 
-/// Of the drawing; a page scales it.
+/// Size of the drawing; a page scales it.
 const SIZE: (u32, u32) = (640, 260);
 
-/// A line of more points is thinned: the drawing has no room for them.
+/// Lines with more points are thinned: the drawing has no room for them.
 const POINTS_MAX: usize = 1_200;
 
-/// About so many names on an axis.
+/// Approximate number of labels on an axis.
 const STEPS: f64 = 5.0;
 
-/// Below it a latency stands on the floor of a logarithmic axis: timestamps are in whole milliseconds.
+/// Lower latencies are drawn at the bottom of a logarithmic axis: timestamps are in whole milliseconds.
 const LOGARITHMIC_FLOOR: f64 = 1.0;
 
 const TEXT_KEY: RGBColor = RGBColor(0xA0, 0x01, 0x00);
@@ -27,13 +28,13 @@ const AXIS_KEY: RGBColor = RGBColor(0xA0, 0x02, 0x00);
 const GRID_KEY: RGBColor = RGBColor(0xA0, 0x03, 0x00);
 const FONT: (&str, u32) = ("sans-serif", 15);
 
-/// An axis: the end, and the places that have a name.
+/// An axis: its end and its labelled positions.
 struct Axis {
     end: f64,
     names: Vec<(f64, String)>,
 }
 
-/// `None` when there is nothing to draw.
+/// `None` if there is nothing to draw.
 pub(super) fn draw(plot: &Plot) -> Option<String> {
     if plot.lines.iter().all(Line::is_empty) {
         return None;
@@ -92,7 +93,7 @@ impl ValueFormatter<f64> for Axis {
 }
 
 impl Axis {
-    /// From 0 on, in steps of 1, 2 or 5 times a power of ten.
+    /// From 0, in steps of 1, 2 or 5 times a power of ten.
     fn linear(most: f64) -> Self {
         let most = if most > 0.0 { most } else { 1.0 };
         let power = 10_f64.powf((most / STEPS).log10().floor());
@@ -103,7 +104,7 @@ impl Axis {
         Self { end: most, names: names.map(|at| (at, short(at))).collect() }
     }
 
-    /// Named at the powers of ten.
+    /// Labelled at the powers of ten.
     fn logarithmic(most: f64) -> Self {
         let end = place(most, true).ceil().max(1.0);
         let names = (0..=end as i32).map(|power| (f64::from(power), short(10_f64.powi(power))));
@@ -138,7 +139,7 @@ fn place(y: f64, is_logarithmic: bool) -> f64 {
     if is_logarithmic { y.max(LOGARITHMIC_FLOOR).log10() } else { y }
 }
 
-/// A number as an axis names it: 300000 is 300k.
+/// A number as an axis label: 300000 becomes 300k.
 fn short(value: f64) -> String {
     let (scaled, unit) = match value {
         value if value >= 1e9 => (value / 1e9, "G"),
@@ -150,7 +151,8 @@ fn short(value: f64) -> String {
     format!("{}{unit}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// The uninterrupted parts of a line. A lone point becomes a line of no length, which round ends make a dot.
+/// The uninterrupted parts of a line. A single point becomes a line of length zero, which round ends turn
+/// into a dot.
 fn parts(line: &Line) -> Vec<Vec<(f64, f64)>> {
     let mut parts = vec![Vec::new()];
     for (x, y) in &line.points {
@@ -166,7 +168,7 @@ fn parts(line: &Line) -> Vec<Vec<(f64, f64)>> {
     parts
 }
 
-/// Of each stretch of a long line the least and the greatest value, so that no spike and no dip goes missing.
+/// Keeps the minimum and the maximum of each section of a long line, so that no spike and no dip is lost.
 pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= POINTS_MAX {
         return points.to_vec();
@@ -191,7 +193,7 @@ fn key(style: LineStyle) -> RGBColor {
     RGBColor(0xA1, style.colour as u8, u8::from(style.is_dashed))
 }
 
-/// Puts classes in the place of the key colours.
+/// Replaces the key colours by classes.
 fn themed(mut svg: String) -> String {
     for (key, attribute, class) in
         [(TEXT_KEY, "fill", "text"), (AXIS_KEY, "stroke", "axis"), (GRID_KEY, "stroke", "grid")]

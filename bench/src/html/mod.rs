@@ -1,8 +1,8 @@
-//! The result of one or more runs as one self-contained page: no script, no font, no picture from elsewhere.
+//! The result of one or more runs as a self-contained page: no script, and no font or picture from elsewhere.
 //!
-//! `plots` says what is plotted, `chart` draws it (an inline SVG), `style.css` gives both a light and a dark look. Everything that is
-//! text is escaped, and a policy in the page's head forbids a browser to load anything at all. The page is well-formed XML too.
-//! It shows what it is given: it judges nothing and measures nothing.
+//! `plots` selects the plotted data, `chart` draws it (an inline SVG), and `style.css` provides light and
+//! dark colours. All text is escaped, and a policy in the page's head forbids a browser to load anything. The
+//! page is also well-formed XML. It shows the given data: it contains no verdict logic and no measurement.
 
 mod chart;
 mod plots;
@@ -13,50 +13,51 @@ use std::fmt::Write as _;
 
 use crate::series::{LatencyDistribution, Sample};
 
-/// What a page shows.
+/// The contents of a page.
 #[derive(Clone, Debug, Default)]
 pub struct HtmlInput {
     /// The heading.
     pub title: String,
-    /// The command that began the run, so that it can be repeated.
+    /// The command line of the run, for repeating it.
     pub command_line: String,
-    /// Whether it passed.
+    /// Whether the run passed.
     pub passed: bool,
-    /// Why it did not.
+    /// Why the run failed.
     pub reasons: Vec<String>,
-    /// What the reader should know about the figures.
+    /// Notes that are needed to interpret the figures.
     pub notes: Vec<String>,
-    /// Headings over the values of the figures, such as the names of the runs; none for a single column that needs no heading.
+    /// Column headings of the table, such as the names of the runs; empty for a single column without a
+    /// heading.
     pub columns: Vec<String>,
     /// The table.
     pub figures: Vec<Figure>,
-    /// What is plotted; several runs share their plots.
+    /// The plotted runs; several runs share their plots.
     pub runs: Vec<Run>,
-    /// The whole configuration of the server, as text.
+    /// The complete configuration of the server, as text.
     pub configuration: String,
 }
 
 /// A row of the table.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// What it is, with its unit.
+    /// The name of the figure, with its unit.
     pub name: String,
     /// One value for each column.
     pub values: Vec<String>,
 }
 
-/// A run that is plotted.
+/// A plotted run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// What the legends call it.
+    /// The name in the legends.
     pub name: String,
-    /// In the order of time.
+    /// In chronological order.
     pub series: Vec<Sample>,
-    /// Of the whole run.
+    /// The latency distribution of the whole run.
     pub latency: LatencyDistribution,
 }
 
-/// The page.
+/// Renders the page.
 pub fn page(input: &HtmlInput) -> String {
     let title = escaped(&input.title);
     let style = include_str!("style.css");
@@ -130,7 +131,7 @@ fn plots(runs: &[Run]) -> String {
     html
 }
 
-/// Which line is which; a plot of one line needs none.
+/// The legend of a plot; a plot of one line needs none.
 fn legend(plot: &plots::Plot) -> String {
     let lines = plot.lines.iter().filter(|line| !line.is_empty());
     let items = lines.map(|line| {
@@ -172,7 +173,8 @@ fn list(items: &[String]) -> String {
     format!("<ul>\n{items}</ul>\n")
 }
 
-/// Fit for an element's text and for a quoted attribute. A control character, which neither HTML nor XML can hold, is replaced.
+/// Escapes text for an element and for a quoted attribute. Control characters, which neither HTML nor XML can
+/// contain, are replaced.
 fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! What is plotted: figures of runs -> lines on a plot. Draws nothing.
+//! The plotted data: converts figures of runs to lines on plots. Draws nothing.
 
 use super::Run;
 use crate::series::{LatencyPoint, Sample};
@@ -6,30 +6,31 @@ use crate::series::{LatencyPoint, Sample};
 /// Further runs reuse the colours of the first ones.
 pub(super) const COLOURS: usize = 6;
 
-/// The latency distribution's axis gives every further nine the same room. It ends a little after the last that is named, and there
-/// stands the slowest of all.
+/// On the axis of the latency distribution every further nine has the same width. The axis ends slightly
+/// after the last labelled percentile, and the slowest delivery is drawn there.
 const NINES_MAX: f64 = 4.6;
 
-/// From this ratio of the slowest runs' latencies on, the faster run would lie flat on the floor of a linear axis.
+/// From this ratio of the slowest latencies of two runs, the faster run would be a flat line at the bottom of
+/// a linear axis.
 const LOGARITHMIC_RATIO: f64 = 20.0;
 
-/// A line's look: the colour is the run's, so that it is the same in every plot.
+/// The style of a line: the colour identifies the run in every plot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LineStyle {
     /// Below [`COLOURS`].
     pub(super) colour: usize,
-    /// The lesser of two lines of a run is dashed.
+    /// The less important of two lines of a run is dashed.
     pub(super) is_dashed: bool,
 }
 
 impl LineStyle {
-    /// As `style.css` names it.
+    /// The class in `style.css`.
     pub(super) fn class(self) -> String {
         format!("line run-{}{}", self.colour, if self.is_dashed { " dashed" } else { "" })
     }
 }
 
-/// Points in the order of `x`; where there is none, the line is interrupted.
+/// Points in ascending `x`; the line is interrupted where the value is `None`.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) name: String,
@@ -49,11 +50,11 @@ impl Line {
 pub(super) enum XAxis {
     /// Seconds since the events began.
     Time,
-    /// See [`nines`].
+    /// Percentiles; see [`nines`].
     Percentile,
 }
 
-/// A plot.
+/// One plot.
 #[derive(Clone, Debug)]
 pub(super) struct Plot {
     pub(super) title: &'static str,
@@ -62,14 +63,14 @@ pub(super) struct Plot {
     pub(super) lines: Vec<Line>,
 }
 
-/// A line of each run, or one of two.
+/// A metric of each run: a line, or one of two lines.
 struct Metric {
     name: &'static str,
     is_dashed: bool,
     value: fn(&Sample) -> Option<f64>,
 }
 
-/// All plots of a page, whether there is something to draw or not.
+/// All plots of a page, including empty ones.
 pub(super) fn all(runs: &[Run]) -> Vec<Plot> {
     let only = |value| [Metric { name: "", is_dashed: false, value }];
     let latency = [
@@ -128,12 +129,13 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// Where a quantile stands on the axis: 0.9 at 1, 0.99 at 2, 0.999 at 3. The slowest of all, at 1.0, would stand at infinity.
+/// Position of a quantile on the axis: 0.9 at 1, 0.99 at 2, 0.999 at 3. The slowest delivery, at 1.0, would
+/// be at infinity.
 pub(super) fn nines(quantile: f64) -> f64 {
     (-(1.0 - quantile.clamp(0.0, 1.0)).log10()).min(NINES_MAX)
 }
 
-/// The places of the percentile axis that have a name.
+/// The labelled positions of the percentile axis.
 pub(super) fn percentiles() -> Vec<(f64, &'static str)> {
     let mut places: Vec<_> =
         [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99")]

@@ -1,4 +1,4 @@
-//! A page holds what it is given, and nothing of what it is given can break it.
+//! Tests: a page contains all given data, and no given text can break the page.
 
 use super::*;
 use crate::latency::Percentiles;
@@ -46,13 +46,13 @@ fn input(runs: Vec<Run>) -> HtmlInput {
     }
 }
 
-/// The page as a tree, once it proved to be well-formed.
+/// Parses the page, which proves that it is well-formed.
 fn parse(page: &str) -> roxmltree::Document<'_> {
     let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
     roxmltree::Document::parse_with_options(page, options).expect("well-formed")
 }
 
-/// How many elements of this name have all these classes.
+/// Number of elements of this name that have all these classes.
 fn count(document: &roxmltree::Document<'_>, element: &str, wanted: &str) -> usize {
     let is_wanted = |node: &roxmltree::Node<'_, '_>| {
         let classes: Vec<_> = node.attribute("class").unwrap_or_default().split(' ').collect();

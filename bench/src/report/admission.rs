@@ -1,5 +1,5 @@
-//! What a storm comes to in which connections are bounded by address: whether each address got what is its own, and those inside
-//! everything.
+//! The result of a storm in which the gateway limits connections per address: whether each address got the
+//! connections that it is entitled to, and the admitted sessions received all events.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::client::attempts::{Attempt, AttemptOutcome, AttemptPlan};
 use crate::html::{Figure, HtmlInput};
 use crate::latency::Percentiles;
 
-/// Causes that are shown one by one.
+/// Maximum number of causes that are listed.
 const SHOWN_MAX: usize = 5;
 
-/// How often one address is let in.
+/// The connection rate limit of one address.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct AddressRate {
@@ -25,7 +25,7 @@ pub struct AddressRate {
     pub per_s: f64,
 }
 
-/// What the server counted of them.
+/// The server's counters of these connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct ServerCounters {
@@ -33,7 +33,7 @@ pub struct ServerCounters {
     pub forwarded_headers_ignored: u64,
 }
 
-/// The result. Its fields are the keys of the JSON, beside those of every measurement.
+/// The result. Its fields are JSON keys, in addition to those of every measurement.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct AdmissionResult {
@@ -54,7 +54,7 @@ pub struct AdmissionResult {
     pub latency_p99_ratio: Option<f64>,
 }
 
-/// The clients of what the server takes for one address.
+/// The clients that the server assigns to one address.
 #[derive(Debug)]
 struct Address {
     clients: u64,
@@ -64,7 +64,8 @@ struct Address {
 }
 
 impl AdmissionResult {
-    /// With its verdict. The measurement is of those that stayed, while the others asked.
+    /// The result with its verdict. The measurement covers the sessions that stayed, during the attempts of
+    /// the others.
     pub fn of(
         measurement: Measurement,
         calm: &CalmPhase,
@@ -141,12 +142,13 @@ impl AdmissionResult {
         self.measurement.passed = self.measurement.reasons.is_empty();
     }
 
-    /// Whether each address got what is its own, and those that stayed everything.
+    /// Whether each address got the connections that it is entitled to, and the sessions that stayed received
+    /// all events.
     pub fn passed(&self) -> bool {
         self.measurement.passed
     }
 
-    /// What became of those that asked, and the measurement.
+    /// The results of the attempts, and the measurement.
     pub fn summary(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -191,8 +193,9 @@ impl AdmissionResult {
 }
 
 impl Address {
-    /// How often it is let in, at least and at most: its burst, and what comes back between its first and its last client. When the
-    /// server took these is known from both sides.
+    /// How many connections of the address have to be admitted, at least and at most: its burst, plus the
+    /// tokens that are refilled between its first and its last client. Both sides bound the time at which the
+    /// server accepted these connections.
     fn due(&self, rate: AddressRate) -> (u64, u64) {
         let tokens = |elapsed: Duration| (rate.per_s * elapsed.as_secs_f64()).floor() as u64;
         let burst = u64::from(rate.burst);
@@ -204,12 +207,12 @@ impl Address {
     }
 }
 
-/// If the headers are forged, all are of one address: the peer's.
+/// If the headers are forged, all attempts count for the address of the peer.
 fn by_address(attempts: &[Attempt], is_forged: bool) -> Vec<Address> {
     let mut addresses: Vec<Address> = Vec::new();
     for attempt in attempts {
         let number = if is_forged { 0 } else { attempt.address };
-        // They come in turn.
+        // The addresses are used in turn.
         if number == addresses.len() {
             let opened = (attempt.opened, attempt.opened);
             addresses.push(Address { clients: 0, admitted: 0, opened, answered: None });
@@ -230,7 +233,7 @@ fn by_address(attempts: &[Attempt], is_forged: bool) -> Vec<Address> {
 mod tests {
     use super::*;
 
-    /// Clients of two addresses over four seconds; this many of each are let in.
+    /// Clients of two addresses over four seconds; this many of each are admitted.
     fn attempts(clients: u32, admitted: [u32; 2]) -> Vec<Attempt> {
         let start = Instant::now();
         (0..2 * clients)

@@ -1,4 +1,4 @@
-//! What the audit and the books of a run say of all its sessions. The first keys of every result.
+//! The audit and the ledger of a run, summed over all sessions: the first keys of every result.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub struct AuditSummary {
 }
 
 impl AuditSummary {
-    /// Of a ledger at the end of its run: after the audit's window and its grace.
+    /// The summary of a ledger at the end of its run: after the audit's window and its grace period.
     pub fn of(ledger: &Ledger, connections: u64) -> Self {
         let counts = ledger.audit.counts();
         let tally = ledger.tally;
@@ -50,7 +50,7 @@ impl AuditSummary {
         }
     }
 
-    /// Of several processes together.
+    /// Adds the summary of another process.
     pub fn add(&mut self, other: &Self) {
         let pairs = [
             (&mut self.connections, other.connections),
@@ -72,7 +72,7 @@ impl AuditSummary {
         pairs.into_iter().for_each(|(sum, count)| *sum += count);
     }
 
-    /// Why the run failed: anything that a client would notice. Empty when it passed.
+    /// Why the run failed: any fault that a client would notice. Empty if the run passed.
     pub fn faults(&self, causes: &[Cause], is_delivery_due: bool) -> Vec<String> {
         if self.established == 0 {
             let why = causes.first().map_or("interrupted before the first", |cause| cause.cause.as_str());

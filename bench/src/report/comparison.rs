@@ -1,4 +1,4 @@
-//! What `compare` comes to: each round's two measurements, and the ratios of neighbouring ones.
+//! The result of `compare`: the two measurements of each round, and the ratios of neighbouring measurements.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,8 @@ use super::measurement::Measurement;
 use super::round::{Ratios, Round, Side, Spread, ratio};
 use crate::html::{self, Figure, HtmlInput};
 
-/// The result. Its fields are the keys of the JSON, beside those of the gateway's measurement in the typical round.
+/// The result. Its fields are JSON keys, in addition to those of the gateway's measurement in the typical
+/// round.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct Comparison {
@@ -19,7 +20,7 @@ pub struct Comparison {
     pub peer: String,
     pub ratio: Ratios,
     pub rounds: Vec<Round>,
-    /// The round in the middle by the ratio of CPU: it stands for all in tables.
+    /// The median round by the ratio of CPU: tables show this one.
     typical_round: usize,
 }
 
@@ -71,7 +72,7 @@ impl Comparison {
         text
     }
 
-    /// The page: the typical round of both, plotted together.
+    /// The page: both sides of the typical round, plotted together.
     pub fn page(&self) -> HtmlInput {
         let Round { gateway, peer } = &self.rounds[self.typical_round];
         let (gateway, peer) = (gateway.measurement(), peer.measurement());
@@ -117,7 +118,7 @@ impl Comparison {
     }
 }
 
-/// What was said of a side, each sentence once with the rounds it was said of.
+/// The notes on one side, each once with the rounds that it applies to.
 fn told(
     rounds: &[Round],
     side: fn(&Round) -> &Side,
@@ -132,7 +133,7 @@ fn told(
     told
 }
 
-/// The one in the middle by the ratio of CPU, the lower of two.
+/// The median by the ratio of CPU, the lower of two.
 fn typical(rounds: &[Round]) -> Option<usize> {
     let cpu = |index: &usize| ratio(&rounds[*index], Side::cpu_us).unwrap_or(f64::MAX);
     let mut order: Vec<usize> = (0..rounds.len()).collect();

@@ -1,4 +1,5 @@
-//! What `drain` comes to: when the sessions were closed, what became of them, and how the gateway ended.
+//! The result of `drain`: when the sessions were closed, whether they lost anything, and how the gateway
+//! exited.
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -14,31 +15,31 @@ use crate::html::{Figure, HtmlInput};
 use crate::latency::Percentiles;
 use crate::ledger::Ledger;
 
-/// No second may have more than this times its even share of the closes: 15% with a drain of 10 s.
+/// No second may have more than this multiple of an even share of the closes: 15% with a drain of 10 s.
 const SHARE_MAX: f64 = 1.5;
-/// The gateway has ended so long after its drain at the latest.
+/// Maximum time between the end of the drain and the gateway's exit.
 const EXIT_MAX: Duration = Duration::from_secs(2);
-/// What a session is told with when the gateway drains.
+/// The close code that sessions receive when the gateway drains.
 const GOING_AWAY: &str = "closed with 1001 ";
 
-/// When sessions were closed.
+/// Counts of closed sessions over time.
 #[derive(Clone, Debug, Default)]
 pub struct CloseCounts {
     per_s: Vec<u64>,
-    /// Of these sessions, those that went to the other gateway.
+    /// Closed sessions that reconnected to the other gateway.
     pub returned: u64,
 }
 
-/// How the gateway ended.
+/// How the gateway exited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exit {
-    /// `None`: it has not.
+    /// `None` if it has not exited.
     pub status: Option<ExitStatus>,
-    /// From the signal to its end.
+    /// Time from the signal to the exit.
     pub after: Duration,
 }
 
-/// The result. Its fields are the keys of the JSON.
+/// The result. Its fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct DrainResult {
@@ -61,7 +62,7 @@ pub struct DrainResult {
 }
 
 impl CloseCounts {
-    /// A session was closed, so long after the signal.
+    /// Counts a session that was closed this long after the signal.
     pub fn note(&mut self, after: Duration) {
         let second = after.as_secs() as usize;
         self.per_s.resize(self.per_s.len().max(second + 1), 0);
@@ -70,7 +71,7 @@ impl CloseCounts {
 }
 
 impl DrainResult {
-    /// With its verdict.
+    /// The result with its verdict.
     pub fn of(
         measurement: Measurement,
         drain: Duration,
@@ -108,14 +109,14 @@ impl DrainResult {
         departure
     }
 
-    /// Whether nothing was lost and the gateway ended as it should.
+    /// Whether nothing was lost and the gateway exited as expected.
     pub fn passed(&self) -> bool {
         self.measurement.passed
     }
 
     fn judge(&mut self) {
         let told = self.measurement.audited;
-        // A close is no fault when the session came back.
+        // A close is not a fault if the session reconnected.
         self.measurement.audited.closed_by_server = told.closed_by_server.saturating_sub(self.returned);
         self.measurement.judge();
         self.measurement.audited = told;
@@ -184,7 +185,7 @@ impl DrainResult {
         format!("{table}\n{}", self.measurement.summary())
     }
 
-    /// The page: before and during on one time axis.
+    /// The page: before and during the drain on one time axis.
     pub fn page(&self) -> HtmlInput {
         let mut page = self.measurement.page();
         let figures = self.rows().into_iter();

@@ -1,4 +1,4 @@
-//! What `hostile` comes to: a line for each recipe and number of attackers, with its verdict.
+//! The result of `hostile`: a line with a verdict for each recipe and number of attackers.
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -16,14 +16,15 @@ use crate::run::RunError;
 use crate::server::{Server, process};
 use crate::testbed::Testbed;
 
-/// The attacked gateway's bystander may wait so much longer than the control's.
+/// The bystander of the attacked gateway may wait this much longer than that of the control.
 const GAP_OVER_CONTROL_MS: f64 = 20.0;
-/// What an allocator's pages come to; what clients leave behind in each round is more.
+/// Allowance for an allocator's pages; memory that is not released after each round exceeds it.
 const MEMORY_SLACK_BYTES: i64 = 2 * 1024 * 1024;
-/// The first client that asks for what Kafka keeps makes the gateway open connections to the brokers, which stay.
+/// The first client that requests older records makes the gateway open connections to the brokers, which stay
+/// open.
 const DESCRIPTORS_SLACK: u64 = 16;
 
-/// What the gateways hold between two rounds.
+/// Resources of the gateways between two rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Resources {
     /// Private memory of the attacked gateway and of the control, bytes.
@@ -35,15 +36,15 @@ pub struct Resources {
 /// One round.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// By the bystanders of the attacked gateway and of the control.
+    /// Delays of the bystanders of the attacked gateway and of the control.
     pub delay: [BystanderDelay; 2],
-    /// By all attackers together.
+    /// Counts of all attackers together.
     pub effort: AttackCounts,
-    /// Of the attacked gateway.
+    /// Health of the attacked gateway.
     pub health: Health,
     /// Why a bystander was closed.
     pub closed: Option<String>,
-    /// After it.
+    /// Resources after the round.
     pub resources: Resources,
 }
 
@@ -55,7 +56,7 @@ pub struct WithControl {
     pub control: f64,
 }
 
-/// A recipe by so many attackers. Its fields are the keys of the JSON.
+/// The result of a recipe with this number of attackers. Its fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct RecipeResult {
@@ -77,7 +78,7 @@ pub struct RecipeResult {
     pub reasons: Vec<String>,
 }
 
-/// All lines. Its fields are the keys of the JSON.
+/// The results of all recipes. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct HostileResult {
@@ -94,7 +95,7 @@ pub struct HostileResult {
 }
 
 impl Resources {
-    /// Now. The kernel walks the processes' pages.
+    /// Reads the resources now. The kernel walks the page tables of the processes.
     pub fn of(attacked: &Server, control: &Server) -> Result<Self, RunError> {
         let of = |server: &Server| {
             let pid = server.pid.expect("it was started here");
@@ -112,7 +113,7 @@ impl Resources {
 }
 
 impl RecipeResult {
-    /// With its verdict.
+    /// The result with its verdict.
     pub fn of(recipe: &Recipe, attackers: u16, before: Resources, rounds: &[Round], lost: u64) -> Self {
         let figure = |of: fn(&BystanderDelay) -> f64| {
             let median = |side: usize| {
@@ -128,8 +129,8 @@ impl RecipeResult {
             effort.bytes += round.effort.bytes;
             effort.turned_away += round.effort.turned_away;
         }
-        // From the second identical round to the third. What was left behind is still there in later rounds, what an allocator had not given back
-        // yet is not. The control's growth is that of the events.
+        // Growth from the second identical round to the third. Leaked memory persists in later rounds; memory
+        // that an allocator had not yet returned does not. The growth of the control is that of the events.
         let growth = rounds.get(1).and_then(|second| {
             let grown = |round: &Round| {
                 let of =
@@ -211,7 +212,7 @@ impl RecipeResult {
         ]
     }
 
-    /// As one line of text.
+    /// The result as one line of text.
     pub fn summary(&self) -> String {
         self.cells()
             .iter()
@@ -236,7 +237,7 @@ const HEADER: [&str; 10] = [
 ];
 
 impl HostileResult {
-    /// Without a line so far.
+    /// A result without lines.
     pub fn new(arguments: &HostileArguments, testbed: &Testbed) -> Self {
         Self {
             scenario: "hostile",
@@ -252,7 +253,7 @@ impl HostileResult {
         }
     }
 
-    /// The verdict of all lines.
+    /// Sets the verdict over all lines.
     pub fn judge(&mut self, interrupted: bool) {
         let failed = self.lines.iter().filter(|line| !line.passed);
         self.reasons = failed
@@ -275,7 +276,7 @@ impl HostileResult {
         table.set_header(HEADER.to_vec());
         for line in &self.lines {
             let mut cells = line.cells();
-            // The reasons stand below.
+            // The reasons follow below the table.
             cells[9] = if line.passed { "passed" } else { "FAILED" }.to_owned();
             table.add_row(cells);
         }
@@ -320,7 +321,7 @@ mod tests {
             effort: AttackCounts::default(),
             health: Health::default(),
             closed: None,
-            // Both keep more events with each round.
+            // Both gateways keep more events with each round.
             resources: Resources {
                 memory: [(20 + 4 * number) << 20, (10 + 4 * number) << 20],
                 descriptors: 41,

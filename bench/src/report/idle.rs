@@ -1,4 +1,4 @@
-//! What `idle` comes to: what a session costs that hears nothing and says nothing.
+//! The result of `idle`: the cost of a session without traffic.
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -8,10 +8,10 @@ use super::measurement::Measurement;
 use crate::html::{Figure, HtmlInput};
 use crate::server::process::Memory;
 
-/// The window should bill each session at least so many pings.
+/// The window should include at least this number of pings per session.
 const PINGS_PER_SESSION_MIN: u64 = 2;
 
-/// The result. Its fields are the keys of the JSON, beside those of every measurement.
+/// The result. Its fields are JSON keys, in addition to those of every measurement.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct IdleResult {
@@ -24,7 +24,7 @@ pub struct IdleResult {
 }
 
 impl IdleResult {
-    /// With a note when the window was too short to bill each session its pings.
+    /// The result, with a note if the window was too short to include the pings of each session.
     pub fn of(mut measurement: Measurement, pings_answered: u64, memory_before: Option<Memory>) -> Self {
         let established = measurement.audited.established;
         let per_session = |amount: f64| (established > 0).then(|| amount / established as f64);
@@ -48,12 +48,12 @@ impl IdleResult {
         }
     }
 
-    /// Whether a client would have noticed nothing.
+    /// Whether a client would have noticed no fault.
     pub fn passed(&self) -> bool {
         self.measurement.passed
     }
 
-    /// What an idle session costs, and the measurement.
+    /// The cost of an idle session, and the measurement.
     pub fn summary(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -64,7 +64,7 @@ impl IdleResult {
         format!("{table}\n{}", self.measurement.summary())
     }
 
-    /// The page, the costs first.
+    /// The page, with the costs first.
     pub fn page(&self) -> HtmlInput {
         let mut page = self.measurement.page();
         let rows = self.rows().into_iter();

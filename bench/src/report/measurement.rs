@@ -1,4 +1,4 @@
-//! What a measured scenario comes to: sessions, latencies, and the cost on the server's side.
+//! The result of a measured scenario: sessions, latencies, and the cost on the server's side.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::run::{Difference, SessionResults};
 use crate::series::{LatencyDistribution, Sample};
 use crate::server::process::Memory;
 
-/// Below this share of the deliveries that were asked for, the result says so.
+/// The result contains a note if the deliveries are below this share of the requested ones.
 const KEEPS_UP_SHARE: f64 = 0.98;
 
-/// The server's side. What cannot be read (another machine, another program) is `None`.
+/// The server's side. Figures that cannot be read (another machine, another program) are `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct ServerCost {
@@ -32,7 +32,7 @@ pub struct ServerCost {
     pub bytes_per_session: Option<f64>,
 }
 
-/// From the server's poll of a record to its frame in a socket, as the server's own histogram has it.
+/// From the server's poll of a record to its frame in a socket, from the server's own histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ServerLatency {
@@ -40,7 +40,7 @@ pub struct ServerLatency {
     pub p99: f64,
 }
 
-/// The result. Its fields are the keys of the JSON.
+/// The result. Its fields are JSON keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Measurement {
@@ -73,35 +73,35 @@ pub struct Measurement {
     pub latency_distribution: LatencyDistribution,
 }
 
-/// What a measurement is made from.
+/// The data from which a measurement is created.
 #[derive(Clone, Debug)]
 pub struct Findings {
     /// The scenario's name.
     pub scenario: String,
     /// The server's name.
     pub server_name: String,
-    /// Deliveries per second that were asked for.
+    /// Requested deliveries per second.
     pub asked_per_s: Option<f64>,
-    /// Of the sessions.
+    /// Results of the sessions.
     pub results: SessionResults,
-    /// Of the server: the ramp.
+    /// Figures of the server during the ramp.
     pub ramp: Difference,
-    /// Of the server: the window.
+    /// Figures of the server during the window.
     pub window: Difference,
-    /// Its memory before the first connection, and at the end of the window.
+    /// The server's memory before the first connection, and at the end of the window.
     pub memory: Option<(Memory, Memory)>,
-    /// Of the producer, when it is ours.
+    /// Counts of the producer, if this program runs it.
     pub produced: Option<Produced>,
-    /// All that is in force in the server.
+    /// The complete configuration of the server.
     pub configuration: String,
-    /// Where it was measured.
+    /// The machine of the measurement.
     pub machine: MachineReport,
-    /// Whether somebody ended it early.
+    /// Whether the run was ended early.
     pub interrupted: bool,
 }
 
 impl Measurement {
-    /// With its verdict.
+    /// The measurement with its verdict.
     pub fn of(findings: Findings) -> Self {
         let Findings { results, ramp, window, memory, .. } = findings;
         let deliveries_per_s = window.per_second(results.delivered as f64);
@@ -148,7 +148,8 @@ impl Measurement {
         measurement
     }
 
-    /// Sets the verdict and the notes. Only what a client would notice, or a producer that failed, fails the run.
+    /// Sets the verdict and the notes. Only faults that a client would notice, or a failed producer, fail the
+    /// run.
     pub fn judge(&mut self) {
         self.reasons = self.audited.faults(&self.causes, self.asked_per_s.is_some());
         if let Some(produced) = self.produced.filter(|produced| produced.failed > 0) {
@@ -278,7 +279,7 @@ impl Measurement {
         }
     }
 
-    /// The notes, and what a figure has to be read with.
+    /// The notes, and the facts about the machine that are needed to interpret the figures.
     pub fn machine_notes(&self) -> Vec<String> {
         let MachineReport { kernel, cpu_model, cpus, receiver_billed_to, .. } = &self.machine;
         let mut notes = self.notes.clone();
@@ -316,12 +317,12 @@ pub fn write_json<T: Serialize>(path: &Path, result: &T) -> std::io::Result<()> 
     fs::write(path, text)
 }
 
-/// Writes a result as a page.
+/// Writes a result as an HTML page.
 pub fn write_html(path: &Path, input: &HtmlInput) -> std::io::Result<()> {
     fs::write(path, html::page(input))
 }
 
-/// The words that this program was started with.
+/// The command line of this program.
 fn command_line() -> String {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_default();

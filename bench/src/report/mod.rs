@@ -1,4 +1,4 @@
-//! What a run comes to: the verdict with its reasons, as a table for people and as JSON for programs.
+//! The result of a run: the verdict with its reasons, as a table for people and as JSON for programs.
 
 pub mod admission;
 mod audit_summary;
@@ -26,8 +26,8 @@ pub use audit_summary::AuditSummary;
 use crate::health::ServerHealth;
 use crate::latency::Percentiles;
 
-/// From one delivery in so many on, timestamps in the future mean a clock that is ahead; fewer, that this program was not
-/// scheduled between a look at the clock and a frame.
+/// If at least one delivery in this number has a timestamp in the future, the publisher's clock is ahead. If
+/// fewer have, this program was not scheduled between a clock read and a frame.
 const FUTURE_SHARE_TOLD: u64 = 1_000;
 
 /// The load generator's own cost.
@@ -37,7 +37,7 @@ pub struct Generator {
     pub cpu_cores: f64,
 }
 
-/// The result of a run. Its fields are the keys of the JSON.
+/// The result of a run. Its fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Report {
@@ -58,17 +58,17 @@ pub struct Report {
     pub reasons: Vec<String>,
 }
 
-/// Why sessions or messages were not as they should be.
+/// The cause of failed sessions or unexpected messages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cause {
-    /// A sentence.
+    /// The cause as a sentence.
     pub cause: String,
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
 }
 
 impl Report {
-    /// Sets the verdict. Anything that a client would notice fails the run.
+    /// Sets the verdict. Any fault that a client would notice fails the run.
     pub fn judge(&mut self) {
         self.reasons = self.audited.faults(&self.causes, true);
         self.passed = self.reasons.is_empty();
@@ -145,7 +145,7 @@ impl Report {
     }
 }
 
-/// A number with its thousands set apart.
+/// A number with thousands separators.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

@@ -1,4 +1,4 @@
-//! What `overload` comes to: who was refused and how, and what those inside felt.
+//! The result of `overload`: which sessions were refused and how, and the latency of the admitted sessions.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::html::{Figure, HtmlInput};
 use crate::run::Run;
 use crate::server::exposition::Counters;
 
-/// What those felt that were inside before the first refusal. Its fields are keys of the JSON.
+/// Figures of the sessions that were admitted before the first refusal. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct OverloadPhase {
@@ -27,7 +27,7 @@ pub struct OverloadPhase {
     pub kafka_pauses: Option<u64>,
 }
 
-/// Who was asked for, and what came of it. Its fields are keys of the JSON.
+/// Counts of the requested sessions. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct AdmissionCounts {
@@ -42,7 +42,7 @@ pub struct AdmissionCounts {
     pub server_counted: Option<Counters>,
 }
 
-/// One round. Its fields are the keys of the JSON.
+/// One round. Its fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Overload {
@@ -57,7 +57,7 @@ pub struct Overload {
     pub server_p99_ratio: Option<f64>,
 }
 
-/// All rounds; the one in the middle stands for them. Its fields are the keys of the JSON.
+/// All rounds; the median represents them. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct OverloadResult {
@@ -69,7 +69,7 @@ pub struct OverloadResult {
 }
 
 impl OverloadPhase {
-    /// Of the window that has just ended; what the server counts is seen by now.
+    /// The figures of the window that has just ended; by now the server's counts of it have been read.
     pub fn of(run: &Run<'_>, origin: Instant, counted_until: Instant) -> Self {
         let counted = run.window.difference().exposition.map(|found| found.counters);
         let windows_ms = run.window.samples().iter().filter_map(|sample| sample.flush_window_ms);
@@ -101,7 +101,7 @@ impl AdmissionCounts {
         self.refusals.iter().filter(|refusal| refusal.reason == CPU_OVERLOAD)
     }
 
-    /// Refused as an overloaded gateway has to.
+    /// Refusals that are correct for an overloaded gateway.
     fn refused_well(&self) -> u64 {
         self.for_overload().map(|refusal| refusal.count - refusal.without_retry_after).sum()
     }
@@ -170,7 +170,8 @@ impl AdmissionCounts {
 }
 
 impl Overload {
-    /// With its verdict. The measurement is of the time that the server was pressed, or of the calm when nobody was refused.
+    /// The round with its verdict. The measurement covers the time of the attempts, or the calm phase if no
+    /// session was refused.
     pub fn of(
         measurement: Measurement,
         expect: Expected,
@@ -192,7 +193,7 @@ impl Overload {
         let told = self.measurement.audited;
         let asked = &self.asked;
         let excused = if self.expect == Expected::Refusals { asked.refused_well() } else { 0 };
-        // Who was refused for what the scenario is about is no fault.
+        // Refusals for the expected reason are not a fault.
         self.measurement.audited.refused = told.refused.saturating_sub(excused);
         self.measurement.judge();
         self.measurement.audited = told;
@@ -213,7 +214,7 @@ impl Overload {
         self.note();
     }
 
-    /// What the figures have to be read with.
+    /// Adds notes that are needed to interpret the figures.
     fn note(&mut self) {
         let (asked, notes) = (&self.asked, &mut self.measurement.notes);
         if self.pressed.is_some() && asked.refused_in_press == 0 {
@@ -265,7 +266,8 @@ impl OverloadResult {
         self.typical.measurement.passed
     }
 
-    /// Who was refused, what those inside felt, the ratios of all rounds, and the measurement.
+    /// The refused sessions, the latency of the admitted sessions, the ratios of all rounds, and the
+    /// measurement.
     pub fn summary(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -291,7 +293,7 @@ impl OverloadResult {
         text
     }
 
-    /// The page: the calm and the time that the server was pressed on one time axis.
+    /// The page: the calm phase and the time of the attempts on one time axis.
     pub fn page(&self) -> HtmlInput {
         let mut page = self.typical.measurement.page();
         let figures = self.rows().into_iter().map(|(name, value)| Figure { name, values: vec![value] });

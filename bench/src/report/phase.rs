@@ -1,4 +1,4 @@
-//! A stretch of a run that is measured apart from the others: before, during and after something happens.
+//! A phase of a run that is measured separately: before, during or after an event such as a stall.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::latency::{self, Latency, Percentiles};
 use crate::run::Window;
 use crate::series::{LatencyDistribution, Sample};
 
-/// What was measured. Its fields are keys of the JSON.
+/// The figures of a phase. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct PhaseFigures {
@@ -24,7 +24,7 @@ pub struct PhaseFigures {
 }
 
 impl PhaseFigures {
-    /// Of the window that has just ended; plotted on a time axis that begins at `origin`.
+    /// The figures of the window that has just ended, plotted on a time axis that begins at `origin`.
     pub fn of(window: &Window, latency: &Latency, origin: Instant) -> Self {
         let difference = window.difference();
         let offset_s = window.began().at.saturating_duration_since(origin).as_secs_f64();
@@ -39,7 +39,8 @@ impl PhaseFigures {
         }
     }
 
-    /// The p99 of this stretch over that of another; latencies are known to a millisecond, so one of 0 counts as 1.
+    /// The ratio of the p99 of this phase to that of another; latencies are accurate to a millisecond, so 0
+    /// counts as 1.
     pub fn p99_over(&self, before: &Self) -> Option<f64> {
         let (now, before) = (self.latency_ms?, before.latency_ms?);
         Some(now.p99.max(1) as f64 / before.p99.max(1) as f64)

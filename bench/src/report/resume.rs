@@ -1,4 +1,5 @@
-//! What `resume` comes to: how fast those that come back have what they missed, and what others felt.
+//! The result of `resume`: how fast reconnecting sessions received the events that they missed, and the
+//! latency of other sessions.
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use crate::html::{Figure, HtmlInput};
 use crate::latency::{self, Percentiles};
 use crate::resumes::Resume;
 
-/// Times above it count as it.
+/// Longer times count as this value.
 const RESUME_MS_MAX: u64 = 3_600_000;
 
-/// What was missed, and where it is.
+/// The missed events and their source.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Source {
@@ -26,7 +27,7 @@ pub struct Source {
     pub missed: u64,
 }
 
-/// What those felt that were live. Its fields are keys of the JSON.
+/// Figures of the live sessions. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct LiveLatency {
@@ -49,7 +50,7 @@ impl LiveLatency {
     }
 }
 
-/// Sessions that resumed one after the other, or all at once. Its fields are keys of the JSON.
+/// Sessions that resumed one after the other, or all at once. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct ResumeGroup {
@@ -63,7 +64,7 @@ pub struct ResumeGroup {
     pub live: LiveLatency,
 }
 
-/// The result. Its fields are the keys of the JSON.
+/// The result. Its fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct ResumeResult {
@@ -79,7 +80,7 @@ pub struct ResumeResult {
 }
 
 impl ResumeGroup {
-    /// Of sessions of which each had to be taken over so many records.
+    /// The figures of sessions for each of which this number of records had to be scanned.
     pub fn of(
         asked: u64,
         resumes: &[&Resume],
@@ -90,7 +91,7 @@ impl ResumeGroup {
         let ended: Vec<Duration> = resumes.iter().filter_map(|resume| resume.resumed_in).collect();
         let begun: Vec<Duration> = resumes.iter().filter_map(|resume| resume.first_event_in).collect();
         let resumed_ms = percentiles(&ended);
-        // From the subscribe on: what a scan takes to begin is in it.
+        // Measured from the subscribe on, so it includes the start of the scan.
         let median_s = resumed_ms.map(|it| it.p50.max(1) as f64 / 1_000.0);
         Self {
             asked,
@@ -124,7 +125,7 @@ impl ResumeGroup {
     }
 }
 
-/// Of times, in ms.
+/// Percentiles of durations, in ms.
 pub(super) fn percentiles(times: &[Duration]) -> Option<Percentiles> {
     let mut histogram: Histogram<u64> =
         Histogram::new_with_bounds(1, RESUME_MS_MAX, 3).expect("1 is below half the bound");
@@ -133,7 +134,7 @@ pub(super) fn percentiles(times: &[Duration]) -> Option<Percentiles> {
 }
 
 impl ResumeResult {
-    /// With its verdict.
+    /// The result with its verdict.
     pub fn of(
         measurement: Measurement,
         source: Source,
@@ -176,7 +177,7 @@ impl ResumeResult {
         self.measurement.passed = self.measurement.reasons.is_empty();
     }
 
-    /// Whether every session had all that it had missed, once and in order.
+    /// Whether every session received all missed events, once and in order.
     pub fn passed(&self) -> bool {
         self.measurement.passed
     }
@@ -192,7 +193,7 @@ impl ResumeResult {
         format!("{table}\n{}", self.measurement.summary())
     }
 
-    /// The page: the live sessions before and while others resume, on one time axis.
+    /// The page: the live sessions before and during the resumes, on one time axis.
     pub fn page(&self) -> HtmlInput {
         let mut page = self.measurement.page();
         let figures = self.rows().into_iter().map(|(name, value)| Figure { name, values: vec![value] });

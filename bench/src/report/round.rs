@@ -1,4 +1,5 @@
-//! One round of a comparison: the gateway and the peer, one after the other on the same work; and the ratios over all rounds.
+//! One round of a comparison: the gateway and the peer, one after the other on the same workload; and the
+//! ratios over all rounds.
 
 use serde::Serialize;
 
@@ -8,22 +9,22 @@ use super::measurement::Measurement;
 use super::storm::StormResult;
 use crate::latency::Percentiles;
 
-/// What one server came to, in the shape of the scenario.
+/// The result of one server, in the form of the scenario.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 #[allow(missing_docs)]
-// A comparison has a few of them.
+// A comparison holds only a few of them.
 #[allow(clippy::large_enum_variant)]
 pub enum Side {
-    /// Events for everybody.
+    /// Events go to every session.
     Delivering(Measurement),
-    /// None for anybody.
+    /// No session receives events.
     Idle(IdleResult),
-    /// Events for some, while the others come back.
+    /// Some sessions receive events while the others reconnect.
     Storm(StormResult),
 }
 
-/// The gateway and the peer, one after the other on the same work.
+/// The gateway and the peer, one after the other on the same workload.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Round {
@@ -40,7 +41,7 @@ pub struct Spread {
     pub max: f64,
 }
 
-/// The gateway over the peer, round by round; `None` where one side cannot be read or is zero.
+/// Ratios of the gateway to the peer, per round; `None` if a side cannot be read or is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Ratios {
@@ -60,7 +61,7 @@ pub struct Ratios {
 }
 
 impl Side {
-    /// What every scenario has.
+    /// The measurement, which every scenario has.
     pub fn measurement(&self) -> &Measurement {
         match self {
             Self::Delivering(measurement) => measurement,
@@ -77,7 +78,7 @@ impl Side {
         }
     }
 
-    /// The cost that the scenario is about.
+    /// The cost that the scenario measures.
     pub(super) fn cpu_us(&self) -> Option<f64> {
         match self {
             Self::Delivering(measurement) => measurement.server.cpu_us_per_delivery,
@@ -100,7 +101,7 @@ impl Side {
 }
 
 impl Ratios {
-    /// Of each round's pair.
+    /// The ratios of each round's pair.
     pub fn of(rounds: &[Round]) -> Self {
         let idle = |figure: fn(&IdleResult) -> Option<f64>| {
             spread(rounds, |side| if let Side::Idle(idleness) = side { figure(idleness) } else { None })
@@ -124,7 +125,7 @@ impl Ratios {
         }
     }
 
-    /// Those that there are, in words.
+    /// The available ratios with their names.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, Spread)> {
         [
             ("CPU per delivery", self.cpu_us_per_delivery),
@@ -142,7 +143,7 @@ impl Ratios {
     }
 }
 
-/// The gateway's figure over the peer's.
+/// The gateway's figure divided by the peer's.
 pub(super) fn ratio(round: &Round, figure: impl Fn(&Side) -> Option<f64>) -> Option<f64> {
     let (gateway, peer) = (figure(&round.gateway)?, figure(&round.peer)?);
     (gateway > 0.0 && peer > 0.0).then(|| gateway / peer)
@@ -153,7 +154,7 @@ fn spread(rounds: &[Round], figure: impl Fn(&Side) -> Option<f64>) -> Option<Spr
 }
 
 impl Spread {
-    /// `None` of nothing.
+    /// `None` if there are no values.
     pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -162,7 +163,8 @@ impl Spread {
     }
 }
 
-/// The index of the round in the middle by this ratio, one without it being the worst; `None` without a round.
+/// The index of the median round by this ratio, where a round without the ratio counts as the worst; `None`
+/// without a round.
 pub(super) fn middle<R>(rounds: &[R], ratio: impl Fn(&R) -> Option<f64>) -> Option<usize> {
     let ratio = |index: &usize| ratio(&rounds[*index]).unwrap_or(f64::INFINITY);
     let mut order: Vec<usize> = (0..rounds.len()).collect();
@@ -170,7 +172,7 @@ pub(super) fn middle<R>(rounds: &[R], ratio: impl Fn(&R) -> Option<f64>) -> Opti
     order.get(order.len().saturating_sub(1) / 2).copied()
 }
 
-/// The verdict and the notes of all rounds, for the one that stands for them.
+/// Sets the verdict and the notes of all rounds on the round that represents them.
 pub(super) fn judge_together<'r>(
     typical: &mut Measurement,
     rounds: impl ExactSizeIterator<Item = &'r Measurement>,

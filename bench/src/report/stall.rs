@@ -1,4 +1,5 @@
-//! What `stall` comes to: what the others felt, what the stalled ones cost, and what became of them.
+//! The result of `stall`: the latency of the other sessions, the cost of the stalled ones, and whether the
+//! stalled sessions lost anything.
 
 use std::fmt::Write as _;
 
@@ -15,16 +16,16 @@ use crate::html::{Figure, HtmlInput};
 use crate::ledger::Ledger;
 use crate::server::exposition::Counters;
 
-/// The most that memory grew by while some did not read.
+/// The maximum growth of memory while some sessions did not read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryGrowth {
-    /// Of the server, resident.
+    /// Resident memory of the server.
     pub rss_bytes: Option<u64>,
-    /// Of the kernel, for all TCP sockets of the machine.
+    /// Kernel memory of all TCP sockets of the machine.
     pub socket_bytes: Option<u64>,
 }
 
-/// What became of the sessions that stalled.
+/// The outcome of the stalled sessions.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct StalledOutcome {
@@ -41,7 +42,7 @@ pub struct StalledOutcome {
     pub established_again: u64,
 }
 
-/// One round. Its fields are the keys of the JSON.
+/// One round. Its fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Stall {
@@ -61,7 +62,7 @@ pub struct Stall {
     pub server_counted: Option<Counters>,
 }
 
-/// All rounds; the one in the middle stands for them. Its fields are the keys of the JSON.
+/// All rounds; the median represents them. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct StallResult {
@@ -72,8 +73,8 @@ pub struct StallResult {
 }
 
 impl StalledOutcome {
-    /// Of the sessions from number `first` on, at the end of the run; so many of them were closed and asked to come back, and so many sessions
-    /// had been established before.
+    /// The outcome of the sessions from number `first` on, at the end of the run: `returned` of them were
+    /// closed and reconnected, and `established_before` sessions had been established before.
     pub fn of(ledger: &Ledger, first: usize, returned: u64, established_before: u64) -> Self {
         let GapCounts { announced, unannounced, misannounced } = ledger.audit.gap_counts();
         let resumes = || ledger.resumes.of(first..usize::MAX);
@@ -94,7 +95,8 @@ impl StalledOutcome {
 }
 
 impl Stall {
-    /// With its verdict. The measurement is of the stall itself; the stretches are before, during and after it.
+    /// The round with its verdict. The measurement covers the stall itself; the phases are before, during and
+    /// after it.
     pub fn of(
         measurement: Measurement,
         slow_consumer: SlowConsumer,
@@ -125,7 +127,8 @@ impl Stall {
 
     fn judge(&mut self) {
         let (fate, told) = (self.fate, self.measurement.audited);
-        // What was asked for is no fault: a close, when the session came back; a loss, when a gap names it.
+        // The requested effects are not faults: a close, if the session reconnected; a loss, if a gap names
+        // it.
         match self.slow_consumer {
             SlowConsumer::Disconnect => {
                 self.measurement.audited.closed_by_server =
@@ -235,7 +238,7 @@ impl StallResult {
         text
     }
 
-    /// The page: before, during and after on one time axis.
+    /// The page: before, during and after the stall on one time axis.
     pub fn page(&self) -> HtmlInput {
         let mut page = self.typical.measurement.page();
         let figures = self.rows().into_iter().map(|(name, value)| Figure { name, values: vec![value] });

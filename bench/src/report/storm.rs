@@ -1,4 +1,5 @@
-//! What `storm` comes to: the cost of a handshake and of a close, and what those felt that stayed.
+//! The result of `storm`: the cost of a handshake and of a close, and the latency of the sessions that
+//! stayed.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -13,10 +14,10 @@ use crate::latency::{self, Latency, Percentiles};
 use crate::run::{Difference, Window};
 use crate::series::{LatencyDistribution, Sample};
 
-/// All are connected, and nobody comes or goes.
+/// The phase in which all sessions are connected and none connects or disconnects.
 #[derive(Clone, Debug)]
 pub struct CalmPhase {
-    /// When it began.
+    /// When the phase began.
     pub began_at: Instant,
     latency_ms: Option<Percentiles>,
     latency_distribution: LatencyDistribution,
@@ -24,7 +25,7 @@ pub struct CalmPhase {
     samples: Vec<Sample>,
 }
 
-/// One time that sessions dropped and came back.
+/// One storm: sessions disconnected and reconnected.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Storm {
@@ -38,7 +39,7 @@ pub struct Storm {
     pub latency_ms: Option<Percentiles>,
 }
 
-/// The result: the storms together, beside the calm. Its fields are the keys of the JSON.
+/// The result: the sum of the storms, and the calm phase. The fields are JSON keys.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct StormResult {
@@ -56,7 +57,7 @@ pub struct StormResult {
 }
 
 impl CalmPhase {
-    /// Of the window that has just ended.
+    /// The figures of the window that has just ended.
     pub fn of(window: &Window, latency: &Latency) -> Self {
         let difference = window.difference();
         Self {
@@ -68,21 +69,22 @@ impl CalmPhase {
         }
     }
 
-    /// Of those that stay.
+    /// Latencies of the sessions that stay.
     pub fn latency_ms(&self) -> Option<Percentiles> {
         self.latency_ms
     }
 
-    /// Seconds of the server's CPU beyond what it would have used in a calm of that length.
+    /// Seconds of the server's CPU in excess of a calm phase of the same length.
     pub fn beyond(&self, of: &Difference) -> Option<f64> {
         let calm = self.server_cpu_cores? * of.lasted.as_secs_f64();
-        // The kernel counts CPU in steps of 10 ms: a short time may seem to have cost less than a calm.
+        // The kernel counts CPU in steps of 10 ms: a short time can appear cheaper than a calm phase.
         Some((of.server_cpu?.as_secs_f64() - calm).max(0.0))
     }
 }
 
 impl StormResult {
-    /// With its verdict. The measurement is of the storms together; `deaf` came back and did not hear the proof, if there was one.
+    /// The result with its verdict. The measurement covers all storms together; `deaf` sessions reconnected
+    /// and did not receive the events of the silent channel, if it was published.
     pub fn of(
         mut measurement: Measurement,
         staying: u64,
@@ -100,7 +102,7 @@ impl StormResult {
         };
         measurement.handshakes_per_s = if lasted_s > 0.0 { returned as f64 / lasted_s } else { 0.0 };
         measurement.cpu_us_per_handshake = us_each(sum(|storm| storm.handshake_cpu_s), returned);
-        // Handshakes are most of it.
+        // Handshakes are most of the cost.
         measurement.server.cpu_us_per_delivery = None;
         measurement.server.cpu_us_per_delivery_with_ksoftirqd = None;
         let p99s = measurement.latency_ms.zip(calm.latency_ms);
@@ -109,7 +111,7 @@ impl StormResult {
             returned,
             cpu_us_per_close: us_each(sum(|storm| storm.close_cpu_s), dropped),
             calm_latency_ms: calm.latency_ms,
-            // Latencies are known to a millisecond.
+            // Latencies are accurate to a millisecond.
             latency_p99_ratio: p99s.map(|(storm, calm)| storm.p99 as f64 / calm.p99.max(1) as f64),
             calm_server_cpu_cores: calm.server_cpu_cores,
             measurement,
@@ -165,12 +167,12 @@ impl StormResult {
         self.measurement.passed = self.measurement.reasons.is_empty();
     }
 
-    /// Whether those that stayed got everything, and all others came back.
+    /// Whether the sessions that stayed received all events, and all others reconnected.
     pub fn passed(&self) -> bool {
         self.measurement.passed
     }
 
-    /// The storms one by one, what they come to, and the measurement.
+    /// The storms one by one, their sum, and the measurement.
     pub fn summary(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -186,7 +188,7 @@ impl StormResult {
         text
     }
 
-    /// The page: calm and storms plotted together, on one time axis.
+    /// The page: calm phase and storms plotted together, on one time axis.
     pub fn page(&self) -> HtmlInput {
         let mut page = self.measurement.page();
         let figure = |name: String, value: String| Figure { name, values: vec![value] };
