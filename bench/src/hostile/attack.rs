@@ -1,4 +1,4 @@
-//! Several attackers at once, each on a thread of its own with a lower priority than the bystander's.
+//! Several attackers at once, each on its own thread with a lower priority than that of the bystanders.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,18 +10,18 @@ use super::recipes::Recipe;
 use crate::client::target::Target;
 use crate::machine;
 
-/// The priority of attackers, as of nice(1): a busy attacker must not be what the bystander waits for.
+/// Priority of attackers, as of nice(1): a busy attacker must not delay the bystanders.
 const NICE: i32 = 15;
-/// After one that failed.
+/// Pause after a failed attack.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// An attack under way.
+/// An attack in progress.
 pub struct Attack {
     threads: Vec<JoinHandle<AttackCounts>>,
 }
 
 impl Attack {
-    /// So many attackers of one recipe, for so long.
+    /// Starts this number of attackers of one recipe for this duration.
     pub fn start(
         recipe: &'static Recipe,
         target: &Target,
@@ -33,7 +33,7 @@ impl Attack {
         let start = |number| {
             let mut attacker = Attacker::new(target, server, number, attackers, deadline);
             let body = move || {
-                // A lower priority needs no privilege.
+                // Lowering the priority needs no privilege.
                 let _ = machine::set_nice(NICE);
                 while !attacker.is_over() {
                     if (recipe.attack)(&mut attacker).is_err() && !attacker.is_over() {
@@ -48,12 +48,12 @@ impl Attack {
         Ok(Self { threads: (0..attackers).map(start).collect::<io::Result<_>>()? })
     }
 
-    /// Whether all attackers have ended, and their connections.
+    /// Whether all attackers and their connections have ended.
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for the end; what all did together.
+    /// Waits for the end; returns the sum of all attackers' counts.
     pub fn finish(self) -> AttackCounts {
         let mut all = AttackCounts::default();
         for thread in self.threads {

@@ -1,4 +1,4 @@
-//! One attacker: an address, its connections, and the bounds of what it sends.
+//! One attacker: an address, its connections, and the limits of what it sends.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,18 +13,19 @@ use crate::client::frames::{Opcode, write_masked};
 use crate::client::handshake::{Handshake, Progress};
 use crate::client::target::Target;
 
-/// What one attacker sends in a round at most. 20 of them still end within seconds on one CPU.
+/// Maximum number of bytes that one attacker sends in a round. Even 20 attackers then finish within seconds
+/// on one CPU.
 pub const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// The longest message that the gateway takes (WS_MAX_MESSAGE_BYTES): a longer one only closes its session.
+/// The longest message that the gateway accepts (WS_MAX_MESSAGE_BYTES): a longer one only closes its session.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two tries on a socket that takes or has nothing.
+/// Interval between two tries on a socket that is not ready.
 const NAP: Duration = Duration::from_micros(500);
 const READ_BYTES: usize = 64 * 1024;
-/// Attackers have the addresses from 127.0.1.1 on.
+/// The addresses of attackers start at 127.0.1.1.
 const SOURCES_FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 0);
 
-/// What an attacker did.
+/// Counts of an attacker.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct AttackCounts {
@@ -34,11 +35,11 @@ pub struct AttackCounts {
     pub turned_away: u64,
 }
 
-/// One of so many attackers.
+/// One of several attackers.
 pub struct Attacker {
-    /// For names, keys and contents.
+    /// Random source for names, keys and contents.
     pub random: Rng,
-    /// So far.
+    /// Counts so far.
     pub effort: AttackCounts,
     target: Target,
     server: SocketAddr,
@@ -48,10 +49,10 @@ pub struct Attacker {
     held: Vec<AttackConnection>,
 }
 
-/// A connection of an attacker. Dropped, it is reset.
+/// A connection of an attacker. It is reset when dropped.
 pub struct AttackConnection {
     stream: TcpStream,
-    /// Whether what the server sends is read while the link sends.
+    /// Whether received bytes are read while sending.
     pub reads: bool,
 }
 
@@ -76,17 +77,17 @@ impl Attacker {
         }
     }
 
-    /// Whether it has had its time or its bytes.
+    /// Whether the time or the bytes of the attacker are used up.
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.deadline || self.effort.bytes >= BYTES_MAX
     }
 
-    /// Its part of what all attackers do together, at least 1.
+    /// This attacker's part of a total over all attackers, at least 1.
     pub fn share(&self, total: usize) -> usize {
         (total / self.attackers).max(1)
     }
 
-    /// A TCP connection; the kernel keeps at most so much that is not read.
+    /// Opens a TCP connection; `receive_bytes` limits the kernel's receive buffer.
     pub fn connect(&mut self, receive_bytes: Option<usize>) -> io::Result<AttackConnection> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_linger(Some(Duration::ZERO))?;
@@ -106,12 +107,12 @@ impl Attacker {
         Handshake::begin(&self.target).1
     }
 
-    /// A connection after its handshake.
+    /// Opens a connection and completes its handshake.
     pub fn open(&mut self) -> io::Result<AttackConnection> {
         self.open_with(None)
     }
 
-    /// The same for a client that hardly reads: neither it nor its kernel.
+    /// Like [`Self::open`], for a client that does not read, with a small kernel receive buffer.
     pub fn open_unread(&mut self) -> io::Result<AttackConnection> {
         let mut link = self.open_with(Some(4 * 1024))?;
         link.reads = false;
@@ -138,7 +139,7 @@ impl Attacker {
         }
     }
 
-    /// Sends all of it, or what can be sent before it is over.
+    /// Sends all bytes, or as many as possible before the attack is over.
     pub fn send(&mut self, link: &mut AttackConnection, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.is_over() {
@@ -168,12 +169,12 @@ impl Attacker {
         self.send(link, &bytes)
     }
 
-    /// Sends a text.
+    /// Sends one text message.
     pub fn say(&mut self, link: &mut AttackConnection, text: &str) -> io::Result<()> {
         self.frame(link, Opcode::Text, text.as_bytes())
     }
 
-    /// Sends texts at once.
+    /// Sends several text messages at once.
     pub fn say_all(&mut self, link: &mut AttackConnection, texts: &[String]) -> io::Result<()> {
         let mut bytes = Vec::new();
         for text in texts {
@@ -182,7 +183,7 @@ impl Attacker {
         self.send(link, &bytes)
     }
 
-    /// Waits, so that the server acts on what was sent; reads meanwhile, if the link does.
+    /// Waits so that the server processes the sent messages; reads meanwhile if `reads` is set.
     pub fn linger(&mut self, link: &mut AttackConnection, duration: Duration) -> io::Result<()> {
         let end = (Instant::now() + duration).min(self.deadline);
         while Instant::now() < end {
@@ -193,24 +194,24 @@ impl Attacker {
         Ok(())
     }
 
-    /// Keeps the connection, unread, to the end of the attack.
+    /// Keeps the connection open and unread until the end of the attack.
     pub fn hold(&mut self, link: AttackConnection) {
         self.held.push(link);
     }
 
-    /// How many are kept.
+    /// Number of kept connections.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Does nothing more, and keeps what it has, until it is over.
+    /// Stays idle, keeping its connections, until the attack is over.
     pub fn rest(&self) {
         thread::sleep(self.deadline.saturating_duration_since(Instant::now()));
     }
 }
 
 impl AttackConnection {
-    /// 0: nothing is there. The end of the stream is an error.
+    /// Returns 0 if no bytes are available. The end of the stream is an error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.stream.read(buffer) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
@@ -219,7 +220,7 @@ impl AttackConnection {
         }
     }
 
-    /// Reads what is there, at most a few hundred kilobytes, and forgets it; returns how much it was.
+    /// Reads and discards available bytes, at most a few hundred kilobytes; returns their number.
     pub fn drain(&mut self) -> io::Result<usize> {
         let mut buffer = [0; READ_BYTES];
         let mut total = 0;

@@ -1,5 +1,6 @@
-//! Two honest clients, one of the attacked gateway and one of the control: each subscribes to a channel and pings every 20 ms, whether or not it was
-//! answered. One thread for both, so that what delays the generator delays both.
+//! Two honest clients, one of the attacked gateway and one of the control: each subscribes to a channel and
+//! sends a ping every 20 ms, whether or not the previous one was answered. Both run on one thread, so that a
+//! delay of the generator affects both.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -22,15 +23,15 @@ use crate::ledger::{Ledger, SubscribeOutcome};
 use crate::machine::clock_ms;
 use crate::subscriptions::{self, Subscription};
 
-/// Between two pings.
+/// Interval between two pings.
 pub const PING_INTERVAL: Duration = Duration::from_millis(20);
-/// After an attack a ping is waited for so long.
+/// How long to wait for pings after an attack.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 1);
 const READ_BYTES: usize = 64 * 1024;
 
-/// What one client delay for a while, in milliseconds from when a ping was due to its pong.
+/// Delays of one client during a period, in milliseconds from when a ping was due to its pong.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct BystanderDelay {
@@ -44,16 +45,16 @@ struct Bystander {
     reader: FrameReader,
     outbox: Vec<u8>,
     subscription: Rc<Subscription>,
-    /// Pings that were not answered yet: number, and when it was due.
+    /// Unanswered pings: number and due time.
     waiting: VecDeque<(u32, Instant)>,
     delays: Vec<Duration>,
     is_live: bool,
     ended: Option<String>,
 }
 
-/// Both.
+/// The two bystanders.
 pub struct Bystanders {
-    /// What arrived: session 0 is the attacked gateway's.
+    /// Received events: session 0 is that of the attacked gateway.
     pub ledger: Ledger,
     targets: [Target; 2],
     both: [Bystander; 2],
@@ -64,7 +65,7 @@ pub struct Bystanders {
 }
 
 impl Bystanders {
-    /// Connects and subscribes both.
+    /// Connects and subscribes both bystanders.
     pub fn open(targets: [Target; 2], channel: PatternName<'static>) -> io::Result<Self> {
         let channels = vec![channel];
         let subscriptions = subscriptions::in_turn(Dialect::Gateway, &channels, 2);
@@ -87,12 +88,12 @@ impl Bystanders {
         Ok(these)
     }
 
-    /// Why one of them was closed, if one was.
+    /// Why a bystander was closed, if one was.
     pub fn closed(&self) -> Option<&str> {
         self.both.iter().find_map(|it| it.ended.as_deref())
     }
 
-    /// Opens again what was closed.
+    /// Reconnects closed bystanders.
     pub fn reopen(&mut self) -> io::Result<()> {
         for number in 0..2 {
             if self.both[number].ended.is_some() {
@@ -104,7 +105,8 @@ impl Bystanders {
         Ok(())
     }
 
-    /// Measures until `is_over` and all pings are answered, or cannot be expected to be any more.
+    /// Measures until `is_over` returns true and all pings are answered, or answers can no longer be
+    /// expected.
     pub fn watch(&mut self, mut is_over: impl FnMut() -> bool) -> io::Result<[BystanderDelay; 2]> {
         for bystander in &mut self.both {
             bystander.delays.clear();
@@ -117,7 +119,7 @@ impl Bystanders {
                 over_since = Some(Instant::now());
             }
             let Some(since) = over_since else { continue };
-            // Answered: but for the newest ping.
+            // Answered, except for the newest ping.
             let is_answered = |it: &Bystander| it.ended.is_some() || it.waiting.len() <= 1;
             if self.both.iter().all(is_answered) || since.elapsed() > ANSWER_PATIENCE {
                 return Ok([self.both[0].delay(), self.both[1].delay()]);
@@ -125,7 +127,7 @@ impl Bystanders {
         }
     }
 
-    /// Measures for so long.
+    /// Measures for this duration.
     pub fn watch_for(&mut self, duration: Duration) -> io::Result<[BystanderDelay; 2]> {
         let end = Instant::now() + duration;
         self.watch(|| Instant::now() >= end)
@@ -178,7 +180,7 @@ impl Bystander {
             let progress = if count == 0 { handshake.finish() } else { handshake.feed(&buffer[..count]) };
             match progress {
                 Progress::Incomplete => {}
-                // Nothing can follow before the subscription.
+                // No frame can follow the handshake before the subscription.
                 Progress::Upgraded(_) => break,
                 Progress::Refused(refusal) => return Err(io::Error::other(refusal.why)),
                 Progress::Failed(why) => return Err(io::Error::other(why)),
@@ -204,7 +206,7 @@ impl Bystander {
 
     fn delay(&mut self) -> BystanderDelay {
         let now = Instant::now();
-        // The newest ping alone may be under way.
+        // The newest ping may be in flight.
         let unanswered = self.waiting.iter().map(|(_, due)| now.saturating_duration_since(*due));
         let overdue = unanswered.filter(|age| *age > PING_INTERVAL || self.ended.is_some());
         self.delays.extend(overdue.collect::<Vec<_>>());
@@ -217,7 +219,7 @@ impl Bystander {
         match self.stream.write(&self.outbox) {
             Ok(count) => drop(self.outbox.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // What ended it is read.
+            // The received bytes say why the connection ended.
             Err(_) => self.outbox.clear(),
         }
     }

@@ -2,20 +2,20 @@
 
 use std::fmt::Write as _;
 
-/// The kinds of the usual topics.
+/// The kinds of the default topics.
 pub const KINDS: [&str; 8] =
     ["trade", "liquidity", "balances", "metadata", "social", "community", "creation", "analytics"];
 /// Partitions of each topic.
 pub const PARTITIONS: usize = 12;
-/// WS_MAX_CHANNELS.
+/// The gateway's WS_MAX_CHANNELS.
 pub const CHANNELS_MAX: usize = 256;
 
-/// `{prefix}{number}{suffix}`, so many.
+/// The names `{prefix}{number}{suffix}` for the numbers below `count`.
 pub fn names(prefix: &str, count: usize, suffix: &str) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}{number}{suffix}")).collect()
 }
 
-/// A message of that type about these channels, with what else stands in its data.
+/// A message of this type with these channels, and with `more` appended to its data.
 pub fn message<N: AsRef<str>>(kind: &str, channels: &[N], more: &str) -> String {
     let mut text = format!(r#"{{"type":"{kind}","data":{{"channels":["#);
     for (index, name) in channels.iter().enumerate() {
@@ -28,17 +28,17 @@ pub fn message<N: AsRef<str>>(kind: &str, channels: &[N], more: &str) -> String 
     text
 }
 
-/// Subscribes, live.
+/// A subscription to live events.
 pub fn subscribe<N: AsRef<str>>(channels: &[N]) -> String {
     message("subscribe", channels, "")
 }
 
-/// Gives back.
+/// Cancels the subscriptions.
 pub fn unsubscribe<N: AsRef<str>>(channels: &[N]) -> String {
     message("unsubscribe", channels, "")
 }
 
-/// Subscribes, each channel with the same value in `since`.
+/// A subscription in which each channel has the same value in `since`.
 pub fn since<N: AsRef<str>>(channels: &[N], value: &str) -> String {
     let each: Vec<_> = channels.iter().map(|name| format!(r#""{}":{value}"#, name.as_ref())).collect();
     message("subscribe", channels, &format!(r#","since":{{{}}}"#, each.join(",")))

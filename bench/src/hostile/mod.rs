@@ -1,8 +1,9 @@
-//! Clients that mean harm, and what an honest client feels beside them.
+//! Malicious clients, and the delays of honest clients meanwhile.
 //!
-//! `recipes` lists what attackers send, `attacker` is one of them with its connections and its bounds, `attack` runs several of them on threads of
-//! low priority. `bystander` measures the two honest clients, one of the attacked gateway and one of a control, on the thread that
-//! starts the attack; `probe` asks for the attacked gateway's health meanwhile.
+//! `recipes` lists the attacks, `attacker` is one attacker with its connections and limits, and `attack` runs
+//! several attackers on threads of low priority. `bystander` measures the two honest clients, one of the
+//! attacked gateway and one of a control, on the thread that starts the attack; `probe` requests the attacked
+//! gateway's health meanwhile.
 
 pub mod attack;
 pub mod attacker;

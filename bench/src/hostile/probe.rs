@@ -1,4 +1,5 @@
-//! Asks for the health of the attacked gateway, as a load balancer and an orchestrator do: a connection for each question.
+//! Requests the health of the attacked gateway, as a load balancer and an orchestrator do: one connection per
+//! request.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,14 +10,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 
-/// An answer that comes later is none.
+/// A later answer counts as missing.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(50);
 const PATHS: [&str; 2] = ["/health/live", "/health/ready"];
-/// Neither an attacker's address nor one that the gateway exempts.
+/// Neither an attacker's address nor one that the gateway exempts from limits.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 2);
 
-/// What came of the questions.
+/// Results of the health requests.
 #[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Health {
@@ -26,12 +27,12 @@ pub struct Health {
     pub not_200_live: u64,
     pub not_200_ready: u64,
     pub slowest_ms: f64,
-    /// Why the first of them was not answered.
+    /// Why the first failed request was not answered.
     pub why: Option<String>,
 }
 
 impl Health {
-    /// Of all rounds.
+    /// Adds the results of another round.
     pub fn add(&mut self, other: Self) {
         self.asked += other.asked;
         self.unanswered_live += other.unanswered_live;
@@ -58,14 +59,14 @@ impl Health {
     }
 }
 
-/// Asks until it is stopped.
+/// Sends requests until it is stopped.
 pub struct Probe {
     stop: Sender<()>,
     thread: JoinHandle<Health>,
 }
 
 impl Probe {
-    /// Begins.
+    /// Starts the requests.
     pub fn start(server: SocketAddr) -> io::Result<Self> {
         let (stop, stopped) = channel();
         let body = move || {
@@ -83,14 +84,14 @@ impl Probe {
         Ok(Self { stop, thread: thread::Builder::new().name("probe".to_owned()).spawn(body)? })
     }
 
-    /// What came of it.
+    /// Stops the requests and returns their results.
     pub fn stop(self) -> Health {
         drop(self.stop);
         self.thread.join().expect("the probe does not panic")
     }
 }
 
-/// The status, within [`PATIENCE`] of the connect.
+/// The HTTP status, within [`PATIENCE`] of the connect.
 fn ask(server: SocketAddr, path: &str) -> io::Result<u16> {
     let end = Instant::now() + PATIENCE;
     let left = || match end.saturating_duration_since(Instant::now()) {

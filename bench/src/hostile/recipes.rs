@@ -1,7 +1,8 @@
-//! What attackers send: a table. Each recipe is repeated until the attacker has had its time or its bytes.
+//! A table of attacks. An attacker repeats its recipe until its time or its bytes are used up.
 //!
-//! Every one of them stays within what the protocol lets anybody do, or breaks it as anybody can. Those that need a Kafka that cannot be reached,
-//! or a partition without a leader, are tests of the gateway and are not here.
+//! Every recipe stays within the protocol, or violates it in a way that is open to any client. Attacks that
+//! need an unreachable Kafka cluster, or a partition without a leader, are tests of the gateway and are not
+//! included here.
 
 use std::io;
 use std::thread;
@@ -15,20 +16,20 @@ use crate::client::frames::Opcode;
 
 /// An offset that no partition reaches.
 const AHEAD: u64 = 900_000_000_000;
-/// The messages that a session may send at once.
+/// The number of messages that a session may send at once.
 const MESSAGES_BURST: usize = 100;
-/// So long a server that keeps up needs for what was sent.
+/// Time in which a server that keeps up processes the sent messages.
 const MOMENT: Duration = Duration::from_millis(150);
 const SILENT_CONNECTIONS: usize = 13_000;
 
 /// An attack.
 #[derive(Debug)]
 pub struct Recipe {
-    /// One word or two.
+    /// The name: one word or two.
     pub name: &'static str,
-    /// What it sends.
+    /// A description of what the attack sends.
     pub sends: &'static str,
-    /// Once; an error is what the server did about it.
+    /// Runs the attack once; an error is the server's reaction.
     pub attack: fn(&mut Attacker) -> io::Result<()>,
 }
 
@@ -40,7 +41,7 @@ const fn recipe(
     Recipe { name, sends, attack }
 }
 
-/// All.
+/// All recipes.
 pub static RECIPES: [Recipe; 25] = [
     recipe("unsubscribe-resumed", "* resumed, 255 names live, then * and 255 junk names given back", resumed),
     recipe(
@@ -74,14 +75,14 @@ pub static RECIPES: [Recipe; 25] = [
 ];
 
 fn resumed(attacker: &mut Attacker) -> io::Result<()> {
-    // Unread, and of tokens that have events, so that the resume goes on.
+    // Unread, with tokens that have events, so that the resume continues.
     let mut link = attacker.open_unread()?;
     let live = names("T", CHANNELS_MAX - 1, ".trade");
     let mut junk = names("J", CHANNELS_MAX - 1, ".x");
     junk.insert(0, live[0].clone());
     attacker.say_all(&mut link, &[since(&["*"], &every_kind("[]")), subscribe(&live)])?;
     attacker.linger(&mut link, MOMENT)?;
-    // At once, with the queue full.
+    // At once, while the queue is full.
     attacker.say_all(&mut link, &[unsubscribe(&["*"]), unsubscribe(&junk)])?;
     attacker.linger(&mut link, MOMENT)
 }
@@ -201,7 +202,7 @@ fn acks_unread(attacker: &mut Attacker) -> io::Result<()> {
 
 fn rejections(attacker: &mut Attacker) -> io::Result<()> {
     let mut link = attacker.open()?;
-    // Each is refused for its last character.
+    // The gateway rejects each name because of its last character.
     let text = subscribe(&names(
         "XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX",
         CHANNELS_MAX,
@@ -313,7 +314,7 @@ fn incomplete_headers(attacker: &mut Attacker) -> io::Result<()> {
     while head.len() < 6_000 {
         head.extend_from_slice(b"Cookie: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n");
     }
-    // In two parts, so that the first has been parsed when the second comes.
+    // In two parts, so that the first part has been parsed when the second arrives.
     let (one, other) = head.split_at(3_000);
     attacker.send(&mut link, one)?;
     attacker.send(&mut link, other)?;
