@@ -1,4 +1,4 @@
-//! What a measured scenario plays on: the cluster, the server, and the CPUs of both sides.
+//! The environment of a measured scenario: the cluster, the server, and the CPUs of both sides.
 
 use std::time::Duration;
 
@@ -10,28 +10,29 @@ use crate::machine::{self, MachineReport};
 use crate::run::RunError;
 use crate::server::Server;
 
-/// Brokers of the hosted cluster: more would only cost the generator's CPU.
+/// Number of brokers of the hosted cluster: more would only cost CPU of the generator.
 const BROKERS: i32 = 1;
-/// A measurement on a busy CPU tells nothing; the gateway is given this long to come to rest after its start.
+/// Measurements on a busy CPU are meaningless: the gateway gets this long to become idle after its start.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Everything but the sessions.
+/// The environment of a measurement, without the sessions.
 pub struct Testbed {
-    /// What is measured.
+    /// The server under test.
     pub server: Server,
-    /// Where it was measured.
+    /// The machine.
     pub machine: MachineReport,
-    /// All that is in force in the server, as far as it is known.
+    /// The complete configuration of the server, as far as it is known.
     pub configuration: String,
     /// How the gateway was started.
     plan: Option<GatewayPlan>,
-    // Stopped before the cluster is.
+    // Declared before the cluster, so that it is stopped first.
     gateway: Option<Gateway>,
     cluster: Option<Cluster>,
 }
 
 impl Testbed {
-    /// Pins this thread, then starts what is not there yet. Of a gateway that it starts it prints the configuration.
+    /// Pins this thread, then starts the servers that are not given. Prints the configuration of a gateway
+    /// that it starts.
     pub fn set_up(flags: &HostFlags, connections: usize) -> Result<Self, RunError> {
         let allowed = machine::allowed_cpus();
         let server_cpu = flags.server_cpu.or(allowed.last().copied());
@@ -45,7 +46,7 @@ impl Testbed {
         let cluster = match (&flags.brokers, &flags.url) {
             (Some(brokers), _) => Some(Cluster::at(brokers)?),
             (None, None) => Some(Cluster::host(BROKERS)?),
-            // Whoever runs the server publishes too.
+            // The operator of the server also runs its publisher.
             (None, Some(_)) => None,
         };
         if let Some(target) = &flags.url {
@@ -57,7 +58,7 @@ impl Testbed {
                 metrics_url: Some(format!("http://{}/metrics", target.authority)),
             };
             let machine = MachineReport::read(allowed.len(), generator_cpus, None);
-            let configuration = format!("a server that ran: ws://{}{}", target.authority, target.path);
+            let configuration = format!("a running server: ws://{}{}", target.authority, target.path);
             return Ok(Self { server, machine, configuration, plan: None, gateway: None, cluster });
         }
         let cluster = cluster.expect("there is one unless a URL was given");
@@ -81,18 +82,20 @@ impl Testbed {
         })
     }
 
-    /// Where to produce to; `None` when somebody else does.
+    /// Address of the cluster to produce to; `None` if another program publishes.
     pub fn bootstrap(&self) -> Option<&str> {
         self.cluster.as_ref().map(Cluster::bootstrap)
     }
 
-    /// Takes the gateway, which is the scenario's to end, and starts start_second_gateway one like it beside it. `None` when none was started.
+    /// Passes ownership of the gateway to the scenario and starts a second one with the same configuration.
+    /// `None` if no gateway was started.
     pub fn take_with_replacement(&mut self) -> Result<Option<[Gateway; 2]>, RunError> {
         let Some(start_second_gateway) = self.start_second_gateway()? else { return Ok(None) };
         Ok(self.gateway.take().map(|gateway| [gateway, start_second_gateway]))
     }
 
-    /// Starts start_second_gateway gateway like it beside it, which is the scenario's to end. `None` when none was started.
+    /// Starts a second gateway with the same configuration; the scenario has to stop it. `None` if no gateway
+    /// was started.
     pub fn start_second_gateway(&self) -> Result<Option<Gateway>, RunError> {
         let (Some(plan), Some(cluster)) = (&self.plan, &self.cluster) else { return Ok(None) };
         let start_second_gateway = Gateway::start(plan, cluster)?;
@@ -100,23 +103,23 @@ impl Testbed {
         Ok(Some(start_second_gateway))
     }
 
-    /// Stops what was started; says so when the gateway did not end well or ended before.
+    /// Stops the started servers; reports a gateway that exited with an error or before the end.
     pub fn stop(self) -> Result<(), RunError> {
         self.gateway.map_or(Ok(()), stop_gateway)
     }
 }
 
-/// Stops a gateway; says so when it did not end well or ended before.
+/// Stops a gateway; reports it if it exited with an error or before the end.
 pub fn stop_gateway(mut gateway: Gateway) -> Result<(), RunError> {
     gateway.check()?;
     let log = gateway.log().to_owned();
     if !gateway.stop() {
-        eprintln!("odin-bench: the gateway did not end in order; its log is {}", log.display());
+        eprintln!("odin-bench: the gateway did not shut down cleanly; its log is {}", log.display());
     }
     Ok(())
 }
 
-/// The one that was asked for, or all but the server's; the first is that of this process.
+/// The requested CPU, or all CPUs except the server's; the first is the CPU of this process.
 fn generator_cpus(allowed: &[usize], flags: &HostFlags, server_cpu: Option<usize>) -> Vec<usize> {
     let others = allowed.iter().copied().filter(|cpu| allowed.len() == 1 || Some(*cpu) != server_cpu);
     flags.cpu.map_or_else(|| others.collect(), |cpu| vec![cpu])

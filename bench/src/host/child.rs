@@ -1,8 +1,10 @@
-//! A program under test: pinned, with an environment of its own and its output in a file, and never left behind.
+//! A program under test: pinned to a CPU, with an explicit environment, its output in a file, and never left
+//! running.
 //!
-//! It is started through this program's own `launch` (see [`launch`]), which pins itself, asks the kernel to be killed when its
-//! parent dies, and becomes the program: both survive execve(2), and neither needs unsafe code. So a killed load generator leaves
-//! no server behind that would spoil the next run.
+//! The program is started through this program's subcommand `launch` (see [`launch`]), which pins itself,
+//! asks the kernel for a kill signal when its parent dies, and then executes the program. Both settings
+//! survive execve(2), and neither needs unsafe code. A load generator that is killed therefore leaves no
+//! server running that would distort the next run.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -19,27 +21,27 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use super::HostError;
 use crate::machine;
 
-/// The subcommand that becomes the program under test.
+/// The subcommand that executes the program under test.
 pub const LAUNCH: &str = "launch";
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const END_OF_LOG_BYTES: u64 = 4 * 1024;
 
-/// A program to be started.
+/// A program to start.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Its path.
+    /// Path of the program.
     pub path: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: Vec<OsString>,
-    /// All of its environment.
+    /// The complete environment.
     pub environment: Vec<(String, String)>,
-    /// The one CPU that all its threads run on.
+    /// The CPU that all threads of the program run on.
     pub cpu: Option<usize>,
-    /// Where its standard output and standard error go.
+    /// The file for standard output and standard error.
     pub log: PathBuf,
 }
 
-/// A running program; dropped, it is stopped.
+/// A running program; it is stopped when dropped.
 #[derive(Debug)]
 pub struct RunningProgram {
     child: Child,
@@ -47,7 +49,7 @@ pub struct RunningProgram {
     log: PathBuf,
 }
 
-/// Becomes `program` on that CPU; returns only when it cannot. For the child that [`Program::start`] makes.
+/// Executes `program` on that CPU; returns only on failure. For the child process of [`Program::start`].
 pub fn launch(cpu: Option<usize>, program: &OsStr, arguments: &[OsString]) -> io::Error {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return error.into();
@@ -58,18 +60,19 @@ pub fn launch(cpu: Option<usize>, program: &OsStr, arguments: &[OsString]) -> io
     Command::new(program).args(arguments).exec()
 }
 
-/// A port that nothing listens on at the moment.
+/// A port that is free at the moment.
 pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// A file in the temporary directory, named for this process.
+/// A file in the temporary directory, named after this process.
 pub fn log_path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("odin-bench-{}-{name}.log", std::process::id()))
 }
 
 impl Program {
-    /// Starts it. The thread that calls this has to outlive the program: the kernel ends the program with it.
+    /// Starts the program. The calling thread has to outlive the program: the kernel kills the program when
+    /// that thread ends.
     pub fn start(&self) -> Result<RunningProgram, HostError> {
         let spawn_error = |error| HostError::Spawn { program: self.path.display().to_string(), error };
         let log = File::create(&self.log)?;
@@ -84,7 +87,7 @@ impl Program {
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            // A Ctrl-C is for this program; it stops the other itself.
+            // Ctrl-C goes to this program only, which then stops the child itself.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -95,27 +98,28 @@ impl Program {
 }
 
 impl RunningProgram {
-    /// Its process.
+    /// Process id of the program.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where its output is.
+    /// Path of the output file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// SIGTERM. It goes on until it has ended by itself.
+    /// Sends SIGTERM. The program keeps running until it exits.
     pub fn terminate(&self) -> io::Result<()> {
         Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
     }
 
-    /// Its end, when it has come.
+    /// The exit status, if the program has exited.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits until `url` answers 200; an end of the program, or `patience`, is an error with the end of the log.
+    /// Waits until `url` answers 200. If the program exits or `patience` elapses, the error shows the end of
+    /// the log.
     pub fn wait_ready(&mut self, url: &str, patience: Duration) -> Result<(), HostError> {
         let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2)));
         let agent = config.http_status_as_error(false).build().new_agent();
@@ -143,7 +147,7 @@ impl RunningProgram {
         }
     }
 
-    /// The last lines of its output.
+    /// The last lines of the output.
     pub fn end_of_log(&self) -> String {
         let read = || -> io::Result<String> {
             let mut file = File::open(&self.log)?;
@@ -156,7 +160,7 @@ impl RunningProgram {
         read().unwrap_or_else(|error| format!("(cannot be read: {error})"))
     }
 
-    /// SIGTERM, and after `patience` SIGKILL. The log is removed when the program ended well.
+    /// Sends SIGTERM, and SIGKILL after `patience`. The log is removed if the program exited successfully.
     pub fn stop(mut self, patience: Duration) -> Option<ExitStatus> {
         let status = self.end(patience);
         if status.is_some_and(|status| status.success()) {

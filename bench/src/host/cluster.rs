@@ -1,7 +1,8 @@
-//! The Kafka cluster of a run: librdkafka's mock inside this process (the real protocol over loopback), or a real one.
+//! The Kafka cluster of a run: librdkafka's mock in this process (the real protocol over loopback), or a real
+//! cluster.
 //!
-//! The mock keeps 5 MB per partition and does not wake a waiting fetch when a record is produced: consumers ask
-//! again after [`FETCH_WAIT_MS`]. Its threads run where the thread that starts it may run.
+//! The mock keeps 5 MB per partition and does not answer a waiting fetch when a record is produced: consumers
+//! fetch again after [`FETCH_WAIT_MS`]. Its threads inherit the CPU affinity of the thread that starts it.
 
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use super::HostError;
 
 /// Partitions of each topic, as in production.
 pub const PARTITIONS: i32 = 12;
-/// How long a consumer of the mock waits between two fetches that find nothing. Each costs a server about 0.1 ms of CPU: asked more often, it
-/// would be billed to the deliveries; less often, the wait would be most of their latency.
+/// How long a consumer of the mock waits between two empty fetches. Each fetch costs a server about 0.1 ms of
+/// CPU: more frequent fetches would add to the measured cost of deliveries, and with less frequent ones the
+/// wait would be most of the latency.
 pub const FETCH_WAIT_MS: u32 = 20;
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -31,7 +33,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a mock of so many brokers.
+    /// Starts a mock with this number of brokers.
     pub fn host(brokers: i32) -> Result<Self, HostError> {
         let because = |what: &str| {
             let what = what.to_owned();
@@ -45,7 +47,7 @@ impl Cluster {
         Ok(Self { bootstrap: mock.bootstrap_servers(), mock: Some(mock) })
     }
 
-    /// Uses a cluster that runs; topics that it does not have are created.
+    /// Uses a running cluster; missing topics are created.
     pub fn at(bootstrap: &str) -> Result<Self, HostError> {
         let because =
             |error| HostError::Kafka { what: format!("cannot create topics at {bootstrap}"), error };
@@ -77,12 +79,12 @@ impl Cluster {
         Ok(Self { bootstrap: bootstrap.to_owned(), mock: None })
     }
 
-    /// Where clients begin.
+    /// The bootstrap address for clients.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// Whether it is the mock, whose consumers have to ask often.
+    /// Whether the cluster is the mock, whose consumers have to poll frequently.
     pub fn is_mock(&self) -> bool {
         self.mock.is_some()
     }
@@ -92,7 +94,7 @@ impl Cluster {
 mod tests {
     use super::*;
 
-    /// The mock cannot create topics: asked to, it does not answer.
+    /// The mock cannot create topics: it does not answer such requests.
     #[test]
     fn a_cluster_that_has_the_topics_is_not_asked_to_create_any() {
         let hosted = Cluster::host(1).expect("a mock cluster");

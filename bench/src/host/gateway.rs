@@ -1,4 +1,5 @@
-//! The gateway under test: the program beside this one, pinned to a CPU, with nothing but defaults and what was asked for.
+//! The gateway under test: the program beside this one, pinned to a CPU, with default settings except those
+//! requested.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -16,25 +17,25 @@ const PROGRAM: &str = "odin-gateway";
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// WS_DRAIN is 10 s by default.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
-/// The gateway's own default: fewer connections do not lower it.
+/// The gateway's own default: a run with fewer connections does not lower the limit.
 const CONNECTIONS_DEFAULT: usize = 12_000;
 
-/// How it is to be started.
+/// How to start the gateway.
 #[derive(Clone, Debug)]
 pub struct GatewayPlan {
-    /// The program; `None` is the one beside this program.
+    /// Path of the program; `None` is the program beside this one.
     pub path: Option<PathBuf>,
-    /// Its shards; more than one share its CPU.
+    /// Number of shards; several share the CPU.
     pub shards: u16,
-    /// Sessions that it has to take.
+    /// Number of sessions that the gateway has to accept.
     pub connections: usize,
-    /// Variables that win over all others.
+    /// Variables that override all others.
     pub environment: Vec<(String, String)>,
-    /// Its CPU.
+    /// The CPU of the gateway.
     pub cpu: Option<usize>,
 }
 
-/// A gateway that is ready; dropped, it is stopped.
+/// A gateway that is ready; it is stopped when dropped.
 pub struct Gateway {
     program: RunningProgram,
     port: u16,
@@ -42,7 +43,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it against the cluster and waits until it is ready. The calling thread has to outlive it.
+    /// Starts the gateway with the cluster and waits until it is ready. The calling thread has to outlive the
+    /// gateway.
     pub fn start(plan: &GatewayPlan, cluster: &Cluster) -> Result<Self, HostError> {
         let path = find(plan.path.as_deref())?;
         let port = free_port()?;
@@ -60,7 +62,7 @@ impl Gateway {
         Ok(Self { program, port, configuration })
     }
 
-    /// What is measured.
+    /// The server to measure.
     pub fn server(&self) -> Server {
         let authority = format!("127.0.0.1:{}", self.port);
         Server {
@@ -72,22 +74,22 @@ impl Gateway {
         }
     }
 
-    /// All that is in force, one `NAME=VALUE` a line.
+    /// The complete configuration, one `NAME=VALUE` per line.
     pub fn configuration(&self) -> &str {
         &self.configuration
     }
 
-    /// Tells it to end, and does not wait for that.
+    /// Sends SIGTERM without waiting for the exit.
     pub fn terminate(&self) -> std::io::Result<()> {
         self.program.terminate()
     }
 
-    /// Its end, when it has come.
+    /// The exit status, if the gateway has exited.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.program.exited()
     }
 
-    /// The error to tell when it ended amid the run.
+    /// Returns an error if the gateway exited during the run.
     pub fn check(&mut self) -> Result<(), HostError> {
         match self.program.exited() {
             Some(status) => Err(self.program.not_ready(format!("ended during the run ({status})"))),
@@ -95,17 +97,18 @@ impl Gateway {
         }
     }
 
-    /// Where its log is.
+    /// Path of the log.
     pub fn log(&self) -> &Path {
         self.program.log()
     }
 
-    /// The last lines of its log.
+    /// The last lines of the log.
     pub fn end_of_log(&self) -> String {
         self.program.end_of_log()
     }
 
-    /// Stops it in order, or else by force; `false` when its exit code was not 0. Then its log stays.
+    /// Stops the gateway gracefully, or by force if that fails; `false` if its exit code was not 0. In that
+    /// case the log is kept.
     pub fn stop(self) -> bool {
         self.program.stop(STOP_PATIENCE).is_some_and(|status| status.success())
     }
@@ -128,7 +131,7 @@ fn environment(plan: &GatewayPlan, cluster: &Cluster, port: u16) -> Vec<(String,
         ("KAFKA_BROKERS", cluster.bootstrap().to_owned()),
         ("WS_ADDR", format!("127.0.0.1:{port}")),
         ("WS_CPU_LIMIT", "1".to_owned()),
-        // Its own default is a shard for each CPU, and a measurement is of one.
+        // The gateway's default is one shard per CPU; a measurement uses one.
         ("WS_SHARDS", plan.shards.to_string()),
     ];
     if plan.shards > 1 {
@@ -138,7 +141,7 @@ fn environment(plan: &GatewayPlan, cluster: &Cluster, port: u16) -> Vec<(String,
         variables.push(("WS_MAX_CONNECTIONS", plan.connections.to_string()));
     }
     if cluster.is_mock() {
-        // The scenarios publish to one topic, and so much is what a peer reads, too.
+        // The scenarios publish to one topic, and the peers read only that topic, too.
         variables.push(("KAFKA_TOPICS", TOPIC.to_owned()));
         variables.push(("KAFKA_PROPERTIES", format!("fetch.wait.max.ms={FETCH_WAIT_MS}")));
     }

@@ -1,7 +1,8 @@
-//! What a scenario needs around its sessions, and hosts itself: a Kafka cluster, a paced producer, the server under test.
+//! The services that a scenario hosts itself: a Kafka cluster, a paced producer, the server under test.
 //!
-//! All of it but the server lives in this process, on the CPU of the generator, so that the server's CPU is the server's
-//! alone. Everything ends when it is dropped; a program that was started ends with this one, whatever ends it.
+//! Everything except the server runs in this process, on the CPU of the generator, so that the server has its
+//! CPU to itself. Everything ends when it is dropped; a started program ends when this process ends, whatever
+//! the cause.
 
 pub mod child;
 pub mod cluster;
@@ -15,59 +16,59 @@ use rdkafka::error::KafkaError;
 
 use crate::machine::MachineError;
 
-/// Why something cannot be hosted.
+/// Why a service cannot be hosted.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The machine allows too little.
+    /// The limits of the machine are too low.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// There is no such program.
+    /// The program does not exist.
     #[error("{program} was not found at {}: {remedy}", path.display())]
     Missing {
-        /// Its name.
+        /// Name of the program.
         program: &'static str,
-        /// Where it was looked for.
+        /// Path where it was expected.
         path: PathBuf,
-        /// How to get it.
+        /// How to get the program.
         remedy: &'static str,
     },
-    /// It cannot be run at all.
+    /// The program cannot be executed.
     #[error("cannot run {program}: {error}")]
     Spawn {
-        /// Its path.
+        /// Path of the program.
         program: String,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// It refused its configuration.
+    /// The program rejected its configuration.
     #[error("{program} refuses its configuration:\n{said}")]
     Configuration {
-        /// Its path.
+        /// Path of the program.
         program: String,
         /// Its standard error.
         said: String,
     },
-    /// It ended, or never became ready.
+    /// The program exited or did not become ready.
     #[error("{program} {what}; the end of its log, {}:\n{end_of_log}", log.display())]
     NotReady {
-        /// Its path.
+        /// Path of the program.
         program: String,
-        /// What it did instead.
+        /// What happened instead.
         what: String,
-        /// Where all of its log is.
+        /// Path of the complete log.
         log: PathBuf,
-        /// The last lines.
+        /// The last lines of the log.
         end_of_log: String,
     },
-    /// The Kafka cluster.
+    /// An error of the Kafka cluster.
     #[error("{what}: {error}")]
     Kafka {
-        /// What was tried.
+        /// The failed operation.
         what: String,
-        /// librdkafka's reason.
+        /// librdkafka's error.
         error: KafkaError,
     },
-    /// A thread or a file of this process.
+    /// An error of a thread or a file of this process.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -1,4 +1,4 @@
-//! What is Centrifugo's own: its configuration, where it listens, the length of its envelope.
+//! Details of Centrifugo: its configuration, its path, the length of its envelope.
 
 use std::io::{self, Write as _};
 
@@ -6,14 +6,14 @@ use tempfile::TempPath;
 
 use crate::host::producer::KIND;
 
-/// The header of a record that names its channel.
+/// The record header that names the channel.
 pub(super) const CHANNEL_HEADER: &str = "centrifugo-channels";
-/// Where sessions connect to.
+/// The path that sessions connect to.
 pub(super) const PATH: &str = "/connection/websocket";
-/// Explained in the script beside it.
+/// The script in the same folder explains the template.
 const TEMPLATE: &str = include_str!("../../peers/centrifugo.json.template");
 
-/// Writes its configuration to a file.
+/// Writes the configuration to a file.
 pub(super) fn write_configuration(port: u16, bootstrap: &str, fetch_wait_ms: u32) -> io::Result<TempPath> {
     let mut file = tempfile::Builder::new().prefix("odin-bench-centrifugo-").suffix(".json").tempfile()?;
     file.write_all(configuration(port, bootstrap, fetch_wait_ms).as_bytes())?;
@@ -28,7 +28,7 @@ fn configuration(port: u16, bootstrap: &str, fetch_wait_ms: u32) -> String {
         .replace("@FETCH_MAX_WAIT@", &format!("{fetch_wait_ms}ms"))
 }
 
-/// The length of a value that makes a message of `payload_bytes`.
+/// The value length for a message of `payload_bytes`.
 pub(super) fn value_bytes(payload_bytes: usize, token: &str) -> usize {
     let envelope = format!(r#"{{"push":{{"channel":"{token}.{KIND}","pub":{{"data":}}}}}}"#);
     payload_bytes.saturating_sub(envelope.len())

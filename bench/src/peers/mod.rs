@@ -1,8 +1,8 @@
-//! The servers that the gateway is compared with: finds or builds their programs, starts them as the gateway is started, and
-//! tells what sessions have to speak.
+//! The servers that the gateway is compared with: finds or builds their programs, starts them as the gateway
+//! is started, and knows the protocol of their sessions.
 //!
-//! They are pinned, have no environment but what is said here, and end with this program. `bench/peers/README.md` tells
-//! how each is set up.
+//! They are pinned to a CPU, have no environment except the variables set here, and end with this program.
+//! `bench/peers/README.md` describes the setup of each.
 
 mod centrifugo;
 mod program;
@@ -25,15 +25,17 @@ use crate::server::Server;
 
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// What the gateway keeps for a session.
+/// The gateway's queue length per session.
 const QUEUE_EVENTS: u32 = 4096;
-/// More are many: a storm has two, one that those that stay hear, and one that the others wait at.
+/// More channels than this count as many: a storm has two, one for the sessions that stay and one for the
+/// others.
 const CHANNELS_FEW_MAX: usize = 2;
-/// With many channels, each of which has few events: their queues' memory is made at once.
+/// Queue length if there are many channels with few events each: the memory of a queue is allocated at once.
 const QUEUE_EVENTS_OF_MANY: u32 = 64;
-/// What the Go server kept that the gateway replaces: in Go each session's queue takes its memory at once.
+/// Queue length of the Go server that the gateway replaces: in Go, the memory of each session's queue is
+/// allocated at once.
 const QUEUE_EVENTS_GORILLA: u32 = 1024;
-/// The least that the Kafka library of those in Go takes.
+/// The minimum that the Kafka library of the Go peers accepts.
 const FETCH_WAIT_MS_MIN_OF_GO: u32 = 10;
 /// librdkafka's own default, in milliseconds.
 const FETCH_WAIT_MS_DEFAULT: u32 = 500;
@@ -45,47 +47,48 @@ pub enum PeerName {
     TokioTungstenite,
     /// A broadcaster on fastwebsockets.
     Fastwebsockets,
-    /// A broadcaster on gorilla/websocket (Go): a lower bound of Centrifugo, which writes through a fork of it.
+    /// A broadcaster on gorilla/websocket (Go): a lower bound of Centrifugo, which writes through a fork of
+    /// that library.
     Gorilla,
-    /// Centrifugo v6, its JSON protocol.
+    /// Centrifugo v6 with its JSON protocol.
     Centrifugo,
-    /// The gateway's socket driver with no logic around it; fan-out only.
+    /// The gateway's socket driver without any logic around it; fan-out only.
     Ceiling,
 }
 
-/// How one is to be started.
+/// How to start a peer.
 #[derive(Clone, Debug)]
 pub struct PeerPlan {
-    /// Which.
+    /// The peer.
     pub name: PeerName,
-    /// Its program.
+    /// Path of its program.
     pub path: PathBuf,
-    /// Sessions that it has to take.
+    /// Number of sessions that the peer has to accept.
     pub connections: usize,
-    /// Events per second, for the one that makes its own.
+    /// Events per second, for the peer that generates its own events.
     pub rate: f64,
-    /// Length of a message, for the one that makes its own.
+    /// Length of a message, for the peer that generates its own events.
     pub payload: usize,
-    /// Channels that are subscribed to.
+    /// Number of subscribed channels.
     pub channels: usize,
-    /// How long its consumer waits for a record, when the cluster is the mock.
+    /// How long the peer's consumer waits for a record, if the cluster is the mock.
     pub mock_fetch_wait_ms: u32,
-    /// Its CPU.
+    /// The CPU of the peer.
     pub cpu: Option<usize>,
 }
 
-/// A peer that is ready; dropped, it is stopped.
+/// A peer that is ready; it is stopped when dropped.
 #[derive(Debug)]
 pub struct Peer {
     server: Server,
     configuration: String,
     program: RunningProgram,
-    // Removed after the program's end.
+    // Removed after the program has exited.
     _files: Vec<tempfile::TempPath>,
 }
 
 impl PeerName {
-    /// As on the command line.
+    /// The name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TokioTungstenite => "tokio-tungstenite",
@@ -96,7 +99,7 @@ impl PeerName {
         }
     }
 
-    /// What its sessions speak.
+    /// The protocol of the peer's sessions.
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Centrifugo => Dialect::Centrifugo,
@@ -104,12 +107,12 @@ impl PeerName {
         }
     }
 
-    /// Whether it reads Kafka; if not, it makes the events itself.
+    /// Whether the peer reads Kafka; otherwise it generates the events itself.
     pub fn reads_kafka(self) -> bool {
         self != Self::Ceiling
     }
 
-    /// The least that its consumer can be told to wait for a record.
+    /// The minimum wait for a record that the peer's consumer accepts.
     pub fn fetch_wait_ms_min(self) -> u32 {
         match self {
             Self::Gorilla | Self::Centrifugo => FETCH_WAIT_MS_MIN_OF_GO,
@@ -117,12 +120,12 @@ impl PeerName {
         }
     }
 
-    /// The header that names a record's channel, for the one that cannot tell it from topic and key.
+    /// The record header that names the channel, for the peer that cannot derive it from topic and key.
     pub fn channel_header(self) -> Option<&'static str> {
         (self == Self::Centrifugo).then_some(centrifugo::CHANNEL_HEADER)
     }
 
-    /// The length of a value that its envelope makes a message of `payload_bytes` from.
+    /// The value length for which the peer's envelope makes a message of `payload_bytes`.
     pub fn value_bytes(self, payload_bytes: usize, token: &str) -> usize {
         match self.dialect() {
             Dialect::Gateway => crate::host::producer::gateway_value_bytes(payload_bytes, token),
@@ -132,9 +135,10 @@ impl PeerName {
 }
 
 impl Peer {
-    /// Starts it against the cluster and waits until it is ready. The calling thread has to outlive it.
+    /// Starts the peer with the cluster and waits until it is ready. The calling thread has to outlive the
+    /// peer.
     pub fn start(plan: &PeerPlan, cluster: &Cluster) -> Result<Self, HostError> {
-        // It inherits the limit.
+        // The child process inherits the limit.
         machine::allow_descriptors(plan.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
@@ -174,17 +178,17 @@ impl Peer {
         Ok(Self { server, configuration, program, _files: files })
     }
 
-    /// What is measured.
+    /// The server to measure.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// How it was started.
+    /// How the peer was started.
     pub fn configuration(&self) -> &str {
         &self.configuration
     }
 
-    /// The error to tell when it ended amid the run.
+    /// Returns an error if the peer exited during the run.
     pub fn check(&mut self) -> Result<(), HostError> {
         match self.program.exited() {
             Some(status) => Err(self.program.not_ready(format!("ended during the run ({status})"))),
@@ -192,22 +196,22 @@ impl Peer {
         }
     }
 
-    /// Stops it.
+    /// Stops the peer.
     pub fn stop(self) {
         let name = self.server.name;
         let log = self.program.log().to_owned();
         if !self.program.stop(STOP_PATIENCE).is_some_and(|status| status.success()) {
-            eprintln!("odin-bench: {name} did not end in order; its log is {}", log.display());
+            eprintln!("odin-bench: {name} did not shut down cleanly; its log is {}", log.display());
         }
     }
 }
 
-/// Go's scheduler for one core, as the program is pinned to one.
+/// Limits Go's scheduler to one core, because the program is pinned to one.
 fn one_thread_of_go() -> (String, String) {
     ("GOMAXPROCS".to_owned(), "1".to_owned())
 }
 
-/// Of the peers whose sources are here; they have the same command line.
+/// Arguments of the peers whose sources are in this repository; they share a command line.
 fn broadcaster_arguments(
     plan: &PeerPlan,
     listen: &str,
@@ -232,7 +236,7 @@ fn ceiling_arguments(plan: &PeerPlan, listen: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = ["--listen", listen].map(Into::into).into();
     let numbers = [
         ("--connections", Some(plan.connections)),
-        // The command line allows whole ones only.
+        // The command line accepts whole numbers only.
         ("--rate", Some(plan.rate as usize)),
         ("--payload", Some(plan.payload)),
         ("--cpu", plan.cpu),
@@ -251,7 +255,7 @@ fn configuration(
 ) -> std::io::Result<String> {
     let words = arguments.iter().map(|word| word.to_string_lossy().into_owned());
     let variables = environment.iter().map(|(name, value)| format!("{name}={value}"));
-    // Its name: where it lies is of this machine, and results are shown to others.
+    // Only the file name: the directory is specific to this machine, and results are published.
     let program = plan.path.file_name().unwrap_or(plan.path.as_os_str()).to_string_lossy().into_owned();
     let mut text = variables.chain([program]).chain(words).collect::<Vec<_>>().join(" ");
     for file in files {

@@ -1,4 +1,5 @@
-//! Where a peer's program is: given, built from this program's own sources when they are here, or beside this program.
+//! Locates the program of a peer: given on the command line, built from the sources of this workspace if they
+//! exist, or found beside this program.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,44 +9,44 @@ use serde::Deserialize;
 
 use super::PeerName;
 
-/// Why there is no program.
+/// Why the program is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// It was given, and is not there.
+    /// The given program does not exist.
     #[error("there is no program at {}: give --peer-program another path", .0.display())]
     NotThere(PathBuf),
-    /// Neither sources nor program.
+    /// There are neither sources nor a program.
     #[error("{peer} was not found at {}: {remedy}, or give --peer-program PATH", path.display())]
     Missing {
-        /// Which.
+        /// Name of the peer.
         peer: &'static str,
-        /// Where it was looked for.
+        /// Path where the program was expected.
         path: PathBuf,
-        /// The command that makes it.
+        /// The command that builds it.
         remedy: &'static str,
     },
-    /// The command failed.
+    /// The build command failed.
     #[error(
         "{peer} cannot be built: `{command}` failed:\n{said}\nGive --peer-program PATH if there is one elsewhere"
     )]
     Build {
-        /// Which.
+        /// Name of the peer.
         peer: &'static str,
-        /// What was tried.
+        /// The command.
         command: String,
         /// Its standard error.
         said: String,
     },
-    /// The command cannot be run at all.
+    /// The build command cannot be executed.
     #[error("{peer} cannot be built: `{command}` cannot be run: {error}: {remedy}")]
     Tool {
-        /// Which.
+        /// Name of the peer.
         peer: &'static str,
-        /// What was tried.
+        /// The command.
         command: String,
-        /// Why not.
+        /// The system's error.
         error: io::Error,
-        /// What to do.
+        /// How to fix it.
         remedy: &'static str,
     },
 }
@@ -62,28 +63,28 @@ struct ArtifactTarget {
     name: String,
 }
 
-/// How a peer comes into being.
+/// How a peer is built.
 struct Recipe {
-    /// The words of cargo, go or the script.
+    /// The arguments of cargo, go or the script.
     command: &'static [&'static str],
     product: Product,
-    /// Where it is, seen from this program's folder.
+    /// Path of the program relative to this program's folder.
     beside: &'static str,
     remedy: &'static str,
 }
 
-/// How a command tells where the program is.
+/// How a build command reports the program's path.
 #[derive(Clone, Copy)]
 enum Product {
-    /// cargo reports it, under this name.
+    /// cargo reports it under this name.
     Cargo(&'static str),
-    /// It is all that the command prints.
+    /// The path is the output of the command.
     Printed,
-    /// It is always there, seen from the sources.
+    /// The path is fixed, relative to the sources.
     At(&'static str),
 }
 
-/// The program of a peer. Builds it anew when the sources are here, so that what is measured is what they say.
+/// The program of a peer. Rebuilds it if the sources exist, so that the measured program matches them.
 pub fn find_or_build(peer: PeerName, given: Option<&Path>) -> Result<PathBuf, PeerError> {
     if let Some(path) = given {
         return if path.is_file() { Ok(path.to_owned()) } else { Err(PeerError::NotThere(path.to_owned())) };
@@ -151,7 +152,7 @@ fn build(peer: PeerName, recipe: &Recipe, sources: &Path) -> Result<PathBuf, Pee
     let [program, words @ ..] = recipe.command else { unreachable!("a recipe has a program") };
     let command = recipe.command.join(" ");
     eprintln!("{command}");
-    // A script's path is one in the sources.
+    // The path of a script is relative to the sources.
     let program = if program.contains('/') { sources.join(program) } else { PathBuf::from(program) };
     let mut build = Command::new(program);
     build.args(words).current_dir(sources).stdin(Stdio::null());

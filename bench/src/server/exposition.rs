@@ -1,37 +1,40 @@
-//! What is read of a page of metrics (the text format of Prometheus): the few of the gateway's that a run reports. Pure.
+//! Parses a metrics page (the Prometheus text format): the few metrics of the gateway that a run reports.
+//! Pure.
 //!
-//! Values of all shards are added up; the flush window is the widest. A page without them is no error.
+//! Values of all shards are summed; the flush window is the widest of all shards. A page without these
+//! metrics is not an error.
 
 use serde::Serialize;
 
 use crate::client::refusal::CPU_OVERLOAD;
 
-/// What a server has counted since it started.
+/// Counts of a server since its start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exposition {
-    /// The flush window now, seconds.
+    /// The current flush window, in seconds.
     pub flush_window_s: Option<f64>,
-    /// Event frames of one send.
+    /// Event frames per send.
     pub frames_per_send: Buckets,
-    /// Poll of a record to its frame in a socket, seconds.
+    /// From the poll of a record to its frame in a socket, in seconds.
     pub latency_from_poll: Buckets,
-    /// Timestamp of a record to its frame in a socket, seconds.
+    /// From the timestamp of a record to its frame in a socket, in seconds.
     pub latency_from_record: Buckets,
-    /// Handshakes completed.
+    /// Completed handshakes.
     pub sessions_opened: u64,
-    /// Whether it refuses new sessions for CPU or memory; `None` of a server that does not tell.
+    /// Whether the server refuses new sessions for lack of CPU or memory; `None` if the server does not
+    /// report it.
     pub is_overloaded: Option<bool>,
-    /// Sessions now; `None` of a server that does not tell.
+    /// Current number of sessions; `None` if the server does not report it.
     pub sessions_active: Option<u64>,
-    /// Connections that came too soon after others.
+    /// Connections refused by the connection rate limit.
     pub connections_rate_limited: u64,
-    /// X-Forwarded-For that it did not believe.
+    /// X-Forwarded-For headers from peers that are not trusted proxies.
     pub forwarded_headers_ignored: u64,
-    /// What it counted of slow sessions, of replays and of overload.
+    /// Counts of slow sessions, of replays and of overload.
     pub counters: Counters,
 }
 
-/// Counts of a server; those that it has not got are 0.
+/// Counts of a server; counts that the server does not report are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Counters {
@@ -46,7 +49,7 @@ pub struct Counters {
     pub kafka_pauses: u64,
 }
 
-/// A histogram: how many values were at most each bound.
+/// A histogram with cumulative buckets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buckets {
     /// Upper bounds with cumulative counts, ascending; the last bound is infinite.
@@ -56,7 +59,7 @@ pub struct Buckets {
 }
 
 impl Exposition {
-    /// Reads what it knows and skips the rest.
+    /// Parses the known metrics and skips the others.
     pub fn parse(page: &str) -> Self {
         let mut found = Self::default();
         let lines = page.lines().filter(|line| !line.starts_with('#'));
@@ -100,7 +103,7 @@ impl Exposition {
 }
 
 impl Counters {
-    /// Whether it is one of these.
+    /// Adds the value if it is one of these counters; returns whether it is.
     fn take(&mut self, name: &str, labels: &str, value: u64) -> bool {
         let counter = match name {
             "ws_slow_clients_disconnected_total" => &mut self.slow_clients_disconnected,
@@ -122,7 +125,7 @@ impl Counters {
         true
     }
 
-    /// What was counted since `before`, of the same server.
+    /// The counts since `before`, a reading of the same server.
     pub fn since(&self, before: &Self) -> Self {
         Self {
             slow_clients_disconnected: self
@@ -150,7 +153,7 @@ impl Buckets {
         }
     }
 
-    /// What was counted since `before`, of the same server.
+    /// The counts since `before`, a reading of the same server.
     pub fn since(&self, before: &Self) -> Self {
         let earlier = |bound: f64| {
             let found = before.cumulative.iter().find(|(known, _)| *known == bound);
@@ -167,12 +170,13 @@ impl Buckets {
         }
     }
 
-    /// `None` without values.
+    /// `None` if the histogram is empty.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0.0).then(|| self.sum / self.count)
     }
 
-    /// Linear within a bucket; above the last finite bound it is that bound. `None` without values.
+    /// Interpolates linearly within a bucket; above the last finite bound it returns that bound. `None` if
+    /// the histogram is empty.
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
         let total = self.cumulative.last().map(|(_, count)| *count).filter(|total| *total > 0.0)?;
         let rank = quantile * total;

@@ -1,7 +1,8 @@
-//! The server under test, as it is measured from outside: its CPU and memory in /proc, and what it counts itself.
+//! The server under test, measured from outside: its CPU and memory in /proc, and its own metrics.
 //!
-//! Any program that takes sessions will do; what it does not offer (a process here, `/metrics`) is just not reported. Readings that
-//! may wait are taken on a thread of their own; only [`process::cpu_time`] is cheap enough for the thread of the sessions.
+//! Any program that accepts sessions can be measured; figures that it does not offer (a process on this
+//! machine, `/metrics`) are not reported. Readings that may block are taken on a separate thread; only
+//! [`process::cpu_time`] is cheap enough for the thread of the sessions.
 
 pub mod exposition;
 pub mod process;
@@ -18,43 +19,43 @@ use exposition::{Buckets, Exposition};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_TIMEOUT: Duration = Duration::from_millis(900);
-/// An hour of readings.
+/// One hour of readings.
 const SECONDS_MAX: usize = 3_600;
 const PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What a scenario measures.
+/// The server that a scenario measures.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// For tables.
+    /// The name in tables.
     pub name: String,
-    /// Where sessions connect to.
+    /// The address that sessions connect to.
     pub target: Target,
-    /// What sessions speak.
+    /// The protocol of the sessions.
     pub dialect: Dialect,
-    /// Its process, when it runs on this machine.
+    /// The process id, if the server runs on this machine.
     pub pid: Option<u32>,
-    /// Where it shows its metrics.
+    /// The URL of the metrics page.
     pub metrics_url: Option<String>,
 }
 
-/// One look at the server.
+/// One reading of the server.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// When.
+    /// When the reading was taken.
     pub at: Instant,
-    /// CPU of all its threads so far.
+    /// CPU of all threads so far.
     pub cpu: Option<Duration>,
-    /// Its resident memory.
+    /// Resident memory.
     pub rss_bytes: Option<u64>,
-    /// What it counted so far; its own picture may be a second old.
+    /// The counts so far; the server updates them once a second.
     pub exposition: Option<Exposition>,
 }
 
-/// What the server counted between two readings at its latency that differ.
+/// Latency between two readings of the server's histogram that differ.
 #[derive(Clone, Copy, Debug)]
 struct SecondLatency {
     ended: Instant,
-    /// Of its deliveries from poll to socket, s.
+    /// 99th percentile of deliveries from poll to socket, in seconds.
     p99_s: f64,
 }
 
@@ -64,16 +65,16 @@ struct Readings {
     seconds: Vec<SecondLatency>,
 }
 
-/// Readings once a second, until it is dropped.
+/// Takes a reading once a second, until it is dropped.
 #[derive(Debug)]
 pub struct ServerPoll {
     readings: Arc<Mutex<Readings>>,
-    /// Dropped with the rest, which ends the thread.
+    /// Dropping it ends the thread.
     _stop: Sender<()>,
 }
 
 impl ServerPoll {
-    /// Begins with a look at once.
+    /// Starts with an immediate reading.
     pub fn start(server: &Server) -> std::io::Result<Self> {
         let readings = Arc::new(Mutex::new(Readings::default()));
         let (stop, stopped) = channel();
@@ -82,12 +83,12 @@ impl ServerPoll {
         Ok(Self { readings, _stop: stop })
     }
 
-    /// The last look; `None` before the first.
+    /// The last reading; `None` before the first.
     pub fn newest(&self) -> Option<Reading> {
         self.readings.lock().unwrap_or_else(PoisonError::into_inner).newest.clone()
     }
 
-    /// The p99 from poll to socket of the worst second that ended within this time, s.
+    /// The highest p99 from poll to socket, in seconds, of all seconds that ended in this period.
     pub fn worst_p99_s(&self, time: Range<Instant>) -> Option<f64> {
         let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         let within = readings.seconds.iter().filter(|second| time.contains(&second.ended));
@@ -114,7 +115,7 @@ fn poll(server: &Server, readings: &Mutex<Readings>, stopped: &Receiver<()>) {
         known.newest = Some(reading);
         drop(known);
         due = (due + POLL_INTERVAL).max(Instant::now());
-        // Not a sleep: the run's end ends it.
+        // Waits on the channel instead of sleeping, so that the end of the run ends the wait.
         if stopped.recv_timeout(due.saturating_duration_since(Instant::now()))
             != Err(RecvTimeoutError::Timeout)
         {

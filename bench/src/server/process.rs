@@ -1,4 +1,4 @@
-//! A process in /proc (proc(5)): the CPU and the memory of all its threads.
+//! A process in /proc (proc(5)): CPU and memory of all its threads.
 
 use std::fs;
 use std::io;
@@ -6,43 +6,44 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// USER_HZ: the unit of the times in /proc/PID/stat, 1/100 s on every architecture of Linux that io_uring runs on.
+/// USER_HZ: the unit of the times in /proc/PID/stat, 1/100 s on every Linux architecture that supports
+/// io_uring.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// All that is resident.
+    /// All resident memory.
     pub rss_bytes: u64,
-    /// What no other process shares: its own state, without code and libraries.
+    /// Memory that is not shared with other processes: the process's own data, without code and libraries.
     pub private_bytes: u64,
 }
 
-/// User and system time of all its threads, those that ended included.
+/// User and system time of all threads, including ended ones.
 pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_stat(&stat).ok_or_else(|| unreadable("stat"))
 }
 
-/// Its resident memory; cheap, and inexact by some pages for each CPU.
+/// Resident memory; cheap to read, and inexact by a few pages per CPU.
 pub fn rss_bytes(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     kilobytes(&status, "VmRSS:").ok_or_else(|| unreadable("status"))
 }
 
-/// Its memory, exactly: the kernel walks its pages, so not while something is measured.
+/// Exact memory figures. The kernel walks the page tables, so do not call this during a measurement.
 pub fn memory(pid: u32) -> io::Result<Memory> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     parse_rollup(&rollup).ok_or_else(|| unreadable("smaps_rollup"))
 }
 
-/// Descriptors that it has open now. The kernel walks them, so not while something is measured.
+/// Number of open descriptors. The kernel walks them, so do not call this during a measurement.
 pub fn descriptors(pid: u32) -> io::Result<u64> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
 }
 
-/// The kernel's thread that does the network work which a CPU put off (ksoftirqd), when the process is bound to one CPU. What it does
-/// for the process is in no process's time.
+/// The kernel thread that does deferred network work (ksoftirqd) of the CPU that the process is bound to;
+/// `None` without such a binding. The CPU time of its work is not included in the time of any process.
 pub fn deferring_thread(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
@@ -57,7 +58,7 @@ fn unreadable(file: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{file} is not as proc(5) has it"))
 }
 
-/// Fields 14 and 15, counted behind the name, which may contain anything.
+/// Fields 14 and 15, counted after the name, which may contain any characters.
 fn parse_stat(stat: &str) -> Option<Duration> {
     let (_, behind_name) = stat.rsplit_once(')')?;
     let mut fields = behind_name.split_ascii_whitespace().skip(11);
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn each_open_descriptor_is_counted() {
-        // Whatever else it inherits, these three are its own.
+        // These three descriptors belong to the process, in addition to inherited ones.
         let opens =
             "exec 7<&- 8<&- 9<&-; echo; read x; exec 7</dev/null 8</dev/null 9</dev/null; echo; read x";
         let mut command = Command::new("sh");

@@ -211,7 +211,7 @@ fn the_gateway_beside_the_program_is_started_measured_and_stopped() {
     for line in ["WS_CPU_LIMIT=1", "WS_MAX_CONNECTIONS=12000", "LOG_LEVEL=warn"] {
         assert!(configuration.contains(line) && outcome.text.contains(line), "{line}: {configuration}");
     }
-    assert!(!outcome.text.contains("did not end in order"), "{}", outcome.text);
+    assert!(!outcome.text.contains("did not shut down cleanly"), "{}", outcome.text);
     let port =
         configuration.lines().find_map(|line| line.strip_prefix("WS_ADDR=127.0.0.1:")).expect("an address");
     let port: u16 = port.split_whitespace().next().expect("a port").parse().expect("a port");

@@ -10,7 +10,7 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use super::Shared;
 
-/// Counts each record's fate, on librdkafka's thread.
+/// Counts the delivery report of each record, on librdkafka's thread.
 pub(super) struct DeliveryCounter(pub(super) Arc<Shared>);
 
 impl ClientContext for DeliveryCounter {

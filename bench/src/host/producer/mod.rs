@@ -1,8 +1,10 @@
-//! An open-loop producer: records at an even pace, each stamped with the instant it was due.
+//! An open-loop producer: records at an even pace, each stamped with the instant at which it was due.
 //!
-//! A record's value is `{"timestamp":ms,"seq":n,"pad":"xxx"}`: the millisecond it was due, and a count from 1 per token. The
-//! schedule waits for nobody; a producer that is late makes latencies larger and the rate no lower. One thread paces, and
-//! librdkafka's send. A full queue is waited out, never skipped: a seq that is missing is a loss of somebody else.
+//! A record's value is `{"timestamp":ms,"seq":n,"pad":"xxx"}`: the millisecond at which it was due, and a
+//! count from 1 per token. The schedule does not depend on the cluster: a late producer increases the
+//! latencies and does not lower the rate. One thread paces the records and librdkafka's threads send them.
+//! The producer waits for room in a full queue and never skips a record: a missing seq is therefore a loss in
+//! another component.
 
 mod delivery;
 mod pacer;
@@ -21,36 +23,37 @@ use delivery::DeliveryCounter;
 use pacer::Pacer;
 pub use value::{gateway_value_bytes, payload_bytes_min};
 
-/// The topic of all that is produced.
+/// The topic of all records.
 pub const TOPIC: &str = "odin.trades";
-/// Its kind: the part of a channel after the dot.
+/// The kind of the topic: the part of a channel's name after the dot.
 pub const KIND: &str = "trade";
-/// How long records wait to share a request: 2,000 requests a second at most, whatever the rate and the number of tokens. More of them
-/// would make the generator, or the broker beside it, the busy side.
+/// How long records wait to share a request: at most 2,000 requests per second, whatever the rate and the
+/// number of tokens. More requests would make the generator, or the broker in the same process, the
+/// bottleneck.
 const LINGER_MS_PER_PARTITION: f64 = 0.5;
-/// What is produced.
+/// The records to produce.
 #[derive(Clone, Debug)]
 pub struct ProducerPlan {
     /// Records per second of all tokens together, above zero.
     pub rate_per_s: f64,
-    /// The keys, in turn; each is a channel `TOKEN.trade`.
+    /// The keys, in turn; each is published on the channel `TOKEN.trade`.
     pub tokens: Vec<String>,
     /// The header that names a record's channel, for a server that needs one.
     pub channel_header: Option<&'static str>,
-    /// Where all records go, whatever their key; `None` leaves it to the key.
+    /// The partition of all records, whatever their key; `None` chooses the partition by key.
     pub partition: Option<i32>,
-    /// Length of a value. Shorter than what has to be in it, the value is as short as can be.
+    /// Length of a value. If it is shorter than the required fields, the value has the minimum length.
     pub value_bytes: usize,
 }
 
-/// What became of the records so far.
+/// Counts of the records so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Produced {
-    /// Records handed to librdkafka.
+    /// Records passed to librdkafka.
     pub sent: u64,
-    /// Of these, those that Kafka acknowledged.
+    /// Sent records that Kafka acknowledged.
     pub acknowledged: u64,
-    /// Those that it did not take.
+    /// Records that Kafka did not accept.
     pub failed: u64,
 }
 
@@ -66,14 +69,14 @@ struct Shared {
     sent: AtomicU64,
     acknowledged: AtomicU64,
     failed: AtomicU64,
-    /// Records to be sent at once, besides the rate.
+    /// Records to send at once, in addition to the rate.
     burst_wanted: AtomicU64,
     rate_wanted: Mutex<Option<f64>>,
     complaint: Mutex<Option<String>>,
 }
 
 impl Produced {
-    /// Of two producers.
+    /// The sum of the counts of two producers.
     pub fn plus(self, other: Self) -> Self {
         Self {
             sent: self.sent + other.sent,
@@ -84,7 +87,7 @@ impl Produced {
 }
 
 impl Producer {
-    /// Connects and begins at once.
+    /// Connects and starts immediately.
     pub fn start(bootstrap: &str, plan: ProducerPlan) -> Result<Self, HostError> {
         let shared = Arc::new(Shared::default());
         let config = client_config(bootstrap, plan.tokens.len());
@@ -98,17 +101,17 @@ impl Producer {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Goes on at this rate, above zero, from now on.
+    /// Changes the rate, which must be above zero.
     pub fn set_rate(&self, rate_per_s: f64) {
         *self.shared.rate_wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate_per_s);
     }
 
-    /// So many records at once, besides the rate.
+    /// Sends this number of records at once, in addition to the rate.
     pub fn burst(&self, records: u64) {
         self.shared.burst_wanted.fetch_add(records, Relaxed);
     }
 
-    /// What became of the records so far.
+    /// The counts so far.
     pub fn produced(&self) -> Produced {
         let Shared { sent, acknowledged, failed, .. } = &*self.shared;
         Produced {
@@ -118,12 +121,12 @@ impl Producer {
         }
     }
 
-    /// What librdkafka last complained about.
+    /// The last error of librdkafka.
     pub fn complaint(&self) -> Option<String> {
         self.shared.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops, waits until every record has its fate, and tells it.
+    /// Stops, waits for the delivery reports of all records, and returns the counts.
     pub fn stop(mut self) -> Produced {
         self.end();
         self.produced()
@@ -132,7 +135,7 @@ impl Producer {
     fn end(&mut self) {
         self.shared.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed; what it produced is counted.
+            // A panic of the thread has been printed; the counts up to it are valid.
             let _ = thread.join();
         }
     }
@@ -145,7 +148,7 @@ impl Drop for Producer {
 }
 
 fn client_config(bootstrap: &str, tokens: usize) -> ClientConfig {
-    // librdkafka makes a request of each partition that has something to send.
+    // librdkafka sends one request for each partition that has records.
     let linger_ms = LINGER_MS_PER_PARTITION * tokens.min(PARTITIONS as usize) as f64;
     let mut config = ClientConfig::new();
     config
@@ -171,7 +174,7 @@ mod tests {
     use rdkafka::message::Headers as _;
     use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-    /// Everything that was produced, by key: the seq and the timestamp of each record.
+    /// All produced records, by key: the seq and the timestamp of each.
     fn consume(cluster: &Cluster, until: u64) -> Vec<(String, u64, u64)> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", cluster.bootstrap())
@@ -228,7 +231,8 @@ mod tests {
             let of_token: Vec<_> = records.iter().filter(|(key, ..)| key == token).collect();
             let seqs: Vec<u64> = of_token.iter().map(|(_, seq, _)| *seq).collect();
             assert_eq!(seqs, (1..=of_token.len() as u64).collect::<Vec<_>>(), "{token}");
-            // 400/s over two tokens: 5 ms between two records of one, by their stamps, however late they were sent.
+            // 400/s over two tokens: 5 ms between two records of a token by their timestamps, however late
+            // they were sent.
             let (first, later) = (of_token[0].2, of_token[40].2);
             assert_eq!((later - first).div_ceil(10), 20, "{first} to {later}");
         }

@@ -16,19 +16,19 @@ use super::{KIND, ProducerPlan, Shared, TOPIC};
 use crate::machine::clock_ms;
 use crate::pacing::Pace;
 
-/// The longest the thread sleeps, so that a change of rate or the end is noticed.
+/// Maximum sleep, so that a change of rate or a stop is noticed.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
-/// The shortest: a wake-up for each of 10,000 records a second would cost more than the records.
+/// Minimum sleep: a wake-up for each of 10,000 records per second would cost more than the records.
 const SLEEP_MIN: Duration = Duration::from_micros(500);
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// The pacing thread's own.
+/// The state of the pacing thread.
 pub(super) struct Pacer {
     plan: ProducerPlan,
     client: ThreadedProducer<DeliveryCounter>,
     shared: Arc<Shared>,
-    /// Records of all rates.
+    /// Number of records at all rates.
     sent: u64,
     value: Vec<u8>,
 }
@@ -47,13 +47,13 @@ impl Pacer {
         while !self.shared.stop.load(Relaxed) {
             rate = self.run_at(rate);
         }
-        // What is not acknowledged by then is neither counted as acknowledged nor as failed.
+        // Records without a delivery report by then count neither as acknowledged nor as failed.
         let deadline = Instant::now() + FLUSH_MAX;
-        // Its own bound is a number of polls, and one that has a fate to tell takes no time.
+        // `flush` counts polls instead of time, and a poll that delivers a report returns immediately.
         while self.client.flush(FLUSH_MAX).is_err() && Instant::now() < deadline {}
     }
 
-    /// Returns the next rate when there is one, else the same at the end.
+    /// Runs at this rate. Returns the next rate when it changes, or the same rate when stopped.
     fn run_at(&mut self, rate: f64) -> f64 {
         let pace = Pace::new(rate);
         let (began, began_ms) = (Instant::now(), clock_ms());
@@ -88,7 +88,7 @@ impl Pacer {
         }
     }
 
-    /// `false` when it was stopped before the record was taken.
+    /// Returns `false` if the producer was stopped before the record was accepted.
     fn send(&mut self, due_ms: u64) -> bool {
         let tokens = self.plan.tokens.len() as u64;
         let token = &self.plan.tokens[(self.sent % tokens) as usize];

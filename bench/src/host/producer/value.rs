@@ -1,4 +1,4 @@
-//! The value of a record: its text, and the length that gives a message of the wanted length.
+//! The value of a record: its text, and the value length for a wanted message length.
 
 use std::io::Write as _;
 
@@ -8,18 +8,18 @@ use protocol::envelope::write_event;
 use super::KIND;
 use crate::machine::clock_ms;
 
-/// A position as it is amid a run, for the length of an envelope.
+/// A typical offset during a run, for the length of an envelope.
 const TYPICAL_OFFSET: i64 = 1_000;
 
-/// The length of a value that the gateway's envelope makes a message of `payload_bytes` from.
+/// The value length for which the gateway's envelope makes a message of `payload_bytes`.
 pub fn gateway_value_bytes(payload_bytes: usize, token: &str) -> usize {
     payload_bytes.saturating_sub(envelope_bytes(token))
 }
 
-/// The least length of a message: an envelope around a value without padding.
+/// The minimum length of a message: an envelope around a value without padding.
 pub fn payload_bytes_min(token: &str) -> usize {
     let mut value = Vec::new();
-    // The longest count that a run reaches.
+    // The highest count that a run reaches.
     write_value(&mut value, clock_ms(), u64::from(u32::MAX), 0);
     envelope_bytes(token) + value.len()
 }
@@ -32,7 +32,7 @@ fn envelope_bytes(token: &str) -> usize {
     empty.len() - "null".len()
 }
 
-/// Replaces what is in `out` by a value of that length.
+/// Replaces the contents of `out` by a value of that length.
 pub(super) fn write_value(out: &mut Vec<u8>, timestamp_ms: u64, seq: u64, value_bytes: usize) {
     out.clear();
     write!(out, r#"{{"timestamp":{timestamp_ms},"seq":{seq},"pad":""#)
