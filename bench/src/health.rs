@@ -1,5 +1,5 @@
-//! What the server says about itself: `/health`, polled each 5 s on a thread of its own, because a slow answer must not
-//! hold up a harvest. A server without it is as good; then there is just nothing to show.
+//! The server's health: `/health`, polled every 5 s on a separate thread, because a slow answer must not
+//! delay the sessions' thread. The page is optional; without it no health is shown.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,23 +12,23 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 const POLL_TIMEOUT: Duration = Duration::from_secs(3);
 const BODY_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The newest health, and the worst of the run.
+/// The newest health, and the highest CPU usage of the run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ServerHealth {
-    /// `healthy`, `degraded`, `unhealthy`, or whatever else it said.
+    /// `healthy`, `degraded`, `unhealthy`, or another status that the server reports.
     pub status: String,
-    /// CPU in percent of its allocation.
+    /// CPU in percent of its limit.
     pub cpu_percent: Option<f64>,
-    /// The most that a poll saw.
+    /// The highest CPU percentage of all polls.
     pub cpu_percent_max: Option<f64>,
     /// Memory in percent of its limit.
     pub memory_percent: Option<f64>,
-    /// Sessions that it counts.
+    /// Number of sessions that the server reports.
     pub connections: Option<u64>,
 }
 
 impl ServerHealth {
-    /// In words.
+    /// A one-line description.
     pub fn describe(&self) -> String {
         match self.cpu_percent {
             Some(cpu) => format!("{} {cpu:.0}% CPU", self.status),
@@ -37,7 +37,7 @@ impl ServerHealth {
     }
 }
 
-/// What is read of the document; all of it may be missing.
+/// The parsed fields of the document; all of them may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Document {
@@ -69,7 +69,7 @@ struct Capacity {
 #[derive(Debug)]
 pub struct HealthPoll {
     newest: Arc<Mutex<Option<ServerHealth>>>,
-    /// Dropped with the rest, which ends the thread.
+    /// Dropping it ends the thread.
     _stop: Sender<()>,
 }
 
@@ -83,7 +83,7 @@ impl HealthPoll {
         Ok(Self { newest, _stop: stop })
     }
 
-    /// `None` while the server has not answered.
+    /// `None` until the server has answered.
     pub fn newest(&self) -> Option<ServerHealth> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -97,7 +97,7 @@ fn poll(url: &str, newest: &Mutex<Option<ServerHealth>>, stopped: &Receiver<()>)
             let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
             *newest = Some(update(newest.take(), document));
         }
-        // Not a sleep: the run's end ends it.
+        // Waits on the channel instead of sleeping, so that the end of the run ends the wait.
         if stopped.recv_timeout(POLL_INTERVAL) != Err(RecvTimeoutError::Timeout) {
             return;
         }

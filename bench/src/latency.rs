@@ -1,26 +1,28 @@
-//! How long events take from their `timestamp` to this process.
+//! Latency of events, from their `timestamp` to their arrival in this process.
 //!
-//! The timestamp is in whole milliseconds, so a latency is known to 1 ms and no better. The publisher stamps the instant an event was
-//! due (an open loop), so a late publisher counts as latency too. The receive instant is when the frame is read from its socket, by this
-//! machine's clock: publisher and generator need clocks in step.
+//! The timestamp is in whole milliseconds, so latencies are accurate to 1 ms at best. The publisher stamps
+//! the instant at which an event was due (an open loop), so a late publisher counts as latency too. The
+//! receive instant is the moment when the frame is read from its socket, by this machine's clock: the clocks
+//! of publisher and generator must be synchronized.
 
 use hdrhistogram::Histogram;
 
 pub use crate::series::Percentiles;
 use crate::series::{LatencyDistribution, LatencyPoint};
 
-/// Latencies above it count as it.
+/// Higher latencies count as this value.
 const LATENCY_MS_MAX: u64 = 3_600_000;
 
-/// Timestamps are cut to milliseconds and the receive instant is shared by a few frames: this much is no clock ahead.
+/// Timestamps are truncated to milliseconds, and a few frames share a receive instant: a difference of this
+/// much does not mean that a clock is ahead.
 const ROUNDING_MS: u64 = 1;
 
 /// Points of a plotted distribution for each halving of the distance to 100%.
 const QUANTILE_TICKS: u32 = 5;
 
-/// Latencies of a window, and apart of its current second.
+/// Latencies of a window, with those of the current second kept separately.
 ///
-/// A delivery is recorded once, in the current second; [`Latency::settle`] adds that to the rest.
+/// A delivery is recorded once, in the current second; [`Latency::settle`] adds the second to the total.
 #[derive(Clone, Debug)]
 pub struct Latency {
     current: Histogram<u64>,
@@ -36,13 +38,13 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// One delivery.
+    /// Records one delivery.
     pub fn record(&mut self, timestamp_ms: u64, now_ms: u64) {
         self.in_the_future += u64::from(timestamp_ms > now_ms.saturating_add(ROUNDING_MS));
         self.current.saturating_record(now_ms.saturating_sub(timestamp_ms));
     }
 
-    /// Ends the current second and tells its percentiles.
+    /// Ends the current second and returns its percentiles.
     pub fn settle(&mut self) -> Option<Percentiles> {
         let percentiles = percentiles(&self.current);
         if percentiles.is_some() {
@@ -52,36 +54,37 @@ impl Latency {
         percentiles
     }
 
-    /// Those of another window as well.
+    /// Adds the latencies of another window.
     pub fn add(&mut self, other: &Self) {
         self.settled.add(other.histogram()).expect("both have the same bounds");
         self.in_the_future += other.in_the_future;
     }
 
-    /// Of the current second; `None` before its first delivery.
+    /// Percentiles of the current second; `None` before its first delivery.
     pub fn current(&self) -> Option<Percentiles> {
         percentiles(&self.current)
     }
 
-    /// Of all deliveries; `None` before the first.
+    /// Percentiles of all deliveries; `None` before the first.
     pub fn percentiles(&self) -> Option<Percentiles> {
         percentiles(&self.histogram())
     }
 
-    /// All deliveries.
+    /// The histogram of all deliveries.
     pub fn histogram(&self) -> Histogram<u64> {
         let mut all = self.settled.clone();
         all.add(&self.current).expect("both have the same bounds");
         all
     }
 
-    /// Deliveries whose timestamp was still to come: the publisher's clock is ahead of ours. They count as 0 ms.
+    /// Number of deliveries whose timestamp was in the future: the publisher's clock is ahead of this
+    /// machine's. Their latency counts as 0 ms.
     pub fn in_the_future(&self) -> u64 {
         self.in_the_future
     }
 }
 
-/// `None` of an empty histogram.
+/// The percentiles of a histogram; `None` if it is empty.
 pub fn percentiles(histogram: &Histogram<u64>) -> Option<Percentiles> {
     if histogram.is_empty() {
         return None;
@@ -95,7 +98,7 @@ pub fn percentiles(histogram: &Histogram<u64>) -> Option<Percentiles> {
     })
 }
 
-/// The histogram as it is plotted: five points for each halving of the rest.
+/// The plotted points of a histogram: five for each halving of the remaining share.
 pub fn distribution(histogram: &Histogram<u64>) -> LatencyDistribution {
     let steps = histogram.iter_quantiles(QUANTILE_TICKS);
     let points = steps.map(|step| LatencyPoint {
@@ -129,7 +132,7 @@ mod tests {
         assert_eq!(latency.in_the_future(), 1);
         assert_eq!(latency.percentiles().map(|percentiles| percentiles.max), Some(0));
         latency.record(0, u64::MAX);
-        // Three significant digits: the bound's bucket ends a little above it.
+        // Three significant digits: the bucket of the limit ends slightly above it.
         assert!(latency.percentiles().is_some_and(|percentiles| percentiles.max < LATENCY_MS_MAX * 2));
     }
 

@@ -1,15 +1,17 @@
 //! Load generator for the gateway, with a loss audit.
 //!
-//! `args` -> a file of `scenarios` -> `report`. A scenario drives a `run` (its phases) on `client::sessions` (one thread, one socket
-//! driver), which hands what it receives to the `ledger`: `audit` (lost, duplicated, reordered), `latency`, and how sessions ended.
-//! What is measured needs more: a `testbed` (`host`: cluster, producer, gateway), and readings of the `server`; `measure` puts both together.
+//! `args` -> a file of `scenarios` -> `report`. A scenario drives a `run` (its phases) on `client::sessions`
+//! (one thread, one socket driver), which passes received texts to the `ledger`: `audit` (lost, duplicated,
+//! reordered), `latency`, and how sessions ended. Measurements also need a `testbed` (`host`: cluster,
+//! producer, gateway) and readings of the `server`; `measure` combines both.
 //!
 //! Invariants:
 //! 1. Every delivery on every session is audited; nothing is sampled.
 //! 2. Each distinct event is parsed once, however many sessions receive it (`client::parse_cache`).
-//! 3. The sockets, the clock of the latencies and the books are of one thread; what may wait (HTTP, Kafka) is on others.
+//! 3. The sockets, the clock of the latencies and the ledger are on one thread; blocking work (HTTP, Kafka)
+//!    is on other threads.
 //! 4. A run ends by itself, and its verdict is its exit code.
-//! 5. Nothing that was started outlives the program.
+//! 5. Nothing that the program started outlives it.
 
 pub mod args;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! What the run needs of the machine: descriptors, a CPU, clocks.
+//! The resources of the machine that a run needs: descriptors, a CPU, clocks.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,37 +10,37 @@ use serde::{Deserialize, Serialize};
 
 /// Descriptors besides the connections: the ring, standard streams, health polls, the result file.
 pub const DESCRIPTORS_BESIDES: u64 = 32;
-/// The same where the cluster and the producer are hosted too.
+/// Descriptors besides the connections if the cluster and the producer are hosted too.
 pub const DESCRIPTORS_BESIDES_HOSTED: u64 = 256;
 
 /// The unit of sockstat: a page of x86-64, and of most kernels for arm64.
 const PAGE_BYTES: u64 = 4_096;
 
-/// Why the machine is not fit for the run.
+/// Why the machine cannot run the scenario.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
-    /// RLIMIT_NOFILE.
+    /// RLIMIT_NOFILE is too low.
     #[error(
         "so many connections need {needed} file descriptors, but this process may open {allowed}: run `ulimit -n {needed}` first (as \
          root, or raise `nofile` in /etc/security/limits.conf), or use several processes"
     )]
     Descriptors {
-        /// What the run needs.
+        /// The number of descriptors that the run needs.
         needed: u64,
         /// The hard limit.
         allowed: u64,
     },
-    /// No such CPU, or not ours.
+    /// The CPU does not exist, or this process may not use it.
     #[error("cannot run on CPU {cpu}: this process may use {allowed:?}")]
     Cpu {
-        /// What was asked for.
+        /// The requested CPU.
         cpu: usize,
-        /// What there is.
+        /// The CPUs that this process may use.
         allowed: Vec<usize>,
     },
 }
 
-/// Raises the soft limit of descriptors as far as the run needs.
+/// Raises the soft limit of descriptors to the number that the run needs.
 pub fn allow_descriptors(connections: usize, besides: u64) -> Result<(), MachineError> {
     let needed = connections as u64 + besides;
     let limit = getrlimit(Resource::Nofile);
@@ -56,18 +56,19 @@ pub fn allow_descriptors(connections: usize, besides: u64) -> Result<(), Machine
     Err(MachineError::Descriptors { needed, allowed: limit.maximum.or(limit.current).unwrap_or_default() })
 }
 
-/// Binds this thread, and those it starts later, to one CPU of those that it may use.
+/// Binds this thread, and the threads that it starts later, to one of the CPUs that it may use.
 pub fn pin(cpu: usize) -> Result<(), MachineError> {
     allow(cpu, &allowed_cpus())?;
     bind(cpu)
 }
 
-/// Whether that CPU is one of those.
+/// Checks that the CPU is one of those in `allowed`.
 pub fn allow(cpu: usize, allowed: &[usize]) -> Result<(), MachineError> {
     if allowed.contains(&cpu) { Ok(()) } else { Err(MachineError::Cpu { cpu, allowed: allowed.to_vec() }) }
 }
 
-/// Binds this thread to one CPU, also to one that its parent had left: the kernel knows no way back from an affinity but this.
+/// Binds this thread to one CPU, even if its parent had restricted itself to others: only setting the
+/// affinity again undoes a restriction.
 pub fn bind(cpu: usize) -> Result<(), MachineError> {
     if core_affinity::set_for_current(CoreId { id: cpu }) {
         return Ok(());
@@ -75,14 +76,16 @@ pub fn bind(cpu: usize) -> Result<(), MachineError> {
     Err(MachineError::Cpu { cpu, allowed: allowed_cpus() })
 }
 
-/// Sets the priority of this thread, and of those it starts later, as nice(1) counts it: less is more, and needs a privilege.
+/// Sets the priority of this thread, and of the threads that it starts later, as nice(1) counts it: lower
+/// values are higher priorities and need a privilege.
 pub fn set_nice(nice: i32) -> std::io::Result<()> {
-    // To Linux a process without a number is the calling thread (setpriority(2)).
+    // On Linux, a process id of zero means the calling thread (setpriority(2)).
     Ok(setpriority_process(None, nice)?)
 }
 
-/// The CPUs that this program may use, ascending; empty where the kernel does not say. Those of the first call: a thread that has pinned
-/// itself since is asked for none but its own, and the second round of a comparison would run on one CPU.
+/// The CPUs that this program may use, ascending; empty if the kernel does not say. The value is that of the
+/// first call: after a thread has pinned itself, the kernel reports only that CPU, and the second round of a
+/// comparison would run on one CPU.
 pub fn allowed_cpus() -> Vec<usize> {
     static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
     let read = || {
@@ -94,25 +97,26 @@ pub fn allowed_cpus() -> Vec<usize> {
     ALLOWED.get_or_init(read).clone()
 }
 
-/// What a figure has to be read with.
+/// The machine and the placement of processes, needed to interpret the figures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineReport {
     /// The release of the kernel.
     pub kernel: String,
-    /// As the kernel calls it.
+    /// The CPU model as the kernel reports it.
     pub cpu_model: String,
-    /// CPUs that this program may use.
+    /// Number of CPUs that this program may use.
     pub cpus: usize,
     /// The CPUs of the sessions; the producer and the mock cluster are on the first.
     pub generator_cpus: Vec<usize>,
-    /// The CPU of the server, when this program started it.
+    /// The CPU of the server, if this program started it.
     pub server_cpu: Option<usize>,
-    /// On whose CPU the kernel does a receiver's TCP work, when both are on this machine.
+    /// Whose CPU time includes the kernel's TCP work for a receiver, if both are on this machine.
     pub receiver_billed_to: String,
 }
 
 impl MachineReport {
-    /// Of this machine. `cpus` counts those allowed before this program pinned itself.
+    /// Reads the description of this machine. `cpus` is the number of CPUs allowed before this program pinned
+    /// itself.
     pub fn read(cpus: usize, generator_cpus: Vec<usize>, server_cpu: Option<usize>) -> Self {
         let first_line = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpu_info = first_line("/proc/cpuinfo");
@@ -128,7 +132,7 @@ impl MachineReport {
     }
 }
 
-/// From the mask of RPS on the loopback device.
+/// Determined by the RPS mask of the loopback device.
 fn receiver_billed_to(rps_cpus: &str) -> String {
     let mask = rps_cpus.trim();
     if mask.chars().all(|digit| matches!(digit, '0' | ',')) {
@@ -138,12 +142,14 @@ fn receiver_billed_to(rps_cpus: &str) -> String {
     }
 }
 
-/// How often a connect of this machine found a queue of accept(2) full, since the machine started (ListenOverflows of netstat(8)).
+/// How often a connect on this machine met a full accept queue, since the machine started (ListenOverflows of
+/// netstat(8)).
 pub fn accept_queue_overflows() -> Option<u64> {
     tcp_counter(&std::fs::read_to_string("/proc/net/netstat").ok()?, "ListenOverflows")
 }
 
-/// What the kernel holds for all TCP sockets of this machine, both sides of a loopback connection among them (sockstat of proc(5)).
+/// Kernel memory of all TCP sockets of this machine, including both sides of a loopback connection (sockstat
+/// of proc(5)).
 pub fn tcp_memory_bytes() -> Option<u64> {
     tcp_memory(&std::fs::read_to_string("/proc/net/sockstat").ok()?)
 }
@@ -155,7 +161,7 @@ fn tcp_memory(sockstat: &str) -> Option<u64> {
     Some(words.next()?.parse::<u64>().ok()? * PAGE_BYTES)
 }
 
-/// A line of names, then one of values, both with the same first word.
+/// The file has a line of names followed by a line of values, both with the same first word.
 fn tcp_counter(netstat: &str, name: &str) -> Option<u64> {
     let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
     let (names, values) = (lines.next()?, lines.next()?);

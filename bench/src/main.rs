@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether it passed.
+/// Runs the scenario; returns whether it passed.
 fn run(scenario: &Scenario, stop: &AtomicBool) -> Result<bool, RunError> {
     match scenario {
         Scenario::Sustained(arguments) => {
@@ -157,11 +157,11 @@ fn launch(arguments: &LaunchArguments) -> ExitCode {
     ExitCode::from(EXIT_FAILED)
 }
 
-/// The first signal stops the run early, the second ends the program at once.
+/// The first signal stops the run early, the second one ends the program immediately.
 fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: at the first signal the flag is not yet set.
+        // Registered in this order, because at the first signal the flag must not be set yet.
         signal_hook::flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }

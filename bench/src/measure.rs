@@ -1,7 +1,9 @@
-//! One measurement: sessions against a server, a producer behind it, both sides read at the same instants.
+//! One measurement: sessions against a server, with a producer behind it; both sides are read at the same
+//! instants.
 //!
-//! Memory is read before the first connection and at the end of the window. The producer begins when all sessions are live and goes on until
-//! they have what the window owes them, so that no session waits for an event that nobody follows up.
+//! Memory is read before the first connection and at the end of the window. The producer starts when all
+//! sessions are live and continues until they have received the due events of the window, so that every event
+//! is followed by another one and a loss is noticed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,45 +19,45 @@ use crate::server::process::{self, Memory};
 use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// A server that is behind by more has lost what is missing.
+/// A server that is further behind has lost the missing events.
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
-/// What is measured.
+/// The workload of a measurement.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// For the result.
+    /// Name of the scenario, for the result.
     pub scenario: String,
     /// The sessions. Their target is that of the server.
     pub plan: Plan,
-    /// Processes that share the sessions. More than one only where sessions take the channels in turn.
+    /// Number of processes that share the sessions. More than one only if sessions take the channels in turn.
     pub processes: usize,
-    /// What is produced meanwhile, as the gateway needs it.
+    /// The records to produce during the measurement, in the form that the gateway needs.
     pub producer: Option<ProducerPlan>,
-    /// Length of a message as a client gets it.
+    /// Length of a message as a client receives it.
     pub payload_bytes: usize,
-    /// How long.
+    /// Length of the measured window.
     pub duration: Duration,
-    /// Deliveries per second that all this asks for; `None` when it is not known, or none are due.
+    /// Deliveries per second that the workload requests; `None` if unknown or if no events are due.
     pub asked_per_s: Option<f64>,
 }
 
-/// Where it is measured.
+/// The server and the surroundings of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureContext<'s> {
     /// The server.
     pub server: &'s Server,
-    /// Which, when it is not the gateway.
+    /// The peer's name, if the server is not the gateway.
     pub peer: Option<PeerName>,
-    /// Where to produce to; `None` when somebody else does.
+    /// Address of the cluster to produce to; `None` if another program publishes.
     pub bootstrap: Option<&'s str>,
-    /// For the result: all that is in force in the server.
+    /// The complete configuration of the server, for the result.
     pub configuration: &'s str,
-    /// For the result.
+    /// The machine, for the result.
     pub machine: &'s MachineReport,
 }
 
 impl<'s> MeasureContext<'s> {
-    /// Of a testbed.
+    /// The context of a testbed.
     pub fn of(testbed: &'s Testbed) -> Self {
         Self {
             server: &testbed.server,
@@ -66,8 +68,9 @@ impl<'s> MeasureContext<'s> {
         }
     }
 
-    /// Begins to produce what the gateway would need for messages of such a length, in the shape that this server needs for them: the same
-    /// messages, whatever it puts around a value. `None` when somebody else publishes, or the server makes its events itself.
+    /// Starts a producer for messages of this length, in the form that this server needs: clients receive
+    /// messages of the same length, whatever envelope the server adds to a value. `None` if another program
+    /// publishes, or if the server generates its events itself.
     pub fn produce(&self, plan: &ProducerPlan, payload_bytes: usize) -> Result<Option<Producer>, RunError> {
         let Some(bootstrap) = self.bootstrap else { return Ok(None) };
         let mut plan = plan.clone();
@@ -83,7 +86,7 @@ impl<'s> MeasureContext<'s> {
     }
 }
 
-/// Measures. The result is judged already.
+/// Measures. The returned result contains the verdict.
 pub fn measure(
     workload: &Workload,
     context: MeasureContext<'_>,
@@ -124,7 +127,7 @@ pub fn measure(
     Ok(measurement)
 }
 
-/// `None` for a server whose process is not known.
+/// The memory of the server; `None` if its process is unknown.
 pub fn memory(server: &Server) -> Result<Option<Memory>, RunError> {
     let Some(pid) = server.pid else { return Ok(None) };
     process::memory(pid).map(Some).map_err(|error| RunError::Process { pid, error })

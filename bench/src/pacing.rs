@@ -1,7 +1,7 @@
-//! When the next of many evenly spaced things is due. Pure: time is told to it.
+//! An even pace: when the next event is due. Pure: the caller passes in the time.
 //!
-//! The n-th is due at `n / rate`, counted from the beginning and not from the one before: nothing is rounded into batches,
-//! rates below 1 work, and a late loop catches up instead of drifting.
+//! The n-th event is due at `n / rate`, counted from the beginning and not from the previous event: nothing
+//! is rounded into batches, rates below 1 work, and a late loop catches up instead of drifting.
 
 use std::time::Duration;
 
@@ -12,20 +12,21 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// `rate_per_s` is above zero.
+    /// Creates a pace; `rate_per_s` must be above zero.
     pub fn new(rate_per_s: f64) -> Self {
         assert!(rate_per_s > 0.0 && rate_per_s.is_finite(), "checked where it was read");
         Self { rate_per_s }
     }
 
-    /// How many are due by then; the first is due at once.
+    /// Number of events due after this time; the first is due immediately.
     pub fn due(self, elapsed: Duration) -> u64 {
         (elapsed.as_secs_f64() * self.rate_per_s) as u64 + 1
     }
 
-    /// When number `index`, counted from 0, is due.
+    /// When event number `index`, counted from 0, is due.
     pub fn due_at(self, index: u64) -> Duration {
-        // A nanosecond more than the quotient, so that rounding never makes it due a step early and not yet counted.
+        // One nanosecond more than the quotient, so that rounding cannot make an event due at an instant at
+        // which `due` does not count it yet.
         Duration::from_secs_f64(index as f64 / self.rate_per_s) + Duration::from_nanos(1)
     }
 }

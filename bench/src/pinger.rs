@@ -1,6 +1,8 @@
-//! Pings at an even pace, each counted from when it was due, whatever became of those before it.
+//! Pings at an even pace. The delay of each is counted from when it was due, independent of the pings before
+//! it.
 //!
-//! One thread with raised priority for several gateways, so that what delays the generator delays all of them. A session that pings is subscribed to nothing.
+//! One thread with raised priority serves several gateways, so that a delay of the generator affects all of
+//! them equally. The pinging sessions subscribe to nothing.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -17,13 +19,13 @@ use crate::client::handshake::{Handshake, Progress};
 use crate::client::target::Target;
 use crate::machine;
 
-/// Between two pings of a session.
+/// The interval between two pings of a session.
 pub const INTERVAL: Duration = Duration::from_millis(2);
-/// As of nice(1).
+/// Priority of the thread, as of nice(1).
 const NICE: i32 = -10;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sessions that ping, one for each gateway.
+/// The pinging sessions, one for each gateway.
 pub struct Pingers {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -31,19 +33,19 @@ pub struct Pingers {
 
 struct Shared {
     stop: AtomicBool,
-    /// By session: the largest delay since the last look.
+    /// By session: the largest delay since the last call of `take_largest`.
     largest: Mutex<Vec<Duration>>,
 }
 
 struct Pinger {
     stream: TcpStream,
     incomplete: Vec<u8>,
-    /// Number and due time of the pings without an answer.
+    /// Number and due time of the unanswered pings.
     waiting: VecDeque<(u32, Instant)>,
 }
 
 impl Pingers {
-    /// Connects to each and begins.
+    /// Connects to each target and starts pinging.
     pub fn start(targets: &[Target]) -> io::Result<Self> {
         let pingers = targets.iter().map(Pinger::open).collect::<io::Result<Vec<_>>>()?;
         let largest = Mutex::new(vec![Duration::ZERO; targets.len()]);
@@ -54,7 +56,7 @@ impl Pingers {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// The largest delay of each since the last call, pings that wait for their answer included.
+    /// The largest delay of each session since the last call, including pings that are still unanswered.
     pub fn take_largest(&self) -> Vec<Duration> {
         let mut largest = self.shared.largest.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = largest.clone();
@@ -62,7 +64,7 @@ impl Pingers {
         taken
     }
 
-    /// Ends them.
+    /// Stops the pings.
     pub fn stop(mut self) -> io::Result<()> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it is stopped once");
@@ -71,7 +73,7 @@ impl Pingers {
 }
 
 fn ping(mut pingers: Vec<Pinger>, shared: &Shared) -> io::Result<()> {
-    // Without the privilege all of them wait for the generator alike.
+    // Without the privilege the priority stays the same, and all sessions are delayed by the generator alike.
     let _ = machine::set_nice(NICE);
     let (mut number, mut due) = (0_u32, Instant::now());
     while !shared.stop.load(Ordering::Relaxed) {
@@ -122,11 +124,11 @@ impl Pinger {
         let mut frame = Vec::new();
         write_masked(&mut frame, Opcode::Ping, &number.to_be_bytes(), [1, 2, 3, 4]);
         self.waiting.push_back((number, due));
-        // A few bytes: a socket that does not take them has a gateway that has stopped reading for long.
+        // A few bytes: if a socket does not accept them, its gateway has not read for a long time.
         self.stream.write_all(&frame)
     }
 
-    /// Takes what came. The largest delay of what was answered, and of what still waits.
+    /// Reads received bytes. Returns the largest delay of the answered pings and of those still unanswered.
     fn hear(&mut self) -> io::Result<Duration> {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
@@ -143,7 +145,7 @@ impl Pinger {
             let Some(payload) = self.incomplete.get(2..end) else { break };
             if (first, payload.len()) == (0x8a, 4) {
                 let number = u32::from_be_bytes(payload.try_into().expect("four bytes"));
-                // The answer to the newest answers those before it.
+                // The answer to the newest ping also answers the earlier ones.
                 while self.waiting.front().is_some_and(|(waiting, _)| *waiting <= number) {
                     self.waiting.pop_front();
                 }

@@ -1,5 +1,5 @@
-//! What one sees while a run goes on: bars on a terminal, elsewhere a plain line each 10 s. All on standard error, so
-//! that the summary alone is on standard output.
+//! The progress of a run: bars on a terminal, otherwise a plain line every 10 s. All of it goes to standard
+//! error, so that only the summary is on standard output.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -14,26 +14,26 @@ use crate::snapshot::Snapshot;
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the run is at.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Sessions are opened.
     Ramp,
-    /// Events flow, unmeasured.
+    /// Events are delivered but not measured.
     WarmUp,
-    /// Sessions are held.
+    /// Sessions are held and measured.
     Hold,
-    /// Sessions drop and come back.
+    /// Sessions disconnect and reconnect.
     Storm,
-    /// More sessions are asked for than there is room for.
+    /// More sessions are requested than the server has room for.
     Press,
-    /// Sessions do not read.
+    /// Some sessions do not read.
     Stall,
-    /// The server tells its sessions to leave, and they come back to another.
+    /// The server closes its sessions, and they reconnect to another one.
     Drain,
-    /// Sessions go on where they had been.
+    /// Sessions resume after the last event that they have.
     Resume,
-    /// What is under way arrives.
+    /// Events in flight arrive.
     Grace,
 }
 
@@ -64,12 +64,12 @@ impl Phase {
     }
 }
 
-/// Whom the progress is shown to.
+/// Where the progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProgressOutput {
     Terminal,
     Log,
-    /// The process that started this one.
+    /// The parent process.
     Parent,
 }
 
@@ -83,13 +83,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins at `now`.
+    /// Starts at `now`.
     pub fn new(now: Instant) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         Self::shown_to(if is_terminal { ProgressOutput::Terminal } else { ProgressOutput::Log }, now)
     }
 
-    /// Begins at `now`, for the process that started this one.
+    /// Starts at `now`, reporting to the parent process.
     pub fn to_parent(now: Instant) -> Self {
         Self::shown_to(ProgressOutput::Parent, now)
     }
@@ -98,7 +98,7 @@ impl Progress {
         Self { bar: None, output, shown_at: now, delivered_then: 0 }
     }
 
-    /// When `show` is due next.
+    /// When the next call of `show` is due.
     pub fn due_at(&self) -> Instant {
         self.shown_at
             + match self.output {
@@ -107,7 +107,7 @@ impl Progress {
             }
     }
 
-    /// Shows where the run stands.
+    /// Shows the progress of the run.
     pub fn show(&mut self, now: Instant, phase: Phase, snapshot: &Snapshot) {
         let seconds = now.duration_since(self.shown_at).as_secs_f64();
         let delivered = snapshot.delivered.saturating_sub(self.delivered_then);
@@ -122,7 +122,7 @@ impl Progress {
                 return;
             }
             ProgressOutput::Parent => {
-                // A parent that is gone is noticed by its orders.
+                // The loop of orders notices a parent that has ended.
                 let _ = Answer::Progress(snapshot.clone()).say();
                 return;
             }
@@ -133,7 +133,7 @@ impl Progress {
         bar.set_message(text);
     }
 
-    /// Takes the last bar off.
+    /// Removes the last bar.
     pub fn finish(&mut self) {
         if let Some((_, bar)) = self.bar.take() {
             bar.finish_and_clear();
@@ -142,7 +142,7 @@ impl Progress {
 
     fn bar(&mut self, phase: Phase) -> &ProgressBar {
         if self.bar.as_ref().is_none_or(|(shown, _)| *shown != phase) {
-            // The finished phase's bar stays on the screen.
+            // The bar of the finished phase stays on the screen.
             if let Some((_, bar)) = self.bar.take() {
                 bar.abandon();
             }

@@ -1,13 +1,13 @@
-//! Sessions that go on after an event they have: how long each takes, from its subscribe to the first event and to `resumed`.
+//! Durations of resumes: from a session's subscribe to its first event, and to `resumed`.
 //!
-//! A session resumes one channel at a time. Times are those of the ledger's clock, good to a millisecond.
+//! A session resumes one channel at a time. Times are those of the ledger's clock, accurate to a millisecond.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-/// One session that resumes.
+/// One resume of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Resume {
     asked_at: Instant,
@@ -15,15 +15,15 @@ pub struct Resume {
     pub first_event_in: Option<Duration>,
     /// From the subscribe to `resumed`.
     pub resumed_in: Option<Duration>,
-    /// Events that `resumed` told.
+    /// Number of events that `resumed` reported.
     pub replayed: u64,
 }
 
-/// The newest resume of each session.
+/// The latest resume of each session.
 #[derive(Debug, Default)]
 pub struct Resumes {
     by_session: HashMap<usize, Resume>,
-    /// Of these, those without an event so far: without any, an event costs no look-up.
+    /// Number of resumes without an event so far: if it is zero, events cost no lookup.
     without_event: usize,
     without_end: usize,
 }
@@ -38,7 +38,7 @@ impl Resumes {
         self.without_end += 1;
     }
 
-    /// An event of whichever session.
+    /// An event arrived for any session.
     pub fn on_event(&mut self, session: usize, now: Instant) {
         if self.without_event == 0 {
             return;
@@ -49,7 +49,7 @@ impl Resumes {
         }
     }
 
-    /// The server says that the session has all that it had missed.
+    /// The server reported that the session has received all missed events.
     pub fn on_resumed(&mut self, session: usize, replayed: u64, now: Instant) {
         if let Some(resume) = self.by_session.get_mut(&session).filter(|it| it.resumed_in.is_none()) {
             (resume.resumed_in, resume.replayed) = (Some(now - resume.asked_at), replayed);
@@ -57,7 +57,7 @@ impl Resumes {
         }
     }
 
-    /// The session does not resume after all.
+    /// The session does not resume.
     pub fn forget(&mut self, session: usize) {
         if let Some(resume) = self.by_session.remove(&session) {
             self.without_event -= usize::from(resume.first_event_in.is_none());
@@ -65,19 +65,19 @@ impl Resumes {
         }
     }
 
-    /// The session is over: what it waits for will not come.
+    /// The session ended: its pending resume will not complete.
     pub fn on_end(&mut self, session: usize) {
         if self.by_session.get(&session).is_some_and(|resume| resume.resumed_in.is_none()) {
             self.forget(session);
         }
     }
 
-    /// Those that have asked and have not been told that they have all.
+    /// Number of sessions that have subscribed and have not received `resumed`.
     pub fn under_way(&self) -> usize {
         self.without_end
     }
 
-    /// Those of these sessions, in no order.
+    /// The resumes of these sessions, in no particular order.
     pub fn of(&self, sessions: Range<usize>) -> impl Iterator<Item = &Resume> {
         self.by_session
             .iter()
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!((done.resumed_in.map(|all| all.as_millis()), done.replayed), (Some(5), 2));
         resumes.forget(8);
         assert_eq!((resumes.under_way(), resumes.of(8..9).count()), (0, 0));
-        // It comes back once more, and is cut off.
+        // The session reconnects once more and is disconnected.
         resumes.on_end(7);
         assert_eq!(resumes.of(7..9).count(), 1, "it had all");
         resumes.on_asked(7, at(9));

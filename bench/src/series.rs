@@ -1,27 +1,27 @@
-//! A run over time, and its latency distribution: what is plotted.
+//! A run over time, and its latency distribution: the data of the plots.
 //!
-//! Plain figures; a scenario fills them in, `html` draws them. A figure that nobody reported is `None`, not 0. Deliberately without
-//! a clock and without a histogram of its own.
+//! Plain figures: a scenario fills them in and `html` draws them. A figure that was not reported is `None`,
+//! not 0. The module deliberately has no clock and no histogram.
 
 use serde::{Deserialize, Serialize};
 
 /// Percentiles in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Percentiles {
-    /// Half of the deliveries took at most this.
+    /// Half of the deliveries took at most this long.
     pub p50: u64,
-    /// 90%.
+    /// 90% took at most this long.
     pub p90: u64,
-    /// 99%.
+    /// 99% took at most this long.
     pub p99: u64,
-    /// 99.9%.
+    /// 99.9% took at most this long.
     pub p999: u64,
-    /// The slowest.
+    /// The slowest delivery.
     pub max: u64,
 }
 
 impl Percentiles {
-    /// The larger of each.
+    /// The larger value of each percentile.
     pub fn worse(self, other: Self) -> Self {
         Self {
             p50: self.p50.max(other.p50),
@@ -33,14 +33,14 @@ impl Percentiles {
     }
 }
 
-/// What happened since the sample before.
+/// Figures since the previous sample.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The end of the sample, seconds since the events began.
+    /// The end of the sample, in seconds since the events began.
     pub at_s: f64,
-    /// Events that arrived, of all sessions together.
+    /// Events that arrived in all sessions together.
     pub deliveries_per_s: f64,
-    /// Of these deliveries; `None` when nothing arrived.
+    /// Latencies of these deliveries; `None` if nothing arrived.
     pub latency_ms: Option<Percentiles>,
     /// CPU of all threads of the server, in cores.
     pub server_cpu_cores: Option<f64>,
@@ -48,11 +48,11 @@ pub struct Sample {
     pub generator_cpu_cores: f64,
     /// The server's flush window at the end of the sample.
     pub flush_window_ms: Option<f64>,
-    /// Frames of the server's sends, on average.
+    /// Average number of frames per send of the server.
     pub frames_per_send: Option<f64>,
 }
 
-/// A point of a latency distribution: this share of the deliveries took at most so long.
+/// A point of a latency distribution: this share of the deliveries took at most this long.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyPoint {
     /// From 0 to 1.
@@ -61,5 +61,5 @@ pub struct LatencyPoint {
     pub latency_ms: f64,
 }
 
-/// The latency distribution of a whole run, by rising quantile.
+/// The latency distribution of a whole run, by ascending quantile.
 pub type LatencyDistribution = Vec<LatencyPoint>;

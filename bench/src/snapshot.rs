@@ -1,24 +1,24 @@
-//! Where a run stands, as its progress shows it and as a worker tells its parent.
+//! The progress of a run, for display and for reports of a worker to its parent.
 
 use serde::{Deserialize, Serialize};
 
 use crate::latency::Percentiles;
 
-/// What is shown.
+/// The displayed figures.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// How far the phase is, and of how much.
+    /// Completed part of the phase.
     pub done: u64,
-    /// In the unit of the phase.
+    /// Total of the phase, in the same unit.
     pub total: u64,
     /// Sessions that are live.
     pub active: u64,
-    /// Sessions that ended badly.
+    /// Sessions that were refused, failed or were closed.
     pub lost_sessions: u64,
     /// Events that arrived so far.
     pub delivered: u64,
-    /// Of the last second.
+    /// Latencies of the last second.
     pub latency_ms: Option<Percentiles>,
-    /// How the server is, in words.
+    /// The state of the server, as text.
     pub server: Option<String>,
 }

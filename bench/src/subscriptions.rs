@@ -1,4 +1,4 @@
-//! Which session subscribes to what. Pure.
+//! The assignment of channels to sessions. Pure.
 
 use std::rc::Rc;
 
@@ -14,22 +14,22 @@ use crate::client::dialect::Dialect;
 pub enum SubscriptionMode {
     /// Every channel.
     All,
-    /// One, in turn.
+    /// One channel, in turn.
     Single,
-    /// CHANNELS_PER_CLIENT of them, by chance (see --seed).
+    /// CHANNELS_PER_CLIENT channels, chosen at random (see --seed).
     Random,
 }
 
-/// What one session subscribes to, and the message that says so.
+/// The channels of one session, and its subscribe message.
 #[derive(Debug)]
 pub struct Subscription {
     /// Indexes into the run's list of channels.
     pub patterns: Rc<[PatternId]>,
-    /// The protocol that the session speaks.
+    /// The protocol of the session.
     pub dialect: Dialect,
     /// The payload of the text frame that subscribes.
     pub message: Vec<u8>,
-    /// Whether it goes on after an event that the session has.
+    /// Whether the session resumes after an event that it has.
     pub resumes: bool,
 }
 
@@ -40,7 +40,7 @@ impl Subscription {
         Rc::new(Self { dialect, message, patterns: chosen.into(), resumes: false })
     }
 
-    /// One channel of the gateway, after the event at this position.
+    /// A subscription to one channel of the gateway, after the event at this position.
     pub fn after(channel: &PatternName<'_>, id: PatternId, position: Position) -> Rc<Self> {
         let name = channel.as_str();
         let data = serde_json::json!({"channels": [name], "since": {name: position}});
@@ -49,7 +49,7 @@ impl Subscription {
     }
 }
 
-/// The subscription of each session, by its number. Equal ones are shared, but for random ones.
+/// The subscription of each session, by session number. Equal subscriptions are shared, except random ones.
 pub fn assign(
     dialect: Dialect,
     channels: &[PatternName<'_>],
