@@ -9,60 +9,60 @@ use crate::host::HostError;
 use crate::machine::MachineError;
 use crate::peers::PeerError;
 
-/// Why there is no result. Told once, by `main`.
+/// Why there is no result. `main` prints it once.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The machine allows too little.
+    /// The limits of the machine are too low.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The name does not resolve.
+    /// The host name does not resolve.
     #[error("WS_URL: cannot resolve {authority}: {error}")]
     Resolve {
         /// Host and port.
         authority: String,
-        /// Why.
+        /// The resolver's error.
         error: io::Error,
     },
-    /// io_uring is not to be had.
+    /// io_uring is not available.
     #[error(
         "{0}: the load generator needs Linux 6.1 or newer with io_uring allowed (sysctl kernel.io_uring_disabled=0, no seccomp filter against it) and enough `ulimit -l`"
     )]
     Setup(#[from] SetupError),
-    /// The ring or a thread failed.
+    /// An error of the ring or of a thread.
     #[error("the socket driver failed: {0}")]
     Io(#[from] io::Error),
-    /// The cluster, the producer or the server.
+    /// An error of the cluster, the producer or the server.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The server to compare with.
+    /// An error of the server to compare with.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// The process that is to be watched.
+    /// The process to monitor cannot be read.
     #[error("cannot read the process {pid} of the server: {error}: give --pid of a process on this machine")]
     Process {
-        /// As it was given.
+        /// The given process id.
         pid: u32,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// The rate is somebody else's.
+    /// Another program publishes, so the rate cannot be raised.
     #[error("capacity needs a producer of its own: give --brokers too, those of the server at --url")]
     NothingToClimb,
-    /// A process of the generator.
+    /// An error of a worker process.
     #[error("a process of the load generator failed: {0}")]
     Worker(String),
-    /// A result file.
+    /// A result file cannot be written.
     #[error("cannot write {}: {error}", path.display())]
     Write {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
 }
 
 impl RunError {
-    /// Wrong use (exit code 2), not a failed run.
+    /// Whether the error is wrong use (exit code 2) instead of a failed run.
     pub fn is_wrong_use(&self) -> bool {
         use HostError::{Configuration, Machine, Missing};
         matches!(

@@ -1,14 +1,18 @@
-//! The sessions of a run and its phases: ramp -> warm-up -> hold -> grace -> close. What every scenario is made of.
+//! The sessions of a run and its phases: ramp -> warm-up -> hold -> grace -> close. All scenarios are built
+//! from these phases.
 //!
-//! - Ramp: the first session goes alone, so that a wrong address is one clear error and not 12,000; the rest follow at
-//!   evenly spaced instants, whether or not the server keeps up. It ends when every session is live or has ended.
-//! - Warm-up: events flow and are audited, but not measured.
-//! - Hold: what is measured (deliveries/s, latency, CPU) is of this phase alone, see `window`.
-//! - Grace: what some session has seen by the end of the hold is owed to all that share the channel. It ends when they have
-//!   it, or after its bound; then what is missing is lost.
-//! - Close: after the verdict, in order.
+//! - Ramp: the first session is opened alone, so that a wrong address is one clear error and not 12,000; the
+//!   others follow at evenly spaced instants, whether or not the server keeps up. The phase ends when every
+//!   session is live or has ended.
+//! - Warm-up: events are delivered and audited, but not measured.
+//! - Hold: deliveries/s, latency and CPU are measured in this phase only, see `window`.
+//! - Grace: events that some session has received by the end of the hold are due to all sessions of the
+//!   channel. The phase ends when the sessions have received them, or after its time limit; events that are
+//!   then missing are lost.
+//! - Close: graceful, after the verdict.
 //!
-//! One thread. It sleeps whenever there is nothing to do, and starts nothing: who publishes, and to which server, is the scenario's affair.
+//! A run has one thread, which sleeps whenever there is no work. It starts no publisher and no server: the
+//! scenario does.
 
 mod error;
 mod overload;
@@ -47,30 +51,31 @@ use sockets::{ConnectOptions, Sockets};
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
 /// Heartbeats are sent in small groups: a wake-up for each would cost more than the heartbeat.
 const HEARTBEAT_TICK: Duration = Duration::from_millis(50);
-/// Between two looks at what is outstanding, each a walk over all sessions.
+/// Interval between two counts of the outstanding events, each of which scans all sessions.
 const GRACE_TICK: Duration = Duration::from_millis(100);
 const CLOSE_MAX: Duration = Duration::from_secs(3);
-/// Connections begun in one turn after the loop was late: more would hold up the results.
+/// Connections opened in one turn after the loop was late: opening more would delay the handling of received
+/// data.
 const OPENS_PER_TURN: u64 = 64;
-/// A signal is noticed within this, whatever the loop waits for.
+/// A signal is noticed within this time, whatever the loop waits for.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
-/// Which sessions there are, and how they come.
+/// The sessions of a run and how they are opened.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The server.
     pub target: Target,
-    /// How many sessions.
+    /// Number of sessions.
     pub connections: usize,
     /// Connections per second of the ramp.
     pub ramp_rate: f64,
-    /// The longest that a session may take from its connect to its acknowledgement.
+    /// The longest time that a session may take from its connect to its acknowledgement.
     pub timeout: Duration,
-    /// Local addresses; none leaves the choice to `client::target`.
+    /// Local addresses; if empty, `client::target` chooses them.
     pub sources: Vec<IpAddr>,
-    /// What sessions choose from.
+    /// The channels that sessions choose from.
     pub channels: Vec<PatternName<'static>>,
-    /// What each session subscribes to, by its number.
+    /// The subscription of each session, by session number.
     pub subscriptions: Vec<Rc<Subscription>>,
 }
 
@@ -84,11 +89,11 @@ impl Plan {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 pub struct Run<'r> {
-    /// The books.
+    /// The audit, latencies and counts.
     pub ledger: Ledger,
-    /// What is measured.
+    /// The measured window.
     pub window: Window,
     plan: Plan,
     stop: &'r AtomicBool,
@@ -111,7 +116,8 @@ impl<'r> Run<'r> {
         Ok(Self::on(sockets, plan, monitor, stop))
     }
 
-    /// The same, of sessions of which those from number `first` on can stop reading; latencies are those of the others.
+    /// Like [`Self::new`], but the sessions from number `first` on can stop reading; latencies are those of
+    /// the other sessions.
     pub fn stalling_from(
         first: usize,
         plan: Plan,
@@ -124,7 +130,8 @@ impl<'r> Run<'r> {
         Ok(run)
     }
 
-    /// The same, with room for so many sockets that still close while their sessions come back.
+    /// Like [`Self::new`], with room for this number of sockets that are still closing while their sessions
+    /// reconnect.
     pub fn with_spare(
         spare: usize,
         plan: Plan,
@@ -155,7 +162,8 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// Sessions say nothing of their own accord, as those of browsers that only listen; pings are answered. A server that dies silently is then noticed by nobody.
+    /// Disables heartbeats, as in browser clients that only listen; pings are still answered. A server that
+    /// dies without closing its connections is then not noticed.
     pub fn without_heartbeats(mut self) -> Self {
         self.has_heartbeats = false;
         self
@@ -166,13 +174,13 @@ impl<'r> Run<'r> {
         self.ramp_first(self.plan.connections)
     }
 
-    /// Opens so many of the sessions, the first ones; the others are the scenario's to open.
+    /// Opens the first `count` sessions; the scenario opens the others.
     pub fn ramp_first(&mut self, count: usize) -> io::Result<()> {
         let connections = count as u64;
         let pace = Pace::new(self.plan.ramp_rate);
         self.began = Instant::now();
         self.window = Window::begin(self.mark());
-        // The first one alone.
+        // The first session is opened alone.
         self.open_until(1);
         while self.sessions.pending() > 0 && !self.is_stopped() {
             self.turn(Instant::now() + SLEEP_MAX)?;
@@ -182,7 +190,7 @@ impl<'r> Run<'r> {
         }
         let paced_from = Instant::now();
         while (self.opened < connections || self.sessions.pending() > 0) && !self.is_stopped() {
-            // The first one is number 0 of the pace.
+            // The first session is number 0 of the pace.
             let due = pace.due(paced_from.elapsed()).min(connections);
             self.open_until(due.min(self.opened + OPENS_PER_TURN));
             let next = if self.opened < connections {
@@ -204,13 +212,13 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// Takes what comes, unmeasured.
+    /// Handles received data without measuring.
     pub fn warm_up(&mut self, duration: Duration) -> io::Result<()> {
         self.enter(Phase::WarmUp, duration);
         self.turn_for(duration)
     }
 
-    /// Measures; the window is in `window` afterwards. Of an interrupted ramp, the ramp is the window.
+    /// Measures; the result is in `window`. If the ramp was interrupted, the ramp is the window.
     pub fn hold(&mut self, duration: Duration) -> io::Result<()> {
         self.enter(Phase::Hold, duration);
         if !self.is_stopped() && self.ledger.tally.active > 0 {
@@ -221,20 +229,20 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    /// What is measured begins now.
+    /// Begins the measured window.
     pub fn begin_window(&mut self) {
         self.ledger.set_clock(Instant::now(), clock_ms());
         self.ledger.begin_window();
         self.window = Window::begin(self.mark());
     }
 
-    /// What is measured ends now.
+    /// Ends the measured window.
     pub fn end_window(&mut self) {
         let end = self.mark();
         self.window.end(end, &mut self.ledger.latency);
     }
 
-    /// Waits for what is under way, until `stop` is set or for so long at most.
+    /// Waits for events in flight, until `stop` is set or for at most `patience`.
     pub fn grace(&mut self, patience: Duration) -> io::Result<()> {
         self.ledger.audit.end_window();
         self.enter(Phase::Grace, patience);
@@ -248,7 +256,7 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    /// Ends the sessions.
+    /// Closes the sessions.
     pub fn close(mut self) -> io::Result<()> {
         self.progress.finish();
         self.sessions.set_stalled(false);
@@ -261,7 +269,7 @@ impl<'r> Run<'r> {
         self.sessions.turn(Instant::now(), &mut self.ledger).map(drop)
     }
 
-    /// Takes what comes for so long, unless it is stopped or nobody is left.
+    /// Handles received data for this duration, unless the run is stopped or no session is left.
     pub fn turn_for(&mut self, duration: Duration) -> io::Result<()> {
         let end = Instant::now() + duration;
         while Instant::now() < end && !self.is_stopped() && self.ledger.tally.active > 0 {
@@ -275,7 +283,7 @@ impl<'r> Run<'r> {
         Mark::take(&self.monitor, self.delivered())
     }
 
-    /// Shows progress to the process that started this one, not to people.
+    /// Reports progress to the parent process instead of showing it.
     fn report_to_parent(&mut self) {
         self.progress = Progress::to_parent(Instant::now());
     }
@@ -285,23 +293,23 @@ impl<'r> Run<'r> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Which sessions there are.
+    /// The plan of the sessions.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Who the server is watched by.
+    /// The monitor of the server.
     pub fn monitor(&self) -> &ServerMonitor {
         &self.monitor
     }
 
-    /// The verdict and the window's figures; after `grace`.
+    /// The verdict and the figures of the window; call it after `grace`.
     pub fn results(&mut self) -> SessionResults {
         self.progress.finish();
         SessionResults::of(&self.ledger, &self.window, self.plan.connections as u64, self.established_in())
     }
 
-    /// One turn of everything; sleeps until `wake_at` at the latest when nothing happened.
+    /// Runs one turn; if it brought no event, sleeps until `wake_at` at the latest.
     pub fn turn(&mut self, wake_at: Instant) -> io::Result<()> {
         let now = Instant::now();
         if self.has_heartbeats {
@@ -324,7 +332,7 @@ impl<'r> Run<'r> {
         self.sessions.sleep_until(wake_at.min(now + tick))
     }
 
-    /// Every session once per interval, evenly spread over it.
+    /// Sends one heartbeat per session and interval, evenly spread over the interval.
     fn send_heartbeats(&mut self, now: Instant) {
         let slots = self.plan.connections as f64;
         let pace = Pace::new(slots / HEARTBEAT_INTERVAL.as_secs_f64());
@@ -364,7 +372,7 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// From the first connect to the last acknowledgement.
+    /// Time from the first connect to the last acknowledgement.
     fn established_in(&self) -> Option<Duration> {
         self.ledger.established_last.map(|last| last.duration_since(self.began))
     }

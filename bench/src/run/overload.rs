@@ -1,4 +1,4 @@
-//! Sessions of a run that are asked for until the server has no room for them, and beyond.
+//! Opens sessions until the server has no room for them, and beyond.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,11 +7,12 @@ use super::{OPENS_PER_TURN, Run, SLEEP_MAX};
 use crate::pacing::Pace;
 use crate::progress::Phase;
 
-/// Between two looks at who has heard something.
+/// Interval between two checks for sessions without an event.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Run<'_> {
-    /// Opens the first sessions, `count` at most, at the pace of the ramp, until one is refused. Ends when each is live or has ended.
+    /// Opens the first sessions, `count` at most, at the pace of the ramp, until one is refused. Ends when
+    /// each is live or has ended.
     pub fn fill(&mut self, count: usize) -> io::Result<()> {
         self.ramp_first(1)?;
         if self.ledger.tally.established == 0 {
@@ -22,8 +23,8 @@ impl Run<'_> {
         self.settle()
     }
 
-    /// Asks for more sessions at this pace for so long, whether or not they are let in. What is measured begins anew, and is of this time;
-    /// afterwards each that was asked for is live or has ended.
+    /// Requests more sessions at this pace for this duration, whether or not they are admitted. Starts a new
+    /// measured window over this time; afterwards each requested session is live or has ended.
     pub fn press(&mut self, rate_per_s: f64, lasts: Duration) -> io::Result<()> {
         self.enter(Phase::Press, lasts);
         self.begin_window();
@@ -35,13 +36,14 @@ impl Run<'_> {
         self.settle()
     }
 
-    /// How many sessions were asked for so far.
+    /// Number of sessions requested so far.
     pub fn opened(&self) -> u64 {
         self.opened
     }
 
-    /// Waits until no live session from number `first` on is without an event; how many still are when that takes too long: so many looks at
-    /// which others had heard something, or so long.
+    /// Waits until every live session from number `first` on has received an event. Returns the number of
+    /// sessions without an event when a limit is reached: `looks` checks at which other sessions had received
+    /// events, or `patience`.
     pub fn await_heard(&mut self, first: usize, looks: u32, patience: Duration) -> io::Result<u64> {
         let end = Instant::now() + patience;
         let mut looks_left = looks;
@@ -55,7 +57,8 @@ impl Run<'_> {
         }
     }
 
-    /// An open loop: the next sessions, `count` at most, each when it is due, as long as it goes on.
+    /// An open loop: opens the next sessions, `count` at most, each when it is due, while `goes_on` returns
+    /// true.
     fn open_at(&mut self, rate_per_s: f64, count: u64, goes_on: impl Fn(&Self) -> bool) -> io::Result<()> {
         let (pace, began, first) = (Pace::new(rate_per_s), Instant::now(), self.opened);
         while self.opened < first + count && !self.is_stopped() && goes_on(self) {
@@ -66,7 +69,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Until nobody is on the way to being live.
+    /// Waits until no session is pending.
     fn settle(&mut self) -> io::Result<()> {
         while self.sessions.pending() > 0 && !self.is_stopped() {
             self.turn(Instant::now() + SLEEP_MAX)?;

@@ -1,4 +1,4 @@
-//! What the sessions of one process came to, in a form that travels between processes.
+//! The results of one process's sessions, in a form that can be sent to another process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use crate::ledger::Ledger;
 use crate::report::{AuditSummary, Cause};
 use crate::series::Sample;
 
-/// The sessions' side of a measurement: everything but the server.
+/// The sessions' side of a measurement: everything except the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionResults {
-    /// Of the whole run.
+    /// The audit of the whole run.
     pub audited: AuditSummary,
-    /// From the first connect to the last acknowledgement.
+    /// Time from the first connect to the last acknowledgement.
     pub established_in: Option<Duration>,
-    /// Of the window: how long it was.
+    /// Duration of the window.
     pub lasted: Duration,
-    /// Of the window: deliveries.
+    /// Deliveries in the window.
     pub delivered: u64,
-    /// Of the window: CPU of this process.
+    /// CPU of this process in the window.
     pub generator_cpu: Duration,
-    /// Of the window: latencies in ms, each with how often.
+    /// Latencies in the window: milliseconds and their number of occurrences.
     latencies: Vec<(u64, u64)>,
-    /// Of the window: deliveries stamped in the future.
+    /// Deliveries in the window with a timestamp in the future.
     pub timestamps_in_the_future: u64,
-    /// Of the window.
+    /// Samples of the window.
     pub samples: Vec<Sample>,
-    /// Why sessions or messages were not as they should be.
+    /// Causes of failed sessions and unexpected messages.
     pub causes: Vec<Cause>,
 }
 
 impl SessionResults {
-    /// Of a run after its grace.
+    /// The results of a run after its grace phase.
     pub(super) fn of(
         ledger: &Ledger,
         window: &Window,
@@ -62,7 +62,7 @@ impl SessionResults {
         }
     }
 
-    /// Over the whole ramp; 0 when nobody was acknowledged.
+    /// Average over the whole ramp; 0 if no session was acknowledged.
     pub fn handshakes_per_s(&self) -> f64 {
         let took = self.established_in.map(|took| took.as_secs_f64()).filter(|took| *took > 0.0);
         took.map_or(0.0, |took| self.audited.established as f64 / took)
@@ -77,7 +77,8 @@ impl SessionResults {
         histogram
     }
 
-    /// Of two processes at the same time. The seconds are those of the first; of their latencies each percentile is the worse one.
+    /// Combines the results of two processes that ran at the same time. The seconds are those of the first;
+    /// each latency percentile of a second is the higher one of the two.
     pub fn merge(mut self, other: Self) -> Self {
         self.audited.add(&other.audited);
         self.established_in = self.established_in.max(other.established_in);

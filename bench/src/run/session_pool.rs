@@ -1,5 +1,6 @@
-//! The sessions of a measurement, in this process or in several: the same phases either way. They send no heartbeats, as browsers that only
-//! listen: each would be a receive and an answer that are billed to the deliveries.
+//! The sessions of a measurement, in this process or in several, with the same phases in both cases. They
+//! send no heartbeats, as browser clients that only listen: each heartbeat would be a receive and a reply in
+//! the measured cost of the deliveries.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -7,18 +8,18 @@ use std::time::Duration;
 use super::{Difference, Plan, Run, RunError, ServerMonitor, SessionResults, Window, Workers};
 use crate::client::dialect::Dialect;
 
-/// The sessions.
-// One of them lives as long as the run.
+/// The sessions of a measurement.
+// There is one value per run, so its size does not matter.
 #[allow(clippy::large_enum_variant)]
 pub enum SessionPool<'r> {
     /// On this thread.
     Here(Run<'r>),
-    /// In processes of their own.
+    /// In separate processes.
     Processes(Workers<'r>),
 }
 
 impl<'r> SessionPool<'r> {
-    /// In so many processes; `cpus` are for those that are not this one.
+    /// Creates the sessions in this number of processes; `cpus` are those of the worker processes.
     pub fn new(
         plan: Plan,
         dialect: Dialect,
@@ -33,7 +34,7 @@ impl<'r> SessionPool<'r> {
         Ok(Self::Processes(Workers::start(&plan, dialect, processes, cpus, monitor, stop)?))
     }
 
-    /// Opens the sessions; what it cost.
+    /// Opens the sessions; returns the cost of the ramp.
     pub fn ramp(&mut self) -> Result<Difference, RunError> {
         match self {
             Self::Here(run) => {
@@ -47,7 +48,7 @@ impl<'r> SessionPool<'r> {
         }
     }
 
-    /// Takes what comes, unmeasured.
+    /// Handles received data without measuring.
     pub fn warm_up(&mut self, duration: Duration) -> Result<(), RunError> {
         match self {
             Self::Here(run) => Ok(run.warm_up(duration)?),
@@ -63,7 +64,7 @@ impl<'r> SessionPool<'r> {
         }
     }
 
-    /// Waits for what is under way.
+    /// Waits for events in flight.
     pub fn grace(&mut self, patience: Duration) -> Result<(), RunError> {
         match self {
             Self::Here(run) => Ok(run.grace(patience)?),
@@ -71,7 +72,7 @@ impl<'r> SessionPool<'r> {
         }
     }
 
-    /// What was measured.
+    /// The measured window.
     pub fn window(&self) -> &Window {
         match self {
             Self::Here(run) => &run.window,
@@ -79,7 +80,7 @@ impl<'r> SessionPool<'r> {
         }
     }
 
-    /// The verdict and the figures; after `grace`.
+    /// The verdict and the figures; call it after `grace`.
     pub fn results(&mut self) -> Result<SessionResults, RunError> {
         match self {
             Self::Here(run) => Ok(run.results()),
@@ -87,7 +88,7 @@ impl<'r> SessionPool<'r> {
         }
     }
 
-    /// Ends the sessions.
+    /// Closes the sessions.
     pub fn close(self) -> Result<(), RunError> {
         match self {
             Self::Here(run) => Ok(run.close()?),

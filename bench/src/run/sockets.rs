@@ -1,7 +1,8 @@
-//! The sessions of a run on one socket driver, or on two: then those on the second can stop reading while the first goes on.
+//! The sessions of a run on one socket driver, or on two: then the sessions on the second driver can stop
+//! reading while those on the first continue.
 //!
-//! A driver that has no turns asks the kernel for nothing, so that what arrives stays in the kernel's receive buffers until they
-//! are full: as of a client whose program hangs.
+//! A driver without turns makes no system calls, so received bytes stay in the kernel's receive buffers until
+//! these are full, as for a client whose program hangs.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,10 +16,10 @@ use crate::client::target::Target;
 use crate::ledger::Ledger;
 use crate::subscriptions::Subscription;
 
-/// The sleep waits for the first driver alone; the second is looked at this often.
+/// The sleep waits for the first driver only; the second is polled at this interval.
 const STALLING_TICK: Duration = Duration::from_millis(1);
 
-/// What both drivers need.
+/// The parameters of both drivers.
 pub(super) struct ConnectOptions {
     pub(super) target: Target,
     pub(super) server: SocketAddr,
@@ -39,12 +40,13 @@ struct Stalling {
 }
 
 impl Sockets {
-    /// Of so many sessions, all of which read all the time.
+    /// For this number of sessions, none of which stops reading.
     pub(super) fn steady(connect_options: &ConnectOptions, connections: usize) -> Result<Self, SetupError> {
         Ok(Self { steady: connect_options.sessions(connections)?, stalling: None })
     }
 
-    /// Of so many sessions, of which those from number `first` on can stop reading, and come back while their old sockets still close.
+    /// For this number of sessions, of which those from number `first` on can stop reading, and can reconnect
+    /// while their old sockets are still closing.
     pub(super) fn stalling_from(
         first: usize,
         connect_options: &ConnectOptions,
@@ -55,7 +57,7 @@ impl Sockets {
         Ok(Self { steady: connect_options.sessions(first)?, stalling: Some(stalling) })
     }
 
-    /// Those that can stop reading do, or read on.
+    /// Stops or continues the reading of the sessions that can stop.
     pub(super) fn set_stalled(&mut self, is_stalled: bool) {
         if let Some(stalling) = &mut self.stalling {
             stalling.is_stalled = is_stalled;
@@ -81,7 +83,7 @@ impl Sockets {
             .for_each(|sessions| sessions.retarget(connect_options.target.clone(), connect_options.server));
     }
 
-    /// One turn of every driver that is not stalled; how many events there were.
+    /// Runs one turn of every driver that is not stalled; returns the number of events.
     pub(super) fn turn(&mut self, now: Instant, ledger: &mut Ledger) -> io::Result<usize> {
         let mut events = self.steady.turn(now, ledger)?;
         if let Some(stalling) = self.stalling.as_mut().filter(|stalling| !stalling.is_stalled) {
@@ -100,12 +102,12 @@ impl Sockets {
         self.steady.heartbeat(slots, ledger);
     }
 
-    /// Sessions on their way to being live.
+    /// Number of sessions that are not live yet.
     pub(super) fn pending(&self) -> usize {
         self.all().map(Sessions::pending).sum()
     }
 
-    /// Sockets that are not yet gone.
+    /// Number of sockets that are not closed yet.
     pub(super) fn count(&self) -> usize {
         self.all().map(Sessions::sockets).sum()
     }

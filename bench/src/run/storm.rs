@@ -1,4 +1,4 @@
-//! Sessions of a run that drop all at once and come straight back, while the others stay.
+//! Sessions that disconnect all at once and reconnect immediately, while the others stay.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,11 +8,12 @@ use crate::pacing::Pace;
 use crate::progress::Phase;
 use crate::server::process;
 
-/// Between two looks at how many sessions the server has.
+/// Interval between two reads of the server's session count.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Run<'_> {
-    /// Resets the connections of the sessions from number `first` on, and waits until they are gone on this side.
+    /// Resets the connections of the sessions from number `first` on, and waits until they are closed on this
+    /// side.
     pub fn drop_from(&mut self, first: usize) -> io::Result<()> {
         self.enter(Phase::Storm, Duration::ZERO);
         self.sessions.drop_from(first, &mut self.ledger);
@@ -23,8 +24,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Opens the sessions from number `first` on once more, at so many a second or as fast as this thread can, whether or not the server
-    /// keeps up. Ends when each is live or has ended.
+    /// Opens the sessions from number `first` on again, at this rate per second or as fast as this thread
+    /// can, whether or not the server keeps up. Ends when each is live or has ended.
     pub fn return_from(&mut self, first: usize, rate_per_s: Option<f64>) -> io::Result<()> {
         self.enter(Phase::Storm, Duration::ZERO);
         let returning = self.plan.connections - first;
@@ -48,14 +49,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Descriptors of the server besides those of its sessions, while all that are live here are so there; `None` when its process is not
-    /// known. It is how [`Self::await_agreement`] counts the sessions of a server that does not tell their number.
+    /// Number of the server's descriptors that are not sessions, provided that the server has the same live
+    /// sessions as this process; `None` if its process is unknown. [`Self::await_agreement`] uses it to count
+    /// the sessions of a server that does not report their number.
     pub fn descriptors_besides(&self) -> Option<u64> {
         self.server_descriptors()?.checked_sub(self.ledger.tally.active)
     }
 
-    /// Waits until the server has no more sessions than are live here: it says so, or has let go of their descriptors. `false` when neither
-    /// is so in time.
+    /// Waits until the server has no more sessions than are live here, by the number that it reports or by
+    /// its open descriptors. Returns `false` if that does not happen in time.
     pub fn await_agreement(
         &mut self,
         descriptors_besides: Option<u64>,

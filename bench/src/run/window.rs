@@ -1,7 +1,7 @@
-//! What is measured, and over which time: figures of two instants, and their difference.
+//! The measured window: figures of two instants, and their difference.
 //!
-//! Deliveries, both CPUs and the clock are read together, so that they are of the same time. What the server counts itself is
-//! read by another thread and up to two seconds old, at both ends alike.
+//! Deliveries, both CPUs and the clock are read together, so that they cover the same time. The server's own
+//! counts are read by another thread and are up to two seconds old, at both ends alike.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -14,35 +14,35 @@ use crate::server::exposition::Exposition;
 use crate::server::{Reading, Server, ServerPoll, process};
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// An hour; a longer window keeps its first samples.
+/// One hour; a longer window keeps its first samples.
 const SAMPLES_MAX: usize = 3_600;
 
-/// How the server is watched while the run lasts.
+/// How the server is monitored during the run.
 #[derive(Debug)]
 pub enum ServerMonitor {
-    /// By what it says of its health.
+    /// By its health page.
     Health(HealthPoll),
     /// By its process and its metrics.
     Server {
-        /// Looks at what takes time.
+        /// Reads figures that take time to read.
         poll: ServerPoll,
-        /// Its process, when it is on this machine.
+        /// The process id, if the server runs on this machine.
         pid: Option<u32>,
-        /// The kernel's thread for the work that the server's CPU put off.
+        /// The kernel thread for the deferred work of the server's CPU.
         deferring: Option<u32>,
     },
-    /// Another process does it.
+    /// Another process monitors the server.
     Elsewhere,
 }
 
 impl ServerMonitor {
-    /// Of a server that tells its metrics, or is a process of this machine.
+    /// Monitors a server that has a metrics page, or is a process of this machine.
     pub fn server(server: &Server) -> std::io::Result<Self> {
         let deferring = server.pid.and_then(process::deferring_thread);
         Ok(Self::Server { poll: ServerPoll::start(server)?, pid: server.pid, deferring })
     }
 
-    /// The newest reading.
+    /// The latest reading.
     pub fn reading(&self) -> Option<Reading> {
         match self {
             Self::Server { poll, .. } => poll.newest(),
@@ -50,7 +50,7 @@ impl ServerMonitor {
         }
     }
 
-    /// The p99 from poll to socket of the worst second within this time, ms, as the server counts it.
+    /// The highest p99 from poll to socket of a second in this period, in ms, from the server's histogram.
     pub fn worst_p99_ms(&self, time: Range<Instant>) -> Option<f64> {
         match self {
             Self::Server { poll, .. } => poll.worst_p99_s(time).map(|p99_s| p99_s * 1_000.0),
@@ -72,7 +72,7 @@ impl ServerMonitor {
         }
     }
 
-    /// How the server is, in words.
+    /// The state of the server, as text.
     pub(super) fn describe(&self, sample: Option<&Sample>) -> Option<String> {
         if let Self::Health(poll) = self {
             return poll.newest().map(|health| health.describe());
@@ -89,22 +89,22 @@ impl ServerMonitor {
 /// Figures of one instant.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    /// When.
+    /// The instant.
     pub at: Instant,
     /// CPU of this process so far.
     pub generator_cpu: Duration,
     /// CPU of the server so far.
     pub server_cpu: Option<Duration>,
-    /// CPU so far of the kernel's thread for what the server's CPU put off.
+    /// CPU so far of the kernel thread for the deferred work of the server's CPU.
     pub deferred_cpu: Option<Duration>,
     /// Deliveries so far.
     pub delivered: u64,
-    /// What the server counted so far.
+    /// The server's own counts so far.
     pub exposition: Option<Exposition>,
 }
 
 impl Mark {
-    /// Of now.
+    /// Reads the current figures.
     pub fn take(monitor: &ServerMonitor, delivered: u64) -> Self {
         Self {
             at: Instant::now(),
@@ -116,7 +116,7 @@ impl Mark {
         }
     }
 
-    /// What happened since an earlier mark.
+    /// The difference to an earlier mark.
     pub fn since(&self, before: &Self) -> Difference {
         let grown = |now: Option<Duration>, then: Option<Duration>| Some(now?.saturating_sub(then?));
         Difference {
@@ -143,25 +143,25 @@ impl Mark {
     }
 }
 
-/// What happened between two marks.
+/// The difference between two marks.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// How long it was.
+    /// The duration.
     pub lasted: Duration,
     /// CPU that this process used.
     pub generator_cpu: Duration,
     /// CPU that the server used.
     pub server_cpu: Option<Duration>,
-    /// CPU that the kernel used for what the server's CPU had put off.
+    /// CPU that the kernel used for deferred work of the server's CPU.
     pub deferred_cpu: Option<Duration>,
     /// Deliveries.
     pub delivered: u64,
-    /// What the server counted.
+    /// The server's own counts.
     pub exposition: Option<Exposition>,
 }
 
 impl Difference {
-    /// An amount of this time, per second; 0 of no time.
+    /// Converts an amount to a rate per second; 0 for a duration of zero.
     pub fn per_second(&self, amount: f64) -> f64 {
         let seconds = self.lasted.as_secs_f64();
         if seconds > 0.0 { amount / seconds } else { 0.0 }
@@ -183,7 +183,7 @@ impl Difference {
     }
 }
 
-/// A stretch of the run: its two ends, and a sample a second.
+/// A section of the run: its two ends, and a sample per second.
 #[derive(Clone, Debug)]
 pub struct Window {
     began: Mark,
@@ -201,19 +201,19 @@ impl Window {
 
     /// Ends at this mark.
     pub fn end(&mut self, mark: Mark, latency: &mut Latency) {
-        // The rest of the last second is a sample when it is long enough to tell anything.
+        // The rest of the last second is a sample if it is long enough to be meaningful.
         if mark.at.duration_since(self.sampled.at) >= SAMPLE_INTERVAL / 2 {
             self.sample(mark.clone(), latency);
         }
         self.ended = Some(mark);
     }
 
-    /// Where it began.
+    /// The mark at the beginning.
     pub fn began(&self) -> &Mark {
         &self.began
     }
 
-    /// From its beginning to its end, or to the newest sample while it lasts.
+    /// From the beginning to the end, or to the latest sample if the window is still open.
     pub fn difference(&self) -> Difference {
         self.ended.as_ref().unwrap_or(&self.sampled).since(&self.began)
     }
@@ -231,7 +231,7 @@ impl Window {
         self.sampled.at + SAMPLE_INTERVAL
     }
 
-    /// Takes a sample, up to this mark. After the end it is shown and not kept.
+    /// Takes a sample up to this mark. After the end of the window the sample is shown but not kept.
     pub(super) fn sample(&mut self, mark: Mark, latency: &mut Latency) {
         let at = mark.at.duration_since(self.began.at);
         let sample = mark.since(&self.sampled).sample(at, latency);

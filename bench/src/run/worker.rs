@@ -1,7 +1,9 @@
-//! One process of several that share a run's sessions: does what its parent says, a line at a time.
+//! A worker process, one of several that share a run's sessions: executes the orders of its parent, one per
+//! line.
 //!
-//! Orders come on standard input and answers go to standard output, both as JSON. Between two orders it goes on taking what arrives.
-//! It ends when its input does, so it never outlives its parent. Its sessions send no heartbeats, as those of a measurement in one process.
+//! Orders arrive on standard input and answers go to standard output, both as JSON. Between two orders the
+//! worker continues to handle received data. It ends when its input ends, so it never outlives its parent.
+//! Its sessions send no heartbeats, like those of a measurement in one process.
 
 use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
@@ -21,7 +23,7 @@ use crate::machine;
 use crate::snapshot::Snapshot;
 use crate::subscriptions;
 
-/// An order is noticed within this.
+/// An order is noticed within this time.
 const ORDER_TICK: Duration = Duration::from_millis(1);
 
 /// The share of one process.
@@ -33,12 +35,12 @@ pub(super) struct Share {
     pub(super) ramp_rate: f64,
     pub(super) timeout: Duration,
     pub(super) sources: Vec<IpAddr>,
-    /// Sessions take them in turn.
+    /// Sessions take the channels in turn.
     pub(super) channels: Vec<String>,
     pub(super) cpu: Option<usize>,
 }
 
-/// What a parent says.
+/// An order of the parent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     Ramp,
@@ -47,25 +49,25 @@ pub(super) enum Order {
     Grace(Duration),
     SessionResults,
     Close,
-    /// At once, amid another order.
+    /// Takes effect immediately, also during another order.
     Stop,
 }
 
-/// What a child says.
+/// An answer of the worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// The order is carried out.
     Done,
-    /// Where it stands; now and then.
+    /// The current progress, sent periodically.
     Progress(Snapshot),
-    /// The last word.
+    /// The final results.
     SessionResults(Box<SessionResults>),
-    /// It cannot go on.
+    /// The worker cannot continue.
     Failed(String),
 }
 
 impl Answer {
-    /// Writes it as a line to standard output.
+    /// Writes the answer as a line to standard output.
     pub(crate) fn say(&self) -> io::Result<()> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
@@ -138,7 +140,7 @@ fn plan(share: Share) -> Result<Plan, RunError> {
     })
 }
 
-/// Reads orders on a thread of its own; `Stop` takes effect at once.
+/// Reads orders on a separate thread; `Stop` takes effect immediately.
 fn listen(stop: Arc<AtomicBool>) -> io::Result<Receiver<Order>> {
     let (send, orders) = channel();
     thread::Builder::new().name("orders".to_owned()).spawn(move || {
@@ -150,7 +152,8 @@ fn listen(stop: Arc<AtomicBool>) -> io::Result<Receiver<Order>> {
                 return;
             }
         }
-        // The parent is gone: whatever goes on ends, and the loop of orders finds nobody.
+        // The parent has ended: setting the flag ends the current phase, and the loop of orders finds the
+        // channel closed.
         stop.store(true, Ordering::Relaxed);
     })?;
     Ok(orders)

@@ -1,7 +1,8 @@
-//! The sessions of a run in several processes: one holds about 19,000, because it may not open more descriptors.
+//! The sessions of a run in several processes: one process holds about 19,000, because of its limit of open
+//! descriptors.
 //!
-//! Every process gets the same orders at the same instant. This one watches the server, shows the progress of all, and puts
-//! their harvests together.
+//! Every process gets the same orders at the same instant. This process monitors the server, shows the
+//! combined progress, and merges the results.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,12 +21,12 @@ use crate::progress::{Phase, Progress};
 use crate::snapshot::Snapshot;
 
 const TICK: Duration = Duration::from_millis(50);
-/// An order that waits for sessions is given up this long after it should have been done.
+/// An order that waits for sessions is abandoned this long after it should have completed.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// From here on each process connects from an address of its own.
+/// Above this number of connections, each process connects from its own address.
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 
-/// The processes of a run.
+/// The worker processes of a run.
 pub struct Workers<'r> {
     window: Window,
     monitor: ServerMonitor,
@@ -36,7 +37,7 @@ pub struct Workers<'r> {
     progress: Progress,
     phase: (Phase, Instant, Duration),
     connections: usize,
-    /// The parent has no latencies of its own.
+    /// The parent process measures no latencies; this stays empty.
     latency: Latency,
 }
 
@@ -47,7 +48,7 @@ struct Worker {
 }
 
 impl<'r> Workers<'r> {
-    /// Starts them, each with its share of the sessions, on these CPUs in turn.
+    /// Starts the workers, each with its share of the sessions, on these CPUs in turn.
     pub fn start(
         plan: &Plan,
         dialect: Dialect,
@@ -90,7 +91,7 @@ impl<'r> Workers<'r> {
         self.order(&Order::Ramp, Phase::Ramp, Duration::from_secs(3_600))
     }
 
-    /// Takes what comes, unmeasured.
+    /// Handles received data without measuring.
     pub fn warm_up(&mut self, duration: Duration) -> Result<(), RunError> {
         self.order(&Order::WarmUp(duration), Phase::WarmUp, duration)
     }
@@ -104,12 +105,12 @@ impl<'r> Workers<'r> {
         Ok(())
     }
 
-    /// Waits for what is under way.
+    /// Waits for events in flight.
     pub fn grace(&mut self, patience: Duration) -> Result<(), RunError> {
         self.order(&Order::Grace(patience), Phase::Grace, patience)
     }
 
-    /// The verdict of all processes.
+    /// The merged verdict of all processes.
     pub fn results(&mut self) -> Result<SessionResults, RunError> {
         self.progress.finish();
         self.tell(&Order::SessionResults)?;
@@ -128,7 +129,7 @@ impl<'r> Workers<'r> {
             });
         }
         let mut all = all.expect("there is at least one process");
-        // The children know nothing of the server.
+        // The workers do not monitor the server.
         for (sample, own) in all.samples.iter_mut().zip(self.window.samples()) {
             sample.server_cpu_cores = own.server_cpu_cores;
             sample.flush_window_ms = own.flush_window_ms;
@@ -139,18 +140,18 @@ impl<'r> Workers<'r> {
         Ok(all)
     }
 
-    /// Ends the sessions and the processes.
+    /// Closes the sessions and ends the processes.
     pub fn close(mut self) -> Result<(), RunError> {
         self.tell(&Order::Close)?;
         self.wait(PATIENCE)
     }
 
-    /// What is measured.
+    /// The measured window.
     pub fn window(&self) -> &Window {
         &self.window
     }
 
-    /// The figures of this instant; deliveries are those told last.
+    /// The figures of this instant; deliveries are those of the last reports.
     pub fn mark(&self) -> Mark {
         Mark::take(&self.monitor, self.snapshot().delivered)
     }
@@ -170,7 +171,7 @@ impl<'r> Workers<'r> {
         Ok(())
     }
 
-    /// Until every process has done what it was told.
+    /// Waits until every process has carried out its order.
     fn wait(&mut self, patience: Duration) -> Result<(), RunError> {
         let end = Instant::now() + patience;
         let mut done = 0;
@@ -239,7 +240,7 @@ impl<'r> Workers<'r> {
     }
 }
 
-/// Which of the processes.
+/// The share of one of the processes.
 struct Assignment {
     index: usize,
     first: usize,
@@ -249,7 +250,7 @@ struct Assignment {
 
 fn share(plan: &Plan, dialect: Dialect, processes: usize, place: &Assignment) -> Share {
     let mut channels: Vec<String> = plan.channels.iter().map(|name| name.as_str().to_owned()).collect();
-    // So that sessions take them in turn across processes as they would in one.
+    // Across processes, sessions take the channels in the same turn as in one process.
     let turn = place.first % channels.len().max(1);
     channels.rotate_left(turn);
     let is_loopback =
@@ -296,7 +297,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Done with its work it ends by itself; otherwise there is nothing to wait for.
+        // A worker that has finished exits by itself; otherwise it is killed without waiting.
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             let _ = self.child.kill();
             let _ = self.child.wait();
