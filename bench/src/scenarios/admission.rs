@@ -1,8 +1,9 @@
-//! `storm --forwarded`: some stay and receive, the others all ask for a session once, through one proxy, and the gateway bounds the
-//! connections of each address.
+//! `storm --forwarded`: some sessions stay and receive events, the others each make one attempt through a
+//! single proxy, and the gateway limits the connection rate per address.
 //!
-//! Those that stay come directly, each from an address of its own in 127.1.0.0/16. The proxy is 127.0.0.1; with `--forged` the gateway
-//! trusts another one, so that all who ask are of one address, whatever they write.
+//! The sessions that stay connect directly, each from its own address in 127.1.0.0/16. The proxy is
+//! 127.0.0.1; with `--forged` the gateway trusts another proxy, so that all attempts count for one address,
+//! whatever their headers name.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::AtomicBool;
@@ -26,20 +27,20 @@ use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const GRACE_MAX: Duration = Duration::from_secs(15);
-/// The gateway's own defaults for one address; all together are not bounded here.
+/// The gateway's defaults for one address; the rate of all addresses together is not limited here.
 const RATE: AddressRate = AddressRate { burst: 10, per_s: 1.0 };
 const GLOBAL: u32 = 1_000_000;
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Whom the gateway trusts when the headers are forged: nobody comes from there.
+/// The proxy that the gateway trusts if the headers are forged: no connection comes from this address.
 const ANOTHER_PROXY: &str = "127.0.0.2";
-/// Where those that stay come from.
+/// The first source address of the sessions that stay.
 const STAYING_FROM: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
-/// Between two looks whether the storm is over.
+/// Interval between two checks whether the storm is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// The server's own picture may be a second old, and so may ours of it.
+/// The server updates its counts once a second, and they are read once a second.
 const AGREEMENT_MAX: Duration = Duration::from_secs(5);
 
-/// Runs it until its end or until `stop`; `addresses` are named by those that ask.
+/// Runs the scenario until its end or until `stop`; the attempts name `addresses` addresses.
 pub fn run(
     arguments: &StormArguments,
     addresses: u32,
@@ -116,7 +117,7 @@ fn measure(
     let measurement = Measurement::of(Findings {
         scenario: "storm".to_owned(),
         server_name: server.name.clone(),
-        // A storm is too short for deliveries per second: the audit tells whether all came.
+        // A storm is too short to judge deliveries per second: the audit shows whether all events arrived.
         asked_per_s: None,
         results: run.results(),
         ramp,
@@ -131,7 +132,7 @@ fn measure(
     Ok(AdmissionResult::of(measurement, &calm, &attempts, arguments.forged, RATE, counted))
 }
 
-/// Those that stay.
+/// The plan of the sessions that stay.
 fn plan(arguments: &StormArguments, server: &Server) -> Plan {
     let channels = vec![channel(TOKEN)];
     let source = |number: usize| IpAddr::V4(Ipv4Addr::from_bits(STAYING_FROM.to_bits() + 1 + number as u32));
@@ -146,7 +147,8 @@ fn plan(arguments: &StormArguments, server: &Server) -> Plan {
     }
 }
 
-/// What the server has counted, once it has counted as many refusals as were told, or it is certain that it will not.
+/// The server's counters, when it has counted as many refusals as the clients received, or when the time
+/// limit is reached.
 fn await_counted(run: &mut Run<'_>, refused: u64) -> Result<Option<ServerCounters>, RunError> {
     let end = Instant::now() + AGREEMENT_MAX;
     loop {

@@ -1,4 +1,5 @@
-//! Bursts of records to every session, and what a session that only pings feels beside one of a gateway without sessions.
+//! Bursts of records to every session, and the ping delays of a session without subscriptions, compared with
+//! those of a gateway without other sessions.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -14,16 +15,16 @@ use crate::subscriptions;
 use crate::testbed::{self, Testbed};
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Between two bursts.
+/// Pause between two bursts.
 const CALM: Duration = Duration::from_secs(1);
-/// A burst that is not delivered within this is lost.
+/// A burst that is not delivered within this time is lost.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// The least time in which a burst's pings are looked at.
+/// The minimum time during which a burst's pings are measured.
 const LOOK: Duration = Duration::from_millis(500);
-/// By how much the largest delay may exceed the control's, by the medians of all rounds.
+/// The maximum difference between the largest delay and that of the control, by the medians of all rounds.
 const MORE_MAX: Duration = Duration::from_millis(5);
 
-/// Runs it until its end or until `stop`; whether it passed.
+/// Runs the scenario until its end or until `stop`; returns whether it passed.
 pub fn run(arguments: &BurstArguments, stop: &AtomicBool) -> Result<bool, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let testbed =

@@ -1,6 +1,8 @@
-//! Climbs the rate on one channel, step by step on the same sessions, until a limit breaks. The knee is the last step that held.
+//! Raises the rate on one channel, step by step with the same sessions, until a limit is exceeded. The knee
+//! is the last step within the limits.
 //!
-//! Each step is a window of its own behind a warm-up. The audit is of the whole run_steps: a loss fails it, wherever it was.
+//! Each step has its own window after a warm-up. The audit covers all steps: a loss in any of them fails the
+//! run.
 
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
@@ -25,10 +27,11 @@ use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 const GRACE_MAX: Duration = Duration::from_secs(30);
-/// Below this share of what was asked for, the server does not keep up, whatever its latency says yet.
+/// Below this share of the requested deliveries the server does not keep up, even if its latency is still
+/// low.
 const KEEPS_UP_SHARE: f64 = 0.95;
 
-/// One rate.
+/// One step: a rate and its figures.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct Step {
@@ -40,11 +43,11 @@ pub struct Step {
     pub cpu_us_per_delivery: Option<f64>,
     pub frames_per_send: Option<f64>,
     pub generator_cpu_cores: f64,
-    /// The limit that broke.
+    /// The limit that was exceeded.
     pub broke: Option<String>,
 }
 
-/// The result: the measurement of the knee with the audit of the whole run_steps, and every step.
+/// The result: the measurement of the knee with the audit of all steps, and every step.
 #[derive(Clone, Debug, Serialize)]
 pub struct CapacityResult {
     #[serde(flatten)]
@@ -55,7 +58,7 @@ pub struct CapacityResult {
     steps: Vec<Step>,
 }
 
-/// Of one step, what a measurement needs.
+/// The figures of one step that a measurement needs.
 struct StepResult {
     results: SessionResults,
     window: Difference,
@@ -63,7 +66,7 @@ struct StepResult {
     asked_per_s: f64,
 }
 
-/// Runs it until a limit breaks, the steps are used up, or `stop`.
+/// Runs the scenario until a limit is exceeded, all steps are done, or `stop` is set.
 pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<CapacityResult, RunError> {
     let connections = arguments.load.connections;
     machine::allow_descriptors(connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
@@ -79,7 +82,7 @@ pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<CapacityR
         _ => return Err(RunError::NothingToClimb),
     };
     let (steps, mut knee, series) = run_steps(arguments, &testbed, &producer, &mut run)?;
-    // What the last step left behind is caught up with at the first one's rate.
+    // At the rate of the first step, the server catches up with the backlog of the last step.
     producer.set_rate(arguments.rate);
     run.grace(GRACE_MAX)?;
     let produced = producer.stop();
@@ -107,7 +110,7 @@ pub fn run(arguments: &CapacityArguments, stop: &AtomicBool) -> Result<CapacityR
     Ok(CapacityResult { measurement, p99_ms_max, cpu_cores_max, knee_per_s, steps })
 }
 
-/// The steps, the one that is the knee (or the first, when not even that one held), and the samples of all.
+/// The steps, the one that is the knee (or the first, if that one exceeded a limit), and the samples of all.
 fn run_steps(
     arguments: &CapacityArguments,
     testbed: &Testbed,
@@ -224,7 +227,8 @@ const HEADINGS: [&str; 10] = [
 ];
 
 impl CapacityResult {
-    /// The audit of the whole run_steps is clean. That a limit breaks is what a run_steps is for.
+    /// Whether the audit of all steps is clean. An exceeded limit is the expected end of the scenario, not a
+    /// fault.
     pub fn passed(&self) -> bool {
         self.measurement.passed
     }

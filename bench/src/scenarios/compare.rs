@@ -1,8 +1,8 @@
-//! The gateway and a peer in turn on the same work: A B A B. A noisy machine disturbs both alike, so the ratio of two
-//! neighbouring rounds says more than either figure.
+//! The gateway and a peer alternately on the same workload: A B A B. A noisy machine disturbs both alike, so
+//! the ratio of two neighbouring rounds is more reliable than either figure.
 //!
-//! Each round has a cluster, a producer and a server of its own; both sides are pinned to the same CPUs. What a peer loses
-//! is reported and fails nothing; the gateway's audit has to be clean in every round.
+//! Each round has its own cluster, producer and server; both sides are pinned to the same CPUs. Losses of a
+//! peer are reported but do not fail the run; the gateway's audit has to be clean in every round.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,12 +20,13 @@ use crate::scenarios::{fanout, filtered, idle, storm};
 use crate::testbed::Testbed;
 
 const BROKERS: i32 = 1;
-/// A measurement on a busy CPU tells nothing: as long as the gateway is given to come to rest after its start.
+/// Measurements on a busy CPU are meaningless: the peer gets as long to become idle after its start as the
+/// gateway.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Runs all rounds, or those until `stop`; `None` when there is no whole one.
+/// Runs all rounds, or those until `stop`; `None` if no round is complete.
 pub fn run(arguments: &CompareArguments, stop: &AtomicBool) -> Result<Option<Comparison>, RunError> {
-    // Before this thread is pinned: a build takes all CPUs.
+    // Before this thread is pinned: a build uses all CPUs.
     let program = find_or_build(arguments.peer, arguments.peer_program.as_deref())?;
     let (channels, mock_fetch_wait_ms) = what_peers_are_told(arguments);
     let plan = PeerPlan {
@@ -78,13 +79,13 @@ fn measure_peer(
         machine,
     };
     let measured = measure_side(arguments, context, stop);
-    // A peer that ended explains whatever else went wrong.
+    // An exit of the peer explains any other error.
     peer.check()?;
     peer.stop();
     measured
 }
 
-/// Of the gateway, as the scenario alone would set it.
+/// A testbed with the gateway, set up as the scenario alone would set it up.
 fn set_up_testbed(arguments: &CompareArguments, mock_fetch_wait_ms: u32) -> Result<Testbed, RunError> {
     match arguments.scenario {
         ComparedScenario::Fanout | ComparedScenario::Filtered => {
@@ -95,7 +96,8 @@ fn set_up_testbed(arguments: &CompareArguments, mock_fetch_wait_ms: u32) -> Resu
     }
 }
 
-/// The channels of the scenario, and how long a consumer of the mock waits, the gateway's too.
+/// The number of channels of the scenario, and how long a consumer of the mock waits, including that of the
+/// gateway.
 fn what_peers_are_told(arguments: &CompareArguments) -> (usize, u32) {
     match arguments.scenario {
         ComparedScenario::Fanout => (1, FETCH_WAIT_MS),
@@ -105,7 +107,7 @@ fn what_peers_are_told(arguments: &CompareArguments) -> (usize, u32) {
     }
 }
 
-/// The same for both.
+/// Measures one side, with the same workload for both.
 fn measure_side(
     arguments: &CompareArguments,
     context: MeasureContext<'_>,

@@ -1,10 +1,13 @@
-//! A gateway is told to end while another one runs; its sessions come back to that one and must not lose anything on the way.
+//! A gateway shuts down while another one runs; its sessions reconnect to the other one and must not lose
+//! anything on the way.
 //!
-//! - Before: all sessions are on the first gateway. What the drain is compared with.
-//! - Drain: SIGTERM to the first. Each session that it closes goes to the second at once, with the last position that it has as `since`. It
-//!   ends when all have what they missed and the first gateway has ended.
+//! - Before: all sessions are on the first gateway. The drain is compared with this phase.
+//! - Drain: SIGTERM to the first gateway. Each session that it closes immediately connects to the second one,
+//!   with its last position as `since`. The phase ends when all sessions have their missed events and the
+//!   first gateway has exited.
 //!
-//! The audit goes on over the end and the return of a session: whatever either gateway leaves out, or sends again, shows.
+//! The audit covers the close and the reconnect of a session: it detects events that either gateway omits or
+//! repeats.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
@@ -25,25 +28,27 @@ use crate::server::Server;
 use crate::subscriptions;
 use crate::testbed::{self, Testbed};
 
-/// Sockets that may still be closing while their sessions come back; a session waits for room.
+/// Sockets that may still be closing while their sessions reconnect; at this limit a session waits before it
+/// reconnects.
 const CLOSING_MAX: usize = 2_000;
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Between two looks at who was closed, and whether the gateway has ended: how exact those times are.
+/// Interval between two checks for closed sessions and for the gateway's exit; it limits the accuracy of
+/// those times.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// A gateway that has not ended so long after its drain does not end.
+/// If the gateway has not exited this long after its drain, it counts as not exiting.
 const EXIT_PATIENCE: Duration = Duration::from_secs(15);
-/// Those that came back have all that they missed within this, or never.
+/// Sessions that reconnected have all missed events within this time, or they count as lost.
 const RETURN_MAX: Duration = Duration::from_secs(20);
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
-/// Runs it until its end or until `stop`.
+/// Runs the scenario until its end or until `stop`.
 pub fn run(arguments: &DrainArguments, stop: &AtomicBool) -> Result<DrainResult, RunError> {
     machine::allow_descriptors(arguments.connections + CLOSING_MAX, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let mut testbed = Testbed::set_up(&host(arguments), arguments.connections)?;
     let [mut leaving, staying] =
         testbed.take_with_replacement()?.expect("`check` leaves no other way than to start one");
     let departure = measure(arguments, MeasureContext::of(&testbed), &mut leaving, &staying.server(), stop)?;
-    // It has ended, or this ends it: with its log left behind when its exit code was not 0.
+    // The gateway has exited, or is stopped here; its log is kept if its exit code was not 0.
     leaving.stop();
     testbed::stop_gateway(staying)?;
     testbed.stop()?;
@@ -82,12 +87,12 @@ fn measure(
     let during = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     run.grace(GRACE_MAX)?;
     let produced = producer.map(Producer::stop);
-    // These figures are of the time before the drain: of a process that has ended there are none.
+    // The figures before the drain: a process that has exited has none.
     run.ledger.latency = latency;
     let mut results = run.results();
     (results.lasted, results.delivered) = (window.lasted, window.delivered);
     (results.generator_cpu, results.samples) = (window.generator_cpu, samples);
-    // A session that came back is still the same session.
+    // A session that reconnected counts once.
     results.audited.established -= run.ledger.tally.established - established;
     let measurement = Measurement::of(Findings {
         scenario: "drain".to_owned(),
@@ -132,7 +137,8 @@ fn produce(arguments: &DrainArguments, context: MeasureContext<'_>) -> Result<Op
     context.produce(&plan, arguments.payload)
 }
 
-/// Tells the gateway to end and lets every session that it closes come back, once, to where the run now aims.
+/// Tells the gateway to shut down, and lets every session that it closes reconnect, once, to the current
+/// target of the run.
 fn drain(
     arguments: &DrainArguments,
     run: &mut Run<'_>,
@@ -154,7 +160,7 @@ fn drain(
         }
         for number in std::mem::take(&mut run.ledger.closed) {
             closes.note(began.elapsed());
-            // For the second time: a fault that the verdict tells.
+            // Closed for the second time: a fault that the verdict reports.
             if !std::mem::replace(&mut has_returned[number], true) {
                 waiting.push_back(number);
             }
@@ -162,7 +168,8 @@ fn drain(
         while run.sockets() < arguments.connections + CLOSING_MAX
             && let Some(number) = waiting.pop_front()
         {
-            // One that never had an event has nothing to go on after: it stays away, and the verdict tells.
+            // A session without an event has no position to resume after: it stays disconnected, and the
+            // verdict reports it.
             if let Some(position) = run.ledger.audit.last_position(number, name.as_str()) {
                 run.resume(number, 0, position);
                 closes.returned += 1;

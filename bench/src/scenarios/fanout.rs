@@ -1,4 +1,4 @@
-//! All sessions on one channel: each event goes to everybody.
+//! All sessions on one channel: each event goes to every session.
 
 use std::sync::atomic::AtomicBool;
 
@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::subscriptions;
 use crate::testbed::Testbed;
 
-/// Runs it until its end or until `stop`.
+/// Runs the scenario until its end or until `stop`.
 pub fn run(arguments: &FanoutArguments, stop: &AtomicBool) -> Result<Measurement, RunError> {
     let testbed = Testbed::set_up(&arguments.host, arguments.load.connections)?;
     let workload = workload(&arguments.load, arguments.rate, &testbed.server);
@@ -21,7 +21,7 @@ pub fn run(arguments: &FanoutArguments, stop: &AtomicBool) -> Result<Measurement
     Ok(measurement)
 }
 
-/// So many sessions, all on one channel that has so many events per second.
+/// The workload: all sessions on one channel with `rate` events per second.
 pub fn workload(load: &LoadFlags, rate: f64, server: &Server) -> Workload {
     let channels = vec![channel(TOKEN)];
     Workload {

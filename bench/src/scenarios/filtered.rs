@@ -1,4 +1,4 @@
-//! Many tokens, each session on one of them: the index of channels at work, hardly any fan-out.
+//! Many tokens, each session on one of them: exercises the channel index, with little fan-out.
 
 use std::sync::atomic::AtomicBool;
 
@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::subscriptions;
 use crate::testbed::Testbed;
 
-/// Runs it until its end or until `stop`.
+/// Runs the scenario until its end or until `stop`.
 pub fn run(arguments: &FilteredArguments, stop: &AtomicBool) -> Result<Measurement, RunError> {
     let testbed = Testbed::set_up(&arguments.host, arguments.load.connections)?;
     let workload = workload(arguments, &testbed.server);
@@ -21,7 +21,7 @@ pub fn run(arguments: &FilteredArguments, stop: &AtomicBool) -> Result<Measureme
     Ok(measurement)
 }
 
-/// Sessions take the tokens in turn; all tokens are published, heard or not.
+/// Sessions take the tokens in turn; all tokens are published, even without subscribers.
 pub fn workload(arguments: &FilteredArguments, server: &Server) -> Workload {
     let FilteredArguments { rate, load, .. } = arguments;
     let tokens: Vec<String> = (0..arguments.tokens).map(|number| format!("T{number}")).collect();

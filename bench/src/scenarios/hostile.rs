@@ -1,9 +1,10 @@
-//! Attackers play recipes against one gateway, and a control stands beside it on the same CPU. What honest clients of both feel is measured at the same
-//! time.
+//! Attackers run recipes against one gateway, while a control gateway runs on the same CPU. The delays of
+//! honest clients of both are measured at the same time.
 //!
-//! Each recipe has an attacked gateway of its own, so that what one recipe leaves behind is not found in the next. A round is an attack, the time
-//! until the bystanders' pings are answered, and a rest until the gateway has closed what the attackers opened. Between rounds its memory and
-//! its descriptors are read; the control's memory grows by the same events.
+//! Each recipe gets a new attacked gateway, so that effects of one recipe do not appear in the next. A round
+//! is an attack, the time until the bystanders' pings are answered, and a pause until the gateway has closed
+//! the attackers' connections. Between rounds the memory and the descriptors of the gateway are read; the
+//! control's memory grows by the same events.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,32 +27,33 @@ use crate::testbed::{self, Testbed};
 
 /// Events per second of the bystanders' channel.
 const RATE: f64 = 20.0;
-/// Other tokens, which attackers that ask for everything get: so many each second once there are this many.
+/// Number of other tokens, which attackers with wildcards receive, and their events per second after the
+/// initial ones.
 const OTHERS: usize = 300;
 const OTHERS_RATE: f64 = 100.0;
 const RETAINED: u64 = 12_000;
 const RETAINED_RATE: f64 = 8_000.0;
 const RETAINED_PATIENCE: Duration = Duration::from_secs(20);
 const VALUE_BYTES: usize = 200;
-/// The bystanders' priority, as of nice(1).
+/// Priority of the bystanders, as of nice(1).
 const NICE: i32 = -10;
-/// Sockets of all attackers together, and room.
+/// Sockets of all attackers together, with a reserve.
 const SOCKETS: usize = 16_000;
-/// A bystander's calm before the first round.
+/// Time that the bystanders are watched before the first round.
 const CALM: Duration = Duration::from_millis(500);
-/// The least time after an attack that is still measured.
+/// Minimum time after an attack that is still measured.
 const AFTERMATH: Duration = Duration::from_millis(300);
-/// So long is waited for the gateway to close what attackers left.
+/// How long to wait for the gateway to close the attackers' connections.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks at its descriptors.
+/// Interval between two reads of the gateway's descriptors.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// An allocator gives memory back some time after it was freed.
+/// An allocator returns memory some time after it was freed.
 const RELEASE: Duration = Duration::from_millis(500);
 
-/// Runs all recipes that were asked for, or those until `stop`.
+/// Runs all selected recipes, or those until `stop`.
 pub fn run(arguments: &HostileArguments, stop: &AtomicBool) -> Result<HostileResult, RunError> {
     machine::allow_descriptors(SOCKETS, machine::DESCRIPTORS_BESIDES_HOSTED)?;
-    // All topics, which is the gateway's default and not that of the other scenarios.
+    // All topics, which is the gateway's default but not that of the other scenarios.
     let topics = ("KAFKA_TOPICS", String::new());
     let flags: HostFlags = with_environment(&arguments.host, FETCH_WAIT_MS, &[topics]);
     let testbed = Testbed::set_up(&flags, 0)?;
@@ -91,7 +93,7 @@ fn plan(tokens: Vec<String>, rate_per_s: f64) -> ProducerPlan {
     ProducerPlan { rate_per_s, tokens, channel_header: None, partition: None, value_bytes: VALUE_BYTES }
 }
 
-/// One recipe, by each number of attackers.
+/// Runs one recipe with each number of attackers.
 fn run_recipe(
     recipe: &'static Recipe,
     arguments: &HostileArguments,
@@ -102,7 +104,8 @@ fn run_recipe(
 ) -> Result<Vec<RecipeResult>, RunError> {
     let server = attacked.server();
     let targets = [server.target.clone(), control.target.clone()];
-    // The priority is this thread's; it is taken back before the next gateway is started, which would inherit it.
+    // The priority is that of this thread; it is reset before the next gateway is started, which would
+    // inherit it.
     if machine::set_nice(NICE).is_err() && notes.is_empty() {
         notes.push("The bystanders had no raised priority, which needs CAP_SYS_NICE: gaps include delays of the generator.".to_owned());
     }
@@ -126,7 +129,7 @@ fn run_recipe(
                 &mut bystanders,
             )?);
         }
-        // Stopped before the first.
+        // Stopped before the first round.
         if rounds.is_empty() {
             break;
         }
@@ -177,7 +180,7 @@ fn process_descriptors(server: &Server) -> Result<u64, RunError> {
     process::descriptors(pid).map_err(|error| RunError::Process { pid, error })
 }
 
-/// What both bystanders did not get, or not in order, so far.
+/// Events that the bystanders did not receive, or not in order, so far.
 fn missing(bystanders: &Bystanders) -> u64 {
     let counts = bystanders.ledger.audit.counts_so_far();
     bystanders.ledger.audit.missing_so_far()

@@ -1,7 +1,8 @@
-//! Sessions that hear nothing and say nothing, as those of browser tabs in the background: what each costs the server.
+//! Sessions without traffic, like those of browser tabs in the background: the cost of each for the server.
 //!
-//! They subscribe to a channel that nobody publishes to, send no heartbeats, and answer pings. Nothing else is billed to them: the hosted
-//! cluster is asked twice a second, as a real one would be, and the server's metrics are not asked for at all.
+//! They subscribe to a channel without events, send no heartbeats, and answer pings. The measured cost
+//! includes nothing else: the hosted cluster is polled twice a second, as a real one would be, and the
+//! server's metrics are not read at all.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use crate::subscriptions;
 use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// librdkafka's default. The mock does not wake who waits when a record comes, but none comes.
+/// librdkafka's default. The mock does not answer waiting fetches when a record arrives, but in this scenario
+/// none arrives.
 pub const FETCH_WAIT_MS: u32 = 500;
 
-/// Runs it until its end or until `stop`.
+/// Runs the scenario until its end or until `stop`.
 pub fn run(arguments: &IdleArguments, stop: &AtomicBool) -> Result<IdleResult, RunError> {
     let testbed = set_up_testbed(arguments)?;
     let idleness = measure(arguments, MeasureContext::of(&testbed), stop)?;
@@ -29,13 +31,13 @@ pub fn run(arguments: &IdleArguments, stop: &AtomicBool) -> Result<IdleResult, R
     Ok(idleness)
 }
 
-/// With a gateway that is not billed for the mock.
+/// A testbed whose gateway spends little CPU on polling the mock.
 pub fn set_up_testbed(arguments: &IdleArguments) -> Result<Testbed, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     Testbed::set_up(&host(arguments), arguments.connections)
 }
 
-/// Measures a server, whichever.
+/// Measures any server.
 pub fn measure(
     arguments: &IdleArguments,
     context: MeasureContext<'_>,
@@ -71,7 +73,7 @@ pub fn measure(
     Ok(IdleResult::of(measurement, pings_answered, memory_before))
 }
 
-/// What the sessions are not to be billed for, unless it was asked for.
+/// Flags that keep other costs out of the measurement, unless they were given.
 fn host(arguments: &IdleArguments) -> HostFlags {
     let room = [("WS_MAX_CONNECTIONS", arguments.connections.to_string())];
     with_environment(&arguments.host, FETCH_WAIT_MS, &room)

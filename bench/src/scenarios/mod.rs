@@ -1,4 +1,4 @@
-//! What can be run, one file each.
+//! The scenarios, one per file.
 
 pub mod admission;
 pub mod burst;
@@ -23,11 +23,11 @@ use crate::measure::MeasureContext;
 use crate::run::RunError;
 use crate::testbed::Testbed;
 
-/// The token of sessions that are to hear nothing.
+/// The token of sessions that receive no events.
 const SILENT_TOKEN: &str = "SILENT";
 
-/// How long the consumer of a gateway that is started waits for records, and other variables, unless they were asked for. The wait is of the
-/// mock alone; a real cluster wakes whoever waits.
+/// Adds the wait of the gateway's consumer for records, and other variables, unless they were given. The wait
+/// applies to the mock only; a real cluster answers a waiting fetch when a record arrives.
 fn with_environment(flags: &HostFlags, fetch_wait_ms: u32, others: &[(&str, String)]) -> HostFlags {
     let mut flags = flags.clone();
     if flags.url.is_some() {
@@ -43,8 +43,9 @@ fn with_environment(flags: &HostFlags, fetch_wait_ms: u32, others: &[(&str, Stri
     flags
 }
 
-/// So many rounds, each with a server of its own and room for so many connections, or those until one is cut short, which is kept when it is
-/// the only one: beside whole ones it tells nothing.
+/// Runs this number of rounds, each with a new server and room for `connections` connections, until one is
+/// interrupted. An interrupted round is kept only if it is the only one: beside complete rounds it carries no
+/// information.
 fn in_rounds<R>(
     count: u32,
     flags: &HostFlags,

@@ -1,12 +1,17 @@
-//! More sessions are asked for than the gateway has CPU for; it must refuse them, and those inside must not feel it.
+//! Requests more sessions than the gateway has CPU for: it must refuse them, and the admitted sessions must
+//! not be slowed down.
 //!
-//! - Fill: sessions are opened slowly while events flow, until one is refused. So the gateway is as full as it lets itself become.
-//! - Calm: those inside are measured while nobody asks. What pressing is compared with.
-//! - Pressed: an open loop goes on asking, and those inside are measured again. Who is let in, because the CPU is about at its threshold, is a
-//!   session from then on, and audited like the others.
+//! - Fill: sessions are opened slowly while events flow, until one is refused. The gateway is then as full as
+//!   it allows.
+//! - Calm: the admitted sessions are measured without further attempts. The next phase is compared with this
+//!   one.
+//! - Pressed: an open loop continues to request sessions, and the admitted ones are measured again. A session
+//!   that is admitted now, because the CPU is close to its threshold, is a normal session from then on and is
+//!   audited like the others.
 //!
-//! Latencies are of those alone that were inside in the calm. When nobody was refused in the fill, nobody is pressed: a gateway that carried all
-//! that was asked is told from one that would refuse more by its own word.
+//! Latencies are those of the sessions that were admitted before the calm phase. If no session was refused in
+//! the fill phase, there is no pressed phase: whether the gateway would have refused more is taken from its
+//! own overload metric.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -26,14 +31,16 @@ use crate::server::exposition::Counters;
 use crate::server::process::Memory;
 use crate::subscriptions;
 
-/// Sessions that were refused are gone by then, and what the gateway counts is of the calm.
+/// Refused sessions are closed by then, and the gateway's counts are those of the calm phase.
 const WARM_UP: Duration = Duration::from_secs(2);
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(2);
-/// What is counted by the server is seen after so long: its own picture, and ours of it.
+/// The server's counts are visible after this time: both the server's update and the reading of this program
+/// take a second.
 const COUNT_AGE_MAX: Duration = Duration::from_millis(2_500);
-/// Whoever has heard nothing at so many looks at which others had is deaf.
+/// A session that has received nothing at this number of checks at which others had received events counts as
+/// deaf.
 const HEARD_LOOKS: u32 = 20;
-/// And nobody is heard for 30 s when the gateway pauses Kafka for that long, which is the longest.
+/// No session receives events for 30 s if the gateway pauses Kafka for that long, which is the maximum.
 const HEARD_MAX: Duration = Duration::from_secs(40);
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
@@ -55,13 +62,13 @@ fn host(arguments: &OverloadArguments) -> HostFlags {
     with_environment(&arguments.host, FETCH_WAIT_MS, &variables)
 }
 
-/// What the phases came to, but for the audit.
+/// Results of the phases, except the audit.
 struct Phases {
     ramp: Difference,
     calm: OverloadPhase,
     pressed: Option<OverloadPhase>,
     asked: AdmissionCounts,
-    /// Of the time that was measured last.
+    /// Latencies of the last measured phase.
     latency: Latency,
     memory: Option<Memory>,
 }
@@ -81,14 +88,14 @@ fn measure(
     let produced = producer.map(Producer::stop);
     run.ledger.latency = latency;
     let mut results = run.results();
-    // Those that were never asked for are no sessions.
+    // Sessions that were never requested do not count.
     results.audited.connections = run.opened();
     let measurement = Measurement::of(Findings {
         scenario: "overload".to_owned(),
         server_name: server.name.clone(),
         asked_per_s: Some(arguments.rate * asked.inside as f64),
         results,
-        // Events flow all the while: the CPU of the ramp is not that of handshakes.
+        // Events flow during the ramp, so its CPU is not the cost of handshakes alone.
         ramp: Difference { server_cpu: None, ..ramp },
         window: run.window.difference(),
         memory: memory_before.zip(memory),
@@ -101,7 +108,8 @@ fn measure(
     Ok(Overload::of(measurement, arguments.expect, asked, calm, pressed))
 }
 
-/// Fill, calm, pressed; then until what the server counts is seen, and everybody that was let in has heard something.
+/// Runs the phases fill, calm and pressed; then waits until the server's counts are visible and every
+/// admitted session has received an event.
 fn go_through(arguments: &OverloadArguments, server: &Server, run: &mut Run<'_>) -> Result<Phases, RunError> {
     let counted_before = first_counters(run)?;
     run.fill(arguments.connections)?;
@@ -137,7 +145,7 @@ fn go_through(arguments: &OverloadArguments, server: &Server, run: &mut Run<'_>)
     Ok(Phases { ramp, calm, pressed, asked, latency, memory })
 }
 
-/// Room for all that may be asked for.
+/// A plan with room for all sessions that may be requested.
 fn plan(arguments: &OverloadArguments, server: &Server) -> Plan {
     let channels = vec![channel(TOKEN)];
     let connections = arguments.asked_max();
@@ -163,7 +171,8 @@ fn produce(arguments: &OverloadArguments, context: MeasureContext<'_>) -> Result
     context.produce(&plan, arguments.payload)
 }
 
-/// What the server has counted before the first session, once it was looked at; a page of metrics takes a second at most.
+/// The server's counters before the first session, after the first reading; a reading of the metrics page
+/// takes at most a second.
 fn first_counters(run: &mut Run<'_>) -> Result<Option<Counters>, RunError> {
     let end = Instant::now() + FIRST_LOOK_MAX;
     while run.monitor().reading().is_none() && Instant::now() < end {

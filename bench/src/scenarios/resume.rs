@@ -1,13 +1,14 @@
-//! Sessions that come back and go on where they had been: how fast they have what they missed, and what others feel meanwhile.
+//! Sessions that reconnect and resume: how fast they receive their missed events, and the latency of other
+//! sessions meanwhile.
 //!
-//! - Fill: a partition gets the records that will have been missed. One session hears the channel that is resumed all the time: it tells
-//!   the audit what there is to be had.
-//! - Calm: sessions that are live on another channel are measured; nobody resumes.
+//! - Fill: the records that sessions will have missed are published to one partition. One session is
+//!   subscribed to the resumed channel throughout: it provides the audit with the full list of events.
+//! - Calm: sessions that are live on another channel are measured; no session resumes.
 //! - Repeats: one session after the other resumes from the same distance.
-//! - Cursors: so many resume all at once.
+//! - Cursors: several sessions resume at once.
 //!
-//! Nothing else is published to the channel that is resumed but a trickle, so that a session also has to go over to live events. Every
-//! session is audited from the event on that it resumes after.
+//! The resumed channel otherwise receives only a trickle of events, so that a resuming session also has to
+//! switch over to live events. Every session is audited from the event after which it resumes.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
@@ -29,27 +30,28 @@ use crate::server::Server;
 use crate::subscriptions;
 use crate::testbed::Testbed;
 
-/// The partition of all that was missed.
+/// The partition of all missed events.
 const PARTITION: i32 = 0;
-/// Index of its channel in the plan; that of the live ones is 0.
+/// Index of the resumed channel in the plan; that of the live sessions is 0.
 const MISSED_CHANNEL: u16 = 1;
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Records per second of the fill: fast, and slow enough for one session to hear them all.
+/// Records per second of the fill: fast, and slow enough for one session to receive them all.
 const FILL_RATE: f64 = 10_000.0;
 const FILL_MARGIN: Duration = Duration::from_secs(30);
 /// Events per second of each token after the fill.
 const TRICKLE: f64 = 2.0;
-/// From its subscribe a session has all within this, or never.
+/// A session that does not receive all events within this time of its subscribe never will.
 const RESUME_MAX: Duration = Duration::from_secs(60);
-/// A session's last events may be behind its `resumed`, and what the server counts is seen this late.
+/// A session's last events can arrive after its `resumed`, and the server's counts are visible after this
+/// time.
 const SETTLE: Duration = Duration::from_millis(2_500);
-/// The live ones are measured so much longer, so that an event that was due amid the resume counts.
+/// The live sessions are measured this much longer, so that an event that was due during the resume counts.
 const AFTERMATH: Duration = Duration::from_millis(250);
 const GRACE_MAX: Duration = Duration::from_secs(15);
-/// Less than what is missed, so that the gateway has to ask Kafka.
+/// Less than the missed events, so that the gateway has to read Kafka.
 const HISTORY_BYTES_OF_KAFKA: &str = "1MiB";
 
-/// Runs it until its end or until `stop`.
+/// Runs the scenario until its end or until `stop`.
 pub fn run(arguments: &ResumeArguments, stop: &AtomicBool) -> Result<ResumeResult, RunError> {
     let sessions = arguments.connections + 1 + arguments.resuming();
     machine::allow_descriptors(sessions, machine::DESCRIPTORS_BESIDES_HOSTED)?;
@@ -76,7 +78,7 @@ fn measure(
     let mut run = Run::new(plan(arguments, server), monitor, stop)?.without_heartbeats();
     run.ledger.timed_below = arguments.connections;
     run.ledger.audit.keep_positions();
-    // The last of these is the one that hears what will be resumed.
+    // The last of these sessions is subscribed to the channel that will be resumed.
     run.ramp_first(arguments.connections + 1)?;
     let ramp = run.mark().since(run.window.began());
     let live = produce(arguments, context, TOKEN, 1, arguments.rate, None)?;
@@ -107,7 +109,7 @@ fn measure(
     let measurement = Measurement::of(Findings {
         scenario: "resume".to_owned(),
         server_name: server.name.clone(),
-        // Those that come back get as much as they can take: the audit tells whether all came.
+        // Resuming sessions receive events as fast as they can: the audit shows whether all arrived.
         asked_per_s: None,
         results: run.results(),
         ramp,
@@ -123,7 +125,7 @@ fn measure(
     Ok(ResumeResult::of(measurement, source, calm, repeats, cursors, not_resumed))
 }
 
-/// The live sessions, one on the channel that is resumed, and room for those that will resume it.
+/// The live sessions, the one on the resumed channel, and room for the resuming ones.
 fn plan(arguments: &ResumeArguments, server: &Server) -> Plan {
     let channels = vec![channel(TOKEN), channel(MISSED_TOKEN)];
     let each = subscriptions::in_turn(server.dialect, &channels, channels.len());
@@ -140,7 +142,7 @@ fn plan(arguments: &ResumeArguments, server: &Server) -> Plan {
     }
 }
 
-/// `None` when somebody else publishes.
+/// `None` if another program publishes.
 fn produce(
     arguments: &ResumeArguments,
     context: MeasureContext<'_>,
@@ -160,7 +162,7 @@ fn produce(
     context.produce(&plan, arguments.payload)
 }
 
-/// Publishes what will have been missed, and then a trickle.
+/// Publishes the records that sessions will have missed, and then a trickle.
 fn fill(
     arguments: &ResumeArguments,
     context: MeasureContext<'_>,
@@ -171,7 +173,7 @@ fn fill(
     else {
         return Ok(None);
     };
-    // One more of each token: the event that is resumed after.
+    // One more record per token: the event after which sessions resume.
     let wanted = arguments.events + tokens as u64;
     let end = Instant::now() + Duration::from_secs_f64(wanted as f64 / FILL_RATE) + FILL_MARGIN;
     while producer.produced().acknowledged < wanted && Instant::now() < end && !run.is_stopped() {
@@ -181,8 +183,8 @@ fn fill(
     Ok(Some(producer))
 }
 
-/// The sessions of each range resume together, one range after the other; what they and those that are live came to. The latencies are
-/// those of the newest window.
+/// The sessions of each range resume together, one range after the other. Returns the figures of these and of
+/// the live sessions. The latencies are those of the latest window.
 fn resume(
     arguments: &ResumeArguments,
     run: &mut Run<'_>,

@@ -1,11 +1,14 @@
-//! Some sessions of a fan-out stop reading for a while; the others must not feel it, and those must lose nothing without being told.
+//! Some sessions of a fan-out stop reading for a while. The others must not be slowed down, and the stalled
+//! ones must lose nothing without an announcement.
 //!
-//! - Before: all read. What the stall is compared with.
-//! - Stall: the last sessions get no turns, so that their receive buffers fill up, then the gateway's send buffers, then their outboxes.
-//! - After: they read on. A session that was closed meanwhile comes back at once, with the last position that it has as `since`; one that was
-//!   conflated stays. The audit goes on over the end and the return of a session.
+//! - Before: all sessions read. The stall is compared with this phase.
+//! - Stall: the last sessions get no turns, so that their receive buffers fill up, then the gateway's send
+//!   buffers, then their outboxes.
+//! - After: they read again. A session that was closed meanwhile reconnects immediately, with its last
+//!   position as `since`; a conflated session stays connected. The audit covers the close and the reconnect
+//!   of a session.
 //!
-//! Latencies are of the others alone.
+//! Latencies are those of the sessions that do not stall.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -26,20 +29,21 @@ use crate::server::process;
 use crate::subscriptions;
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Between two looks at the server's memory, and at who was closed.
+/// Interval between two reads of the server's memory, and between two checks for closed sessions.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Those that come back have all that they missed within this, or never.
+/// Sessions that reconnected have all missed events within this time, or they count as lost.
 const RETURN_MAX: Duration = Duration::from_secs(20);
 const GRACE_MAX: Duration = Duration::from_secs(15);
-/// What is counted by the server is seen after so long: its own picture, and ours of it.
+/// The server's counts are visible after this time: both the server's update and the reading of this program
+/// take a second.
 const COUNT_AGE_MAX: Duration = Duration::from_millis(2_500);
-/// Bounds that a stall of some seconds reaches: with the defaults a client would have to hang for minutes.
+/// Limits that a stall of a few seconds reaches: with the defaults a client would have to hang for minutes.
 const OUTBOX_BYTES: &str = "128KiB";
 const RECORD_BYTES_MAX: &str = "64KiB";
 
 /// Runs all rounds, or those until `stop`.
 pub fn run(arguments: &StallArguments, stop: &AtomicBool) -> Result<StallResult, RunError> {
-    // An old socket may still be closing when its session comes back.
+    // An old socket can still be closing when its session reconnects.
     let sockets = arguments.connections + arguments.stalling();
     machine::allow_descriptors(sockets, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let is_cut_short = |round: &Stall| round.measurement.interrupted;
@@ -94,7 +98,7 @@ fn measure(
     let mut results = run.results();
     (results.lasted, results.delivered) = (window.lasted, window.delivered);
     (results.generator_cpu, results.samples) = (window.generator_cpu, samples);
-    // A session that came back is still the same session.
+    // A session that reconnected counts once.
     results.audited.established -= fate.established_again;
     let measurement = Measurement::of(Findings {
         scenario: "stall".to_owned(),
@@ -146,7 +150,7 @@ fn produce(arguments: &StallArguments, context: MeasureContext<'_>) -> Result<Op
     context.produce(&plan, arguments.payload)
 }
 
-/// The stall, and the most that the server's memory grew by meanwhile.
+/// Runs the stall; returns the maximum growth of the server's memory.
 fn stall(arguments: &StallArguments, server: &Server, run: &mut Run<'_>) -> Result<MemoryGrowth, RunError> {
     let rss = || server.pid.and_then(|pid| process::rss_bytes(pid).ok());
     let (rss_before, tcp_before) = (rss(), tcp_memory_bytes());
@@ -166,7 +170,7 @@ fn stall(arguments: &StallArguments, server: &Server, run: &mut Run<'_>) -> Resu
     Ok(grown)
 }
 
-/// Those that stalled read on, and each that was closed comes back, once; how many did.
+/// Lets the stalled sessions read again, and each closed one reconnect once; returns how many did.
 fn come_back(arguments: &StallArguments, first: usize, run: &mut Run<'_>) -> Result<u64, RunError> {
     run.release();
     let name = channel(TOKEN);
@@ -178,13 +182,14 @@ fn come_back(arguments: &StallArguments, first: usize, run: &mut Run<'_>) -> Res
             run.turn(next_look)?;
         }
         for number in std::mem::take(&mut run.ledger.closed) {
-            // One of the others, or for the second time: a fault that the verdict tells.
+            // A session that was not stalled, or that is closed for the second time: a fault that the verdict
+            // reports.
             if number < first || std::mem::replace(&mut has_returned[number - first], true) {
                 continue;
             }
             match run.ledger.audit.last_position(number, name.as_str()) {
                 Some(position) => run.resume(number, 0, position),
-                // It never had an event: there is nothing to go on after.
+                // The session never received an event, so it has no position to resume after.
                 None => has_returned[number - first] = false,
             }
         }

@@ -1,11 +1,16 @@
-//! Most sessions drop at once and come straight back, several times; the others stay and receive all the while.
+//! Most sessions disconnect at once and reconnect immediately, several times; the others stay and receive
+//! events throughout.
 //!
-//! - CalmPhase: all are connected, those that will drop on a silent channel. Its latency and its CPU are what a storm is compared with.
-//! - Drop: their connections are reset; then it is waited for until the server has only the others: by its own count, or by its descriptors. So what its closes cost is known
-//!   apart, and is not in the cost of a handshake.
-//! - Return: an open loop, as fast as this thread can, from the connect to the acknowledgement of the subscription. What is measured runs
-//!   from the first connect to the last acknowledgement; latencies alone a little longer, so that an event that was due by then counts.
-//! - Proof: at last the silent channel speaks, and every session that came back has to hear it.
+//! - Calm: all sessions are connected; those that will disconnect are on a silent channel. The latency and
+//!   CPU of a storm are compared with those of this phase.
+//! - Drop: their connections are reset; then the scenario waits until the server has only the other sessions,
+//!   by the number that it reports or by its descriptors. The cost of the closes is thereby known separately,
+//!   and is not part of the cost of a handshake.
+//! - Return: an open loop, as fast as this thread can, from the connect to the acknowledgement of the
+//!   subscription. The measurement runs from the first connect to the last acknowledgement; only the
+//!   latencies continue a little longer, so that an event that was due by then counts.
+//! - Proof: at the end, events are published on the silent channel, and every session that reconnected has to
+//!   receive them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::AtomicBool;
@@ -26,23 +31,24 @@ use crate::subscriptions;
 use crate::testbed::Testbed;
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Less than elsewhere: the wait for the mock is part of a calm's latency too, and a long one would hide what a storm adds. What it costs
-/// is subtracted with the calm.
+/// Less than in other scenarios: the wait for the mock is also part of the calm phase's latency, and a long
+/// wait would hide the latency that a storm adds. Its CPU cost is subtracted with that of the calm phase.
 pub const FETCH_WAIT_MS: u32 = 5;
-/// The server's own picture may be a second old, and so may ours of it.
+/// The server updates its counts once a second, and they are read once a second.
 const AGREEMENT_MAX: Duration = Duration::from_secs(5);
-/// Latencies are recorded for so long after the last acknowledgement.
+/// Latencies are recorded for this long after the last acknowledgement.
 const AFTERMATH: Duration = Duration::from_millis(250);
-/// Events per second of the silent channel when it speaks, and how long; the audit's allowance for clocks included.
+/// Events per second on the silent channel during the proof, and its duration, which includes the audit's
+/// allowance for clock skew.
 const PROOF_RATE: f64 = 2.0;
 const PROOF: Duration = Duration::from_secs(3);
-/// Where sessions come from that are to come from several addresses.
+/// The first source address, if sessions use several addresses.
 const SOURCES_FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 0);
-/// The proxies, when there are some.
+/// The trusted proxies, if there are any.
 const TRUSTED: &str = "127.0.0.0/8";
 const GRACE_MAX: Duration = Duration::from_secs(15);
 
-/// What is measured of all storms sum_windows.
+/// The measured figures of all storms together.
 #[derive(Default)]
 struct StormMeasurements {
     storms: Vec<Storm>,
@@ -51,7 +57,7 @@ struct StormMeasurements {
     samples: Vec<Sample>,
 }
 
-/// Runs it until its end or until `stop`.
+/// Runs the scenario until its end or until `stop`.
 pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<StormResult, RunError> {
     let testbed = set_up_testbed(arguments, FETCH_WAIT_MS)?;
     let storms = measure(arguments, MeasureContext::of(&testbed), stop)?;
@@ -59,7 +65,7 @@ pub fn run(arguments: &StormArguments, stop: &AtomicBool) -> Result<StormResult,
     Ok(storms)
 }
 
-/// With a gateway that waits so long for records of the mock.
+/// A testbed whose gateway waits this long for records of the mock.
 pub fn set_up_testbed(arguments: &StormArguments, fetch_wait_ms: u32) -> Result<Testbed, RunError> {
     machine::allow_descriptors(arguments.connections, machine::DESCRIPTORS_BESIDES_HOSTED)?;
     let trusted = arguments.proxied.map(|_| ("WS_TRUSTED_PROXIES", TRUSTED.to_owned()));
@@ -67,7 +73,7 @@ pub fn set_up_testbed(arguments: &StormArguments, fetch_wait_ms: u32) -> Result<
     Testbed::set_up(&flags, arguments.connections)
 }
 
-/// Measures a server, whichever.
+/// Measures any server.
 pub fn measure(
     arguments: &StormArguments,
     context: MeasureContext<'_>,
@@ -76,7 +82,8 @@ pub fn measure(
     let MeasureContext { server, configuration, machine, .. } = context;
     let memory_before = memory(server)?;
     let monitor = ServerMonitor::server(server)?;
-    // Heartbeats of those that drop would make the calm dearer than what is left of it in a storm.
+    // With heartbeats, the calm phase would include the heartbeats of the sessions that disconnect in a
+    // storm, and cost more than its remainder in a storm.
     let mut run = Run::new(plan(arguments, server), monitor, stop)?.without_heartbeats();
     run.ramp()?;
     let ramp = run.mark().since(run.window.began());
@@ -88,7 +95,7 @@ pub fn measure(
     let proof = run_silent_channel_check(arguments, context, &mut run)?;
     let memory_now = memory(server)?;
     run.grace(GRACE_MAX)?;
-    // Nothing is proven when somebody else publishes.
+    // There is no proof if another program publishes.
     let deaf = proof.as_ref().map(|_| run.ledger.audit.silent_sessions_from(arguments.staying));
     let produced = [producer, proof].into_iter().flatten().map(Producer::stop).reduce(Produced::plus);
     run.ledger.latency = latency;
@@ -96,12 +103,12 @@ pub fn measure(
     let window = sum_windows(&windows);
     (results.lasted, results.delivered) = (window.lasted, window.delivered);
     (results.generator_cpu, results.samples) = (window.generator_cpu, samples);
-    // A session that came back is still the same session.
+    // A session that reconnected counts once.
     results.audited.established -= storms.iter().map(|storm| storm.returned).sum::<u64>();
     let measurement = Measurement::of(Findings {
         scenario: "storm".to_owned(),
         server_name: server.name.clone(),
-        // A storm is too short for deliveries per second: the audit tells whether all came.
+        // A storm is too short to judge deliveries per second: the audit shows whether all events arrived.
         asked_per_s: None,
         results,
         ramp,
@@ -120,7 +127,7 @@ fn source(number: u32) -> IpAddr {
     Ipv4Addr::from_bits(SOURCES_FROM.to_bits() + number).into()
 }
 
-/// The first sessions stay.
+/// The first sessions are those that stay.
 fn plan(arguments: &StormArguments, server: &Server) -> Plan {
     let channels = vec![channel(TOKEN), channel(SILENT_TOKEN)];
     let each = subscriptions::in_turn(server.dialect, &channels, channels.len());
@@ -138,7 +145,7 @@ fn plan(arguments: &StormArguments, server: &Server) -> Plan {
     }
 }
 
-/// `None` when somebody else publishes.
+/// `None` if another program publishes.
 fn produce(
     arguments: &StormArguments,
     context: MeasureContext<'_>,
@@ -155,7 +162,7 @@ fn produce(
     context.produce(&plan, arguments.payload)
 }
 
-/// All storms, or those until the end of the run.
+/// Runs all storms, or those until the end of the run.
 fn run_storms(
     arguments: &StormArguments,
     calm: &CalmPhase,
@@ -169,7 +176,7 @@ fn run_storms(
             break;
         }
         let (storm, window) = storm(arguments, calm, besides, run)?;
-        // One that was cut short tells nothing.
+        // An interrupted storm carries no information.
         if run.is_stopped() {
             break;
         }
@@ -185,7 +192,8 @@ fn run_storms(
     Ok(measured)
 }
 
-/// One storm, but for its latencies, and what was while they came back.
+/// Runs one storm; returns its figures without latencies, and those of the window in which sessions
+/// reconnected.
 fn storm(
     arguments: &StormArguments,
     calm: &CalmPhase,
@@ -220,7 +228,7 @@ fn storm(
     Ok((storm, window))
 }
 
-/// Lets the silent channel speak, when we publish.
+/// Publishes events on the silent channel, if this program publishes.
 fn run_silent_channel_check(
     arguments: &StormArguments,
     context: MeasureContext<'_>,
@@ -229,7 +237,7 @@ fn run_silent_channel_check(
     if run.is_stopped() {
         return Ok(None);
     }
-    // Its first event is owed by all, because they are live by now.
+    // The first event is due to all sessions, because all are live by now.
     run.ledger.audit.begin_window(clock_ms());
     let producer = produce(arguments, context, SILENT_TOKEN, PROOF_RATE)?;
     if producer.is_some() {

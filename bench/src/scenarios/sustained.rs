@@ -1,4 +1,5 @@
-//! Opens sessions at a steady rate against a gateway that runs, holds them, and audits every delivery. Publishes nothing.
+//! Opens sessions at a steady rate against a running gateway, holds them, and audits every delivery.
+//! Publishes nothing.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -13,13 +14,13 @@ use crate::subscriptions;
 
 const GRACE_MAX: Duration = Duration::from_secs(5);
 
-/// Runs it until its end or until `stop`.
+/// Runs the scenario until its end or until `stop`.
 pub fn run(arguments: &SustainedArguments, stop: &AtomicBool) -> Result<Report, RunError> {
     machine::allow_descriptors(arguments.target_connections, machine::DESCRIPTORS_BESIDES)?;
     if let Some(cpu) = arguments.cpu {
         machine::pin(cpu)?;
     }
-    // 32 bits: a reader of the JSON that knows only doubles must get the same number.
+    // 32 bits: a JSON reader that represents numbers as doubles must get the same number.
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u32(..).into());
     let monitor = ServerMonitor::Health(HealthPoll::start(arguments.health_url())?);
     let mut run = Run::new(plan(arguments, seed), monitor, stop)?;
