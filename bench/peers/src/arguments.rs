@@ -7,20 +7,21 @@ use clap::Parser;
 /// Broadcasts the records of a Kafka topic to WebSocket clients.
 #[derive(Clone, Debug, Parser)]
 pub struct Arguments {
-    /// Where clients connect; /health answers 200 there as soon as every partition is assigned.
+    /// Address for clients; /health answers 200 there once every partition is assigned.
     #[arg(long, default_value = "127.0.0.1:3100")]
     pub listen: SocketAddr,
-    /// Kafka's addresses, separated by commas.
+    /// Bootstrap addresses of Kafka, separated by commas.
     #[arg(long)]
     pub brokers: String,
-    /// What is read, all partitions, from its end on.
+    /// Topic to read: all partitions, from their ends on.
     #[arg(long, default_value = "odin.trades")]
     pub topic: String,
-    /// Events that a channel keeps for its slowest session, which is closed beyond; a power of two. 4096 is what the gateway
-    /// keeps for a session; with thousands of channels choose less, because each takes its memory at once.
+    /// Events that a channel keeps for its slowest session, which is closed if it falls further behind; a
+    /// power of two. 4096 is the gateway's limit per session; with thousands of channels choose less, because
+    /// each allocates its memory at once.
     #[arg(long, value_name = "EVENTS", default_value = "4096", value_parser = queue_events)]
     pub queue_events: usize,
-    /// A property of librdkafka; may be repeated.
+    /// Sets a property of librdkafka; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
     pub kafka_property: Vec<(String, String)>,
 }

@@ -1,8 +1,8 @@
-//! Who gets what: a broadcast queue per channel, and what one session is subscribed to.
+//! Distribution of events: a broadcast queue per channel, and the subscriptions of one session.
 //!
-//! An event is encoded once; a queue and its receivers share those bytes. A receiver that is a whole queue behind has lost
-//! its place: its session is to be closed, not quietly short of events. tokio makes a queue's memory at once, so that its
-//! length is chosen by the number of channels.
+//! An event is encoded once; a queue and its receivers share those bytes. A receiver that is a whole queue
+//! behind has lost its position: its session must be closed instead of silently missing events. tokio
+//! allocates the memory of a queue at once, so the queue length depends on the number of channels.
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
@@ -14,18 +14,18 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Channels of the process; each keeps its queue.
 const CHANNELS_MAX: usize = 100_000;
-/// Channels of one session, as for the gateway by default.
+/// Channels of one session, the gateway's default.
 const SESSION_CHANNELS_MAX: usize = 256;
 
-/// The channels that somebody has asked for.
+/// The channels that were subscribed to at least once.
 #[derive(Debug)]
 pub struct Channels {
     queue_events: usize,
-    // Never contended: all its users are on one thread. It is what `tokio::spawn` asks for.
+    // Never contended, because all users are on one thread; `tokio::spawn` requires the lock.
     senders: Mutex<HashMap<String, Sender<Utf8Bytes>>>,
 }
 
-/// The session did not keep up; it is to be closed with 1008.
+/// The session did not keep up and must be closed with 1008.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too slow: more than a queue of events behind")]
 pub struct Lagged;
@@ -33,25 +33,25 @@ pub struct Lagged;
 /// Why a channel is not subscribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// The session's bound.
+    /// The limit of the session is reached.
     #[error("at most {SESSION_CHANNELS_MAX} channels for a session")]
     Session,
-    /// The process's bound.
+    /// The limit of the process is reached.
     #[error("at most {CHANNELS_MAX} channels in all")]
     Process,
 }
 
 impl Channels {
-    /// None yet; each will have a queue of so many events, a power of two.
+    /// Creates an empty set; each channel will have a queue of `queue_events` events, a power of two.
     pub fn new(queue_events: usize) -> Self {
         Self { queue_events, senders: Mutex::default() }
     }
 
-    /// Hands an event to all that are subscribed. `encode` is called only if there is one.
+    /// Sends an event to all subscribers. `encode` is called only if there is one.
     pub fn publish<E>(&self, channel: &str, encode: impl FnOnce() -> Result<Utf8Bytes, E>) -> Result<(), E> {
         let senders = self.senders();
         if let Some(sender) = senders.get(channel).filter(|sender| sender.receiver_count() > 0) {
-            // It fails only without receivers, and then nobody misses it.
+            // `send` fails only without receivers, in which case the event is not needed.
             let _ = sender.send(encode()?);
         }
         Ok(())
@@ -75,7 +75,7 @@ impl Channels {
     }
 }
 
-/// What one session is subscribed to.
+/// The subscriptions of one session.
 #[derive(Debug)]
 pub struct Subscriptions {
     channels: Arc<Channels>,
@@ -84,17 +84,17 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// None yet.
+    /// Creates an empty set of subscriptions.
     pub fn new(channels: Arc<Channels>) -> Self {
         Self { channels, names: HashSet::new(), receivers: Vec::new() }
     }
 
-    /// How many.
+    /// Number of subscriptions.
     pub fn count(&self) -> usize {
         self.receivers.len()
     }
 
-    /// Adds one; a second time is no error.
+    /// Adds a subscription; adding it twice is not an error.
     pub fn add(&mut self, channel: &str) -> Result<(), SubscribeError> {
         if self.names.contains(channel) {
             return Ok(());
@@ -108,17 +108,17 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Gives one back.
+    /// Removes a subscription.
     pub fn remove(&mut self, channel: &str) {
         self.names.remove(channel);
         self.receivers.retain(|(name, _)| name != channel);
     }
 
-    /// The next event, however long it takes. May be dropped at any time without losing one.
+    /// Waits for the next event. The future can be dropped at any time without losing an event.
     pub async fn next(&mut self) -> Result<Utf8Bytes, Lagged> {
         let received = match &mut *self.receivers {
             [] => pending().await,
-            // The usual session: no allocation, one waiter.
+            // The common case of one channel: no allocation, one waiter.
             [(_, receiver)] => receiver.recv().await,
             several => {
                 let waits = several.iter_mut().map(|(_, receiver)| Box::pin(receiver.recv()));
@@ -131,7 +131,7 @@ impl Subscriptions {
         })
     }
 
-    /// A further event that is there already.
+    /// Returns a further event if one is already queued.
     pub fn next_ready(&mut self) -> Result<Option<Utf8Bytes>, Lagged> {
         for (_, receiver) in &mut self.receivers {
             match receiver.try_recv() {

@@ -1,4 +1,4 @@
-//! What clients ask for, and what they are told.
+//! Messages of clients, and their answers.
 
 use protocol::{
     Channel, ClientMessage, ErrorMessage, Pong, Rejected, SubscriptionAck, UnsubscriptionAck, code,
@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::channels::Subscriptions;
 
-/// Does what a client's text asks for; the answer.
+/// Carries out a client's text message; returns the answer.
 pub fn answer(text: &str, subscriptions: &mut Subscriptions) -> String {
     match ClientMessage::parse(text) {
         Ok(ClientMessage::Subscribe(asked)) => subscribe(asked.channels, subscriptions),

@@ -1,4 +1,5 @@
-//! Kafka: every partition of one topic from its end on, each record encoded once in the gateway's envelope.
+//! Reads Kafka: every partition of one topic from its end on, each record encoded once in the gateway's
+//! envelope.
 
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use crate::channels::Channels;
 
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A consumer of all partitions, by hand and without a group, as the gateway's is. Blocks until the brokers answered.
+/// A consumer with a manual assignment of all partitions and without a group, as in the gateway. Blocks until
+/// the brokers answer.
 pub fn connect(arguments: &Arguments) -> Result<StreamConsumer, KafkaError> {
     let mut config = ClientConfig::new();
-    // The gateway's settings: what arrives is handed on at once.
+    // The gateway's settings: records are passed on as soon as they arrive.
     config
         .set("bootstrap.servers", &arguments.brokers)
         .set("group.id", "odin-bench-peer")
@@ -45,13 +47,14 @@ pub fn connect(arguments: &Arguments) -> Result<StreamConsumer, KafkaError> {
     Ok(consumer)
 }
 
-/// Publishes what arrives, until the consumer fails. A record without a usable key, or not UTF-8, is no event.
+/// Publishes records until the consumer fails. A record without a usable key, or with a value that is not
+/// UTF-8, is skipped.
 pub async fn run(consumer: StreamConsumer, channels: &Channels) -> KafkaError {
     let mut channel = String::new();
     loop {
         let record = match consumer.recv().await {
             Ok(record) => record,
-            // librdkafka connects again by itself.
+            // librdkafka reconnects by itself.
             Err(KafkaError::MessageConsumption(error)) if is_passing(error) => continue,
             Err(error) => return error,
         };

@@ -1,4 +1,4 @@
-//! The life of a peer: connect to Kafka, listen, serve until a signal.
+//! The lifecycle of a peer: connect to Kafka, listen, serve until a signal.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ use crate::channels::Channels;
 use crate::feed;
 
 const LISTEN_BACKLOG: i32 = 4096;
-/// A client that takes nothing for so long is gone: the kernel resets the connection.
+/// If a client acknowledges no data for this long, the kernel resets the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// After an accept failed for want of descriptors.
+/// Pause after an accept that failed for lack of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Runs a peer; `serve` is one connection's life.
+/// Runs a peer; `serve` handles one connection.
 pub fn run<S, F>(serve: S) -> anyhow::Result<()>
 where
     S: Fn(TcpStream, Arc<Channels>) -> F,
@@ -64,7 +64,7 @@ where
     }
 }
 
-/// Options of the listener are those of what it accepts.
+/// Accepted sockets inherit the options of the listener.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -1,9 +1,11 @@
-//! The broadcaster on fastwebsockets (with hyper for the upgrade, as the library does it): a task that reads and a task that
-//! writes for each session. The writer is woken by its channel, takes what is ready and flushes once.
+//! The broadcaster on fastwebsockets (with hyper for the upgrade, as in the library): each session has a task
+//! that reads and a task that writes. The channel wakes the writer, which takes all queued events and flushes
+//! once.
 //!
-//! Settings: payloads are borrowed from the shared event. Behind the upgrade the plain TCP stream is used, not hyper's boxed
-//! one. The library writes each frame by itself; a `BufWriter` gathers those that are ready into one write, and vectored
-//! writes put header and payload straight into it (the library's own buffer would be a second copy).
+//! Settings: payloads are borrowed from the shared event. After the upgrade the plain TCP stream is used
+//! instead of hyper's boxed one. The library writes each frame separately; a `BufWriter` combines the queued
+//! frames into one write, and vectored writes put header and payload directly into it (the library's own
+//! buffer would be a second copy).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,25 +34,25 @@ use tokio::time::{Instant, interval_at};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Client messages that wait for the writer; the reader waits with the rest.
+/// Client messages that are queued for the writer; at this limit the reader waits.
 const INBOUND_MAX: usize = 4;
 const CODE_POLICY: u16 = 1008;
 
 type Writer = WebSocketWrite<BufWriter<OwnedWriteHalf>>;
 
-/// What the reader has for the writer.
+/// A message from the reader to the writer.
 enum Inbound {
     Text(String),
     /// A pong, or the answer to a close.
     Owed(Frame<'static>),
-    /// A sign of life.
+    /// Any other message: the client is alive.
     Other,
 }
 
 fn main() -> anyhow::Result<()> {
     peers::run::run(|socket, channels| async move {
         let service = service_fn(move |request| respond(request, Arc::clone(&channels)));
-        // How a session ends is the client's to see; nothing is logged for it.
+        // The client sees how a session ends; the peer logs nothing.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HANDSHAKE_TIME_MAX)
@@ -86,7 +88,7 @@ async fn serve(upgraded: upgrade::UpgradeFut, channels: Arc<Channels>) -> Result
     let upgraded = upgraded.await?.into_inner().into_inner();
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("what was served is a TCP stream");
     if !parts.read_buf.is_empty() {
-        // A client may not speak before the upgrade.
+        // A client may not send frames before the upgrade.
         return Ok(());
     }
     let (read, write) = parts.io.into_inner().into_split();
@@ -100,7 +102,7 @@ async fn serve(upgraded: upgrade::UpgradeFut, channels: Arc<Channels>) -> Result
     result
 }
 
-/// Ends with the connection, and with it the writer.
+/// Ends with the connection, which also ends the writer.
 async fn read_all(reader: WebSocketRead<OwnedReadHalf>, to_writer: mpsc::Sender<Inbound>) {
     let mut reader = FragmentCollectorRead::new(reader);
     let mut send_owed = |frame: Frame<'static>| {

@@ -1,7 +1,8 @@
-//! The broadcaster on tokio-tungstenite: one task a session, woken by its channel; it takes what is ready and flushes once.
+//! The broadcaster on tokio-tungstenite: one task per session, woken by its channel; it takes all queued
+//! events and flushes once.
 //!
-//! Settings: a read buffer of 4 KiB, as the library's documentation advises for many connections; its write buffer stays at
-//! 128 KiB (it grows only when used), so that all frames that are ready leave in one write.
+//! Settings: a read buffer of 4 KiB, as the library's documentation advises for many connections; the write
+//! buffer stays at 128 KiB (it grows only when used), so that all queued frames leave in one write.
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
     peers::run::run(|socket, channels| async move {
-        // How a session ends is the client's to see; nothing is logged for it.
+        // The client sees how a session ends; the peer logs nothing.
         let _ = serve(socket, channels).await;
     })
 }
@@ -106,8 +107,8 @@ async fn close(
     session.close(Some(CloseFrame { code, reason: Utf8Bytes::from(reason) })).await
 }
 
-/// Looks at the request's first bytes without taking them: the library answers upgrades only. Nobody sends fewer bytes
-/// than these first; whoever does is no health check.
+/// Peeks at the first bytes of the request without consuming them: the library answers upgrades only. A
+/// client that sends fewer bytes is not a health check.
 async fn asks_for_health(socket: &TcpStream) -> io::Result<bool> {
     let mut begin = [0; HEALTH_REQUEST.len()];
     socket.peek(&mut begin).await?;
