@@ -1,5 +1,5 @@
-//! The generator against a server that speaks Centrifugo's JSON protocol: connect, subscribe, pushes several in a message,
-//! pings; and the audit of what that server leaves out.
+//! Tests of the generator against a server that speaks Centrifugo's JSON protocol: connect, subscribe,
+//! several pushes in a message, pings; and the audit of events that the server omits.
 
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
@@ -20,14 +20,15 @@ const EVENTS: u64 = 60;
 const PERIOD: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What one session of the server saw of its client.
+/// What one session of the server received from its client.
 #[derive(Debug, PartialEq)]
 struct Seen {
     commands: Vec<String>,
     pongs: usize,
 }
 
-/// Serves one session to its end. Two publications a message; a ping among them; `left_out` is never sent.
+/// Serves one session to its end. Two publications per message, with a ping among them; `left_out` is never
+/// sent.
 fn serve(socket: TcpStream, left_out: Option<u64>) -> Seen {
     let mut session = accept(socket).expect("an upgrade");
     let mut seen = Seen { commands: Vec::new(), pongs: 0 };
@@ -58,7 +59,7 @@ fn publication(seq: u64) -> String {
     )
 }
 
-/// Takes what the client says for one period; `false` when it has closed.
+/// Reads the client's messages for one period; `false` if the client has closed.
 fn listen(session: &mut WebSocket<TcpStream>, seen: &mut Seen) -> bool {
     let until = Instant::now() + PERIOD;
     while Instant::now() < until {
@@ -72,7 +73,7 @@ fn listen(session: &mut WebSocket<TcpStream>, seen: &mut Seen) -> bool {
     true
 }
 
-/// Two sessions; the second one's server leaves out an event.
+/// Two sessions; the second one's server omits an event.
 fn run(left_out: Option<u64>) -> (AuditSummary, Vec<Seen>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -1,4 +1,5 @@
-//! Scenarios on the gateway and on a peer in turn. Skipped where one of the two programs was not built.
+//! Tests of scenarios that alternate between the gateway and a peer. Skipped if one of the two programs was
+//! not built.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use super::{Outcome, assert_clean, number, run};
 
 const SESSIONS: u64 = 40;
 
-/// The gateway beside the program under test, and a peer of whatever profile.
+/// The gateway beside the program under test, and a peer of any build profile.
 fn programs() -> Option<(PathBuf, PathBuf)> {
     let beside = Path::new(env!("CARGO_BIN_EXE_odin-bench"));
     let gateway = beside.with_file_name("odin-gateway");
@@ -22,7 +23,7 @@ fn programs() -> Option<(PathBuf, PathBuf)> {
     found
 }
 
-/// One round, with both audits clean; `None` when it is skipped.
+/// One round, with both audits clean; `None` if it is skipped.
 fn compare(scenario: &[&str]) -> Option<Outcome> {
     let (gateway, peer) = programs()?;
     let (gateway, peer) = (gateway.to_str()?, peer.to_str()?);

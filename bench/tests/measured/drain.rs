@@ -1,4 +1,5 @@
-//! A gateway that ends while another one goes on. Both are the real one: nothing else keeps the order of its closes.
+//! Tests of a gateway that shuts down while another one runs. Both are real gateways: only these implement
+//! the schedule of closes.
 
 use std::path::Path;
 
@@ -8,7 +9,8 @@ use super::{Outcome, number, run};
 
 const SESSIONS: u64 = 300;
 
-/// `None` without a gateway: the tests of the workspace build it beside this program, those of this package alone may not.
+/// `None` without a gateway: the tests of the workspace build it beside this program, those of this package
+/// alone may not.
 fn drain(flags: &[&str]) -> Option<Outcome> {
     let gateway = Path::new(env!("CARGO_BIN_EXE_odin-bench")).with_file_name("odin-gateway");
     if !gateway.is_file() {
@@ -36,7 +38,7 @@ fn sessions_that_are_told_to_go_lose_nothing_on_their_way_to_another_gateway() {
     let closes: Vec<u64> =
         json["closes_per_s"].as_array().expect("counts").iter().filter_map(|count| count.as_u64()).collect();
     assert_eq!(closes.iter().sum::<u64>(), SESSIONS, "{closes:?}");
-    // A slow machine closes later, and nothing closes earlier.
+    // A slow machine closes sessions later, and never earlier.
     assert!(closes[0] <= SESSIONS / 3 + 1, "{closes:?}");
     assert!(json["exit_s"].is_f64() && json["resumed_ms"]["p99"].is_u64(), "{}", outcome.text);
     assert!(

@@ -1,4 +1,4 @@
-//! A gateway that is attacked, and one that is not. Both are the real one: nothing else bounds what attackers do.
+//! Tests with an attacked gateway and a control. Both are real gateways: only these limit attackers.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{Outcome, run};
 
-/// `None` without a gateway: the tests of the workspace build it beside this program, those of this package alone may not.
+/// `None` without a gateway: the tests of the workspace build it beside this program, those of this package
+/// alone may not.
 fn hostile(flags: &[&str]) -> Option<Outcome> {
     let gateway = Path::new(env!("CARGO_BIN_EXE_odin-bench")).with_file_name("odin-gateway");
     if !gateway.is_file() {
@@ -20,13 +21,13 @@ fn lines(outcome: &Outcome) -> &Vec<Value> {
     outcome.json["lines"].as_array().unwrap_or_else(|| panic!("lines in {}", outcome.json))
 }
 
-/// No verdict: what is slow here may be the machine.
+/// Does not check the verdict: the machine may be slow.
 #[test]
 fn every_recipe_that_was_asked_for_reaches_the_gateway_and_has_a_line() {
     let recipes = "orders,positions,rejections,deep-json,pings,bytes,half-heads,storm";
     let flags = ["--rounds", "1", "--attackers", "2", "--recipe", recipes];
     let Some(outcome) = hostile(&flags) else { return };
-    // Two have "pings" in their name.
+    // Two recipes have "pings" in their name.
     assert_eq!(lines(&outcome).len(), 9, "{}", outcome.text);
     for line in lines(&outcome) {
         let name = line["recipe"].as_str().expect("a name");
@@ -42,7 +43,7 @@ fn every_recipe_that_was_asked_for_reaches_the_gateway_and_has_a_line() {
 
 #[test]
 fn a_gateway_that_is_not_ready_meanwhile_fails_the_run() {
-    // The honest client has the only place, so nobody else gets one.
+    // The honest client occupies the only slot, so all other connections are refused.
     let flags =
         ["--rounds", "3", "--attackers", "1", "--recipe", "alternation", "--env", "WS_MAX_CONNECTIONS=1"];
     let Some(outcome) = hostile(&flags) else { return };

@@ -1,4 +1,5 @@
-//! The scenarios that measure, end to end: against a server that runs, and against a gateway that they start.
+//! End-to-end tests of the measured scenarios: against a running server, and against a gateway that they
+//! start.
 
 mod compare;
 mod drain;
@@ -36,7 +37,7 @@ fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Runs it to its end; there has to be a result.
+/// Runs the program to its end; there has to be a result.
 fn run(arguments: &[&str]) -> Outcome {
     let directory = TempDir::new().expect("a directory");
     let path = |name: &str| directory.path().join(name);
@@ -50,7 +51,7 @@ fn run(arguments: &[&str]) -> Outcome {
     Outcome { code: output.status.code(), json: serde_json::from_str(&json).expect("JSON"), html, text }
 }
 
-/// A run against a server of this process, whose CPU and memory are measured.
+/// A run against a server in this process, whose CPU and memory are measured.
 fn run_against(server: &Server, scenario: &[&str]) -> Outcome {
     let pid = std::process::id().to_string();
     let target = ["--url", &server.url, "--brokers", &server.brokers, "--pid", &pid];
@@ -61,7 +62,7 @@ fn number(outcome: &Outcome, key: &str) -> u64 {
     outcome.json[key].as_u64().unwrap_or_else(|| panic!("{key} in {}", outcome.json))
 }
 
-/// Nothing was lost, and something was delivered.
+/// Asserts that nothing was lost and something was delivered.
 fn assert_clean(outcome: &Outcome, sessions: u64) {
     assert_eq!(outcome.code, Some(0), "{}", outcome.text);
     assert_eq!(outcome.json["passed"], true, "{}", outcome.text);
@@ -87,7 +88,7 @@ fn fanout_reports_every_figure_of_both_sides() {
     for key in ["p50", "p99", "p999", "max"] {
         assert!(json["latency_ms"][key].is_u64(), "{key}: {json}");
     }
-    // Every event goes to everybody, and the producer's are all acknowledged.
+    // Every event goes to every session, and all records of the producer are acknowledged.
     assert_eq!(json["produced"]["sent"], json["produced"]["acknowledged"]);
     let sent = json["produced"]["sent"].as_u64().expect("a count");
     assert!(number(&outcome, "delivered") <= sent * 20, "{json}");
@@ -117,7 +118,7 @@ fn sessions_that_are_shared_by_processes_are_audited_as_one_run() {
 
 #[test]
 fn sessions_that_receive_send_nothing_of_their_own_accord() {
-    // So many that some heartbeats would be due in these seconds.
+    // With this number of sessions, some heartbeats would be due in these seconds.
     let flags = ["--connections", "60", "--rate", "20"];
     for scenario in [&["fanout"][..], &["fanout", "--processes", "2"], &["capacity", "--steps", "1"]] {
         let server = Server::start(false);
@@ -166,7 +167,7 @@ fn capacity_without_a_producer_is_wrong_use() {
     assert!(text_of(&output).contains("--brokers"), "{}", text_of(&output));
 }
 
-/// A program that stands for the gateway.
+/// A script that replaces the gateway.
 fn script(directory: &TempDir, text: &str) -> PathBuf {
     let path = directory.path().join("odin-gateway");
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a file");

@@ -1,4 +1,4 @@
-//! Sessions that are asked for until there is no room, and beyond.
+//! Tests that request sessions until there is no room, and beyond.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{Outcome, assert_clean, number, run_against};
 
 const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 24\r\n\r\n{\"error\":\"cpu_overload\"}";
 const INSIDE: usize = 6;
-/// In the fill the next one is refused, and few more that were on their way.
+/// In the fill phase the next session is refused, with a few more that are in progress.
 const REFUSES: Faults = Faults { refuses_from: INSIDE, refusal: FULL, ..Faults::NONE };
 
 fn overload_of(faults: Faults, more: &[&str]) -> Outcome {
@@ -45,7 +45,8 @@ fn those_beyond_the_overload_are_refused_and_those_inside_lose_nothing() {
 
 #[test]
 fn sessions_that_are_let_in_while_pressed_are_audited_but_not_timed() {
-    // All of the fill, and some of the attempts, whatever was on its way when the first was refused.
+    // All sessions of the fill phase, and some of the attempts, depending on those in progress at the first
+    // refusal.
     let outcome = overload_of(Faults { refuses_to: 50, ..REFUSES }, &[]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.text);
     let admitted = number(&outcome, "attempts_admitted");

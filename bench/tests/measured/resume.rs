@@ -1,11 +1,11 @@
-//! Sessions that go on where they had been.
+//! Tests of sessions that resume.
 
 use serde_json::json;
 
 use super::server::{Faults, Server};
 use super::{Outcome, number, run_against};
 
-/// Three that come back one by one and four at once, to 200 of 600 records; six sessions are live.
+/// Three sessions resume one by one and four at once, with 200 of 600 records; six sessions are live.
 fn resume(faults: Faults) -> Outcome {
     let flags = ["resume", "--events", "600", "--tokens", "3", "--repeats", "3", "--cursors", "4"];
     let live = ["--connections", "6", "--rate", "50"];

@@ -1,4 +1,5 @@
-//! A small server of the gateway's protocol behind the test's own mock cluster: a thread for the consumer, one for each session.
+//! A small server of the gateway's protocol with the test's own mock cluster: a thread for the consumer, and
+//! one for each session.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -19,13 +20,14 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use tungstenite::{Error, Message, WebSocket};
 
-/// Of each session's stream, this event is left out when the server is to lose something.
+/// The index of the event in each session's stream that a losing server omits.
 const LOST_EVENT: usize = 5;
 
-/// A write that takes longer ends the session of a server that closes slow ones, or that and the rest of it, when a part was taken.
-/// So long that no session is slow only because the machine is.
+/// If a write takes longer, a server that closes slow sessions ends the session, and if a part of a frame was
+/// taken also the rest of it. The limit is long enough that no session is slow only because of the machine.
 const WRITE_MAX: Duration = Duration::from_millis(1_500);
-/// Events that may wait for a session of a server that conflates: as many seconds of the load that sessions stall at.
+/// Events that may be queued for a session of a conflating server: as many seconds of the load at which
+/// sessions stall.
 const BACKLOG_MAX: usize = 150;
 
 type Event = (Position, Arc<str>);
@@ -44,30 +46,30 @@ pub(crate) struct Server {
     _cluster: Cluster,
 }
 
-/// What the server does wrong.
+/// Faults of the server.
 #[derive(Clone, Copy)]
 pub(crate) struct Faults {
-    /// Leaves out an event of the first session.
+    /// Omits an event of the first session.
     pub(crate) loses: bool,
     /// Acknowledges the sessions from this number on, and sends them nothing.
     pub(crate) silent_sessions_from: usize,
-    /// Refuses those from this number on.
+    /// Refuses sessions from this number on.
     pub(crate) refuses_from: usize,
-    /// Lets those from this number on in again.
+    /// Admits sessions from this number on again.
     pub(crate) refuses_to: usize,
-    /// What those are told.
+    /// The response to refused sessions.
     pub(crate) refusal: &'static str,
-    /// Says of itself that it is overloaded, and that it paused Kafka so often.
+    /// Reports that it is overloaded, and this number of Kafka pauses.
     pub(crate) overloaded_pauses: Option<u64>,
-    /// Closes those that do not read.
+    /// Closes sessions that do not read.
     pub(crate) closes_slow: bool,
-    /// Keeps the newest event for those that do not read, and names the others in a gap.
+    /// Keeps the newest event for sessions that do not read, and names the others in a gap.
     pub(crate) conflates: bool,
-    /// Names one less than it leaves out.
+    /// Names one event less than it omits.
     pub(crate) hides_one: bool,
-    /// Leaves out the first event of what a session missed.
+    /// Omits the first missed event of a resuming session.
     pub(crate) resumes_short: bool,
-    /// Does not know where to go on.
+    /// Does not know the requested position.
     pub(crate) forgets: bool,
 }
 
@@ -92,17 +94,18 @@ struct Sessions {
     channels: Channels,
     opened: AtomicUsize,
     live: AtomicUsize,
-    /// Texts of sessions behind their subscription.
+    /// Text messages of sessions after their subscription.
     texts: AtomicUsize,
 }
 
 impl Server {
-    /// Serves until the test's process ends. One that loses leaves out an event of the first session.
+    /// Serves until the test's process ends. If `loses` is set, the server omits an event of the first
+    /// session.
     pub(crate) fn start(loses: bool) -> Self {
         Self::start_with(Faults { loses, ..Faults::NONE })
     }
 
-    /// The same with other faults.
+    /// Starts a server with these faults.
     pub(crate) fn start_with(faults: Faults) -> Self {
         let cluster = Cluster::host(1).expect("a mock cluster");
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
@@ -121,7 +124,7 @@ impl Server {
         Self { url, brokers, sessions, _cluster: cluster }
     }
 
-    /// What sessions said after they had subscribed.
+    /// Number of messages that sessions sent after they had subscribed.
     pub(crate) fn texts(&self) -> usize {
         self.sessions.texts.load(Ordering::SeqCst)
     }
@@ -155,7 +158,8 @@ fn consume(bootstrap: &str, channels: &Channels) {
 fn serve(mut stream: TcpStream, sessions: &Sessions, faults: Faults) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     if faults.closes_slow || faults.conflates {
-        // A session that does not read is felt soon, without more bytes than a busy machine moves.
+        // With a small buffer, a session that does not read is detected soon, without more bytes than a busy
+        // machine can move.
         socket2::SockRef::from(&stream).set_send_buffer_size(64 * 1024).ok()?;
     }
     let mut request = [0; 4096];
@@ -182,7 +186,7 @@ fn show_metrics(stream: &mut TcpStream, sessions: &Sessions, faults: &Faults) ->
     let mut page = format!("ws_connections_active{{shard=\"0\"}} {live}\n");
     let is_overloaded = u8::from(faults.overloaded_pauses.is_some());
     page.push_str(&format!("ws_overloaded {is_overloaded}\n"));
-    // None before the first session.
+    // No pauses before the first session.
     let pauses = faults.overloaded_pauses.filter(|_| live > 0).unwrap_or_default();
     page.push_str(&format!("ws_kafka_pauses_total{{shard=\"0\",reason=\"cpu\"}} {pauses}\n"));
     let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length";
@@ -219,7 +223,7 @@ fn talk(
         }
         match socket.read() {
             Ok(Message::Close(_)) => {
-                // The close is answered by this flush.
+                // This flush sends the answer to the close.
                 let _ = socket.flush();
                 return None;
             }

@@ -1,4 +1,4 @@
-//! Sessions that stop reading, and what becomes of them.
+//! Tests of sessions that stop reading.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::server::{Faults, Server};
 use super::{Outcome, number, run_against};
 
-/// Each moves some 5 MB/s: together they would take so long that no buffer fills up in the stall.
+/// Each test moves about 5 MB/s: in parallel they would be so slow that no buffer fills up in the stall.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Five sessions of which one stalls, and so many bytes that no kernel takes them all for it.
+/// Five sessions of which one stalls, with more bytes than the kernel buffers for it.
 fn stall(faults: Faults, slow_consumer: &str) -> Outcome {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let flags = ["stall", "--connections", "5", "--stalled", "20", "--stall", "8", "--slow-consumer"];

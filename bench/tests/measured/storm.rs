@@ -1,4 +1,4 @@
-//! Sessions that are idle, and those that drop and come back.
+//! Tests of idle sessions, and of sessions that disconnect and reconnect.
 
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ fn a_lost_event_of_one_that_stays_fails_the_storm() {
 
 #[test]
 fn sessions_that_come_back_and_then_hear_nothing_fail_the_storm() {
-    // All that come back in the second storm.
+    // All sessions that reconnect in the second storm.
     let silent_sessions_from = (CONNECTIONS + RETURNING) as usize;
     let outcome = storm(Faults { silent_sessions_from, ..Faults::NONE });
     assert_eq!((outcome.code, number(&outcome, "returned")), (Some(1), 2 * RETURNING), "{}", outcome.text);
@@ -54,7 +54,7 @@ fn sessions_that_come_back_and_then_hear_nothing_fail_the_storm() {
 
 #[test]
 fn sessions_that_cannot_come_back_fail_the_storm() {
-    // The last of the second storm.
+    // The last session of the second storm.
     let refuses_from = (CONNECTIONS + 2 * RETURNING) as usize - 1;
     let outcome = storm(Faults { refuses_from, ..Faults::NONE });
     assert_eq!(outcome.code, Some(1), "{}", outcome.text);
@@ -65,7 +65,7 @@ fn sessions_that_cannot_come_back_fail_the_storm() {
 #[test]
 fn idle_sessions_are_measured_while_they_hear_and_say_nothing() {
     let server = Server::start(false);
-    // So many that some heartbeats would be due in these seconds.
+    // With this number of sessions, some heartbeats would be due in these seconds.
     let outcome = run_against(&server, &["idle", "--connections", "60"]);
     assert_eq!(server.texts(), 0);
     assert_eq!(outcome.code, Some(0), "{}", outcome.text);

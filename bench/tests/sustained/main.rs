@@ -1,4 +1,4 @@
-//! The program against a server that misbehaves on demand: exit codes, the JSON, the sentences.
+//! Tests of the program against a server with selectable faults: exit codes, the JSON, the messages.
 
 mod server;
 
@@ -25,7 +25,7 @@ impl Outcome {
         self.json[key].as_u64().unwrap_or_else(|| panic!("{key} in {}", self.json))
     }
 
-    /// The six counts that a fault may move.
+    /// The six counts that a fault can affect.
     fn faults(&self) -> [u64; 6] {
         ["lost", "duplicated", "reordered", "refused", "failed", "closed_by_server"]
             .map(|key| self.number(key))
@@ -35,7 +35,7 @@ impl Outcome {
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_odin-bench"));
     command.arg("sustained");
-    // The environment of whoever runs the tests has no say.
+    // The environment of the test runner must not influence the program.
     for name in [
         "WS_URL",
         "HEALTH_URL",
@@ -50,7 +50,7 @@ fn program() -> Command {
     command
 }
 
-/// A run that has begun.
+/// A run in progress.
 struct Running {
     program: Program,
     directory: TempDir,
@@ -68,7 +68,7 @@ fn start(url: &str, sessions: usize, flags: &[&str]) -> Running {
 }
 
 impl Running {
-    /// Lets it end by itself.
+    /// Waits until the run ends by itself.
     fn outcome(self) -> Outcome {
         let Ended { code, output: text } = self.program.end();
         let json = std::fs::read_to_string(self.directory.path().join("result.json"));
@@ -77,14 +77,15 @@ impl Running {
         Outcome { code, json, text }
     }
 
-    /// Ends it early.
+    /// Ends the run early.
     fn interrupt(self) -> Outcome {
         self.program.signal(Signal::INT);
         self.outcome()
     }
 }
 
-/// A run against a server with this fault, ended when every session has taken what was for it: no clock has a say.
+/// A run against a server with this fault. It ends when every session has received all its messages, so the
+/// result does not depend on timing.
 fn run(fault: Fault) -> (Server, Outcome) {
     let server = Server::start(fault, SESSIONS);
     let outcome = run_against(&server, &[]);
@@ -124,7 +125,7 @@ fn a_run_ends_by_itself_after_its_duration() {
     assert_eq!((outcome.number("lost"), &outcome.json["interrupted"]), (0, &json!(false)));
     assert!(outcome.json["held_s"].as_f64().is_some_and(|seconds| seconds >= 1.5), "{}", outcome.json);
     assert_eq!(outcome.json["server"]["cpu_percent"], 12.5, "health was polled");
-    // The server also sends what was not asked for.
+    // The server also sends events that were not requested.
     assert!(outcome.number("unrequested") > 0 && outcome.code == Some(1), "{}", outcome.json);
 }
 
@@ -149,12 +150,13 @@ fn every_swap_is_counted() {
     assert!(server.faults() > 0);
     let [lost, duplicated, reordered, ..] = outcome.faults();
     assert_eq!((lost, duplicated, outcome.code), (0, 0, Some(1)));
-    // The later of a pair comes first: it is ahead by three, and what lies between is behind it in the partition.
+    // The later event of a pair arrives first: it is ahead by three, and the events in between are behind it
+    // in the partition.
     assert_eq!(reordered, swapped_behind(server.faults()));
 }
 
-/// A swap of events 0 and 3 of a partition gives 3 1 2 0: three arrive behind a higher offset; those of `SOL.social` are of another
-/// kind, and so of another partition.
+/// A swap of events 0 and 3 of a partition gives 3 1 2 0: three arrive after a higher offset; those of
+/// `SOL.social` are of another kind, and so of another partition.
 fn swapped_behind(swaps: u64) -> u64 {
     (0..swaps)
         .map(|swap| {
@@ -218,7 +220,8 @@ fn a_rejected_channel_is_a_refused_session() {
 
 #[test]
 fn a_session_without_acknowledgement_fails_at_its_deadline() {
-    // The others begin without it. The deadline is theirs too, so it is one that a busy machine keeps.
+    // The other sessions start without this one. The deadline applies to them too, so it is long enough for a
+    // busy machine.
     let server = Server::start(Fault::NoAck, SESSIONS - 1);
     let outcome = run_against(&server, &["--connection-timeout", "10s"]);
     assert_eq!((outcome.number("failed"), outcome.code), (1, Some(1)));
@@ -242,7 +245,7 @@ fn modes_and_source_addresses_are_honoured() {
     let running = start(&server.url, SESSIONS, &flags);
     server.wait_until_finished(SESSIONS);
     let outcome = running.interrupt();
-    // The server sends all channels to everyone: each session takes one, and reports the others.
+    // The server sends all channels to every session: each session accepts one, and reports the others.
     assert_eq!(outcome.number("delivered"), SESSIONS as u64 * EVENTS / 3);
     assert_eq!(outcome.number("unrequested"), SESSIONS as u64 * EVENTS * 2 / 3);
     assert_eq!(outcome.number("lost"), 0);
@@ -251,7 +254,7 @@ fn modes_and_source_addresses_are_honoured() {
 
 #[test]
 fn an_unreachable_or_foreign_server_is_one_clear_error() {
-    // Nothing listens on port 1, and no other test is given it.
+    // Nothing listens on port 1, and no other test is assigned it.
     let outcome = start("ws://127.0.0.1:1/ws", 5_000, &[]).outcome();
     assert_eq!((outcome.code, outcome.number("failed")), (Some(1), 1), "the others were not even tried");
     assert!(

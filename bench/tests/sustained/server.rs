@@ -1,5 +1,5 @@
-//! A WebSocket server that misbehaves on demand: one thread per session, a shared schedule of events, and every fault
-//! done to session 1 alone, so that session 0 shows what was due.
+//! A WebSocket server with selectable faults: one thread per session, a shared schedule of events, and every
+//! fault applied to session 1 only, so that session 0 shows the due events.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -18,38 +18,38 @@ pub(crate) const CHANNELS: [&str; 3] = ["BTC.trade", "ETH.trade", "SOL.social"];
 pub(crate) const EVENTS: u64 = 150;
 const EVENT_INTERVAL: Duration = Duration::from_millis(3);
 const PING: &[u8] = b"are you there?";
-/// Behind the last event: its answer says that the client has taken everything before it.
+/// Sent after the last event: its answer shows that the client has received everything before it.
 const LAST_PING: &[u8] = b"is that all?";
 
-/// What the server does wrong.
+/// A fault of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// Every tenth event is left out.
+    /// Every tenth event is omitted.
     Drop,
     /// Every tenth event is sent twice.
     Duplicate,
-    /// Every tenth event changes places with the next of its channel.
+    /// Every tenth event is swapped with the next one of its channel.
     Swap,
-    /// The last six events are left out.
+    /// The last six events are omitted.
     DropTail,
-    /// The third channel is left out.
+    /// The third channel is omitted.
     DropChannel,
-    /// One loss is announced, and nothing lost.
+    /// One loss is announced, and nothing is lost.
     Gap,
-    /// Closes 1008 amid the schedule.
+    /// Closes with 1008 in the middle of the schedule.
     Close,
-    /// Ends the connection amid the schedule, without a close frame.
+    /// Ends the connection in the middle of the schedule, without a close frame.
     Vanish,
-    /// Breaks the framing amid the schedule.
+    /// Sends an invalid frame in the middle of the schedule.
     BadFrame,
-    /// Answers 503 to the handshake.
+    /// Answers the handshake with 503.
     RefuseHandshake,
     /// Rejects the third channel.
     RejectChannel,
-    /// Never acknowledges.
+    /// Never acknowledges the subscription.
     NoAck,
-    /// Sends events of a channel that nobody asked for.
+    /// Sends events of a channel that was not requested.
     Unrequested,
     /// Publishes nothing at all.
     Nothing,
@@ -73,14 +73,14 @@ struct Shared {
     faults: AtomicU64,
     pongs: AtomicUsize,
     closes: AtomicUsize,
-    /// Sessions that have had their whole script, or are gone.
+    /// Sessions that have completed their script, or have ended.
     finished: AtomicUsize,
-    /// Where sessions come from.
+    /// Source addresses of the sessions.
     peers: Mutex<BTreeSet<IpAddr>>,
 }
 
 impl Server {
-    /// Publishes once that many sessions have subscribed.
+    /// Starts the server; it publishes once this number of sessions has subscribed.
     pub(crate) fn start(fault: Fault, sessions: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let url = format!("ws://{}/ws", listener.local_addr().expect("it is bound"));
@@ -108,7 +108,7 @@ impl Server {
         Self { url, shared }
     }
 
-    /// Returns when that many sessions have taken their whole script, or are gone.
+    /// Returns when this number of sessions have completed their script, or have ended.
     pub(crate) fn wait_until_finished(&self, sessions: usize) {
         let began = Instant::now();
         while self.shared.finished.load(Ordering::SeqCst) < sessions {
@@ -117,22 +117,22 @@ impl Server {
         }
     }
 
-    /// Deliveries that were tampered with.
+    /// Number of deliveries that the fault affected.
     pub(crate) fn faults(&self) -> u64 {
         self.shared.faults.load(Ordering::SeqCst)
     }
 
-    /// Sessions that answered the ping with its own payload.
+    /// Number of sessions that answered the ping with its own payload.
     pub(crate) fn pongs(&self) -> usize {
         self.shared.pongs.load(Ordering::SeqCst)
     }
 
-    /// The addresses that sessions came from.
+    /// The source addresses of the sessions.
     pub(crate) fn peers(&self) -> Vec<String> {
         self.shared.peers.lock().expect("no thread panics with it").iter().map(IpAddr::to_string).collect()
     }
 
-    /// Sessions that said goodbye.
+    /// Number of sessions that sent a close frame.
     pub(crate) fn closes(&self) -> usize {
         self.shared.closes.load(Ordering::SeqCst)
     }
@@ -229,7 +229,7 @@ impl Shared {
 
     fn count_subscribed(&self) {
         if self.subscribed.fetch_add(1, Ordering::SeqCst) + 1 == self.sessions {
-            // A whole channel is owed only when the client's window has begun before its first event.
+            // A whole channel is due only if the client's window has begun before its first event.
             let delay_ms = if self.fault == Fault::DropChannel { 1_000 } else { 1 };
             let at = self.began.elapsed() + Duration::from_millis(delay_ms);
             self.starts_at_ms.store(at.as_millis() as u64, Ordering::SeqCst);
@@ -242,7 +242,7 @@ impl Shared {
         starts_at_ms > 0 && self.began.elapsed() >= due
     }
 
-    /// What a session is sent, a step per interval.
+    /// The messages to a session, one step per interval.
     fn script(&self, fault: Fault) -> Vec<Step> {
         let mut steps: Vec<Step> = (0..EVENTS).map(Step::Event).collect();
         let tenths = || (5..EVENTS).step_by(10);
@@ -294,12 +294,12 @@ impl Shared {
         }
     }
 
-    /// The same bytes for every session, as the gateway does.
+    /// The same bytes for every session, as in the gateway.
     fn event(&self, number: u64) -> String {
         let starts_at = Duration::from_millis(self.starts_at_ms.load(Ordering::SeqCst));
         let due = starts_at + EVENT_INTERVAL * number as u32;
         let ago = self.began.elapsed().saturating_sub(due).as_millis() as u64;
-        // Beyond what the audit allows for a publisher's clock.
+        // More than the audit allows for a publisher's clock.
         let ahead_ms = if self.fault == Fault::DropChannel { 60_000 } else { 0 };
         let timestamp_ms = now_ms() - ago + ahead_ms;
         event_text(CHANNELS[(number % 3) as usize], number / 3 + 1, number, timestamp_ms)
