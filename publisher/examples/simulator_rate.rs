@@ -1,4 +1,5 @@
-//! How many events a second one core makes: `cargo run --release -p publisher --example simulator_rate`.
+//! Measures how many events per second one core creates: `cargo run --release -p publisher --example
+//! simulator_rate`.
 
 use std::time::Instant;
 

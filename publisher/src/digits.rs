@@ -1,4 +1,4 @@
-//! Text and numbers into a byte buffer, without the formatting machinery and without allocation. Pure.
+//! Writes text and numbers into a byte buffer, without `std::fmt` and without allocation. Pure.
 
 pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
@@ -8,7 +8,7 @@ pub(crate) fn whole(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// `units` of 10^-`digits`, as a JSON number with all its digits.
+/// Writes `units` of 10^-`digits` as a JSON number with all its digits.
 pub(crate) fn decimal(out: &mut Vec<u8>, units: u64, digits: u32) {
     let scale = 10u64.pow(digits);
     whole(out, units / scale);

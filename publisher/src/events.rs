@@ -1,6 +1,6 @@
-//! The platform's 8 kinds and 23 event types, and how often each occurs. Constants only.
+//! The platform's 8 kinds and 23 event types, with their frequencies. Constants only.
 
-/// What an event is about; each kind has one topic, and `{token}.{kind}` is the channel that clients subscribe to.
+/// The subject of an event. Each kind has one topic, and clients subscribe to the channel `{token}.{kind}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the names say it all
 pub enum Kind {
@@ -27,7 +27,7 @@ impl Kind {
         Kind::Analytics,
     ];
 
-    /// The kind as it stands in a channel's name.
+    /// The kind's part of a channel name.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Trade => "trade",
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// The Kafka topic that carries this kind.
+    /// The Kafka topic of this kind.
     pub const fn topic(self) -> &'static str {
         TOPICS[self as usize]
     }
@@ -50,7 +50,7 @@ impl Kind {
 /// The Kafka topics, in the order of [`Kind::ALL`].
 pub use protocol::channel::TOPICS;
 
-/// What happened; the `type` of an event's value.
+/// The type of an event; the `type` field of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the names say it all
 pub enum EventType {
@@ -107,17 +107,17 @@ impl EventType {
         EventType::TokenListed,
     ];
 
-    /// The name that the value carries.
+    /// The name in the value.
     pub const fn name(self) -> &'static str {
         self.row().0
     }
 
-    /// The kind (and by it the topic) of this event type.
+    /// The kind of this event type, which also determines the topic.
     pub const fn kind(self) -> Kind {
         self.row().1
     }
 
-    /// How often it occurs, out of [`WEIGHT_TENTHS_TOTAL`].
+    /// The frequency of the event type, out of [`WEIGHT_TENTHS_TOTAL`].
     pub const fn weight_tenths(self) -> u16 {
         self.row().2
     }
@@ -150,8 +150,8 @@ impl EventType {
         }
     }
 
-    /// The event type that owns `ticket`, a number below [`WEIGHT_TENTHS_TOTAL`]: one look-up instead of a walk over
-    /// the weights for every event.
+    /// The event type that owns `ticket`, a number below [`WEIGHT_TENTHS_TOTAL`]: one lookup per event
+    /// instead of a scan over the weights.
     pub(crate) fn drawn_by(ticket: usize) -> EventType {
         TICKETS[ticket]
     }
@@ -170,7 +170,7 @@ pub const WEIGHT_TENTHS_TOTAL: usize = {
 
 const _: () = assert!(WEIGHT_TENTHS_TOTAL == 1022);
 
-/// Each event type as many times as its weight.
+/// Each event type, repeated according to its weight.
 static TICKETS: [EventType; WEIGHT_TENTHS_TOTAL] = {
     let mut tickets = [EventType::TradeExecuted; WEIGHT_TENTHS_TOTAL];
     let (mut i, mut next) = (0, 0);

@@ -1,4 +1,4 @@
-//! What becomes of each record, as librdkafka tells on threads of its own.
+//! Delivery reports and errors of librdkafka, received on its threads.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +12,17 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use crate::status::Ledger;
 use crate::throttle::Throttle;
 
-/// Counts what becomes of each record, and remembers what librdkafka last complained about.
+/// Counts the delivery report of each record, and keeps librdkafka's last error.
 pub(crate) struct FateCounter {
     ledger: Arc<Ledger>,
-    /// Thousands may fail at once, one line tells.
+    /// Thousands of records can fail at once; one line per second is enough.
     failures: Throttle,
     warnings: Throttle,
     complaint: Mutex<Option<String>>,
 }
 
 impl FateCounter {
-    /// Into this ledger.
+    /// Counts into this ledger.
     pub(crate) fn new(ledger: Arc<Ledger>) -> FateCounter {
         FateCounter {
             ledger,
@@ -32,17 +32,17 @@ impl FateCounter {
         }
     }
 
-    /// What librdkafka last complained about, if anything.
+    /// The last error of librdkafka, if any.
     pub(crate) fn complaint(&self) -> Option<String> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets it: what was wrong no longer is.
+    /// Clears the last error after the problem is solved.
     pub(crate) fn clear_complaint(&self) {
         *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A record was not delivered.
+    /// Counts a record that was not delivered.
     pub(crate) fn count_failure(&self, topic: &str, error: &KafkaError) {
         self.ledger.failed.fetch_add(1, Relaxed);
         if let Some(suppressed) = self.failures.pass() {
@@ -63,14 +63,14 @@ impl ClientContext for FateCounter {
                     tracing::warn!(facility, detail = message, suppressed, "librdkafka is in trouble");
                 }
             }
-            // A broker that is away makes several error lines a second; the probe tells it once.
+            // An unreachable broker causes several error lines per second; the probe logs the state once.
             _ => tracing::debug!(facility, detail = message, "librdkafka"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, detail = reason, "librdkafka has an error");
-        // "All brokers are down" follows the complaint that says why, and would hide it.
+        // "All brokers are down" follows the error that names the cause, and would replace it.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         }

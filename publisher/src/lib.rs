@@ -1,18 +1,21 @@
-//! Publishes a simulated trading platform's events to Kafka.
+//! Publishes the events of a simulated trading platform to Kafka.
 //!
-//! The way of an event: [`pacer`] says that one is due, [`simulator`] makes it, [`producer`] hands it to Kafka; a worker
-//! ties the three together on a thread of its own, and [`run`] is its handle. With the feature `http` the program
-//! `odin-publisher` puts an HTTP control API in front of it.
+//! The path of an event: [`pacer`] determines when it is due, [`simulator`] creates it, and [`producer`]
+//! passes it to Kafka. A worker combines the three on a separate thread, and [`run`] is its handle. With the
+//! feature `http` the program `odin-publisher` adds an HTTP control API.
 //!
 //! Invariants:
-//! 1. `seq` goes up by exactly 1 per token and kind, from 1, whatever happens to the rate: a reader can prove that it
-//!    missed nothing. Stopping and starting again goes on counting for the tokens that stay.
-//! 2. An event's timestamp is the instant it was due, so a latency measured from it includes a late sender.
-//! 3. Nothing is dropped silently: every event is delivered, failed, or queued, and events that were due but never made
-//!    are counted as skipped.
-//! 4. Nothing is unbounded: tokens, the rate, the backlog that is caught up with and Kafka's queue have named limits.
+//! 1. `seq` increases by exactly 1 per token and kind, from 1, whatever the changes of the rate: a reader can
+//!    prove that it missed nothing. After a stop and a start, the tokens that stay continue their count.
+//! 2. An event's timestamp is the instant at which it was due, so a latency measured from it includes the
+//!    delay of a late sender.
+//! 3. No event is dropped silently: every event is delivered, failed or queued, and events that were due but
+//!    never created are counted as skipped.
+//! 4. Everything is bounded: tokens, the rate, the backlog that is caught up with and Kafka's queue have
+//!    named limits.
 //!
-//! It deliberately creates no topics (their partition count is an operator's decision) and keeps nothing on disk.
+//! The crate deliberately creates no topics (the operator chooses their partition count) and stores nothing
+//! on disk.
 
 mod digits;
 pub mod events;

@@ -1,7 +1,7 @@
 //! `odin-publisher`: settings -> logging -> publisher -> HTTP until a signal -> flush -> exit code.
 //!
-//! Exit codes: 0 after a signal, 1 when it cannot run, 64 for settings that cannot be used, 130 when a second signal
-//! cuts the flush short.
+//! Exit codes: 0 after a signal, 1 if the program cannot run, 64 for invalid settings, 130 if a second signal
+//! interrupts the flush.
 
 mod settings;
 
@@ -26,7 +26,7 @@ const EXIT_CANNOT_RUN: u8 = 1;
 const EXIT_SETTINGS: u8 = 64;
 const EXIT_CUT_SHORT: u8 = 130;
 
-/// Commands block on a thread each; more of them wait for their turn.
+/// Each command blocks a thread; further commands wait for a free one.
 const COMMAND_THREADS_MAX: usize = 4;
 
 fn main() -> ExitCode {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 fn settings() -> Result<Settings, ExitCode> {
     let arguments = Arguments::try_parse().map_err(|error| {
-        // Nothing is left to be done when the terminal is gone.
+        // If the terminal is gone, there is no other way to report the error.
         _ = error.print();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -72,7 +72,7 @@ fn start_logging(settings: &Settings) {
     let logging = tracing_subscriber::fmt()
         .with_max_level(settings.log_level)
         .with_ansi(io::stdout().is_terminal())
-        // Its own complaints go to standard error by `eprintln!`, which panics when that is closed.
+        // The logger reports its own errors by `eprintln!`, which panics when standard error is closed.
         .log_internal_errors(false);
     match settings.log_format {
         LogFormat::Json => logging.json().flatten_event(true).init(),
@@ -80,7 +80,7 @@ fn start_logging(settings: &Settings) {
     }
 }
 
-/// Serves until the first signal, and returns what hears the second one.
+/// Serves until the first signal. Returns the signal handler, which then waits for the second one.
 async fn serve(settings: &Settings, publisher: Arc<Publisher>) -> Result<Interrupt, String> {
     let mut interrupt = Interrupt::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let listener =
@@ -100,7 +100,7 @@ fn bind_trouble(settings: &Settings, error: &io::Error) -> String {
     format!("cannot listen on {}: {error}; {remedy}", settings.address)
 }
 
-/// Flushes what is queued; a second signal ends the wait.
+/// Flushes the queued records; a second signal ends the wait.
 fn finish(runtime: Runtime, publisher: Arc<Publisher>, mut interrupt: Interrupt) -> ExitCode {
     tracing::info!("stopping: what is queued is flushed first");
     let code = runtime.block_on(async {
@@ -114,7 +114,7 @@ fn finish(runtime: Runtime, publisher: Arc<Publisher>, mut interrupt: Interrupt)
     let status = publisher.status();
     let (delivered, failed, given_up) = (status.delivered, status.failed, status.queued());
     tracing::info!(delivered, failed, given_up, "stopped");
-    // Dropping it would flush once more, for what has just been given up.
+    // Dropping the publisher would flush again, for the records that were just given up.
     std::mem::forget(publisher);
     code
 }

@@ -1,4 +1,4 @@
-//! What the simulation remembers of one token: its counters and a price on a random walk. Pure and integer-only, so
+//! The simulated state of one token: its counters and a price on a random walk. Pure and integer-only, so
 //! that a seed gives the same events on every machine.
 
 use fastrand::Rng;
@@ -10,13 +10,13 @@ pub(crate) const PRICE_DIGITS: u32 = 8;
 const DOLLAR: u64 = 10u64.pow(PRICE_DIGITS);
 /// Amounts of a token are integers in units of 10^-6.
 pub(crate) const AMOUNT_DIGITS: u32 = 6;
-/// Money is in cents.
+/// Amounts of money are in cents.
 pub(crate) const MONEY_DIGITS: u32 = 2;
 
-/// A walk stays within this factor of where it began: believable for hours, and no overflow ever.
+/// A walk stays within this factor of its initial price: plausible for hours, and it can never overflow.
 const PRICE_RANGE: u64 = 16;
 
-/// Tokens that people know begin at a price that they know: name, price in units of 10^-8, supply.
+/// Well-known tokens start at a realistic price: name, price in units of 10^-8, supply.
 const KNOWN: [(&str, u64, u64); 5] = [
     ("BTC", 67_000 * DOLLAR, 19_700_000),
     ("ETH", 3_400 * DOLLAR, 120_000_000),
@@ -32,7 +32,7 @@ pub(crate) struct Market {
     sequences: [u64; Kind::ALL.len()],
     anchor: u64,
     pub(crate) price: u64,
-    /// Slow averages of the price stand for its past: no history is kept.
+    /// Slow averages of the price replace its history.
     hour_ago: u64,
     day_ago: u64,
     week_ago: u64,
@@ -49,7 +49,7 @@ impl Market {
     pub(crate) fn new(token: String, random: &mut Rng) -> Market {
         let known = KNOWN.iter().find(|(name, _, _)| *name == token);
         let (price, supply) = known.map_or_else(
-            // From 0.0001 to 10, each order of magnitude as likely.
+            // From 0.0001 to 10, with equal probability for each order of magnitude.
             || (random.u64(1..=10) * 10u64.pow(random.u32(4..8)), random.u64(10..=1_000) * 1_000_000),
             |(_, price, supply)| (*price, *supply),
         );
@@ -78,7 +78,7 @@ impl Market {
         *sequence
     }
 
-    /// One step of the walk: up to 0.3% either way, and a slight pull back to the anchor.
+    /// One step of the walk: up to 0.3% in either direction, and a slight pull back to the anchor.
     pub(crate) fn move_price(&mut self, random: &mut Rng) {
         let (price, anchor) = (self.price as i64, self.anchor as i64);
         let step = price * random.i64(-3_000..=3_000) / 1_000_000;
@@ -90,10 +90,11 @@ impl Market {
         self.week_ago = drift(self.week_ago, self.price, 8_192);
     }
 
-    /// The size of a trade: mostly tens of dollars, sometimes thousands. Returns the amount of the token.
+    /// Chooses the size of a trade: mostly tens of dollars, sometimes thousands. Returns the amount of the
+    /// token.
     pub(crate) fn trade(&mut self, random: &mut Rng) -> u64 {
         let cents = (random.u64(500..1_500)) << random.u32(0..10);
-        // A rolling day's volume: what comes in, less what ages out of it.
+        // The volume of the last day: adds the trade and subtracts the part that ages out.
         self.volume_cents = self.volume_cents - self.volume_cents / 20_000 + cents;
         // cents / 10^2 dollars, divided by price / 10^8, in units of 10^-6.
         cents * 1_000_000_000_000 / self.price
@@ -111,7 +112,7 @@ impl Market {
     }
 }
 
-/// `average` moved to `value` by one part in `weight`.
+/// Moves `average` towards `value` by one part in `weight`.
 fn drift(average: u64, value: u64, weight: i64) -> u64 {
     (average as i64 + (value as i64 - average as i64) / weight) as u64
 }

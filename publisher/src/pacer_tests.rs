@@ -1,4 +1,4 @@
-//! The pacer's properties against simulated clocks.
+//! Tests of the pacer's properties with simulated clocks.
 
 use proptest::prelude::*;
 
@@ -79,7 +79,8 @@ fn unusable_rates_are_refused() {
 }
 
 proptest! {
-    /// `due` is the number of events that `take` then yields, however the clock jumps and the rate changes.
+    /// `due` equals the number of events that `take` then yields, however the clock jumps and the rate
+    /// changes.
     #[test]
     fn due_is_what_take_yields(
         first_rate in RATE_MIN..=5_000,
@@ -100,7 +101,7 @@ proptest! {
         }
     }
 
-    /// Instants never go back and lie at most one interval apart, so no event is lost or made twice.
+    /// Instants never decrease and are at most one interval apart, so no event is lost or created twice.
     #[test]
     fn instants_are_in_order_and_evenly_spaced(
         rate in RATE_MIN..=RATE_MAX,
@@ -121,7 +122,7 @@ proptest! {
         prop_assert!(pacer.next_due_ns() > now_ns);
     }
 
-    /// Skipping plus taking account for every due event, and nothing older than the limit is left.
+    /// Skipped and taken events together are all due events, and no event older than the limit is left.
     #[test]
     fn skipped_and_taken_events_add_up(
         rate in RATE_MIN..=5_000,

@@ -1,7 +1,8 @@
-//! Asks Kafka, every two seconds, whether it is there and has the topics: the truth behind `/health`.
+//! Checks every two seconds whether Kafka answers and has the topics: the source of `/health`.
 //!
-//! A producer that has nothing to send notices nothing, and one that cannot send says so only after minutes. The probe
-//! lives on a thread of its own, because the question blocks; nothing else ever waits for it longer than one question.
+//! A producer without records to send notices no outage, and one that cannot send reports it only after
+//! minutes. The probe runs on a separate thread, because the request blocks; other threads wait for it at
+//! most as long as one request takes.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -55,13 +56,13 @@ impl Drop for Probe {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was printed already; the probe is going away anyhow.
+            // A panic of the thread has been printed already, and the probe is being dropped.
             _ = thread.join();
         }
     }
 }
 
-/// Before the first answer: neither connected nor known to be in trouble for a reason.
+/// The state before the first answer: not connected, and without a known reason.
 pub(crate) fn unknown(brokers: &str) -> Connection {
     Connection { is_connected: false, trouble: Some(format!("no broker of {brokers} has answered yet")) }
 }

@@ -1,8 +1,8 @@
-//! The way into Kafka: an idempotent producer that counts each record's fate.
+//! An idempotent Kafka producer that counts the delivery report of each record.
 //!
-//! A record is sent without waiting; librdkafka batches, retries and acknowledges on threads of its own. A full queue is
-//! told to the caller, who keeps the record and tries again: backpressure, never a silent loss. Missing topics are not
-//! created: their partition count is not ours to choose.
+//! A record is sent without waiting; librdkafka batches, retries and receives acknowledgements on its own
+//! threads. A full queue is reported to the caller, which keeps the record and tries again: backpressure,
+//! never a silent loss. Missing topics are not created: the operator chooses their partition count.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,13 @@ use crate::fates::FateCounter;
 use crate::probe::Probe;
 use crate::status::Ledger;
 
-/// The most records that wait for Kafka, in number and in bytes: half a second at the highest rate.
+/// Limit of the records that are queued for Kafka: half a second at the highest rate.
 pub const QUEUE_RECORDS_MAX: usize = 100_000;
-/// See [`QUEUE_RECORDS_MAX`].
+/// Limit of the queued records in KiB; see [`QUEUE_RECORDS_MAX`].
 pub const QUEUE_KIBIBYTES_MAX: usize = 128 * 1024;
 
-/// The producer's configuration. `extra_properties` are librdkafka's names and values; they win.
+/// The producer's configuration. `extra_properties` are librdkafka's names and values; they override the
+/// others.
 pub fn client_config(brokers: &str, extra_properties: &[(String, String)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -28,14 +29,14 @@ pub fn client_config(brokers: &str, extra_properties: &[(String, String)]) -> Cl
         .set("client.id", "odin-publisher")
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        // As Java and kafkajs place keys; librdkafka's own default would split a token over two partitions while
-        // publishers of both sorts run.
+        // The partitioner of Java and kafkajs; with librdkafka's default, a token would be split over two
+        // partitions while publishers of both sorts run.
         .set("partitioner", "murmur2_random")
         .set("linger.ms", "5")
         .set("compression.type", "lz4")
         .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX.to_string())
         .set("queue.buffering.max.kbytes", QUEUE_KIBIBYTES_MAX.to_string())
-        // Long enough for a broker's restart; what is older is counted as failed.
+        // Long enough for a restart of a broker; older records are counted as failed.
         .set("message.timeout.ms", "300000")
         .set("allow.auto.create.topics", "false")
         .set("reconnect.backoff.ms", "100")
@@ -47,7 +48,7 @@ pub fn client_config(brokers: &str, extra_properties: &[(String, String)]) -> Cl
     config
 }
 
-/// One record on its way to Kafka. Its buffers are used again for the next one.
+/// A record to send. Its buffers are reused for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) topic: &'static str,
@@ -56,22 +57,22 @@ pub(crate) struct Record {
     pub(crate) timestamp_ms: u64,
 }
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Debug)]
 pub(crate) enum Sent {
-    /// The record is Kafka's matter; its fate will be counted.
+    /// librdkafka has queued the record; its delivery report will be counted.
     Queued,
-    /// The queue is full; the record is still the caller's.
+    /// The queue is full; the caller keeps the record.
     QueueFull,
     /// The record can never be sent, and is counted as failed.
     Refused,
-    /// This producer can never send again: replace it. The record is still the caller's.
+    /// This producer can never send again and must be replaced. The caller keeps the record.
     ProducerLost(KafkaError),
 }
 
-/// A producer with its probe. Dropping it gives up what is queued (counted as failed).
+/// A producer with its probe. Dropping it discards the queued records (counted as failed).
 pub(crate) struct RecordProducer {
-    // Dropped first: it holds a clone of the client.
+    // Declared first, so that it is dropped first: it holds a clone of the client.
     _probe: Probe,
     client: ThreadedProducer<FateCounter>,
 }
@@ -102,11 +103,11 @@ impl RecordProducer {
         }
     }
 
-    /// Waits until every queued record has its fate, at most `timeout`.
+    /// Waits for the delivery reports of all queued records, at most `timeout`.
     pub(crate) fn flush(&self, timeout: Duration) -> KafkaResult<()> {
         let deadline = Instant::now() + timeout;
         loop {
-            // Its own bound is a number of polls, and one that has a fate to tell takes no time.
+            // `flush` counts polls instead of time, and a poll that delivers a report returns immediately.
             let flushed = self.client.flush(deadline.saturating_duration_since(Instant::now()));
             if flushed.is_ok() || Instant::now() >= deadline {
                 return flushed;

@@ -1,7 +1,7 @@
 //! The publisher's handle: commands in, status out.
 //!
-//! Every method may be called from any thread, and blocks until the command is obeyed: at most a turn of the thread, or
-//! [`FLUSH_MAX`] for a stop. [`Publisher::status`] never blocks.
+//! Every method may be called from any thread, and blocks until the command is carried out: at most a turn of
+//! the thread, or [`FLUSH_MAX`] for a stop. [`Publisher::status`] never blocks.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
@@ -24,7 +24,8 @@ use crate::worker::{Command, Worker};
 #[error("the Kafka client refuses its configuration: {0}; correct the brokers or the Kafka properties")]
 pub struct ConnectError(#[from] KafkaError);
 
-/// A simulation that publishes to Kafka, stopped until told to start. Dropping it stops it, with a flush.
+/// A simulation that publishes to Kafka; it is stopped until a start command. Dropping it stops it, with a
+/// flush.
 #[derive(Debug)]
 pub struct Publisher {
     commands: Option<SyncSender<Command>>,
@@ -33,8 +34,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Sets the producer up. Kafka need not be there: [`Status::trouble`] says whether it answers. `seed` decides the
-    /// simulation's course.
+    /// Sets up the producer. Kafka may be unreachable: [`Status::trouble`] shows whether it answers. `seed`
+    /// determines the events of the simulation.
     pub fn connect(config: &ClientConfig, seed: u64) -> Result<Publisher, ConnectError> {
         let brokers = config.get("bootstrap.servers").unwrap_or_default();
         let ledger = Arc::new(Ledger::new(probe::unknown(brokers)));
@@ -48,7 +49,7 @@ impl Publisher {
         Ok(Publisher { commands: Some(commands), thread: Some(thread), ledger })
     }
 
-    /// Starts publishing events of `tokens`, or goes on with these tokens and this rate when running already.
+    /// Starts publishing events of `tokens`; a running simulation continues with these tokens and this rate.
     pub fn start(&self, rate: u32, tokens: Vec<String>) -> Result<(), CommandError> {
         let rate = pacer::check_rate(f64::from(rate))?;
         tokens::check(&tokens)?;
@@ -62,14 +63,14 @@ impl Publisher {
         self.obeyed(|done| Command::SetRate { rate, done })
     }
 
-    /// Stops, waits up to [`FLUSH_MAX`] for what is queued, and returns what came of it. What is still queued then goes
-    /// on being tried. Stopping what is stopped changes nothing.
+    /// Stops, waits up to [`FLUSH_MAX`] for the queued records, and returns the status. Records that are
+    /// still queued then continue to be retried. Stopping a stopped simulation changes nothing.
     pub fn stop(&self) -> Status {
         self.obeyed(|done| Command::Stop { done });
         self.status()
     }
 
-    /// What the publisher does and how it fares. Never blocks.
+    /// The current state and counters. Never blocks.
     pub fn status(&self) -> Status {
         self.ledger.snapshot()
     }
@@ -86,7 +87,7 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         drop(self.commands.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was printed already, and dropping must not panic.
+            // A panic of the thread has been printed already, and dropping must not panic.
             _ = thread.join();
         }
     }

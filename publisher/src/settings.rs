@@ -7,7 +7,7 @@ use tracing::Level;
 
 const PORT_DEFAULT: u16 = 3003;
 
-/// Publishes a simulated trading platform's events to Kafka, steered over HTTP.
+/// Publishes the events of a simulated trading platform to Kafka, controlled over HTTP.
 #[derive(Debug, Parser)]
 #[command(name = "odin-publisher", version, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     #[arg(long, env = "KAFKA_BROKERS", default_value = "localhost:19092")]
     kafka_brokers: String,
 
-    /// More librdkafka properties, which win over ours: name=value, separated by commas
+    /// More librdkafka properties, which override the defaults: name=value, separated by commas
     // Values may be passwords: never shown, not even in an error.
     #[arg(
         long,
@@ -34,19 +34,19 @@ pub(crate) struct Arguments {
     #[arg(long, env = "PORT", value_parser = parse_port)]
     port: Option<u16>,
 
-    /// Another name of PORT, which wins
+    /// Alternative name of PORT, which takes precedence
     #[arg(long, env = "API_PORT", value_parser = parse_port)]
     api_port: Option<u16>,
 
-    /// Decides the simulation's course; random when not given, and logged
+    /// Seed of the simulation; random if not given, and logged
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
 
-    /// What is logged
+    /// Minimum level of logged events
     #[arg(long, env = "LOG_LEVEL", default_value = "info", ignore_case = true)]
     log_level: LogLevel,
 
-    /// How it is logged
+    /// Format of log lines
     #[arg(long, env = "LOG_FORMAT", default_value = "json", ignore_case = true)]
     log_format: LogFormat,
 }
@@ -64,17 +64,17 @@ enum LogLevel {
     Trace,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// Lines for people.
+    /// Human-readable lines.
     #[value(alias = "pretty")]
     Text,
 }
 
-/// What is in force.
+/// The validated settings.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) brokers: String,
@@ -130,7 +130,7 @@ fn is_broker_address(address: &str) -> bool {
         return false;
     }
     match address.rsplit_once(':') {
-        // A bracketed IPv6 address without a port: the colon is the address's own.
+        // A bracketed IPv6 address without a port: the last colon is part of the address.
         Some((_, rest)) if rest.ends_with(']') => true,
         Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
         None => true,
@@ -147,7 +147,7 @@ fn parse_properties(properties: &str) -> Result<Vec<(String, String)>, String> {
             Some((name, value)) if !name.trim().is_empty() => {
                 parsed.push((name.trim().to_owned(), value.trim().to_owned()));
             }
-            // The property itself may be part of a password.
+            // Do not print the property: it may be part of a password.
             _ => return Err(format!("KAFKA_PROPERTIES: part {} is not name=value; correct it", i + 1)),
         }
     }

@@ -1,8 +1,8 @@
-//! Makes events: which token, which event type, what value. Pure and seeded: no I/O, no clock, no thread. The same
-//! seed, tokens and timestamps give the same events.
+//! Creates events: chooses token, event type and value. Pure and seeded: no I/O, no clock, no thread. The
+//! same seed, tokens and timestamps give the same events.
 //!
-//! Invariant: `seq` goes up by 1 per token and kind, starting at 1. It depends on nothing but the events made, so
-//! pauses and changes of rate cannot disturb it.
+//! Invariant: `seq` increases by 1 per token and kind, starting at 1. It depends only on the created events,
+//! so pauses and changes of rate cannot affect it.
 
 use std::collections::HashMap;
 
@@ -13,17 +13,17 @@ use crate::market::Market;
 use crate::tokens::{self, TokensError};
 use crate::value::{Address, Scene, address};
 
-/// How many users trade. They come back, as real ones do; their addresses fit a core's cache.
+/// Number of users that trade. They recur, as real users do, and their addresses fit into a core's cache.
 const USERS: usize = 512;
 
-/// Where one event goes. Its value is in the buffer that was handed in.
+/// Destination of one event. Its value is in the buffer that the caller passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// What happened; it also tells the kind and the topic.
+    /// The event type, which also determines the kind and the topic.
     pub event_type: EventType,
-    /// The token it happened to: the record's key.
+    /// The token of the event: the record's key.
     pub token: &'a str,
-    /// Its number among the events of this token and kind.
+    /// The event's number among the events of this token and kind.
     pub seq: u64,
 }
 
@@ -36,7 +36,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// A platform that trades `tokens`. See [`tokens::check`] for what a token may be.
+    /// Creates a platform that trades `tokens`. See [`tokens::check`] for valid tokens.
     pub fn new(tokens: Vec<String>, seed: u64) -> Result<Simulator, TokensError> {
         tokens::check(&tokens)?;
         let mut random = Rng::with_seed(seed);
@@ -45,8 +45,8 @@ impl Simulator {
         Ok(Simulator { random, markets, users })
     }
 
-    /// Trades `tokens` from now on. Tokens that stay go on where they are, `seq` included; those that leave are
-    /// forgotten.
+    /// Trades `tokens` from now on. Tokens that stay keep their state, `seq` included; the state of the
+    /// others is discarded.
     pub fn set_tokens(&mut self, tokens: Vec<String>) -> Result<(), TokensError> {
         tokens::check(&tokens)?;
         let mut known: HashMap<String, Market> =
@@ -58,12 +58,12 @@ impl Simulator {
         Ok(())
     }
 
-    /// How many tokens are traded.
+    /// Number of traded tokens.
     pub fn token_count(&self) -> usize {
         self.markets.len()
     }
 
-    /// Makes the next event and puts its value, a JSON object, into `value_out` in place of what was there.
+    /// Creates the next event and replaces the contents of `value_out` by its value, a JSON object.
     pub fn next_event(&mut self, timestamp_ms: u64, value_out: &mut Vec<u8>) -> Event<'_> {
         let event_type = EventType::drawn_by(self.random.usize(..WEIGHT_TENTHS_TOTAL));
         let chosen = self.random.usize(..self.markets.len());

@@ -1,60 +1,61 @@
-//! What the publisher does and how it fares: counters that its threads write and anyone may read.
+//! The publisher's state: counters that its threads write and any thread may read.
 //!
-//! Every event is accounted for: `produced = delivered + failed + queued`; events that were due but never made are
-//! `skipped`. The figures are read one by one, so a snapshot taken under load may be off by the events of that moment.
+//! Every event is accounted for: `produced = delivered + failed + queued`; events that were due but never
+//! created are `skipped`. The figures are read one by one, so a snapshot taken under load may be off by the
+//! events of that moment.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::events::{Kind, TOPICS};
 
-/// What the publisher does and how it fares at one moment.
+/// The publisher's state at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// Whether the simulation runs.
     pub is_running: bool,
-    /// The rate asked for, in events/s; 0 when stopped.
+    /// The requested rate, in events/s; 0 when stopped.
     pub rate: u32,
-    /// How many tokens are traded; 0 when stopped.
+    /// Number of traded tokens; 0 when stopped.
     pub token_count: usize,
-    /// Events made since the publisher was started, by topic in the order of [`TOPICS`].
+    /// Events created since the start of the publisher, by topic in the order of [`TOPICS`].
     pub produced_by_topic: [u64; TOPICS.len()],
     /// Records that Kafka acknowledged.
     pub delivered: u64,
-    /// Records that Kafka refused or that were given up after `message.timeout.ms`.
+    /// Records that Kafka refused, or that expired after `message.timeout.ms`.
     pub failed: u64,
-    /// Events that were due but given up because the sender was too far behind. They have no `seq`.
+    /// Events that were due but skipped because the sender was too far behind. They have no `seq`.
     pub skipped: u64,
     /// How often Kafka's queue was full and the sender had to wait.
     pub queue_full: u64,
-    /// How late the next event is, in milliseconds; 0 when the sender keeps up.
+    /// How late the next event is, in milliseconds; 0 if the sender keeps up.
     pub behind_ms: u64,
     /// Whether a broker answers.
     pub is_connected: bool,
-    /// Why events cannot be delivered, and what to do; `None` when they can.
+    /// Why events cannot be delivered, and the remedy; `None` if they can.
     pub trouble: Option<String>,
-    /// The last delivery that failed, and why.
+    /// The last failed delivery, and its reason.
     pub last_failure: Option<String>,
 }
 
 impl Status {
-    /// Events made since the publisher was started.
+    /// Events created since the start of the publisher.
     pub fn produced(&self) -> u64 {
         self.produced_by_topic.iter().sum()
     }
 
-    /// Events made whose fate is open.
+    /// Created events without a delivery report.
     pub fn queued(&self) -> u64 {
         self.produced().saturating_sub(self.delivered + self.failed)
     }
 
-    /// Whether what is produced can be delivered.
+    /// Whether events can be delivered.
     pub fn is_healthy(&self) -> bool {
         self.is_connected && self.trouble.is_none()
     }
 }
 
-/// The live figures behind [`Status`].
+/// The live counters behind [`Status`].
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     is_running: AtomicBool,
@@ -70,7 +71,7 @@ pub(crate) struct Ledger {
     last_failure: Mutex<Option<String>>,
 }
 
-/// What is known about the way to Kafka.
+/// The state of the connection to Kafka.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Connection {
     pub(crate) is_connected: bool,
@@ -99,7 +100,7 @@ impl Ledger {
         self.behind_ms.store(0, Relaxed);
     }
 
-    /// Stores what is now known about the connection; true if that is news.
+    /// Stores the state of the connection; returns whether it changed.
     pub(crate) fn set_connection(&self, now: Connection) -> bool {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = *connection != now;
@@ -113,7 +114,8 @@ impl Ledger {
 
     pub(crate) fn snapshot(&self) -> Status {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Fates before events made: a record delivered in between must not read as delivered but never produced.
+        // Delivery reports are read before created events: a record delivered in between must not count as
+        // delivered but never produced.
         let (delivered, failed) = (self.delivered.load(Relaxed), self.failed.load(Relaxed));
         Status {
             is_running: self.is_running.load(Relaxed),

@@ -1,11 +1,12 @@
-//! Log lines that could repeat with every record or connection: at most one a second, which says how many were left out.
+//! Limits log lines that could repeat with every record or connection to one per second; the next line
+//! reports the number of suppressed lines.
 //!
-//! One throttle for each kind of line. Without a lock, for any thread.
+//! Each kind of line has its own throttle. Lock-free, for any thread.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// Says when a line of its kind may be logged.
+/// Decides whether a line may be logged.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     created: Instant,
@@ -21,7 +22,8 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// How many lines were left out since the last one, if there may be one now; otherwise this one is counted as left out.
+    /// Number of lines suppressed since the last one, if a line may be logged now; otherwise counts this one
+    /// as suppressed.
     pub(crate) fn pass(&self) -> Option<u64> {
         let second = self.created.elapsed().as_secs() + 1;
         if self.said_second.swap(second, Relaxed) != second {

@@ -1,40 +1,40 @@
-//! Which tokens the publisher takes. Pure.
+//! Validation of tokens. Pure.
 //!
-//! The alphabet is that of channel names, so that a client can subscribe to whatever is published. It has no character
-//! that JSON escapes: a token is written into a value as it is.
+//! The alphabet is that of channel names, so that a client can subscribe to every published token. It
+//! contains no character that JSON escapes, so a token is written into a value unchanged.
 
 use std::collections::HashSet;
 
 use thiserror::Error;
 
-/// The longest token, in bytes.
+/// The maximum length of a token, in bytes.
 pub use protocol::channel::TOKEN_BYTES_MAX;
 
-/// The most tokens of one simulation. Each costs about 350 bytes of state.
+/// Maximum number of tokens of one simulation. Each costs about 350 bytes of state.
 pub const TOKENS_MAX: usize = 10_000;
 
-/// Why a list of tokens is refused.
+/// Why a list of tokens is rejected.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TokensError {
-    /// No token at all.
+    /// The list is empty.
     #[error("tokenIds is empty; name at least one token, for example [\"BTC\"]")]
     Empty,
-    /// More than [`TOKENS_MAX`].
+    /// The list has more than [`TOKENS_MAX`] tokens.
     #[error("tokenIds has {count} tokens; at most {TOKENS_MAX} are allowed")]
     TooMany {
-        /// How many were given.
+        /// The number of given tokens.
         count: usize,
     },
-    /// A token that no channel can carry.
+    /// The token is not valid in a channel name.
     #[error(
         "token {token:?} is not usable; a token is 1 to {TOKEN_BYTES_MAX} bytes without white space, control or format \
          characters and without \" \\ *"
     )]
     Unusable {
-        /// The token, cut to a length that can be shown.
+        /// The token, truncated for display.
         token: String,
     },
-    /// The same token twice: its `seq` would be counted twice over.
+    /// The list contains a token twice: its `seq` would be counted twice.
     #[error("token {token:?} is listed twice; name each token once")]
     Repeated {
         /// The token.

@@ -1,7 +1,8 @@
-//! Writes an event's value, `{"type":..,"timestamp":..,"seq":..,"data":{..}}`, straight into a buffer that is used
-//! again and again: no tree of JSON values, no allocation per event.
+//! Writes an event's value, `{"type":..,"timestamp":..,"seq":..,"data":{..}}`, directly into a reused buffer:
+//! no tree of JSON values, no allocation per event.
 //!
-//! Nothing written here needs escaping: tokens have no such character (see [`crate::tokens`]) and all else is ours.
+//! Nothing written here needs escaping: tokens contain no such character (see [`crate::tokens`]) and all
+//! other text is generated here.
 
 use fastrand::Rng;
 
@@ -9,7 +10,7 @@ use crate::digits::{decimal, hexadecimal, signed_decimal, text, whole};
 use crate::events::EventType;
 use crate::market::{AMOUNT_DIGITS, MONEY_DIGITS, Market, PRICE_DIGITS};
 
-/// A user's address as it stands in values, `0x` and 40 hexadecimal digits.
+/// A user's address as written in values: `0x` and 40 hexadecimal digits.
 pub(crate) type Address = [u8; 42];
 
 const COMMENTS: [&str; 8] = [
@@ -32,7 +33,7 @@ const DESCRIPTIONS: [&str; 4] = [
 
 const EXCHANGES: [&str; 4] = ["Odin", "Kraken", "Coinbase", "Uniswap"];
 
-/// What a value is written from.
+/// The inputs of a value.
 pub(crate) struct Scene<'a> {
     pub(crate) market: &'a mut Market,
     pub(crate) users: &'a [Address],
@@ -40,7 +41,7 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Moves the token's market by one event and writes the event's value.
+    /// Advances the token's market by one event and writes the event's value.
     pub(crate) fn write(&mut self, event_type: EventType, timestamp_ms: u64, seq: u64, out: &mut Vec<u8>) {
         text(out, "{\"type\":\"");
         text(out, event_type.name());
@@ -95,7 +96,7 @@ impl Scene<'_> {
         let total = self.market.liquidity_cents;
         let amount = 1 + total * self.random.u64(1..=100) / 10_000;
         self.market.liquidity_cents = if is_added { total + amount } else { total - amount };
-        // Kept within what such a pool holds, so that a long run neither drains nor floods it.
+        // Kept within the range of a typical pool, so that a long run neither empties nor overfills it.
         self.market.liquidity_cents = self.market.liquidity_cents.clamp(100_000, 100_000_000_000);
         text(out, "\"amount\":");
         decimal(out, amount, MONEY_DIGITS);
@@ -306,7 +307,7 @@ impl Scene<'_> {
     }
 }
 
-/// A made-up user.
+/// A random user address.
 pub(crate) fn address(random: &mut Rng) -> Address {
     let mut digits = Vec::with_capacity(48);
     for _ in 0..3 {

@@ -1,7 +1,7 @@
-//! The publisher at work: simulator, pacer and producer, on the thread `publisher`.
+//! The worker: simulator, pacer and producer, on the thread `publisher`.
 //!
-//! Invariant: an event that was made is sent. One that finds Kafka's queue full is held, across stops and changes, until
-//! there is room, so its `seq` is never missing from a topic unless it is counted as failed.
+//! Invariant: every created event is sent. If Kafka's queue is full, the event is held, across stops and
+//! changes, until there is room, so its `seq` is missing from a topic only if it is counted as failed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,17 +18,18 @@ use crate::status::Ledger;
 use crate::throttle::Throttle;
 use crate::tokens::TokensError;
 
-/// How far behind the sender may be and still catch up. What was due earlier is skipped, counted and logged: after a
-/// long outage readers want the present, not a flood of the past.
+/// How far the sender may fall behind and still catch up. Older events are skipped, counted and logged: after
+/// a long outage readers want current events, not a burst of old ones.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
-/// How long a stop waits for Kafka to acknowledge what is queued. (It waits out `linger.ms`: one that is set higher than
-/// this leaves records queued.)
+/// How long a stop waits for Kafka to acknowledge the queued records. (The wait includes `linger.ms`: if that
+/// is higher than this limit, records stay queued.)
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
-/// The most events between two looks at the commands.
+/// Maximum number of events between two checks for commands.
 const TURN_EVENTS: u64 = 1_000;
-/// Up to this rate, in events/s, each event has a wake-up of its own; above it they go out in bunches of [`SLEEP_MIN`].
+/// Up to this rate, in events/s, each event has its own wake-up; above it, events are sent in groups, one per
+/// [`SLEEP_MIN`].
 const EXACT_RATE_MAX: u32 = 1_000;
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -36,38 +37,38 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 const FULL_WAIT: Duration = Duration::from_millis(2);
 const REPLACE_WAIT: Duration = Duration::from_secs(1);
 
-/// A command that cannot be obeyed. Nothing has changed.
+/// A command that cannot be carried out. The state is unchanged.
 #[derive(Debug, Error, PartialEq)]
 pub enum CommandError {
     /// The rate is out of range.
     #[error(transparent)]
     Rate(#[from] RateError),
-    /// The tokens cannot be traded.
+    /// The tokens are invalid.
     #[error(transparent)]
     Tokens(#[from] TokensError),
-    /// There is no rate to change.
+    /// The simulation is stopped, so there is no rate to change.
     #[error("the simulation is not running; start it first (POST /start)")]
     NotRunning,
 }
 
-/// What the handle asks for. Rates and tokens are checked; `done` tells that it is obeyed.
+/// A command of the handle. Rates and tokens are checked; `done` reports that it was carried out.
 pub(crate) enum Command {
     Start { rate: u32, tokens: Vec<String>, done: SyncSender<()> },
     SetRate { rate: u32, done: SyncSender<Result<(), CommandError>> },
     Stop { done: SyncSender<()> },
 }
 
-/// The thread's own state.
+/// The state of the thread.
 pub(crate) struct Worker {
     config: ClientConfig,
-    /// None only between a lost producer and its replacement.
+    /// `None` only between a lost producer and its replacement.
     producer: Option<RecordProducer>,
     ledger: Arc<Ledger>,
     inbox: Receiver<Command>,
-    /// Kept over stops, so that `seq` goes on.
+    /// Kept across stops, so that `seq` continues.
     simulator: Option<Simulator>,
     seed: u64,
-    /// None when stopped.
+    /// `None` when stopped.
     pacer: Option<Pacer>,
     record: Record,
     /// Whether `record` is an event that could not be queued yet.
@@ -102,7 +103,7 @@ impl Worker {
         }
     }
 
-    /// Works until the handle is gone.
+    /// Runs until the handle is dropped.
     pub(crate) fn run(mut self) {
         loop {
             let sleep = self.turn();
@@ -124,17 +125,18 @@ impl Worker {
         self.ledger.failed.fetch_add(u64::from(self.is_held), Relaxed);
     }
 
-    /// Ends the producer, and counts what it had queued as failed.
+    /// Drops the producer, and counts its queued records as failed.
     ///
-    /// rdkafka waits half a second for the fates of what is purged, and then for none: on a busy machine some never come.
-    /// No callback runs once the client is gone, so whatever is open by then is settled here.
+    /// rdkafka waits half a second for the delivery reports of purged records, and no longer; on a busy
+    /// machine some never arrive. No callback runs after the client is dropped, so the remaining records are
+    /// counted here.
     fn drop_producer(&mut self) {
         self.producer = None;
         let without_fate = self.ledger.snapshot().queued().saturating_sub(u64::from(self.is_held));
         self.ledger.failed.fetch_add(without_fate, Relaxed);
     }
 
-    /// Sends what is due, and says how long to sleep.
+    /// Sends the due events; returns how long to sleep.
     fn turn(&mut self) -> Duration {
         if let Err(wait) = self.send_held() {
             self.note_lateness();
@@ -155,7 +157,7 @@ impl Worker {
     }
 
     fn send_due(&mut self) -> Result<(), Duration> {
-        // The wall clock is read anew each turn, so that timestamps follow it when it is corrected.
+        // The wall clock is read again each turn, so that timestamps follow its corrections.
         let (now_ns, wall_now_ns) = (self.now_ns(), wall_clock_ns());
         for _ in 0..TURN_EVENTS {
             let (Some(pacer), Some(simulator)) = (&mut self.pacer, &mut self.simulator) else { break };
@@ -173,7 +175,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends the record in hand, if there is one; otherwise says how long to wait with the next try.
+    /// Sends the held record, if there is one; on failure returns how long to wait before the next try.
     fn send_held(&mut self) -> Result<(), Duration> {
         if !self.is_held {
             return Ok(());
@@ -217,7 +219,7 @@ impl Worker {
         }
     }
 
-    /// Shows how late the sender is, and gives up what is too old to catch up with.
+    /// Updates the lateness of the sender, and skips events that are too old to catch up with.
     fn note_lateness(&mut self) {
         let now_ns = self.now_ns();
         let Some(pacer) = &mut self.pacer else { return };
@@ -287,7 +289,8 @@ impl Worker {
 
     fn flush(&mut self) {
         let deadline = Instant::now() + FLUSH_MAX;
-        // A record in hand means that the queue was full: flushing makes room for it, and a second round takes it along.
+        // A held record means that the queue was full: flushing makes room for it, and a second iteration
+        // includes it.
         while let Some(producer) = &self.producer {
             let flushed = producer.flush(deadline.saturating_duration_since(Instant::now()));
             if !self.is_held || flushed.is_err() || self.send_held().is_err() {

@@ -1,4 +1,4 @@
-//! What clients get: the JSON shapes that the platform's tools read, with more figures added.
+//! Response bodies: the JSON that the platform's tools read, with additional figures.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -120,7 +120,7 @@ impl Changed {
     }
 }
 
-/// A request that is not served, and what to do instead.
+/// A rejected request, with the remedy.
 #[derive(Debug)]
 pub(super) struct Refusal {
     code: StatusCode,

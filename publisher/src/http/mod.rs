@@ -1,8 +1,8 @@
-//! The HTTP control API: routes, and serving them.
+//! The HTTP control API: routes, and the server.
 //!
-//! One thread serves everything. Commands that wait for Kafka run on the blocking pool, so that `/health` answers while
-//! Kafka does not. Connections, header and body sizes and the time for a request are bounded; the API has no
-//! authentication and belongs on a private network.
+//! One thread serves all requests. Commands that wait for Kafka run on the blocking pool, so that `/health`
+//! answers even if Kafka does not. Connections, header and body sizes and the time for a request are bounded;
+//! the API has no authentication and belongs on a private network.
 
 mod answers;
 mod metrics;
@@ -33,16 +33,16 @@ use crate::Publisher;
 use crate::throttle::Throttle;
 use answers::{Changed, Figures, Health, Refusal, Started, Stopped};
 
-/// Room for the most tokens of the greatest length, with JSON around them.
+/// Room for the maximum number of tokens of maximum length, with the JSON around them.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// The next connection waits in the listener's backlog.
+/// Further connections wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 128;
-/// For a request's head, and between two requests of a connection.
+/// Timeout for a request's head, and between two requests of a connection.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
-/// For a request's body and its answer; a stop takes [`crate::run::FLUSH_MAX`] of it.
+/// Timeout for a request's body and its response; a stop uses up to [`crate::run::FLUSH_MAX`] of it.
 const REQUEST_MAX: Duration = Duration::from_secs(15);
-/// For the requests that are under way at shutdown.
+/// Timeout at shutdown for requests in progress.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 const _: () = assert!(REQUEST_MAX.as_secs() > crate::run::FLUSH_MAX.as_secs());
@@ -53,7 +53,7 @@ struct Control {
     registry: Registry,
 }
 
-/// Serves the API until `shutdown` resolves, then finishes the requests under way.
+/// Serves the API until `shutdown` resolves, then finishes the requests in progress.
 pub async fn serve(listener: TcpListener, publisher: Arc<Publisher>, shutdown: impl Future<Output = ()>) {
     let service = TowerToHyperService::new(routes(publisher));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -97,7 +97,7 @@ async fn accept(
                 if let Some(suppressed) = refused.pass() {
                     tracing::warn!(%error, suppressed, "a connection could not be accepted");
                 }
-                // Out of descriptors, most likely: trying again at once would spin.
+                // Most likely the process is out of descriptors: an immediate retry would spin.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -165,7 +165,7 @@ async fn rate(
     Ok(axum::Json(Changed::of(rate)).into_response())
 }
 
-/// Runs a command, which blocks, away from the thread that serves.
+/// Runs a blocking command on another thread.
 async fn commanded<T: Send + 'static>(
     control: Arc<Control>,
     command: impl FnOnce(&Publisher) -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! What clients send: JSON bodies, checked. Each refusal is a sentence that says what to send instead.
+//! Request bodies: JSON, checked. Each rejection is a sentence that says what to send instead.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::pacer;
 use crate::tokens;
 
-/// The rate of a start that names none.
+/// The default rate of a start.
 const RATE_DEFAULT: f64 = 100.0;
 
 const START_EXAMPLE: &str = r#"send {"rate": 100, "tokenIds": ["BTC", "ETH"]}"#;
@@ -46,7 +46,7 @@ pub(super) fn rate(body: &[u8]) -> Result<u32, String> {
 
 fn parse<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| {
-        // serde quotes what it found, which may be a megabyte.
+        // serde quotes the invalid input, which may be a megabyte long.
         let cause: String = error.to_string().chars().take(200).collect();
         format!("the body is not what is expected ({cause}); {example}")
     })

@@ -1,4 +1,4 @@
-//! The HTTP API, over real sockets.
+//! Tests of the HTTP API over real sockets.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -58,11 +58,11 @@ impl Api {
         format!("http://{}{path}", self.address)
     }
 
-    /// Sends bytes as they are, and returns what comes back until the server closes.
+    /// Sends the bytes unchanged, and returns all received bytes until the server closes.
     fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // The server may answer and close before it has read it all.
+        // The server may respond and close before it has read everything.
         _ = stream.write_all(bytes);
         let mut answer = Vec::new();
         _ = stream.read_to_end(&mut answer);
@@ -303,7 +303,7 @@ fn the_list_of_metrics_is_what_is_exported() {
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
             let series = line.rsplit_once(' ').unwrap().0;
-            // With the names of its labels, of which there is one at most.
+            // Includes the label name; a sample has one label at most.
             series.split_once("=\"").map_or(series.to_owned(), |(label, _)| format!("{label}}}"))
         })
         .collect();

@@ -1,11 +1,11 @@
-//! Follows `seq` per token and kind, as a reader that must prove it missed nothing would.
+//! Follows `seq` per token and kind, like a reader that must prove it missed nothing.
 
 use std::collections::HashMap;
 
 use rdkafka::message::{Message, OwnedMessage};
 use serde_json::Value;
 
-/// What was seen of each (token, topic).
+/// The numbers received for each (token, topic).
 #[derive(Default)]
 pub(crate) struct Audit {
     seen: HashMap<(String, String), Vec<u64>>,
@@ -25,7 +25,7 @@ impl Audit {
         self.seen.entry((token.to_owned(), topic.to_owned())).or_default().push(seq);
     }
 
-    /// Each token and kind counts 1, 2, 3, .. without a hole, a repetition or a step back.
+    /// Asserts that each token and kind counts 1, 2, 3, .. without a gap, a repetition or a step back.
     pub(crate) fn assert_contiguous(&self) {
         assert!(!self.seen.is_empty(), "nothing was seen");
         for (of, numbers) in &self.seen {
@@ -34,7 +34,7 @@ impl Audit {
         }
     }
 
-    /// In order and without repetition; returns how many numbers are missing below the highest of each.
+    /// Asserts order and uniqueness; returns how many numbers are missing below the highest of each.
     pub(crate) fn count_missing(&self) -> u64 {
         let mut missing = 0;
         for (of, numbers) in &self.seen {

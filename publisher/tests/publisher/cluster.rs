@@ -1,4 +1,4 @@
-//! A Kafka cluster for one test, and reading it from the beginning.
+//! A Kafka cluster for one test, and a reader from its beginning.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 pub(crate) use testkit::PARTITIONS;
 use testkit::{PATIENCE, eventually};
 
-/// One broker.
+/// A cluster with one broker.
 pub(crate) struct Cluster(pub(crate) testkit::Cluster);
 
 impl Cluster {
@@ -32,7 +32,7 @@ impl Cluster {
         Publisher::connect(&client_config(&self.brokers(), &properties), 42).unwrap()
     }
 
-    /// Reads from the beginning until `count` records were seen and no more come at once.
+    /// Reads from the beginning until `count` records were received and no more are available.
     pub(crate) fn read(&self, count: u64) -> Vec<OwnedMessage> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.brokers())
@@ -60,7 +60,7 @@ impl Cluster {
     }
 }
 
-/// Waits until the publisher's status is as asked, and returns it.
+/// Waits until the publisher's status fulfils the condition, and returns it.
 pub(crate) fn wait_until(publisher: &Publisher, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
     eventually(what, || Some(publisher.status()).filter(&holds))
 }

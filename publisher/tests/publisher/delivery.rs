@@ -1,4 +1,4 @@
-//! From the simulator into Kafka: what arrives is what was made, whatever happens on the way.
+//! Tests of delivery: the records in Kafka are the created events, under all tested faults.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The publisher's properties, from the outside: the simulator's output, records in a Kafka cluster (librdkafka's mock,
-//! real protocol over loopback), the HTTP API and the program.
+//! Tests of the publisher from the outside: the simulator's output, records in a Kafka cluster (librdkafka's
+//! mock, real protocol over loopback), the HTTP API and the program.
 
-// Test code may give up on a broken premise.
+// Tests may panic if a precondition does not hold.
 #![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "http")]

@@ -1,10 +1,10 @@
-//! Keys land where Java's producer (and kafkajs) would put them.
+//! Tests that keys are assigned the same partitions as by Java's producer (and kafkajs).
 
 use rdkafka::message::Message;
 
 use crate::cluster::{Cluster, PARTITIONS, tokens};
 
-/// The hash of Kafka's Java clients, written down here once more from its definition.
+/// The hash of Kafka's Java clients, implemented independently from its definition.
 fn murmur2(key: &[u8]) -> i32 {
     const MULTIPLIER: u32 = 0x5bd1_e995;
     let mut hash = 0x9747_b28c ^ key.len() as u32;

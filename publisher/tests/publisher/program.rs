@@ -1,4 +1,4 @@
-//! The program: its settings, its exit codes, its end.
+//! Tests of the program: its settings, its exit codes, its shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -56,7 +56,7 @@ impl Running {
         assert_eq!(response.status(), 200);
     }
 
-    /// Sends SIGTERM and waits for the end; the exit code and the last line of the log.
+    /// Sends SIGTERM and waits for the exit; returns the exit code and the last line of the log.
     fn stop(self) -> (i32, Value) {
         self.program.signal(Signal::TERM);
         let Ended { code, output } = self.program.end();
@@ -103,7 +103,7 @@ fn settings_that_cannot_be_used_are_named_and_end_with_64() {
 fn a_taken_port_is_told_with_its_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    // By both names of the variable.
+    // Tests both names of the variable.
     for name in ["PORT", "API_PORT"] {
         let (code, text) = output(with(name, &port.to_string()));
         assert_eq!(code, 1, "{text}");
@@ -115,7 +115,7 @@ fn a_taken_port_is_told_with_its_remedy() {
 fn sigterm_flushes_what_was_made_and_exits_with_0() {
     let cluster = Cluster::start();
     let mut command = program();
-    // Much of what is made is still in the queue when the signal comes.
+    // At this rate, many events are still queued when the signal arrives.
     command
         .env("KAFKA_BROKERS", cluster.brokers())
         .env("PORT", "0")

@@ -1,4 +1,4 @@
-//! What the simulator makes.
+//! Tests of the simulator's events.
 
 use std::collections::{BTreeMap, HashMap};
 
