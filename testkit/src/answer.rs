@@ -1,4 +1,5 @@
-//! What a gateway says, read as far as the audit needs it: of an event only its head.
+//! The gateway's messages, parsed as far as the audit needs them: of an event only the fields before its
+//! value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 
 use crate::lane::{Lane, Selection};
 
-/// For each kind the next position of every partition.
+/// For each kind, the next position of every partition.
 pub type Positions = BTreeMap<String, Vec<Position>>;
 
 /// A message of the gateway.
@@ -18,68 +19,68 @@ pub enum Answer {
     #[serde(skip)]
     /// An event.
     Event {
-        /// Its channel and partition.
+        /// Channel and partition of the event.
         lane: Lane,
-        /// Its offset.
+        /// Offset of the event.
         offset: i64,
     },
-    /// `subscription_ack`.
+    /// A `subscription_ack`.
     SubscriptionAck {
-        /// As the message says.
+        /// The subscribed channels.
         subscribed: Vec<String>,
-        /// As the message says.
+        /// The rejected channels.
         #[serde(default)]
         rejected: Vec<Refusal>,
-        /// As the message says.
+        /// The channels that were subscribed but not resumed.
         #[serde(default)]
         not_resumed: Vec<Refusal>,
-        /// As the message says.
+        /// The positions at which the events begin.
         #[serde(default)]
         positions: Positions,
-        /// Partitions, by kind, of which no position is known yet.
+        /// Partitions, by kind, without a known position yet.
         #[serde(default)]
         waiting: BTreeMap<String, Vec<i32>>,
     },
-    /// `positions`.
+    /// A `positions` message.
     Positions {
-        /// Of partitions that an acknowledgement listed as waiting.
+        /// Positions of partitions that an acknowledgement listed as waiting.
         positions: Positions,
     },
-    /// `unsubscription_ack`.
+    /// An `unsubscription_ack`.
     UnsubscriptionAck {
-        /// As the message says.
+        /// The unsubscribed channels.
         unsubscribed: Vec<String>,
     },
-    /// `resumed`.
+    /// A `resumed` message.
     Resumed {
-        /// As the message says.
+        /// The resumed channel.
         channel: String,
-        /// As the message says.
+        /// The number of replayed events.
         replayed: u64,
     },
-    /// `gap`.
+    /// A `gap`.
     Gap {
-        /// As the message says.
+        /// The affected channel.
         channel: String,
-        /// Lost.
+        /// The first lost position.
         from: Position,
-        /// Lost too.
+        /// The last lost position.
         to: Position,
-        /// As the message says.
+        /// The reason of the loss.
         reason: GapReason,
     },
-    /// Whatever it says.
+    /// Any `error` message.
     Error,
 }
 
-/// A channel that was not taken, or not resumed.
+/// A channel that was rejected, or not resumed.
 #[derive(Debug, Deserialize)]
 pub struct Refusal {
-    /// Which.
+    /// The channel.
     pub channel: String,
-    /// For programs.
+    /// The machine-readable code.
     pub code: String,
-    /// For people.
+    /// The human-readable message.
     pub message: String,
 }
 
@@ -90,10 +91,10 @@ impl fmt::Display for Refusal {
 }
 
 impl Answer {
-    /// # Panics
-    /// At what the manual does not know: the test is over.
-    /// Reads a message.
+    /// Parses a message.
     ///
+    /// # Panics
+    /// Panics at a message that the protocol does not define, which fails the test.
     pub fn read(text: &str) -> Self {
         match text.starts_with(r#"{"seq":"#) {
             true => Self::read_event(text).unwrap_or_else(|| panic!("no event: {text}")),
@@ -101,7 +102,7 @@ impl Answer {
         }
     }
 
-    /// The value may be anything; the head comes before it and has no escapes.
+    /// The value may be any JSON; the fields before it contain no escapes.
     fn read_event(text: &str) -> Option<Self> {
         let (head, _) = text.split_once(r#","data":"#)?;
         let (_, place) = head.split_once(r#""channel":""#)?;

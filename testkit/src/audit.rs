@@ -1,13 +1,15 @@
-//! Compares what a client got with what Kafka has: every position from a subscription's cut to its end exactly once and in
-//! order, across reconnects, or in a gap that names it.
+//! Compares the events that a client received with those in Kafka: every position from a subscription's cut
+//! to its end arrives exactly once and in order, across reconnects, or is named by a gap.
 //!
-//! Pure: it knows no socket and no clock, so that it is tested with histories made by hand. What it asks for, per [`Lane`]:
-//! - Offsets rise strictly from the moment that a subscription selects the lane until none does any more.
-//! - Nothing comes that no subscription asks for, that is below the cuts of all that do (before its acknowledgement a
-//!   subscription has none), or that Kafka does not have.
-//! - Of a subscription that lasts, all from its cut on has come or is in a gap. Of one that was given back, all up to its
-//!   last event before that.
-//! - A gap names nothing that came.
+//! Pure: without sockets and clocks, so that it can be tested with manually written histories. The rules, per
+//! [`Lane`]:
+//! - Offsets increase strictly from the moment at which a subscription selects the lane until none selects it
+//!   any more.
+//! - No event arrives that no subscription selects, that is below the cuts of all subscriptions that select
+//!   it (before its acknowledgement a subscription has no cut), or that is not in Kafka.
+//! - For a subscription that is still open, every event from its cut on has arrived or is in a gap. For one
+//!   that was unsubscribed, every event up to the last one received before that.
+//! - A gap names no event that arrived.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -17,38 +19,38 @@ use protocol::GapReason;
 use crate::history::{Entry, History};
 use crate::lane::{Lane, Selection};
 
-/// Where Kafka has put all that was produced: rising offsets.
+/// The positions of all produced records in Kafka: increasing offsets.
 pub type Truth = BTreeMap<Lane, Vec<i64>>;
 
-/// What is wrong about a position.
+/// The fault of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// It never came, and no gap names it.
+    /// The event never arrived, and no gap names it.
     Lost,
-    /// It came a second time.
+    /// The event arrived a second time.
     Repeated,
-    /// It came after a later one.
+    /// The event arrived after a later one.
     OutOfOrder,
-    /// It came without a subscription.
+    /// The event arrived without a subscription.
     Unasked,
-    /// It came although every subscription had said that it begins later.
+    /// The event arrived although it is below the cut of every subscription.
     BelowCut,
-    /// Kafka does not have it.
+    /// The event is not in Kafka.
     Unknown,
-    /// It came, and a gap says it did not.
+    /// The event arrived although a gap names it.
     InGap,
 }
 
-/// A fault, and the entry of the history at which it shows.
+/// A fault, and the entry of the history at which it was detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// What is wrong.
+    /// The fault.
     pub fault: Fault,
-    /// Of which channel and partition.
+    /// Channel and partition of the event.
     pub lane: Lane,
-    /// At which offset.
+    /// Offset of the event.
     pub offset: i64,
-    /// The entry.
+    /// Index of the entry.
     pub at: usize,
 }
 
@@ -58,7 +60,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All that is wrong with a history, in its order.
+/// All faults of a history, in the order of its entries.
 pub fn audit(history: &History, truth: &Truth) -> Vec<Finding> {
     let mut account = Account::of(history);
     account.check_order(truth);
@@ -71,7 +73,7 @@ pub fn audit(history: &History, truth: &Truth) -> Vec<Finding> {
     findings
 }
 
-/// Which entries are the milestones of a hold.
+/// The entries at which the state of a hold changes.
 #[derive(Clone, Copy, Default)]
 struct Life {
     asked: usize,
@@ -80,17 +82,17 @@ struct Life {
     ended: Option<usize>,
 }
 
-/// What came on a lane.
+/// The arrivals on a lane.
 #[derive(Default)]
 struct Arrivals {
     /// Entry and offset.
     events: Vec<(usize, i64)>,
-    /// Entries after which no subscription selected it any more: what comes later is a new story.
+    /// Entries after which no subscription selected the lane: later events are checked independently.
     breaks: Vec<usize>,
 }
 
 impl Arrivals {
-    /// Where the story began to which an entry belongs.
+    /// The beginning of the section that an entry belongs to.
     fn story_of(&self, at: usize) -> usize {
         let passed = self.breaks.partition_point(|&end| end <= at);
         passed.checked_sub(1).map_or(0, |last| self.breaks[last])
@@ -121,7 +123,7 @@ struct Account {
 }
 
 impl Account {
-    /// Sorts the entries by lane, and finds those that no subscription explains.
+    /// Groups the entries by lane, and finds those that no subscription explains.
     fn of(history: &History) -> Self {
         let lives = vec![Life::default(); history.holds.len()];
         let mut account = Self { lives, lanes: HashMap::new(), gaps: Vec::new(), findings: Vec::new() };
@@ -140,7 +142,7 @@ impl Account {
                     account.end_stories(history, hold, &open, at);
                 }
                 Entry::Event { lane, offset } => account.take_event(history, &open, at, lane, offset),
-                // Of records without a usable key, which have no lane.
+                // A gap of records without a usable key, which have no lane.
                 Entry::Gap {
                     selection: Selection { token: None, .. }, reason: GapReason::Skipped, ..
                 } => {}
@@ -157,7 +159,7 @@ impl Account {
         self.lanes.entry(lane).or_default().events.push((at, offset));
         let selecting =
             open.iter().filter(|&&hold| history.holds[hold].selection.selects(lane)).map(|&hold| {
-                // Before its acknowledgement nobody has said where it begins.
+                // Before its acknowledgement a subscription has no cut.
                 if self.lives[hold].has_begun { history.holds[hold].first(lane) } else { 0 }
             });
         let fault = match selecting.min() {
@@ -168,7 +170,7 @@ impl Account {
         self.findings.push(Finding { fault, lane, offset, at });
     }
 
-    /// A hold has ended: of the lanes that only it selected, what follows need not be later than what came.
+    /// A hold has ended: on the lanes that only it selected, later events need not be above the earlier ones.
     fn end_stories(&mut self, history: &History, ended: usize, open: &[usize], at: usize) {
         let selection = history.holds[ended].selection;
         for (&lane, arrivals) in &mut self.lanes {
@@ -215,7 +217,7 @@ impl Account {
         for (&lane, known) in truth.iter().filter(|(lane, _)| hold.selection.selects(**lane)) {
             let arrivals = self.lanes.get(&lane).unwrap_or(&nothing);
             let story = arrivals.story_of(life.asked);
-            // What had come under another hold before this one began need not come again.
+            // Events that had arrived under another hold before this one began need not arrive again.
             let got: Vec<(usize, i64)> =
                 arrivals.events.iter().copied().filter(|(at, _)| (story..end).contains(at)).collect();
             let mut offsets: Vec<i64> = got.iter().map(|&(_, offset)| offset).collect();

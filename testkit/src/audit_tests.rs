@@ -1,4 +1,4 @@
-//! Histories made by hand: the auditor finds what is wrong with each, and nothing else.
+//! Tests with manually written histories: the audit finds exactly the faults of each.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::history::{Entry, History, Hold};
 use super::lane::{Lane, Selection};
 
 const LANE: Lane = Lane { token: 5, kind: 0, partition: 2 };
-/// Of the same kind and partition.
+/// A lane of the same kind and partition.
 const NEIGHBOUR: Lane = Lane { token: 6, ..LANE };
 
 fn selection(name: &str) -> Selection {
@@ -22,12 +22,12 @@ fn truth() -> Truth {
     Truth::from([(LANE, vec![10, 12, 14, 16, 18]), (NEIGHBOUR, vec![11, 13, 15, 17, 19])])
 }
 
-/// A history line by line.
+/// Builds a history entry by entry.
 #[derive(Default)]
 struct Story(History);
 
 impl Story {
-    /// One that has T5.trade from this offset on.
+    /// A history with a subscription to T5.trade from this offset on.
     fn with_cut(cut: i64) -> Self {
         let mut story = Self::default();
         story.hold("T5.trade", cut);
@@ -77,7 +77,7 @@ impl Story {
         self.note(Entry::Gap { selection: selection(name), partition: LANE.partition, from, to, reason })
     }
 
-    /// Fault and offset of all that is found.
+    /// Fault and offset of all findings.
     fn faults(&self) -> Vec<(Fault, i64)> {
         audit(&self.0, &truth()).iter().map(|finding| (finding.fault, finding.offset)).collect()
     }
@@ -103,7 +103,7 @@ fn a_finding_says_where_it_shows() {
     let mut story = Story::with_cut(10);
     story.got(&[10, 12, 16, 18]);
     let finding = audit(&story.0, &truth())[0];
-    // Asked, began, 10, 12, and then 16 in place of 14.
+    // Entries: asked, began, 10, 12, and then 16 instead of 14.
     assert_eq!(finding, Finding { fault: Fault::Lost, lane: LANE, offset: 14, at: 4 });
     let around = story.0.around(finding.at, LANE);
     assert!(around.contains(">      0 ms  got offset 16"), "{around}");
@@ -156,7 +156,7 @@ fn events_may_come_before_the_acknowledgement_that_promises_them() {
     story.got(&[14]);
     story.begin(hold, 14);
     assert_eq!(story.got(&[16, 18]).faults(), []);
-    // And before it says where it begins.
+    // The event arrives before the acknowledgement.
     let mut story = Story::default();
     let hold = story.ask("T5.trade");
     story.got(&[12]);
@@ -201,7 +201,7 @@ fn a_gap_that_names_something_else_explains_nothing() {
         [("T5.trade", 13, 13), ("T5.trade", 10 + 3, 15), ("T6.trade", 12, 12), ("T5.social", 12, 12)]
     {
         let mut story = Story::with_cut(10);
-        // Only 14 may be named without a contradiction.
+        // Only 14 can be named without a contradiction.
         story.got(&[10]).gap(name, from, to).got(&[16, 18]);
         let is_named = name == "T5.trade" && to >= 14;
         let expected = if is_named { lost.to_vec() } else { [lost[0], (Fault::Lost, 14)].to_vec() };
@@ -250,7 +250,7 @@ fn a_gap_of_an_earlier_subscription_explains_nothing_of_a_later_one() {
 
 #[test]
 fn a_new_subscription_may_begin_before_the_end_of_the_last_one() {
-    // The second gateway has not come so far.
+    // The second gateway is behind the first one.
     let mut story = Story::with_cut(10);
     story.got(&[10, 12, 14]).leave(0);
     story.hold("T5.trade", 12);
@@ -274,7 +274,7 @@ fn two_subscriptions_of_a_channel_get_each_event_once() {
     assert_eq!(story.got(&[14, 16, 18]).faults(), []);
     let (mut story, _) = overlapping();
     assert_eq!(story.got(&[14, 14, 16, 18]).faults(), [(Fault::Repeated, 14)]);
-    // One ends, the other is still owed, and the order goes on.
+    // One subscription ends; the events of the other are still due, and the order is still checked.
     let (mut story, wildcard) = overlapping();
     assert_eq!(story.leave(wildcard).got(&[14, 16, 18]).faults(), []);
     let (mut story, wildcard) = overlapping();
@@ -285,7 +285,7 @@ fn two_subscriptions_of_a_channel_get_each_event_once() {
 
 #[test]
 fn what_came_under_another_subscription_is_not_owed_again() {
-    // The channel's own cut is below what its wildcard has brought.
+    // The channel's own cut is below the events that arrived under its wildcard.
     let mut story = Story::default();
     story.hold("T5.*", 10);
     story.got(&[10, 12, 14]);

@@ -1,4 +1,4 @@
-//! A well-behaved client: tungstenite's own, over a blocking socket.
+//! A client that follows the protocol: tungstenite's client over a blocking socket.
 
 use std::net::TcpStream;
 use std::time::Instant;
@@ -11,22 +11,22 @@ use crate::PATIENCE;
 use crate::cluster::{Cluster, PARTITIONS, Record, TOPICS, record};
 use crate::gateway::Gateway;
 
-/// The token of records that mark a place in every partition.
+/// The token of records that mark a position in every partition.
 const FENCE: &str = "FENCE";
 
-/// See the module.
+/// A client session over a blocking socket.
 pub struct Client {
-    /// Over a blocking socket.
+    /// The WebSocket of the session.
     pub socket: WebSocket<TcpStream>,
 }
 
 impl Client {
-    /// Connects and shakes hands.
+    /// Connects and completes the handshake.
     pub fn connect(gateway: &Gateway) -> Self {
         Self::over(TcpStream::connect(gateway.address).unwrap())
     }
 
-    /// The same over a connection that there is already.
+    /// Completes the handshake over an existing connection.
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -35,7 +35,7 @@ impl Client {
         Self { socket }
     }
 
-    /// A session with these channels.
+    /// Connects and subscribes to these channels.
     pub fn subscribed(gateway: &Gateway, channels: &[&str]) -> Self {
         let mut client = Self::connect(gateway);
         let ack = client.subscribe(channels);
@@ -43,12 +43,12 @@ impl Client {
         client
     }
 
-    /// Asks, and waits for the answer; it must be the next message, so nothing may be on its way.
+    /// Subscribes and waits for the answer, which must be the next message: no events may be in flight.
     pub fn subscribe(&mut self, channels: &[&str]) -> Value {
         self.ask(&json!({"type": "subscribe", "data": {"channels": channels}}))
     }
 
-    /// Asks, and waits for the answer as [`Client::subscribe`] does.
+    /// Unsubscribes and waits for the answer, as [`Client::subscribe`] does.
     pub fn unsubscribe(&mut self, channels: &[&str]) -> Value {
         self.ask(&json!({"type": "unsubscribe", "data": {"channels": channels}}))
     }
@@ -64,25 +64,25 @@ impl Client {
         self.send_text(&message.to_string());
     }
 
-    /// Sends a text, whatever it is.
+    /// Sends any text.
     pub fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
     }
 
-    /// The next message, as it was sent.
+    /// The next message as text.
     pub fn next_text(&mut self) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.socket.read().unwrap() {
                 Message::Text(text) => return text.as_str().to_owned(),
-                // The socket's own patience begins again with each.
+                // The read timeout of the socket restarts with each of these frames.
                 Message::Ping(_) | Message::Pong(_) => assert!(Instant::now() < deadline, "no message comes"),
                 other => panic!("{other:?}"),
             }
         }
     }
 
-    /// The next message.
+    /// The next message as JSON.
     #[allow(clippy::should_implement_trait, reason = "it has no end: it fails when nothing comes")]
     pub fn next(&mut self) -> Value {
         let text = self.next_text();
@@ -96,7 +96,7 @@ impl Client {
         event
     }
 
-    /// The events that came before the ack, as those may that are read while it is on its way, and the ack.
+    /// The events that arrived before the ack, which are possible while the ack is in flight, and the ack.
     pub fn read_to_ack(&mut self) -> (Vec<Value>, Value) {
         let mut events = Vec::new();
         loop {
@@ -121,7 +121,7 @@ impl Client {
         }
     }
 
-    /// What came before the fence of each partition. The session is subscribed to `FENCE.*`.
+    /// The messages before the fence of each partition. The session is subscribed to `FENCE.*`.
     pub fn read_to_fence(&mut self) -> Vec<Value> {
         let mut fences = TOPICS.len() * PARTITIONS as usize;
         let mut messages = Vec::new();
@@ -135,7 +135,8 @@ impl Client {
 }
 
 impl Cluster {
-    /// Marks the end of every partition: within each, what was produced before arrives before.
+    /// Produces a fence record to every partition: within each partition, records produced before it arrive
+    /// before it.
     pub fn fence(&self) {
         let fences: Vec<Record> = TOPICS
             .into_iter()

@@ -1,4 +1,4 @@
-//! A Kafka cluster for one test: librdkafka's mock, the real protocol over loopback.
+//! A Kafka cluster for one test: librdkafka's mock, with the real protocol over loopback.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ use crate::{PATIENCE, eventually};
 pub const PARTITIONS: i32 = 12;
 pub use protocol::channel::TOPICS;
 
-/// The part of a channel after its dot.
+/// The kind of a topic: the part of a channel after the dot.
 pub fn kind_of(topic: &str) -> &str {
     match topic {
         "odin.trades" => "trade",
@@ -28,40 +28,40 @@ pub fn kind_of(topic: &str) -> &str {
     }
 }
 
-/// What is to be produced.
+/// A record to produce.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Its topic.
+    /// The topic.
     pub topic: &'static str,
-    /// Chosen by the key when it is `None`.
+    /// The partition; if `None`, the key determines it.
     pub partition: Option<i32>,
     /// The token.
     pub key: Option<Vec<u8>>,
-    /// The event, or none.
+    /// The event; `None` produces a record without a value.
     pub value: Option<Vec<u8>>,
 }
 
-/// A record whose key chooses its partition.
+/// A record whose key determines its partition.
 pub fn record(topic: &'static str, token: &str, value: impl Into<Vec<u8>>) -> Record {
     Record { topic, partition: None, key: Some(token.into()), value: Some(value.into()) }
 }
 
 impl Record {
-    /// The same in a partition that is not the key's.
+    /// The same record in another partition than that of its key.
     #[must_use]
     pub fn in_partition(self, partition: i32) -> Self {
         Self { partition: Some(partition), ..self }
     }
 }
 
-/// See the module.
+/// A mock cluster with a producer.
 pub struct Cluster {
-    /// What it is: for faults that a test injects.
+    /// The mock itself, for faults that a test injects.
     pub mock: MockCluster<'static, DefaultProducerContext>,
     brokers: i32,
     producer: BaseProducer<Acks>,
-    /// The ports of brokers that are stopped: the kernel would give them to any connection, and the mock aborts the process when it
-    /// cannot have them back.
+    /// The ports of stopped brokers: without a reservation the kernel could assign them to any connection,
+    /// and the mock aborts the process if it cannot bind them again.
     reserved: Mutex<Vec<Socket>>,
 }
 
@@ -71,12 +71,12 @@ impl Cluster {
         Self::of(3, &TOPICS.map(|topic| (topic, PARTITIONS)))
     }
 
-    /// Three brokers and no topic.
+    /// Three brokers without topics.
     pub fn without_topics() -> Self {
         Self::of(3, &[])
     }
 
-    /// So many brokers, and topics of so many partitions.
+    /// This number of brokers, and topics with these numbers of partitions.
     pub fn of(brokers: i32, topics: &[(&str, i32)]) -> Self {
         let mock = MockCluster::new(brokers).unwrap();
         for &(topic, partitions) in topics {
@@ -87,8 +87,9 @@ impl Cluster {
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
-            // The mock's sockets are inherited by every program that a test starts, so a broker that hangs up may not be heard. Longer
-            // than a busy machine stands still: the mock does not know a record that is sent again.
+            // Every program that a test starts inherits the mock's sockets, so a broker's disconnect may not
+            // be noticed. The timeout is longer than a busy machine stalls, because the mock does not detect
+            // a record that is sent again.
             .set("request.timeout.ms", "10000")
             .set("socket.timeout.ms", "10000")
             .set("message.max.bytes", "4000000")
@@ -97,30 +98,30 @@ impl Cluster {
         Self { mock, brokers, producer, reserved: Mutex::default() }
     }
 
-    /// Makes a topic of [`PARTITIONS`] partitions.
+    /// Creates a topic with [`PARTITIONS`] partitions.
     pub fn create(&self, topic: &str) {
         self.mock.create_topic(topic, PARTITIONS, 1).unwrap();
     }
 
-    /// For KAFKA_BROKERS.
+    /// The value of KAFKA_BROKERS.
     pub fn brokers(&self) -> String {
         self.mock.bootstrap_servers()
     }
 
-    /// Every broker hangs up and refuses connections; what it holds stays.
+    /// Stops all brokers: they disconnect and refuse connections; their records are kept.
     pub fn stop_brokers(&self) {
         (1..=self.brokers).for_each(|broker| self.mock.broker_down(broker).unwrap());
         let brokers = self.brokers();
         *self.reserved.lock().unwrap() = brokers.split(',').map(reserve).collect();
     }
 
-    /// The same brokers again, with all that they held.
+    /// Starts the same brokers again, with all their records.
     pub fn start_brokers(&self) {
         (1..=self.brokers).for_each(|broker| self.mock.broker_up(broker).unwrap());
         self.reserved.lock().unwrap().clear();
     }
 
-    /// Produces all of them and waits for the acknowledgements: where each record stands.
+    /// Produces all records and waits for the acknowledgements; returns the position of each record.
     pub fn produce(&self, records: &[Record]) -> Vec<Position> {
         for (index, record) in records.iter().enumerate() {
             let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, index);
@@ -133,7 +134,7 @@ impl Cluster {
                 message = returned;
             }
         }
-        // Its own bound is a number of polls, and one that has an acknowledgement to tell takes no time.
+        // `flush` counts polls instead of time, and a poll that delivers a report returns immediately.
         eventually("every record has its fate", || self.producer.flush(PATIENCE).ok());
         let mut acked = std::mem::take(&mut *self.producer.context().0.lock().unwrap());
         acked.sort_unstable_by_key(|(index, _)| *index);
@@ -141,13 +142,14 @@ impl Cluster {
         acked.into_iter().map(|(_, result)| result.unwrap()).collect()
     }
 
-    /// Produces one record: where it stands.
+    /// Produces one record; returns its position.
     pub fn produce_one(&self, record: Record) -> Position {
         self.produce(&[record])[0]
     }
 }
 
-/// Bound and not listening: connections are refused, and who has this option set, as the mock has, may bind it too.
+/// Binds a socket without listening: connections are refused, and a socket with the same option, such as that
+/// of the mock, can also be bound.
 fn reserve(address: &str) -> Socket {
     let address: SocketAddr = address.parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -156,7 +158,7 @@ fn reserve(address: &str) -> Socket {
     socket
 }
 
-/// What became of each record, by its index.
+/// The delivery report of each record, by its index.
 #[derive(Default)]
 struct Acks(Mutex<Vec<(usize, Result<Position, KafkaError>)>>);
 

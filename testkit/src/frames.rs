@@ -2,9 +2,9 @@
 //!
 //! `first` is always a frame's first byte: FIN, reserved bits and opcode.
 
-/// A whole text message.
+/// A complete text message.
 pub const TEXT: u8 = 0x81;
-/// A close.
+/// A close frame.
 pub const CLOSE: u8 = 0x88;
 /// A ping.
 pub const PING: u8 = 0x89;
@@ -13,12 +13,13 @@ pub const PONG: u8 = 0x8a;
 
 const MASKED: u8 = 0x80;
 
-/// A client's frame, masked with zeros, which leave the payload readable, or not masked at all, which is an error of the client's.
+/// A client frame, masked with zeros, which leave the payload readable, or not masked at all, which violates
+/// the protocol.
 pub fn frame(first: u8, is_masked: bool, payload: &[u8]) -> Vec<u8> {
     if is_masked { masked_frame(first, [0; 4], payload) } else { server_frame(first, payload) }
 }
 
-/// A client's frame.
+/// A masked client frame.
 pub fn masked_frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut frame = head(first, MASKED, payload.len());
     frame.extend(mask);
@@ -26,7 +27,7 @@ pub fn masked_frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A server's frame.
+/// A server frame.
 pub fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(first, 0, payload.len());
     frame.extend_from_slice(payload);
@@ -49,10 +50,11 @@ fn head(first: u8, mask_bit: u8, payload_bytes: usize) -> Vec<u8> {
     head
 }
 
-/// Splits a server's bytes behind their first frame: its first byte, its payload, and what follows. `None` while it is not whole.
+/// Splits a server's bytes after their first frame: its first byte, its payload, and the remaining bytes.
+/// `None` if the frame is incomplete.
 ///
 /// # Panics
-/// At a masked frame: a server sends none.
+/// Panics at a masked frame: a server must not send one.
 pub fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[first, length], rest) = bytes.split_first_chunk()?;
     assert!(length & MASKED == 0, "a masked frame from a server");
@@ -71,7 +73,7 @@ pub fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((first, payload, rest))
 }
 
-/// The code and the reason of the close frame that a server's bytes end with.
+/// The code and the reason of the close frame at the end of a server's bytes.
 pub fn close_code(mut bytes: &[u8]) -> Option<(u16, String)> {
     loop {
         let (first, payload, rest) = split_frame(bytes)?;

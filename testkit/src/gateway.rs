@@ -12,30 +12,30 @@ use crate::http::{self, Response};
 use crate::metrics::Metrics;
 use crate::program::{Ended, Program};
 
-/// A gateway about to be started.
+/// A gateway that is about to be started.
 ///
-/// How long to wait is the test's choice, and there is no default. Between "it listens" and "it is ready" clients are let in already,
-/// and faults of that time show only in tests that use [`Launch::start_listening`].
+/// The test chooses how long to wait; there is no default. A gateway that listens but is not ready already
+/// admits clients, and faults of that period appear only in tests that use [`Launch::start_listening`].
 pub struct Launch {
     command: Command,
-    /// Standard output and standard error are the test's.
+    /// Standard output and standard error were redirected by the test.
     has_output: bool,
 }
 
 impl Launch {
-    /// Any command that ends up as the gateway, on a port of its own. Cargo tells the program's path only to the integration tests
-    /// of its package, so they give it.
+    /// Any command that executes the gateway; the gateway gets its own port. Cargo provides the program's
+    /// path only to the integration tests of its package, so they pass it.
     pub fn of(mut command: Command) -> Self {
         command
             .env("WS_ADDR", "127.0.0.1:0")
             .env("WS_MAX_CONNECTIONS", "1000")
             .env("LOG_FORMAT", "json")
-            // Several gateways, their clients and brokers share the machine's few CPUs.
+            // Several gateways, their clients and brokers share the few CPUs of the machine.
             .env("WS_PINNING", "off");
         Self { command, has_output: false }
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
@@ -49,7 +49,7 @@ impl Launch {
         self
     }
 
-    /// With standard output and standard error to somewhere else than into [`Program::output`].
+    /// Redirects standard output and standard error, which are otherwise collected in [`Program::output`].
     #[must_use]
     pub fn output_to(mut self, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
         self.command.stdout(stdout).stderr(stderr);
@@ -57,7 +57,7 @@ impl Launch {
         self
     }
 
-    /// Starts it at a port that was free and waits until it is ready: its log is not needed.
+    /// Starts the gateway on a free port and waits until it is ready, without reading its log.
     pub fn start_unheard(self) -> Gateway {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let program = self.env("WS_ADDR", address.to_string()).spawn();
@@ -70,7 +70,7 @@ impl Launch {
         gateway
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts the gateway without waiting.
     pub fn start_early(self) -> Program {
         self.spawn()
     }
@@ -82,40 +82,42 @@ impl Launch {
         }
     }
 
-    /// Starts it and waits only until its port is open: clients may come, but no partition need have an offset yet.
+    /// Starts the gateway and waits only until its port is open: clients can connect, but partitions may not
+    /// have an offset yet.
     pub fn start_listening(self) -> Gateway {
         let mut program = self.spawn();
         let address = program.address_when("serving");
         Gateway { program, address }
     }
 
-    /// Starts it and waits until `/health/ready` says 200: until every partition is read and its history is filled.
+    /// Starts the gateway and waits until `/health/ready` returns 200: every partition is read and its
+    /// history is filled.
     pub fn start_ready(self) -> Gateway {
         let gateway = self.start_listening();
         gateway.await_ready();
         gateway
     }
 
-    /// Starts it and waits for its end.
+    /// Starts the gateway and waits for its exit.
     pub fn end(self) -> Ended {
         self.spawn().end()
     }
 }
 
-/// A running gateway. What every program can do it can do too, see [`Program`].
+/// A running gateway. It dereferences to [`Program`].
 pub struct Gateway {
     program: Program,
-    /// Where it listens.
+    /// The address that the gateway listens on.
     pub address: SocketAddr,
 }
 
 impl Gateway {
-    /// Answers a GET.
+    /// Sends a GET request.
     pub fn get(&self, path: &str) -> Response {
         self.request("GET", path)
     }
 
-    /// Answers a request without a body.
+    /// Sends a request without a body.
     pub fn request(&self, method: &str, path: &str) -> Response {
         http::request(self.address, method, path)
     }
@@ -125,19 +127,20 @@ impl Gateway {
         self.get("/health").json()
     }
 
-    /// Waits until `/health/ready` says 200.
+    /// Waits until `/health/ready` returns 200.
     pub fn await_ready(&self) {
         eventually("the gateway is ready", || (self.get("/health/ready").status == 200).then_some(()));
     }
 
-    /// Waits until `/health` says so.
+    /// Waits until `/health` reports this status.
     pub fn await_status(&self, status: &str) {
         eventually(&format!("the gateway is {status}"), || (self.health()["status"] == status).then_some(()));
     }
 
-    /// What `/metrics` says.
+    /// The current metrics.
     pub fn metrics(&self) -> Metrics {
-        // What a client that the machine holds up does not take in two seconds is cut off.
+        // The gateway disconnects a client that does not read the page within two seconds, which can happen
+        // on a busy machine.
         let response = eventually("a whole page", || {
             let response = self.get("/metrics");
             assert_eq!(response.status, 200);
@@ -146,7 +149,7 @@ impl Gateway {
         Metrics::parse(&response.body)
     }
 
-    /// Waits until the metrics, which are up to a second old, are as asked.
+    /// Waits until the metrics, which are up to a second old, fulfil the condition.
     pub fn metrics_when(&self, what: &str, holds: impl Fn(&Metrics) -> bool) -> Metrics {
         eventually(what, || {
             let metrics = self.metrics();
@@ -154,7 +157,7 @@ impl Gateway {
         })
     }
 
-    /// Waits for the end.
+    /// Waits for the exit.
     pub fn end(self) -> Ended {
         self.program.end()
     }

@@ -1,4 +1,4 @@
-//! What one client did and got, over all its connections.
+//! The actions and received events of one client, over all its connections.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,103 +8,104 @@ use protocol::GapReason;
 
 use crate::lane::{Lane, Selection};
 
-/// Lines on each side of a place, in [`History::around`].
+/// Number of lines before and after an entry in [`History::around`].
 const LINES_AROUND: usize = 12;
 
-/// A subscription, from its acknowledgement until it is given back; a connection that breaks does not end it.
+/// A subscription, from its acknowledgement until it is cancelled; a broken connection does not end it.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    /// What it selects.
+    /// The selected channels.
     pub selection: Selection,
-    /// For each kind and partition the first offset that the acknowledgement promised; 0 of one that it does not name.
+    /// For each kind and partition the first offset that the acknowledgement promised; 0 if it does not name
+    /// the partition.
     pub cut: HashMap<(u8, i32), i64>,
 }
 
 impl Hold {
-    /// What it is owed of a lane begins there.
+    /// The first offset of a lane that is due.
     pub fn first(&self, lane: Lane) -> i64 {
         self.cut.get(&(lane.kind, lane.partition)).copied().unwrap_or(0)
     }
 }
 
-/// One line of a history. Holds are named by their place in [`History::holds`].
+/// One entry of a history. Holds are identified by their index in [`History::holds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A connection began.
     Connected {
-        /// To which gateway.
+        /// Index of the gateway.
         gateway: usize,
     },
-    /// A subscription was asked for that the client did not have.
+    /// The client requested a subscription that it did not have.
     Asked {
-        /// Which.
+        /// Index of the hold.
         hold: usize,
     },
-    /// It was acknowledged: from here on its events are owed.
+    /// The subscription was acknowledged: its events are due from here on.
     Began {
-        /// Which.
+        /// Index of the hold.
         hold: usize,
     },
-    /// After a new connection it was asked for again, with what the client has.
+    /// After a reconnect, the client requested the subscription again, with its last positions.
     Resuming {
-        /// Which.
+        /// Index of the hold.
         hold: usize,
     },
-    /// It was given back: nothing more is owed, what is on its way may still come.
+    /// The client unsubscribed: no further events are due, but events in flight may still arrive.
     Left {
-        /// Which.
+        /// Index of the hold.
         hold: usize,
     },
-    /// Nothing more may come of it.
+    /// The unsubscription was acknowledged: no more events of the subscription may arrive.
     Ended {
-        /// Which.
+        /// Index of the hold.
         hold: usize,
     },
-    /// An event came.
+    /// An event arrived.
     Event {
-        /// Of which channel and partition.
+        /// Channel and partition of the event.
         lane: Lane,
-        /// Its offset.
+        /// Offset of the event.
         offset: i64,
     },
-    /// Both ends are lost.
+    /// A gap; both ends are lost.
     Gap {
-        /// To which subscription, narrowed to a kind.
+        /// The affected selection, narrowed to a kind.
         selection: Selection,
-        /// Of which partition.
+        /// The partition.
         partition: i32,
-        /// The first.
+        /// The first lost offset.
         from: i64,
-        /// The last.
+        /// The last lost offset.
         to: i64,
-        /// Why.
+        /// The reason.
         reason: GapReason,
     },
-    /// The connection is over.
+    /// The connection ended.
     Disconnected,
 }
 
-/// See the module.
+/// The history of one client.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Every subscription that there ever was.
+    /// All subscriptions over time.
     pub holds: Vec<Hold>,
-    /// What happened, in order.
+    /// The entries, in chronological order.
     pub entries: Vec<Entry>,
-    /// When each entry was written, in milliseconds of the test.
+    /// The time of each entry, in milliseconds of the test.
     times_ms: Vec<u32>,
-    /// Answers that should not have come: refusals, errors.
+    /// Unexpected answers: refusals and errors.
     pub complaints: Vec<String>,
 }
 
 impl History {
-    /// Writes down what happened.
+    /// Appends an entry.
     pub fn note(&mut self, at: Duration, entry: Entry) {
         self.entries.push(entry);
         self.times_ms.push(u32::try_from(at.as_millis()).unwrap_or(u32::MAX));
     }
 
-    /// What happened around an entry, as far as it concerns the lane.
+    /// The entries around an entry that concern the lane.
     pub fn around(&self, at: usize, lane: Lane) -> String {
         let concerns = |&index: &usize| self.concerns(self.entries[index], lane);
         let mut before: Vec<usize> =

@@ -1,4 +1,4 @@
-//! Channels by numbers: millions of deliveries are written down, and compared.
+//! Channels identified by numbers, because millions of deliveries are recorded and compared.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use protocol::kind_of_topic;
 
 use crate::TOPICS;
 
-/// The events of one channel in one partition: what comes in order.
+/// The events of one channel in one partition, which are delivered in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
-    /// 17 is the token `T17`.
+    /// Number of the token: 17 is the token `T17`.
     pub token: u16,
-    /// Place of its topic in [`TOPICS`].
+    /// Index of the kind's topic in [`TOPICS`].
     pub kind: u8,
-    /// Of the kind's topic.
+    /// Partition of the kind's topic.
     pub partition: i32,
 }
 
-/// What a session subscribes to: a channel or, where a part is `None`, a wildcard.
+/// The channels of a subscription: one channel or, where a part is `None`, a wildcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Selection {
-    /// `None`: all.
+    /// The token; `None` means all.
     pub token: Option<u16>,
-    /// `None`: all.
+    /// The kind; `None` means all.
     pub kind: Option<u8>,
 }
 
 impl Selection {
-    /// Reads `T17.trade` or a wildcard; `None` when it is of other tokens or topics than [`Lane`] knows.
+    /// Parses `T17.trade` or a wildcard; `None` for tokens or topics that [`Lane`] cannot represent.
     pub fn parse(name: &str) -> Option<Self> {
         if name == "*" {
             return Some(Self { token: None, kind: None });
@@ -54,7 +54,7 @@ impl Selection {
         meet(self.token, other.token) && meet(self.kind, other.kind)
     }
 
-    /// Whether it selects all that the other selects.
+    /// Whether it selects every channel that `other` selects.
     pub fn covers(self, other: Self) -> bool {
         (self.token.is_none() || self.token == other.token)
             && (self.kind.is_none() || self.kind == other.kind)
@@ -70,7 +70,7 @@ pub fn kind_name(number: u8) -> &'static str {
     kind_of_topic(TOPICS[usize::from(number)])
 }
 
-/// The place of the kind's topic; `None` of one that is not among them.
+/// The index of the kind's topic; `None` if there is none.
 pub fn kind_number(kind: &str) -> Option<u8> {
     let place = TOPICS.iter().position(|topic| kind_of_topic(topic) == kind)?;
     u8::try_from(place).ok()

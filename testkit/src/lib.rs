@@ -1,12 +1,12 @@
-//! What the tests of several crates stand on: programs as children, clients over real sockets, a Kafka cluster inside the
-//! test, a frame codec, and an audit of what clients got.
+//! Shared test support of several crates: programs as child processes, clients over real sockets, a Kafka
+//! cluster in the test process, a frame codec, and an audit of the events that clients received.
 //!
-//! For tests only: every crate names it under `[dev-dependencies]`, and it depends on none of the crates that it tests, except for
-//! `protocol`. Everything here panics on a broken premise, so that a test ends there.
+//! For tests only: every crate lists it under `[dev-dependencies]`, and it depends on none of the crates
+//! under test, except `protocol`. All functions panic if a precondition does not hold, which fails the test.
 //!
-//! Nothing here measures time: [`PATIENCE`] only ends a wait for what will never come.
+//! Nothing here depends on timing: [`PATIENCE`] only ends a wait for an event that will never happen.
 
-// Test code may give up on a broken premise.
+// Tests may panic if a precondition does not hold.
 #![allow(clippy::unwrap_used)]
 
 pub mod answer;
@@ -42,10 +42,10 @@ pub use rustix::process::Signal;
 /// Long enough for a broker to start on a busy machine; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Asks again until there is an answer.
+/// Calls `ask` repeatedly until it returns a value.
 ///
 /// # Panics
-/// After [`PATIENCE`].
+/// Panics after [`PATIENCE`].
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -57,12 +57,12 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A random generator whose seed is in the test's output; `ODIN_SEED` repeats a run.
+/// A random generator whose seed is printed in the test's output; `ODIN_SEED` repeats a run.
 pub fn random() -> fastrand::Rng {
     random_of("ODIN_SEED")
 }
 
-/// The same, with another variable.
+/// Like [`random`], with another environment variable.
 pub fn random_of(variable: &str) -> fastrand::Rng {
     let seed = std::env::var(variable).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("{variable}={seed}");

@@ -1,19 +1,20 @@
-//! A reader of OpenMetrics text that is stricter than it has to be: a page that it takes is well-formed.
+//! A reader of OpenMetrics text that is stricter than the format requires: a page that it accepts is
+//! well-formed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A page of `/metrics`.
 #[derive(Debug)]
 pub struct Metrics {
-    /// By name and labels as they were written, `name{a="b"}`.
+    /// By name and labels as written in the page, `name{a="b"}`.
     samples: BTreeMap<String, f64>,
 }
 
 impl Metrics {
-    /// Reads a page.
+    /// Parses a page.
     ///
     /// # Panics
-    /// When it is not well-formed.
+    /// Panics if the page is not well-formed.
     pub fn parse(text: &str) -> Self {
         let lines = text.strip_suffix("# EOF\n").unwrap_or_else(|| panic!("no end: {text}"));
         let mut families: BTreeMap<&str, &str> = BTreeMap::new();
@@ -46,7 +47,7 @@ impl Metrics {
         self.labelled(name, "")
     }
 
-    /// The sum over those series whose labels contain this text.
+    /// The sum over the series whose labels contain this text.
     pub fn labelled(&self, name: &str, label: &str) -> f64 {
         let matching: Vec<f64> = self
             .samples
@@ -58,12 +59,12 @@ impl Metrics {
         matching.into_iter().sum()
     }
 
-    /// The sum over those series with this `reason`.
+    /// The sum over the series with this `reason`.
     pub fn reason(&self, name: &str, reason: &str) -> f64 {
         self.labelled(name, &format!("reason=\"{reason}\""))
     }
 
-    /// All there are.
+    /// The names of all samples.
     pub fn names(&self) -> BTreeSet<&str> {
         self.samples.keys().filter_map(|series| series.split('{').next()).collect()
     }

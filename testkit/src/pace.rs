@@ -1,12 +1,12 @@
-//! An open loop: things are done when they are due, whether or not what came before has had an effect.
+//! An open loop: actions run when they are due, whether or not earlier ones have had an effect.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 const STEP: Duration = Duration::from_millis(5);
 
-/// Calls `act` with 0, 1, 2, ... at an even pace, while `goes_on`, which is told the time since the beginning. What a busy machine made
-/// late is caught up with.
+/// Calls `act` with 0, 1, 2, ... at an even pace while `goes_on`, which receives the time since the
+/// beginning, returns true. Calls that are late because of a busy machine are caught up with.
 pub fn pace(per_second: f64, mut goes_on: impl FnMut(Duration) -> bool, mut act: impl FnMut(usize)) {
     let started_at = Instant::now();
     let mut done = 0;

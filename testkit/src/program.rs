@@ -1,4 +1,4 @@
-//! A program as a child process: its output read line by line, never left behind.
+//! A program as a child process: its output is read line by line, and it is never left running.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,31 +10,32 @@ use serde_json::Value;
 
 use crate::eventually;
 
-/// A running program; killed at the end of the test, whatever that is, and its output shown when the test has failed.
+/// A running program. It is killed at the end of the test, whatever the result, and its output is printed if
+/// the test failed.
 pub struct Program {
     child: Child,
     output: Arc<Mutex<Vec<String>>>,
     readers: Vec<JoinHandle<()>>,
 }
 
-/// A program that has ended.
+/// A program that has exited.
 #[derive(Debug)]
 pub struct Ended {
-    /// `None`: by a signal.
+    /// The exit code; `None` if a signal ended the program.
     pub code: Option<i32>,
     /// Standard output and standard error.
     pub output: String,
 }
 
 impl Program {
-    /// Starts it with nothing to read, and listens to its output.
+    /// Starts the program without input, and collects its output.
     pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::start_as_it_is(command)
     }
 
-    /// Starts it with nothing to read, and with the command's own standard output and standard error: of those that are pipes
-    /// [`Program::output`] tells.
+    /// Starts the program without input, and with the command's own standard output and standard error;
+    /// [`Program::output`] contains those that are pipes.
     pub fn start_as_it_is(mut command: Command) -> Self {
         command.stdin(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -46,32 +47,32 @@ impl Program {
         Self { child, output, readers }
     }
 
-    /// Starts it and waits for its end.
+    /// Starts the program and waits for its exit.
     pub fn run(command: Command) -> Ended {
         Self::start(command).end()
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The last line of its log with this message.
+    /// The last line of the log with this message.
     pub fn line(&self, message: &str) -> Option<Value> {
         let output = self.output.lock().unwrap();
         let mut lines = output.iter().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.find(|line| line["message"] == message)
     }
 
-    /// Waits for a line of its log with this message: what was written before an answer may be read after it.
+    /// Waits for a line of the log with this message: a line written before a response may be read after it.
     pub fn line_when(&self, message: &str) -> Value {
         eventually(message, || self.line(message))
     }
 
-    /// Waits for a line that says at which `address` it listens.
+    /// Waits for a line that contains the `address` that the program listens on.
     ///
     /// # Panics
-    /// When it ends before that.
+    /// Panics if the program exits before that.
     pub fn address_when<A: std::str::FromStr>(&mut self, message: &str) -> A {
         eventually(message, || {
             let said = self.line(message);
@@ -84,28 +85,28 @@ impl Program {
         })
     }
 
-    /// What it has said so far.
+    /// The output so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().join("\n")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// SIGKILL; returns once it has ended.
+    /// Sends SIGKILL; returns once the program has exited.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the program has exited.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for the end.
+    /// Waits for the exit.
     pub fn end(mut self) -> Ended {
         let status = eventually("the program ends", || self.exited());
         for reader in self.readers.drain(..) {
@@ -125,7 +126,7 @@ fn collect(pipe: Box<dyn Read + Send>, output: Arc<Mutex<Vec<String>>>) -> JoinH
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Long gone, when `end` was called. SIGKILL ends a stopped process too.
+        // Has no effect after `end`. SIGKILL also ends a stopped process.
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap_or_default());

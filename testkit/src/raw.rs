@@ -1,4 +1,4 @@
-//! A TCP connection that says what it likes: for clients that do not keep to any protocol.
+//! A TCP connection that sends arbitrary bytes, for clients that violate the protocol.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,9 +18,9 @@ pub fn handshake_request() -> String {
     )
 }
 
-/// See the module.
+/// A TCP connection to the gateway.
 pub struct Raw {
-    /// The connection.
+    /// The stream of the connection.
     pub stream: TcpStream,
 }
 
@@ -30,38 +30,38 @@ impl Raw {
         Self::of(TcpStream::connect(address).unwrap())
     }
 
-    /// Over a connection that there is already.
+    /// Uses an existing connection.
     pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream }
     }
 
-    /// A session: connected, its handshake answered.
+    /// Connects and completes the handshake.
     pub fn session(address: SocketAddr) -> Self {
         let mut raw = Self::connect(address);
         raw.shake_hands();
         raw
     }
 
-    /// Sends the handshake and reads its answer, which has to be 101.
+    /// Sends the handshake and reads the response, whose status has to be 101.
     pub fn shake_hands(&mut self) {
         self.send(handshake_request().as_bytes());
         let head = self.read_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     }
 
-    /// Sends all of it.
+    /// Sends all bytes.
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Sends as much as the gateway takes: it may have hung up already.
+    /// Sends as many bytes as the gateway accepts, which may have closed already.
     pub fn send_some(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Up to the empty line.
+    /// Reads up to the empty line.
     pub fn read_head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -72,7 +72,7 @@ impl Raw {
         String::from_utf8(head).unwrap()
     }
 
-    /// Everything until the gateway closes; a reset is an end too.
+    /// Reads until the gateway closes; a reset also counts as the end.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut buffer = [0; 16 * 1024];
@@ -86,12 +86,12 @@ impl Raw {
         }
     }
 
-    /// The answer to a request, up to the end of the connection.
+    /// The response to a request, up to the end of the connection.
     pub fn response(&mut self) -> Response {
         Response::parse(&self.read_to_end())
     }
 
-    /// The close frame that the gateway ends the session with.
+    /// The close frame with which the gateway ends the session.
     pub fn close(&mut self) -> (u16, String) {
         let bytes = self.read_to_end();
         close_code(&bytes).unwrap_or_else(|| panic!("no close frame in {} bytes", bytes.len()))
