@@ -91,7 +91,7 @@ fn ping(mut pingers: Vec<Pinger>, shared: &Shared) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
         for (index, pinger) in pingers.iter_mut().enumerate() {
-            let delay = pinger.hear()?;
+            let delay = pinger.read_pongs()?;
             let mut largest = shared.largest.lock().unwrap_or_else(PoisonError::into_inner);
             largest[index] = largest[index].max(delay);
         }
@@ -129,7 +129,7 @@ impl Pinger {
     }
 
     /// Reads received bytes. Returns the largest delay of the answered pings and of those still unanswered.
-    fn hear(&mut self) -> io::Result<Duration> {
+    fn read_pongs(&mut self) -> io::Result<Duration> {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
             Ok(0) => return Err(io::Error::other("a pinger was closed")),

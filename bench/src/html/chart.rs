@@ -173,8 +173,8 @@ pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= POINTS_MAX {
         return points.to_vec();
     }
-    let stretch = points.len().div_ceil(POINTS_MAX / 2);
-    let extremes = points.chunks(stretch).flat_map(|points| {
+    let section = points.len().div_ceil(POINTS_MAX / 2);
+    let extremes = points.chunks(section).flat_map(|points| {
         let by_value = |left: &&(f64, f64), right: &&(f64, f64)| left.1.total_cmp(&right.1);
         let mut extremes: Vec<_> = points
             .iter()

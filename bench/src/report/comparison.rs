@@ -33,10 +33,10 @@ impl Comparison {
         let measurement = gateway.measurement_mut();
         let compared_scenario = std::mem::replace(&mut measurement.scenario, "compare".to_owned());
         measurement.passed = rounds.iter().all(|round| round.gateway.measurement().passed);
-        measurement.reasons = told(&rounds, |round| &round.gateway, |of| &of.reasons);
-        measurement.notes = told(&rounds, |round| &round.gateway, |of| &of.notes);
-        measurement.notes.extend(told(&rounds, |round| &round.peer, |of| &of.reasons));
-        measurement.notes.extend(told(&rounds, |round| &round.peer, |of| &of.notes));
+        measurement.reasons = labelled(&rounds, |round| &round.gateway, |of| &of.reasons);
+        measurement.notes = labelled(&rounds, |round| &round.gateway, |of| &of.notes);
+        measurement.notes.extend(labelled(&rounds, |round| &round.peer, |of| &of.reasons));
+        measurement.notes.extend(labelled(&rounds, |round| &round.peer, |of| &of.notes));
         Some(Self { gateway, compared_scenario, peer: peer.to_owned(), ratio, rounds, typical_round })
     }
 
@@ -119,18 +119,19 @@ impl Comparison {
 }
 
 /// The notes on one side, each once with the rounds that it applies to.
-fn told(
+fn labelled(
     rounds: &[Round],
     side: fn(&Round) -> &Side,
     sentences: fn(&Measurement) -> &Vec<String>,
 ) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut labelled = Vec::new();
     for (index, round) in rounds.iter().enumerate() {
         let of = side(round).measurement();
         let number = index + 1;
-        told.extend(sentences(of).iter().map(|said| format!("Round {number}, {}: {said}", of.server_name)));
+        labelled
+            .extend(sentences(of).iter().map(|said| format!("Round {number}, {}: {said}", of.server_name)));
     }
-    told
+    labelled
 }
 
 /// The median by the ratio of CPU, the lower of two.

@@ -115,15 +115,15 @@ impl DrainResult {
     }
 
     fn judge(&mut self) {
-        let told = self.measurement.audited;
+        let original = self.measurement.audited;
         // A close is not a fault if the session reconnected.
-        self.measurement.audited.closed_by_server = told.closed_by_server.saturating_sub(self.returned);
+        self.measurement.audited.closed_by_server = original.closed_by_server.saturating_sub(self.returned);
         self.measurement.judge();
-        self.measurement.audited = told;
+        self.measurement.audited = original;
         let Measurement { reasons, interrupted, .. } = &mut self.measurement;
         let counts = [
             (
-                told.connections.saturating_sub(self.returned),
+                original.connections.saturating_sub(self.returned),
                 "sessions that were not closed and opened again",
             ),
             (

@@ -21,7 +21,7 @@ use crate::server::exposition::Counters;
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct OverloadPhase {
     #[serde(flatten)]
-    pub stretch: PhaseFigures,
+    pub figures: PhaseFigures,
     pub server_p99_ms: Option<f64>,
     pub flush_window_ms_max: Option<f64>,
     pub kafka_pauses: Option<u64>,
@@ -74,7 +74,7 @@ impl OverloadPhase {
         let counted = run.window.difference().exposition.map(|found| found.counters);
         let windows_ms = run.window.samples().iter().filter_map(|sample| sample.flush_window_ms);
         Self {
-            stretch: PhaseFigures::of(&run.window, &run.ledger.latency, origin),
+            figures: PhaseFigures::of(&run.window, &run.ledger.latency, origin),
             server_p99_ms: run.monitor().worst_p99_ms(run.window.began().at..counted_until),
             flush_window_ms_max: windows_ms.reduce(f64::max),
             kafka_pauses: counted.map(|counted| counted.kafka_pauses),
@@ -84,11 +84,11 @@ impl OverloadPhase {
     fn rows(&self, when: &str) -> [(String, String); 6] {
         let number =
             |value: Option<f64>, digits| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
-        let deliveries = grouped(self.stretch.deliveries_per_s.round() as u64);
+        let deliveries = grouped(self.figures.deliveries_per_s.round() as u64);
         [
-            (format!("{when}: ms p50 / p99 / p99.9 / max of those inside"), self.stretch.latency_text()),
+            (format!("{when}: ms p50 / p99 / p99.9 / max of those inside"), self.figures.latency_text()),
             (format!("{when}: in the server, p99 ms of the worst second"), number(self.server_p99_ms, 1)),
-            (format!("{when}: server CPU cores"), number(self.stretch.server_cpu_cores, 3)),
+            (format!("{when}: server CPU cores"), number(self.figures.server_cpu_cores, 3)),
             (format!("{when}: flush window ms, most"), number(self.flush_window_ms_max, 1)),
             (format!("{when}: deliveries/s, to all"), deliveries),
             (format!("{when}: pauses of Kafka"), self.kafka_pauses.map_or("-".to_owned(), grouped)),
@@ -179,7 +179,7 @@ impl Overload {
         calm: OverloadPhase,
         pressed: Option<OverloadPhase>,
     ) -> Self {
-        let latency_p99_ratio = pressed.as_ref().and_then(|pressed| pressed.stretch.p99_over(&calm.stretch));
+        let latency_p99_ratio = pressed.as_ref().and_then(|pressed| pressed.figures.p99_over(&calm.figures));
         let server_p99_ratio = pressed
             .as_ref()
             .and_then(|pressed| Some(pressed.server_p99_ms? / calm.server_p99_ms.filter(|ms| *ms > 0.0)?));
@@ -190,17 +190,17 @@ impl Overload {
     }
 
     fn judge(&mut self) {
-        let told = self.measurement.audited;
+        let original = self.measurement.audited;
         let asked = &self.asked;
         let excused = if self.expect == Expected::Refusals { asked.refused_well() } else { 0 };
         // Refusals for the expected reason are not a fault.
-        self.measurement.audited.refused = told.refused.saturating_sub(excused);
+        self.measurement.audited.refused = original.refused.saturating_sub(excused);
         self.measurement.judge();
-        self.measurement.audited = told;
+        self.measurement.audited = original;
         let Measurement { reasons, interrupted, .. } = &mut self.measurement;
         if *interrupted {
             reasons.push("not all of it was seen to its end".to_owned());
-        } else if told.established > 0 {
+        } else if original.established > 0 {
             reasons.extend(match self.expect {
                 Expected::Refusals => asked.faults_of_refusals(),
                 Expected::None => asked.faults_of_room(),
@@ -298,8 +298,8 @@ impl OverloadResult {
         let mut page = self.typical.measurement.page();
         let figures = self.rows().into_iter().map(|(name, value)| Figure { name, values: vec![value] });
         page.figures.splice(0..0, figures);
-        page.runs = vec![self.typical.calm.stretch.plotted("calm")];
-        page.runs.extend(self.typical.pressed.as_ref().map(|pressed| pressed.stretch.plotted("pressed")));
+        page.runs = vec![self.typical.calm.figures.plotted("calm")];
+        page.runs.extend(self.typical.pressed.as_ref().map(|pressed| pressed.figures.plotted("pressed")));
         page
     }
 

@@ -32,7 +32,7 @@ pub struct Source {
 #[allow(missing_docs)] // the keys are explained in README.md
 pub struct LiveLatency {
     #[serde(flatten)]
-    pub stretch: PhaseFigures,
+    pub figures: PhaseFigures,
     pub server_p99_ms: Option<f64>,
 }
 
@@ -40,7 +40,7 @@ impl LiveLatency {
     fn rows(&self, when: &str) -> [(String, String); 2] {
         let p99 = self.server_p99_ms.map_or("-".to_owned(), |p99_ms| format!("{p99_ms:.1}"));
         [
-            (format!("the live ones {when}, ms p50 / p99 / p99.9 / max"), self.stretch.latency_text()),
+            (format!("the live ones {when}, ms p50 / p99 / p99.9 / max"), self.figures.latency_text()),
             (format!("the live ones {when}, in the server: p99 ms of the worst second"), p99),
         ]
     }
@@ -144,7 +144,7 @@ impl ResumeResult {
         not_resumed: u64,
     ) -> Self {
         let busiest = cursors.as_ref().unwrap_or(&repeats);
-        let latency_p99_ratio = busiest.live.stretch.p99_over(&calm.stretch);
+        let latency_p99_ratio = busiest.live.figures.p99_over(&calm.figures);
         let server_p99_ratio = busiest.live.server_p99_over(&calm);
         let mut resumption =
             Self { measurement, source, calm, repeats, cursors, latency_p99_ratio, server_p99_ratio };
@@ -198,8 +198,8 @@ impl ResumeResult {
         let mut page = self.measurement.page();
         let figures = self.rows().into_iter().map(|(name, value)| Figure { name, values: vec![value] });
         page.figures.splice(0..0, figures);
-        page.runs = vec![self.calm.stretch.plotted("calm"), self.repeats.live.stretch.plotted("one by one")];
-        page.runs.extend(self.cursors.as_ref().map(|cursors| cursors.live.stretch.plotted("at once")));
+        page.runs = vec![self.calm.figures.plotted("calm"), self.repeats.live.figures.plotted("one by one")];
+        page.runs.extend(self.cursors.as_ref().map(|cursors| cursors.live.figures.plotted("at once")));
         page
     }
 

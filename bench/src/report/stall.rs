@@ -126,13 +126,13 @@ impl Stall {
     }
 
     fn judge(&mut self) {
-        let (fate, told) = (self.fate, self.measurement.audited);
+        let (fate, original) = (self.fate, self.measurement.audited);
         // The requested effects are not faults: a close, if the session reconnected; a loss, if a gap names
         // it.
         match self.slow_consumer {
             SlowConsumer::Disconnect => {
                 self.measurement.audited.closed_by_server =
-                    told.closed_by_server.saturating_sub(fate.returned);
+                    original.closed_by_server.saturating_sub(fate.returned);
             }
             SlowConsumer::Conflate => {
                 self.measurement.audited.lost = fate.lost_unannounced;
@@ -140,7 +140,7 @@ impl Stall {
             }
         }
         self.measurement.judge();
-        self.measurement.audited = told;
+        self.measurement.audited = original;
         let (met, how) = match self.slow_consumer {
             SlowConsumer::Disconnect => (fate.returned, "closed"),
             SlowConsumer::Conflate => (fate.conflated, "conflated"),

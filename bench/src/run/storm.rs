@@ -79,8 +79,8 @@ impl Run<'_> {
     fn agrees(&self, descriptors_besides: Option<u64>) -> bool {
         let active = self.ledger.tally.active;
         let exposition = self.monitor.reading().and_then(|reading| reading.exposition);
-        if let Some(told) = exposition.and_then(|found| found.sessions_active) {
-            return told == active;
+        if let Some(reported) = exposition.and_then(|found| found.sessions_active) {
+            return reported == active;
         }
         let descriptors = self.server_descriptors().zip(descriptors_besides);
         descriptors.is_some_and(|(now, besides)| now <= besides + active)

@@ -217,10 +217,10 @@ impl<'r> Workers<'r> {
 
     fn snapshot(&self) -> Snapshot {
         let (phase, began, lasts) = self.phase;
-        let told = self.children.iter().filter_map(|worker| worker.snapshot.as_ref());
+        let reports = self.children.iter().filter_map(|worker| worker.snapshot.as_ref());
         let mut sum =
             Snapshot { server: self.monitor.describe(self.window.newest_sample()), ..Snapshot::default() };
-        for snapshot in told {
+        for snapshot in reports {
             sum.done += snapshot.done;
             sum.active += snapshot.active;
             sum.lost_sessions += snapshot.lost_sessions;

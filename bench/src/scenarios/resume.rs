@@ -87,7 +87,7 @@ fn measure(
     run.hold(arguments.duration)?;
     let origin = run.window.began().at;
     let calm = LiveLatency {
-        stretch: PhaseFigures::of(&run.window, &run.ledger.latency, origin),
+        figures: PhaseFigures::of(&run.window, &run.ledger.latency, origin),
         server_p99_ms: run.monitor().worst_p99_ms(origin..Instant::now()),
     };
     let first = arguments.connections + 1;
@@ -209,11 +209,11 @@ fn resume(
     }
     run.turn_for(AFTERMATH)?;
     run.end_window();
-    let stretch = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
+    let figures = PhaseFigures::of(&run.window, &run.ledger.latency, origin);
     *latency = run.ledger.latency.clone();
     run.turn_for(SETTLE)?;
     let replay_records = counted(run).zip(before).map(|(now, then)| now.saturating_sub(then));
     let resumes: Vec<&Resume> = run.ledger.resumes.of(all.clone()).collect();
-    let live = LiveLatency { stretch, server_p99_ms: run.monitor().worst_p99_ms(begun..Instant::now()) };
+    let live = LiveLatency { figures, server_p99_ms: run.monitor().worst_p99_ms(begun..Instant::now()) };
     Ok(ResumeGroup::of(all.len() as u64, &resumes, arguments.events, live, replay_records))
 }

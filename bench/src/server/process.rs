@@ -110,15 +110,16 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", opens]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("sh is everywhere");
-        let (mut says, mut hears) = (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
+        let (mut stdout, mut stdin) =
+            (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
         let mut count_when_ready = || {
-            says.read_exact(&mut [0]).expect("it is ready");
+            stdout.read_exact(&mut [0]).expect("it is ready");
             descriptors(child.id()).expect("our own child")
         };
         let before = count_when_ready();
-        hears.write_all(b"\n").expect("it reads");
+        stdin.write_all(b"\n").expect("it reads");
         assert_eq!(count_when_ready(), before + 3);
-        drop(hears);
+        drop(stdin);
         child.wait().expect("it ends with its input");
     }
 
