@@ -21,7 +21,7 @@ const PAGE_BYTES: u64 = 4_096;
 pub enum MachineError {
     /// RLIMIT_NOFILE is too low.
     #[error(
-        "so many connections need {needed} file descriptors, but this process may open {allowed}: run `ulimit -n {needed}` first (as \
+        "the connections need {needed} file descriptors, but this process may open {allowed}: run `ulimit -n {needed}` first (as \
          root, or raise `nofile` in /etc/security/limits.conf), or use several processes"
     )]
     Descriptors {

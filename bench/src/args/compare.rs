@@ -104,7 +104,7 @@ impl CompareArguments {
             return Err("--staying, --storms and --storm-rate are for --scenario storm".to_owned());
         }
         if self.rate.is_some() && self.scenario == ComparedScenario::Idle {
-            return Err("--rate: sessions of --scenario idle hear nothing, so leave it out".to_owned());
+            return Err("--rate: sessions of --scenario idle receive no events: omit the flag".to_owned());
         }
         let is_of_one = matches!(self.scenario, ComparedScenario::Idle | ComparedScenario::Storm);
         if is_of_one && self.load.processes > 1 {
@@ -224,7 +224,7 @@ mod tests {
             ("compare --peer ceiling --scenario filtered", "--scenario fanout"),
             ("compare --peer ceiling --scenario idle", "--scenario fanout"),
             ("compare --peer ceiling --scenario storm", "--scenario fanout"),
-            ("compare --peer gorilla --scenario idle --rate 5", "leave it out"),
+            ("compare --peer gorilla --scenario idle --rate 5", "omit the flag"),
             ("compare --peer gorilla --scenario idle --processes 2", "one process"),
             ("compare --peer gorilla --staying 5", "--scenario storm"),
             (

@@ -73,7 +73,7 @@ impl StallArguments {
     pub fn check(&self) -> Result<(), String> {
         if self.stalling() == 0 {
             return Err(format!(
-                "--stalled is {}% of {} --connections: give so many that one session stalls at least",
+                "--stalled is {}% of {} --connections: choose values with which at least one session stalls",
                 self.stalled, self.connections
             ));
         }
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn wrong_use_names_the_flag_and_what_is_allowed() {
         for (line, says) in [
-            ("stall --connections 9 --stalled 10", "one session stalls at least"),
+            ("stall --connections 9 --stalled 10", "at least one session stalls"),
             ("stall --stalled 0", "1..=90"),
             ("stall --slow-consumer ignore", "disconnect, conflate"),
             ("stall --rounds 0", "1..=20"),

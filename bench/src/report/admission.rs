@@ -110,7 +110,7 @@ impl AdmissionResult {
         let reasons = &mut self.measurement.reasons;
         let others = attempts.iter().filter_map(|attempt| match &attempt.outcome {
             AttemptOutcome::Other(why) => {
-                Some(format!("{} was told: {why}", AttemptPlan::address(attempt.address)))
+                Some(format!("{} was answered: {why}", AttemptPlan::address(attempt.address)))
             }
             AttemptOutcome::Accepted | AttemptOutcome::RateLimited(_) => None,
         });
@@ -137,7 +137,7 @@ impl AdmissionResult {
         match self.counted {
             Some(counted) if counted == due => {}
             Some(counted) => reasons.push(format!("the server counted {counted:?}, and not {due:?}")),
-            None => self.measurement.notes.push("The server does not tell what it counted.".to_owned()),
+            None => self.measurement.notes.push("The server does not report its counters.".to_owned()),
         }
         self.measurement.passed = self.measurement.reasons.is_empty();
     }

@@ -128,7 +128,7 @@ impl DrainResult {
             ),
             (
                 self.returned - self.returned.min(self.resumed + self.not_resumed),
-                "sessions that came back and were not told that they have all",
+                "sessions that reconnected without a complete resume",
             ),
             (self.not_resumed, "sessions that could not go on where they had been"),
             (self.closed_otherwise, "sessions that were closed otherwise than with 1001"),
@@ -145,7 +145,7 @@ impl DrainResult {
         }
         let exit_s_max = self.drain_s + EXIT_MAX.as_secs_f64();
         match (self.exit_code, self.exit_s) {
-            _ if *interrupted => reasons.push("the drain was not seen to its end".to_owned()),
+            _ if *interrupted => reasons.push("the drain did not run to its end".to_owned()),
             (Some(0), Some(after)) if after <= exit_s_max => {}
             (Some(0), Some(after)) => {
                 reasons.push(format!("the gateway ended after {after:.1} s, and not within {exit_s_max} s"));

@@ -260,7 +260,7 @@ impl HostileResult {
             .map(|line| format!("{} by {}: {}", line.recipe, line.attackers, line.reasons.join("; ")))
             .collect();
         if interrupted {
-            self.reasons.push("not all recipes were seen to their end".to_owned());
+            self.reasons.push("not all recipes ran to their end".to_owned());
         }
         if self.rounds < 3 {
             self.notes.push("Memory is judged from three rounds on.".to_owned());

@@ -158,7 +158,7 @@ impl Measurement {
         self.passed = self.reasons.is_empty();
         self.notes.clear();
         if self.interrupted {
-            self.notes.push("Interrupted: this is what was until then.".to_owned());
+            self.notes.push("Interrupted: the figures end there.".to_owned());
         }
         if let Some(asked) = self.asked_per_s.filter(|asked| self.deliveries_per_s < asked * KEEPS_UP_SHARE) {
             let share = 100.0 * self.deliveries_per_s / asked;

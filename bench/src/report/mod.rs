@@ -92,7 +92,7 @@ impl Report {
             let _ = writeln!(text, "{:>9}x {cause}", grouped(*count));
         }
         if self.interrupted {
-            text.push_str("Interrupted: this is what was until then.\n");
+            text.push_str("Interrupted: the figures end there.\n");
         }
         if self.timestamps_in_the_future > self.audited.delivered / FUTURE_SHARE_TOLD {
             let count = grouped(self.timestamps_in_the_future);

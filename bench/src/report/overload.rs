@@ -199,7 +199,7 @@ impl Overload {
         self.measurement.audited = original;
         let Measurement { reasons, interrupted, .. } = &mut self.measurement;
         if *interrupted {
-            reasons.push("not all of it was seen to its end".to_owned());
+            reasons.push("the run did not complete".to_owned());
         } else if original.established > 0 {
             reasons.extend(match self.expect {
                 Expected::Refusals => asked.faults_of_refusals(),

@@ -164,15 +164,15 @@ impl ResumeResult {
         let missing = asked.saturating_sub(resumed + not_resumed);
         if missing > 0 {
             let count = grouped(missing);
-            reasons.push(format!("sessions that were not told that they have all: {count}"));
+            reasons.push(format!("sessions without a complete resume: {count}"));
         }
         let owed = resumed * self.source.missed;
         let replayed: u64 = groups().map(|group| group.replayed).sum();
         if replayed < owed {
-            reasons.push(format!("events told as replayed: {} of {}", grouped(replayed), grouped(owed)));
+            reasons.push(format!("events reported as replayed: {} of {}", grouped(replayed), grouped(owed)));
         }
         if *interrupted {
-            reasons.push("not all of it was seen to its end".to_owned());
+            reasons.push("the run did not complete".to_owned());
         }
         self.measurement.passed = self.measurement.reasons.is_empty();
     }

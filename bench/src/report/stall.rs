@@ -149,7 +149,7 @@ impl Stall {
         let faults = [
             (
                 fate.returned - fate.returned.min(fate.resumed + fate.not_resumed),
-                "sessions that came back and were not told that they have all",
+                "sessions that reconnected without a complete resume",
             ),
             (fate.not_resumed, "sessions that could not go on where they had been"),
             (fate.misannounced, "events that a gap names and that were delivered"),
@@ -158,7 +158,7 @@ impl Stall {
         let faults = faults.into_iter().filter(|(count, _)| *count > 0);
         reasons.extend(faults.map(|(count, what)| format!("{what}: {}", grouped(count))));
         if *interrupted {
-            reasons.push("the stall was not seen to its end".to_owned());
+            reasons.push("the stall did not run to its end".to_owned());
         } else if met == 0 {
             reasons.push(format!(
                 "no stalled session was {how}: give a longer --stall, a larger --payload, or --env WS_OUTBOX_BYTES of less"

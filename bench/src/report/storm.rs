@@ -125,10 +125,10 @@ impl StormResult {
     fn judge(&mut self, deaf: Option<u64>) {
         let Measurement { audited, reasons, notes, server, generator, .. } = &mut self.measurement;
         if self.storms.is_empty() {
-            reasons.push("no storm was seen to its end".to_owned());
+            reasons.push("no storm was complete".to_owned());
         }
         if audited.delivered == 0 && audited.established > 0 {
-            reasons.push("nothing was delivered to those that stayed".to_owned());
+            reasons.push("nothing was delivered to the sessions that stayed".to_owned());
         }
         let missing =
             self.storms.iter().map(|storm| storm.dropped.saturating_sub(storm.returned)).sum::<u64>();

@@ -55,7 +55,7 @@ pub fn deferring_thread(pid: u32) -> Option<u32> {
 }
 
 fn unreadable(file: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{file} is not as proc(5) has it"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{file} has not the format of proc(5)"))
 }
 
 /// Fields 14 and 15, counted after the name, which may contain any characters.
