@@ -14,7 +14,7 @@ pub const EXIT_UNAVAILABLE: u8 = 69;
 /// What `--version` prints.
 pub const VERSION: &str = concat!("odin-gateway ", env!("CARGO_PKG_VERSION"));
 
-/// What the process is asked to do.
+/// A command of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run the gateway.
@@ -22,7 +22,7 @@ pub enum Command {
         /// With an embedded broker and simulated events.
         dev: bool,
     },
-    /// Validate the configuration, print what is in force, exit.
+    /// Validate the configuration, print the values in force, exit.
     CheckConfig {
         /// As for `Run`.
         dev: bool,
@@ -63,10 +63,10 @@ fn remedy(argument: &OsStr) -> String {
     }
 }
 
-/// Reads the arguments, without the program's name. The first of `--help` and `--version` wins over all that comes with it.
+/// Parses the arguments, without the program's name. The first of `--help` and `--version` wins over all others.
 ///
 /// # Errors
-/// The first argument that is unknown.
+/// The first unknown argument.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, UnknownArgument> {
     let (mut dev, mut check, mut check_config) = (false, false, false);
     for argument in arguments {

@@ -1,6 +1,6 @@
-//! `--check`: everything that would keep the gateway from serving, found without starting it.
+//! `--check`: finds everything that would keep the gateway from serving, without starting it.
 //!
-//! Each problem is one line with its remedy. The port is bound for a moment, so that a program that has it is found; no shard,
+//! Each problem is one line with its remedy. The port is bound for a moment, so that a program that uses it is found; no shard,
 //! listener or consumer remains.
 
 use crate::config::Config;

@@ -17,18 +17,18 @@ const BROKERS: i32 = 3;
 const PARTITIONS: i32 = 12;
 /// Milliseconds between two fetches of an idle partition. Each costs CPU: with 5 ms an idle gateway used an eighth of a core.
 const FETCH_WAIT_MS: &str = "50";
-/// What is simulated.
+/// Tokens of the simulated events.
 pub const TOKENS: [&str; 8] = ["BTC", "ETH", "SOL", "ODIN", "DOGE", "PEPE", "BONK", "WIF"];
 
-/// The embedded broker and the simulation; dropped, both end.
+/// The embedded broker and the simulation; both end when it is dropped.
 pub struct Dev {
-    // The publisher first: it flushes to the broker.
+    // The publisher is dropped first, because it flushes to the broker.
     publisher: Option<Publisher>,
     cluster: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Dev {
-    /// Starts the broker and aims the configuration at it. Events come with [`Dev::simulate`].
+    /// Starts the broker and sets its address in the configuration. [`Dev::simulate`] publishes events.
     ///
     /// # Errors
     /// librdkafka cannot make the cluster or a topic.
@@ -45,12 +45,12 @@ impl Dev {
         Ok(Self { publisher: None, cluster })
     }
 
-    /// Where other programs may produce to.
+    /// The broker's addresses, for other programs that produce.
     pub fn brokers(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
-    /// Publishes `rate` events/s of [`TOKENS`] from now on; 0 is none.
+    /// Publishes `rate` events/s of [`TOKENS`] from now on; 0 publishes none.
     ///
     /// # Errors
     /// The publisher cannot be set up.

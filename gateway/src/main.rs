@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(dev: bool) -> ExitCode {
-    // Before anything else, see `signals`.
+    // First of all; `signals` explains why.
     let signals = match Signals::register() {
         Ok(signals) => signals,
         Err(error) => {
@@ -72,7 +72,7 @@ fn serve_logging(config: Config, signals: Signals) -> ExitCode {
     }
 }
 
-/// There is no half-alive gateway: whichever thread panics, the process ends, with a line that says where and why.
+/// There is no half-alive gateway: a panic of any thread ends the process, with a line that names the thread and the place.
 fn end_with_the_first_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -127,7 +127,7 @@ fn check(dev: bool) -> ExitCode {
 }
 
 fn print(text: &str) -> ExitCode {
-    // `odin-gateway --help | head` closes the pipe early, which is no fault of anyone.
+    // `odin-gateway --help | head` closes the pipe early, which is not an error.
     let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
@@ -137,7 +137,7 @@ fn misused(error: &impl std::fmt::Display) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// Tells standard error. One that is closed or not read does not hold up the end of the process.
+/// Writes to standard error. A standard error that is closed or not read does not delay the end of the process.
 fn complain(text: String) {
     let (done, written) = channel();
     let thread = thread::Builder::new().spawn(move || {

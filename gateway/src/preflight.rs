@@ -1,9 +1,8 @@
-//! Whether this machine lets the gateway work: tried, not guessed, before anything else is started.
+//! Tries what the gateway needs of this machine, before anything else starts.
 //!
-//! Raises the soft limits of open files and locked memory to the hard ones; then, on a thread of its own, sets up a socket
-//! driver of a shard's size, lets one connection over loopback be accepted, read, answered and closed, and makes an executor.
-//! Each failure says what likely caused it and the command that mends it. It says nothing about the port, the CPUs or the
-//! brokers. Called once, on the main thread.
+//! Raises the soft limits of open files and locked memory to the hard ones. Then a thread sets up a socket driver of a shard's
+//! size, has one connection over loopback accepted, read, answered and closed, and makes an executor. Each failure names its
+//! likely cause and a remedy. The port, the CPUs and the brokers are checked elsewhere. Called once, on the main thread.
 
 use std::fmt::Display;
 use std::fs;
@@ -23,27 +22,27 @@ use crate::limits;
 use crate::shard::executor;
 use crate::shard::sizes::driver_options;
 
-/// For one connection over loopback, which takes less than a millisecond; a machine may be busy.
+/// For one connection over loopback, which takes less than a millisecond on a machine that is not busy.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the gateway cannot work here, with the remedy. Not recoverable: `main` prints it and exits.
+/// Why the gateway cannot run here, with the remedy. Not recoverable: `main` logs it and exits.
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
-    /// The limit of open files is lower than what may be open.
+    /// The limit of open files is lower than the number of files that may be open.
     #[error(
         "{needed} files may have to be open at once ({connections_max} connections of WS_MAX_CONNECTIONS, the others the \
          gateway's own), but the limit is {allowed}: raise it (`ulimit -n {needed}`; systemd: LimitNOFILE={needed}; Docker: \
          --ulimit nofile={needed}) or lower WS_MAX_CONNECTIONS"
     )]
     Descriptors {
-        /// So many.
+        /// Files that may be open at once.
         needed: u64,
         /// WS_MAX_CONNECTIONS.
         connections_max: usize,
         /// The hard limit.
         allowed: u64,
     },
-    /// The kernel refused a step of working with io_uring.
+    /// The kernel refused a step of using io_uring.
     #[error("io_uring does not work here ({failure}): {remedy}")]
     Uring {
         /// The step and the error.
@@ -51,7 +50,7 @@ pub enum PreflightError {
         /// Likely cause and command.
         remedy: String,
     },
-    /// Not even a thread can be made.
+    /// No thread can be made.
     #[error(
         "a thread could not be made ({0}): raise the limit of processes (`ulimit -u`, systemd: TasksMax)"
     )]
@@ -75,12 +74,12 @@ pub fn findings(config: &Config) -> Vec<PreflightError> {
 
 fn check_uring(config: &Config) -> Result<(), PreflightError> {
     let options = driver_options(config);
-    // A ring belongs to the thread that made it, and a shard's thread is none that the process began with.
+    // A ring belongs to the thread that made it, and no shard runs on the main thread.
     let trial = thread::Builder::new().name("preflight".into()).spawn(move || try_out(&options));
     trial.map_err(PreflightError::Thread)?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Raises a soft limit to the hard one; the limit then. `None`: unlimited.
+/// Raises a soft limit to the hard one. Returns the limit then in force; `None` if unlimited.
 fn raise(resource: Resource) -> Option<u64> {
     let limit = getrlimit(resource);
     if let Err(error) = setrlimit(resource, Rlimit { current: limit.maximum, ..limit }) {
@@ -103,7 +102,7 @@ fn check_descriptors(config: &Config, allowed: Option<u64>) -> Result<(), Prefli
 
 fn try_out(options: &DriverOptions) -> Result<(), PreflightError> {
     try_driver(options)?;
-    // As the shards make theirs, except for the CPU. glommio 0.9 leaves one eventfd open.
+    // Made as the shards make theirs, except for the CPU. glommio 0.9 leaves one eventfd open.
     executor::make("preflight", None).map_err(executor_refused)?.run(async {});
     Ok(())
 }
@@ -116,7 +115,7 @@ fn try_driver(options: &DriverOptions) -> Result<(), PreflightError> {
     exchange(&mut driver).map_err(|error| refused(&format!("on loopback: {error}"), errno_of(&error)))
 }
 
-/// One connection's life, as the shards live it: accept, receive, send, close.
+/// The life of one connection, as in a shard: accept, receive, send, close.
 fn exchange(driver: &mut Driver) -> io::Result<()> {
     const WORD: [u8; 4] = *b"ping";
     let listener = wire::listen((Ipv4Addr::LOCALHOST, 0).into(), 1, &SocketOptions::default())?;
@@ -171,7 +170,7 @@ fn answer(driver: &mut Driver, socket: SocketId, bytes: &[u8]) -> io::Result<()>
     }
 }
 
-/// Until the driver has something, which is tried by this as well.
+/// Sleeps until the driver has an event, which tries its sleep as well.
 fn sleep(driver: &mut Driver, deadline: Instant) -> io::Result<()> {
     if !driver.may_sleep()? {
         return Ok(());
@@ -183,7 +182,7 @@ fn sleep(driver: &mut Driver, deadline: Instant) -> io::Result<()> {
 fn executor_refused(error: GlommioError<()>) -> PreflightError {
     let failure = format!("the executor: {error}");
     let errno = match error {
-        // glommio's own check of the limit, which reaches us as an error without a number.
+        // glommio checks the limit itself, and its error has no number.
         _ if failure.contains("MemLockLimit") => Some(Errno::NOMEM),
         GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => {
             errno_of(&error)
@@ -201,10 +200,10 @@ fn refused(failure: &impl Display, errno: Option<Errno>) -> PreflightError {
     PreflightError::Uring { failure: failure.to_string(), remedy: remedy(errno, &Machine::read()) }
 }
 
-/// What the kernel says of itself, where errors do not.
+/// Facts of the kernel that errors do not contain.
 #[derive(Debug, Default)]
 struct Machine {
-    /// `kernel.io_uring_disabled`; `None` before Linux 6.6, where it cannot be.
+    /// `kernel.io_uring_disabled`; `None` before Linux 6.6, which does not have it.
     io_uring_disabled: Option<u8>,
     /// As `uname -r` prints it.
     kernel: String,

@@ -1,6 +1,6 @@
-//! The life of the process between its configuration and its exit code: threads up, signals awaited, threads down.
+//! The life of the process between its configuration and its exit code: starts the threads, waits for signals, stops the threads.
 //!
-//! Lives on the main thread, which afterwards only waits for signals, takes samples and renders the pages.
+//! Runs on the main thread, which then only waits for signals, takes readings and renders the pages.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -28,12 +28,12 @@ use crate::shard::{self, Setup};
 use crate::shared::Shared;
 use crate::{limits, log};
 
-/// How long a shard may take to set its ring up: milliseconds, but a machine that starts much else at once stands still for longer.
+/// Time that a shard may take to set up its ring: milliseconds, but longer on a machine that starts many programs at once.
 const SHARD_START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the main thread looks whether a shard has ended.
+/// How often the main thread checks whether a shard has ended.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Serves until a signal asks for the end, then drains; a second one exits at once.
+/// Serves until a signal requests the end, then drains; a second signal exits at once.
 ///
 /// # Errors
 /// The port is taken, a thread or a ring cannot be made, or a shard failed.
@@ -49,7 +49,7 @@ pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
     let http = Http::new(&config, Arc::clone(&pages));
     let pages = Renderer::new(Arc::clone(&config), Arc::clone(&shared), pages, Instant::now());
     let mut front = MainThread { signals, pages, config: Arc::clone(&config), shared: Arc::clone(&shared) };
-    // Shards hand the pages out as soon as they accept.
+    // Shards serve the pages as soon as they accept.
     front.tick();
     let control = Control::start(config.kafka.clone(), config.history.warmup, Arc::clone(&shared.kafka))?;
     let replay = Replay::start(
@@ -76,8 +76,8 @@ pub fn run(mut config: Config, signals: Signals) -> anyhow::Result<()> {
     result
 }
 
-/// Chooses each shard's CPU and keeps every other thread off it: all of them are started by this one. Without pinning,
-/// nothing.
+/// Chooses each shard's CPU and keeps all other threads off it, because this thread starts all of them. Does nothing without
+/// pinning.
 fn place(config: &Config) -> anyhow::Result<Vec<usize>> {
     let cpus = choose_cpus(config)?;
     if cpus.is_empty() {
@@ -100,12 +100,13 @@ pub fn choose_cpus(config: &Config) -> Result<Vec<usize>, PlacementError> {
     placement::choose(&placement::allowed_cpus(), config.shards.count)
 }
 
-/// A listener for each shard, all at one address: the kernel spreads the connections by a hash of the peer's address.
+/// A listener for each shard, all at one address: the kernel spreads connections by a hash of the peer's address.
 pub(crate) fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     let mut address = config.listen.address;
     let reuse_port = config.shards.count > 1;
     if reuse_port {
-        // Who shares a port shares it with any process of the same user: another gateway there has to be found before.
+        // Any process of the same user can join a SO_REUSEPORT group, so the gateway first binds without it: a second gateway
+        // then fails instead of taking half of the connections.
         listen_at(config, address, false)?;
     }
     let mut listeners = Vec::new();
@@ -121,7 +122,7 @@ fn listen_at(config: &Config, address: SocketAddr, reuse_port: bool) -> anyhow::
     let send_buffer_bytes = config.listen.socket_send_bytes;
     let options = SocketOptions { send_buffer_bytes, reuse_port, ..SocketOptions::default() };
     let listened = match listen_when_free(address, config.listen.backlog, &options) {
-        // `[::]` is "every interface"; where IPv6 is switched off, that is IPv4's.
+        // `[::]` means every interface; where IPv6 is switched off, every interface of IPv4.
         Err(error) if address.ip().is_unspecified() && error.raw_os_error() == Some(EAFNOSUPPORT) => {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
             wire::listen(address, config.listen.backlog, &options)
@@ -147,8 +148,8 @@ fn listen_at(config: &Config, address: SocketAddr, reuse_port: bool) -> anyhow::
     })
 }
 
-/// Waits a moment for a port that is taken. Of a process that was killed the kernel closes the listening sockets only when its
-/// io_uring rings are gone, and that is after its parent was told of its end (liburing issue 1627).
+/// Waits a moment for a port that is taken: the kernel closes the listening sockets of a killed process only when its io_uring
+/// rings are gone, after its parent has learned of its end (liburing issue 1627).
 fn listen_when_free(address: SocketAddr, backlog: u32, options: &SocketOptions) -> io::Result<TcpListener> {
     let deadline = Instant::now() + limits::PORT_PATIENCE;
     loop {
@@ -166,7 +167,7 @@ const EAFNOSUPPORT: i32 = 97;
 
 type ShardThread = JoinHandle<anyhow::Result<()>>;
 
-/// Starts all of them, and waits until all have started.
+/// Starts all shards and waits until they have started.
 fn start_shards(
     front: &mut MainThread,
     http: &Http,
@@ -209,7 +210,7 @@ fn start_shards(
     Ok(threads)
 }
 
-/// What the process is told from outside, and what it shows there.
+/// The main thread's share of the process: signals, pages, and what they need.
 struct MainThread {
     signals: Signals,
     pages: Renderer,
@@ -218,7 +219,7 @@ struct MainThread {
 }
 
 impl MainThread {
-    /// Does what signals ask for, and renders what is due.
+    /// Handles signals, and renders pages that are due.
     fn tick(&mut self) {
         for signal in self.signals.ending() {
             self.end(signal);
@@ -254,7 +255,7 @@ fn watch(front: &mut MainThread, shards: Vec<ShardThread>) -> anyhow::Result<()>
             let (shard, thread) = shards.swap_remove(found);
             ended(shard, thread)?;
             if !shared.drain.has_begun() {
-                // Nobody told it to end, and there is no half-alive gateway.
+                // A shard that ends by itself ends the process: there is no half-alive gateway.
                 bail!("shard {shard} ended while the gateway was serving");
             }
             continue;
@@ -263,13 +264,13 @@ fn watch(front: &mut MainThread, shards: Vec<ShardThread>) -> anyhow::Result<()>
         if Instant::now() >= sample_at {
             sample_at = Instant::now() + overload_monitor.sample(config, shared);
         }
-        // Readiness that changes unparks it.
+        // A change of readiness unparks this thread.
         thread::park_timeout(WATCH_INTERVAL.min(sample_at.saturating_duration_since(Instant::now())));
     }
     Ok(())
 }
 
-/// How a shard ended. (A panic has ended the process by itself, see `main`.)
+/// Reports how a shard ended. (A panic ends the process by itself, see `main`.)
 fn ended(shard: usize, thread: ShardThread) -> anyhow::Result<()> {
     let result = thread.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
     result.map_err(|error| {

@@ -1,4 +1,4 @@
-//! What the threads of the process share: nothing that is on the way of an event.
+//! State that the threads of the process share; none of it is on the way of an event.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
@@ -17,32 +17,32 @@ use crate::process::drain::SharedDrain;
 use crate::process::pulse::Pulse;
 use crate::process::resource_usage::SharedResourceUsage;
 
-/// See the module.
+/// One value for the process, behind an `Arc`.
 #[derive(Debug)]
 pub struct Shared {
-    /// Whether the process is told to end, and how far it has come with that; shards look at it every turn.
+    /// The shutdown's progress; shards read it every turn.
     pub drain: SharedDrain,
     /// Each shard's counters, at most a second old.
     pub snapshots: Vec<Snapshot>,
     /// Each shard's sign of life.
     pub pulses: Vec<Pulse>,
-    /// How each shard is woken, once it has started.
+    /// The waker of each shard that has started.
     pub wakers: Vec<OnceLock<Waker>>,
-    /// Sessions of all shards: WS_MAX_CONNECTIONS is of the process, and the kernel spreads connections as it likes. Touched by
-    /// the beginning and the end of a session only.
+    /// Sessions of all shards: WS_MAX_CONNECTIONS is the process's limit, and the kernel chooses the shard of a connection.
+    /// Changed only when a session begins or ends.
     pub sessions: AtomicUsize,
-    /// Sockets of all shards, but for those that are being reset: descriptors are of the process. Touched by their beginning and
-    /// end only.
+    /// Sockets of all shards, except those being reset: descriptors are the process's. Changed only when a socket opens or
+    /// closes.
     pub sockets: AtomicUsize,
-    /// Which address has how many of both. Touched by the beginning and the end of a connection and of a session.
+    /// Connections and sessions of each address. Changed only when a connection or a session begins or ends.
     pub addresses: SharedAddresses,
-    /// How often connections were taken. Touched by handshakes only, and only where their rates are bounded.
+    /// Rates of new connections. Used only by handshakes, and only if the rates are limited.
     pub connection_rates: SharedConnectionRates,
-    /// The threads that read Kafka again, once they run.
+    /// The replay threads, once they run.
     pub replay: OnceLock<ReplaySender>,
     /// The connection to Kafka.
     pub kafka: Arc<SharedStatus>,
-    /// Whether sessions and records are taken.
+    /// Whether sessions are accepted and records are taken.
     pub overload: SharedOverload,
     /// The process's CPU and memory.
     pub usage: SharedResourceUsage,
@@ -53,7 +53,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For so many shards.
+    /// For this number of shards.
     pub fn new(shards: usize, dev_brokers: Option<String>) -> Self {
         let started_at = Instant::now();
         Self {
@@ -74,7 +74,7 @@ impl Shared {
         }
     }
 
-    /// A shard that has not turned for so long that the gateway is not well, and how long that is.
+    /// A shard that has not turned for so long that the gateway is unhealthy, and the time since its last turn.
     pub fn silent_shard(&self, now: Instant) -> Option<(usize, Duration)> {
         let silences = self.pulses.iter().map(|pulse| pulse.silence(now)).enumerate();
         silences
@@ -82,7 +82,7 @@ impl Shared {
             .filter(|(_, silence)| *silence >= limits::SHARD_SILENCE_MAX)
     }
 
-    /// Wakes every shard that has started, so that it looks at what it was told here.
+    /// Wakes every shard that has started, so that it reads the shared state.
     pub fn wake_shards(&self) {
         self.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
     }

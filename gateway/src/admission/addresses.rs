@@ -1,12 +1,12 @@
-//! Which address has how many connections, in all shards: sessions by the client's address, connections without a session by the
-//! peer's.
+//! How many connections each address has, across all shards: sessions by the client's address, connections without a session by
+//! the peer's address.
 //!
-//! The kernel spreads the connections of one address over all shards, so this table is one for all of them, behind a lock: taken
-//! when a connection begins, becomes a session and ends, never on the way of an event. Each call is a few look-ups.
+//! The kernel spreads the connections of one address over all shards, so one table serves all of them, behind a lock. The lock is
+//! taken when a connection begins, becomes a session and ends, never on the way of an event. Each call is a few look-ups.
 //!
 //! Invariant: an address is in the table while it has a connection, so the table has at most as many entries as the process has
-//! connections. Exempt are trusted proxies, which stand for many clients, and 127.0.0.1 and ::1: whoever asks for health on the
-//! gateway's own host.
+//! connections. Trusted proxies are exempt, because each serves many clients; so are 127.0.0.1 and ::1, from which health checks
+//! of the gateway's own host come.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -17,44 +17,44 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-/// See the module. For any thread.
+/// The table of addresses, for any thread.
 #[derive(Debug, Default)]
 pub struct SharedAddresses(Mutex<Addresses>);
 
 #[derive(Debug, Default)]
 struct Addresses {
     each: HashMap<IpAddr, AddressUse>,
-    /// Those with connections without a session: by their number, then by how long the address has had one.
+    /// Addresses with connections without a session, ordered by the number of those, then by how long the address has had one.
     sessionless: BTreeSet<(u32, Reverse<Instant>, IpAddr)>,
-    /// How many addresses have so many sessions.
+    /// The number of addresses for each number of sessions.
     sessions: BTreeMap<u32, u32>,
 }
 
-/// What one address holds.
+/// The connections of one address.
 #[derive(Clone, Copy, Debug)]
 struct AddressUse {
     sessions: u32,
     /// Connections without a session.
     sessionless: u32,
-    /// Since when it has had one.
+    /// When the address last had none.
     sessionless_since: Instant,
 }
 
-/// An address has as many sessions as it may have.
+/// The address already has its maximum of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany;
 
-/// What the metrics tell of the table.
+/// Counts of the table, for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readings {
     /// Addresses that have a connection.
     pub addresses: u64,
-    /// Sessions of the address that has most.
+    /// Sessions of the address that has the most.
     pub sessions_most: u64,
 }
 
 impl SharedAddresses {
-    /// A connection came, or a session ended and its connection has not: it has no session.
+    /// Counts a connection without a session: a new one, or one whose session has ended.
     pub fn add_sessionless(&self, address: IpAddr, now: Instant) {
         let mut table = self.lock();
         let held = table.entry(address, now);
@@ -67,15 +67,15 @@ impl SharedAddresses {
         table.rank(address, before, after);
     }
 
-    /// A connection without a session closed, or became a session.
+    /// Stops counting a connection without a session: it closed, or became a session.
     pub fn remove_sessionless(&self, address: IpAddr) {
         self.lock().change(address, |held| held.sessionless -= 1);
     }
 
-    /// A session of this client begins, if it has fewer than `most`; 0 is no bound.
+    /// Counts a session of this client if it has fewer than `most`; 0 means no limit.
     ///
     /// # Errors
-    /// It has as many.
+    /// The client already has that many.
     pub fn add_session(&self, client: IpAddr, most: usize, now: Instant) -> Result<(), TooMany> {
         let mut table = self.lock();
         let sessions = table.each.get(&client).map_or(0, |held| held.sessions);
@@ -87,7 +87,7 @@ impl SharedAddresses {
         Ok(())
     }
 
-    /// It has ended.
+    /// Stops counting a session that has ended.
     pub fn remove_session(&self, client: IpAddr) {
         let mut table = self.lock();
         let Some(sessions) = table.each.get(&client).map(|held| held.sessions) else { return };
@@ -95,12 +95,13 @@ impl SharedAddresses {
         table.count_sessions(sessions, sessions - 1);
     }
 
-    /// The address with most connections without a session, and how many; of several the one that has had one for longest.
+    /// The address with the most connections without a session, and their number. Of several such addresses, the one that has had
+    /// one for longest.
     pub fn most_sessionless(&self) -> Option<(IpAddr, u32)> {
         self.lock().sessionless.last().map(|&(sessionless, _, address)| (address, sessionless))
     }
 
-    /// See [`Readings`].
+    /// The counts for the metrics.
     pub fn readings(&self) -> Readings {
         let table = self.lock();
         let most = table.sessions.last_key_value().map_or(0, |(sessions, _)| *sessions);
@@ -117,7 +118,7 @@ impl Addresses {
         self.each.entry(address).or_insert(AddressUse { sessions: 0, sessionless: 0, sessionless_since: now })
     }
 
-    /// Takes something of an address, which is forgotten with the last.
+    /// Changes the counts of an address, and removes the address when it has no connection left.
     fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut AddressUse)) {
         let Entry::Occupied(mut entry) = self.each.entry(address) else { return };
         let before = *entry.get();
@@ -151,7 +152,7 @@ impl Addresses {
     }
 }
 
-/// The address that a connection is counted for. `None`: it is exempt.
+/// The address for which a connection is counted; `None` if it is exempt.
 pub fn counted(address: IpAddr, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
     let address = address.to_canonical();
     let is_own_host = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&address);
@@ -159,7 +160,8 @@ pub fn counted(address: IpAddr, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
     (!is_exempt).then(|| network_of(address))
 }
 
-/// A provider gives a customer a /64 of IPv6 at least, so its single addresses mean nothing. IPv4 in the form of IPv6 is IPv4.
+/// The network that stands for a client: a provider assigns a customer at least a /64 of IPv6, so single IPv6 addresses identify
+/// nobody. IPv4 in the form of IPv6 becomes IPv4.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

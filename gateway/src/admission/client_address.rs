@@ -1,24 +1,24 @@
-//! Whose connection it is, when proxies stand between the client and the gateway.
+//! The address of the client, if proxies are between the client and the gateway.
 //!
-//! A proxy appends the address that it was connected from to `X-Forwarded-For`, so what stands at the end was written by whoever
-//! connected to the gateway, and what stands before it by the one before. The list is read from its end, as far as it was
-//! written by proxies that are trusted; what a client wrote itself is never looked at. Pure, for any bytes.
+//! A proxy appends the address of its peer to `X-Forwarded-For`. So the last address was written by the gateway's peer, the one
+//! before it by the proxy before that, and so on. The list is read from its end, as far as trusted proxies wrote it; what a
+//! client wrote itself is never used. Pure, for any bytes.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// Who connected.
+/// The client of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The client's address. IPv4 in the form of IPv6 is IPv4 here.
     pub client: IpAddr,
-    /// There was an X-Forwarded-For, and it was not believed: the peer is no trusted proxy, or what it wrote is no address.
+    /// An X-Forwarded-For header was ignored: the peer is not a trusted proxy, or the header has no valid address.
     pub is_header_ignored: bool,
 }
 
 impl Origin {
-    /// Of a connection from `peer`, whose X-Forwarded-For lines were these, joined by commas.
+    /// Finds the client of a connection from `peer`. `forwarded_for` has its X-Forwarded-For lines, joined by commas.
     pub fn find(peer: IpAddr, forwarded_for: Option<&[u8]>, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
@@ -40,7 +40,7 @@ impl Origin {
     }
 }
 
-/// `192.0.2.7`, `192.0.2.7:1234`, `2001:db8::7`, `[2001:db8::7]` or `[2001:db8::7]:1234`.
+/// Parses `192.0.2.7`, `192.0.2.7:1234`, `2001:db8::7`, `[2001:db8::7]` or `[2001:db8::7]:1234`.
 fn address(item: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(item).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
@@ -80,7 +80,7 @@ mod tests {
             ("[2001:db8::7]:443, fd00::1", "2001:db8::7"),
             ("::ffff:198.51.100.7", "198.51.100.7"),
             ("198.51.100.7,,\t,", "198.51.100.7"),
-            // Whoever is behind trusted proxies only is one of them: the first.
+            // If all addresses are trusted proxies, the first is the client.
             ("10.0.0.9, 10.0.0.8", "10.0.0.9"),
             ("", "10.0.0.1"),
             (" , ", "10.0.0.1"),
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(nobody_trusted, Origin { client: ip("10.0.0.1"), is_header_ignored: true });
     }
 
-    /// Pieces of which lists are made: addresses, networks' ends, and what is neither.
+    /// Pieces of lists: addresses, ends of networks, and text that is neither.
     const PIECES: [&[u8]; 16] = [
         b"198.51.100.7",
         b"10.0.0.2",
@@ -155,7 +155,7 @@ mod tests {
             let direct = Origin::find(client, Some(&forged), &trusted);
             assert_eq!(direct, Origin { client, is_header_ignored: true }, "seed {seed}: {forged:?}");
             let _ = Origin::find(proxy, Some(&forged), &trusted);
-            // What the proxies in front append to it decides alone.
+            // Only what the trusted proxies append decides.
             let mut appended = forged.clone();
             appended.extend_from_slice(b", 198.51.100.99");
             for _ in 0..random.usize(..3) {

@@ -1,11 +1,11 @@
-//! How often new connections are taken: of one address, and of all together.
+//! Rates of new connections: per address, and of all together.
 //!
-//! The rates are of the process, and the kernel spreads the connections of one address over all shards. So this table is one
-//! for all of them, behind a lock: taken once in a handshake, never on the way of an event, and held for a look into it.
+//! The rates are those of the process, and the kernel spreads the connections of one address over all shards. So one table serves
+//! all of them, behind a lock that is taken once in a handshake, for a look-up, and never on the way of an event.
 //!
-//! An address whose bucket is full again is as good as one that never came, and is forgotten. A connection that is refused by one of
-//! the two takes nothing from the other, so a crowd that the common rate keeps out leaves no trace in the table: it fills only
-//! as fast as connections are let in.
+//! An address whose bucket is full again is forgotten, because a new bucket would be equal. A connection that one of the two
+//! rates refuses takes no token of the other. So a crowd that the common rate refuses leaves nothing in the table: it grows only
+//! as fast as connections are accepted.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -19,34 +19,34 @@ use crate::config::ConnectionRates;
 use crate::counters::Refusal;
 use crate::limits;
 
-/// See the module. For any thread.
+/// The buckets of all addresses and of the process, for any thread.
 #[derive(Debug)]
 pub struct SharedConnectionRates(Mutex<Buckets>);
 
 #[derive(Debug)]
 struct Buckets {
-    /// From the first connection on.
+    /// The bucket of the process; made with the first connection.
     global: Option<TokenBucket>,
-    /// Those that are not full, and some that are; the one that was asked for last at the end.
+    /// All buckets that are not full, and some full ones; the most recently used is last.
     addresses: LruCache<IpAddr, TokenBucket>,
     evicted: u64,
 }
 
-/// A connection came too soon.
+/// The connection exceeds a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooSoon {
-    /// Of its address, or of all.
+    /// Which rate: that of its address, or the common one.
     pub reason: Refusal,
-    /// Until the next one is taken.
+    /// Until the next connection is accepted.
     pub wait: Duration,
 }
 
-/// What there is to be told about the table.
+/// Counts of the table, for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readings {
-    /// Addresses in it.
+    /// Addresses in the table.
     pub addresses: u64,
-    /// Addresses that had to go before their bucket was full.
+    /// Addresses evicted before their bucket was full.
     pub evicted: u64,
 }
 
@@ -57,15 +57,15 @@ impl Default for SharedConnectionRates {
 }
 
 impl SharedConnectionRates {
-    /// Lets a connection of this address in, if both rates allow it.
+    /// Takes a token of both rates for a connection of this address.
     ///
     /// # Errors
-    /// One of them does not; the connection is as if it had never come.
+    /// One rate has no token. Then neither loses one.
     pub fn take(&self, rates: &ConnectionRates, client: IpAddr, now: Instant) -> Result<(), TooSoon> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take(rates, client, now)
     }
 
-    /// See [`Readings`].
+    /// The counts for the metrics.
     pub fn readings(&self) -> Readings {
         let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Readings { addresses: buckets.addresses.len() as u64, evicted: buckets.evicted }
@@ -89,7 +89,8 @@ impl Buckets {
         Ok(())
     }
 
-    /// From those that were asked for the longest ago. Two for each that may come: so the table shrinks, and nobody waits for it.
+    /// Removes up to two addresses with a full bucket, the least recently used first. Each connection adds at most one, so the
+    /// table shrinks without a long walk.
     fn forget_full(&mut self, rates: &ConnectionRates, now: Instant) {
         for _ in 0..2 {
             let is_full = self.addresses.iter().next().is_some_and(|(_, it)| it.is_full(&rates.per_ip, now));
@@ -122,7 +123,7 @@ mod tests {
         IpAddr::V4(Ipv4Addr::from_bits(number))
     }
 
-    /// Why, and for how many milliseconds.
+    /// The reason of a refusal and its wait in milliseconds.
     fn refused(taken: Result<(), TooSoon>) -> (Refusal, u128) {
         let TooSoon { reason, wait } = taken.expect_err("it comes too soon");
         (reason, wait.as_millis())

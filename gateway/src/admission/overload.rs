@@ -1,21 +1,21 @@
-//! Whether the gateway takes new sessions, and whether it reads Kafka: decided with every reading, read by every shard.
+//! Decides whether the gateway accepts new sessions and whether it reads Kafka: once for each reading, for all shards.
 //!
-//! Pure: readings in, a decision out; [`crate::monitor::overload`] makes the readings and says what changed.
+//! Pure: readings in, a decision out; [`crate::monitor::overload`] takes the readings and logs the changes.
 //!
 //! **Overload** is CPU above a threshold AND the flush window at its maximum, because batching is elastic: while a longer window
-//! can still join more events in one send, a busy CPU refuses nobody. The decision is of the process, and the window of ANY
-//! shard counts: the kernel spreads new sessions over the shards by a hash, so none of them can be spared; and a shard's work
-//! comes mostly from what the others read, so a pause of its own reading would not help it. One busy shard among idle ones
-//! refuses nobody either: the CPU is that of the process.
+//! can still combine more events in one send, a busy CPU refuses nobody. The decision is the process's, and the window of ANY
+//! shard counts: the kernel spreads new sessions over the shards by a hash, so no shard can be avoided; and most of a shard's
+//! work comes from what the others read, so pausing only its own reading would not help. One busy shard among idle ones refuses
+//! nobody either, because the CPU is the process's.
 //!
-//! Over its **memory** limit the gateway refuses, and each shard closes its largest sessions (`shard::shedding`).
+//! Over its **memory** limit the gateway refuses new sessions, and each shard closes its largest sessions (`shard::shedding`).
 //!
-//! A **full** gateway (WS_MAX_CONNECTIONS) refuses by itself: whoever lets sessions in counts them. Here it is only decided for how
-//! long new clients are sent elsewhere.
+//! A **full** gateway (WS_MAX_CONNECTIONS) refuses connections where they are counted. This module only decides for how long it
+//! is not ready, so that new clients are sent elsewhere.
 //!
-//! Invariants: what begins and what ends takes two readings in a row that say so, and between the two there is room in which
-//! nothing changes. A gateway that is paused refuses: its idleness is its own doing, and no sign of room. A pause ends after
-//! [`limits::KAFKA_PAUSE_READINGS_MAX`] whatever the CPU says: who gets events late is better off than who gets none.
+//! Invariants: a beginning and an end each take two readings in a row, with a range between their thresholds in which nothing
+//! changes. A paused gateway refuses new sessions: the pause causes its idle CPU, which therefore does not show that there is
+//! room. A pause ends after [`limits::KAFKA_PAUSE_READINGS_MAX`] whatever the CPU: late events are better than none.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -23,47 +23,48 @@ use crate::config;
 use crate::counters::Refusal;
 use crate::limits;
 
-/// Readings in a row that it takes to begin or to end something.
+/// Readings in a row that begin or end a state.
 const READINGS: u32 = 2;
-/// Share of a threshold or a limit below which what began above it ends.
+/// Share of a threshold or a limit below which a state ends.
 const ENDS_BELOW: f64 = 0.95;
-/// Of so many connections one has to be free before a gateway that was full is no longer.
+/// One in this many connections must be free before a full gateway is ready again.
 const FREE_PARTS: usize = 20;
-/// Share of the longest flush window that counts as the longest: it is calculated anew ten times a second.
+/// Share of the longest flush window that counts as the longest: the window is calculated again ten times a second.
 const WINDOW_AT_MAXIMUM: f64 = 0.95;
-/// This threshold is never passed, though a cgroup may for a moment use more than its quota.
+/// A threshold of 100 is never exceeded, although a cgroup may briefly use more than its quota.
 const NEVER_PERCENT: f64 = 100.0;
 
-/// What was measured since the reading before.
+/// One measurement of load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// Of the allocation; `None`: nobody knows that.
+    /// Percent of the CPU limit; `None` if unknown.
     pub cpu_percent: Option<f64>,
-    /// The longest of the shards' flush windows, as a share of what it may be. Where it may be nothing, 1: it cannot grow.
+    /// The longest of the shards' flush windows, as a share of its maximum. 1 if the maximum is 0, because such a window cannot
+    /// grow.
     pub window_share: f64,
-    /// Of the process, and of the kernel for its sockets.
+    /// Memory of the process, and of the kernel for its sockets.
     pub memory_bytes: u64,
-    /// Of all shards.
+    /// Sessions of all shards.
     pub sessions: usize,
 }
 
-/// What follows from it.
+/// What the gateway accepts and reads from now on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// No new sessions, for CPU.
+    /// No new sessions, because of CPU.
     pub is_cpu_overloaded: bool,
-    /// No new sessions, for memory.
+    /// No new sessions, because of memory.
     pub is_memory_full: bool,
-    /// Every connection is taken, or was and hardly any is free again.
+    /// All connections are taken, or were and fewer than one in twenty is free again.
     pub is_full: bool,
     /// No records from Kafka.
     pub is_paused: bool,
-    /// How much memory is used beyond the limit; at the limit 1. Above 0 the largest sessions are closed.
+    /// Memory used beyond the limit; at the limit 1. Above 0 the largest sessions are closed.
     pub memory_over_bytes: u64,
 }
 
 impl Decision {
-    /// Why no new session is taken, if none is for want of CPU or memory.
+    /// The reason why no new session is accepted, if the reason is CPU or memory.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.is_cpu_overloaded {
             Some(Refusal::CpuOverload)
@@ -75,7 +76,7 @@ impl Decision {
     }
 }
 
-/// See the module.
+/// The state of the decision: what has begun and not ended.
 #[derive(Debug)]
 pub struct Overload {
     thresholds: config::Overload,
@@ -90,7 +91,7 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// With these thresholds, as much memory (`None`: as much as there is), and as many sessions.
+    /// With these thresholds, this memory limit (`None`: no limit) and this maximum of sessions.
     pub fn new(thresholds: config::Overload, memory_bytes_max: Option<u64>, sessions_max: usize) -> Self {
         Self {
             thresholds,
@@ -104,7 +105,7 @@ impl Overload {
         }
     }
 
-    /// Takes a reading into account: one a second, and more while it is paused.
+    /// Decides from a reading: one a second, and more often during a pause.
     pub fn decide(&mut self, reading: &Reading) -> Decision {
         let config::Overload { reject_percent, pause_percent } = self.thresholds;
         let is_window_at_maximum = reading.window_share >= WINDOW_AT_MAXIMUM;
@@ -139,25 +140,26 @@ impl Overload {
         over.map_or(0, |over| over.max(1))
     }
 
-    /// At once: what is over the limit may be killed for it.
+    /// At once, because the kernel may kill a process over the limit.
     fn decide_memory(&mut self, bytes: u64) {
         let Some(max) = self.memory_bytes_max else { return };
         let share = if self.is_memory_full { ENDS_BELOW } else { 1.0 };
         self.is_memory_full = bytes as f64 >= max as f64 * share;
     }
 
-    /// At once, too: whoever comes now is refused. It ends when one of twenty is free, so that those who are sent here find room.
+    /// At once too, because connections are already refused. It ends when one of twenty is free, so that the clients that a
+    /// balancer then sends find room.
     fn decide_sessions(&mut self, sessions: usize) {
         let free_least = if self.is_full { self.sessions_max.div_ceil(FREE_PARTS) } else { 1 };
         self.is_full = self.sessions_max.saturating_sub(sessions) < free_least;
     }
 }
 
-/// On or off, and slow to change.
+/// A state that begins and ends only after several readings.
 #[derive(Debug, Default)]
 struct Latch {
     is_on: bool,
-    /// Readings in a row that speak for a change.
+    /// Readings in a row that indicate a change.
     readings: u32,
 }
 
@@ -176,7 +178,7 @@ const MEMORY: u8 = 2;
 const PAUSED: u8 = 4;
 const FULL: u8 = 8;
 
-/// What was decided last, shared between threads.
+/// The decision in force, shared between threads.
 #[derive(Debug, Default)]
 pub struct SharedOverload {
     bits: AtomicU8,
@@ -184,7 +186,7 @@ pub struct SharedOverload {
 }
 
 impl SharedOverload {
-    /// From now on it is this.
+    /// Replaces the decision in force.
     pub fn store(&self, decision: Decision) {
         let Decision { is_cpu_overloaded, is_memory_full, is_full, is_paused, memory_over_bytes } = decision;
         let bits = [(is_cpu_overloaded, CPU), (is_memory_full, MEMORY), (is_paused, PAUSED), (is_full, FULL)];
@@ -205,17 +207,17 @@ impl SharedOverload {
         }
     }
 
-    /// See [`Decision::memory_over_bytes`].
+    /// Bytes above the memory limit; see [`Decision::memory_over_bytes`].
     pub fn memory_over_bytes(&self) -> u64 {
         self.memory_over_bytes.load(Ordering::Relaxed)
     }
 
-    /// Why no new session is taken, if none is for want of CPU or memory.
+    /// The reason why no new session is accepted, if the reason is CPU or memory.
     pub fn refusal(&self) -> Option<Refusal> {
         self.read().refusal()
     }
 
-    /// Whether no records are to be taken from Kafka.
+    /// Whether records must not be taken from Kafka.
     pub fn is_paused(&self) -> bool {
         self.read().is_paused
     }

@@ -1,18 +1,18 @@
-//! A token bucket: what happens at most so often, with bursts.
+//! A token bucket: limits a rate and allows bursts.
 //!
-//! Pure: the time is told, and so is the rate each time, because thousands of buckets share one. A bucket that is full knows
-//! nothing that a new one would not: it may be forgotten.
+//! Pure: each call passes the time and the rate, because thousands of buckets share one rate. A full bucket equals a new one, so
+//! it may be forgotten.
 
 use std::time::{Duration, Instant};
 
 use crate::limits::Rate;
 
-/// What a take may lack for the rounding of floating point, so that it succeeds at the time that was named for it.
+/// Tolerance for floating-point rounding, so that a take succeeds at the time that was given for it.
 const ROUNDING: f64 = 1e-6;
-/// The longest wait that is named: a rate of nothing has no next token.
+/// The longest wait that is returned: with a rate of zero there is no next token.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// See the module.
+/// Tokens, and when they were last refilled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenBucket {
     tokens: f64,
@@ -20,7 +20,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// One that has its whole burst.
+    /// A bucket with its whole burst.
     pub fn full(rate: &Rate, now: Instant) -> Self {
         Self { tokens: f64::from(rate.burst), filled_at: now }
     }
@@ -28,29 +28,29 @@ impl TokenBucket {
     /// Takes a token.
     ///
     /// # Errors
-    /// There is none: the time until the next.
+    /// There is no token: the time until the next one.
     pub fn take(&mut self, rate: &Rate, now: Instant) -> Result<(), Duration> {
         self.tokens = self.tokens_at(rate, now);
-        // A clock that was read before another is no reason to fill the same time twice.
+        // An earlier clock reading must not refill the same time twice.
         self.filled_at = self.filled_at.max(now);
         if self.tokens >= 1.0 - ROUNDING {
             self.tokens = (self.tokens - 1.0).max(0.0);
             return Ok(());
         }
         let wait = Duration::try_from_secs_f64((1.0 - self.tokens) / rate.per_s).unwrap_or(WAIT_MAX);
-        // To the next nanosecond: a token of a high rate is not there a fraction of one before.
+        // Rounded up to the next nanosecond: a fraction of a nanosecond earlier, a token of a high rate does not exist.
         Err(wait.saturating_add(Duration::from_nanos(1)).min(WAIT_MAX))
     }
 
-    /// Takes so many tokens, whether they are there or not, for what has happened already. How long until the debt is paid; zero
-    /// if there is none.
+    /// Takes tokens for what has already happened, even if there are too few. Returns the time until the debt is paid; zero
+    /// without a debt.
     pub fn spend(&mut self, rate: &Rate, tokens: f64, now: Instant) -> Duration {
         self.tokens = self.tokens_at(rate, now) - tokens;
         self.filled_at = self.filled_at.max(now);
         self.debt(rate, now)
     }
 
-    /// How long until what was spent beyond its tokens is paid; zero if nothing was.
+    /// The time until the debt is paid; zero without a debt.
     pub fn debt(&self, rate: &Rate, now: Instant) -> Duration {
         let tokens = self.tokens_at(rate, now);
         if tokens >= -ROUNDING {
@@ -59,12 +59,12 @@ impl TokenBucket {
         Duration::try_from_secs_f64(-tokens / rate.per_s).unwrap_or(WAIT_MAX).min(WAIT_MAX)
     }
 
-    /// Tokens that are missing to its whole burst.
+    /// Tokens missing from the whole burst.
     pub fn missing(&self, rate: &Rate, now: Instant) -> f64 {
         f64::from(rate.burst) - self.tokens_at(rate, now)
     }
 
-    /// Whether it is as good as a new one.
+    /// Whether it equals a new bucket.
     pub fn is_full(&self, rate: &Rate, now: Instant) -> bool {
         self.tokens_at(rate, now) >= f64::from(rate.burst) - ROUNDING
     }

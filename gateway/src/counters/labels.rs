@@ -11,7 +11,7 @@ impl<const N: usize> Default for ByLabel<N> {
 }
 
 impl<const N: usize> ByLabel<N> {
-    /// One more of this value.
+    /// Adds one to the count of this value.
     pub fn add<L: Label<N>>(&mut self, label: L) {
         self.0[label.index()] += 1;
     }
@@ -21,17 +21,17 @@ impl<const N: usize> ByLabel<N> {
         L::TEXTS.into_iter().zip(self.0)
     }
 
-    /// Of all values together.
+    /// The sum of all counts.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 }
 
-/// An enum whose values are a metric's label.
+/// An enum whose values are the values of a metric's label.
 pub trait Label<const N: usize>: Copy {
     /// The label's texts, in the order of the variants.
     const TEXTS: [&'static str; N];
-    /// Below `N`.
+    /// The place of the value's text in `TEXTS`.
     fn index(self) -> usize;
 }
 
@@ -62,15 +62,15 @@ labels! {
     Disconnect[13] {
         /// The client's close frame.
         ClientClosed => "client_closed",
-        /// The client's FIN without a close frame.
+        /// The client sent FIN without a close frame.
         ClientGone => "client_gone",
-        /// The connection broke: reset, or bytes unacknowledged for too long.
+        /// The connection broke: it was reset, or bytes were unacknowledged for too long.
         ConnectionLost => "connection_lost",
         /// No frame from the client for 60 s.
         Idle => "idle",
         /// The outbox was full of events.
         SlowConsumer => "slow_consumer",
-        /// The client sent and did not read the answers.
+        /// The client sent messages and did not read the answers.
         Flood => "flood",
         /// The client broke the WebSocket protocol (1002) or sent text that is not UTF-8 (1007).
         ProtocolError => "protocol_error",
@@ -78,19 +78,19 @@ labels! {
         MessageTooBig => "message_too_big",
         /// A message of more than 128 fragments.
         TooManyFragments => "too_many_fragments",
-        /// A message that was not complete in 10 s.
+        /// A message was incomplete for 10 s.
         MessageTimeout => "message_timeout",
-        /// The shard's bound for incomplete messages was reached.
+        /// The shard's limit for incomplete messages was reached.
         InboundMemory => "inbound_memory",
         /// The gateway drains.
         Drain => "drain",
-        /// The process was over WS_MEMORY_LIMIT, and the session one of the largest.
+        /// The process exceeded WS_MEMORY_LIMIT, and the session was one of the largest.
         MemoryLimit => "memory_limit",
     }
 }
 
 labels! {
-    /// Why a connection became no session.
+    /// Why a connection did not become a session.
     Refusal[11] {
         /// The gateway drains.
         Draining => "draining",
@@ -110,7 +110,7 @@ labels! {
         SocketsShort => "sockets_short",
         /// Not the request of a WebSocket client, see docs/PROTOCOL.md.
         BadRequest => "bad_request",
-        /// The request was not complete in 5 s.
+        /// The request was incomplete for 5 s.
         HandshakeTimeout => "handshake_timeout",
         /// The client left before its request was complete.
         ClientGone => "client_gone",
@@ -122,7 +122,7 @@ labels! {
     RecordSkipped[5] {
         /// No key.
         NoKey => "no_key",
-        /// The key is no token.
+        /// The key is not a token.
         BadKey => "bad_key",
         /// Delivered before.
         Duplicate => "duplicate",
@@ -142,7 +142,7 @@ labels! {
         Messages => "messages",
         /// WS_INBOUND_*.
         Bytes => "bytes",
-        /// What it sent waits for its turn.
+        /// The bytes that it sent wait for its turn.
         Backlog => "backlog",
     }
 }
@@ -162,9 +162,9 @@ labels! {
     GapCause[8] {
         /// The outbox was full.
         SlowConsumer => "slow_consumer",
-        /// Kafka no longer had it.
+        /// Kafka no longer had the range.
         Retention => "retention",
-        /// The topic was made anew.
+        /// The topic was recreated.
         Reset => "reset",
         /// WS_MAX_LAG.
         Lag => "lag",
@@ -180,17 +180,17 @@ labels! {
 }
 
 labels! {
-    /// What was asked for by plain HTTP.
+    /// The target of a plain HTTP request.
     HttpRoute[5] {
-        /// `/health` and what is below.
+        /// `/health` and the paths below it.
         Health => "health",
         /// `/metrics`.
         Metrics => "metrics",
         /// `/`.
         Console => "console",
-        /// Anything else.
+        /// Any other path.
         NotFound => "not_found",
-        /// Refused before there was a route.
+        /// The request was refused before it had a route.
         Refused => "refused",
     }
 }

@@ -1,8 +1,7 @@
-//! What a shard counts, in plain cells: no atomics, no locks, no library on the way of an event.
+//! The counters of a shard, in plain cells: no atomics, no locks, no library on the way of an event.
 //!
-//! A shard owns one [`Counters`] and copies it once a second into its [`Snapshot`]; `http::metrics` renders the snapshots.
-//! Every metric's name, label and bucket stands in `http::metrics`, every label's values stand here, as enums: never a label
-//! per channel or client.
+//! A shard owns one [`Counters`] and copies it once a second into its [`Snapshot`]; `http::metrics` renders the snapshots. Names,
+//! labels and buckets of metrics are in `http::metrics`; the values of labels are in `labels`.
 
 pub(crate) mod labels;
 pub mod operations;
@@ -22,32 +21,32 @@ pub const FRAMES_BUCKETS: [f64; 16] =
 /// A histogram of fixed buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// Values up to each bound and above the one before; the last is for those above all bounds.
+    /// Values up to each bound and above the previous one; the last count is for values above all bounds.
     pub counts: [u64; 17],
-    /// Of all values.
+    /// The sum of all values.
     pub sum: f64,
 }
 
 impl Histogram {
-    /// Counts a value, that many times, into the buckets of `bounds`.
+    /// Adds a value `times` times to the buckets of `bounds`.
     pub fn observe(&mut self, bounds: &[f64; 16], value: f64, times: u64) {
         let bucket = bounds.partition_point(|&bound| bound < value);
         self.counts[bucket] += times;
         self.sum += value * times as f64;
     }
 
-    /// How many values.
+    /// The number of values.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
 
-/// What one shard has counted since it started. Unless it says otherwise, a number only grows.
+/// The counters of one shard since its start. A number only grows, unless its doc says "now".
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counters {
     /// Sockets accepted.
     pub accepted: u64,
-    /// accept(2) failed for want of descriptors or memory.
+    /// Failures of accept(2) for lack of descriptors or memory.
     pub accept_errors: u64,
     /// Handshakes completed.
     pub sessions_opened: u64,
@@ -57,7 +56,7 @@ pub struct Counters {
     pub connections: u64,
     /// Sessions ended.
     pub disconnects: ByLabel<13>,
-    /// Connections that became no session.
+    /// Connections that did not become a session.
     pub refusals: ByLabel<11>,
     /// Connections without a session that were reset because sockets ran short.
     pub sockets_evicted: u64,
@@ -69,97 +68,97 @@ pub struct Counters {
     pub messages_received: u64,
     /// Bytes from clients, with headers.
     pub bytes_received: u64,
-    /// Operations that their messages cost.
+    /// Operations that clients' messages cost.
     pub operations: u64,
     /// Pauses of reading a session.
     pub receive_pauses: ByLabel<4>,
-    /// Sessions that are not read because they have overdrawn their budget, now.
+    /// Sessions that are not read now because they exceeded their budget.
     pub sessions_paused: u64,
     /// Error messages to clients.
     pub client_errors: u64,
     /// Messages from clients beyond WS_MESSAGE_*.
     pub messages_rate_limited: u64,
-    /// X-Forwarded-For that was not believed.
+    /// X-Forwarded-For headers that were ignored.
     pub forwarded_headers_ignored: u64,
-    /// Turns that answered as many handshakes as a turn may.
+    /// Turns that answered the maximum number of handshakes.
     pub handshakes_paced: u64,
     /// Channels that a client asked for and did not get.
     pub channels_rejected: u64,
-    /// Bytes of clients' unfinished messages, and of what waits to be read, now.
+    /// Bytes of clients' unfinished messages, and of unread bytes, now.
     pub inbound_bytes: u64,
     /// Records polled.
     pub records: u64,
     /// Records that became an event.
     pub records_framed: u64,
-    /// Records that became no event.
+    /// Records that did not become an event.
     pub records_skipped: ByLabel<5>,
     /// 1 while no records are taken, now.
     pub is_paused: u64,
     /// Pauses of taking records.
     pub kafka_pauses: ByLabel<2>,
-    /// How long they lasted, seconds.
+    /// Duration of those pauses, seconds.
     pub paused_s: f64,
     /// Gaps announced, one for each session and channel.
     pub gaps: ByLabel<8>,
     /// Frames (of events and gaps) appended to outboxes.
     pub frames_queued: u64,
-    /// Of these: whole in a socket.
+    /// Of these: frames that are whole in a socket.
     pub frames_sent: u64,
-    /// Of these: dropped, because the session ended or unsubscribed.
+    /// Of these: frames dropped because the session ended or unsubscribed.
     pub frames_discarded: u64,
-    /// Of these: dropped for newer ones of their channels, and named by a gap.
+    /// Of these: frames dropped for newer ones of their channels, and named by a gap.
     pub frames_conflated: u64,
-    /// Outboxes in which newer frames took the place of older ones.
+    /// Outboxes in which newer frames replaced older ones.
     pub conflations: u64,
-    /// Of these: in an outbox, now.
+    /// Of these: frames in an outbox now.
     pub frames_waiting: u64,
-    /// Of those queued: from history or from Kafka again, for sessions that resume.
+    /// Of those queued: frames from the history or from Kafka, for sessions that resume.
     pub frames_replayed: u64,
     /// Frames handed to other shards.
     pub mesh_frames: u64,
     /// Turns in which no record was taken because a peer's queue was full.
     pub mesh_full: u64,
-    /// Requests to other shards for which there is no room, now.
+    /// Requests to other shards that wait for room, now.
     pub mesh_backlog: u64,
-    /// Turns in which no client was read because of them.
+    /// Turns in which no client was read because of that backlog.
     pub mesh_backed_up: u64,
     /// Subscriptions that began in the past.
     pub resumes: u64,
-    /// Channels that could not begin in the past, and were subscribed without it.
+    /// Channels that could not begin in the past, and were subscribed live.
     pub resumes_refused: u64,
-    /// Questions where subscriptions begin that wait for their answer, now.
+    /// Deferred questions where subscriptions begin, now.
     pub questions_deferred: u64,
-    /// Their memory, bytes, now.
+    /// Memory of the deferred questions, bytes, now.
     pub questions_deferred_bytes: u64,
-    /// Such questions that were answered at once with what was known, because too many waited.
+    /// Questions that were answered at once with what was known, because too many were deferred.
     pub questions_hurried: u64,
-    /// Such questions whose session was gone before they were answered.
+    /// Deferred questions whose session ended before their answer.
     pub questions_withdrawn: u64,
-    /// Sessions that have something to pull of the past, now.
+    /// Sessions that have missed events to pull, now.
     pub resuming: u64,
     /// Cursors of those sessions, now.
     pub resume_cursors: u64,
-    /// Times that a session waited to be read for again, because it had been twice within the minute.
+    /// Times that a session waited for a replay because it had had two within the minute.
     pub replays_paced: u64,
     /// Frames in the history, now.
     pub history_frames: u64,
     /// Bytes of the history, now.
     pub history_bytes: u64,
-    /// Frames that the history had no more room for.
+    /// Frames evicted from the history.
     pub history_evicted: u64,
     /// Channels whose last frame is kept, now.
     pub last_values: u64,
-    /// Channels whose last frame had to go.
+    /// Channels whose last frame was evicted.
     pub last_values_evicted: u64,
-    /// Records in another partition than their key's.
+    /// Records in a partition that their key does not belong to.
     pub records_misplaced: u64,
-    /// Tokens that are remembered for it, now.
+    /// Tokens remembered because of such records, now.
     pub tokens_misplaced: u64,
-    /// Of the records, those whose token found no room.
+    /// Of those records: records whose token found no room.
     pub tokens_misplaced_dropped: u64,
-    /// Bytes that the kernel took, of everything.
+    /// Bytes that the kernel took, of all frames and responses.
     pub bytes_sent: u64,
-    /// Sends that the kernel took something of.
+    /// Sends of which the kernel took at least one byte.
     pub sends: u64,
     /// Sends that a full socket cut short.
     pub sends_full: u64,
@@ -187,17 +186,17 @@ pub struct Counters {
     pub frames_held: u64,
 }
 
-/// A shard's counters as they were at most a second ago, for whoever renders them.
+/// A copy of a shard's counters, at most a second old, for the metrics page.
 #[derive(Debug, Default)]
 pub struct Snapshot(Mutex<Counters>);
 
 impl Snapshot {
-    /// Replaces the picture.
+    /// Replaces the copy.
     pub fn store(&self, counters: &Counters) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = *counters;
     }
 
-    /// A copy of the picture.
+    /// Returns the copy.
     pub fn load(&self) -> Counters {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,8 @@
-//! How much a shard's thread has done for its clients: whatever walks over names, frames, cursors or positions says over how many.
+//! The work of a shard's thread for its clients, in operations: code that walks over names, frames, cursors or positions counts
+//! the steps.
 //!
-//! An operation is one of them looked at (`limits::pacing` says what that takes). Counted by thread, because what one client asks is
-//! done in many rooms of its shard and nowhere else: who serves a client takes the difference.
+//! An operation is one look at one of these (`limits::pacing` has its cost). The count is per thread, because the work for one
+//! client spreads over many modules of its shard and no other thread: the caller that serves a client takes the difference.
 
 use std::cell::Cell;
 
@@ -9,12 +10,12 @@ thread_local! {
     static DONE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// So many were done.
+/// Adds operations.
 pub fn count(operations: usize) {
     DONE.set(DONE.get() + operations as u64);
 }
 
-/// All that this thread has done.
+/// All operations of this thread.
 pub fn done() -> u64 {
     DONE.get()
 }

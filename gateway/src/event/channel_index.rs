@@ -1,11 +1,11 @@
-//! Who subscribed to what.
+//! The subscribers of each channel and wildcard, and the channels of each session.
 //!
-//! A channel or wildcard is one entry with its subscribers; a session is one list of its entries. Each side knows its place
-//! in the other, so that subscribing and leaving cost the same however many there are: no scan, no copy of a list. Pure;
-//! sessions are named by their slot.
+//! A channel or wildcard is one entry with its subscribers; a session is one list of its entries. Each side stores its place in
+//! the other, so subscribing and leaving cost the same however many there are: no scan, no copy of a list. Pure; a session is
+//! identified by its slot.
 //!
-//! Other shards subscribe too, each as one: an entry has a bit for each peer that has a subscriber. What a peer has to know of
-//! this shard's own subscribers (the first came, the last left) is noted here, for the mesh to tell.
+//! Other shards subscribe too, each as one: an entry has a bit for each peer that has a subscriber. The index notes what a peer
+//! must know of this shard's subscribers (the first one came, the last one left), for the mesh to send.
 
 use hashbrown::HashMap;
 use protocol::{Channel, Pattern};
@@ -14,7 +14,7 @@ use super::selection::Selection;
 use super::shard_set::ShardSet;
 use crate::counters::operations;
 
-/// A session's entries are compared as numbers, many in the time of one look-up.
+/// Comparing a session's entries costs an operation per this many: they are compared as numbers.
 const HELD_PER_OPERATION: usize = 32;
 
 /// One end of a subscription, in the channel's list.
@@ -41,42 +41,42 @@ struct Entry {
     peers: ShardSet,
 }
 
-/// A channel or wildcard of which this shard has a first subscriber, or none any more.
+/// A channel or wildcard that has its first subscriber on this shard, or lost its last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interest {
     /// Its canonical name.
     pub name: Box<str>,
-    /// Whether there is a subscriber.
+    /// Whether it has a subscriber.
     pub is_wanted: bool,
 }
 
-/// The index of channels. Bounded by WS_MAX_CHANNELS times the sessions: an entry without subscribers is removed.
+/// The index of channels. Its size is at most WS_MAX_CHANNELS times the sessions: an entry without subscribers is removed.
 #[derive(Debug, Default)]
 pub struct Channels {
-    /// What the peers do not know yet; kept only for those who have any.
+    /// Changes that the peers do not know yet; `None` if there are no peers.
     changes: Option<Vec<Interest>>,
     by_name: HashMap<Box<str>, u32>,
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// Entries with a subscriber here.
+    /// Entries with a subscriber on this shard.
     subscribed: usize,
     sessions: Vec<Vec<Held>>,
-    /// Scratch for names that are looked up.
+    /// Scratch memory for names to look up.
     name: String,
 }
 
 impl Channels {
-    /// An empty index whose first and last subscribers are noted, see [`Channels::take_changes`].
+    /// An empty index that notes first and last subscribers, see [`Channels::take_changes`].
     pub fn with_peers() -> Self {
         Self { changes: Some(Vec::new()), ..Self::default() }
     }
 
-    /// What the peers have to be told since the last call, in order.
+    /// The changes since the last call, in order, for the peers.
     pub fn take_changes(&mut self) -> Vec<Interest> {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// A peer has a first subscriber of this channel (or wildcard), or none any more.
+    /// A peer has its first subscriber of this channel or wildcard, or lost its last one.
     pub fn set_interest(&mut self, peer: usize, interest: &Interest) {
         if interest.is_wanted {
             let index = self.entry(&interest.name);
@@ -87,7 +87,7 @@ impl Channels {
         }
     }
 
-    /// Whether the session was not yet subscribed to this channel (or wildcard), by its canonical name.
+    /// Subscribes a session to a channel or wildcard, by its canonical name. Whether it was not subscribed before.
     pub fn subscribe(&mut self, session: usize, name: &str) -> bool {
         if self.is_subscribed(session, name) {
             return false;
@@ -108,7 +108,7 @@ impl Channels {
         true
     }
 
-    /// Whether the session was subscribed to it.
+    /// Ends a subscription. Whether the session was subscribed.
     pub fn unsubscribe(&mut self, session: usize, name: &str) -> bool {
         let Some(&index) = self.by_name.get(name) else { return false };
         let held = self.held(session);
@@ -118,7 +118,7 @@ impl Channels {
         true
     }
 
-    /// Ends all subscriptions of a session that is gone.
+    /// Ends all subscriptions of a session.
     pub fn remove_session(&mut self, session: usize) {
         while let Some(last) = self.held(session).len().checked_sub(1) {
             self.remove(session, last);
@@ -128,12 +128,12 @@ impl Channels {
         }
     }
 
-    /// Channels and wildcards of a session.
+    /// The number of a session's channels and wildcards.
     pub fn count(&self, session: usize) -> usize {
         self.held(session).len()
     }
 
-    /// Entries that a session of this shard is subscribed to.
+    /// The number of entries with a subscriber on this shard.
     pub fn len(&self) -> usize {
         self.subscribed
     }
@@ -143,7 +143,7 @@ impl Channels {
         self.subscribed == 0
     }
 
-    /// Whether the session is subscribed to exactly this.
+    /// Whether the session is subscribed to exactly this name.
     pub fn is_subscribed(&self, session: usize, name: &str) -> bool {
         let held = self.held(session);
         operations::count(1 + held.len() / HELD_PER_OPERATION);
@@ -160,8 +160,8 @@ impl Channels {
         self.held(session).iter().map(|held| Pattern::of_name(&self.entries[held.entry as usize].name))
     }
 
-    /// Calls `deliver` with each session that takes an event of this channel, and tells which peers have such. A session that
-    /// matches more than once is named more than once: the caller tells, see `broadcast`.
+    /// Calls `deliver` with each session that gets an event of this channel, and returns the peers that have such sessions. A
+    /// session that matches more than once is passed more than once; `broadcast` detects that.
     pub fn subscribers(&mut self, channel: Channel<'_>, mut deliver: impl FnMut(usize)) -> ShardSet {
         let mut peers = ShardSet::default();
         let Channel { token, kind } = channel;
@@ -184,14 +184,14 @@ impl Channels {
         peers
     }
 
-    /// The sessions that are subscribed to exactly this channel or wildcard.
+    /// The sessions subscribed to exactly this channel or wildcard.
     pub fn subscribed_to(&self, name: &str) -> impl Iterator<Item = usize> {
         let entry = self.by_name.get(name).map(|&index| &self.entries[index as usize]);
         entry.into_iter().flat_map(|entry| entry.subscribers.iter().map(|it| it.session as usize))
     }
 
-    /// Every channel and wildcard that gets events of this kind, with its sessions: whom a gap of one of its partitions concerns.
-    /// All of them: which partitions a token's records go to is the producers' matter, and may change.
+    /// Every channel and wildcard that selects events of this kind, with its sessions: all that a gap of one partition concerns.
+    /// The producers choose a token's partition, and may change it, so the gap concerns every token.
     pub fn concerned(&self, kind: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = usize>)> {
         let named =
             self.by_name.iter().filter(move |(name, _)| Pattern::of_name(name).of_kind(kind).is_some());
@@ -224,7 +224,7 @@ impl Channels {
         index
     }
 
-    /// Removes the session's subscription at `place` from both lists; what was last in each takes its place.
+    /// Removes the session's subscription at `place` from both lists; the last element of each list takes its place.
     fn remove(&mut self, session: usize, place: usize) {
         let removed = self.sessions[session].swap_remove(place);
         if let Some(&moved) = self.sessions[session].get(place) {
@@ -246,7 +246,7 @@ impl Channels {
         self.forget_unwanted(removed.entry);
     }
 
-    /// Removes an entry that nobody wants any more.
+    /// Removes an entry without subscribers.
     fn forget_unwanted(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         if entry.subscribers.is_empty() && entry.peers.is_empty() {
@@ -257,7 +257,7 @@ impl Channels {
     }
 }
 
-/// The name by which what is lost of one kind is told to the subscribers of a channel or wildcard.
+/// The name in a gap of one kind for the subscribers of a channel or wildcard.
 pub(crate) fn narrowed(name: &str, kind: &str) -> Box<str> {
     let narrowed = Pattern::parse(name).ok().and_then(|pattern| pattern.of_kind(kind));
     narrowed.map_or_else(|| name.into(), |narrowed| narrowed.to_string().into())

@@ -1,4 +1,4 @@
-//! A set of channels, as subscriptions select them: of which tokens in which topics. Asked in constant time. Pure.
+//! A set of channels that subscriptions select: which tokens in which topics. Queries take constant time. Pure.
 
 use hashbrown::HashMap;
 use protocol::Pattern;
@@ -6,10 +6,10 @@ use protocol::Pattern;
 use super::topic_set::TopicSet;
 use crate::counters::operations;
 
-/// See the module.
+/// The set: topics with every token, and single tokens with their topics.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
-    /// The topics of which it has every token.
+    /// Topics with every token.
     every: TopicSet,
     by_token: HashMap<Box<str>, TopicSet>,
 }
@@ -23,19 +23,19 @@ impl Coverage {
         }
     }
 
-    /// Adds those of another one.
+    /// Adds the channels of another set.
     pub fn add_all(&mut self, other: &Self) {
         operations::count(other.by_token.len());
         self.every = self.every.union(other.every);
         other.by_token.iter().for_each(|(token, topics)| self.add_token(token, *topics));
     }
 
-    /// Whether events of this token in this topic are among them.
+    /// Whether it has this token in this topic.
     pub fn contains(&self, token: &str, topic: usize) -> bool {
         self.every.contains(topic) || self.by_token.get(token).is_some_and(|topics| topics.contains(topic))
     }
 
-    /// Whether a pattern that selects this topic selects some of its channels.
+    /// Whether it has a channel that a pattern selects in this topic. The pattern must select the topic.
     pub fn intersects(&self, pattern: Pattern<'_>, topic: usize) -> bool {
         match pattern {
             Pattern::Exact { token, .. } | Pattern::Token(token) => self.contains(token, topic),
@@ -50,7 +50,7 @@ impl Coverage {
         self.every.contains(topic)
     }
 
-    /// The tokens of this topic that it has by name.
+    /// The single tokens that it has in this topic.
     pub fn named(&self, topic: usize) -> impl Iterator<Item = &str> {
         operations::count(self.by_token.len());
         let named = self.by_token.iter().filter(move |(_, topics)| topics.contains(topic));

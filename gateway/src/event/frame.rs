@@ -1,4 +1,4 @@
-//! Record -> frame: encoded once, then the same bytes go to every session.
+//! Turns a record into a frame: encoded once, then the same bytes go to every session.
 
 use std::time::Instant;
 
@@ -15,22 +15,22 @@ use protocol::framing::Opcode;
 pub struct Frame {
     /// Header and payload.
     pub bytes: Box<[u8]>,
-    /// What it tells of.
+    /// What the frame is about.
     pub subject: Subject,
-    /// When the record was polled: where delivery latency is counted from.
+    /// When the record was polled; delivery latency is counted from here.
     pub polled_at: Instant,
     /// The record's timestamp, milliseconds since 1970; 0 when it has none.
     pub timestamp_ms: i64,
 }
 
-/// What a frame tells of.
+/// What a frame is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// One record: its event, or the gap in its place.
     Record(Source),
-    /// Offsets of a partition that will not come.
+    /// Offsets of a partition that will not be delivered.
     Gap(Range),
-    /// The subscription of this name, which has caught up.
+    /// The subscription of this name, which is live from here on.
     Resumed(Box<str>),
 }
 
@@ -41,16 +41,16 @@ pub struct Source {
     pub token: Box<str>,
     /// The event's kind.
     pub kind: Box<str>,
-    /// Where it stands.
+    /// Its partition.
     pub partition: Partition,
-    /// Where in the partition.
+    /// Its offset in the partition.
     pub offset: i64,
-    /// It could not be framed: the frame is the gap that says so.
+    /// Whether the record could not be framed, and the frame is the gap that says so.
     pub is_gap: bool,
 }
 
 impl Source {
-    /// The channel whose event it is.
+    /// The channel of the event.
     pub fn channel(&self) -> Channel<'_> {
         Channel { token: &self.token, kind: &self.kind }
     }
@@ -61,18 +61,18 @@ impl Source {
 pub struct Range {
     /// The channel or wildcard.
     pub name: Box<str>,
-    /// Where.
+    /// The partition.
     pub partition: Partition,
     /// The first.
     pub from: i64,
     /// The last.
     pub to: i64,
-    /// Why they will not come.
+    /// Why they will not be delivered.
     pub reason: GapReason,
 }
 
 impl Frame {
-    /// The record that it tells of, if it tells of one.
+    /// The frame's record, if it is about one.
     pub fn source(&self) -> Option<&Source> {
         match &self.subject {
             Subject::Record(source) => Some(source),
@@ -87,16 +87,16 @@ pub struct Framer {
     payload: Vec<u8>,
 }
 
-/// A record as the consumer hands it over, borrowed from librdkafka.
+/// A record as the consumer passes it on, borrowed from librdkafka.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// The key, checked to be a token.
     pub token: &'a str,
     /// The kind of the record's topic.
     pub kind: &'a str,
-    /// Where it stands.
+    /// Its partition.
     pub partition: Partition,
-    /// Where in the partition.
+    /// Its offset in the partition.
     pub offset: i64,
     /// Milliseconds since 1970; 0 when it has none.
     pub timestamp_ms: i64,
@@ -119,7 +119,7 @@ impl Framer {
     /// The frame of a record.
     ///
     /// # Errors
-    /// The record is unfit for a frame; announce it with [`Framer::gap`].
+    /// The record cannot be framed: announce it with [`Framer::gap`].
     pub fn event(
         &mut self,
         record: &Record<'_>,
@@ -140,14 +140,14 @@ impl Framer {
             value,
         )
         .map_err(|EnvelopeError::NotUtf8| Skipped::NotUtf8)?;
-        // A value that is not JSON grows when it is quoted.
+        // A value that is not JSON becomes longer when it is quoted.
         if self.payload.len() > record_bytes_max + envelope::ENVELOPE_BYTES_MAX {
             return Err(Skipped::TooLong);
         }
         Ok(self.frame(record, false, polled_at))
     }
 
-    /// The announcement that one record of a channel will not come.
+    /// The gap of one record of a channel.
     pub fn gap(&mut self, record: &Record<'_>, polled_at: Instant) -> Frame {
         let name = format!("{}.{}", record.token, record.kind);
         self.payload.clear();
@@ -165,13 +165,13 @@ impl Framer {
             polled_at,
             timestamp_ms: record.timestamp_ms,
         };
-        // One large record must not keep a large buffer for good.
+        // Frees the memory of one large record.
         self.payload.shrink_to(64 * limits::KIB);
         frame
     }
 }
 
-/// The announcement, to the subscribers of a channel or wildcard, that a range of a partition will not come.
+/// The gap frame of a range of a partition, for the subscribers of a channel or wildcard.
 pub fn gap_frame(range: Range, now: Instant) -> Frame {
     let Range { name, partition, from, to, reason } = &range;
     let mut payload = Vec::new();
@@ -179,7 +179,7 @@ pub fn gap_frame(range: Range, now: Instant) -> Frame {
     Frame { bytes: frame_bytes(&payload), subject: Subject::Gap(range), polled_at: now, timestamp_ms: 0 }
 }
 
-/// The announcement that a subscription has caught up, which has its place among the events.
+/// The frame that says that a subscription is live; it is queued among the events.
 pub fn resumed_frame(resumed: &Resumed<'_>, now: Instant) -> Frame {
     let mut payload = Vec::new();
     envelope::write_json(&mut payload, resumed);
@@ -237,7 +237,7 @@ mod tests {
     fn what_cannot_be_framed_says_why_and_has_a_gap_in_its_place() {
         assert_eq!(event(&[0xff, 0xfe], 1024).expect_err("not UTF-8"), Skipped::NotUtf8);
         assert_eq!(event(&[b'1'; 1025], 1024).expect_err("too long"), Skipped::TooLong);
-        // Six bytes for each control character: longer only once it is quoted.
+        // A control character takes six bytes, so the value is too long only once it is quoted.
         assert_eq!(event(&[1; 1024], 1024).expect_err("too long"), Skipped::TooLong);
         let gap = payload(&Framer::default().gap(&record(None), Instant::now()));
         assert_eq!(

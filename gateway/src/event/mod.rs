@@ -1,4 +1,5 @@
-//! What passes through the gateway: an event as a frame, where it stands in Kafka, and who wants it. Below everything that uses it.
+//! The data that passes through the gateway: an event as a frame, its place in Kafka, and the sessions that want it. Below
+//! everything that uses it.
 
 pub mod channel_index;
 pub mod coverage;

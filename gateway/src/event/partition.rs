@@ -1,4 +1,4 @@
-//! Kafka's partitions of the configured topics, and which shard each belongs to.
+//! Kafka's partitions of the configured topics, and the shard that owns each.
 
 use protocol::Position;
 
@@ -12,21 +12,21 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// The shard that it belongs to: the same for all topics, so that all kinds of a token meet on one shard.
+    /// The shard that owns it: the same for all topics, so that all kinds of a token meet on one shard.
     pub fn owner(self, shards: usize) -> usize {
         self.number as usize % shards
     }
 
-    /// As clients know a place in it: the topic is that of the channel's kind.
+    /// The position of an offset as clients see it; the channel's kind implies the topic.
     pub fn position(self, offset: i64) -> Position {
         Position { partition: self.number, offset }
     }
 }
 
-/// A partition of a shard, and the next offset that it expects.
+/// A partition of a shard, and the next offset that the shard expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionOffset {
-    /// Which.
+    /// The partition.
     pub partition: Partition,
     /// The next offset.
     pub next: i64,

@@ -1,31 +1,31 @@
-//! Which partition a producer chooses for a key: the hash functions of Kafka's Java client, of librdkafka and of Sarama.
+//! The partition that a producer chooses for a key: the hash functions of Kafka's Java client, of librdkafka and of Sarama.
 //!
-//! Pure. Keys without bytes are no tokens, so what the partitioners do with those does not matter here: that is all in which
-//! librdkafka's `murmur2`, `consistent` and `fnv1a` differ from its `murmur2_random`, `consistent_random` and `fnv1a_random`.
+//! Pure. Empty keys are not tokens, so the partitioners' handling of them does not matter here; librdkafka's `murmur2`,
+//! `consistent` and `fnv1a` differ from its `murmur2_random`, `consistent_random` and `fnv1a_random` in nothing else.
 
 /// How producers choose the partition of a key (KAFKA_PARTITIONER).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Partitioner {
-    /// Kafka's Java client and whatever is compatible with it.
+    /// Kafka's Java client and compatible ones.
     #[default]
     Murmur2,
     /// librdkafka's default: CRC-32.
     Consistent,
     /// Sarama's default: FNV-1a.
     Fnv1a,
-    /// Not known: some other function, or several.
+    /// Unknown: another function, or several.
     Unknown,
 }
 
 impl Partitioner {
-    /// The partition of a key in a topic of so many partitions. `None`: nobody knows, or there are none.
+    /// The partition of a key in a topic with this many partitions; `None` if the function is unknown or there is no partition.
     pub fn partition(self, key: &[u8], partitions: i32) -> Option<i32> {
         let partitions = u32::try_from(partitions).ok().filter(|&partitions| partitions > 0)?;
         let hash = match self {
-            // Java's hash is signed, and made positive by dropping the sign's bit.
+            // Java's hash is signed; its sign bit is cleared.
             Self::Murmur2 => murmur2(key) & 0x7fff_ffff,
             Self::Consistent => crc32(key),
-            // Sarama's is signed too, and negated.
+            // Sarama's hash is signed too, and negated.
             Self::Fnv1a => fnv1a(key).cast_signed().unsigned_abs(),
             Self::Unknown => return None,
         };
@@ -84,7 +84,7 @@ mod tests {
 
     const PREAMBLE: &str = "PreAmbleWillBeRemoved,ThePrePartThatIs";
 
-    /// The keys of librdkafka's own tests, whose expectations come from Kafka's Java client and from Go.
+    /// The keys of librdkafka's own tests; the expected values come from Kafka's Java client and from Go.
     fn keys() -> [&'static str; 11] {
         let from = |start| &PREAMBLE[start..];
         ["kafka", "giberish123456789", "1234", "234", "34", "4", from(0), from(1), from(2), from(3), ""]
@@ -106,7 +106,7 @@ mod tests {
             0x106e_08d9,
         ];
         assert_eq!(keys().map(|key| murmur2(key.as_bytes())), expected);
-        // Those of Kafka's own test, as signed numbers.
+        // The values of Kafka's own test, as signed numbers.
         for (key, expected) in [
             ("21", -973_932_308),
             ("foobar", -790_332_482),

@@ -1,7 +1,6 @@
-//! How a session is brought what it missed: it pulls, chunk by chunk, and whoever holds the records answers.
+//! How a session gets what it missed: it pulls, chunk by chunk, and the owner of the partition or a replay thread answers.
 //!
-//! The shard that owns the partition answers from its history; what is older the replay thread reads from Kafka again.
-//! Plain data that passes between threads.
+//! The owner answers from its history; a replay thread reads older records from Kafka. Plain data that passes between threads.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,61 +13,61 @@ use super::partition::Partition;
 use super::skipped;
 use super::wants::Wants;
 
-/// Names one pull of one session, so that its answer finds the way back; of a session that is gone it finds nobody.
+/// Identifies one pull of one session, so that its answer reaches the session. The answer to a closed session is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PullId {
-    /// Whose.
+    /// The session's socket.
     pub socket: SocketId,
-    /// Which cursor of the session; a number is never used twice in a session.
+    /// The cursor's number; numbers are unique within a session.
     pub cursor: u32,
 }
 
-/// "What comes next in this partition?"
+/// The request for the next frames of a partition.
 #[derive(Clone, Debug)]
 pub struct Pull {
-    /// Whose.
+    /// The pull's id.
     pub pull_id: PullId,
-    /// The client's address, of IPv6 its /64: those who are read for take turns by it.
+    /// The client's address, or its /64 of IPv6: the replay threads serve addresses in turn.
     pub client: IpAddr,
-    /// Whose events are wanted, and from where.
+    /// The wanted tokens, and each one's first offset.
     pub wants: Arc<Wants>,
-    /// Where.
+    /// The partition.
     pub partition: Partition,
-    /// The first offset that was not looked at.
+    /// The first offset to look at.
     pub from: i64,
-    /// What the chunk before said, see [`Chunk::decided_by`].
+    /// The previous chunk's [`Chunk::decided_by`].
     pub decided_by: Option<u64>,
 }
 
 /// The answer to a pull.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The offset that was asked for.
+    /// The first offset of the request.
     pub from: i64,
-    /// Offsets before the first frame that are nowhere to be had: the last of them, and why.
+    /// Lost offsets before the first frame: the last of them, and the reason.
     pub lost: Option<(i64, GapReason)>,
-    /// The frames that are wanted, by rising offset, at most `limits::CHUNK_BYTES` of them or one.
+    /// The wanted frames by ascending offset: at most `limits::CHUNK_BYTES` of them, or one.
     pub frames: Vec<Arc<Frame>>,
-    /// Of every token: one range for the records before `next` that were skipped, see [`super::skipped`].
+    /// If the session wants every token: one range for the skipped records before `next`, see [`super::skipped`].
     pub skipped: Option<skipped::Range>,
-    /// The next offset that is not looked at yet.
+    /// The next offset to look at.
     pub next: i64,
-    /// How it goes on.
+    /// How the pull continues.
     pub then: PullContinuation,
-    /// About how many bytes of records were read from Kafka again for it, wanted or not.
+    /// Approximate bytes of records that were read from Kafka for it, wanted or not.
     pub read_bytes: u64,
-    /// What is wanted lies beyond what the owner knows of the log. The brokers are asked where that ends, and their answer of this
-    /// number decides whether it comes so far or is another one.
+    /// The wanted offset is beyond the end of the log that the owner knows. The brokers are asked for the end, and their answer
+    /// with this number decides whether the log reaches that far or is another one.
     pub decided_by: Option<u64>,
 }
 
 impl Chunk {
-    /// The answer to a session that is gone.
+    /// The answer to a closed session.
     pub fn withdrawn() -> Self {
         Self::empty(0, 0, PullContinuation::Wait)
     }
 
-    /// One that brings nothing.
+    /// A chunk without frames.
     pub fn empty(from: i64, next: i64, then: PullContinuation) -> Self {
         Self {
             from,
@@ -83,17 +82,18 @@ impl Chunk {
     }
 }
 
-/// How a pull goes on after its chunk.
+/// How a pull continues after its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullContinuation {
     /// Pull again.
     More,
-    /// The owner has no more: what it says after this answer is what follows, and there is nothing to pull.
+    /// The owner has no more frames: what it sends after this answer follows directly, so there is nothing to pull.
     Live,
-    /// The owner has not come so far itself: pull again a little later.
+    /// The owner has not read that far itself: pull again a little later.
     Wait,
-    /// The log ends below the offset asked for, as the brokers say: the position is of another log, whose topic was recreated since.
+    /// The brokers say that the log ends below the requested offset: the position belongs to a topic that was recreated since.
     Reset,
-    /// History begins above the offset asked for: what is before this one, which lies inside of it, the replay thread has.
+    /// The history begins above the requested offset. A replay thread has the records before this offset, which lies inside the
+    /// history.
     Older(i64),
 }

@@ -1,25 +1,25 @@
-//! What several channels and wildcards select together, asked in constant time: made once for a command that looks at many frames
-//! or names. Pure.
+//! What several channels and wildcards select together, with queries in constant time: built once for a command that looks at
+//! many frames or names. Pure.
 
 use hashbrown::HashSet;
 use protocol::{Channel, Pattern};
 
-/// See the module. Its parts borrow from the names.
+/// The patterns, by kind. They borrow from the names.
 #[derive(Debug, Default)]
 pub struct Selection<'a> {
     has_all: bool,
-    /// Of `*.kind`.
+    /// The kinds of `*.kind` patterns.
     kinds: HashSet<&'a str>,
-    /// Of `TOKEN.*`.
+    /// The tokens of `TOKEN.*` patterns.
     tokens: HashSet<&'a str>,
     channels: HashSet<Channel<'a>>,
-    /// The kinds and the tokens of `channels`.
+    /// The kinds and the tokens of exact channels.
     kinds_of_channels: HashSet<&'a str>,
     tokens_of_channels: HashSet<&'a str>,
 }
 
 impl<'a> Selection<'a> {
-    /// Adds one.
+    /// Adds a pattern.
     pub fn add(&mut self, pattern: Pattern<'a>) {
         match pattern {
             Pattern::Exact { token, kind } => {
@@ -33,19 +33,19 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// Whether some of them selects this channel.
+    /// Whether a pattern selects this channel.
     pub fn covers(&self, channel: Channel<'_>) -> bool {
         self.covers_kind(channel.kind)
             || self.tokens.contains(channel.token)
             || self.channels.contains(&channel)
     }
 
-    /// Whether some of them selects this kind of every token.
+    /// Whether a pattern selects this kind of every token.
     pub fn covers_kind(&self, kind: &str) -> bool {
         self.has_all || self.kinds.contains(kind)
     }
 
-    /// Whether some of them selects some channel that this pattern selects.
+    /// Whether a pattern selects a channel that this pattern selects.
     pub fn overlaps(&self, pattern: Pattern<'_>) -> bool {
         let Self { has_all, kinds, tokens, channels, kinds_of_channels, tokens_of_channels } = self;
         *has_all
@@ -61,7 +61,7 @@ impl<'a> Selection<'a> {
             }
     }
 
-    /// Whether this pattern is one of them.
+    /// Whether this pattern was added.
     pub fn contains(&self, pattern: Pattern<'_>) -> bool {
         match pattern {
             Pattern::Exact { token, kind } => self.channels.contains(&Channel { token, kind }),

@@ -1,11 +1,11 @@
 //! A set of shards: one bit each, so at most 64 (`limits::SHARDS_MAX`).
 
-/// Shards, a bit each.
+/// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardSet(u64);
 
 impl ShardSet {
-    /// All of so many shards but one.
+    /// All shards below `shards` but one.
     pub fn all_but(shard: usize, shards: usize) -> Self {
         let mut set = Self::default();
         (0..shards).filter(|&other| other != shard).for_each(|other| set.insert(other));
@@ -17,7 +17,7 @@ impl ShardSet {
         self.0 |= 1 << shard;
     }
 
-    /// Takes a shard out.
+    /// Removes a shard.
     pub fn remove(&mut self, shard: usize) {
         self.0 &= !(1 << shard);
     }
@@ -27,12 +27,12 @@ impl ShardSet {
         self.0 >> shard & 1 == 1
     }
 
-    /// Whether none is.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those in either.
+    /// The shards in either set.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

@@ -1,8 +1,9 @@
-//! Records whose key names no token: they are of no channel, and sessions that hear every token are told that they were skipped.
+//! Records whose key is not a token: they belong to no channel, and sessions that subscribe to every token are told that they
+//! were skipped.
 //!
-//! What is told is a range of offsets, and it says: the records in it that did not come were skipped. So ranges may be merged over
-//! events that came, may be told twice and may be wider than what was skipped, and that keeps everything here small: a bounded list of
-//! ranges for each partition ([`Ranges`]), and one range that waits while another was told within the last second ([`SkipAnnouncement`]).
+//! A skipped range says: the records in it that were not delivered were skipped. So ranges may be merged across delivered events,
+//! may be repeated, and may be wider than the skipped records. That bounds everything here: a list of ranges for each partition
+//! ([`Ranges`]), and one range that waits if another was announced within the last second ([`SkipAnnouncement`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -13,12 +14,12 @@ use crate::limits;
 /// The first offset of a range and the last.
 pub type Range = (i64, i64);
 
-/// Offsets of a partition that were skipped, by rising offset. Over `limits::SKIPPED_RANGES` the oldest two become one.
+/// Skipped offsets of a partition, ascending. Beyond `limits::SKIPPED_RANGES` ranges, the oldest two are merged.
 #[derive(Debug, Default)]
 pub struct Ranges(VecDeque<Range>);
 
 impl Ranges {
-    /// This offset was skipped; none above it was before.
+    /// Adds a skipped offset, which is above all others.
     pub fn note(&mut self, offset: i64) {
         match self.0.back_mut() {
             Some((_, to)) if offset <= *to + 1 => *to = offset.max(*to),
@@ -31,7 +32,7 @@ impl Ranges {
         }
     }
 
-    /// One range for all that was skipped from `from` on and below `next`.
+    /// One range for everything skipped from `from` on and below `next`.
     pub fn within(&self, from: i64, next: i64) -> Option<Range> {
         let first = self.0.partition_point(|&(_, to)| to < from);
         let after = self.0.partition_point(|&(from, _)| from < next);
@@ -39,7 +40,7 @@ impl Ranges {
         (from < next && first.0 < next && last.1 >= from).then(|| (first.0.max(from), last.1.min(next - 1)))
     }
 
-    /// What is below `first` is not asked for any more.
+    /// Forgets offsets below `first`, which are no longer needed.
     pub fn forget_before(&mut self, first: i64) {
         while self.0.front().is_some_and(|&(_, to)| to < first) {
             self.0.pop_front();
@@ -47,7 +48,7 @@ impl Ranges {
     }
 }
 
-/// What is told of one partition: the first range at once, what comes within a second of it together after that second.
+/// The announcements of one partition: the first range at once, those of the following second together after it.
 #[derive(Debug, Default)]
 pub struct SkipAnnouncement {
     waiting: Option<Range>,
@@ -55,43 +56,43 @@ pub struct SkipAnnouncement {
 }
 
 impl SkipAnnouncement {
-    /// Records were skipped.
+    /// Adds skipped records.
     pub fn note(&mut self, (from, to): Range) {
         let waiting = self.waiting.get_or_insert((from, to));
         *waiting = (waiting.0.min(from), waiting.1.max(to));
     }
 
-    /// What is to be told by now; [`SkipAnnouncement::note_announced`] follows. `is_last`: whatever waits.
+    /// The range that is due; [`SkipAnnouncement::note_announced`] follows. `is_last` makes a waiting range due.
     pub fn due(&self, is_last: bool, now: Instant) -> Option<Range> {
         self.waiting.filter(|_| is_last || self.quiet_until.is_none_or(|until| now >= until))
     }
 
-    /// What waited was told.
+    /// The due range was announced.
     pub fn note_announced(&mut self, now: Instant) {
         self.waiting = None;
         self.quiet_until = Some(now + limits::SKIPPED_INTERVAL);
     }
 }
 
-/// Records of a partition that were skipped, as they are told.
+/// Skipped records of a partition, to be announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SkippedRecords {
-    /// Where.
+    /// The partition.
     pub partition: Partition,
-    /// From where to where.
+    /// The first and the last offset.
     pub range: Range,
 }
 
-/// What a shard has to tell of its partitions, and when.
+/// The announcements of a shard's partitions, by time.
 #[derive(Debug, Default)]
 pub struct Announcements {
     tellings: BTreeMap<Partition, SkipAnnouncement>,
-    /// One entry for each partition of which something waits.
+    /// One entry for each partition with a waiting range.
     due: BTreeSet<(Instant, Partition)>,
 }
 
 impl Announcements {
-    /// A record was skipped.
+    /// Adds a skipped record.
     pub fn note(&mut self, partition: Partition, offset: i64, now: Instant) {
         let telling = self.tellings.entry(partition).or_default();
         if telling.waiting.is_none() {
@@ -100,7 +101,7 @@ impl Announcements {
         telling.note((offset, offset));
     }
 
-    /// The next that is to be told by now.
+    /// Takes the next announcement that is due.
     pub fn take_due(&mut self, now: Instant) -> Option<SkippedRecords> {
         let &(at, partition) = self.due.first().filter(|(at, _)| *at <= now)?;
         self.due.remove(&(at, partition));
@@ -110,19 +111,19 @@ impl Announcements {
         Some(SkippedRecords { partition, range })
     }
 
-    /// When something is to be told.
+    /// When the next announcement is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The partition's offsets begin again: what waits means nothing any more.
+    /// Forgets a partition's waiting range, because its offsets begin again.
     pub fn forget(&mut self, partition: Partition) {
         self.tellings.remove(&partition);
         self.due.retain(|(_, waiting)| *waiting != partition);
     }
 }
 
-/// What a session that resumes is still to be told, by partition.
+/// Announcements that a resuming session has not had yet, by partition.
 pub type SkipsToTell = BTreeMap<Partition, SkipAnnouncement>;
 
 #[cfg(test)]

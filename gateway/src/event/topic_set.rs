@@ -8,12 +8,12 @@ use crate::limits;
 
 const _: () = assert!(limits::TOPICS_MAX <= u64::BITS as usize);
 
-/// Topics, a bit each.
+/// A set of topics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicSet(u64);
 
 impl TopicSet {
-    /// The topics whose events a channel or wildcard selects. `kinds`: by topic.
+    /// The topics whose events a channel or wildcard selects. `kinds` has each topic's kind.
     pub fn selected(pattern: Pattern<'_>, kinds: &[Arc<str>]) -> Self {
         (0..kinds.len()).filter(|&topic| pattern.of_kind(&kinds[topic]).is_some()).collect()
     }
@@ -28,17 +28,17 @@ impl TopicSet {
         self.0 >> topic & 1 == 1
     }
 
-    /// Whether none is.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those in either.
+    /// The topics in either set.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether some topic is in both.
+    /// Whether a topic is in both sets.
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

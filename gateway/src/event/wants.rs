@@ -1,7 +1,7 @@
-//! What one session wants of one partition: which tokens, and each from which offset on.
+//! What one session wants of one partition: which tokens, and from which offset on.
 //!
-//! The partition fixes the kind, so a set of subscriptions comes down to "every token" and single tokens. Deciding about a
-//! record is one look-up, however many subscriptions there are. Plain data; it passes between threads behind an `Arc`.
+//! The partition implies the kind, so subscriptions reduce to "every token" and single tokens. Deciding about a record is one
+//! look-up, however many subscriptions there are. Plain data; it passes between threads behind an `Arc`.
 
 use hashbrown::HashMap;
 use protocol::Pattern;
@@ -9,20 +9,20 @@ use smallvec::SmallVec;
 
 use super::coverage::Coverage;
 
-/// A subscription of the session, as whoever builds the [`Wants`] numbers it.
+/// The number of a subscription of the session, given by the builder of the [`Wants`].
 pub type SubscriptionIndex = (u32, u32);
 
-/// One subscription's share: it takes what stands at `from` or above.
+/// The share of one subscription: it takes records from `from` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Want {
     from: i64,
     subscription: SubscriptionIndex,
 }
 
-/// Names are unique within a session, so a token is selected by at most two subscriptions of its own and two of every token.
+/// Names are unique within a session, so at most two of its subscriptions select single tokens, and two every token.
 type Few = SmallVec<[Want; 2]>;
 
-/// See the module.
+/// The wanted tokens with their subscriptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
     every: Few,
@@ -30,7 +30,7 @@ pub struct Wants {
 }
 
 impl Wants {
-    /// Everything at `from` or above that a pattern selects.
+    /// Everything from offset `from` on that a pattern selects.
     #[cfg(test)]
     pub fn of(pattern: Pattern<'_>, from: i64) -> Self {
         let mut wants = Self::default();
@@ -40,7 +40,7 @@ impl Wants {
         wants
     }
 
-    /// Adds a subscription that selects the partition's topic, as far as its channels are within these.
+    /// Adds a subscription that selects the partition's topic, restricted to these channels.
     pub fn add(
         &mut self,
         pattern: Pattern<'_>,
@@ -76,24 +76,24 @@ impl Wants {
         self.every.is_empty() && self.by_token.is_empty()
     }
 
-    /// The lowest offset that is wanted.
+    /// The lowest wanted offset.
     pub fn first(&self) -> Option<i64> {
         let all = self.every.iter().chain(self.by_token.values().flatten());
         all.map(|want| want.from).min()
     }
 
-    /// The offset from which on all that is wanted is wanted.
+    /// The offset from which on everything is wanted.
     pub fn last(&self) -> Option<i64> {
         let all = self.every.iter().chain(self.by_token.values().flatten());
         all.map(|want| want.from).max()
     }
 
-    /// The tokens that are wanted; `None`: every one, from some offset on.
+    /// The wanted tokens; `None` if every token is wanted from some offset on.
     pub fn tokens(&self) -> Option<impl Iterator<Item = &str>> {
         self.every.is_empty().then(|| self.by_token.keys().map(|token| &**token))
     }
 
-    /// Whether some subscription takes the record of this token at this offset.
+    /// Whether a subscription takes the record of this token at this offset.
     pub fn selects(&self, token: &str, offset: i64) -> bool {
         self.subscriptions(token, offset).next().is_some()
     }
@@ -105,8 +105,8 @@ impl Wants {
         all.filter(move |want| want.from <= offset).map(|want| want.subscription)
     }
 
-    /// The names by which a loss up to `to` is told to a session's subscribers of this kind, and from which offset on each misses
-    /// something: `*.kind` where every token is wanted, `TOKEN.kind` for single ones.
+    /// The names in the gap of a loss up to `to` for a session, and each one's first lost offset: `*.kind` if every token is
+    /// wanted, `TOKEN.kind` for single tokens.
     pub fn losses(&self, kind: &str, from: i64, to: i64) -> Vec<(Box<str>, i64)> {
         let first = |wants: &Few| wants.iter().map(|want| want.from.max(from)).min();
         let every = first(&self.every).map(|first| (format!("*.{kind}").into_boxed_str(), first));

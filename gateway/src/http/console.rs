@@ -1,6 +1,6 @@
-//! The console: one page, with all that it needs, compiled into the program.
+//! The console: one page with everything that it needs, compiled into the program.
 //!
-//! What it shows it asks of this server from the browser: `/ws` and `/health`.
+//! In the browser it connects to `/ws` and reads `/health` of this server.
 
 /// The page.
 pub(crate) const PAGE: &str = include_str!("console.html");

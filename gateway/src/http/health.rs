@@ -1,14 +1,14 @@
-//! Whether the gateway is well: `/health` for people and load balancers, `/health/live` and `/health/ready` for orchestrators.
+//! The health of the gateway: `/health` for people and load balancers.
 //!
-//! Pure: a picture goes in, a report comes out. The fields and words are those that the Go server's tools read. One rule
-//! decides everything: what keeps events from clients, or new clients out for good, is an error (unhealthy, 503); what an
-//! operator should look at is a warning (degraded, 200); a check is healthy when it has neither.
+//! Pure: inputs in, a report out. The fields and words are those that the Go server's tools read. One rule: a state that keeps
+//! events from clients, or new clients out permanently, is an error (unhealthy, 503); a state that an operator should look at is
+//! a warning (degraded, 200); a check without either is healthy.
 //!
-//! An overloaded gateway is degraded, and not ready; so is a full one. Its sessions are well, so that restarting it, which an
-//! unhealthy one invites, would only harm; but it refuses new ones, and a load balancer that asks `/health/ready` sends them elsewhere
-//! and leaves those that there are alone. A want of CPU begins and ends by two readings in a row, a second apart while Kafka is read;
-//! one of memory or connections begins at once, and ends when 5% are free. With a load that goes up and down within seconds the
-//! readiness swings: a balancer that is to be calmer asks several times before it believes.
+//! An overloaded gateway is degraded and not ready, and so is a full one. Its sessions are well, and a restart, which an
+//! unhealthy gateway invites, would only harm them. But it refuses new sessions, and a load balancer that checks `/health/ready`
+//! sends them elsewhere and keeps the existing ones. Overload by CPU begins and ends by two readings in a row, a second apart
+//! while Kafka is read; a shortage of memory or connections begins at once, and ends when 5% are free. With a load that rises and
+//! falls within seconds readiness changes as often: a balancer that should react more slowly needs several failed checks.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ use crate::kafka::status::Status;
 use crate::limits::{MIB, SHARD_SILENCE_MAX};
 use crate::process::resource_usage::ResourceUsage;
 
-/// Above this share of a limit there is a warning.
+/// Percent of a limit above which there is a warning.
 const WARN_PERCENT: f64 = 90.0;
 
-/// What there is to be judged.
+/// The inputs of a report.
 pub(crate) struct HealthInputs<'a> {
     pub(crate) config: &'a Config,
     pub(crate) kafka: Status,
     /// Each shard's counters.
     pub(crate) shards: Vec<Counters>,
-    /// Since each shard's last turn; `None` before its first.
+    /// The time since each shard's last turn; `None` before its first.
     pub(crate) silences: Vec<Option<Duration>>,
     pub(crate) usage: ResourceUsage,
     pub(crate) overload: Decision,
@@ -45,7 +45,7 @@ pub(crate) struct HealthInputs<'a> {
 pub(crate) struct Report<'a> {
     status: &'static str,
     healthy: bool,
-    /// It was told to end.
+    /// Whether the gateway drains.
     draining: bool,
     checks: Checks,
     warnings: Vec<String>,
@@ -58,10 +58,10 @@ pub(crate) struct Report<'a> {
     dev: Option<Dev<'a>>,
 }
 
-/// What --dev adds.
+/// Additional fields with --dev.
 #[derive(Debug, Serialize)]
 struct Dev<'a> {
-    /// For programs that want to produce to the embedded broker.
+    /// The embedded broker's address, for programs that produce.
     brokers: &'a str,
 }
 
@@ -83,11 +83,11 @@ struct KafkaCheck {
     partitions: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     topics_forbidden: Vec<String>,
-    /// Partitions that are not fetched although their logs go on.
+    /// Partitions that are not fetched although their logs grow.
     partitions_stuck: usize,
     /// How long the oldest undelivered record has waited.
     lag_seconds: f64,
-    /// No records are taken, for overload.
+    /// No records are taken, because of overload.
     paused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -105,7 +105,7 @@ struct CapacityCheck {
 #[derive(Debug, Serialize)]
 struct MemoryCheck {
     used_mb: f64,
-    /// `None`, like the percentage: the limit is not known.
+    /// `None`, like the percentage, if the limit is unknown.
     limit_mb: Option<f64>,
     percentage: Option<f64>,
     healthy: bool,
@@ -113,9 +113,9 @@ struct MemoryCheck {
 
 #[derive(Debug, Serialize)]
 struct CpuCheck {
-    /// Of the allocation; `None` when that is not known.
+    /// Percent of the limit; `None` if it is unknown.
     percentage: Option<f64>,
-    /// Above which an overloaded gateway refuses sessions.
+    /// The percentage above which an overloaded gateway refuses sessions.
     threshold: f64,
     healthy: bool,
 }
@@ -124,7 +124,7 @@ struct CpuCheck {
 struct ShardsCheck {
     count: usize,
     healthy: bool,
-    /// In the order of their numbers.
+    /// The shards, by number.
     each: Vec<ShardCheck>,
 }
 
@@ -137,7 +137,7 @@ struct ShardCheck {
     healthy: bool,
 }
 
-/// What is wrong.
+/// Errors and warnings so far.
 #[derive(Default)]
 struct Findings {
     warnings: Vec<String>,
@@ -157,7 +157,7 @@ impl Findings {
         self.warnings.len() + self.errors.len()
     }
 
-    /// Runs a check; with whether it found nothing.
+    /// Runs a check, and returns whether it found nothing.
     fn check<T>(&mut self, check: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = self.len();
         let checked = check(self);
@@ -172,7 +172,7 @@ impl Report<'_> {
     }
 }
 
-/// Judges a picture.
+/// Makes the report.
 pub(crate) fn report<'a>(picture: &HealthInputs<'a>) -> Report<'a> {
     let mut findings = Findings::default();
     if picture.is_draining {
@@ -315,7 +315,7 @@ fn cpu(picture: &HealthInputs<'_>, findings: &mut Findings) -> CpuCheck {
     CpuCheck { percentage, threshold, healthy }
 }
 
-/// By the age of its last turn: a shard that turned once may have stopped since. One that has failed ends the process.
+/// By the age of the last turn, because a shard that has turned may have stopped since. A failed shard ends the process.
 fn shards(picture: &HealthInputs<'_>, findings: &mut Findings) -> ShardsCheck {
     let (each, healthy) = findings.check(|findings| {
         let shards = picture.shards.iter().zip(&picture.silences).enumerate();
@@ -338,12 +338,12 @@ fn percent(part: f64, whole: f64) -> f64 {
     rounded(100.0 * part / whole)
 }
 
-/// Of 1,048,576 bytes each, as the Go server counted them.
+/// In units of 1,048,576 bytes, as the Go server counted.
 fn megabytes(bytes: f64) -> f64 {
     rounded(bytes / MIB as f64)
 }
 
-/// Two decimals.
+/// Rounded to two decimals.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }

@@ -1,11 +1,11 @@
-//! How often the kernel turned a connection away before the gateway could accept it.
+//! Connections that the kernel dropped before the gateway could accept them.
 //!
-//! The count is of the network namespace: of the gateway alone in a container of its own, of every listening socket of the
-//! machine elsewhere. Linux counts no single socket. Reading it is one short file of /proc, once a second, and waits for nobody.
+//! The count is that of the network namespace: in a container of its own, the gateway's; elsewhere, that of every listening
+//! socket of the machine. Linux has no count per socket. Reading it takes one short file of /proc, once a second.
 
 use std::fs;
 
-/// `None`: this kernel does not tell.
+/// The count; `None` if this kernel has none.
 pub(crate) fn overflows() -> Option<u64> {
     overflows_of(&fs::read_to_string("/proc/self/net/netstat").ok()?)
 }

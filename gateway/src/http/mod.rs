@@ -1,11 +1,12 @@
 //! The answers to plain HTTP: health, metrics and the console page.
 //!
-//! A shard calls [`Http`] between its other work, so an answer is copied from what is at hand and never waits: the pages of health
-//! and metrics are rendered by the main thread ([`Renderer`]), and the lock around them is held to copy a pointer. Which requests come
-//! here, and how their bytes are read and sent, is the session's and the shard's matter; a connection ends with its one answer.
+//! A shard calls [`Http`] between its other work, so an answer is copied from rendered pages and never blocks: the main thread
+//! renders the pages ([`Renderer`]), and the lock around them is held to copy a pointer. The session parses requests and the
+//! shard sends answers; a connection ends with its one answer.
 //!
-//! `renderer` writes the `pages`, `health` decides whether the gateway is well, `metrics` names every metric, `prometheus_text` rewrites their page
-//! for older readers, `listen_queue` asks the kernel for one of them, `console` holds the page for people.
+//! `renderer` writes the `pages`, `health` and `readiness` decide whether the gateway is well and ready, `metrics` names every
+//! metric, `prometheus_text` converts their page for older readers, `listen_queue` asks the kernel for one of them, `console` has
+//! the page for people.
 
 pub(crate) mod console;
 pub(crate) mod health;
@@ -35,12 +36,12 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Every answer is of this moment.
+/// Answers must not be cached.
 const NO_STORE: Headers<'static> = &[("Cache-Control", "no-store")];
 /// Pages of any site may show the gateway's health.
 const NO_STORE_ANY_ORIGIN: Headers<'static> =
     &[("Cache-Control", "no-store"), ("Access-Control-Allow-Origin", "*")];
-/// Which format comes is the request's choice.
+/// The Accept header selects the format.
 const NO_STORE_BY_ACCEPT: Headers<'static> = &[("Cache-Control", "no-store"), ("Vary", "Accept")];
 const OPTIONS: Headers<'static> = &[("Allow", "GET, HEAD, OPTIONS")];
 const OPTIONS_ANY_ORIGIN: Headers<'static> = &[
@@ -50,18 +51,18 @@ const OPTIONS_ANY_ORIGIN: Headers<'static> = &[
     ("Access-Control-Allow-Headers", "*"),
 ];
 
-/// Of pages that are not rendered.
+/// The answer instead of outdated pages.
 const STALE: &str = "the gateway's main thread has rendered no page for half a minute: what the gateway does is not known; see \
     ShardStuck in docs/OPERATING.md";
 
-/// See the module.
+/// The routes of plain HTTP, for one shard.
 #[derive(Clone, Debug)]
 pub struct Http {
     has_console: bool,
     pages: Arc<SharedPages>,
 }
 
-/// An answer before it is bytes.
+/// An answer before it is turned into bytes.
 struct Answer<'a> {
     route: HttpRoute,
     status: u16,
@@ -70,7 +71,7 @@ struct Answer<'a> {
     body: Cow<'a, [u8]>,
 }
 
-/// In place of a page that is too old.
+/// The body instead of a page that is too old.
 #[derive(Serialize)]
 struct StalePage {
     status: &'static str,
@@ -80,18 +81,18 @@ struct StalePage {
 }
 
 impl Http {
-    /// Answers from these.
+    /// Answers from these pages.
     pub fn new(config: &Config, pages: Arc<SharedPages>) -> Self {
         Self { has_console: config.console, pages }
     }
 
-    /// The whole response, and what was asked for.
+    /// The whole response, and the route of the request.
     pub fn respond(&self, request: &HttpRequest, now: Instant) -> (HttpRoute, Vec<u8>) {
         let pages = self.pages.read();
         let believed = pages.as_deref().filter(|pages| !pages.are_stale(now));
         let mut answer = match request.path.as_str() {
             "/health" => believed.map_or_else(stale, |pages| health(&pages.health)),
-            // A process whose main thread has rendered nothing yet is starting.
+            // Without pages, the process is still starting.
             "/health/live" => match pages.as_deref() {
                 None => health_of(200, pages::alive()),
                 Some(_) => believed.map_or_else(stale, |pages| health(&pages.live)),
@@ -132,7 +133,7 @@ fn stale<'a>() -> Answer<'a> {
     health_of(503, pages::json(&body))
 }
 
-/// The newest, however old: its numbers show that nothing moves.
+/// The newest metrics, however old: their numbers show that nothing moves.
 fn metrics(pages: Option<&Pages>, wants_prometheus_text: bool) -> Answer<'_> {
     let (content_type, body) = match (pages, wants_prometheus_text) {
         (None, _) => return Answer { route: HttpRoute::Metrics, ..stale() },

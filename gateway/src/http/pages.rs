@@ -1,9 +1,9 @@
-//! The pages of health, readiness and metrics: rendered by the main thread (`renderer`), handed out by the shards.
+//! The pages of health, readiness and metrics: the main thread (`renderer`) renders them, the shards serve them.
 //!
 //! Rendering walks over every counter of every shard, so no shard does it: each scrape would cost its sessions a millisecond. The
-//! main thread renders once a second, and at once when readiness changes or the drain begins; a shard copies bytes. All pages of a
-//! moment are swapped together, so they agree. A shard calls the gateway unhealthy when the main thread has rendered nothing for
-//! [`limits::PAGES_AGE_MAX`]: what it would show is no longer true.
+//! main thread renders once a second, and at once when readiness changes or the drain begins; a shard copies bytes. All pages of
+//! one moment are swapped together, so they agree. A shard answers that the gateway is unhealthy if the main thread has rendered
+//! nothing for [`limits::PAGES_AGE_MAX`], because the pages are then outdated.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -19,7 +19,7 @@ pub(crate) struct Page {
     pub(crate) body: Vec<u8>,
 }
 
-/// What was rendered at one moment.
+/// The pages that were rendered at one moment.
 #[derive(Debug)]
 pub(crate) struct Pages {
     pub(crate) rendered_at: Instant,
@@ -31,13 +31,13 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Whether the main thread has not rendered for so long that they cannot be believed.
+    /// Whether the main thread has not rendered for so long that the pages are outdated.
     pub(crate) fn are_stale(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.rendered_at) > limits::PAGES_AGE_MAX
     }
 }
 
-/// The newest pages, shared between threads; `None` until they are first rendered. The lock is held to copy a pointer.
+/// The newest pages, shared between threads; `None` until the first rendering. The lock is held to copy a pointer.
 #[derive(Debug, Default)]
 pub struct SharedPages(Mutex<Option<Arc<Pages>>>);
 
@@ -47,12 +47,12 @@ impl SharedPages {
     }
 
     pub(crate) fn store(&self, pages: Arc<Pages>) {
-        // What was there before is dropped without the lock.
+        // The old pages are freed after the lock is released.
         let _before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(pages);
     }
 }
 
-/// The body of `/health/live`: the main thread, which says it, is at work.
+/// The body of `/health/live`: the main thread, which renders it, works.
 pub(crate) fn alive() -> Vec<u8> {
     json(&serde_json::json!({ "status": "alive" }))
 }

@@ -1,9 +1,9 @@
-//! The page of metrics in Prometheus' text format 0.0.4, for readers that do not know OpenMetrics.
+//! The metrics page in Prometheus' text format 0.0.4, for readers that do not know OpenMetrics.
 //!
-//! Made from the OpenMetrics page, so that both always have the same metrics. In the older format a metric's description has the
-//! name of its samples, `_total` and `_info` included, there is no type for an info, no unit and no end.
+//! Converted from the OpenMetrics page, so that both always have the same metrics. In the older format a metric's description has
+//! the name of its samples, `_total` and `_info` included, and there is no info type, no unit and no end mark.
 
-/// Rewrites a page. The library writes HELP, then TYPE, then perhaps UNIT, then the samples of each metric.
+/// Converts a page. The library writes HELP, then TYPE, then perhaps UNIT, then the samples of each metric.
 pub(crate) fn from_openmetrics(page: &str) -> String {
     let mut text = String::with_capacity(page.len());
     let mut help = "";

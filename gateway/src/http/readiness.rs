@@ -8,7 +8,7 @@ use crate::admission::overload::Decision;
 use crate::counters::Refusal;
 use crate::kafka::status::Status;
 
-/// What is wrong with a gateway that was told to end.
+/// The finding of a draining gateway.
 pub(crate) const DRAINING: &str =
     "the gateway is draining: it takes no new sessions, and tells those that it has to connect again";
 
@@ -26,7 +26,7 @@ impl Readiness {
         if self.reason.is_none() { 200 } else { 503 }
     }
 
-    /// Nor is a gateway ready one of whose shards does not turn: some of its new clients would wait for ever.
+    /// A gateway with a shard that does not turn is not ready either: some of its new clients would wait for ever.
     pub(crate) fn unless_silent(self, shard: Option<(usize, Duration)>) -> Self {
         match shard {
             Some((shard, silence)) if self.reason.is_none() => {
@@ -37,10 +37,9 @@ impl Readiness {
     }
 }
 
-/// Whether new clients may be sent here. Once every partition had an offset, and the history what resuming clients ask for,
-/// the gateway stays ready until it ends: a topic that is missing, or brokers that are gone for a while, are no better
-/// elsewhere, and its sessions would lose their place. While it is overloaded or full it refuses them, and says so here: see the
-/// module.
+/// Decides whether new clients may be sent here. Once every partition has an offset and the history is filled, the gateway stays
+/// ready until it ends: with a missing topic, or with brokers that are away for a while, clients are no better off elsewhere, and
+/// its sessions would lose their place. While it is overloaded or full it refuses new sessions, so it is not ready.
 pub(crate) fn readiness(status: &Status, overload: Decision, is_draining: bool) -> Readiness {
     let reason = if is_draining {
         Some(DRAINING.to_owned())
@@ -59,7 +58,7 @@ pub(crate) fn readiness(status: &Status, overload: Decision, is_draining: bool) 
     Readiness { status, reason }
 }
 
-/// Why no new client finds a place, if none does.
+/// The reason why a new client finds no room, if there is one.
 fn no_room(overload: Decision) -> Option<String> {
     let reason = match overload.refusal() {
         Some(Refusal::MemoryLimit) => "overloaded: new sessions are refused (WS_MEMORY_LIMIT)",
@@ -72,7 +71,7 @@ fn no_room(overload: Decision) -> Option<String> {
     Some(reason.to_owned())
 }
 
-/// Why no events come, if none can.
+/// The reason why no events arrive, if there is one.
 pub(crate) fn obstacle(status: &Status) -> Option<String> {
     let because = status.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
     match (status.connected, status.assigned) {

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::process::pulse::Pulse;
 use crate::shared::Shared;
 
-/// Renders the pages. For the main thread.
+/// Renders the pages, on the main thread.
 #[derive(Debug)]
 pub struct Renderer {
     config: Arc<Config>,
@@ -24,13 +24,13 @@ pub struct Renderer {
     pages: Arc<SharedPages>,
     metrics: Registry,
     is_draining: bool,
-    /// What the newest pages say of it.
+    /// The readiness in the newest pages.
     readiness: Option<Readiness>,
     due: Instant,
 }
 
 impl Renderer {
-    /// Of these; the first pages are due at once.
+    /// For this state; the first pages are due at once.
     pub fn new(config: Arc<Config>, shared: Arc<Shared>, pages: Arc<SharedPages>, now: Instant) -> Self {
         let mut metrics = Registry::default();
         metrics.register_collector(Box::new(Metrics::new(Arc::clone(&config), Arc::clone(&shared))));
@@ -60,7 +60,7 @@ impl Renderer {
         self.readiness = Some(readiness);
     }
 
-    /// Shows that the gateway drains. Called before the shards are told, so that none of them says "ready" when it refuses
+    /// Renders that the gateway drains. Called before the shards are told, so that none of them says "ready" while it refuses
     /// sessions; the metrics follow with the next refresh.
     pub fn begin_drain(&mut self, now: Instant) {
         self.is_draining = true;
@@ -82,7 +82,7 @@ impl Renderer {
         }
     }
 
-    /// Since each shard's last turn; `None` before its first.
+    /// The time since each shard's last turn; `None` before its first.
     fn silences(&self, now: Instant) -> Vec<Option<Duration>> {
         let silence = |pulse: &Pulse| pulse.turned_at().map(|_| pulse.silence(now));
         self.shared.pulses.iter().map(silence).collect()
@@ -124,7 +124,7 @@ mod tests {
         shared.kafka.update(|status| (status.assigned, status.warm, status.connected) = (true, true, true));
         renderer.refresh(at(1999));
         assert_eq!((rendered_at(&pages), pages.read().unwrap().ready.status), (at(1999), 200));
-        // The lag is no matter of readiness.
+        // The lag does not affect readiness.
         shared.kafka.update(|status| status.lag_s = 2.0);
         renderer.refresh(at(2500));
         assert_eq!(rendered_at(&pages), at(1999));

@@ -1,4 +1,4 @@
-//! What the routes answer, byte by byte where it matters.
+//! The answers of the routes, byte by byte where it matters.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ fn http(variables: &[(&str, &str)], dev: bool) -> (Http, Arc<Shared>) {
     (http, shared)
 }
 
-/// As the main thread does in the next second.
+/// Renders as the main thread does in the next second.
 fn render(http: &Http, shared: &Arc<Shared>, variables: &[(&str, &str)], is_draining: bool) {
     let now = Instant::now();
     let mut renderer =
@@ -38,7 +38,7 @@ fn running(shared: &Shared) {
     shared.pulses.iter().for_each(|pulse| pulse.turn(Instant::now()));
 }
 
-/// A response, taken apart.
+/// A parsed response.
 struct Response {
     route: HttpRoute,
     status: u16,

@@ -1,9 +1,9 @@
-//! Where the log goes: standard output, a line an event, as JSON or as text, with UTC timestamps (RFC 3339).
+//! The log: standard output, one line per event, as JSON or as text, with UTC timestamps (RFC 3339).
 //!
-//! A thread of its own writes; whoever logs only puts a line into its queue, which is bounded. So a standard output that is closed,
-//! full or not read costs lines, which are counted (`ws_log_lines_dropped_total`), and never holds up or ends what the gateway is for.
-//! The price: lines of the last moment are lost when the process is killed. [`flush`] waits for them, for a while, where it ends by
-//! itself. Messages of libraries that use `log` come through here too.
+//! A thread of its own writes the lines; other threads only put them into its bounded queue. So a standard output that is closed,
+//! full or not read costs lines, which are counted (`ws_log_lines_dropped_total`), and never delays or ends the gateway. The
+//! price: the last lines are lost when the process is killed. [`flush`] waits for them, for a limited time, at a regular end.
+//! Messages of libraries that use `log` arrive here too.
 
 pub mod throttle;
 pub(crate) mod writer;
@@ -21,28 +21,28 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use self::writer::{Queue, Stdout, Writer};
 use crate::limits;
 
-/// What is logged, and how.
+/// Level and format of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Log {
-    /// The least severe that is logged.
+    /// The least severe level that is logged.
     pub level: tracing::Level,
-    /// For machines or for people.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// For machines or for people.
+/// The format of a line: for machines or for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// One sentence a line.
+    /// One sentence per line.
     Text,
 }
 
-/// Of the process, as standard output is.
+/// One queue for the process, because standard output is the process's.
 static QUEUE: Queue = Queue::new();
 
-/// Starts logging, for all threads. Called once, by `main`, with all signals blocked or handled.
+/// Starts logging, for all threads. `main` calls it once, after signals are handled.
 ///
 /// # Errors
 /// No thread can be made.
@@ -56,27 +56,28 @@ pub fn start(log: Log) -> io::Result<()> {
             writer.step();
         }
     })?;
-    // An error says that logging runs already, as it does in a test process.
+    // An error means that logging has already started, as in a test process.
     let _ = subscriber(log, has_colors, || Line).try_init();
     Ok(())
 }
 
-/// Writes a text to standard output, in the order of the log and like a line of it: nobody waits, and it may be dropped.
+/// Writes a text to standard output, in order with the log's lines and like one of them: it does not block, and the text may be
+/// dropped.
 pub fn print(text: &str) {
     QUEUE.push(text.as_bytes());
 }
 
-/// Log lines that could not be written, or waited for too long, since the process started.
+/// Log lines since the start that could not be written or queued.
 pub fn dropped() -> u64 {
     QUEUE.dropped()
 }
 
-/// Waits until what was logged has been written, or cannot be in a moment. For the end of the process.
+/// Waits, for a limited time, until all lines are written. For the end of the process.
 pub fn flush() {
     QUEUE.flush(limits::LOG_FLUSH_PATIENCE);
 }
 
-/// A line on its way into the queue: the subscriber writes it at once, and is never told of an error.
+/// A line on its way into the queue: the subscriber writes it at once and never gets an error.
 struct Line;
 
 impl Write for Line {
@@ -90,7 +91,7 @@ impl Write for Line {
     }
 }
 
-/// A line kept in memory.
+/// A line in memory.
 #[derive(Clone, Debug, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -110,7 +111,8 @@ impl Write for Memory {
     }
 }
 
-/// Makes the line that says how many are missing. It does not go through the queue: whether it was written is to be known.
+/// Makes the line that counts the missing lines. It does not go through the queue, because the writer must know whether it was
+/// written.
 fn reporter(log: Log, has_colors: bool) -> impl FnMut(u64) -> Vec<u8> {
     let memory = Memory::default();
     let writer = memory.clone();
@@ -128,11 +130,11 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let level = LevelFilter::from_level(log.level);
-    // glommio warns of buffers that it cannot register with little locked memory, and of which the gateway uses none.
+    // With little locked memory glommio warns that it cannot register buffers; the gateway does not use those buffers.
     let targets = Targets::new().with_default(level).with_target("glommio", level.min(LevelFilter::ERROR));
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
-        // Its own complaints go to standard error by `eprintln!`, which panics when that is closed.
+        // The subscriber reports its own errors with `eprintln!`, which panics if standard error is closed.
         .log_internal_errors(false)
         .with_writer(writer);
     match log.format {

@@ -1,28 +1,29 @@
-//! Log lines that something outside can repeat as fast as it likes: at most one an interval, which says how many were left out.
+//! Limits log lines that an outside cause can repeat at any rate: at most one per interval, with the number of lines that were
+//! suppressed.
 //!
-//! One throttle for each kind of line, so that no kind hides another. What was left out since the last line is told by the next
-//! one of its kind, as the field `suppressed`, and at once by a count of the process (`ws_log_lines_suppressed_total`). Without a
-//! lock, for any thread.
+//! Each kind of line has its own throttle, so that no kind hides another. The next line of the kind has the number of suppressed
+//! lines in the field `suppressed`; the process's total is at once in `ws_log_lines_suppressed_total`. Without a lock, for any
+//! thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// Of all throttles; beside them because the log, too, is the process's.
+/// The total of all throttles, static because the log is the process's.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
-/// Log lines that were left out, of all kinds, since the process started.
+/// Suppressed lines of all kinds since the start.
 pub fn suppressed() -> u64 {
     SUPPRESSED.load(Ordering::Relaxed)
 }
 
-/// Says when a line of its kind may be logged.
+/// Decides when a line of its kind may be logged.
 #[derive(Debug)]
 pub struct LogThrottle {
     interval: Duration,
     created_at: Instant,
-    /// When the next line may be, in milliseconds after `created_at`.
+    /// When the next line may be logged, in milliseconds after `created_at`.
     due_ms: AtomicU64,
     suppressed: AtomicU64,
 }
@@ -34,7 +35,7 @@ impl Default for LogThrottle {
 }
 
 impl LogThrottle {
-    /// One line in this time.
+    /// Allows one line per interval.
     pub fn every(interval: Duration) -> Self {
         Self {
             interval,
@@ -44,13 +45,14 @@ impl LogThrottle {
         }
     }
 
-    /// How many lines were left out since the last one, if there may be one now; otherwise this one is counted as left out.
+    /// If a line may be logged now, returns the number of lines suppressed since the last one; otherwise counts this one as
+    /// suppressed.
     pub fn allow(&self, now: Instant) -> Option<u64> {
         let now_ms = now.saturating_duration_since(self.created_at).as_millis() as u64;
         let due_ms = self.due_ms.load(Ordering::Relaxed);
         let next_ms = now_ms + self.interval.as_millis() as u64;
         let is_due = now_ms >= due_ms
-            // Of several threads that find it due one says it.
+            // Of several threads that find it due, one logs it.
             && self.due_ms.compare_exchange(due_ms, next_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if is_due {
             return Some(self.suppressed.swap(0, Ordering::Relaxed));
@@ -72,7 +74,7 @@ mod tests {
         let at = |millisecond| throttle.created_at + Duration::from_millis(millisecond);
         let said: Vec<u64> = (0..3_000).filter_map(|millisecond| throttle.allow(at(millisecond))).collect();
         assert_eq!(said, [0, 999, 999]);
-        // Other tests of this process may add to it.
+        // Other tests of this process may increase the total.
         assert!(suppressed() >= before + 2_997);
     }
 

@@ -1,11 +1,11 @@
-//! The lines that wait for the log's thread, and what that thread does with them.
+//! The queue of log lines, and the thread that writes them.
 //!
-//! Whoever logs puts a line into the queue under a lock that is held for a push, never for a write. A line that finds no room is
-//! dropped and counted, and so is one that cannot be written: a closed pipe, a full disk and a reader that stands still cost lines and
-//! nothing else. Once lines can be written again, one of them says how many are missing.
+//! A thread puts a line into the queue under a lock that is held for a push, never for a write. A line that finds no room is
+//! dropped and counted, and so is one that cannot be written: a closed pipe, a full disk and a blocked reader cost lines and
+//! nothing else. When lines can be written again, one of them gives the number of missing lines.
 //!
-//! tracing-appender's non-blocking writer has a thread and a bounded queue, too. It bounds lines instead of bytes, counts none that
-//! fails to be written, and says nothing when writing works again.
+//! tracing-appender's non-blocking writer also has a thread and a bounded queue. It limits lines instead of bytes, does not count
+//! failed writes, and does not report when writing works again.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// See the module.
+/// The bounded queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    /// There is a line to be written.
+    /// Signals that the queue has a line.
     filled: Condvar,
-    /// There is none, and none is being written.
+    /// Signals that the queue is empty and no line is being written.
     emptied: Condvar,
 }
 
@@ -29,12 +29,12 @@ pub(crate) struct Queue {
 struct State {
     lines: VecDeque<Box<[u8]>>,
     bytes: usize,
-    /// The writer has a line that it has not written yet.
+    /// Whether the writer has a line that is not written yet.
     is_writing: bool,
     dropped: u64,
 }
 
-/// Memory of a line in the queue beside its text.
+/// Memory of a queued line beside its text.
 const LINE_OVERHEAD_BYTES: usize = 32;
 
 impl Queue {
@@ -43,7 +43,7 @@ impl Queue {
         Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() }
     }
 
-    /// Takes a line, with its end, or drops it for want of room.
+    /// Queues a line with its line end, or drops it if there is no room.
     pub(crate) fn push(&self, line: &[u8]) {
         let bytes = line.len() + LINE_OVERHEAD_BYTES;
         let line: Box<[u8]> = line.into();
@@ -58,7 +58,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Lines that were dropped since the process started.
+    /// Lines dropped since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.lock().dropped
     }
@@ -66,11 +66,11 @@ impl Queue {
     /// Waits until every line has been written or dropped, but no longer than `patience`.
     pub(crate) fn flush(&self, patience: Duration) {
         let is_pending = |state: &mut State| state.is_writing || !state.lines.is_empty();
-        // Whatever came of it, the time is over.
+        // Either way, the waiting time is over.
         let _ = self.emptied.wait_timeout_while(self.lock(), patience, is_pending);
     }
 
-    /// The next line, once there is one; `None` at `until`. What was taken before counts as done.
+    /// Takes the next line, and waits for it until `until`, then returns `None`. The previously taken line counts as done.
     fn take(&self, until: Option<Instant>) -> Option<Box<[u8]>> {
         let mut state = self.lock();
         state.is_writing = false;
@@ -97,19 +97,19 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that panics is done under it.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes the queue's lines, and after a loss the line that `report` makes of the number of lines that are missing.
+/// Writes the queue's lines. After a loss it writes the line that `report` makes of the number of missing lines.
 pub(crate) struct Writer<'a, W, R> {
     queue: &'a Queue,
     output: Output<W>,
     report: R,
-    /// Dropped lines of which the log says that they are missing.
+    /// Dropped lines that a report has already counted.
     reported: u64,
-    /// When the next report may be written: a disk that is full now and then must not be filled with reports.
+    /// When the next report may be written: reports must not fill a disk that is full from time to time.
     report_at: Instant,
 }
 
@@ -119,7 +119,7 @@ impl<'a, W: Write, R: FnMut(u64) -> Vec<u8>> Writer<'a, W, R> {
         Self { queue, output, report, reported: 0, report_at: Instant::now() }
     }
 
-    /// One line, or one report: waits for it, for ever if nothing is missing.
+    /// Writes one line or one report. Waits for it; without missing lines, for ever.
     pub(crate) fn step(&mut self) {
         let is_due = self.queue.dropped() > self.reported;
         let line = self.queue.take(is_due.then_some(self.report_at));
@@ -138,15 +138,15 @@ impl<'a, W: Write, R: FnMut(u64) -> Vec<u8>> Writer<'a, W, R> {
     }
 }
 
-/// Where lines go.
+/// Where lines are written.
 struct Output<W> {
     file: W,
-    /// The last line was written in part: the next must not be glued to it.
+    /// The last line was written in part, so the next one must begin on a new line.
     is_torn: bool,
 }
 
 impl<W: Write> Output<W> {
-    /// Whether it is written as a whole.
+    /// Writes a line. Whether all of it was written.
     fn write_line(&mut self, line: &[u8]) -> bool {
         if self.is_torn {
             if self.write(b"\n").is_err() {
@@ -163,7 +163,7 @@ impl<W: Write> Output<W> {
         }
     }
 
-    /// All of it, or how much of it.
+    /// Writes all bytes, or returns the number written before an error.
     fn write(&mut self, bytes: &[u8]) -> Result<(), usize> {
         let mut written = 0;
         while written < bytes.len() {
@@ -171,7 +171,7 @@ impl<W: Write> Output<W> {
                 Ok(0) => return Err(written),
                 Ok(more) => written += more,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Another program that has the same terminal or pipe made it so.
+                // Another program with the same terminal or pipe made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     thread::sleep(limits::LOG_WRITE_RETRY_INTERVAL);
                 }
@@ -182,7 +182,7 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// Standard output without the library's buffer, which keeps what could not be written and its lock while it waits.
+/// Standard output without the library's buffer, which keeps unwritten bytes, and its lock while it waits.
 pub(crate) struct Stdout;
 
 impl Write for Stdout {

@@ -1,4 +1,4 @@
-//! What the main thread looks after while the shards serve: whether each of them turns, and what the process uses.
+//! What the main thread monitors while the shards serve: whether each shard turns, and the process's resources.
 
 pub mod overload;
 pub mod shards;

@@ -1,7 +1,7 @@
-//! Once a second, and every 25 ms while Kafka is paused for it, on the main thread: what the process uses, and what follows from it.
+//! The overload monitor: on the main thread, once a second, and every 25 ms while Kafka is paused for overload.
 //!
-//! Measures ([`crate::process::resource_usage`]), asks [`crate::admission::overload`] and tells the shards; each change is one line in the log, with the numbers
-//! that led to it and the variable to turn.
+//! It reads [`crate::process::resource_usage`], has [`crate::admission::overload`] decide, and tells the shards. Each change is
+//! one log line with the numbers that caused it and the variable that controls it.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use crate::log::throttle::LogThrottle;
 use crate::process::resource_usage::{Meter, ResourceUsage};
 use crate::shared::Shared;
 
-/// See the module.
+/// The readings, the decision in force, and the log throttle of pauses.
 #[derive(Debug)]
 pub struct OverloadMonitor {
     meter: Meter,
     overload: Overload,
     decision: Decision,
-    /// For the line that tells of a pause.
+    /// For the log line about a pause.
     pauses: LogThrottle,
 }
 
 impl OverloadMonitor {
-    /// Against what is configured.
+    /// For these thresholds and limits.
     pub fn new(config: &Config) -> Self {
         Self {
             meter: Meter::new(&config.resource_limits),
@@ -41,7 +41,8 @@ impl OverloadMonitor {
         }
     }
 
-    /// Takes a sample and tells the shards what follows. The next is due after what is returned: readings are counted.
+    /// Takes a reading and tells the shards the decision. Returns the time until the next one is due, because readings are
+    /// counted.
     pub fn sample(&mut self, config: &Config, shared: &Shared) -> Duration {
         let usage = self.meter.read();
         shared.usage.store(usage);
@@ -86,7 +87,7 @@ impl OverloadMonitor {
             }
             _ => {}
         }
-        // A load that is too much for good pauses every few seconds: its line comes once in a while.
+        // A permanent overload pauses every few seconds, so its line is throttled.
         let threshold_percent = config.overload.pause_percent;
         if !before.is_paused
             && self.decision.is_paused
@@ -103,13 +104,13 @@ impl OverloadMonitor {
     }
 }
 
-/// Of any shard.
+/// The longest flush window of all shards.
 fn longest_window_s(snapshots: &[Snapshot]) -> f64 {
     snapshots.iter().map(|snapshot| snapshot.load().flush_window_s).fold(0.0, f64::max)
 }
 
 fn window_share(window_s: f64, flush: &Flush) -> f64 {
-    // A window that may not be longer than its least, or than nothing, is at its maximum: it has no room to grow into.
+    // A window whose maximum is its minimum, or zero, cannot grow, so it is at its maximum.
     let room = flush.window_max.saturating_sub(flush.window_min);
     if room == Duration::ZERO { 1.0 } else { window_s / flush.window_max.as_secs_f64() }
 }

@@ -1,8 +1,8 @@
-//! Once a second, on the main thread: looks whether each shard turns, and what follows if one does not.
+//! The shard monitor: on the main thread, once a second, checks whether each shard turns, and acts if one does not.
 //!
-//! [`crate::process::watchdog`] decides; here it is looked, logged and done. A shard that is stalled is woken, and interrupted by a signal
-//! that does nothing, because the kernel or this program may have lost its wake-up. A shard that is stuck ends the process: half of
-//! the clients would hear nothing, and whoever restarts the gateway gives it back to them.
+//! [`crate::process::watchdog`] decides; this module observes, logs and acts. A stalled shard is woken, and interrupted by a
+//! signal without effect, because the kernel or this program may have lost its wake-up. A stuck shard ends the process: half of
+//! the clients would get nothing, and a restart serves them again.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::process::pulse::Pulse;
 use crate::process::watchdog::{Cpu, ShardSighting, Verdict, Watchdog};
 use crate::shared::Shared;
 
-/// See the module.
+/// The watchdog, and what it needs to observe and interrupt the shards.
 #[derive(Debug)]
 pub struct ShardMonitor {
     watchdog: Watchdog,
@@ -24,24 +24,24 @@ pub struct ShardMonitor {
 }
 
 impl ShardMonitor {
-    /// Over so many shards, from now on.
+    /// For this number of shards, from now on.
     ///
     /// # Errors
-    /// The signal cannot be taken.
+    /// The signal's handler cannot be installed.
     pub fn new(shards: usize, now: Instant) -> anyhow::Result<Self> {
         wire::accept_nudges()?;
         Ok(Self { watchdog: Watchdog::new(shards), ticked_at: now })
     }
 
-    /// When `look` has something to do.
+    /// When the next tick is due.
     pub fn due_at(&self) -> Instant {
         self.ticked_at + limits::WATCHDOG_TICK
     }
 
-    /// One tick, if it is due, for the shards that have not ended.
+    /// Does one tick, if it is due, for the shards that have not ended.
     ///
     /// # Errors
-    /// One of them is stuck.
+    /// A shard is stuck.
     pub fn tick(
         &mut self,
         shared: &Shared,
@@ -94,26 +94,26 @@ fn follow(
         waker.wake();
     }
     if let Some(thread) = pulse.thread() {
-        // A thread that has just ended has no use for it.
+        // A thread that has just ended does not need it.
         let _ = wire::nudge(thread);
     }
     Ok(())
 }
 
-/// What a thread of this process has had of the CPUs; `None` if the kernel does not count it.
+/// CPU statistics of a thread of this process; `None` if the kernel does not keep them.
 fn cpu_of(thread: i32) -> Option<Cpu> {
     let read = |file| fs::read_to_string(format!("/proc/self/task/{thread}/{file}")).ok();
     parse_cpu(&read("schedstat")?, &read("stat")?)
 }
 
-/// `schedstat` has the time that it ran, the time that it waited, both in nanoseconds, and how often it ran
-/// (Documentation/scheduler/sched-stats.rst). `stat` has the state after the name, which may hold anything: R is of a thread that
-/// runs or waits for a CPU (proc_pid_stat(5)).
+/// `schedstat` has the time that the thread ran, the time that it waited, both in nanoseconds, and how often it ran
+/// (Documentation/scheduler/sched-stats.rst). `stat` has the state after the name, which may contain any character: R is a thread
+/// that runs or waits for a CPU (proc_pid_stat(5)).
 fn parse_cpu(schedstat: &str, stat: &str) -> Option<Cpu> {
     let mut numbers = schedstat.split_whitespace().map(|number| number.parse::<u64>().ok());
     let (ran, waited, slices) = (numbers.next()??, numbers.next()??, numbers.next()??);
     let is_runnable = stat.rsplit_once(") ")?.1.starts_with('R');
-    // A kernel without CONFIG_SCHED_INFO says "0 0 0" of a thread that runs.
+    // A kernel without CONFIG_SCHED_INFO reports "0 0 0" for a running thread.
     (slices > 0).then(|| Cpu {
         ran: Duration::from_nanos(ran),
         waited: Duration::from_nanos(waited),
@@ -145,7 +145,7 @@ mod tests {
         assert!(cpu_of(thread).expect("of this thread").is_runnable);
     }
 
-    /// A shard's thread in a call that nothing else would end: the signal ends it.
+    /// The shard's thread is in a call that only the signal ends.
     #[test]
     fn a_stalled_shard_is_counted_woken_and_interrupted_and_a_stuck_one_ends_the_process() {
         let now = Instant::now();
@@ -155,7 +155,7 @@ mod tests {
             of_thread.pulses[0].begin();
             let _ = end.recv();
         });
-        // One that could run, and has too little of the CPU, is not accused. Each signal makes it that for a moment.
+        // A runnable thread without enough CPU is not accused. Each signal makes the thread runnable for a moment.
         let asleep = || {
             while shared.pulses[0].thread().and_then(cpu_of).is_none_or(|cpu| cpu.is_runnable) {
                 thread::sleep(Duration::from_micros(100));
@@ -182,7 +182,7 @@ mod tests {
         }
         let text = last.unwrap_err().to_string();
         assert!(text.contains("shard 0") && text.contains("`kafka`"), "{text}");
-        // The other one has ended, or not begun: nobody asks.
+        // The other shard has ended or not started, so it is not checked.
         assert_eq!(shared.pulses[1].stalls(), 0);
         drop(ending);
         thread.join().unwrap();

@@ -1,8 +1,8 @@
-//! The cgroups of the process (version 2, 1, or both mounted): where they are, and what their files tell.
+//! The cgroups of the process (version 2, 1, or both mounted): where they are, and what their files contain.
 //!
-//! The search is made once, at the start; the files that it found are read every second, by the main thread. A cgroup's numbers
-//! are those of all its processes: with a neighbour in it, they are more than the process's own. What is not there, or cannot be
-//! understood, is `None`. Parsers are pure.
+//! The search is made once, at the start; the main thread reads the files that it found every second. A cgroup's numbers are
+//! those of all its processes, so with a neighbour they exceed the process's own. Missing or unknown values are `None`. Parsers
+//! are pure.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -10,71 +10,71 @@ use std::time::Duration;
 
 /// A controller of version 1, which shares its hierarchy with others or has one of its own.
 pub(crate) const CPU: &str = "cpu";
-/// Counts what the CPU controller limits.
+/// The controller that counts CPU time.
 pub(crate) const CPU_ACCOUNTING: &str = "cpuacct";
-/// Limits memory.
+/// The controller that limits memory.
 pub(crate) const MEMORY: &str = "memory";
 
-/// A cgroup that the process is in, itself or by a descendant.
+/// A cgroup that contains the process, directly or through a descendant.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    /// Below its hierarchy's mount.
+    /// Its path below the hierarchy's mount.
     group: PathBuf,
 }
 
 impl Directory {
-    /// A file of it; empty when there is none.
+    /// Reads a file of it; empty if there is none.
     pub(crate) fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path.join(file)).unwrap_or_default()
     }
 
-    /// The CPU that its processes may use together.
+    /// Its CPU quota.
     pub(crate) fn quota(&self) -> Option<Quota> {
         let version_1 = || quota_v1(&self.read("cpu.cfs_quota_us"), &self.read("cpu.cfs_period_us"));
         quota_v2(&self.read("cpu.max")).or_else(version_1)
     }
 }
 
-/// How much CPU the processes of a cgroup may use together.
+/// The CPU time that the processes of a cgroup may use together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
-    /// As a rate.
+    /// CPU time per time.
     pub cores: f64,
-    /// How often that is granted: all of it may be used in the first moments of each such period.
+    /// The period in which it is granted: all of it may be used in the first moments of a period.
     pub period: Duration,
 }
 
-/// What is read of the process's cgroups while it runs.
+/// The cgroups that are read while the process runs.
 #[derive(Debug, Default)]
 pub struct Cgroups {
     least: Option<SmallestQuota>,
-    /// Of version 2: where the memory of sockets is told.
+    /// The cgroup of version 2 that counts the memory of sockets.
     memory: Option<Directory>,
 }
 
-/// The cgroup whose quota is the least.
+/// The cgroup with the smallest quota.
 #[derive(Debug)]
 struct SmallestQuota {
     quota: Quota,
     directory: Directory,
-    /// Of version 1: where the CPU is counted.
+    /// In version 1: the cgroup that counts CPU time.
     accounting: Option<Directory>,
 }
 
-/// What a quota's cgroup has come to since it was made.
+/// CPU use of a quota's cgroup since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CpuUse {
-    /// CPU time of all its processes; `None`: it does not tell.
+    /// CPU time of all its processes; `None` if it is not counted.
     pub used: Option<Duration>,
-    /// Periods (of 0.1 s, usually) in which it had used its quota up and stood still.
+    /// Periods (usually of 0.1 s) in which its quota was exhausted.
     pub throttle_events: u64,
-    /// How long it stood still, CPUs added up.
+    /// The time for which it was throttled, summed over CPUs.
     pub throttled: Duration,
 }
 
 impl Cgroups {
-    /// As the running kernel says.
+    /// The cgroups of the running process.
     pub fn of_this_process() -> Self {
         Self::under(Path::new("/"))
     }
@@ -82,7 +82,7 @@ impl Cgroups {
     fn under(root: &Path) -> Self {
         let mut least: Option<(Quota, Directory)> = None;
         for directory in directories(root, &[CPU]) {
-            // Of two that are equal the one above: it has more neighbours.
+            // Of two equal quotas the higher cgroup's, because it has more neighbours.
             if let Some(quota) = directory.quota()
                 && least.as_ref().is_none_or(|(least, _)| quota.cores <= least.cores)
             {
@@ -94,18 +94,18 @@ impl Cgroups {
             let accounting = directories(root, &[CPU_ACCOUNTING]).into_iter().find(accounts);
             SmallestQuota { quota, directory, accounting }
         });
-        // The root of all cgroups has no limit, and sockets are not counted there.
+        // The root of all cgroups has no limit and does not count sockets.
         let has_sockets = |it: &Directory| it.path.join("memory.max").exists();
         let memory = directories(root, &[]).into_iter().next().filter(has_sockets);
         Self { least, memory }
     }
 
-    /// The least quota.
+    /// The smallest quota.
     pub fn quota(&self) -> Option<Quota> {
         self.least.as_ref().map(|least| least.quota)
     }
 
-    /// What the cgroup of the least quota has used.
+    /// CPU use of the cgroup with the smallest quota.
     pub fn cpu_use(&self) -> CpuUse {
         let Some(least) = &self.least else { return CpuUse::default() };
         let usage = least.accounting.as_ref().map(|accounting| accounting.read(USAGE));
@@ -118,10 +118,10 @@ impl Cgroups {
     }
 }
 
-/// Of version 1, in nanoseconds.
+/// The file of version 1, in nanoseconds.
 const USAGE: &str = "cpuacct.usage";
 
-/// `cpu.stat` of version 2 (microseconds) or 1 (nanoseconds, and without the usage, which has a file of its own).
+/// Parses `cpu.stat` of version 2 (microseconds) or 1 (nanoseconds, without the usage, which has a file of its own).
 fn cpu_use(stat: &str, usage_v1: &str) -> CpuUse {
     let micros = |name| field(stat, name).map(Duration::from_micros);
     let nanos_v1 = usage_v1.trim().parse().ok().map(Duration::from_nanos);
@@ -133,12 +133,12 @@ fn cpu_use(stat: &str, usage_v1: &str) -> CpuUse {
     }
 }
 
-/// Of a file of lines `name number`.
+/// The number of a name in a file of lines `name number`.
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Every directory that may limit the process in a tree of files that begins at `root`: its own cgroup, then the ancestors, in
+/// Every directory that may limit the process, in a tree of files that begins at `root`: its own cgroup, then the ancestors, in
 /// the mounted hierarchies (cgroups(7)) of version 2 and of these controllers.
 pub(crate) fn directories(root: &Path, controllers: &[&str]) -> Vec<Directory> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
@@ -149,7 +149,7 @@ pub(crate) fn directories(root: &Path, controllers: &[&str]) -> Vec<Directory> {
         let Some(group) = memberships.lines().find_map(|line| mount.membership(line, controllers)) else {
             continue;
         };
-        // What lies above the mount's root cannot be seen; a group outside of it (no cgroup namespace) shows at the mount.
+        // Ancestors above the mount's root are invisible; a group outside of it (no cgroup namespace) is visible at the mount.
         let below = Path::new(group).strip_prefix(mount.root).unwrap_or(Path::new(""));
         let is_outside = below.components().any(|part| part == Component::ParentDir);
         let own = if is_outside { Path::new("") } else { below };
@@ -197,13 +197,13 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// `cpu.max`: `150000 100000` is 1.5 cores, `max 100000` no limit.
+/// Parses `cpu.max`: `150000 100000` is 1.5 cores, `max 100000` no limit.
 fn quota_v2(text: &str) -> Option<Quota> {
     let (quota, period) = text.trim().split_once(' ')?;
     quota_v1(quota, period)
 }
 
-/// `cpu.cfs_quota_us` and `cpu.cfs_period_us`; a quota of -1 is no limit.
+/// Parses `cpu.cfs_quota_us` and `cpu.cfs_period_us`; a quota of -1 is no limit.
 fn quota_v1(quota: &str, period: &str) -> Option<Quota> {
     let quota: u64 = quota.trim().parse().ok()?;
     let period: u64 = period.trim().parse().ok().filter(|period| *period > 0)?;
@@ -217,7 +217,7 @@ mod tests {
 
     const V2: &str = "31 23 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
 
-    /// Kept while its files are read.
+    /// A tree of files, deleted when it is dropped.
     struct Tree(tempfile::TempDir);
 
     impl Tree {

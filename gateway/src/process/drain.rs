@@ -1,13 +1,13 @@
-//! How the process ends: when each session is told to connect again, and when a shard may stop serving the others.
+//! The drain at the end of the process: when each session is closed, and when a shard may stop serving the others.
 //!
-//! A shard that is told to drain makes a [`ShardDrain`] of its sessions: all of them, in random order, at an even pace over
-//! WS_DRAIN. So the clients come back elsewhere one after the other, and those of one client, office or proxy, which
-//! connected together, are not told together. Pure: time is told, and what is closed is the caller's matter.
+//! A draining shard makes a [`ShardDrain`] of its sessions: all of them, in random order, at an even pace over WS_DRAIN. So the
+//! clients reconnect elsewhere one after the other, and the clients of one office or proxy, which connected together, are not
+//! closed together. Pure: the caller passes the time and closes the sessions.
 //!
-//! Shards end together. Until the last session of the process is told, each shard goes on reading its partitions and
-//! answering the others, whether or not it has sessions of its own, and answers plain HTTP; until the last connection of the
-//! process is closed it goes on emptying its queues of the mesh. [`SharedDrain`] counts how many have come so far. A shard
-//! passes each mark once and never goes back, because it takes no sessions while it drains, so the counts only grow.
+//! Shards end together. Until the last session of the process is closed, each shard continues to read its partitions, to answer
+//! the others and to answer plain HTTP, whether or not it has sessions of its own. Until the last connection of the process is
+//! closed, it continues to empty its queues of the mesh. [`SharedDrain`] counts the shards that have reached each state. A shard
+//! reaches each state once, because it accepts no sessions while it drains, so the counts only grow.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,22 +17,22 @@ use fastrand::Rng;
 /// The order and the pace in which a shard closes its sessions.
 #[derive(Debug)]
 pub struct ShardDrain<T> {
-    /// Those that are left, the next one last.
+    /// The remaining sessions, the next one last.
     waiting: Vec<T>,
-    /// How many there were.
+    /// The number of sessions at the beginning.
     sessions: usize,
     began: Instant,
     lasts: Duration,
 }
 
 impl<T> ShardDrain<T> {
-    /// Closes these over so long: the first at once, the last a step before the end.
+    /// Closes these sessions over `lasts`: the first at once, the last one step before the end.
     pub fn begin(mut sessions: Vec<T>, lasts: Duration, now: Instant, random: &mut Rng) -> Self {
         random.shuffle(&mut sessions);
         Self { sessions: sessions.len(), waiting: sessions, began: now, lasts }
     }
 
-    /// The next session whose time has come. One that ended by itself meanwhile still takes its place.
+    /// The next session that is due. A session that ended by itself keeps its place.
     pub fn pop_due(&mut self, now: Instant) -> Option<T> {
         if self.next_due()? > now {
             return None;
@@ -40,7 +40,7 @@ impl<T> ShardDrain<T> {
         self.waiting.pop()
     }
 
-    /// When the next one's time comes.
+    /// When the next session is due.
     pub fn next_due(&self) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
@@ -51,7 +51,7 @@ impl<T> ShardDrain<T> {
     }
 }
 
-/// How far the process has come, shared between its threads.
+/// Shutdown progress, shared between threads.
 #[derive(Debug)]
 pub struct SharedDrain {
     has_begun: AtomicBool,
@@ -61,7 +61,7 @@ pub struct SharedDrain {
 }
 
 impl SharedDrain {
-    /// For so many shards, which serve.
+    /// For this number of serving shards.
     pub fn new(shards: usize) -> Self {
         Self {
             has_begun: AtomicBool::new(false),
@@ -71,7 +71,7 @@ impl SharedDrain {
         }
     }
 
-    /// Tells every shard to drain; `false` when they had been told before.
+    /// Begins the drain of every shard; `false` if it had begun before.
     pub fn begin(&self) -> bool {
         !self.has_begun.swap(true, Ordering::AcqRel)
     }
@@ -81,22 +81,22 @@ impl SharedDrain {
         self.has_begun.load(Ordering::Acquire)
     }
 
-    /// One more shard has no sessions and takes none.
+    /// One more shard has no session and accepts none.
     pub fn note_drained(&self) {
         self.drained.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether no shard has sessions any more.
+    /// Whether all shards have closed their sessions.
     pub fn is_drained(&self) -> bool {
         self.drained.load(Ordering::Acquire) == self.shards
     }
 
-    /// One more shard has no connections and takes none.
+    /// One more shard has no connection and accepts none.
     pub fn note_closed(&self) {
         self.closed.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether no shard has connections any more.
+    /// Whether all shards have closed their connections.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire) == self.shards
     }
@@ -106,10 +106,10 @@ impl SharedDrain {
 mod tests {
     use super::*;
 
-    /// Sessions that are told to go, by the second since the beginning.
+    /// Closed sessions in each second since the beginning.
     fn closes_per_s(drains: &mut [ShardDrain<usize>], began: Instant) -> Vec<usize> {
         let mut closes = vec![0; 12];
-        // A shard looks at the clock at least this often.
+        // A shard reads the clock at least this often.
         for milliseconds in (0..12_000).step_by(50) {
             let now = began + Duration::from_millis(milliseconds);
             for drain in &mut *drains {

@@ -1,4 +1,4 @@
-//! The process on its machine: its CPUs, its limits and what it uses, its signals, its end, and whether its threads turn.
+//! The process on its machine: CPUs, limits, resource usage, signals, shutdown, and whether its threads turn.
 
 pub mod cgroup;
 pub mod drain;

@@ -1,14 +1,15 @@
-//! Which CPU runs which shard.
+//! The CPU of each shard.
 //!
-//! The executor of a shard pins itself; every other thread is kept off the shards' CPUs where there are others. Honours the affinity mask that the process was started with (taskset,
-//! a cgroup's cpuset). A CPU quota (WS_CPU_LIMIT) limits how many shards there are, not where they run.
+//! The executor of a shard pins itself; every other thread is kept off the shards' CPUs if other CPUs exist. The affinity mask at
+//! the start (taskset, a cgroup's cpuset) is respected. A CPU quota (WS_CPU_LIMIT) limits the number of shards, not where they
+//! run.
 
 use std::{fs, io};
 
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Shards cannot be placed. Not recoverable: `main` prints it and exits.
+/// Shards cannot be placed. Not recoverable: `main` logs it and exits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlacementError {
     /// A shard that shares its CPU with another delays it by whole time slices.
@@ -17,16 +18,16 @@ pub enum PlacementError {
          affinity (taskset, cpuset), or set WS_PINNING=off"
     )]
     TooFewCpus {
-        /// As many as were asked for.
+        /// Shards, as configured.
         shards: usize,
-        /// How many CPUs there are.
+        /// The number of usable CPUs.
         cpus: usize,
-        /// Which.
+        /// Their numbers.
         allowed: Vec<usize>,
     },
 }
 
-/// The CPUs that the calling thread may run on, ascending. Empty where the kernel does not say.
+/// The CPUs on which the calling thread may run, ascending. Empty if the kernel does not tell.
 pub fn allowed_cpus() -> Vec<usize> {
     let mut cpus: Vec<usize> =
         core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
@@ -34,10 +35,10 @@ pub fn allowed_cpus() -> Vec<usize> {
     cpus
 }
 
-/// One CPU for each shard: the highest of those allowed.
+/// Chooses a CPU for each shard: the highest usable ones.
 ///
-/// What the kernel and the libraries place without being asked (interrupts, librdkafka's threads, the rest of the machine)
-/// gathers on the lowest CPUs; and where hardware threads of one core are neighbours, the highest CPU is the farthest from them.
+/// Interrupts, librdkafka's threads and other programs gather on the lowest CPUs; and where hardware threads of one core are
+/// neighbours, the highest CPU is the farthest from them.
 ///
 /// # Errors
 /// There are fewer CPUs than shards.
@@ -53,11 +54,11 @@ pub fn choose(allowed: &[usize], shards: usize) -> Result<Vec<usize>, PlacementE
     Ok(cpus.split_off(left_to_others))
 }
 
-/// Keeps the threads of the process, and those that they will start (librdkafka's among them), off the CPUs of the shards, which
-/// are started later and pin themselves; where these CPUs are all that the process may use, it changes nothing.
+/// Keeps the threads of the process, and those that they will start (librdkafka's among them), off the shards' CPUs. The shards
+/// start later and pin themselves. Changes nothing if the process may use no other CPUs.
 ///
 /// # Errors
-/// sched_setaffinity(2) refuses.
+/// sched_setaffinity(2) fails.
 pub fn leave_to_shards(allowed: &[usize], shards: &[usize]) -> io::Result<()> {
     let others = others(allowed, shards);
     if others.is_empty() {
@@ -66,13 +67,13 @@ pub fn leave_to_shards(allowed: &[usize], shards: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     others.into_iter().for_each(|cpu| set.set(cpu));
     for thread in threads() {
-        // One that has ended meanwhile needs no CPU.
+        // A thread that has just ended needs no CPU.
         let _ = sched_setaffinity(Some(thread), &set);
     }
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Of the process. Without /proc, none.
+/// The threads of the process; none without /proc.
 fn threads() -> Vec<Pid> {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     tasks.filter_map(|task| Pid::from_raw(task.file_name().to_str()?.parse().ok()?)).collect()
@@ -139,7 +140,7 @@ mod tests {
         let before = threads();
         let (tell, told) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || told.recv());
-        // Other tests' threads come and go.
+        // Threads of other tests start and end meanwhile.
         assert!(threads().iter().any(|thread| !before.contains(thread)));
         assert!(threads().contains(&rustix::thread::gettid()));
         drop(tell);

@@ -1,12 +1,12 @@
-//! A shard's sign of life: when it last began a turn, and what it is doing.
+//! A shard's sign of life: when it last began a turn, and its present phase.
 //!
-//! Written by the shard with plain stores of its own cache line; read by the main thread ([`crate::monitor::shards`]) and by whoever
-//! renders health.
+//! The shard writes it with plain stores to a cache line of its own; the main thread ([`crate::monitor::shards`]) and the health
+//! page read it.
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a shard is doing.
+/// A phase of a shard's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -14,17 +14,17 @@ pub enum Phase {
     Starting,
     /// Egress.
     Sending,
-    /// What the ring has completed.
+    /// Completions of the ring.
     Sockets,
     /// librdkafka's queue.
     Kafka,
-    /// The other shards' news and requests.
+    /// Owner events and requests of the other shards.
     Mesh,
-    /// What sessions missed.
+    /// Resumes.
     Resumes,
-    /// Timers, counters, and the end.
+    /// Timers, counters, and the shutdown.
     Timers,
-    /// In the kernel, until something comes.
+    /// Asleep in the kernel.
     Sleeping,
 }
 
@@ -40,7 +40,7 @@ impl Phase {
         Self::Sleeping,
     ];
 
-    /// For logs.
+    /// The phase's name, for logs.
     pub fn text(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -55,7 +55,7 @@ impl Phase {
     }
 }
 
-/// See the module. A cache line (two, as some processors fetch them) of its own: it is written in every turn.
+/// Written in every turn, so it has a cache line of its own (two, because some processors fetch pairs).
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Pulse {
@@ -63,14 +63,14 @@ pub struct Pulse {
     /// Nanoseconds after `started_at`; zero before the first turn.
     turned_at_ns: AtomicU64,
     phase: AtomicU8,
-    /// As gettid(2) tells it; zero before the thread runs.
+    /// The thread's id from gettid(2); zero before the thread runs.
     thread: AtomicI32,
-    /// How often it was found not to turn.
+    /// How often the shard was found stalled.
     stalls: AtomicU64,
 }
 
 impl Pulse {
-    /// Of a shard that is about to be started.
+    /// For a shard that is about to start.
     pub fn new(started_at: Instant) -> Self {
         Self {
             started_at,
@@ -81,23 +81,23 @@ impl Pulse {
         }
     }
 
-    /// The calling thread is the shard's.
+    /// Notes that the calling thread is the shard's.
     pub fn begin(&self) {
         self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Release);
     }
 
-    /// A turn begins.
+    /// Notes the beginning of a turn.
     pub fn turn(&self, now: Instant) {
         let turned_at_ns = now.saturating_duration_since(self.started_at).as_nanos() as u64;
         self.turned_at_ns.store(turned_at_ns.max(1), Ordering::Release);
     }
 
-    /// The shard begins something else.
+    /// Notes the beginning of a phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// What it is doing.
+    /// The present phase.
     pub fn phase(&self) -> Phase {
         Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed)) % Phase::ALL.len()]
     }
@@ -107,24 +107,24 @@ impl Pulse {
         Some(self.thread.load(Ordering::Acquire)).filter(|thread| *thread != 0)
     }
 
-    /// When the last turn began, after the start of the process; `None` before the first.
+    /// When the last turn began, counted from the start of the process; `None` before the first.
     pub fn turned_at(&self) -> Option<Duration> {
         let turned_at_ns = self.turned_at_ns.load(Ordering::Acquire);
         (turned_at_ns > 0).then(|| Duration::from_nanos(turned_at_ns))
     }
 
-    /// How long ago the last turn began; before the first, how long ago the process did.
+    /// The time since the last turn began; before the first, since the process started.
     pub fn silence(&self, now: Instant) -> Duration {
         let uptime = now.saturating_duration_since(self.started_at);
         uptime.saturating_sub(self.turned_at().unwrap_or_default())
     }
 
-    /// It was found not to turn.
+    /// Counts a stall.
     pub fn count_stall(&self) {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it was.
+    /// The number of stalls.
     pub fn stalls(&self) -> u64 {
         self.stalls.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! What the process may use: the CPU quota and the memory limit of its cgroups (version 2, 1, or both mounted), else what the
-//! machine has.
+//! The CPU and memory that the process may use: the quota and limit of its cgroups (version 2, 1, or both mounted), else those of
+//! the machine.
 //!
-//! Reads a handful of files once, at the start. What cannot be read or understood limits nothing. A limit counts on every level
-//! of the hierarchy, so the least of all ancestors is taken. What is used of it is for [`super::resource_usage`].
+//! Reads a few files once, at the start. Unreadable or unknown values limit nothing. Limits apply on every level of the
+//! hierarchy, so the smallest of all ancestors counts. [`super::resource_usage`] measures the use.
 
 use std::fs;
 use std::path::Path;
@@ -10,17 +10,18 @@ use std::path::Path;
 use super::cgroup;
 use super::cgroup::{CPU, MEMORY};
 
-/// What the process may use. `None`: unknown.
+/// Limits of the process; `None` if unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ResourceLimits {
-    /// CPU time per time, in cores; a quota need not be whole.
+    /// CPU time per time, in cores; a quota may be fractional.
     pub cpu_cores: Option<f64>,
     /// Memory.
     pub memory_bytes: Option<u64>,
 }
 
 impl ResourceLimits {
-    /// As the running kernel says. Call it before threads are pinned: the CPUs of the calling thread are the machine's.
+    /// The limits of the running process. Call it before threads are pinned, because the CPUs of the calling thread count as the
+    /// machine's.
     pub fn of_this_process() -> Self {
         let cpus = super::placement::allowed_cpus().len();
         Self::under(Path::new("/"), cpus)
@@ -48,13 +49,13 @@ fn least<T: PartialOrd>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// `memory.max` or `memory.limit_in_bytes`. `max` does not parse; version 1 says "no limit" by a number near 2^63, which is
-/// above any machine's memory and so never the least.
+/// Parses `memory.max` or `memory.limit_in_bytes`. `max` does not parse. Version 1 expresses "no limit" by a number near 2^63,
+/// which exceeds any machine's memory and so is never the smallest.
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// `MemTotal` of /proc/meminfo, which counts in KiB and calls them kB.
+/// Parses `MemTotal` of /proc/meminfo, which counts KiB although it says kB.
 fn total_memory(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

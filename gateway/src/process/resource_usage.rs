@@ -1,9 +1,9 @@
-//! What the process uses of its CPU and memory: measured by the main thread, read by whoever renders it.
+//! The CPU and memory that the process uses: the main thread measures, other threads read.
 //!
-//! The CPU is the process's own. Where the quota of a cgroup is what it may use, the CPU of that cgroup counts if it is more: a
-//! neighbour in it takes from the same quota. The memory is the resident one and that of the kernel for sockets, which grows with
-//! every session and is not seen in the process. What the kernel does not tell stays zero. What follows is for
-//! [`crate::admission::overload`].
+//! The CPU is the process's own. If a cgroup's quota is the limit, the CPU of that cgroup counts if it is higher, because its
+//! other processes use the same quota. The memory is the resident memory plus the kernel's memory for sockets, which grows with
+//! every session and is not part of the former. Unknown values are zero. [`crate::admission::overload`] decides with these
+//! numbers.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -15,53 +15,53 @@ use rustix::time::{ClockId, clock_gettime};
 use super::cgroup::{Cgroups, Quota};
 use super::resource_limits::ResourceLimits;
 
-/// What the process uses.
+/// Resources in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ResourceUsage {
-    /// CPU time per time between the last two readings, or over a period of the cgroup's quota if they are closer; zero before
-    /// there are two.
+    /// CPU time per time between the last two readings, or over a period of the cgroup's quota if the readings are closer; zero
+    /// before the second reading.
     pub cpu_cores: f64,
     /// Resident memory.
     pub rss_bytes: u64,
     /// Memory of the kernel for sockets.
     pub socket_bytes: u64,
-    /// Periods in which a cgroup's quota was used up, since the cgroup was made.
+    /// Periods in which the cgroup's quota was exhausted, since the cgroup was made.
     pub throttle_events: u64,
-    /// How long its processes stood still for that.
+    /// How long its processes were throttled.
     pub throttled: Duration,
 }
 
 impl ResourceUsage {
-    /// Of the allocation; `None`: nobody knows that.
+    /// Percent of the CPU limit; `None` if the limit is unknown.
     pub fn cpu_percent(&self, resource_limits: &ResourceLimits) -> Option<f64> {
         resource_limits.cpu_cores.map(|cores| 100.0 * self.cpu_cores / cores)
     }
 
-    /// What counts against WS_MEMORY_LIMIT.
+    /// The memory that counts against WS_MEMORY_LIMIT.
     pub fn memory_bytes(&self) -> u64 {
         self.rss_bytes.saturating_add(self.socket_bytes)
     }
 }
 
-/// Measures. For one thread, every second or so.
+/// Takes readings, on one thread, about once a second.
 #[derive(Debug)]
 pub struct Meter {
     cgroups: Cgroups,
-    /// The cgroup's quota is no more than the allocation in force: what the cgroup uses is used of the allocation.
+    /// Whether the cgroup's quota is at most the limit in force, so that the cgroup's CPU counts.
     cgroup_counts: bool,
     page_bytes: u64,
     readings: Readings,
     usage: ResourceUsage,
 }
 
-/// The clocks as they were read last, as far back as they are compared.
+/// Earlier readings of the clocks, as far back as they are compared.
 ///
-/// A cgroup uses its quota up in the first moments of a period and then stands still: readings within a period would say that it
-/// has far too much to do, and at once that it has nothing to do.
+/// A cgroup exhausts its quota in the first moments of a period and then stands still: readings within a period would show far
+/// too much CPU, and then none.
 #[derive(Debug)]
 struct Readings {
     quota: Option<Quota>,
-    /// The first is the newest that is as old as a period of the quota, if one is.
+    /// The first is the newest that is at least a quota period old, if there is one.
     before: VecDeque<Clocks>,
 }
 
@@ -72,8 +72,8 @@ impl Readings {
 
     /// CPU time per time since the last reading, or over a period of the quota if that is longer.
     ///
-    /// A span of nearly two periods can lie between their bursts and contain only one of them, so the periods in which the quota
-    /// was exhausted count as well: the kernel counts each at its end.
+    /// A span of nearly two periods can lie between their bursts and contain only one of them, so the periods that exhausted the
+    /// quota count as well: the kernel counts each at its end.
     fn cores_until(&mut self, clocks: Clocks) -> Option<f64> {
         let period = self.quota.map(|quota| quota.period).unwrap_or_default();
         let is_old = |before: &Clocks| clocks.wall.saturating_duration_since(before.wall) >= period;
@@ -97,11 +97,11 @@ struct Clocks {
     throttle_events: u64,
 }
 
-/// Shares of a core for which a WS_CPU_LIMIT of as much as the quota may differ from it.
+/// Cores by which a WS_CPU_LIMIT may differ from an equal quota, for rounding.
 const QUOTA_ROUNDING: f64 = 0.001;
 
 impl Meter {
-    /// Of this process, which may use so much.
+    /// For this process and its limits.
     pub fn new(resource_limits: &ResourceLimits) -> Self {
         let cgroups = Cgroups::of_this_process();
         let quota = cgroups.quota();
@@ -119,7 +119,7 @@ impl Meter {
         }
     }
 
-    /// Looks at the clocks, at /proc and at the cgroup.
+    /// Reads the clocks, /proc and the cgroup.
     pub fn read(&mut self) -> ResourceUsage {
         let cpu_use = self.cgroups.cpu_use();
         let used = cpu_use.used.filter(|_| self.cgroup_counts);
@@ -136,9 +136,9 @@ impl Meter {
         self.usage
     }
 
-    /// A cgroup of version 2 counts the sockets of its own processes. Elsewhere the kernel tells only what all TCP sockets of the
-    /// machine have together (sockstat's `mem`, unlike its other numbers, is not of the network namespace): too much where other
-    /// programs use the network, which refuses sessions early rather than late.
+    /// A cgroup of version 2 counts the sockets of its own processes. Otherwise the kernel only reports all TCP sockets of the
+    /// machine (sockstat's `mem`, unlike its other numbers, is not per network namespace): too much if other programs use the
+    /// network, so sessions are refused early rather than late.
     fn socket_bytes(&self) -> u64 {
         let of_machine = || {
             let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
@@ -148,29 +148,29 @@ impl Meter {
     }
 }
 
-/// The newest vitals, shared between threads. The lock is held for a copy only, never on the way of an event.
+/// The newest usage, shared between threads. The lock is held only for a copy, never on the way of an event.
 #[derive(Debug, Default)]
 pub struct SharedResourceUsage(Mutex<ResourceUsage>);
 
 impl SharedResourceUsage {
-    /// Replaces them.
+    /// Replaces the usage.
     pub fn store(&self, usage: ResourceUsage) {
         *self.lock() = usage;
     }
 
-    /// The newest.
+    /// Returns the newest usage.
     pub fn read(&self) -> ResourceUsage {
         *self.lock()
     }
 
     fn lock(&self) -> MutexGuard<'_, ResourceUsage> {
-        // A panic of another thread leaves no half-made vitals: they are replaced in one assignment.
+        // The usage is replaced in one assignment, so a panic of another thread leaves it consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clocks {
-    /// The CPU clock counts nanoseconds; /proc/self/stat counts the same in ticks of 10 ms.
+    /// The CPU clock counts nanoseconds; /proc/self/stat has the same time in ticks of 10 ms.
     fn read(cgroup_cpu: Option<Duration>, throttle_events: u64) -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu = cpu.try_into().expect("CPU time is not negative");
@@ -178,7 +178,7 @@ impl Clocks {
     }
 }
 
-/// The process's own, or the cgroup's if that is more.
+/// CPU time per time of the process, or of its cgroup if that is more.
 fn cores_between(before: Clocks, after: Clocks) -> Option<f64> {
     let wall = after.wall.saturating_duration_since(before.wall);
     let own = after.cpu.saturating_sub(before.cpu);
@@ -187,7 +187,8 @@ fn cores_between(before: Clocks, after: Clocks) -> Option<f64> {
     (!wall.is_zero()).then(|| own.max(of_cgroup).as_secs_f64() / wall.as_secs_f64())
 }
 
-/// The quota's share that the periods between two readings exhausted. Of a span without a whole period, the period that ended in it.
+/// The share of the quota that the periods between two readings exhausted. In a span shorter than a period, the period that ended
+/// counts.
 fn cores_exhausted(before: Clocks, after: Clocks, quota: Quota) -> f64 {
     let wall = after.wall.saturating_duration_since(before.wall);
     let periods = (wall.as_nanos() / quota.period.as_nanos().max(1)).max(1) as f64;
@@ -195,14 +196,14 @@ fn cores_exhausted(before: Clocks, after: Clocks, quota: Quota) -> f64 {
     quota.cores * (exhausted / periods).min(1.0)
 }
 
-/// `VmRSS` of /proc/self/status (proc_pid_status(5)), which counts in KiB and calls them kB.
+/// Parses `VmRSS` of /proc/self/status (proc_pid_status(5)), which counts KiB although it says kB.
 fn rss_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
-/// `TCP: inuse 3 orphan 0 tw 0 alloc 4 mem 2` of /proc/net/sockstat (proc(5)).
+/// Parses `TCP: inuse 3 orphan 0 tw 0 alloc 4 mem 2` of /proc/net/sockstat (proc(5)).
 fn tcp_pages(sockstat: &str) -> Option<u64> {
     let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
     let mut words = line.split_whitespace();
@@ -240,7 +241,8 @@ mod tests {
 
     const TENTH: Quota = Quota { cores: 0.1, period: Duration::from_millis(100) };
 
-    /// In a cgroup that exhausts a tenth of a core until `end_ms`: 10 ms of CPU at the start of every 100 ms. Then it does nothing.
+    /// Clocks in a cgroup that exhausts a tenth of a core until `end_ms`, 10 ms of CPU at the start of every 100 ms, and is idle
+    /// afterwards.
     fn exhausted_until(end_ms: u64, began: Instant, at_ms: u64) -> Clocks {
         let busy_ms = at_ms.min(end_ms);
         Clocks {
@@ -281,7 +283,7 @@ mod tests {
             let (mut at_ms, end_ms) = (1000, 20_000);
             readings.cores_until(exhausted_until(end_ms, began, at_ms));
             while at_ms < end_ms + 1000 {
-                // The thread that reads is throttled itself, and runs when a period begins.
+                // The reading thread is throttled too, and runs when a period begins.
                 at_ms += if random.bool() { 25 } else { random.u64(80..120) };
                 let cores =
                     readings.cores_until(exhausted_until(end_ms, began, at_ms)).expect("two readings");

@@ -1,9 +1,9 @@
-//! What signals ask of the process.
+//! The signals of the process.
 //!
-//! Handlers are registered before anything else: the first process of a container never gets a signal that it does not handle, and
-//! any other is ended by it. SIGTERM, SIGINT and SIGQUIT ask for the end. SIGHUP, SIGUSR1 and SIGUSR2 ask for nothing yet and are logged, so
-//! that a terminal that closes or a log rotation that signals does not end sessions. SIGXFSZ, which comes with a write beyond the
-//! limit of file sizes, has no effect but the failed write, as a full disk. SIGPIPE is ignored from the start by Rust's runtime.
+//! Handlers are registered first of all: the first process of a container does not receive unhandled signals, and any other
+//! process is ended by them. SIGTERM, SIGINT and SIGQUIT request the end. SIGHUP, SIGUSR1 and SIGUSR2 have no function yet and
+//! are logged, so that a closed terminal or a log rotation does not end sessions. SIGXFSZ, which follows a write beyond the limit
+//! of file sizes, has no effect except the failed write, as with a full disk. Rust's runtime ignores SIGPIPE from the start.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::log::throttle::LogThrottle;
 
-/// Signals that came and were not looked at yet.
+/// Signals that have arrived and were not handled yet.
 #[derive(Debug)]
 pub struct Signals {
     signals: signal_hook::iterator::Signals,
@@ -26,7 +26,7 @@ const ENDING: [(i32, &str); 3] = [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIG
 const WITHOUT_EFFECT: [(i32, &str); 3] = [(SIGHUP, "SIGHUP"), (SIGUSR1, "SIGUSR1"), (SIGUSR2, "SIGUSR2")];
 
 impl Signals {
-    /// Handles them from now on.
+    /// Registers the handlers.
     ///
     /// # Errors
     /// The kernel refuses, or no descriptor is left.
@@ -37,7 +37,7 @@ impl Signals {
         Ok(Self { signals, without_effect: LogThrottle::default() })
     }
 
-    /// The names of those that ask for the end and came since the last look. The others are logged here.
+    /// The names of signals since the last call that request the end. Other signals are logged.
     pub fn ending(&mut self) -> Vec<&'static str> {
         let mut ending = Vec::new();
         for signal in self.signals.pending() {

@@ -1,37 +1,37 @@
-//! Whether each shard turns, judged by ticks of whoever watches.
+//! Decides whether each shard turns, from ticks of the shard monitor.
 //!
-//! A shard turns at least every 50 ms (`limits::SLEEP_MAX`). One that has not since the last tick is stalled; one that has not for
-//! [`limits::WATCHDOG_TICKS_MAX`] ticks, and was not merely waiting for a CPU, is stuck. A tick that comes late counts as one: a
-//! process that was stopped, a virtual machine that was paused or a machine without CPU holds the watcher back as well, so nobody
-//! is accused of that. Pure: the ticks, the turns and the waiting are told.
+//! A shard turns at least every 50 ms (`limits::SLEEP_MAX`). A shard without a turn since the last tick is stalled. A shard
+//! without a turn for [`limits::WATCHDOG_TICKS_MAX`] ticks that was not merely waiting for a CPU is stuck. A late tick counts as
+//! one: a stopped process, a paused virtual machine or a machine without CPU delays the monitor as well, so no shard is accused.
+//! Pure: the caller passes ticks, turns and CPU statistics.
 
 use std::time::Duration;
 
 use crate::limits;
 
-/// What a tick finds of a shard.
+/// A tick's observation of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardSighting {
     /// When its last turn began; `None` before the first.
     pub turned_at: Option<Duration>,
-    /// What its thread has had of the CPUs; `None` if the kernel does not tell.
+    /// CPU statistics of its thread; `None` if the kernel does not keep them.
     pub cpu: Option<Cpu>,
 }
 
-/// What a thread has had of the CPUs since it began.
+/// CPU statistics of a thread since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// How long it ran.
+    /// Time that it ran.
     pub ran: Duration,
-    /// How long it waited for one. The kernel adds a wait when it is over.
+    /// Time that it waited for a CPU. The kernel adds a wait when it ends.
     pub waited: Duration,
-    /// Whether it runs now, or could if a CPU were free.
+    /// Whether it runs, or would if a CPU were free.
     pub is_runnable: bool,
 }
 
 impl Cpu {
-    /// Whether it mostly waited for a CPU since it had had so much, which was `time` ago. A wait that goes on is seen of a thread
-    /// that could run and does not.
+    /// Whether it mostly waited for a CPU since the statistics `before`, which are `time` old. A wait that is not over shows as a
+    /// runnable thread that does not run.
     fn mostly_waited(&self, before: Self, time: Duration) -> bool {
         let ran = self.ran.saturating_sub(before.ran);
         let waited = self.waited.saturating_sub(before.waited);
@@ -39,24 +39,24 @@ impl Cpu {
     }
 }
 
-/// What follows from it.
+/// The result of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It turns.
     Turns,
-    /// It turns again, after so many ticks without a turn.
+    /// It turns again, after this number of ticks without a turn.
     TurnsAgain(u32),
-    /// Not since the last tick, which may be a chance.
+    /// It has not turned since the last tick, which may be a coincidence.
     Suspect,
-    /// It does not turn; told once.
+    /// It does not turn; returned once per stall.
     Stalled,
-    /// Still not.
+    /// It still does not turn.
     StillStalled,
-    /// It does not turn, and will not.
+    /// It does not turn, and is not waiting for a CPU.
     Stuck,
 }
 
-/// See the module.
+/// The state of each shard.
 #[derive(Debug)]
 pub struct Watchdog {
     shards: Vec<WatchedShard>,
@@ -73,12 +73,12 @@ struct WatchedShard {
 }
 
 impl Watchdog {
-    /// Over so many shards, none of which has turned.
+    /// For this number of shards, none of which has turned.
     pub fn new(shards: usize) -> Self {
         Self { shards: vec![WatchedShard::default(); shards] }
     }
 
-    /// One tick for one shard, so long after the one before.
+    /// Does one tick for one shard, `since_last` after the previous one.
     pub fn tick(&mut self, shard: usize, sight: ShardSighting, since_last: Duration) -> Verdict {
         let watched = &mut self.shards[shard];
         let cpu_before = std::mem::replace(&mut watched.cpu, sight.cpu).unwrap_or_default();
@@ -88,7 +88,7 @@ impl Watchdog {
             return if before.is_told { Verdict::TurnsAgain(before.silent) } else { Verdict::Turns };
         }
         watched.silent += 1;
-        // Without the kernel's word nobody is condemned.
+        // Without CPU statistics a shard is never stuck.
         if sight.cpu.is_some_and(|cpu| !cpu.mostly_waited(cpu_before, since_last)) {
             watched.at_fault += 1;
         }
@@ -98,7 +98,7 @@ impl Watchdog {
         if watched.is_told {
             return Verdict::StillStalled;
         }
-        // After a late tick the shard may not have had its turn yet, though everything runs again.
+        // After a late tick the shard may not have had its turn yet, although everything runs again.
         let is_late = since_last >= 2 * limits::WATCHDOG_TICK;
         if is_late && watched.silent == 1 {
             return Verdict::Suspect;
@@ -114,7 +114,7 @@ mod tests {
 
     const TICK: Duration = limits::WATCHDOG_TICK;
 
-    /// One shard, with a clock for its turns, and what its thread has had of the CPUs.
+    /// One shard, with a clock for its turns, and the CPU statistics of its thread.
     struct Rig {
         watchdog: Watchdog,
         turned_at: Option<Duration>,
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(rig.tick(TICK), Verdict::Stuck);
     }
 
-    /// The kernel adds a wait when it is over: at low priority beside a neighbour without end that may be after a minute.
+    /// The kernel adds a wait when it ends: at low priority beside a busy neighbour, that may be after a minute.
     #[test]
     fn a_shard_whose_wait_for_a_cpu_is_not_over_is_never_stuck_and_one_that_spins_is() {
         let mut rig = Rig::turning();

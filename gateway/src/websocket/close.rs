@@ -2,16 +2,16 @@
 
 use protocol::framing;
 
-/// The gateway ends.
+/// The gateway shuts down.
 pub(crate) const GOING_AWAY: u16 = 1001;
-/// The client did something that is not allowed.
+/// The client violated a rule of the gateway.
 pub(crate) const POLICY: u16 = 1008;
-/// A message of the client was longer than WS_MAX_MESSAGE_BYTES.
+/// A message of the client exceeded WS_MAX_MESSAGE_BYTES.
 pub(crate) const MESSAGE_TOO_BIG: u16 = 1009;
 /// The gateway has no room for the session now.
 pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 
-/// A close frame with a reason, which may be cut (see [`framing::close`]).
+/// A close frame with a reason, which is cut if it is too long (see [`framing::close`]).
 pub(crate) fn frame(code: u16, reason: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     framing::close(&mut frame, code, reason);

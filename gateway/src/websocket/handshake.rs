@@ -1,13 +1,13 @@
-//! The first thing a connection says: an upgrade to a WebSocket (RFC 6455 section 4.2), or one HTTP request.
+//! The handshake of a connection: an upgrade to a WebSocket (RFC 6455 section 4.2), or one HTTP request.
 //!
-//! Fed with bytes until the head of a request is complete; only then parsed, once. Accepted are upgrades of `/ws`; any
-//! other GET, HEAD or OPTIONS is handed on, and everything else is answered with a refusal that names its remedy. No
-//! extension and no subprotocol is ever agreed to. The Origin is not looked at: the data is public and nothing is done in a
-//! user's name, so a page of any site may read it. Heads are read strictly (`head`, `request`): a proxy in front must not
-//! understand a request otherwise than the gateway.
+//! Collects bytes until the head of a request is complete, then parses it once. Upgrades of `/ws` are accepted; any other GET,
+//! HEAD or OPTIONS is passed on; everything else gets a refusal that names its remedy. The gateway never agrees to an extension
+//! or a subprotocol. It ignores the Origin: the data is public and nothing is done in a user's name, so a page of any site may
+//! read it. Heads are parsed strictly (`request_head`, `request`), because a proxy in front must not understand a request
+//! differently from the gateway.
 //!
-//! Deliberately absent: the time limit (the caller's), admission (the caller's, before the upgrade's response is sent),
-//! bodies (a request that has one is answered and its connection closed) and keep-alive.
+//! Deliberately absent: the time limit (the caller's), admission (the caller's, before the upgrade's response is sent), bodies (a
+//! request with a body is answered and its connection closed) and keep-alive.
 
 use std::ops::Range;
 
@@ -18,10 +18,10 @@ use super::request_head;
 use super::request_head::End;
 use super::response::{self, Headers};
 
-/// Where sessions are.
+/// The path of sessions.
 pub const WEBSOCKET_PATH: &str = "/ws";
 
-/// Every code of a refusal, for whoever documents or counts them.
+/// Every code of a refusal, for documentation and counters.
 pub const REFUSAL_CODES: [&str; 8] = [
     BAD_REQUEST,
     HEAD_TOO_LARGE,
@@ -41,31 +41,31 @@ const UNSUPPORTED_VERSION: &str = "unsupported_version";
 const BAD_HANDSHAKE: &str = "bad_handshake";
 const BAD_KEY: &str = "bad_key";
 
-/// Longer than any registered method: garbage is told from HTTP within so many bytes.
+/// Longer than any registered method: after this many bytes, other protocols are recognised as not HTTP.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// A handshake under way. Holds no memory unless the request comes in pieces.
+/// A handshake in progress. Uses no memory unless the request arrives in pieces.
 #[derive(Debug)]
 pub struct Handshake {
     received: Vec<u8>,
     head_bytes_max: usize,
 }
 
-/// What has come of the handshake. After anything but `Incomplete` it is over.
+/// The state of a handshake after its newest bytes. After any value but `Incomplete` the handshake is over.
 #[derive(Debug, PartialEq, Eq)]
 pub enum HandshakeProgress {
     /// The head is not complete.
     Incomplete,
-    /// A session: send the response; the client's first frames may have come along.
+    /// A session: send the response. The bytes may already contain the client's first frames.
     Upgrade {
-        /// The 101.
+        /// The response with status 101.
         response: Vec<u8>,
-        /// The lines of X-Forwarded-For, joined by commas, if there were any.
+        /// The lines of X-Forwarded-For, joined by commas, if there are any.
         forwarded_for: Option<Vec<u8>>,
-        /// Where they are in the bytes that were fed last.
+        /// The range of the client's first frames in the newest bytes.
         leftover: Range<usize>,
     },
-    /// One request, to be answered and closed.
+    /// A plain HTTP request: answer it and close.
     Http(HttpRequest),
     /// Send the response and close.
     Refuse {
@@ -78,18 +78,18 @@ pub enum HandshakeProgress {
     },
 }
 
-/// A request that is no upgrade.
+/// A request that is not an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRequest {
     /// Its method.
     pub method: HttpMethod,
     /// Its path, without the query.
     pub path: String,
-    /// Its Accept header lists `text/plain` and not OpenMetrics.
+    /// Whether the Accept header lists `text/plain` and not OpenMetrics.
     pub wants_prometheus_text: bool,
 }
 
-/// The methods that are handed on.
+/// The methods of requests that are passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpMethod {
     /// GET.
@@ -101,7 +101,7 @@ pub enum HttpMethod {
 }
 
 impl HttpRequest {
-    /// The response to this request: without its body where the method is HEAD.
+    /// The response to this request; without its body if the method is HEAD.
     pub fn respond(&self, status: u16, content_type: &str, headers: Headers<'_>, body: &[u8]) -> Vec<u8> {
         match self.method {
             HttpMethod::Head => response::response_head(status, content_type, headers, body.len()),
@@ -113,17 +113,17 @@ impl HttpRequest {
 }
 
 impl Handshake {
-    /// A handshake whose head, with all headers, is at most so long.
+    /// A handshake whose head may have this many bytes, with all headers.
     pub fn new(head_bytes_max: usize) -> Self {
         Self { received: Vec::new(), head_bytes_max }
     }
 
-    /// Whether nothing was received yet.
+    /// Whether no byte has been received yet.
     pub fn is_silent(&self) -> bool {
         self.received.is_empty()
     }
 
-    /// Takes what was received next.
+    /// Takes the next received bytes.
     pub fn feed(&mut self, bytes: &[u8]) -> HandshakeProgress {
         let before = self.received.len();
         if before == 0
@@ -144,7 +144,7 @@ impl Handshake {
         }
     }
 
-    /// Where the head ends within its bound.
+    /// Finds the end of the head, within its maximum length.
     fn end(&self, received: &[u8], new: usize) -> End {
         request_head::find_end(&received[..received.len().min(self.head_bytes_max)], new)
     }
@@ -165,7 +165,7 @@ fn answer(received: &[u8], end: usize, before: usize) -> HandshakeProgress {
 }
 
 impl HandshakeProgress {
-    /// The head may have been copied without all that follows it.
+    /// Corrects the range of leftover bytes if the head was copied without all of them.
     fn with_leftover_until(mut self, end: usize) -> Self {
         if let Self::Upgrade { leftover, .. } = &mut self {
             leftover.end = end;
@@ -334,7 +334,7 @@ fn upgrade_response(accept_key: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Whether the first bytes can be a request's method, so that other protocols are refused before they fill the bound.
+/// Whether the first bytes can be a request's method, so that other protocols are refused early.
 fn may_be_http(received: &[u8]) -> bool {
     if received == b"\r" {
         return true; // perhaps the empty line before a request
@@ -347,7 +347,7 @@ fn may_be_http(received: &[u8]) -> bool {
     }
 }
 
-/// 16 bytes in base64.
+/// Whether the key is 16 bytes in base64.
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)

@@ -1,14 +1,14 @@
-//! What a client sends after its handshake: bytes in, whole messages out, by tungstenite over memory.
+//! The messages of a client after its handshake: bytes in, whole messages out, by tungstenite over memory.
 //!
-//! tungstenite unmasks, joins fragments, checks UTF-8, answers pings and closes; this decides how much memory that may take
-//! and turns its errors into the close code to send. Its context (with its read buffer, and the message that it collects)
-//! exists only while a message is incomplete: between messages an idle session keeps nothing but [`Inbound`] itself.
+//! tungstenite unmasks, joins fragments, checks UTF-8, and answers pings and closes. This module limits the memory for that, and
+//! turns tungstenite's errors into the close code to send. tungstenite's context (its read buffer, and the message that it
+//! collects) exists only while a message is incomplete: between messages, an idle session keeps only [`Inbound`] itself.
 //!
-//! tungstenite is given one frame at a time, which `message_boundary` finds: so the caller can stop between any two, at a cost that it
-//! has counted, and goes on later with the bytes that were not consumed. Nothing but an unfinished message is kept here.
+//! tungstenite gets one frame at a time, which `message_boundary` finds. So the caller can stop between any two frames, at a cost
+//! that it has counted, and continue later with the bytes that were not consumed. Only an unfinished message is kept here.
 //!
-//! Deliberately absent: the time limit of a message that never ends (the caller arms it with [`Inbound::message_number`]),
-//! sockets, and frames of the gateway's own, which `framing` writes.
+//! Deliberately absent: the time limit of an unfinished message (the caller sets it with [`Inbound::message_number`]), sockets,
+//! and frames of the gateway's own, which `framing` writes.
 
 use std::io::{self, Read, Write};
 
@@ -18,11 +18,11 @@ use tungstenite::{Error, Message as Received};
 
 use super::message_boundary::Boundary;
 
-/// The least and the most that the context reads at once. Within them, what was fed decides: a message that arrived whole
-/// is read in one step, and a context that has to wait for the rest holds no more than was sent.
+/// The range of the context's read size. Within it, the number of received bytes decides: a message that arrived whole is read in
+/// one step, and a context that waits for the rest holds no more than was sent.
 const READ_BUFFER_BYTES_MIN: usize = 64;
 const READ_BUFFER_BYTES_MAX: usize = 4096;
-/// Only pongs and closes are written through tungstenite, one at a time, to memory that always takes them.
+/// tungstenite writes only pongs and closes, one at a time, to memory that always accepts them.
 const WRITE_BUFFER_BYTES_MAX: usize = 256;
 
 const CLOSE_PROTOCOL: u16 = 1002;
@@ -48,42 +48,42 @@ pub enum Message<'a> {
     Text(&'a str),
     /// Binary.
     Binary(&'a [u8]),
-    /// A ping. The pong is written without the caller's doing; it is shown so that a flood of them counts.
+    /// A ping. The pong is already written; the ping is passed on so that a flood of them counts.
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
-    /// A frame of a message that is not complete; it is shown so that it counts.
+    /// A frame of an incomplete message; passed on so that it counts.
     Fragment,
 }
 
-/// What the caller wants after a message.
+/// What to do after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// The next one.
+    /// Read the next one.
     Continue,
-    /// None for now: what follows is not consumed.
+    /// Read no more for now: the rest of the bytes is not consumed.
     Pause,
-    /// None any more: it is going to close.
+    /// Read no more: the session is going to close.
     Stop,
 }
 
-/// What came of bytes that were fed.
+/// The result of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedResult {
-    /// How many of them were consumed: all, unless the caller paused or the session is over.
+    /// The number of consumed bytes: all, unless the caller paused or the session is over.
     pub consumed: usize,
-    /// How it stands after them.
+    /// The state of the session after them.
     pub outcome: Outcome,
 }
 
-/// How it stands after the bytes that were fed.
+/// The state of a session after its newest bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The session goes on.
+    /// The session continues.
     Open,
-    /// The client closed. The reply was written; send it, then close.
+    /// The client closed. The reply is written: send it, then close.
     PeerClosed {
-        /// The client's code; 1005 when it gave none, 1002 when it gave one that may not be sent.
+        /// The client's code; 1005 if it sent none, 1002 if it sent one that may not be sent.
         code: u16,
         /// The client's reason, at most 123 bytes.
         reason: String,
@@ -92,15 +92,16 @@ pub enum Outcome {
     Failed {
         /// 1002, 1007, 1008 or 1009.
         close_code: u16,
-        /// What is wrong.
+        /// The client's fault.
         reason: &'static str,
     },
-    /// The caller stopped it, now or before, or it was over: nothing is read any more.
+    /// The caller stopped the session, or it was over before: nothing more is read.
     Stopped,
 }
 
 impl Inbound {
-    /// A session's receiving side that takes messages (and frames) of at most so many bytes, in at most so many fragments.
+    /// A receiving side that accepts messages (and frames) of at most `message_bytes_max` bytes, in at most `fragments_max`
+    /// fragments.
     pub fn new(message_bytes_max: usize, fragments_max: u32) -> Self {
         Self {
             context: None,
@@ -111,9 +112,9 @@ impl Inbound {
         }
     }
 
-    /// Takes what was received next. Whole messages are handed to `on_message`, which may append its answers to `replies`,
-    /// where pongs and the reply to a close are appended too, all in the order in which they are due. After a pause the bytes
-    /// that were not consumed are to be fed again, before any others.
+    /// Takes the next received bytes. Passes whole messages to `on_message`, which may append its answers to `replies`; pongs and
+    /// the reply to a close are appended there too, all in order. After a pause, the caller must feed the bytes that were not
+    /// consumed before any others.
     pub fn feed(
         &mut self,
         bytes: &[u8],
@@ -152,18 +153,18 @@ impl Inbound {
         FeedResult { consumed, outcome: end.unwrap_or(Outcome::Open) }
     }
 
-    /// Whether a message, or a control frame, has begun and is not complete: the caller gives it so long and no longer.
+    /// Whether a message or a control frame is incomplete: the caller limits its time.
     pub fn message_in_progress(&self) -> bool {
         !self.is_over && self.boundary.is_inside()
     }
 
-    /// The number of the message that began last. A time limit that was armed for one number and finds it still in progress
-    /// has expired; with another number, that message came to its end.
+    /// The number of the message that began last. A time limit that finds its own number still in progress has expired; with
+    /// another number, its message was completed.
     pub fn message_number(&self) -> u32 {
         self.boundary.message_number()
     }
 
-    /// About how much memory the message in progress takes: what its frames announced, which is reserved for them.
+    /// Approximate memory of the message in progress: the announced lengths of its frames, which are reserved.
     pub fn message_bytes(&self) -> usize {
         if self.message_in_progress() {
             usize::try_from(self.boundary.message_bytes()).unwrap_or(usize::MAX)
@@ -184,8 +185,8 @@ fn new_context(message_bytes_max: usize, fed_bytes: usize) -> Box<WebSocketConte
     Box::new(WebSocketContext::new(Role::Server, Some(config)))
 }
 
-/// Reads a frame, or a part of one, to its end. A pong or a close that a frame asks for is written by the next `read`, so nothing
-/// is pending in a context that has said "would block".
+/// Reads a frame, or a part of one. The next `read` writes the pong or close that a frame requires, so a context that returned
+/// "would block" has nothing pending.
 fn read_frame(
     context: &mut WebSocketContext,
     mut memory: Memory<'_>,
@@ -216,7 +217,7 @@ fn read_frame(
             Received::Binary(bytes) => on_message(Message::Binary(bytes), memory.output),
             Received::Ping(payload) => on_message(Message::Ping(payload), memory.output),
             Received::Pong(payload) => on_message(Message::Pong(payload), memory.output),
-            // Never read, says the library, but for the close, which is taken above.
+            // tungstenite documents that it never returns these, except for the close, which is handled above.
             Received::Frame(_) | Received::Close(_) => Flow::Continue,
         };
         if told == Flow::Stop {
@@ -270,7 +271,7 @@ fn violation(error: &ProtocolError) -> &'static str {
     }
 }
 
-/// The socket that tungstenite sees: what was received, then "would block"; what it writes is always taken.
+/// The socket that tungstenite sees: it reads the received bytes, then "would block"; writes always succeed.
 struct Memory<'a> {
     input: &'a [u8],
     output: &'a mut Vec<u8>,

@@ -1,38 +1,38 @@
-//! Where the frames and messages in a stream of a client begin and end, from the frames' headers alone.
+//! The boundaries of frames and messages in a client's stream, from the frames' headers alone.
 //!
-//! tungstenite does not tell whether it stands inside of a message. The gateway has to know, to time out one that never ends,
-//! to let go of the buffers when none is begun, and to stop between two frames. This judges nothing: what is not a valid frame is tungstenite's to
-//! refuse, and once it did, what is said here has no meaning.
+//! tungstenite does not tell whether it is inside a message. The gateway must know that, to limit the time of an unfinished one,
+//! to free the buffers between messages, and to stop between two frames. This module validates nothing: tungstenite refuses
+//! invalid frames, and after that this module's results have no meaning.
 
 const FINAL: u8 = 0x80;
 const OPCODE_CONTROL: u8 = 0x08;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7f;
 
-/// The place in the stream, fed in step with it.
+/// A place in the stream.
 #[derive(Clone, Debug, Default)]
 pub struct Boundary {
-    /// Of the current frame's payload, what is still to come; within a header, the length as far as it was read.
+    /// Bytes of the current frame's payload that are still to come; within a header, the length as far as it was read.
     payload_bytes_left: u64,
-    /// What the frames of the current message announced, headers aside.
+    /// Payload bytes that the frames of the current message announced.
     message_bytes: u64,
-    /// Frames of the message that began last, without the control frames between them.
+    /// Frames of the newest message, without the control frames between them.
     fragments: u32,
-    /// How many messages have begun; wraps.
+    /// Number of messages that have begun; wraps.
     message_number: u32,
-    /// How much of the current frame's header was read; 0 between headers.
+    /// Bytes of the current frame's header that were read; 0 between headers.
     header_bytes: u8,
     first: u8,
     second: u8,
-    /// A fragmented message has begun and its last fragment not.
+    /// A fragmented message has begun, and its last fragment has not.
     is_fragmented: bool,
-    /// A message (or a control frame between messages) has begun and not ended.
+    /// A message (or a control frame between messages) is incomplete.
     is_inside: bool,
 }
 
 impl Boundary {
-    /// Follows the stream to the end of the frame that it stands in, or to the end of the bytes: how many bytes that are, and
-    /// whether a frame ends there.
+    /// Follows the stream to the end of the current frame, or to the end of the bytes. Returns the number of bytes, and whether a
+    /// frame ends there.
     pub fn follow(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut followed = 0;
         while let [byte, ..] = bytes[followed..] {
@@ -53,7 +53,7 @@ impl Boundary {
         (followed, false)
     }
 
-    /// Whether something was begun that is not complete.
+    /// Whether a message or control frame is incomplete.
     pub fn is_inside(&self) -> bool {
         self.is_inside
     }
@@ -63,12 +63,12 @@ impl Boundary {
         self.message_number
     }
 
-    /// Frames of the message that began last, as far as their headers were read, without the control frames between them.
+    /// Frames of the newest message whose headers were read, without the control frames between them.
     pub fn fragments(&self) -> u32 {
         self.fragments
     }
 
-    /// What the current message announced so far.
+    /// Payload bytes that the current message has announced so far.
     pub fn message_bytes(&self) -> u64 {
         self.message_bytes
     }

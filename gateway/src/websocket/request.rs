@@ -1,55 +1,55 @@
-//! The head of an HTTP request, reduced to what a handshake is decided by.
+//! The head of an HTTP request, reduced to what the handshake needs.
 //!
-//! httparse reads the head, once, when it is complete and its lines are known to end with CRLF. Values borrow from it; headers
-//! that decide nothing are ignored. Checked here are the syntax, the form of the target and the Host header, which every request
-//! has to have right; what a WebSocket handshake needs besides is checked in `handshake`.
+//! httparse parses the head once, when it is complete and all its lines end with CRLF. Values borrow from it; other headers are
+//! ignored. This module checks the syntax, the form of the target and the Host header, which every request needs; `handshake`
+//! checks what a WebSocket handshake needs besides.
 
 use super::request_head;
 use super::request_head::Target;
 
-/// The most headers that a request may have.
+/// The maximum number of headers of a request.
 pub const HEADERS_MAX: usize = 64;
 
-/// What the decision needs to know.
+/// The parts of a request that decide the handshake.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
     /// The method as it was written.
     pub method: &'a str,
     /// The path, without scheme, host, query and fragment.
     pub path: &'a str,
-    /// 1.1, not 1.0.
+    /// Whether the version is HTTP/1.1, not 1.0.
     pub is_http_1_1: bool,
     /// The Host header.
     pub host: Single<'a>,
-    /// The target is a URL of another host, or of an unknown one.
+    /// Whether the target is a URL of another host, or of an unknown one.
     pub is_of_other_host: bool,
-    /// A body is announced.
+    /// Whether a body is announced.
     pub has_body: bool,
-    /// The Upgrade header lists `websocket`.
+    /// Whether the Upgrade header lists `websocket`.
     pub asks_for_websocket: bool,
-    /// The Connection header lists `upgrade`.
+    /// Whether the Connection header lists `upgrade`.
     pub connection_has_upgrade: bool,
     /// Sec-WebSocket-Version.
     pub version: Single<'a>,
     /// Sec-WebSocket-Key.
     pub key: Single<'a>,
-    /// The Accept header lists `text/plain`.
+    /// Whether the Accept header lists `text/plain`.
     pub accepts_text: bool,
-    /// The Accept header lists OpenMetrics.
+    /// Whether the Accept header lists OpenMetrics.
     pub accepts_openmetrics: bool,
-    /// X-Forwarded-For, each line of it in turn.
+    /// Each line of X-Forwarded-For, in order.
     pub forwarded_for: Vec<&'a [u8]>,
 }
 
-/// A header that a request has at most once.
+/// A header that may appear once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Single<'a> {
-    /// It is not there.
+    /// The header is absent.
     #[default]
     Missing,
     /// Its value, trimmed.
     Value(&'a [u8]),
-    /// It is there more than once.
+    /// The header appears more than once.
     Repeated,
 }
 
@@ -59,19 +59,19 @@ impl<'a> Single<'a> {
     }
 }
 
-/// Why a head is no request.
+/// The reason why a head is not a valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
-    /// More than [`HEADERS_MAX`].
+    /// More than [`HEADERS_MAX`] headers.
     TooManyHeaders,
-    /// Not HTTP/1.0 or 1.1.
+    /// Not valid HTTP/1.0 or 1.1.
     Malformed(&'static str),
     /// The target is neither a path nor a URL.
     Target,
 }
 
 impl<'a> Request<'a> {
-    /// Reads a complete head.
+    /// Parses a complete head.
     pub fn read(head: &'a [u8]) -> Result<Self, RequestError> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
@@ -98,7 +98,7 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// What is wrong with the Host header or the host of the target, and the remedy (RFC 9112, 3.2). HTTP/1.0 requires no Host.
+    /// The fault of the Host header or of the target's host, with the remedy (RFC 9112, 3.2). HTTP/1.0 requires no Host.
     pub fn host_fault(&self) -> Option<&'static str> {
         match self.host {
             Single::Missing if self.is_http_1_1 => {
@@ -155,7 +155,7 @@ fn has_token(list: &[u8], token: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Whether a list of media types has this one, whatever its parameters: a version or a weight.
+/// Whether a list of media types contains this one, whatever its parameters: a version or a weight.
 fn has_media(list: &[u8], media: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| {
         let name = item.split(|byte| *byte == b';').next().unwrap_or_default();

@@ -1,24 +1,24 @@
-//! Where the head of a request ends, and which targets and hosts it may name.
+//! The end of a request's head, and the targets and hosts that it may name.
 //!
 //! RFC 9112 permits lenient parsing here. If a proxy and the gateway parse a request differently, a client can smuggle requests
 //! past the proxy, so the gateway is strict: each line ends with CRLF, and the target is a path, or a URL whose host equals the
 //! Host header.
 
-/// How far the head has come.
+/// Whether and where the head ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It goes on.
+    /// The head is incomplete.
     NotYet,
-    /// Its empty line ends there.
+    /// The index behind its empty line.
     At(usize),
     /// A line ends with CR or LF alone.
     BareLineEnd,
 }
 
-/// Looks for the end of the head among the bytes from `new` on; those before were looked at already.
+/// Looks for the end of the head in the bytes from `new` on; the bytes before were searched already.
 pub fn find_end(received: &[u8], new: usize) -> End {
     let mut search = new;
-    // A CR at the end of what was looked at waits for its LF.
+    // A CR at the end of the searched bytes waits for its LF.
     if let Some(byte) = received.get(new)
         && received[..new].ends_with(b"\r")
         && *byte != b'\n'
@@ -41,22 +41,22 @@ pub fn find_end(received: &[u8], new: usize) -> End {
     End::NotYet
 }
 
-/// The bytes without the one empty line that may stand before a request (RFC 9112, 2.2).
+/// The bytes without the one empty line that may precede a request (RFC 9112, 2.2).
 pub fn without_empty_line(received: &[u8]) -> &[u8] {
     received.strip_prefix(b"\r\n").unwrap_or(received)
 }
 
-/// The request target, taken apart.
+/// The parts of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// Host and port, and the port that the scheme stands for, of a target that is a URL.
+    /// Host and port of a target that is a URL, and the default port of its scheme.
     pub authority: Option<(&'a str, &'static str)>,
-    /// Without the query.
+    /// The path without the query.
     pub path: &'a str,
 }
 
 impl<'a> Target<'a> {
-    /// Reads a target in origin-form (`/path?query`) or absolute-form (`http://host/path?query`); `None` is any other.
+    /// Parses a target in origin-form (`/path?query`) or absolute-form (`http://host/path?query`); `None` for any other.
     pub fn read(target: &'a str) -> Option<Self> {
         if target.contains('#') {
             return None;
@@ -80,7 +80,7 @@ impl<'a> Target<'a> {
         Some(Self { authority, path: if path.is_empty() { "/" } else { path } })
     }
 
-    /// Whether the target is of this host: it names none, or the same.
+    /// Whether the target names no host, or this one.
     pub fn is_of(&self, host: &[u8]) -> bool {
         self.authority.is_none_or(|(authority, port)| {
             let authority = without_suffix(authority.as_bytes(), port.as_bytes());
@@ -93,7 +93,8 @@ fn without_suffix<'a>(text: &'a [u8], suffix: &[u8]) -> &'a [u8] {
     text.strip_suffix(suffix).unwrap_or(text)
 }
 
-/// Whether a Host header has a host and nothing else: a name or an address, and a port (RFC 9112, 3.2; RFC 3986, 3.2.2).
+/// Whether a Host header has a host and nothing else: a name or an address, and optionally a port (RFC 9112, 3.2; RFC 3986,
+/// 3.2.2).
 pub fn is_host(value: &[u8]) -> bool {
     let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
     let is_of_address = |byte: &u8| is_of_name(byte) || *byte == b':';
@@ -135,7 +136,7 @@ mod tests {
             ("\rGET / HTTP/1.1\r\n\r\n", End::BareLineEnd),
         ] {
             assert_eq!(find_end(head.as_bytes(), 0), end, "{head:?}");
-            // Byte by byte, the same at the first byte that tells.
+            // Fed byte by byte, the result is the same at the first byte that decides.
             let told = (1..=head.len())
                 .map(|bytes| find_end(&head.as_bytes()[..bytes], bytes - 1))
                 .find(|found| *found != End::NotYet);

@@ -1,6 +1,6 @@
 //! HTTP/1.1 responses as bytes.
 //!
-//! Every response says how long it is and that the connection closes after it: a connection is either a WebSocket or one
+//! Every response states its length and that the connection closes after it: a connection carries either a WebSocket or one
 //! request. No chunks, no compression, no dates.
 
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::io::Write;
 use serde::Serialize;
 use tungstenite::http::StatusCode;
 
-/// Headers of a response, beyond those that every response has.
+/// Additional headers of a response.
 pub type Headers<'a> = &'a [(&'a str, &'a str)];
 
 #[derive(Serialize)]
@@ -17,14 +17,14 @@ struct RefusalBody<'a> {
     message: &'a str,
 }
 
-/// A whole response. `status` is a valid HTTP status; names and values of `headers` are the program's own, not a client's.
+/// A whole response. `status` is a valid HTTP status; names and values of `headers` come from the gateway, never from a client.
 pub fn http_response(status: u16, content_type: &str, headers: Headers<'_>, body: &[u8]) -> Vec<u8> {
     let mut response = response_head(status, content_type, headers, body.len());
     response.extend_from_slice(body);
     response
 }
 
-/// The same response without its body, as HEAD asks for: it still tells the body's length.
+/// The same response without its body, for HEAD: it still states the body's length.
 pub fn response_head(status: u16, content_type: &str, headers: Headers<'_>, body_bytes: usize) -> Vec<u8> {
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("");
     let mut head = Vec::with_capacity(256 + body_bytes);
@@ -40,7 +40,7 @@ pub fn response_head(status: u16, content_type: &str, headers: Headers<'_>, body
     head
 }
 
-/// A refusal: a JSON body with a code for programs and a sentence, with the remedy, for people.
+/// A refusal: a JSON body with a code for programs, and a sentence with the remedy for people.
 pub fn refusal_response(status: u16, code: &str, message: &str, headers: Headers<'_>) -> Vec<u8> {
     http_response(status, "application/json", headers, &refusal_body(code, message))
 }

@@ -1,9 +1,9 @@
-//! Every metric: its name, help, unit and labels. What is counted stands in `crate::counters`.
+//! Every metric: its name, help, unit and labels. `crate::counters` has the counts.
 //!
-//! Rendered from the shards' snapshots once a second; nothing is kept here. Names are those that the Go server's dashboards
-//! query where the meaning is the same; there a "connection" is a session and a "message" to a client is a frame. The
-//! library appends a metric's unit to its name, and `_total` to a counter's. Counters are never summed up over shards: each
-//! has the label `shard`, and the dashboard sums. How a metric becomes text is for [`page`].
+//! Rendered from the shards' snapshots once a second; nothing is stored here. Names are those that the Go server's dashboards
+//! query, where the meaning is the same; there a "connection" is a session, and a "message" to a client is a frame. The library
+//! appends a metric's unit to its name, and `_total` to a counter's. Counters are never summed over shards: each has the label
+//! `shard`, and the dashboard sums. [`page`] turns metrics into text.
 
 pub(crate) mod page;
 
@@ -30,7 +30,7 @@ use crate::log;
 use crate::log::throttle;
 use crate::shared::Shared;
 
-/// Renders what the process and its shards count.
+/// Renders the counters of the process and its shards.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     config: Arc<Config>,
@@ -126,7 +126,7 @@ fn overload(page: &mut Page<'_>, config: &Config, shared: &Shared) -> Result<(),
     page.counter_in("ws_kafka_paused", "How long they lasted", &Unit::Seconds, |it| it.paused_s)
 }
 
-/// What is not limited has no entry.
+/// Resources without a limit have no entry.
 fn headroom(config: &Config, shared: &Shared, sessions: u64) -> Vec<(&'static str, f64)> {
     let usage = shared.usage.read();
     let cpu =

@@ -1,6 +1,6 @@
-//! How metrics become text: of the process once, of the shards each under its label.
+//! Turns metrics into text: the process's once, the shards' once per shard with its label.
 //!
-//! Which metrics there are is not known here. Lives for one scrape.
+//! It does not know which metrics exist. Lives for one rendering.
 
 use std::fmt::Error;
 
@@ -16,7 +16,7 @@ use crate::counters::{ByLabel, Counters, Histogram, Label};
 /// A label's name and value.
 pub(crate) type Text = (&'static str, &'static str);
 
-/// The text so far, and what it is written from.
+/// The text so far, and its inputs.
 pub(crate) struct Page<'a> {
     pub(crate) encoder: DescriptorEncoder<'a>,
     /// Each shard's label and counters.
@@ -28,7 +28,7 @@ impl Page<'_> {
         self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
     }
 
-    /// Of the process.
+    /// A gauge of the process.
     pub(crate) fn gauge<V: EncodeGaugeValue + Copy>(
         &mut self,
         name: &str,
@@ -39,7 +39,7 @@ impl Page<'_> {
         self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    /// Of each shard.
+    /// A gauge of each shard.
     pub(crate) fn shard_gauge(
         &mut self,
         name: &str,
@@ -68,7 +68,7 @@ impl Page<'_> {
         self.shards.iter().map(|(_, counters)| counters.sessions).sum()
     }
 
-    /// Of the process, by a label.
+    /// Gauges of the process, by a label.
     pub(crate) fn gauges(
         &mut self,
         name: &str,
@@ -84,7 +84,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Of the process.
+    /// A counter of the process.
     pub(crate) fn process_counter(&mut self, name: &str, help: &str, count: u64) -> Result<(), Error> {
         self.process_counter_in(name, help, None, &count)
     }
@@ -101,7 +101,7 @@ impl Page<'_> {
         metric.encode_counter(count, no_exemplar)
     }
 
-    /// Of each shard.
+    /// A counter of each shard, with a unit.
     pub(crate) fn counter_in(
         &mut self,
         name: &str,
@@ -126,7 +126,7 @@ impl Page<'_> {
         self.counters(name, help, |counters| vec![([], of(counters))])
     }
 
-    /// Of each shard, by its number: what others count of it.
+    /// A counter of each shard, by its number; other threads count it.
     pub(crate) fn counter_of(
         &mut self,
         name: &str,
@@ -187,7 +187,7 @@ impl Page<'_> {
     }
 }
 
-/// The library adds the buckets up, as the format has them.
+/// The library sums up the buckets, as the format requires.
 fn encode_histogram(
     mut metric: MetricEncoder<'_>,
     bounds: &[f64],
