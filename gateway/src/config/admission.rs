@@ -1,4 +1,4 @@
-//! Who is let in and what each client may ask for; when the gateway calls itself overloaded; how it ends.
+//! Settings of admission and of each client's limits, of overload, and of the drain.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -89,7 +89,7 @@ fn connection_rates(reading: &mut Reading, raw: &Raw) -> Option<ConnectionRates>
     is_enabled.then_some(ConnectionRates { per_ip, global })
 }
 
-/// What a client may send.
+/// The rate of a client's messages.
 pub(crate) fn messages(reading: &mut Reading, raw: &Raw) -> Option<Rate> {
     let burst = reading.value(
         &table::WS_MESSAGE_BURST,
@@ -106,7 +106,7 @@ pub(crate) fn messages(reading: &mut Reading, raw: &Raw) -> Option<Rate> {
     (per_s > 0.0).then_some(Rate { burst, per_s })
 }
 
-/// How many bytes a client may send. The largest message fits into the burst, so that none takes longer for it.
+/// The rate of a client's bytes. The largest message fits into the burst, so that none is delayed.
 pub(crate) fn inbound(reading: &mut Reading, raw: &Raw, message_bytes_max: usize) -> Option<Rate> {
     let show = |bytes: &u64| units::show_bytes(*bytes);
     let burst = reading.optional(
@@ -141,7 +141,7 @@ pub(crate) fn drain(reading: &mut Reading, raw: &Raw) -> Duration {
     )
 }
 
-/// `10.0.0.7, 130.211.0.0/22, fd00::/8`; an address is a network of one.
+/// Parses `10.0.0.7, 130.211.0.0/22, fd00::/8`; an address is a network of one.
 fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     if parts.is_empty() || parts.len() > limits::TRUSTED_PROXIES_MAX {
@@ -158,7 +158,7 @@ fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     parts.iter().map(network).collect()
 }
 
-/// IPv4 in the form of IPv6, as a listener of both shows its peers, is IPv4 here: so are the addresses that are compared with it.
+/// Turns IPv4 in the form of IPv6 into IPv4, as the compared addresses of peers are.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(mapped) = network else { return network };
     let prefix_bits = mapped.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
@@ -167,7 +167,7 @@ fn canonical(network: IpNet) -> IpNet {
     network_v4.map_or(network, IpNet::V4)
 }
 
-/// What is in front of an IPv4 address in the form of IPv6 (RFC 4291, 2.5.5.2).
+/// Length of the prefix before an IPv4 address in the form of IPv6 (RFC 4291, 2.5.5.2).
 const MAPPED_PREFIX_BITS: u8 = 96;
 
 fn show_networks(networks: &[IpNet]) -> String {

@@ -1,6 +1,6 @@
-//! The Kafka part of the configuration: where the brokers are and what is read. How to be let in is in `security`.
+//! The Kafka part of the configuration: the brokers, and what is read. `security` has the credentials.
 //!
-//! Checks spelling and what contradicts itself; it asks no broker anything, and librdkafka judges KAFKA_PROPERTIES.
+//! librdkafka itself checks KAFKA_PROPERTIES.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::limits::{
     TOPIC_NAME_BYTES, TOPICS_MAX,
 };
 
-/// What the gateway reads, from where.
+/// What the gateway reads, and from where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kafka {
     /// `host:port` each. Empty with --dev, whose embedded broker has a port of its own.
@@ -31,13 +31,13 @@ pub struct Kafka {
     pub partitioner: Partitioner,
     /// Where reading starts.
     pub start: KafkaStart,
-    /// A partition that lags longer goes on at its end; `None`: never.
+    /// A partition that lags longer continues at its end; `None`: never.
     pub lag_max: Option<Duration>,
-    /// Records/s that the process takes; `None`: as they come.
+    /// Records/s that the process takes; `None`: no limit.
     pub rate_max: Option<u32>,
-    /// How the gateway is let in.
+    /// How the gateway authenticates to the brokers.
     pub security: Security,
-    /// Further properties of librdkafka, to be set last: none of them contradicts the gateway.
+    /// Further properties of librdkafka, set last; none of them contradicts the gateway.
     pub properties: Vec<Property>,
 }
 
@@ -61,17 +61,17 @@ pub enum KafkaStart {
     Ago(Duration),
 }
 
-/// A property of librdkafka, handed through.
+/// A property of librdkafka, passed on.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Property {
     /// Its name.
     pub name: String,
-    /// Its value; `Debug` and `Display` mask it when the name speaks of a secret.
+    /// Its value; `Debug` and `Display` mask it if the name suggests a secret.
     pub value: String,
 }
 
 impl Property {
-    /// Somebody else's text about this property, without its value where that is a secret.
+    /// librdkafka's text about this property, without its value if that is a secret.
     pub fn mask_in(&self, text: &str) -> String {
         if self.is_secret() && !self.value.is_empty() {
             text.replace(&self.value, MASK)
@@ -98,7 +98,7 @@ impl fmt::Debug for Property {
     }
 }
 
-/// Properties that would contradict the gateway, and what to do instead.
+/// Properties that would contradict the gateway, and what to use instead.
 const RESERVED: [(&str, &str); 14] = [
     ("bootstrap.servers", "set KAFKA_BROKERS instead"),
     ("metadata.broker.list", "set KAFKA_BROKERS instead"),
@@ -119,7 +119,7 @@ const RESERVED: [(&str, &str); 14] = [
     ("enable.partition.eof", "the gateway asks for watermarks itself"),
 ];
 
-/// Every variable that is about Kafka, in the table's order.
+/// Reads every variable about Kafka, in the table's order.
 pub(crate) fn read(reading: &mut Reading, raw: &mut Raw, dev: bool) -> Kafka {
     let brokers =
         reading.optional(&table::KAFKA_BROKERS, raw.kafka_brokers.as_deref(), None, brokers, |list| {
@@ -189,7 +189,7 @@ fn group_id(reading: &mut Reading, raw: &Raw) -> String {
     reading.value(&table::KAFKA_GROUP_ID, primary.or(alias), units::name, String::clone)
 }
 
-/// The parts of a comma list; spaces around them and a comma at the end are forgiven.
+/// The parts of a comma list; spaces around them and a comma at the end are ignored.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
@@ -247,7 +247,7 @@ fn topics(text: &str) -> Result<Vec<Topic>, String> {
     }
 }
 
-/// Kafka's own rule.
+/// Kafka's rule for names of topics.
 fn is_topic_name(name: &str) -> bool {
     (1..=TOPIC_NAME_BYTES).contains(&name.len())
         && name != "."
@@ -255,7 +255,7 @@ fn is_topic_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// librdkafka's names of those that place keyless records at random too: keys go where they go with the others.
+/// librdkafka's names, including those that differ only in placing keyless records at random.
 const PARTITIONERS: [(&str, Partitioner); 7] = [
     ("murmur2", Partitioner::Murmur2),
     ("murmur2_random", Partitioner::Murmur2),
@@ -266,7 +266,7 @@ const PARTITIONERS: [(&str, Partitioner); 7] = [
     ("none", Partitioner::Unknown),
 ];
 
-/// The first of its names.
+/// The first name of a partitioner.
 fn show_partitioner(partitioner: &Partitioner) -> String {
     let named = PARTITIONERS.iter().find(|(_, value)| value == partitioner);
     named.map_or_else(String::new, |(name, _)| (*name).to_owned())
@@ -290,7 +290,7 @@ fn show_start(start: &KafkaStart) -> String {
     }
 }
 
-/// Zero is never.
+/// Parses WS_MAX_LAG; zero means never.
 fn lag_max(text: &str) -> Result<Option<Duration>, String> {
     if units::duration(text, &(Duration::ZERO..=Duration::ZERO)).is_ok() {
         return Ok(None);
@@ -300,7 +300,8 @@ fn lag_max(text: &str) -> Result<Option<Duration>, String> {
         .map_err(|reason| format!("{reason}; 0 is never"))
 }
 
-/// `name=value, ...`. A part without `=` belongs to the value before it: librdkafka has lists with commas (`debug`).
+/// Parses `name=value, ...`. A part without `=` belongs to the value before it, because librdkafka has lists with commas
+/// (`debug`).
 fn properties(text: &str) -> Result<Vec<Property>, String> {
     let mut properties: Vec<Property> = Vec::new();
     for part in parts(text) {

@@ -1,6 +1,6 @@
-//! What the process may use of the machine, and how many shards share that.
+//! The resources that the process may use, and the number of shards.
 //!
-//! Pure: what the machine grants comes in measured. Which CPU a shard runs on is for [`crate::process::placement`].
+//! Pure: measured values are passed in. [`crate::process::placement`] chooses the CPUs of shards.
 
 use super::error::Fault;
 use super::raw::Raw;
@@ -9,7 +9,7 @@ use super::{Shards, table, units};
 use crate::limits;
 use crate::process::resource_limits::ResourceLimits;
 
-/// As set, else as measured.
+/// The configured limits, otherwise the measured ones.
 pub(crate) fn resource_limits(reading: &mut Reading, raw: &Raw, measured: ResourceLimits) -> ResourceLimits {
     let cpu_cores = reading.optional(
         &table::WS_CPU_LIMIT,
@@ -59,7 +59,7 @@ pub(crate) fn shards(
     Shards { count, pinning }
 }
 
-/// One shard for each whole core; one where nobody knows the machine.
+/// One shard for each whole core; one if the machine is unknown.
 fn count_for(cpu_cores: Option<f64>, connections_max: usize) -> usize {
     let most = limits::SHARDS_MAX.min(connections_max);
     (cpu_cores.unwrap_or(1.0) as usize).clamp(1, most)

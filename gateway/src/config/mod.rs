@@ -1,11 +1,13 @@
-//! The environment, read once at the start: raw text (`raw`, by envy) -> validated [`Config`] with units.
+//! The configuration: the environment, read once at the start. Raw text (`raw`, by envy) becomes a validated [`Config`] with
+//! units.
 //!
-//! The only reader of the environment. Two stages, so that every bad variable is reported at once and no later code meets a
-//! value out of range. It decides nothing about the machine: whether a port is free, a limit of open files is high enough or
-//! a broker answers is for preflight and ingest. Called on the main thread before any other exists; the result is immutable.
+//! The only reader of the environment. It works in two stages, so that every invalid variable is reported at once and no later
+//! code meets a value out of range. It does not examine the machine: `preflight` and `check` find out whether a port is free, the
+//! limit of open files is high enough or a broker answers. Called on the main thread before any other exists; the result is
+//! immutable.
 //!
-//! A variable that is set to the empty string (or to spaces) counts as unset. Warnings are collected, not logged: logging
-//! starts from this configuration.
+//! A variable set to the empty string (or to spaces) counts as unset. Warnings are collected, not logged, because logging starts
+//! from this configuration.
 
 pub(crate) mod admission;
 pub(crate) mod error;
@@ -37,53 +39,53 @@ pub use reading::{Secret, Setting};
 pub use security::{Sasl, Security};
 pub use table::{VARIABLES, Variable};
 
-/// Everything that an operator chooses, validated.
+/// The validated configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Whether this is `--dev`: an embedded broker and simulated events.
     pub dev: bool,
     /// A name for the deployment.
     pub environment: String,
-    /// The listening socket and what it hands on to accepted ones.
+    /// The listening socket and the options of accepted ones.
     pub listen: Listen,
     /// How many shards, and whether they are pinned.
     pub shards: Shards,
-    /// What the process may use: as set, else as measured. Nothing where neither is known.
+    /// CPU and memory limits: configured, otherwise measured; `None` if unknown.
     pub resource_limits: ResourceLimits,
-    /// How busy an overloaded gateway may be.
+    /// CPU thresholds of overload.
     pub overload: Overload,
     /// How long events may wait to be sent together.
     pub flush: Flush,
-    /// What may wait for one session.
+    /// Limits of an outbox.
     pub outbox: Outbox,
-    /// What one session may send, ask for and be sent.
+    /// Limits of one session.
     pub session: Session,
-    /// What is kept of the events that were sent.
+    /// Limits of the history.
     pub history: History,
-    /// What Kafka is read again for.
+    /// Limits of replays from Kafka.
     pub resume: Resume,
-    /// Over how long the closes of sessions are spread at the end.
+    /// How long the drain spreads the closes of sessions.
     pub drain: Duration,
-    /// Who is let in.
+    /// Limits and form of refusals.
     pub admission: Admission,
-    /// The Kafka side.
+    /// The Kafka part.
     pub kafka: Kafka,
     /// Whether `GET /` is the console page.
     pub console: bool,
-    /// What is logged, and how.
+    /// Level and format of the log.
     pub log: Log,
     /// Simulated events/s of --dev.
     pub dev_event_rate: u32,
-    /// To be logged once, at the start.
+    /// Logged once, at the start.
     pub warnings: Vec<String>,
-    /// Every variable with what is in force, in the table's order.
+    /// Every variable with its value in force, in the table's order.
     pub settings: Vec<Setting>,
 }
 
-/// The listening socket and what it hands on to accepted ones.
+/// The listening socket and the options of accepted ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
-    /// `[::]` stands for every interface, IPv4 included. Port 0 leaves the choice to the kernel.
+    /// `[::]` means every interface, IPv4 included. Port 0 leaves the choice to the kernel.
     pub address: SocketAddr,
     /// Connections that wait for their accept.
     pub backlog: u32,
@@ -102,131 +104,130 @@ pub struct Shards {
     pub pinning: bool,
 }
 
-/// The least time between two event sends to one session. Under load it lies between the two, otherwise it is the least.
+/// The minimum interval of event sends to one session: between these two under load, otherwise the first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flush {
     /// From WS_MAX_BROADCAST_RATE; it holds even above `window_max`.
     pub window_min: Duration,
-    /// What load may raise it to.
+    /// The most that load raises it to.
     pub window_max: Duration,
 }
 
-/// What may wait for one session, and what happens to a session over either bound.
+/// Limits of what may wait for one session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outbox {
     /// At least one frame of [`Session::record_bytes_max`] fits.
     pub bytes_max: usize,
-    /// Frames.
+    /// Number of frames.
     pub frames_max: usize,
-    /// What happens beyond.
+    /// What happens at a limit.
     pub slow_consumer: SlowConsumer,
 }
 
-/// What happens to a session that is over its outbox.
+/// What happens to a session whose outbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowConsumer {
     /// It is closed, and may resume.
     Disconnect,
-    /// It stays: of each channel the newest frame is kept, and gaps say what is missing.
+    /// It stays: the newest frame of each channel is kept, and gaps name the dropped ones.
     Conflate,
 }
 
-/// What the process keeps of the events that were sent, all shards together.
+/// Limits of stored events, for all shards together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
-    /// Of frames from which clients resume.
+    /// Bytes of frames from which clients resume.
     pub bytes_max: usize,
-    /// How much of it is read from Kafka at the start; zero is none.
+    /// How much of it is read from Kafka at the start; zero for none.
     pub warmup: Duration,
     /// Channels whose last frame is kept for snapshots.
     pub last_values_max: usize,
 }
 
-/// What Kafka is read again for, for clients that come back after long.
+/// Limits of reading Kafka for clients that resume from before the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// Bytes of records that are read for one resume, wanted or not; `None`: as many as there are.
+    /// Bytes of records that are read for one resume, wanted or not; `None`: no limit.
     pub bytes_max: Option<u64>,
-    /// How old a record may be by its timestamp; `None`: as old as Kafka has it.
+    /// Maximum age of a record by its timestamp; `None`: no limit.
     pub age_max: Option<Duration>,
 }
 
-/// What one session may send, ask for and be sent.
+/// Limits of what one session may send, ask for and receive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     /// The largest message from the client.
     pub message_bytes_max: usize,
-    /// The largest `data` of an event as it stands in the frame: a value that is not JSON counts after it became a JSON string,
-    /// which takes up to six bytes for one.
+    /// The largest `data` of an event as it is in the frame: a value that is not JSON counts after its conversion to a JSON
+    /// string, which takes up to six bytes for one.
     pub record_bytes_max: usize,
-    /// Channels and wildcards at once.
+    /// Channels and wildcards at a time.
     pub channels_max: usize,
-    /// Messages from the client; `None`: as many as it likes.
+    /// The rate of messages from the client; `None`: no limit.
     pub messages: Option<Rate>,
-    /// Bytes from the client; `None`: as many as it likes. A message of `message_bytes_max` is within the burst.
+    /// The rate of bytes from the client; `None`: no limit. A message of `message_bytes_max` fits into the burst.
     pub bytes: Option<Rate>,
 }
 
-/// CPU use of the process, in percent of its allocation, above which an overloaded gateway (one whose flush window is at its
-/// maximum, too) does something about it.
+/// CPU thresholds, in percent of the CPU limit, of a gateway whose flush window is at its maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Overload {
-    /// It takes no new sessions.
+    /// Above it, new sessions are refused.
     pub reject_percent: f64,
-    /// It pauses its reading of Kafka; not below the other.
+    /// Above it, reading of Kafka pauses; not below the other.
     pub pause_percent: f64,
 }
 
-/// Who is let in, and how the others are told.
+/// Limits of connections, and the form of refusals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admission {
     /// How a client is refused.
     pub refuse: Refuse,
-    /// Sessions of one address at once; 0 is no bound.
+    /// Sessions of one address at a time; 0 means no limit.
     pub connections_per_ip: usize,
-    /// New connections of the process; `None`: as they come.
+    /// Rates of new connections; `None`: no limit.
     pub rates: Option<ConnectionRates>,
-    /// Peers whose X-Forwarded-For is believed.
+    /// Peers whose X-Forwarded-For is trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
 /// How a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refuse {
-    /// With an HTTP status in place of the handshake. A browser's script cannot read it.
+    /// With an HTTP status instead of the handshake. A browser's script cannot read it.
     Http,
-    /// With a completed handshake and a close frame that says why.
+    /// With a completed handshake and a close frame that gives the reason.
     Close,
 }
 
-/// How often connections are taken.
+/// Rates of new connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConnectionRates {
-    /// Of one address; of one /64 in IPv6.
+    /// Rate of one address, or of one /64 in IPv6.
     pub per_ip: Rate,
-    /// Of all.
+    /// Rate of all addresses together.
     pub global: Rate,
 }
 
 impl Config {
-    /// The process's environment, with what the machine grants where WS_CPU_LIMIT and WS_MEMORY_LIMIT are unset.
+    /// Reads the process's environment, and measures the machine where WS_CPU_LIMIT and WS_MEMORY_LIMIT are unset.
     ///
     /// # Errors
-    /// Names every variable that cannot be used.
+    /// Names every invalid variable.
     pub fn from_env(dev: bool) -> Result<Self, ConfigError> {
         let (pairs, faults) = texts(std::env::vars_os());
         validate::validate(pairs, faults, dev, ResourceLimits::of_this_process())
     }
 
-    /// The same from given pairs: reads nothing of the process or the machine.
+    /// The same from given pairs, without reading anything of the process or the machine.
     ///
     /// # Errors
-    /// Names every variable that cannot be used.
+    /// Names every invalid variable.
     pub fn from_pairs(pairs: impl Iterator<Item = (String, String)>, dev: bool) -> Result<Self, ConfigError> {
         validate::validate(pairs.collect(), Vec::new(), dev, ResourceLimits::default())
     }
 
-    /// Writes what is in force as `NAME=value` lines, defaults marked, secrets masked.
+    /// Writes the values in force as `NAME=value` lines, defaults marked, secrets masked.
     ///
     /// # Errors
     /// Those of the writer.
@@ -239,7 +240,7 @@ impl Config {
     }
 }
 
-/// What of the environment is text. A variable of the table that is not is a fault; names and values of others are theirs.
+/// The variables of the environment that are text. A variable of the table that is not text is a fault; others are ignored.
 fn texts(environment: impl Iterator<Item = (OsString, OsString)>) -> (BTreeMap<String, String>, Vec<Fault>) {
     let (mut pairs, mut faults) = (BTreeMap::new(), Vec::new());
     for (name, value) in environment {

@@ -1,7 +1,7 @@
-//! The first stage: the environment as it was given, one optional text per variable of the table.
+//! The first stage: the environment as given, one optional text per variable of the table.
 //!
-//! Nothing is parsed here, so that the second stage can report every bad value at once (a typed struct would make envy stop
-//! at the first). Deliberately without `Debug`: it holds secrets.
+//! Nothing is parsed here, so that the second stage can report every invalid value at once (with a typed struct, envy would stop
+//! at the first). Deliberately without `Debug`, because it holds secrets.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::table::{KAFKA_SASL_PASSWORD, variable};
 
 macro_rules! raw {
     ($($field:ident),+ $(,)?) => {
-        /// What envy reads: field `ws_addr` is WS_ADDR.
+        /// The struct that envy fills: field `ws_addr` is WS_ADDR.
         #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct Raw {
@@ -37,7 +37,8 @@ raw! {
     log_level, log_format, environment, dev_event_rate,
 }
 
-/// Variables of the table only, spaces around them cut (an env file may end its lines in CR). A password is taken as it is.
+/// Variables of the table only, without the spaces around their values (an env file may end its lines in CR). A password stays as
+/// it is.
 pub(crate) fn from_pairs(pairs: BTreeMap<String, String>) -> Raw {
     let known = pairs.into_iter().filter(|(name, _)| variable(name).is_some()).map(|(name, value)| {
         let value = if name == KAFKA_SASL_PASSWORD.name { value } else { value.trim().to_owned() };

@@ -1,19 +1,19 @@
-//! The walk over the raw environment: parses value by value, remembers what is in force and everything that is wrong.
+//! Parses the raw environment value by value, and collects the values in force and all faults.
 //!
-//! A bad value does not end the walk: its default stands in for it until the end, where the faults refuse the whole.
+//! An invalid value does not stop the reading: its default replaces it until the end, where the faults refuse the configuration.
 
 use super::error::{ConfigError, Fault, MASK};
 use super::table::{SECRETS, Variable};
 use super::units;
 
-/// A variable and what is in force for it.
+/// A variable and its value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The variable's name.
     pub name: &'static str,
-    /// The value as it may be shown: secrets are masked. Empty where nothing is set and nothing stands in.
+    /// The value as it may be shown: secrets are masked. Empty if unset and without a default.
     pub value: String,
-    /// Whether it was left unset.
+    /// Whether the variable is unset.
     pub is_default: bool,
 }
 
@@ -28,12 +28,12 @@ impl Reading {
         Self { settings: Vec::new(), faults }
     }
 
-    /// The value of a switch.
+    /// Reads a switch.
     pub(crate) fn switch(&mut self, variable: &Variable, given: Option<&str>) -> bool {
         self.value(variable, given, units::switch, |on| units::show_switch(*on))
     }
 
-    /// A variable whose default is a value.
+    /// Reads a variable whose default is a value.
     pub(crate) fn value<T>(
         &mut self,
         variable: &Variable,
@@ -50,7 +50,7 @@ impl Reading {
         value
     }
 
-    /// A variable whose default is no value of the table: `fallback` is what the machine says, if anything.
+    /// Reads a variable without a default value in the table; `fallback` is the measured value, if there is one.
     pub(crate) fn optional<T>(
         &mut self,
         variable: &Variable,
@@ -70,7 +70,7 @@ impl Reading {
         value
     }
 
-    /// A text that is never shown, here or in a fault.
+    /// Reads a text that is never shown, here or in a fault.
     pub(crate) fn secret(&mut self, variable: &Variable, given: Option<String>) -> Option<Secret> {
         let value = given.as_ref().map_or(String::new(), |_| MASK.to_owned());
         self.settings.push(Setting { name: variable.name, value, is_default: given.is_none() });
@@ -92,7 +92,7 @@ impl Reading {
         self.faults.push(fault);
     }
 
-    /// Whether values of these variables may be compared: a faulty one only has its default standing in.
+    /// Whether values of these variables may be compared: an invalid one is replaced by its default.
     pub(crate) fn all_sound(&self, variables: &[&Variable]) -> bool {
         !self.faults.iter().any(|fault| variables.iter().any(|variable| variable.name == fault.variable))
     }

@@ -1,5 +1,5 @@
-//! How the gateway is let in by the brokers: KAFKA_SECURITY_PROTOCOL and KAFKA_SASL_*, checked against each other and against
-//! what this build of librdkafka can do.
+//! How the gateway authenticates to the brokers: KAFKA_SECURITY_PROTOCOL and KAFKA_SASL_*, checked against each other and against
+//! the features of this build of librdkafka.
 
 use super::error::Fault;
 use super::raw::Raw;
@@ -9,25 +9,25 @@ use super::table::{
 };
 use super::units;
 
-/// How the gateway is let in.
+/// Encryption and authentication of connections to brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Security {
-    /// Neither encryption nor a name.
+    /// Neither encryption nor authentication.
     Plaintext,
     /// TLS.
     Ssl,
-    /// A name and password over plain TCP.
+    /// User name and password over plain TCP.
     SaslPlaintext(Sasl),
-    /// A name and password over TLS.
+    /// User name and password over TLS.
     SaslSsl(Sasl),
 }
 
-/// A name and a password, and how the password is proved.
+/// A user name and password, and the mechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
     /// librdkafka's `sasl.mechanism`.
     pub mechanism: &'static str,
-    /// The name.
+    /// The user name.
     pub username: String,
     /// The password.
     pub password: Secret,
@@ -44,7 +44,7 @@ impl Security {
         }
     }
 
-    /// The credentials, where the protocol has some.
+    /// The credentials, if the protocol has some.
     pub fn sasl(&self) -> Option<&Sasl> {
         match self {
             Self::Plaintext | Self::Ssl => None,
@@ -53,7 +53,7 @@ impl Security {
     }
 }
 
-/// The protocol as it is spelled, before the credentials are known.
+/// The protocol's name, before the credentials are known.
 #[derive(Clone, Copy)]
 struct Protocol {
     name: &'static str,
@@ -70,7 +70,7 @@ const PROTOCOLS: [(&str, Protocol); 4] = [
 const PLAIN: &str = "PLAIN";
 const MECHANISMS: [(&str, &str); 3] =
     [(PLAIN, PLAIN), ("SCRAM-SHA-256", "SCRAM-SHA-256"), ("SCRAM-SHA-512", "SCRAM-SHA-512")];
-/// librdkafka takes both TLS and SCRAM from OpenSSL.
+/// librdkafka needs OpenSSL for both TLS and SCRAM.
 const HAS_OPENSSL: bool = cfg!(feature = "kafka-tls");
 const OPENSSL_REMEDY: &str =
     "this build has no OpenSSL: build with --features kafka-tls, or use the Docker image";
@@ -111,7 +111,7 @@ pub(crate) fn read(reading: &mut Reading, raw: &mut Raw) -> Security {
     if username.is_none() && reading.all_sound(&[&KAFKA_SASL_USERNAME]) {
         require(reading, &KAFKA_SASL_USERNAME, protocol);
     }
-    // Where one is missing there is a fault, and nothing of this is used.
+    // If one is missing there is a fault, and these values are not used.
     let sasl = Sasl {
         mechanism,
         username: username.unwrap_or_default(),

@@ -1,5 +1,5 @@
-//! The second stage: raw text -> [`Config`]. Every function reads the variables of one part, in the table's order; what two of
-//! them have to agree on is checked after both are read. Pure.
+//! The second stage: raw text -> [`Config`]. Every function reads the variables of one part, in the table's order, and then
+//! checks values that depend on each other. Pure.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -80,8 +80,8 @@ pub(crate) fn validate(
     })
 }
 
-/// With --dev the brokers are the embedded one, which knows no passwords; without it nothing is simulated. An env file may
-/// serve both, so what the mode has no use for is told and dropped.
+/// With --dev the broker is the embedded one, without passwords; otherwise nothing is simulated. An env file may serve both
+/// modes, so variables of the other mode are dropped with a warning.
 fn drop_what_the_mode_ignores(pairs: &mut BTreeMap<String, String>, dev: bool) -> Option<String> {
     const IGNORED_WITH_DEV: [&Variable; 5] = [
         &table::KAFKA_BROKERS,
@@ -101,12 +101,12 @@ fn drop_what_the_mode_ignores(pairs: &mut BTreeMap<String, String>, dev: bool) -
     (!dropped.is_empty()).then(|| format!("no effect {mode}: {}", dropped.join(", ")))
 }
 
-/// The variable with the default that it has under --dev.
+/// The variable with its default under --dev.
 fn in_mode(variable: Variable, dev: bool, default_with_dev: &'static str) -> Variable {
     Variable { default: if dev { default_with_dev } else { variable.default }, ..variable }
 }
 
-/// Under --dev the machine's own browsers are the clients: other machines cannot connect, and few files are open.
+/// Under --dev only this machine's programs are clients, and few files are open.
 fn listen(reading: &mut Reading, raw: &Raw, dev: bool) -> Listen {
     let ws_addr = in_mode(table::WS_ADDR, dev, "127.0.0.1:3002");
     let address = reading.value(&ws_addr, raw.ws_addr.as_deref(), address, SocketAddr::to_string);
@@ -287,7 +287,7 @@ fn log(reading: &mut Reading, raw: &Raw, dev: bool) -> Log {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     match text.strip_prefix(':') {
-        // As in Go: every interface. The IPv6 wildcard takes IPv4 as well.
+        // As in Go: every interface. The IPv6 wildcard accepts IPv4 as well.
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
             port.parse().ok().map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
         }

@@ -1,4 +1,4 @@
-//! How the bounds stand to each other, asserted at compile time.
+//! Relations between the limits, asserted at compile time.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! What the ring has: a part of each turn, bounded in time, in events and in what each session may ask.
+//! Handles the ring's completions: a part of each turn, limited in time, in completions and in what each session may cost.
 //!
-//! First the events: a session that asks for little is answered here, and the bytes of the others are put aside. Then those,
-//! a slice of each session in turn. The last part of the time is theirs alone, so that many sessions that ask for little do not
-//! keep them waiting.
+//! First the completions: a session that asks for little is answered here, and the bytes of the others are put aside. Then the
+//! put-aside bytes, a slice of each session in turn. The last part of the time is reserved for these, so that many sessions that
+//! ask for little do not keep them waiting.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::Shard;
 use crate::limits;
 use crate::process::pulse::Phase;
 
-/// The time of one harvest. It looks at the clock after so many events or operations, whichever comes first.
+/// The time of one harvest. It reads the clock after a number of completions or of operations, whichever comes first.
 struct Harvest {
     began: Instant,
     lasts: Duration,
@@ -21,24 +21,24 @@ struct Harvest {
 }
 
 impl Harvest {
-    /// Begins with the events, after so many operations.
+    /// Begins with the completions, after this many operations.
     fn begin(operations: u64, now: Instant) -> Self {
         let lasts = limits::HARVEST_DURATION - limits::STASHES_DURATION;
         Self { began: now, lasts, events: 0, operations_looked: operations }
     }
 
-    /// Goes on with the stashes: they have what the events have left, and their own part in any case.
+    /// Continues with the put-aside bytes: they have what the completions left of the time, and at least their own part.
     fn begin_stashes(&mut self, now: Instant) {
         let spent = now.saturating_duration_since(self.began);
         self.lasts = limits::HARVEST_DURATION.max(spent + limits::STASHES_DURATION);
     }
 
-    /// Whether the time is over, after one more event and with so many operations in all.
+    /// Whether the time is over, after one more completion and with this many operations in all.
     fn is_over(&mut self, operations: u64) -> bool {
         self.is_over_at(operations, Instant::now)
     }
 
-    /// The same. `clock` is asked only once in a number of events or operations.
+    /// The same. `clock` is called only once in a number of completions or operations.
     fn is_over_at(&mut self, operations: u64, clock: impl FnOnce() -> Instant) -> bool {
         self.events += 1;
         let is_due = self.events.is_multiple_of(limits::COMPLETIONS_PER_LOOK)
@@ -52,7 +52,7 @@ impl Harvest {
 }
 
 impl Shard {
-    /// Takes what the ring has, and reads what sessions have sent; whether that was all.
+    /// Handles completions, and reads what sessions have sent. Whether that was all.
     pub(crate) fn harvest(&mut self, now: Instant) -> anyhow::Result<bool> {
         self.enter(Phase::Sockets);
         self.driver.begin_turn(now)?;
@@ -66,8 +66,8 @@ impl Shard {
         Ok(has_taken_all && has_served_all)
     }
 
-    /// Pauses and resumes receives. After each event, so that a session that is too much in debt brings no more in the same turn than
-    /// the ring has of it.
+    /// Pauses and resumes receives. After each completion, so that a session in debt delivers no more in the same turn than the
+    /// ring already has.
     fn apply_pacing(&mut self) {
         for (socket, goes_on) in self.core.connections.take_receives() {
             if goes_on {
@@ -86,13 +86,13 @@ impl Shard {
                 self.core.connections.counters.handshakes_paced += 1;
                 return Ok(false);
             }
-            // What clients ask the peers has to find room first.
+            // Clients' requests to the peers need room first.
             if self.core.mesh.is_backed_up() {
                 self.core.connections.counters.mesh_backed_up += 1;
                 return Ok(false);
             }
             let Some(event) = self.driver.next_event(now)? else {
-                // A receive that found no buffer waits for the next turn.
+                // A receive that found no free buffer is armed again in the next turn.
                 if self.driver.readings().buffers_exhausted == exhausted {
                     self.core.connections.has_read_all(now);
                 }
@@ -107,7 +107,7 @@ impl Shard {
                 Event::Failed { socket, .. } => connections.connection_lost(socket, now),
                 Event::Writable(socket) => connections.writable(socket),
                 Event::Closed(socket) => connections.closed(socket),
-                // A shard connects to nobody.
+                // A shard opens no connection.
                 Event::Connected(_) => {}
             }
             self.apply_pacing();
@@ -118,8 +118,8 @@ impl Shard {
         Ok(false)
     }
 
-    /// Each session has one slice at most, so that its answers are sent before it is read again; at least one session has it,
-    /// whatever the events took. Whether nothing waits any more.
+    /// Serves at most one slice of each session, so that its answers are sent before it is read again; at least one session is
+    /// served, whatever the completions took. Whether no session waits any more.
     fn serve_stashes(&mut self, harvest: &mut Harvest, now: Instant) -> bool {
         for _ in 0..self.core.connections.stashes() {
             if self.core.mesh.is_backed_up() {
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Harvests of events and then of slices that take so long each; how long each part lasted.
+    /// Harvests completions and then slices of these durations; how long each part lasted.
     fn run(events: usize, event: Duration, slice: Duration) -> (Duration, Duration) {
         let start = Instant::now();
         let now = Cell::new(start);
@@ -172,7 +172,7 @@ mod tests {
             (limits::STASHES_DURATION..limits::STASHES_DURATION + slice).contains(&stashes),
             "{stashes:?}"
         );
-        // What the events leave is theirs, and one event that takes long costs them nothing.
+        // The slices get what the completions leave, and one long completion does not shorten their own part.
         assert_eq!(run(0, slice, slice), (Duration::ZERO, limits::HARVEST_DURATION));
         let (_, stashes) = run(limits::COMPLETIONS_PER_LOOK, limits::HARVEST_DURATION, slice);
         assert_eq!(stashes, limits::STASHES_DURATION);

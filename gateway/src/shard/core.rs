@@ -1,8 +1,8 @@
 //! A shard without its driver, its Kafka consumer and its executor: everything that it decides.
 //!
-//! What came in from the three goes to the rooms of the shard (`connections` for its sessions, `owner` for its partitions, `mesh`
-//! for the other shards), and what has to go out is kept until the loop takes it. Pure: tests drive several of these in one
-//! thread, through every interleaving that the queues allow.
+//! Input from these three goes to the shard's parts (`connections` for its sessions, `owner` for its partitions, `mesh` for the
+//! other shards); output is stored until the loop takes it. Pure: tests drive several cores in one thread, through every
+//! interleaving that the queues allow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,19 +27,19 @@ use crate::kafka::polled::Polled;
 use crate::limits;
 use crate::log::throttle::LogThrottle;
 
-/// See the module.
+/// The parts of a shard, and the output for the loop.
 pub struct Core {
     /// This shard's sessions.
     pub connections: Connections,
     /// This shard's partitions.
     pub owner: Owner,
-    /// The way to the other shards.
+    /// The queues to the other shards.
     pub mesh: Mesh,
-    /// For the replay thread: what is older than some owner's history, and where that begins.
+    /// Pulls for the replay threads, each with the offset at which the owner's history begins.
     replays_wanted: Vec<(Pull, i64)>,
-    /// What the peers asked for, in their order; each has few under way.
+    /// Pulls of the peers, in order; each peer has few open.
     pulls_wanted: VecDeque<PullWanted>,
-    /// Pulls of this shard that some peer has not answered.
+    /// Pulls of this shard that the peers have not answered.
     pulls_out: usize,
     end_complaints: LogThrottle,
 }
@@ -48,12 +48,12 @@ pub struct Core {
 struct PullWanted {
     peer: usize,
     pull_id: PullId,
-    /// `None`: its session is gone.
+    /// `None` if its session ended.
     pull: Option<Pull>,
 }
 
 impl Core {
-    /// Of these rooms.
+    /// Made of these parts.
     pub fn new(connections: Connections, owner: Owner, mesh: Mesh) -> Self {
         Self {
             connections,
@@ -66,25 +66,25 @@ impl Core {
         }
     }
 
-    /// Bytes came from a client.
+    /// Takes bytes of a client.
     pub fn receive(&mut self, socket: SocketId, bytes: &[u8], now: Instant) {
         self.connections.receive(socket, bytes, now, &mut self.owner, &mut self.mesh);
         self.announce_interest();
     }
 
-    /// Reads a slice of what one session has sent and waits for. Whether there was such a session.
+    /// Reads a slice of the put-aside bytes of one session. Whether there was such a session.
     pub fn serve_stash(&mut self, now: Instant) -> bool {
         let was_any = self.connections.serve_stash(now, &mut self.owner, &mut self.mesh);
         self.announce_interest();
         was_any
     }
 
-    /// Whether a record may be taken from Kafka: whoever wants it can be told.
+    /// Whether a record may be taken from Kafka: every interested shard has room for it.
     pub fn may_take(&self) -> bool {
         self.mesh.has_room()
     }
 
-    /// Takes what was polled, for which [`Core::may_take`] has been asked.
+    /// Takes the result of a poll, after [`Core::may_take`].
     pub fn take(&mut self, polled: Polled, now: Instant) {
         let counters = &mut self.connections.counters;
         match polled {
@@ -134,18 +134,18 @@ impl Core {
         }
     }
 
-    /// Every partition has begun and come as far as it is waited for: resumes are answered from now on.
+    /// Every partition has started and its history is filled: resumes are answered from now on.
     pub fn set_ready(&mut self, now: Instant) {
         self.owner.set_ready();
         self.answer_waiting(now);
     }
 
-    /// When this shard has to answer what it cannot find out, unless it has something to answer now.
+    /// When the oldest deferred question must be answered, unless one can be answered now.
     pub fn next_answer_due(&self) -> Option<Instant> {
         self.owner.next_due().filter(|_| self.mesh.has_room())
     }
 
-    /// Hears the other shards and answers them, and ends the sessions that have to be. Whether that was all.
+    /// Handles messages of the other shards and answers them, and ends sessions that are marked for it. Whether that was all.
     pub fn exchange(&mut self, now: Instant) -> bool {
         self.announce_interest();
         self.withdraw_gone();
@@ -159,47 +159,47 @@ impl Core {
         ended && told && heard && answered && !has_waiting
     }
 
-    /// A little of what sessions missed: answers one pull of a peer, and makes one of this shard's. Whether there was any.
+    /// Does one step of resumes: answers one pull of a peer, and makes one of this shard's. Whether there was any.
     ///
-    /// Apart from [`Core::exchange`], because it is work that can wait.
+    /// Apart from [`Core::exchange`], because this work can wait.
     pub fn replay_some(&mut self, now: Instant) -> bool {
         let answered = self.answer_pull();
         let pulled = self.pulls_out < limits::PULLS_OUT && self.pull(now);
         answered || pulled
     }
 
-    /// When a session that waits pulls again, unless as many pulls are under way as may be: then an answer comes first.
+    /// When a waiting session pulls again; `None` if the maximum of pulls is open, because then an answer comes first.
     pub fn next_pull_due(&self) -> Option<Instant> {
         self.connections.next_pull_due().filter(|_| self.pulls_out < limits::PULLS_OUT)
     }
 
-    /// When something is to be told of skipped records, unless it waits for room.
+    /// When an announcement of skipped records is due; `None` if it waits for room.
     pub fn next_skipped_due(&self) -> Option<Instant> {
         self.owner.skipped.next_due().filter(|_| self.mesh.has_room())
     }
 
-    /// The replay thread's answer to a pull.
+    /// Takes a replay thread's answer to a pull.
     pub fn take_replayed(&mut self, pull_id: PullId, chunk: Chunk, now: Instant) {
         self.connections.take_chunk(pull_id, chunk, now);
     }
 
-    /// What the replay thread is to be asked.
+    /// Takes the pulls for the replay threads.
     pub fn take_replays_wanted(&mut self) -> Vec<(Pull, i64)> {
         std::mem::take(&mut self.replays_wanted)
     }
 
-    /// Sessions for which the replay threads need not read any longer, each with its last cursor and the partition that was last read
-    /// for it.
+    /// Takes the sessions for which the replay threads need not read any longer, each with its last cursor and the partition that
+    /// was last read for it.
     pub fn take_replays_gone(&mut self) -> Vec<(PullId, Partition)> {
         std::mem::take(&mut self.connections.replays_gone)
     }
 
-    /// Partitions of which the brokers are to be asked where they end.
+    /// Takes the partitions whose end the brokers must be asked for.
     pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
         self.owner.take_ends_wanted()
     }
 
-    /// The counters, with what there is now.
+    /// The counters, with the present sizes.
     pub fn count(&mut self, readings: &Readings) -> Counters {
         let mut counters = self.connections.count(readings);
         let history = self.owner.history();
@@ -221,7 +221,7 @@ impl Core {
         counters
     }
 
-    /// Tells the peers for whom this shard has subscribers, and for whom no longer.
+    /// Tells the peers the changes of this shard's interest.
     pub fn announce_interest(&mut self) {
         self.mesh.announce(self.connections.channels.take_changes());
     }
@@ -236,7 +236,7 @@ impl Core {
         }
     }
 
-    /// Takes news, one in any case: the queue that stops a peer is emptied whatever this shard waits for.
+    /// Takes owner events, at least one: the queue that stops a peer is emptied whatever this shard waits for.
     fn take_owner_events(&mut self, now: Instant) -> bool {
         let mut slice = TimeSlice::begin(limits::EXCHANGE_DURATION);
         for _ in 0..limits::NEWS_PER_TURN {
@@ -292,7 +292,8 @@ impl Core {
         false
     }
 
-    /// Answers what has waited, as far as the peers have room. An answer is told at once: whatever is told after it happened after it.
+    /// Answers deferred questions, as far as the peers have room. An answer is sent at once, so that whatever follows it happened
+    /// after it.
     fn answer_waiting(&mut self, now: Instant) {
         if self.mesh.has_room() {
             let answers = self.owner.answer_waiting(now);
@@ -300,7 +301,7 @@ impl Core {
         }
     }
 
-    /// Tells the owners which sessions are gone that they owe an answer: behind what these have asked.
+    /// Tells the owners which sessions ended before their answers, behind the requests of these sessions.
     fn withdraw_gone(&mut self) {
         while let Some(socket) = self.connections.gone.pop() {
             self.owner.withdraw(self.mesh.shard(), socket);
@@ -331,7 +332,7 @@ impl Core {
         true
     }
 
-    /// Asks on behalf of a session. Whether there was one that pulls.
+    /// Makes a pull for a session. Whether there was one that pulls.
     fn pull(&mut self, now: Instant) -> bool {
         let Some(ask) = self.connections.next_ask(now) else { return self.connections.has_pulls() };
         match ask {
@@ -360,7 +361,7 @@ impl Core {
         }
     }
 
-    /// Tells of skipped records what is due by now, as far as the peers have room. Whether that was all that can be told.
+    /// Announces skipped records that are due, as far as the peers have room. Whether that was all that has room.
     fn tell_skipped(&mut self, now: Instant) -> bool {
         let mut slice = TimeSlice::begin(limits::EXCHANGE_DURATION);
         while self.mesh.has_room() {
@@ -380,7 +381,7 @@ impl Core {
         self.connections.announce_skipped(skips, &self.owner.kinds()[skips.partition.topic], now);
     }
 
-    /// Tells every shard, this one included, how far this shard's partitions have come.
+    /// Tells every shard, this one included, how far this shard's partitions have started.
     fn tell_layout(&mut self, began: &Arc<[PartitionOffset]>, now: Instant) {
         let Some(known) = self.owner.known() else { return };
         self.connections.set_layout(self.mesh.shard(), Arc::clone(&known), began, now);

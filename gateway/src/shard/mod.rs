@@ -1,13 +1,13 @@
 //! One pinned core: an executor, a ring, a Kafka consumer and its own connections.
 //!
-//! This file is the loop. What it drives is the `core`: `connections` (from accept to close), `commands` (what clients ask and are answered),
-//! `sessions` (what is kept of each), `resume` (what sessions missed), `owner` (what the shard's partitions have), `mesh` (the way to the other shards),
-//! `fanout` (frame x channel -> outboxes), `outbox`, and `egress` (outboxes -> sockets).
-//! Of these only `egress` touches the wire, and only `executor` and `mesh`, which takes its queues, know glommio;
-//! the rest is plain state, tested without either.
+//! This file is the loop. It drives the `core`: `connections` (from accept to close), `commands` (clients' messages and their
+//! answers), `sessions` (the state of each), `resume` (what sessions missed), `owner` (the shard's partitions), `mesh` (the
+//! queues to the other shards), `fanout` (frame x channel -> outboxes), `outbox`, and `egress` (outboxes -> sockets). Of these
+//! only `egress` touches the wire, and only `executor` and `mesh`, which uses its queues, know glommio; the rest is plain state,
+//! tested without either.
 //!
-//! Everything here lives on the shard's thread and is shared with nobody: what enters and leaves are messages, a snapshot of
-//! the counters each second, and how far the end of the process has come.
+//! Everything here lives on the shard's thread and is not shared. Messages enter and leave; each second a copy of the counters,
+//! and the progress of the shutdown.
 
 pub mod commands;
 pub(crate) mod completions;
@@ -60,32 +60,32 @@ use crate::limits;
 use crate::process::pulse::Phase;
 use crate::shared::Shared;
 
-/// What a shard is started with.
+/// The inputs of a shard.
 pub struct Setup {
     /// The configuration in force.
     pub config: Arc<Config>,
-    /// Which shard.
+    /// The shard's number.
     pub shard: usize,
     /// The CPU that it is pinned to.
     pub cpu: Option<usize>,
-    /// What the process's threads share.
+    /// The state that threads share.
     pub shared: Arc<Shared>,
-    /// What answers plain HTTP.
+    /// The answers to plain HTTP.
     pub http: Http,
-    /// Where its connections come from.
+    /// The listener of its connections.
     pub listener: TcpListener,
     /// Its ends of the queues to the other shards.
     pub mesh: Mesh,
     /// The Kafka control thread.
     pub control: Sender<Request>,
-    /// The threads that read Kafka again.
+    /// The replay threads.
     pub replay: ReplaySender,
-    /// Where the shard says that it has started.
+    /// Where the shard reports that it has started.
     pub started: Sender<usize>,
 }
 
-/// Starts a shard on a thread of its own. The thread ends when the process is told to stop; an error that it returns, or a
-/// panic, is the end of the process: there is no half-alive gateway.
+/// Starts a shard on a thread of its own. The thread ends when the process is told to stop. An error that it returns, or a panic,
+/// ends the process: there is no half-alive gateway.
 ///
 /// # Errors
 /// No thread can be made.
@@ -135,7 +135,7 @@ fn run(setup: Setup) -> anyhow::Result<()> {
         snapshot_at: now,
         ready: Readiness { is_ready: false, look_at: now },
     };
-    // The process is ending if nobody listens.
+    // Fails only if the process is already ending.
     let _ = started.send(shard.shard);
     info!(shard = shard.shard, "accepting");
     shard.run()
@@ -156,13 +156,13 @@ struct Shard {
     replayed: Receiver<(PullId, Chunk)>,
     background_budget: BackgroundBudget,
     drain_lasts: Duration,
-    /// Once the process drains.
+    /// Set once the process drains.
     ending: Option<Ending>,
     snapshot_at: Instant,
     ready: Readiness,
 }
 
-/// Whether the shard's partitions have come as far as they are waited for.
+/// Whether the shard's partitions have started and their histories are filled.
 struct Readiness {
     is_ready: bool,
     look_at: Instant,
@@ -203,7 +203,8 @@ impl Shard {
         self.shared.pulses[self.shard].enter(phase);
     }
 
-    /// Takes records from Kafka; whether there are no more, or none can be taken now. What is no record is heard in a pause, too.
+    /// Takes records from Kafka. Whether there are no more, or none can be taken now. During a pause, control replies are still
+    /// handled.
     fn take_records(&mut self, now: Instant) -> bool {
         self.enter(Phase::Kafka);
         self.consumer.begin_turn();
@@ -231,13 +232,13 @@ impl Shard {
         false
     }
 
-    /// Whether a record may be taken. What fills the history before the shard is ready is bounded by nothing.
+    /// Whether a record may be taken. Records that fill the history before the shard is ready are not limited.
     fn may_read(&mut self, now: Instant) -> bool {
         let counters = &mut self.core.connections.counters;
         !self.ready.is_ready || self.read_gate.is_open(self.shared.overload.is_paused(), now, counters)
     }
 
-    /// Hears the other shards; whether that was all.
+    /// Handles messages of the other shards. Whether that was all.
     fn exchange(&mut self, now: Instant) -> bool {
         self.enter(Phase::Mesh);
         let is_done = self.core.exchange(now);
@@ -247,7 +248,7 @@ impl Shard {
         is_done
     }
 
-    /// Brings sessions what they missed, and sends it, as far as the others leave time; whether that was all.
+    /// Delivers what sessions missed, as far as the background budget allows. Whether that was all.
     fn run_resumes(&mut self, now: Instant) -> bool {
         self.enter(Phase::Resumes);
         let mut is_done = false;
@@ -275,14 +276,14 @@ impl Shard {
 
     fn wake_peers(&mut self) {
         for peer in self.core.mesh.take_touched().iter() {
-            // One that has not started has not slept either.
+            // A shard that has not started has not slept either.
             if let Some(waker) = self.shared.wakers[peer].get() {
                 waker.wake();
             }
         }
     }
 
-    /// In this order: the driver resets the wake-up, then everything that could have caused one is looked at again.
+    /// The order matters: the driver resets the wake-up, then everything that could have caused one is checked again.
     fn may_sleep(&mut self, now: Instant) -> anyhow::Result<bool> {
         if !self.driver.may_sleep()?
             || !self.take_records(now)
@@ -298,7 +299,7 @@ impl Shard {
     }
 
     fn wake_by(&self, now: Instant) -> Instant {
-        // Nobody tells when a queue that was full has room again.
+        // Nobody wakes the shard when a full queue has room again.
         let waits_for_room = !self.core.may_take() || self.core.mesh.has_backlog();
         let latest = now + if waits_for_room { limits::MESH_FULL_NAP } else { limits::SLEEP_MAX };
         let connections = &self.core.connections;
@@ -308,7 +309,7 @@ impl Shard {
             self.core.next_pull_due(),
             self.core.next_skipped_due(),
             self.core.next_answer_due(),
-            // No record is taken without room, whatever the intake says.
+            // Without room no record is taken, whatever the read gate allows.
             self.read_gate.next_due().filter(|_| self.core.may_take()),
             connections.next_drained(),
             connections.next_paid(),
@@ -316,8 +317,8 @@ impl Shard {
         due.into_iter().flatten().fold(latest, Instant::min)
     }
 
-    /// Resumes are answered, and the gateway says that it is ready, when every partition has been assigned and its history is
-    /// filled, or the partition is not waited for any longer.
+    /// Resumes are answered, and the gateway reports that it is ready, when every partition has been assigned and its history is
+    /// filled, or the partition is no longer waited for.
     fn look_whether_ready(&mut self, now: Instant) {
         if now < self.ready.look_at {
             return;

@@ -1,4 +1,4 @@
-//! The end of a shard: what it closes when, and when it may stop serving the others.
+//! The end of a shard: what it closes and when, and when it may stop serving the others.
 
 use std::time::Instant;
 
@@ -7,9 +7,9 @@ use tracing::{error, info};
 use super::Shard;
 use crate::limits;
 
-/// How far the shard has come with the end of the process.
+/// The shard's progress in the shutdown.
 pub(crate) struct Ending {
-    /// When it ends whatever is left.
+    /// When it closes whatever remains.
     cut_at: Instant,
     /// It has told the others that it has no sessions.
     is_drained: bool,
@@ -20,8 +20,8 @@ pub(crate) struct Ending {
 }
 
 impl Shard {
-    /// Closes what is to be closed once the process drains, in the order that `drain` describes; whether the shard is at its
-    /// end. Until then it serves the other shards, even with no connection left: they may have sessions.
+    /// Closes sessions and connections once the process drains, in the order of `process::drain`. Whether the shard's end has
+    /// come. Until then it serves the other shards, even without connections, because they may have sessions.
     pub(crate) fn is_over(&mut self, now: Instant) -> bool {
         let drain = &self.shared.drain;
         if !drain.has_begun() {

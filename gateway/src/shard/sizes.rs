@@ -1,4 +1,4 @@
-//! How much a shard has room for, as it follows from the configuration of the process.
+//! The sizes of a shard, which follow from the configuration of the process.
 
 use wire::DriverOptions;
 
@@ -6,7 +6,8 @@ use super::owner::RetentionLimits;
 use crate::config::Config;
 use crate::limits;
 
-/// Of a shard's driver. Each has room for every session of the process: the kernel spreads them as it likes.
+/// The sizes of a shard's driver. Each shard has room for every session of the process, because the kernel may spread them
+/// unevenly.
 pub fn driver_options(config: &Config) -> DriverOptions {
     DriverOptions {
         sockets: config.listen.connections_max + limits::SOCKETS_SPARE,
@@ -19,7 +20,7 @@ pub fn driver_options(config: &Config) -> DriverOptions {
     }
 }
 
-/// A shard's part of what the process keeps of its partitions.
+/// A shard's part of the process's limits for stored events.
 pub(crate) fn keeping(config: &Config) -> RetentionLimits {
     let shards = config.shards.count;
     RetentionLimits {

@@ -1,4 +1,4 @@
-//! For tests: a shard without its driver, its Kafka and its executor; and its door, with nobody behind it.
+//! For tests: a shard without its driver, its Kafka and its executor, and a client that opens connections to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::http::Http;
 use crate::limits;
 use crate::shared::Shared;
 
-/// Next to nothing is kept.
+/// Limits that keep almost nothing.
 pub(crate) const KEEPING: RetentionLimits = RetentionLimits {
     history_bytes_max: 1000,
     last_values_max: 1,
@@ -33,7 +33,7 @@ pub(crate) fn config_of(variables: &[(&str, &str)]) -> Config {
     Config::from_pairs(pairs, false).expect("valid")
 }
 
-/// The shard at this end of the mesh, of topics of these kinds. It knows nothing of Kafka yet.
+/// The shard at this end of the mesh, for topics of these kinds, before any reply of Kafka.
 pub(crate) fn core_of(
     config: &Config,
     shared: &Arc<Shared>,
@@ -48,16 +48,16 @@ pub(crate) fn core_of(
     Core::new(Connections::new(config, http, Arc::clone(shared), now), owner, mesh)
 }
 
-/// The end of a mesh of one.
+/// The mesh of a single shard.
 pub(crate) fn single_mesh() -> Mesh {
     Mesh::connect(1, 8, 8).pop().expect("one")
 }
 
-/// A valid handshake but for the empty line.
+/// A valid handshake without its empty line.
 pub(crate) const REQUEST: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// See the module.
+/// A shard, its clock, and the sockets so far.
 pub(crate) struct TestShard {
     pub(crate) core: Core,
     pub(crate) now: Instant,
@@ -65,12 +65,12 @@ pub(crate) struct TestShard {
 }
 
 impl TestShard {
-    /// Of a gateway with these variables and one shard.
+    /// The only shard of a gateway with these variables.
     pub(crate) fn new(variables: &[(&str, &str)]) -> Self {
         Self::shards(variables, 1).pop().expect("one")
     }
 
-    /// Of each of a gateway's shards, without a way between them.
+    /// All shards of a gateway, without a mesh between them.
     pub(crate) fn shards(variables: &[(&str, &str)], shards: usize) -> Vec<Self> {
         let mut config = config_of(variables);
         config.shards.count = shards;

@@ -1,24 +1,25 @@
-//! A part of a turn that is bounded in operations and in time.
+//! A part of a turn that is limited in operations and in time.
 //!
-//! Whatever is done counts its operations ([`operations`]), and a stint looks at the clock once in [`limits::OPERATIONS_PER_LOOK`] of
-//! them. A step that is begun is finished, and the first one is always done, so whatever is waited for goes on.
+//! All work counts its operations ([`operations`]), and a time slice reads the clock once in [`limits::OPERATIONS_PER_LOOK`] of
+//! them. A step that has begun is finished, and the first one is always done, so that a shard that waits for this one makes
+//! progress.
 
 use std::time::{Duration, Instant};
 
 use crate::counters::operations;
 use crate::limits;
 
-/// See the module.
+/// The limits of one part of a turn, and its progress.
 #[derive(Debug)]
 pub(crate) struct TimeSlice {
     ends_at: Instant,
-    /// Operations that had been done when it began, and when it last looked at the clock.
+    /// The thread's operations when it began, and when it last read the clock.
     began_with: u64,
     looked_with: u64,
 }
 
 impl TimeSlice {
-    /// Begins one that lasts so long at most.
+    /// Begins a slice of at most this duration.
     pub(crate) fn begin(lasts: Duration) -> Self {
         Self::at(lasts, operations::done(), Instant::now())
     }
@@ -27,12 +28,12 @@ impl TimeSlice {
         Self { ends_at: now + lasts, began_with: operations, looked_with: operations }
     }
 
-    /// Whether no other step is to begin.
+    /// Whether no further step may begin.
     pub(crate) fn is_over(&mut self) -> bool {
         self.is_over_after(operations::done(), Instant::now)
     }
 
-    /// The same, now that so many operations have been done. `clock` is asked only once in a number of them.
+    /// The same, with this many operations done. `clock` is called only once in a number of them.
     fn is_over_after(&mut self, operations: u64, clock: impl FnOnce() -> Instant) -> bool {
         if operations - self.began_with >= limits::OPERATIONS_PER_TIME_SLICE {
             return true;
@@ -51,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// Steps of so many operations, each of which takes so long: how many are done in a stint of 1 ms, and the most operations
+    /// For steps of this many operations and this duration: the number of steps in a slice of 1 ms, and the most operations
     /// between two looks at the clock.
     fn run(operations: u64, each: Duration) -> (u32, u64) {
         let now = Cell::new(Instant::now());

@@ -1,7 +1,7 @@
-//! A client's message to an action, and the action's outcome to an acknowledgement.
+//! Turns a client's message into an action, and the action's result into an acknowledgement.
 //!
-//! Decides what a message asks for and which of its channels cannot be had; it knows no registry and no session. The caller
-//! tells the limits and what the session has, does what the action says, and frames the acknowledgement.
+//! Decides what a message asks for and which of its channels are invalid; it knows no registry and no session. The caller passes
+//! the limits and the session's channels, performs the action, and frames the acknowledgement.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 pub enum Action<'a> {
     /// Subscribe to channels.
     Subscribe(Subscribe<'a>),
-    /// Give channels back.
+    /// Unsubscribe from channels.
     Unsubscribe(Unsubscribe<'a>),
     /// Answer with a pong.
     Heartbeat,
@@ -30,20 +30,20 @@ pub enum Action<'a> {
     },
 }
 
-/// The channels of a `subscribe`: each name once, valid ones and others apart. It is also the draft of the acknowledgement.
+/// The channels of a `subscribe`, each name once, valid and invalid ones apart. It is also the draft of the acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe<'a> {
-    /// To be subscribed to. The session may have some of them already.
+    /// Channels to subscribe to. The session may have some of them already.
     pub channels: Vec<RequestedChannel<'a>>,
-    /// Not to be had, and why.
+    /// Rejected channels with the reason.
     pub rejected: Vec<Rejected<'a>>,
-    /// To be had only live, though they were to begin in the past, and why.
+    /// Channels that begin live although they were requested from the past, with the reason.
     pub not_resumed: Vec<Rejected<'a>>,
-    /// Whether the acknowledgement is to carry positions.
+    /// Whether the acknowledgement must carry positions.
     pub positions: bool,
 }
 
-/// A channel and where its events begin.
+/// A channel and its requested beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedChannel<'a> {
     /// Its name.
@@ -52,28 +52,28 @@ pub struct RequestedChannel<'a> {
     pub start: RequestedStart<'a>,
 }
 
-/// Where a channel's events begin.
+/// The beginning of a channel's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestedStart<'a> {
-    /// With the next one.
+    /// With the next event.
     Live,
-    /// With the last one of each channel that the pattern selects.
+    /// With the last event of each channel that the pattern selects.
     Snapshot,
-    /// For these kinds in the past, for others with the next one. No kind at all is still a resume, of nothing.
+    /// For these kinds in the past, for others with the next event. Without any kind it is still a resume, of nothing.
     Since(Vec<(Cow<'a, str>, Since)>),
 }
 
-/// The channels of an `unsubscribe`: each name once, valid ones and others apart.
+/// The channels of an `unsubscribe`, each name once, valid and invalid ones apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unsubscribe<'a> {
-    /// To be given back. The session may not have some of them.
+    /// Channels to unsubscribe from. The session may not have some of them.
     pub channels: Vec<PatternName<'a>>,
-    /// Names that are no channels.
+    /// Invalid names.
     pub rejected: Vec<Rejected<'a>>,
 }
 
 impl<'a> Action<'a> {
-    /// Reads a text message of a session that may have so many channels.
+    /// Parses a text message of a session that may have this many channels.
     pub fn of_text(text: &'a str, channels_max: usize) -> Self {
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Heartbeat) => Self::Heartbeat,
@@ -102,7 +102,7 @@ impl<'a> Action<'a> {
 }
 
 impl<'a> Subscribe<'a> {
-    /// Rejects the channels that the session has no room for. It has `held` channels, of which `is_held` tells.
+    /// Rejects the channels for which the session has no room. It has `held` channels; `is_held` tells which.
     pub fn keep_within(&mut self, channels_max: usize, held: usize, is_held: impl Fn(&str) -> bool) {
         let mut room = channels_max.saturating_sub(held);
         for wanted in std::mem::take(&mut self.channels) {
@@ -120,13 +120,13 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// Whether some channel is to begin otherwise than with the next event.
+    /// Whether a channel is requested from the past.
     pub fn has_past(&self) -> bool {
         self.channels.iter().any(|wanted| wanted.start != RequestedStart::Live)
     }
 
-    /// Has channels begin with the next event though they were to begin in the past, if the session has events of them already, from
-    /// a subscription of an earlier message (`overlaps` tells): past and live events of a channel would be out of order.
+    /// Lets channels begin live if the session already has events of them from an earlier message's subscription (`overlaps`
+    /// tells): otherwise past and live events of a channel would be out of order.
     pub fn begin_live_ones_live(&mut self, overlaps: impl Fn(Pattern<'_>) -> bool) {
         for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != RequestedStart::Live) {
             if overlaps(wanted.name.pattern()) {
@@ -142,7 +142,7 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// Has everything begin with the next event: too many sessions are being brought what they missed.
+    /// Lets all channels begin live, because too many sessions resume.
     pub fn begin_all_live(&mut self) {
         for wanted in self.channels.iter_mut().filter(|wanted| wanted.start != RequestedStart::Live) {
             let option = if wanted.start == RequestedStart::Snapshot { "snapshot" } else { "since" };
@@ -156,8 +156,8 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// The acknowledgement, but for the positions, once the channels are subscribed to and the session has `count` in all. Free of the
-    /// message's text: it may have to wait for the answers of other shards.
+    /// The acknowledgement without positions, once the channels are subscribed to and the session has `count` in all. Independent
+    /// of the message's text, because it may have to wait for other shards.
     pub fn acknowledge(self, count: usize) -> SubscriptionAck<'static> {
         let Self { channels, rejected, not_resumed, positions: _ } = self;
         SubscriptionAck {
@@ -169,7 +169,7 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    /// What is not had is not told to be live either.
+    /// Rejects a channel, which then is not listed as live either.
     fn reject(&mut self, name: PatternName<'a>, code: &'static str, message: String) {
         self.not_resumed.retain(|entry| entry.channel != name.as_str());
         self.rejected.push(entry(name.into_text(), code, message));
@@ -177,7 +177,7 @@ impl<'a> Subscribe<'a> {
 }
 
 impl<'a> Unsubscribe<'a> {
-    /// The acknowledgement, once the session has none of the channels any more and `count` in all.
+    /// The acknowledgement, once the channels are unsubscribed and the session has `count` in all.
     pub fn acknowledge(self, count: usize) -> UnsubscriptionAck<'a> {
         let unsubscribed = self.channels.into_iter().map(PatternName::into_text).collect();
         UnsubscriptionAck { unsubscribed, count, rejected: self.rejected }
@@ -226,7 +226,7 @@ fn unknown_since_names<'a>(
         .collect()
 }
 
-/// Names that are patterns and names that are not, each once and in the order of the message.
+/// Valid and invalid names, each once and in the message's order.
 fn split_names(names: Vec<Cow<'_, str>>) -> (Vec<PatternName<'_>>, Vec<Rejected<'_>>) {
     let mut seen = HashSet::with_capacity(names.len());
     let is_first: Vec<bool> = names.iter().map(|name| seen.insert(name.as_ref())).collect();

@@ -1,8 +1,8 @@
-//! What a client asks: its messages against the shard's channels.
+//! Performs a client's messages on the shard's channels.
 //!
-//! A `subscribe` takes effect here at once; its acknowledgement waits until every owner of partitions has said where it begins
-//! (`begin`), and what is asked meanwhile is answered after it (`pending_replies`, `replies`). On a gateway of one shard nothing waits, unless
-//! for the brokers.
+//! A `subscribe` takes effect here at once. Its acknowledgement waits until every owner of partitions has said where it begins
+//! (`ask_owners`), and later requests are answered after it (`pending_replies`, `replies`). On a gateway with one shard it waits
+//! only for the brokers, if at all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,49 +29,49 @@ use crate::shard::resume::Resume;
 use crate::shard::sessions::pending_replies::Subscription;
 use crate::websocket::{Flow, Message};
 
-/// One session's turn to speak.
+/// What a session's message may read and change.
 pub struct CommandContext<'a> {
-    /// What it has, and what it is answered.
+    /// The session's answers and its outbox.
     pub replies: Replies<'a>,
-    /// Who subscribed to what.
+    /// The subscribers of channels.
     pub channels: &'a mut Channels,
-    /// Channels and wildcards that the session may have.
+    /// Maximum of channels and wildcards of the session.
     pub channels_max: usize,
-    /// How many messages it may send; `None`: as many as it likes.
+    /// The session's rate of messages; `None`: no limit.
     pub allowance: Option<Allowance<'a>>,
     /// This shard's partitions.
     pub owner: &'a mut Owner,
-    /// The others'.
+    /// The queues to the other shards.
     pub mesh: &'a mut Mesh,
-    /// Whether something may begin in the past: the shard's sessions are not brought too much already.
+    /// Whether subscriptions may begin in the past: the shard's resumes are below their limit.
     pub may_resume: bool,
-    /// Whether more was asked than can wait.
+    /// Whether more requests are pending than allowed.
     pub is_flooded: bool,
     /// Operations that its messages have cost in this turn, see `limits::pacing`.
     pub cost: u64,
-    /// Where they end for now.
+    /// The cost at which reading stops for now.
     pub cost_max: u64,
 }
 
 /// What a session may still send.
 pub struct Allowance<'a> {
-    /// Of this session: messages.
+    /// The session's messages.
     pub bucket: &'a mut TokenBucket,
-    /// And control frames.
+    /// The session's control frames.
     pub control: &'a mut TokenBucket,
-    /// Of each session.
+    /// The rate of each session.
     pub rate: &'a Rate,
 }
 
 impl CommandContext<'_> {
-    /// Does what a message asks and appends what can be answered to `replies`.
+    /// Performs a message and appends the answers that are complete to `replies`.
     pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
         match message {
             Message::Fragment => {
                 self.cost += limits::OPERATIONS_PER_FRAGMENT;
                 return self.flow();
             }
-            // Answered by the protocol itself.
+            // tungstenite has answered it.
             Message::Ping(_) | Message::Pong(_) => {
                 self.cost += limits::OPERATIONS_PER_CONTROL_FRAME;
                 return self.flow_of_control_frames();
@@ -83,7 +83,7 @@ impl CommandContext<'_> {
         match self.read(message) {
             Some(Action::Subscribe(subscribe)) => self.subscribe(subscribe),
             Some(Action::Unsubscribe(unsubscribe)) => self.unsubscribe(unsubscribe, replies),
-            // At once: it tells that the gateway is there, whatever else is owed.
+            // Answered at once: it shows that the gateway works, whatever answers are pending.
             Some(Action::Heartbeat) => write_text(replies, &Pong { ts: wall_clock_ms() }),
             Some(Action::Error { code, message }) => {
                 self.replies.counters.client_errors += 1;
@@ -100,8 +100,8 @@ impl CommandContext<'_> {
         if self.cost < self.cost_max { Flow::Continue } else { Flow::Pause }
     }
 
-    /// A control frame that is one too many is answered, and the next one waits until it is paid for: no error could be told of
-    /// it, and a client may not even know of its pongs.
+    /// A control frame above the rate is answered, and the next one waits until it is paid for: no error could be sent about it,
+    /// and a client may not even know of its pongs.
     fn flow_of_control_frames(&mut self) -> Flow {
         if let Some(Allowance { control, rate, .. }) = &mut self.allowance {
             let debt = control.spend(rate, 1.0 / limits::CONTROL_FRAMES_PER_MESSAGE, self.replies.now);
@@ -112,7 +112,7 @@ impl CommandContext<'_> {
         self.flow()
     }
 
-    /// What a message asks; `None` if it is one too many, whatever it asks.
+    /// The action of a message; `None` if the message exceeds the rate.
     fn read<'m>(&mut self, message: Message<'m>) -> Option<Action<'m>> {
         if let Some(Allowance { bucket, rate, .. }) = &mut self.allowance {
             bucket.take(rate, self.replies.now).ok()?;
@@ -123,8 +123,8 @@ impl CommandContext<'_> {
         }
     }
 
-    /// Answers a message that was one too many, unless answers wait already that come to half of what may wait at a full socket:
-    /// nobody is closed as a flood for what has no effect, and a thousand such messages at once are told in a few answers.
+    /// Answers a message that exceeds the rate, unless pending answers already use half of what may wait at a full socket: no
+    /// client is closed as a flood for messages without effect, and a thousand such messages at once cause few answers.
     fn reject_too_frequent(&mut self, replies: &mut Vec<u8>) {
         self.replies.counters.messages_rate_limited += 1;
         let Some(Allowance { rate, .. }) = &self.allowance else { return };
@@ -160,7 +160,7 @@ impl CommandContext<'_> {
         let mut topics = TopicSet::default();
         for RequestedChannel { name, start } in &mut subscribe.channels {
             topics = topics.union(TopicSet::selected(name.pattern(), kinds));
-            // What a session that resumes subscribes to may be withheld from it.
+            // Events of a new subscription may be withheld if the session resumes.
             let is_new = self.channels.subscribe(slot, name.as_str());
             if is_new && (has_past || self.replies.resume.is_some()) {
                 let start = std::mem::replace(start, action::RequestedStart::Live);
@@ -199,7 +199,7 @@ impl CommandContext<'_> {
         });
     }
 
-    /// Asks every owner, this shard first.
+    /// Sends a start request to every owner, this shard first.
     fn ask_owners(&mut self, begin: StartRequest) {
         self.mesh.announce(self.channels.take_changes());
         for peer in self.mesh.peers().iter() {
@@ -211,7 +211,7 @@ impl CommandContext<'_> {
         }
     }
 
-    /// What is queued of these channels goes before the answer does, unless another subscription wants it.
+    /// Queued events of these channels are removed before the answer, unless another subscription selects them.
     fn unsubscribe(&mut self, unsubscribe: Unsubscribe<'_>, replies: &mut Vec<u8>) {
         let Self { replies: Replies { socket, resume, outbox, frames, counters, .. }, channels, .. } = self;
         let slot = socket.slot();
@@ -226,8 +226,8 @@ impl CommandContext<'_> {
             }
             let discarded = outbox.discard_events_where(frames, |frame| match &frame.subject {
                 Subject::Record(source) => !kept.covers(source.channel()),
-                // What is lost of channels that the session does not have is not its matter, and were it to ask for them again,
-                // the gap would name what is brought after it.
+                // A loss in channels that the session does not have does not concern it; and if it subscribed again, the gap
+                // would be about events that are replayed after it.
                 Subject::Gap(range) if range.reason == GapReason::Skipped => {
                     !(kept.contains(Pattern::All) || kept.contains(Pattern::of_name(&range.name)))
                 }
@@ -241,7 +241,7 @@ impl CommandContext<'_> {
         self.reply(&unsubscribe.acknowledge(count), replies);
     }
 
-    /// Answers at once, or after what was asked before.
+    /// Answers at once, or after pending answers.
     fn reply(&mut self, message: &impl Serialize, replies: &mut Vec<u8>) {
         if self.replies.pending_replies.is_empty() {
             write_text(replies, message);
@@ -253,7 +253,7 @@ impl CommandContext<'_> {
     }
 }
 
-/// Positions of kinds that no topic has name nothing.
+/// Positions of kinds without a topic mean nothing.
 fn start_of(name: &str, start: action::RequestedStart<'_>, topics: &[Arc<str>]) -> SubscriptionStart {
     let from = match start {
         action::RequestedStart::Live => StartFrom::Live,

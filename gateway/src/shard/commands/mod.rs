@@ -1,4 +1,4 @@
-//! What clients ask, and what they are answered.
+//! Clients' messages and their answers.
 
 pub mod action;
 pub mod dispatch;

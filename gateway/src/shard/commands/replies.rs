@@ -1,4 +1,4 @@
-//! What a session is answered: acknowledgements once they are complete, and the first positions of partitions that they lacked.
+//! The answers of a session: acknowledgements once they are complete, and the first positions of partitions that they lacked.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -25,36 +25,36 @@ use crate::shard::resume::Resume;
 use crate::shard::sessions::pending_replies::{CompleteReply, PendingReplies, Subscription};
 use protocol::framing;
 
-/// See the module.
+/// What answering reads and changes of a session and its shard.
 pub struct Replies<'a> {
     /// The session's socket.
     pub socket: SocketId,
     /// Its outbox.
     pub outbox: &'a mut Outbox,
-    /// The bounds of that.
+    /// The limits of the outbox.
     pub outbox_limits: &'a OutboxLimits,
-    /// The frames in it.
+    /// The frames in outboxes.
     pub frames: &'a mut Frames,
-    /// What the session is still to be answered.
+    /// The session's pending answers.
     pub pending_replies: &'a mut PendingReplies,
-    /// What it is still to be brought.
+    /// What the session still misses.
     pub resume: &'a mut Option<Box<Resume>>,
-    /// How many cursors its earlier resumes had.
+    /// The number of cursors of its earlier resumes.
     pub cursors_made: u32,
-    /// The topics of which it was told that partitions have not begun.
+    /// Topics of which the session was told that partitions have not started.
     pub waiting: &'a mut TopicSet,
-    /// Which partitions have.
+    /// Which partitions have started.
     pub layout: &'a OwnersLayout,
     /// The kinds, by topic.
     pub kinds: &'a Arc<[Arc<str>]>,
-    /// What is counted.
+    /// The shard's counters.
     pub counters: &'a mut Counters,
     /// The time.
     pub now: Instant,
 }
 
 impl Replies<'_> {
-    /// Takes an owner's answer in, for the acknowledgement and for the cursors.
+    /// Takes an owner's start reply, for the acknowledgement and for the cursors.
     pub fn take_start_reply(&mut self, owner: usize, begun: StartReply) {
         if let Some(resume) = self.resume {
             resume.take_start_reply(begun.pull_id.cursor, owner, &begun.behind);
@@ -62,7 +62,7 @@ impl Replies<'_> {
         self.pending_replies.take_start_reply(owner, begun);
     }
 
-    /// A partition of an owner has begun: whoever waited for it is told.
+    /// A partition of an owner has started: tells the session if it waits for it.
     pub fn partition_started(&mut self, owner: usize, began: PartitionOffset, replies: &mut Vec<u8>) {
         self.pending_replies.partition_started(owner, began, self.kinds);
         if let Some(resume) = self.resume {
@@ -77,7 +77,7 @@ impl Replies<'_> {
         write_text(replies, &Positions { positions });
     }
 
-    /// More may be known of which partitions there are.
+    /// The partitions at some owner have changed.
     pub fn layout_changed(&mut self) {
         let Self { resume, waiting, layout, .. } = self;
         if let Some(resume) = resume {
@@ -111,7 +111,7 @@ impl Replies<'_> {
         framing::text_from(replies, |payload| subscription.write(self.kinds, &waiting, payload));
     }
 
-    /// The last events come first among the events, if there is room for them all.
+    /// Queues the last events before other events, if there is room for all of them.
     fn queue_snapshot(&mut self, subscription: &mut Subscription) {
         let snapshot = self.wanted_of_snapshot(subscription);
         if snapshot.is_empty() {
@@ -133,7 +133,8 @@ impl Replies<'_> {
         }
     }
 
-    /// Each of the last events once, and none of what was given back meanwhile or is resumed: that comes in its place.
+    /// Each of the last events once, without those that were unsubscribed meanwhile or are resumed, because the resume delivers
+    /// them in order.
     fn wanted_of_snapshot(&self, subscription: &mut Subscription) -> Vec<(usize, Arc<Frame>)> {
         let mut snapshot = std::mem::take(&mut subscription.snapshot);
         let Subscription { number, starts, refused, .. } = &*subscription;
@@ -155,7 +156,7 @@ impl Replies<'_> {
     }
 }
 
-/// Events that come through cursors, from places that their subscriptions named.
+/// Events that cursors deliver, from positions that their subscriptions named.
 #[derive(Default)]
 struct Resumed<'a> {
     /// Of all partitions of a topic.

@@ -1,10 +1,11 @@
-//! Who is let in: a valid upgrade becomes a session, or is refused with a reason.
+//! Decides whether a valid upgrade becomes a session or is refused with a reason.
 //!
-//! The order is from what is cheapest to know and longest true to what changes each second: the gateway drains; the sessions of
-//! the client's address; the rates of new connections; the gateway's room; its load. Plain HTTP never comes here: whoever asks for health and metrics always comes from one address.
+//! The checks are ordered by cost and by how long they stay true: the gateway drains; the sessions of the client's address; the
+//! rates of new connections; the gateway's room; its load. Plain HTTP is not checked here: health checks and scrapes always come
+//! from the same address.
 //!
-//! A client that is refused gets an HTTP status or, with `WS_REFUSE=close`, a completed handshake with a close behind it. That
-//! is no session either: nothing is kept for it, and its connection ends with these bytes.
+//! A refused client gets an HTTP status or, with `WS_REFUSE=close`, a completed handshake followed by a close. That is not a
+//! session either: nothing is stored for it, and its connection ends with these bytes.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::Ordering;
@@ -24,12 +25,12 @@ use crate::websocket::close;
 use crate::websocket::{Inbound, refusal_response};
 use protocol::framing;
 
-/// Why a client is not let in, as it is told.
+/// The reason of a refusal, as the client learns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     reason: Refusal,
     status: u16,
-    /// At most [`framing::CLOSE_REASON_BYTES_MAX`], so that a close carries all of it.
+    /// At most [`framing::CLOSE_REASON_BYTES_MAX`], so that a close frame carries all of it.
     message: String,
     retry_after_s: u64,
 }
@@ -62,7 +63,7 @@ impl Connections {
         }
     }
 
-    /// Whether one more session is taken; then it has its place, and counts for this address (`None`: it is exempt).
+    /// Decides whether one more session is accepted; then it has its place, and counts for this address (`None`: exempt).
     fn admit(&self, client: IpAddr, now: Instant) -> Result<Option<IpAddr>, Refused> {
         if self.is_draining() {
             return Err(Refused::draining());
@@ -81,7 +82,7 @@ impl Connections {
         Ok(address)
     }
 
-    /// The same for a session that its address may have.
+    /// The same after the session's address has accepted it.
     fn admit_counted(&self, client: IpAddr, now: Instant) -> Result<(), Refused> {
         if let Some(rates) = &self.admission.rates {
             let taken = self.shared.connection_rates.take(rates, client, now);
@@ -161,14 +162,14 @@ impl Refused {
         Self { reason, status, message, retry_after_s: whole_seconds(retry_after) }
     }
 
-    /// In place of the handshake's answer.
+    /// The response instead of the handshake's.
     pub(crate) fn response(&self) -> Vec<u8> {
         let retry_after = self.retry_after_s.to_string();
         let headers = &[("Retry-After", retry_after.as_str())];
         refusal_response(self.status, self.reason.text(), &self.message, headers)
     }
 
-    /// Behind the handshake's answer.
+    /// The close frame behind the handshake's response.
     fn close(&self) -> Vec<u8> {
         let mut frame = Vec::new();
         framing::close(&mut frame, close::TRY_AGAIN_LATER, &self.message);
@@ -176,7 +177,8 @@ impl Refused {
     }
 }
 
-/// Who comes back earlier is too early. The nanosecond by which a bucket is on the safe side would be another second.
+/// A client that retries earlier is refused again. A wait is rounded up, except for the nanosecond that a bucket adds, which
+/// would become another second.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_micros().div_ceil(1_000_000).max(1) as u64
 }

@@ -1,4 +1,4 @@
-//! What a shard's sessions are answered when owners have said something, or when its time has come.
+//! Answers to sessions, when owners have replied or a deadline has passed.
 
 use std::time::Instant;
 
@@ -14,14 +14,14 @@ use crate::shard::mesh::start::StartReply;
 use crate::shard::sessions::table::{Cold, ConnectionState, Session};
 
 impl Connections {
-    /// An owner has said where a subscription begins.
+    /// Takes an owner's start reply.
     pub fn take_start_reply(&mut self, owner: usize, begun: StartReply, now: Instant) {
         let frames: usize = begun.starts.iter().map(|start| start.snapshot.len()).sum();
         operations::count(4 * (limits::OPERATIONS_PER_STEP + frames));
         self.answer(begun.pull_id.socket, now, |replies, _| replies.take_start_reply(owner, begun));
     }
 
-    /// An owner says how far all its partitions have come; `began`: those that begin now.
+    /// Takes an owner's report of how far its partitions have started; `began` are those that start now.
     pub fn set_layout(&mut self, owner: usize, known: Known, began: &[PartitionOffset], now: Instant) {
         let is_new = self.layout.set(owner, known);
         if !is_new && began.is_empty() {
@@ -37,12 +37,12 @@ impl Connections {
         }
     }
 
-    /// Sends the answers that have waited for their time.
+    /// Sends the answers whose deadline has passed.
     pub(crate) fn answer_overdue(&mut self, socket: SocketId, now: Instant) {
         self.answer(socket, now, |_, _| ());
     }
 
-    /// Tells a session's acknowledgements and cursors something, and sends what can be answered then.
+    /// Changes a session's pending replies and cursors, and sends the answers that are then complete.
     fn answer(&mut self, socket: SocketId, now: Instant, tell: impl FnOnce(&mut Replies<'_>, &mut Vec<u8>)) {
         let Self { sessions, frames, outbox_limits, layout, kinds, counters, .. } = self;
         let Some(session) = sessions.find(socket) else { return };
@@ -73,7 +73,7 @@ impl Connections {
         self.pull_soon(socket, now);
     }
 
-    /// Has the clock look at an acknowledgement that waits.
+    /// Sets the session's timer for a waiting acknowledgement.
     pub(crate) fn watch_pending_replies(&mut self, socket: SocketId) {
         let Some(session) = self.sessions.find(socket) else { return };
         if session.cold.pending_replies.next_due().is_some() {

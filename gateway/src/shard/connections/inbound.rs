@@ -1,10 +1,10 @@
-//! What clients send, from the driver's events to their messages: who is read now, who waits for others, and who is not read for
-//! a while.
+//! Reads clients' bytes, from the driver's events to messages: which session is read now, which waits for others, and which is
+//! paused.
 //!
-//! A session that has asked for little is read at once. One that has had its slice of the turn, or has cost much lately, has its
-//! bytes stashed and waits in a queue, where each session gets one slice at a time (`serve_stash`); so what one sends delays
-//! nobody else. A session that has overdrawn its budget (`pace`), or whose stash is long, is not read: the driver is told to
-//! pause its receive, and to go on later (`take_receives`).
+//! A session that has asked for little is read at once. The bytes of a session that has had its slice of the turn, or has cost
+//! much lately, are stashed, and it waits in a queue in which each session gets one slice at a time (`serve_stash`); so it does
+//! not delay others. A session that has exceeded its budget (`pace`), or whose stash is long, is not read: the driver is told to
+//! pause its receive, and to resume it later (`take_receives`).
 
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use crate::shard::sessions::table::{Cold, ConnectionState, Session, Unfinished};
 use crate::websocket::Outcome;
 
 impl Connections {
-    /// Takes in what a session sent.
+    /// Takes the received bytes of a session.
     pub(crate) fn take_in(
         &mut self,
         socket: SocketId,
@@ -46,7 +46,7 @@ impl Connections {
         self.apply_pace(socket, now);
     }
 
-    /// Reads a slice of what one session has sent and not been read of. Whether there was such a session.
+    /// Reads a slice of one session's stash. Whether there was such a session.
     pub fn serve_stash(&mut self, now: Instant, owner: &mut Owner, mesh: &mut Mesh) -> bool {
         let Some(socket) = self.stashed.pop_front() else { return false };
         let Some(session) = self.sessions.find(socket) else { return true };
@@ -71,17 +71,17 @@ impl Connections {
         true
     }
 
-    /// Sessions that wait for their slice.
+    /// The number of sessions that wait for their slice.
     pub fn stashes(&self) -> usize {
         self.stashed.len()
     }
 
-    /// When a session that pays has paid.
+    /// When the next session has paid its debt.
     pub fn next_paid(&self) -> Option<Instant> {
         self.paying.first().map(|(paid_at, _)| *paid_at)
     }
 
-    /// Reads those again that have paid.
+    /// Reads again the sessions that have paid.
     pub fn resume_paid(&mut self, now: Instant) {
         for _ in 0..limits::RECEIVES_RESUMED_PER_TURN {
             if self.next_paid().is_none_or(|paid_at| paid_at > now) {
@@ -94,13 +94,14 @@ impl Connections {
         }
     }
 
-    /// The sockets whose receive is to be paused (`false`) or to go on (`true`), in this order.
+    /// Takes the sockets whose receive must be paused (`false`) or resumed (`true`), in this order.
     pub fn take_receives(&mut self) -> Vec<(SocketId, bool)> {
         std::mem::take(&mut self.receives)
     }
 
-    /// Discards what comes for a connection whose last words are queued. With too much of it the rest is not read before they are in the
-    /// socket: a reset could overtake them. After them the driver bounds what is read, and before them `limits::CLOSE_LINGER` does.
+    /// Discards bytes for a connection whose last bytes are queued. With too many of them, the rest is not read until the last
+    /// bytes are in the socket, because a reset could overtake them. Afterwards the driver limits what is read; before,
+    /// `limits::CLOSE_LINGER` does.
     pub(crate) fn discard_received(&mut self, socket: SocketId, bytes: usize) {
         let Some(session) = self.sessions.find(socket) else { return };
         let discarded = &mut session.cold.pace.discarded_bytes;
@@ -111,7 +112,7 @@ impl Connections {
         }
     }
 
-    /// Forgets what a session has sent and was not read of: it ends.
+    /// Forgets the unread bytes of a session that ends.
     pub(crate) fn forget_inflow(&mut self, socket: SocketId) {
         let Some(session) = self.sessions.find(socket) else { return };
         let pace = &mut session.cold.pace;
@@ -122,7 +123,7 @@ impl Connections {
         }
     }
 
-    /// Keeps what was not read.
+    /// Stores bytes that were not read.
     fn stash(&mut self, socket: SocketId, bytes: &[u8]) {
         let Some(session) = self.sessions.find(socket) else { return };
         if bytes.is_empty() || !matches!(session.cold.state, ConnectionState::Open(_)) {
@@ -132,7 +133,7 @@ impl Connections {
         self.stashed_bytes += bytes.len();
     }
 
-    /// Decides how a session is read on, after anything has changed.
+    /// Decides how a session is read from now on, after a change.
     pub(crate) fn apply_pace(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         if !matches!(session.cold.state, ConnectionState::Open(_)) {
@@ -177,7 +178,7 @@ impl Connections {
         }
     }
 
-    /// Reads messages up to the session's slice, or to its budget; how many bytes that were.
+    /// Reads messages up to the session's slice, or its budget. Returns the number of bytes.
     fn read(
         &mut self,
         socket: SocketId,
@@ -241,14 +242,14 @@ impl Connections {
         fed.consumed
     }
 
-    /// Queues answers that came later than their questions.
+    /// Queues answers that became complete after their questions' turn.
     pub(crate) fn reply(&mut self, socket: SocketId, replies: &[u8], now: Instant) {
         if !self.queue_control(socket, replies) {
             self.apply_flow(socket, &Outcome::Open, false, now);
         }
     }
 
-    /// Whether there was room.
+    /// Queues control bytes. Whether there was room.
     fn queue_control(&mut self, socket: SocketId, bytes: &[u8]) -> bool {
         let Some(session) = self.sessions.find(socket) else { return true };
         let control_bytes =
@@ -259,13 +260,13 @@ impl Connections {
         if session.outbox.is_urgent() {
             self.egress.enqueue(session);
         } else if !session.outbox.is_empty() {
-            // No frame of a client ends the rest of its session.
+            // A frame of a client does not end the session's rest.
             self.egress.enqueue_events(session);
         }
         queued
     }
 
-    /// Starts or stops the clock of a message that is not complete.
+    /// Starts or stops the clock of an incomplete message.
     fn watch_unfinished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         let ConnectionState::Open(inbound) = &session.cold.state else { return };

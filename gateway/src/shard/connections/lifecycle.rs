@@ -1,7 +1,7 @@
-//! How a shard's connections end: why, with what last words, and what is counted.
+//! The ends of connections: the reason, the last bytes, and the counters.
 //!
-//! `end` is for sessions, `refuse` for connections that became none; both `finish`, which queues the last words and leaves
-//! sending and closing to egress. A connection that is broken has no last words and is abandoned.
+//! `end` is for sessions, `refuse` for connections that did not become one; both call `finish`, which queues the last bytes and
+//! leaves sending and closing to egress. A broken connection gets no last bytes and is abandoned.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::websocket::close;
 use crate::websocket::{Outcome, refusal_response};
 use protocol::framing;
 
-/// Why a session waits to be ended.
+/// Why a session is marked to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionEnd {
     /// An event had no room in its outbox.
@@ -33,18 +33,18 @@ pub(crate) enum ConnectionEnd {
 }
 
 impl Connections {
-    /// The peer sends no more.
+    /// The peer sent FIN.
     pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         match session.cold.state {
-            // What it sent before is read first, unless it owes.
+            // Earlier bytes are read first, unless the session is in debt.
             ConnectionState::Open(_) if session.cold.pace.stashed() > 0 => {
                 session.cold.pace.has_finished = true;
                 self.apply_pace(socket, now);
             }
             ConnectionState::Open(_) => self.end(socket, Disconnect::ClientGone, Vec::new(), now),
             ConnectionState::Handshake(_) => self.refuse(socket, Refusal::ClientGone, Vec::new(), now),
-            // Its request was answered: the answer is still worth sending.
+            // Its request was answered, and the answer is still worth sending.
             ConnectionState::Finishing => {}
         }
     }
@@ -60,7 +60,7 @@ impl Connections {
         self.abandon(socket);
     }
 
-    /// Resets a connection with the next slice: nothing more is said to it.
+    /// Resets a connection with the next slice, without last bytes.
     pub(crate) fn abandon(&mut self, socket: SocketId) {
         if let Some(session) = self.sessions.find(socket) {
             let discarded = session.outbox.clear(&mut self.frames);
@@ -69,7 +69,7 @@ impl Connections {
         }
     }
 
-    /// Takes no more sessions; those there are will be closed over so long, see [`Self::close_drained`].
+    /// Accepts no more sessions; [`Self::close_drained`] closes the existing ones over `lasts`.
     pub fn begin_drain(&mut self, lasts: Duration, now: Instant) {
         let sessions =
             self.sessions.iter().filter(|session| matches!(session.cold.state, ConnectionState::Open(_)));
@@ -77,12 +77,12 @@ impl Connections {
         self.drain = Some(ShardDrain::begin(sockets, lasts, now, &mut Rng::new()));
     }
 
-    /// Whether no more sessions are taken.
+    /// Whether no more sessions are accepted.
     pub fn is_draining(&self) -> bool {
         self.drain.is_some()
     }
 
-    /// Says goodbye to the sessions whose turn has come. They get what is queued for them first; until then they got events.
+    /// Closes the sessions whose turn of the drain has come. Their queued events are sent first; they got events until now.
     pub fn close_drained(&mut self, now: Instant) {
         let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::DRAINED_PER_TURN {
@@ -95,12 +95,12 @@ impl Connections {
         }
     }
 
-    /// When the next session's turn comes.
+    /// When the drain's next session is due.
     pub fn next_drained(&self) -> Option<Instant> {
         self.drain.as_ref().and_then(ShardDrain::next_due)
     }
 
-    /// Answers those whose request is not complete: nobody will read the rest.
+    /// Answers connections with an incomplete request, because the rest will not be read.
     pub fn refuse_handshakes(&mut self, now: Instant) {
         let handshakes = self.sessions.iter().filter_map(|session| match &session.cold.state {
             ConnectionState::Handshake(handshake) => Some((session.socket, handshake.is_silent())),
@@ -115,15 +115,15 @@ impl Connections {
         }
     }
 
-    /// Resets a connection that has asked for nothing, as the kernel does with those that nobody has accepted: a process that has no
-    /// sessions left does not wait for it to speak, or to close.
+    /// Resets a silent connection, as the kernel resets connections that were not accepted: a process without sessions does not
+    /// wait for it to send or to close.
     pub(crate) fn reset_silent(&mut self, socket: SocketId, now: Instant) {
         self.refuse(socket, Refusal::Draining, Vec::new(), now);
         self.egress.abandon(socket);
     }
 
-    /// Ends sessions that were too slow or whose connection broke, as many as a part of a turn leaves time for: a thousand that have
-    /// the same channels are full at the same event. Whether that was all.
+    /// Ends sessions that were too slow or whose connection broke, as many as its part of a turn allows: a thousand sessions with
+    /// the same channels become full at the same event. Whether that was all.
     pub fn end_condemned(&mut self, now: Instant) -> bool {
         if self.condemned.is_empty() {
             return true;
@@ -145,7 +145,7 @@ impl Connections {
         self.condemned.is_empty()
     }
 
-    /// What the client's bytes mean for the session itself.
+    /// Applies the outcome of a read to the session.
     pub(crate) fn apply_flow(&mut self, socket: SocketId, outcome: &Outcome, queued: bool, now: Instant) {
         match outcome {
             Outcome::Open | Outcome::Stopped if !queued => {
@@ -171,9 +171,9 @@ impl Connections {
         }
     }
 
-    /// Ends a session for its unfinished message, or for what it has sent and was not read of, if the shard has no memory left for that and
-    /// the session more than its equal share. So all together never have more than twice the bound, and a session with little is not
-    /// ended for what others have.
+    /// Ends a session because of its unfinished message or unread bytes, if the shard has no memory left for these and the
+    /// session more than its equal share. So all together have at most twice the limit, and a small session is not ended for the
+    /// memory of others.
     pub(crate) fn end_for_memory(&mut self, socket: SocketId, now: Instant) {
         let bound = limits::INBOUND_BYTES_PER_SHARD;
         if self.inbound_bytes <= bound && self.stashed_bytes <= bound {
@@ -205,11 +205,12 @@ impl Connections {
         if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
             && overdue(session.cold.pinged_at, limits::PING_INTERVAL)
         {
-            // The gateway stood still and did not ask: the ping that is due now may still be answered, as a second one in a row.
+            // The gateway stood still and did not ping: the ping that is due now may still be answered, as the second one in a
+            // row.
             session.cold.heard_at = now - 2 * limits::PING_INTERVAL;
         }
         match session.cold.state {
-            // In a storm its request may lie unread: it is given its time again, but not for ever.
+            // In a storm its request may be unread: it gets its time again, once.
             ConnectionState::Handshake(_)
                 if !overdue(session.cold.accepted_at, limits::HANDSHAKE_AGE_MAX)
                     && overdue(session.cold.stage_since, limits::HANDSHAKE_TIMEOUT)
@@ -222,7 +223,7 @@ impl Connections {
                 let response = refusal_response(408, "handshake_timeout", text, &[]);
                 self.refuse(socket, Refusal::HandshakeTimeout, response, now);
             }
-            // The peer does not take our last words.
+            // The peer does not take the last bytes.
             ConnectionState::Finishing if overdue(session.cold.stage_since, limits::CLOSE_LINGER) => {
                 session.cold.stage_since = now;
                 self.egress.abandon(socket);
@@ -232,7 +233,7 @@ impl Connections {
                 if overdue(session.cold.heard_at, limits::IDLE_TIMEOUT)
                     && session.cold.pace.behind_since.is_none() =>
             {
-                // Once: a flood may have no turn read everything for as long as it likes.
+                // Once, because during a flood no turn may read everything for a long time.
                 if is_unread(session.cold.heard_at, limits::IDLE_TIMEOUT)
                     && !std::mem::replace(&mut session.cold.is_excused, true)
                 {
@@ -259,7 +260,7 @@ impl Connections {
             }
             ConnectionState::Open(_) if overdue(session.cold.pinged_at, limits::PING_INTERVAL) => {
                 session.cold.pinged_at = now;
-                // A client that leaves no room for a ping has much to read, or is idle and will be closed for it.
+                // A client without room for a ping has much to read, or is idle and will be closed for it.
                 if session.outbox.push_control(&self.outbox_limits, framing::ping).is_ok() {
                     self.egress.enqueue(session);
                 }
@@ -268,7 +269,8 @@ impl Connections {
         }
     }
 
-    /// Ends a session: counted, unsubscribed, and after its farewell closed. What is queued before the farewell is sent.
+    /// Ends a session: counts it, removes its subscriptions, and closes it after its farewell. What is queued before the farewell
+    /// is sent.
     pub(crate) fn end(&mut self, socket: SocketId, reason: Disconnect, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         let ConnectionState::Open(inbound) = &session.cold.state else { return };
@@ -299,13 +301,13 @@ impl Connections {
         self.finish(socket, farewell, now);
     }
 
-    /// Ends a connection that became no session.
+    /// Ends a connection that did not become a session.
     pub(crate) fn refuse(&mut self, socket: SocketId, reason: Refusal, response: Vec<u8>, now: Instant) {
         self.counters.refusals.add(reason);
         self.finish(socket, response, now);
     }
 
-    /// The last words of a connection.
+    /// Queues the last bytes of a connection.
     pub(crate) fn finish(&mut self, socket: SocketId, farewell: Vec<u8>, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         session.outbox.finish(farewell);

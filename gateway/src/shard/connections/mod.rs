@@ -1,7 +1,7 @@
-//! What happens to a shard's connections, from accept to close: plain state, no I/O.
+//! A shard's connections, from accept to close: plain state, no I/O.
 //!
-//! The loop tells what the driver saw; what is to be sent goes into outboxes, and egress sends and closes. How a connection
-//! ends stands in `lifecycle`; after the driver's `Closed` its slot is free.
+//! The loop passes the driver's events; bytes to send go into outboxes, and egress sends and closes. `lifecycle` ends
+//! connections; after the driver's `Closed` a slot is free.
 
 pub(crate) mod admission;
 pub(crate) mod answers;
@@ -50,11 +50,11 @@ use crate::process::drain::ShardDrain;
 use crate::shared::Shared;
 use crate::websocket::HandshakeProgress;
 
-/// See the module.
+/// All connections, with the state that they share.
 pub struct Connections {
-    /// What is counted.
+    /// The shard's counters.
     pub counters: Counters,
-    /// Who is to be sent something.
+    /// The queues of sends.
     pub egress: Egress,
     /// Handshakes that may still be answered in this turn.
     pub handshakes_left: usize,
@@ -64,7 +64,7 @@ pub struct Connections {
     pub(crate) wheel: Wheel<SocketId>,
     http: Http,
     pub(crate) shared: Arc<Shared>,
-    /// Which partitions have begun, at all owners.
+    /// Which partitions have started, at all owners.
     pub(crate) layout: OwnersLayout,
     /// The kinds, by topic.
     pub(crate) kinds: Arc<[Arc<str>]>,
@@ -77,37 +77,38 @@ pub struct Connections {
     pub(crate) connections_max: usize,
     pub(crate) channels_max: usize,
     pub(crate) message_bytes_max: usize,
-    /// What each session may send.
+    /// Limits of what each session may send.
     pub(crate) rates: Rates,
-    /// Whatever clients had sent by then has been read.
+    /// Everything that clients had sent by this time has been read.
     pub(crate) read_until: Instant,
-    /// Of messages that have begun, over all sessions.
+    /// Memory of incomplete messages, over all sessions.
     pub(crate) inbound_bytes: usize,
-    /// Of what has come and waits to be read, over all sessions.
+    /// Unread bytes, over all sessions.
     pub(crate) stashed_bytes: usize,
-    /// Sessions whose stash is to be read, each at most once (`Pace::is_queued`).
+    /// Sessions whose stash must be read, each at most once (`Pace::is_queued`).
     pub(crate) stashed: VecDeque<SocketId>,
-    /// Sessions that have overdrawn their budget, by when they have paid (`Pace::paid_at`).
+    /// Sessions in debt, by the time at which they have paid (`Pace::paid_at`).
     pub(crate) paying: BTreeSet<(Instant, SocketId)>,
     /// For the driver, see `take_receives`.
     pub(crate) receives: Vec<(SocketId, bool)>,
     broadcasts: u32,
-    /// Once the process is told to end: when which session goes.
+    /// Once the process drains: when each session is closed.
     pub(crate) drain: Option<ShardDrain<SocketId>>,
     pub(crate) replies: Vec<u8>,
-    /// Whose outbox a broadcast found full.
+    /// Sessions whose outbox a broadcast found full.
     pub(crate) overflowed: Vec<SocketId>,
-    /// Whose connection proved to be broken by a send.
+    /// Sessions whose connection a send found broken.
     broken: Vec<SocketId>,
     /// Both, until they are ended.
     pub(crate) condemned: VecDeque<(SocketId, ConnectionEnd)>,
-    /// Sessions that have something to pull now, each at most once here or below (`Cold::pulls`).
+    /// Sessions with something to pull now, each at most once here or in `paused` (`Cold::pulls`).
     pub(crate) pulling: VecDeque<SocketId>,
-    /// Those that wait, by when they go on and by slot.
+    /// Waiting sessions, by the time at which they continue and by slot.
     pub(crate) paused: BTreeMap<(Instant, usize), SocketId>,
-    /// Sessions that ended while owners owed them an answer.
+    /// Sessions that ended before an owner's answer.
     pub(crate) gone: Vec<SocketId>,
-    /// For whom the replay threads need not read any longer: the last cursor of each, and the partition that was last read for it.
+    /// Sessions for which the replay threads need not read any longer: the last cursor of each, and the partition that was last
+    /// read for it.
     pub(crate) replays_gone: Vec<ReplayGone>,
     pub(crate) cursors: usize,
     pub(crate) resume_limits: ResumeLimits,
@@ -115,7 +116,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// A shard's connections: none.
+    /// A shard without connections.
     pub fn new(config: &Config, http: Http, shared: Arc<Shared>, now: Instant) -> Self {
         let shards = config.shards.count;
         Self {
@@ -170,7 +171,7 @@ impl Connections {
         }
     }
 
-    /// Connections, in whatever stage.
+    /// The number of connections, in any state.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
@@ -180,7 +181,7 @@ impl Connections {
         self.sessions.is_empty()
     }
 
-    /// Bytes came from a client.
+    /// Takes bytes of a client.
     pub fn receive(
         &mut self,
         socket: SocketId,
@@ -234,7 +235,7 @@ impl Connections {
         }
     }
 
-    /// The socket is gone.
+    /// The socket is closed.
     pub fn closed(&mut self, socket: SocketId) {
         if let Some(mut session) = self.sessions.remove(socket) {
             self.slots.closed(&session);
@@ -243,7 +244,8 @@ impl Connections {
         }
     }
 
-    /// Queues an event, or the gap in its place, for everyone who takes its channel; and which other shards want it.
+    /// Queues an event, or the gap in its place, for every session that its channel selects. Returns the other shards that are
+    /// interested.
     pub fn broadcast(&mut self, frame: &Arc<Frame>) -> ShardSet {
         let (mut fanout, overflowed) = self.fanout();
         let peers = broadcast::event(frame, &mut fanout, overflowed);
@@ -251,7 +253,7 @@ impl Connections {
         peers
     }
 
-    /// Queues the announcement of a partition's gap.
+    /// Queues the gap of a partition.
     pub fn announce(&mut self, jump: &OffsetJump, now: Instant) {
         let kinds = Arc::clone(&self.kinds);
         let (mut fanout, overflowed) = self.fanout();
@@ -270,7 +272,7 @@ impl Connections {
         self.condemn();
     }
 
-    /// One batch of sends to sessions that are brought what they missed. Whether there was one.
+    /// Sends one batch to sessions that resume. Whether there was one.
     pub fn send_bulk(&mut self, driver: &mut Driver) -> bool {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
         let has_sent = egress.send_bulk(driver, sessions, frames, counters, broken);
@@ -278,7 +280,7 @@ impl Connections {
         has_sent
     }
 
-    /// Notes who is to be ended: one that a broadcast found full gets no more events.
+    /// Marks sessions to be ended; one that a broadcast found full gets no more events.
     pub(crate) fn condemn(&mut self) {
         for socket in self.overflowed.drain(..) {
             if let Some(session) = self.sessions.find(socket) {
@@ -289,7 +291,7 @@ impl Connections {
         self.condemned.extend(self.broken.drain(..).map(|socket| (socket, ConnectionEnd::Broken)));
     }
 
-    /// Does what is due: pings, and the ends of patience.
+    /// Does what is due: pings, and the ends of time limits.
     pub fn fire_timers(&mut self, now: Instant) {
         self.make_room(self.read_until == now, now);
         self.shed_memory(now);
@@ -300,7 +302,7 @@ impl Connections {
             }
             let Some(entry) = self.wheel.pop_due(now) else { return };
             let Some(session) = self.sessions.find(entry.session) else { continue };
-            // Another entry, of an earlier deadline, has taken this one's place.
+            // An entry of an earlier deadline has replaced this one.
             if session.cold.timer_tick != entry.tick {
                 continue;
             }
@@ -313,7 +315,7 @@ impl Connections {
         }
     }
 
-    /// The counters, with what there is now.
+    /// The counters, with the present sizes.
     pub fn count(&mut self, readings: &Readings) -> Counters {
         let mut counters = self.counters;
         counters.connections = self.sessions.len() as u64;
@@ -351,7 +353,7 @@ impl Connections {
     }
 }
 
-/// Puts a session into the wheel, if its next deadline is earlier than where it stands.
+/// Puts a session into the wheel, if its next deadline is earlier than its entry.
 pub(crate) fn schedule(wheel: &mut Wheel<SocketId>, session: &mut Session) {
     let tick = wheel.tick_of(session.cold.next_deadline());
     if tick < session.cold.timer_tick {

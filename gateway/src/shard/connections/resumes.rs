@@ -1,7 +1,8 @@
-//! How a shard's sessions are brought what they missed: who pulls next, and what becomes of the answers.
+//! The resumes of a shard's sessions: which session pulls next, and the handling of the answers.
 //!
-//! A session pulls while its outbox is under half, so what is replayed never counts against a client. One that has no room waits
-//! [`limits::PULL_PAUSE`]; a cursor whose owner is not so far waits longer each time, and keeps no other of its session waiting.
+//! A session pulls while less than half of its outbox is used, so replayed events never count against a client. A session without
+//! room waits [`limits::PULL_PAUSE`]; a cursor whose owner has not read that far waits longer each time, and does not delay other
+//! cursors of its session.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,19 +27,19 @@ use crate::shard::sessions::table::{Cold, PullState};
 /// The last cursor of a session, and the partition that was last read for it.
 pub(crate) type ReplayGone = (PullId, Partition);
 
-/// What sessions may be brought.
+/// Limits of resumes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResumeLimits {
     /// Cursors of all sessions.
     pub(crate) cursors: usize,
-    /// How often Kafka is read again for one session.
+    /// The rate of replays from Kafka for one session.
     pub(crate) replays: Rate,
-    /// Bytes of records that are read again for one resume.
+    /// Bytes of records that are read from Kafka for one resume.
     pub(crate) replay_bytes: u64,
 }
 
 impl ResumeLimits {
-    /// As they are configured.
+    /// The configured limits.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             cursors: limits::CURSORS_PER_SHARD,
@@ -52,8 +53,8 @@ impl ResumeLimits {
 }
 
 impl Connections {
-    /// What the next session in turn wants to be asked for; `None`: nobody pulls now, or of many only ones that have no room, and others
-    /// wait in [`Self::has_pulls`].
+    /// The next session's pull. `None`: no session pulls now, or those looked at have no room, and others wait in
+    /// [`Self::has_pulls`].
     pub(crate) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
         while let Some(paused) = self.paused.first_entry().filter(|paused| paused.key().0 <= now) {
             let socket = paused.remove();
@@ -93,7 +94,7 @@ impl Connections {
         None
     }
 
-    /// Has Kafka read again for a session that needs it, unless that has been done too often; then it waits.
+    /// Has Kafka read for a session that needs it, unless that exceeds its rate; then it waits.
     fn grant_replay(&mut self, socket: SocketId, now: Instant) {
         let Self {
             sessions, resume_limits: ResumeLimits { replays: rate, replay_bytes, .. }, counters, ..
@@ -110,17 +111,17 @@ impl Connections {
         }
     }
 
-    /// When somebody pulls again.
+    /// When the next session pulls again.
     pub fn next_pull_due(&self) -> Option<Instant> {
         self.paused.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Whether somebody pulls now.
+    /// Whether a session pulls now.
     pub(crate) fn has_pulls(&self) -> bool {
         !self.pulling.is_empty()
     }
 
-    /// The answer to a pull. Of what finds no room the rest is asked for again.
+    /// Handles the answer to a pull. What finds no room is requested again.
     pub(crate) fn take_chunk(&mut self, pull_id: PullId, chunk: Chunk, now: Instant) {
         let kinds = Arc::clone(&self.kinds);
         operations::count(limits::OPERATIONS_PER_STEP + 4 * chunk.frames.len());
@@ -152,7 +153,7 @@ impl Connections {
             }
             if !self.queue_replayed(socket, Arc::clone(&frame)) {
                 self.advance(pull_id, offset, PullContinuation::More, now);
-                // What is skipped above comes with the next chunk.
+                // Ranges above come with the next chunk.
                 let below = chunk.skipped.filter(|(from, _)| *from < offset);
                 let below = below.map(|(from, to)| (from, to.min(offset - 1)));
                 self.announce_replayed_skips(socket, place, below, false, now);
@@ -165,7 +166,7 @@ impl Connections {
                 self.counters.gaps.add(GapCause::Skipped);
             }
         }
-        // Told before the cursor is done, in any case.
+        // Announced before the cursor is done, in any case.
         let is_told = self.announce_replayed_skips(
             socket,
             place,
@@ -183,7 +184,7 @@ impl Connections {
         }
     }
 
-    /// Queues what is replayed. Whether there was room.
+    /// Queues a replayed frame. Whether there was room.
     pub(crate) fn queue_replayed(&mut self, socket: SocketId, frame: Arc<Frame>) -> bool {
         let Some(session) = self.sessions.find(socket) else { return false };
         let has_room = session.outbox.push_replayed(frame, &mut self.frames, &self.outbox_limits);
@@ -202,7 +203,7 @@ impl Connections {
         }
     }
 
-    /// Puts a session that has something to pull into the queue, now or when it is due; one that has nothing left is as any other.
+    /// Queues a session that has something to pull, now or when it is due; a session with nothing left becomes an ordinary one.
     pub(crate) fn pull_soon(&mut self, socket: SocketId, now: Instant) {
         self.finish_resume(socket);
         let Self { sessions, pulling, paused, .. } = self;
@@ -219,7 +220,7 @@ impl Connections {
         }
     }
 
-    /// Has a session go on when one of its cursors does that has waited for its owner.
+    /// Has a session continue when one of its waiting cursors is due.
     fn pull_when_due(&mut self, socket: SocketId) {
         let Some(session) = self.sessions.find(socket) else { return };
         if let Some(due) = session.cold.resume.as_ref().and_then(|resume| resume.next_wait()) {
@@ -227,7 +228,7 @@ impl Connections {
         }
     }
 
-    /// A session to which nothing is brought is as any other, though partitions that begin later may still concern its resume.
+    /// Makes a session without replays an ordinary one, although partitions that start later may still concern its resume.
     fn finish_resume(&mut self, socket: SocketId) {
         let Self { sessions, layout, cursors, replays_gone, .. } = self;
         let Some(session) = sessions.find(socket) else { return };
@@ -245,7 +246,7 @@ impl Connections {
         self.pause_until(socket, now + limits::PULL_PAUSE);
     }
 
-    /// Unless the session goes on earlier.
+    /// Lets the session wait until `due`, unless it continues earlier.
     fn pause_until(&mut self, socket: SocketId, due: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         match session.cold.pulls {
@@ -258,7 +259,7 @@ impl Connections {
         self.paused.insert((due, socket.slot()), socket);
     }
 
-    /// Tells the client what is lost, and which of its subscriptions are live by now. Whether there was room for it.
+    /// Tells the client its losses, and which of its subscriptions are live now. Whether there was room for it.
     fn announce_resumed(&mut self, socket: SocketId, now: Instant) -> bool {
         let Self { sessions, frames, outbox_limits, counters, layout, egress, .. } = self;
         let Some(session) = sessions.find(socket) else { return true };
@@ -290,7 +291,7 @@ impl Connections {
         has_room
     }
 
-    /// A topic was recreated: sessions that are brought what it held go on with the new one, and are told what is lost.
+    /// Handles a recreated topic: sessions that replay its old log continue with the new one, and get a gap.
     pub(crate) fn reset_cursors(&mut self, partition: Partition, to: i64, next: i64, now: Instant) {
         for socket in self.sessions.waiting_sockets().collect::<Vec<_>>() {
             let Some(session) = self.sessions.find(socket) else { continue };

@@ -1,10 +1,10 @@
-//! Which sessions are closed when the process is over `WS_MEMORY_LIMIT`: the largest of each shard, a bounded number at a time.
+//! Closes the largest sessions of each shard, a bounded number at a time, when the process exceeds `WS_MEMORY_LIMIT`.
 //!
-//! While the main thread says that the process is over its limit, the shard weighs its sessions, some in each turn, and keeps the
-//! largest. At the end of a round it closes them, the largest first, until its share of what the process has to give back is
-//! free; then it waits for the next reading. Sessions below [`limits::SESSION_BYTES_LARGE`] are never closed for memory. No session is
-//! where the large ones of the shard hold too small a part of what the process is over by ([`limits::SHED_WORTH_PARTS`]): then
-//! something else has the memory (the history, the kernel), and closing them would not help.
+//! While the main thread reports that the process exceeds its limit, the shard estimates the memory of its sessions, some in each
+//! turn, and remembers the largest. At the end of a round it closes them, the largest first, until its share of the excess is
+//! free; then it waits for the next reading. Sessions below [`limits::SESSION_BYTES_LARGE`] are never closed for memory. No
+//! session is closed if the large ones of the shard hold too small a part of the excess ([`limits::SHED_WORTH_PARTS`]): then
+//! something else uses the memory (the history, the kernel), and closing them would not help.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -22,16 +22,16 @@ use crate::shard::sessions::table::{ConnectionState, Session};
 use crate::shard::time_slice::TimeSlice;
 use crate::websocket::close;
 
-/// See the module.
+/// The progress of a round, and the sessions to close.
 #[derive(Debug)]
 pub struct Shedding {
-    /// What the whole process has to be below of, beside its limit, before it takes sessions again.
+    /// Memory below the limit that must be free before sessions are accepted again.
     margin_bytes: u64,
     shards: u64,
     socket_send_bytes: usize,
     round: Option<SheddingRound>,
     next_round_at: Instant,
-    /// Bytes and slots of those that are to be closed, the largest first.
+    /// Bytes and slots of sessions to close, the largest first.
     leaving: VecDeque<(u64, usize)>,
     complaints: LogThrottle,
 }
@@ -39,16 +39,16 @@ pub struct Shedding {
 /// A walk over all sessions.
 #[derive(Debug, Default)]
 struct SheddingRound {
-    /// The next to be weighed.
+    /// The next slot to estimate.
     slot: usize,
-    /// Of all large sessions.
+    /// Memory of all large sessions.
     bytes: u64,
     /// Bytes and slots, the smallest of them first.
     largest: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
 impl Shedding {
-    /// Nothing to do yet.
+    /// With nothing to do.
     pub fn new(config: &Config, now: Instant) -> Self {
         Self {
             margin_bytes: config.resource_limits.memory_bytes.unwrap_or_default()
@@ -77,7 +77,7 @@ impl SheddingRound {
 }
 
 impl Connections {
-    /// Weighs some sessions, and closes the largest once all have been weighed, while the process is over its limit.
+    /// While the process exceeds its limit: estimates some sessions, and closes the largest once all are estimated.
     pub(crate) fn shed_memory(&mut self, now: Instant) {
         self.close_largest(now);
         let over_bytes = self.shared.overload.memory_over_bytes();
@@ -104,7 +104,7 @@ impl Connections {
         operations::count(limits::SESSIONS_WEIGHED_PER_TURN);
     }
 
-    /// Whether the large sessions are to blame: then the largest of them are closed from now on.
+    /// Decides whether the large sessions cause the excess; then the largest are closed from now on.
     fn end_round(&mut self, over_bytes: u64, now: Instant) {
         let shedding = &mut self.shedding;
         shedding.next_round_at = now + limits::SHED_INTERVAL;
@@ -133,7 +133,7 @@ impl Connections {
         while !self.shedding.leaving.is_empty() && !slice.is_over() {
             let Some((_, slot)) = self.shedding.leaving.pop_front() else { return };
             let Some(session) = self.sessions.at(slot) else { continue };
-            // The slot may have another session since it was weighed.
+            // The slot may have another session since the estimate.
             if bytes_of(session, self.shedding.socket_send_bytes) < limits::SESSION_BYTES_LARGE {
                 continue;
             }
@@ -145,8 +145,8 @@ impl Connections {
     }
 }
 
-/// The memory that ends with a session, about: its queue, as if its frames were nobody else's, what waits in the kernel, its
-/// unfinished message and its resume. Zero for what is no session.
+/// The memory that a session's end frees, approximately: its queue, as if its frames were in no other outbox, its bytes in the
+/// kernel, its unfinished message and its resume. Zero for a connection without a session.
 fn bytes_of(session: &Session, socket_send_bytes: usize) -> u64 {
     let ConnectionState::Open(inbound) = &session.cold.state else { return 0 };
     let in_kernel = if session.turn.is_full() { socket_send_bytes } else { 0 };

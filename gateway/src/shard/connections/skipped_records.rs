@@ -1,7 +1,7 @@
-//! How sessions that hear every token are told of records that were skipped (`event::skipped`).
+//! Announces skipped records to sessions that subscribe to every token (`event::skipped`).
 //!
-//! Live, the partition's owner says when. A session that is brought what it missed hears of what its cursor passes over, not before:
-//! a client that takes the end of a gap for its place would otherwise lose what it was not brought yet.
+//! Live, the partition's owner decides when. A resuming session is told what its cursor has passed, and not earlier: a client
+//! that takes the end of a gap as its position would otherwise lose what was not replayed yet.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,13 +17,13 @@ use crate::event::partition::Partition;
 use crate::event::skipped;
 use crate::event::skipped::SkippedRecords;
 
-/// The channel by which skipped records of a kind are told.
+/// The channel in gaps about skipped records of a kind.
 pub(crate) fn every_token(kind: &str) -> String {
     format!("*.{kind}")
 }
 
 impl Connections {
-    /// Records of a partition were skipped: those that are live there are told.
+    /// Announces skipped records of a partition to the sessions that are live there.
     pub fn announce_skipped(&mut self, skips: SkippedRecords, kind: &str, now: Instant) {
         let SkippedRecords { partition, range: (from, to) } = skips;
         let name = every_token(kind);
@@ -39,7 +39,7 @@ impl Connections {
                 })
             })
             .collect();
-        // Looked at, and sorted.
+        // The slots are looked at, and sorted.
         operations::count(4 * slots.len());
         slots.sort_unstable();
         slots.dedup();
@@ -52,8 +52,9 @@ impl Connections {
         self.condemn();
     }
 
-    /// A session was brought records of a partition, and these between them were skipped. It is told now or, if it was told of others
-    /// within the last second, later; before its cursor is done (`is_last`) in any case. Whether there was room for what had to be told.
+    /// A session's chunk passed skipped records of a partition. They are announced now or, if others were announced within the
+    /// last second, later; in any case before its cursor is done (`is_last`). Whether there was room for what had to be
+    /// announced.
     pub(crate) fn announce_replayed_skips(
         &mut self,
         socket: SocketId,
@@ -68,7 +69,7 @@ impl Connections {
         let Some(session) = self.sessions.find(socket) else { return true };
         let skips = &mut session.cold.skips;
         if !hears_every_token {
-            // Given back meanwhile.
+            // Unsubscribed meanwhile.
             skips.remove(&partition);
             return true;
         }

@@ -1,15 +1,15 @@
-//! The slots of a shard's sockets: how many are left, and whose connection goes when they run short.
+//! The slots of a shard's sockets: how many are free, and which connection is reset when they run short.
 //!
 //! A TCP connect alone takes a slot, and so does a client that does not close after its answer. Such connections have no session:
-//! their request is not complete, or their last words are on the way. When fewer than [`limits::SOCKETS_SHORT`] slots are left, the
-//! address with most of them (in all shards) loses its oldest, if it has [`limits::SESSIONLESS_MANY`]: a request that is not complete,
-//! else one that was answered. When fewer than [`limits::SOCKETS_FOR_PROBES`] are left the oldest of all goes, of exempt addresses too:
-//! these slots are for health checks and scrapes, which are told apart from the others only after the accept.
+//! their request is incomplete, or their last bytes are being sent. When fewer than [`limits::SOCKETS_SHORT`] slots are free, the
+//! address with the most of them (in all shards) loses its oldest, if it has [`limits::SESSIONLESS_MANY`]: an incomplete request,
+//! otherwise an answered one. When fewer than [`limits::SOCKETS_FOR_PROBES`] are free, the oldest of all is reset, also of exempt
+//! addresses: these slots are for health checks and scrapes, which look like the others until after the accept.
 //!
-//! Invariants: a connection whose bytes may lie unread stays: a request that is not complete goes only in a turn that has read all
-//! there was, and only if it was accepted before that turn, or after [`limits::HANDSHAKE_TIMEOUT`]. One that was answered stays for [`limits::ENDING_PATIENCE`], or until
-//! [`limits::ENDINGS_YOUNG`] others were answered after it. A session never goes: `WS_MAX_CONNECTIONS` bounds them, and leaves
-//! [`limits::SOCKETS_SPARE`] slots. Plain state: `egress` resets.
+//! Invariants: a connection whose bytes may be unread stays. An incomplete request is reset only in a turn that has read
+//! everything, and only if it was accepted before that turn, or after [`limits::HANDSHAKE_TIMEOUT`]. An answered connection stays
+//! for [`limits::ENDING_PATIENCE`], or until [`limits::ENDINGS_YOUNG`] others were answered after it. A session is never reset:
+//! `WS_MAX_CONNECTIONS` limits them, and leaves [`limits::SOCKETS_SPARE`] slots. Plain state; `egress` resets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,22 +33,22 @@ use crate::shard::sessions::table::{ConnectionState, Session};
 use crate::shard::time_slice::TimeSlice;
 use crate::shared::Shared;
 
-/// See the module.
+/// The connections without a session, by age.
 #[derive(Debug)]
 pub struct Slots {
     shared: Arc<Shared>,
     shards: usize,
     /// Sockets of the shard's driver.
     here_max: usize,
-    /// Sockets of the process: more descriptors are not asked for at the start.
+    /// Sockets of the process, for which descriptors were requested at the start.
     process_max: usize,
     handshakes: AgeQueue,
     endings: AgeQueue,
-    /// Connections that have been seated.
+    /// Connections that have taken a slot so far.
     slots_taken: u64,
-    /// Of these, those whose last words were queued.
+    /// Of these, connections whose last bytes were queued.
     ended: u64,
-    /// Connections that are being reset: their slots are as good as free.
+    /// Connections that are being reset, whose slots count as free.
     leaving: usize,
     complaints: LogThrottle,
 }
@@ -62,11 +62,11 @@ struct AgeQueue {
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// By age, among all of the shard.
+    /// Its number by age among all of the shard.
     number: u64,
     socket: SocketId,
     since: Instant,
-    /// How many endings of the shard had begun before.
+    /// Endings of the shard that began before it.
     endings_before: u64,
 }
 
@@ -85,7 +85,7 @@ impl AgeQueue {
         }
     }
 
-    /// `None` as address: of all.
+    /// The oldest of an address, or of all (`None`).
     fn oldest(&self, address: Option<IpAddr>) -> Option<Place> {
         match address {
             None => self.all.first_key_value().map(|(_, place)| *place),
@@ -98,7 +98,7 @@ impl AgeQueue {
 }
 
 impl Slots {
-    /// All of them free.
+    /// With all slots free.
     pub fn new(config: &Config, shared: Arc<Shared>) -> Self {
         let (sessions, shards) = (config.listen.connections_max, config.shards.count);
         Self {
@@ -132,7 +132,7 @@ impl Slots {
         session.cold.slot_state = SlotState::Session;
     }
 
-    /// It is to end: its last words are queued.
+    /// Its last bytes are queued.
     pub(crate) fn ending(&mut self, session: &mut Session, now: Instant) {
         if let SlotState::Ending(_) | SlotState::Leaving = session.cold.slot_state {
             return;
@@ -147,7 +147,7 @@ impl Slots {
         session.cold.slot_state = SlotState::Ending(place.number);
     }
 
-    /// Its socket is gone.
+    /// Its socket is closed.
     pub(crate) fn closed(&mut self, session: &Session) {
         if session.cold.slot_state == SlotState::Leaving {
             self.leaving -= 1;
@@ -177,29 +177,30 @@ impl Slots {
         }
     }
 
-    /// The next.
+    /// The place of the next connection.
     fn place(&mut self, socket: SocketId, since: Instant) -> Place {
         self.slots_taken += 1;
         Place { number: self.slots_taken, socket, since, endings_before: self.ended }
     }
 
-    /// Of a shard with so many connections; of the process's, its share.
+    /// Free slots of a shard with this many connections; its share, if the process has fewer.
     fn left(&self, connections: usize) -> usize {
         let here = self.here_max.saturating_sub(connections - self.leaving);
         let sockets = self.shared.sockets.load(Ordering::Relaxed);
         here.min(self.process_max.saturating_sub(sockets) / self.shards)
     }
 
-    /// Which connection goes, if slots are short; with the address that it counts for and how many it has, unless it is one of all.
+    /// The connection to reset if slots are short, with the address for which it counts and that address's number of connections,
+    /// unless it is the oldest of all.
     fn next_to_leave(&self, left: usize, has_read_all: bool, now: Instant) -> Option<LeavingConnection> {
         if left >= limits::SOCKETS_SHORT {
             return None;
         }
-        // One whose bytes may lie unread has had the time of a handshake.
+        // A connection whose bytes may be unread has had the time of a handshake.
         let is_silent = |place: &Place| {
             (has_read_all && place.since < now) || now >= place.since + limits::HANDSHAKE_TIMEOUT
         };
-        // Otherwise a crowd that asks and does not close has every socket before the first has had its time.
+        // Otherwise a crowd that asks and does not close takes every socket before the first of them has had its time.
         let is_told = |place: &Place| {
             let answered_since = self.ended - place.endings_before;
             let is_crowd = answered_since > limits::ENDINGS_YOUNG && place.since < now;
@@ -224,10 +225,10 @@ impl Slots {
     }
 }
 
-/// A connection that goes.
+/// A connection to reset.
 struct LeavingConnection {
     socket: SocketId,
-    /// Its address, and how many connections without a session that has.
+    /// Its address, and that address's connections without a session.
     of: Option<(IpAddr, u32)>,
 }
 
@@ -241,7 +242,7 @@ impl Connections {
         self.slots.accepted(&mut session, now);
         schedule(&mut self.wheel, &mut session);
         self.sessions.insert(session);
-        // The listener closes; the ring had this one already.
+        // The listener is closing; the ring had this connection already.
         if self.shared.drain.is_drained() {
             self.reset_silent(socket, now);
         }

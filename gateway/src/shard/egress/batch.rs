@@ -1,8 +1,8 @@
-//! One batch of sends: what each session is sent, and what is counted when it went.
+//! One batch of sends: what each session is sent, and what is counted afterwards.
 //!
-//! Sessions that want the same events share everything: one gathered copy of the bytes (of a single event its own), one
-//! walk over the events to release and measure them. So the work that a delivery costs is a comparison of two short lists
-//! and the forgetting of one, however many frames a send carries. Pure but for the call of the driver.
+//! Sessions with the same events share everything: one gathered copy of the bytes (a single event needs none), and one walk over
+//! the events to release and measure them. So a delivery costs a comparison of two short lists and the clearing of one, however
+//! many frames a send carries. Pure except for the call of the driver.
 
 use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,16 +14,16 @@ use crate::limits;
 use crate::shard::outbox::frames::{Delivered, FrameRef, Frames};
 use crate::shard::sessions::table::{ConnectionState, Session};
 
-/// See the module.
+/// The sends of a batch, and the lists that they share.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     sends: Vec<Send>,
-    /// The bytes of this batch that had to be gathered.
+    /// Gathered bytes of this batch.
     scratch: Vec<u8>,
     lists: Vec<List>,
-    /// The events of the lists.
+    /// The events of all lists.
     events: Vec<FrameRef>,
-    /// Of all sends.
+    /// Bytes of all sends.
     pub(crate) bytes: usize,
 }
 
@@ -35,24 +35,24 @@ struct Send {
 
 #[derive(Clone, Debug)]
 enum Piece {
-    /// All events of an outbox with nothing else in it, by the list's index.
+    /// All events of an outbox without anything else, by the list's index.
     Events(usize),
-    /// Gathered for this session alone, where in the scratch.
+    /// Bytes gathered for this session alone, as a range of the scratch memory.
     Own(Range<usize>),
 }
 
-/// Events that several sessions are sent.
+/// A list of events that several sessions are sent.
 #[derive(Debug)]
 struct List {
-    /// Where in `events`.
+    /// The list's range in `events`.
     events: Range<usize>,
-    /// Where in the scratch; of a single event nowhere.
+    /// Its range in the scratch memory; empty for a single event.
     gathered: Range<usize>,
-    /// Sessions that have it whole in their socket.
+    /// Sessions whose sockets took the whole list.
     sent: u32,
 }
 
-/// The instant of a batch's outcomes, by the clock of the process and by that of the records.
+/// The time of a batch's outcomes, by the process's clock and by that of record timestamps.
 pub(crate) struct Clock {
     now: Instant,
     wall_ms: i64,
@@ -74,12 +74,12 @@ impl Batch {
         self.bytes = 0;
     }
 
-    /// Whether there is room for one more of so many sends.
+    /// Whether there is room for one more of `sends_max` sends.
     pub(crate) fn has_room(&self, sends_max: usize) -> bool {
         self.sends.len() < sends_max && self.bytes < limits::BATCH_BYTES
     }
 
-    /// How many sends it is of.
+    /// The number of sends.
     pub(crate) fn len(&self) -> usize {
         self.sends.len()
     }
@@ -89,7 +89,7 @@ impl Batch {
         self.sends[index].socket
     }
 
-    /// Decides what a session is sent: all that it has, up to a bound.
+    /// Adds a session's send: everything in its outbox, up to a limit.
     pub(crate) fn add(&mut self, session: &Session, frames: &Frames) {
         let piece = match session.outbox.only_events() {
             Some(events) => self.events_piece(events, session, frames),
@@ -98,7 +98,7 @@ impl Batch {
         self.push(session, piece);
     }
 
-    /// The same of a session with control bytes: those, and as many of its events as come to a small send.
+    /// Adds the send of a session with control bytes: those, and some of its events up to a small limit.
     pub(crate) fn add_control(&mut self, session: &Session, frames: &Frames) {
         let piece = Piece::Own(self.gather(session, frames, limits::CONTROL_SEND_BYTES));
         self.push(session, piece);
@@ -135,7 +135,7 @@ impl Batch {
         start..self.scratch.len()
     }
 
-    /// Sends it; `outcomes` are those of `socket(0)`, `socket(1)`, ...
+    /// Sends the batch; `outcomes` are those of `socket(0)`, `socket(1)`, ...
     pub(crate) fn send(&self, driver: &mut Driver, frames: &Frames, outcomes: &mut Vec<SendOutcome>) {
         let outgoing: Vec<_> = self
             .sends
@@ -155,7 +155,7 @@ impl Batch {
         }
     }
 
-    /// The socket took all of a send. Whether events were in it.
+    /// Handles a send that the socket took as a whole. Whether it had events.
     pub(crate) fn take_all(
         &mut self,
         index: usize,
@@ -176,7 +176,7 @@ impl Batch {
         }
     }
 
-    /// The socket took so many bytes of a send. Whether they ended an event.
+    /// Handles a send of which the socket took some bytes. Whether they completed an event.
     pub(crate) fn take(
         &self,
         accepted: usize,
@@ -206,7 +206,7 @@ impl Batch {
         events > 0
     }
 
-    /// Releases and measures what `take_all` left for all sessions together.
+    /// Releases and measures, for all sessions together, what `take_all` left.
     pub(crate) fn account(&self, frames: &mut Frames, counters: &mut Counters, clock: &Clock) {
         for List { events, sent, .. } in self.lists.iter().filter(|list| list.sent > 0) {
             for &event in &self.events[events.clone()] {

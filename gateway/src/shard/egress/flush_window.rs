@@ -1,12 +1,12 @@
-//! The flush window: the least time between two event sends to one session.
+//! The flush window: the minimum interval of event sends to one session.
 //!
-//! A send costs the same for one frame as for several, so under load fewer sends is the only large lever, and waiting a
-//! little makes a send carry several frames. How long is calculated forward from what was measured, not found by trial: with
-//! a window `w` each of `n` sessions is sent to once per `w`, which costs `n * cost of a send / w`. Below 60% of the core
-//! nothing waits (or as long as WS_MAX_BROADCAST_RATE asks): latency first.
+//! A send costs the same for one frame as for several, so under load fewer sends is the only large lever, and a short wait makes
+//! a send carry several frames. The window is calculated forward from measurements, not found by trial: with a window `w`, each
+//! of `n` sessions is sent to once per `w`, which costs `n * cost of a send / w`. Below 60% of the core there is no window (or
+//! the one that WS_MAX_BROADCAST_RATE sets): latency first.
 //!
-//! Pure: time and readings are told. The window is never below its floor nor above its maximum, grows at once, and falls by at most half
-//! per reading, so that a lull between two bursts does not undo it.
+//! Pure: time and readings are passed. The window stays between its minimum and its maximum, grows at once, and shrinks by at
+//! most half per reading, so that a lull between two bursts does not undo it.
 
 use std::time::Duration;
 
@@ -14,39 +14,39 @@ use std::time::Duration;
 pub const READING_INTERVAL: Duration = Duration::from_millis(100);
 /// Share of the core up to which every event could be sent on its own.
 const SHARE_AT_EASE: f64 = 0.60;
-/// Share below which a window is given up again: apart from the above, so that a load between them does not toggle it.
+/// Share below which a window is given up: lower than the one above, so that a load between them does not toggle it.
 const SHARE_RELAXED: f64 = 0.50;
-/// Share that the window is chosen for.
+/// Share for which the window is chosen.
 const SHARE_WANTED: f64 = 0.65;
-/// Of the core, left for sending even if everything else takes more than [`SHARE_WANTED`].
+/// Share of the core that is left for sending even if everything else takes more than [`SHARE_WANTED`].
 const SHARE_OF_SENDS_MIN: f64 = 0.05;
-/// When sending takes less than this share, a window would save nothing: the load is elsewhere.
+/// If sending takes less than this share, a window would save nothing: the load is elsewhere.
 const SHARE_WORTH_SAVING: f64 = 0.10;
 /// Weight of the newest reading in the averages.
 const WEIGHT: f64 = 0.5;
-/// Fewer sends than this say little about what one costs.
+/// With fewer sends than this, their cost is not measurable.
 const SENDS_MIN: u64 = 64;
-/// A window on its way down ends here: what it could save is below what the loop does in a turn anyway.
+/// A shrinking window ends here: it would save less than a turn of the loop takes anyway.
 const SHORTEST: Duration = Duration::from_millis(8);
 
-/// What a shard did in the time since the reading before.
+/// A shard's work since the previous reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadReading {
-    /// That time.
+    /// Time since the previous reading.
     pub elapsed: Duration,
-    /// Of it, spent in egress.
+    /// Time spent in egress.
     pub sending: Duration,
-    /// Of it, spent awake outside egress.
+    /// Time spent awake outside egress.
     pub other_work: Duration,
     /// Sends.
     pub sends: u64,
-    /// Frames appended to outboxes: the sends that it would take without a window.
+    /// Frames appended to outboxes: the number of sends without a window.
     pub frames: u64,
-    /// Different sessions that are sent events.
+    /// Distinct sessions that are sent events.
     pub sessions: u64,
 }
 
-/// See the module.
+/// The window, and the averages from which it is calculated.
 #[derive(Debug)]
 pub struct FlushWindow {
     floor: Duration,
@@ -59,7 +59,7 @@ pub struct FlushWindow {
 }
 
 impl FlushWindow {
-    /// A window that is at its floor. A maximum below the floor is the floor.
+    /// A window at its minimum. A maximum below the minimum is the minimum.
     pub fn new(floor: Duration, longest: Duration) -> Self {
         Self {
             floor,
@@ -71,12 +71,12 @@ impl FlushWindow {
         }
     }
 
-    /// The window.
+    /// The window in force.
     pub fn current(&self) -> Duration {
         self.current
     }
 
-    /// Takes a reading into account.
+    /// Calculates the window from a reading.
     pub fn update(&mut self, reading: &LoadReading) {
         let elapsed_s = reading.elapsed.as_secs_f64();
         if elapsed_s <= 0.0 {
@@ -121,10 +121,10 @@ mod tests {
 
     const LONGEST: Duration = Duration::from_millis(200);
 
-    /// A shard as a fluid: what it would measure in 100 ms under a load and a window.
+    /// A model of a shard as a fluid: what it would measure in 100 ms under a load and a window.
     struct Shard {
         sessions: f64,
-        /// Of a send, and of each frame in it.
+        /// Seconds of a send, and of each frame in it.
         send_s: f64,
         frame_s: f64,
         other_share: f64,
@@ -148,12 +148,12 @@ mod tests {
                 0.0 => frames_per_s,
                 window_s => frames_per_s.min(self.sessions / window_s),
             };
-            // A core that is not enough batches by itself.
+            // An overloaded core batches by itself.
             let possible = (1.0 - self.other_share - frames_per_s * self.frame_s).max(0.01) / self.send_s;
             paced.min(possible)
         }
 
-        /// The core's share that egress takes.
+        /// The share of the core that egress takes.
         fn sending_share(&self, rate: f64, window: Duration) -> f64 {
             self.sends_per_s(rate, window) * self.send_s + self.sessions * rate * self.frame_s
         }

@@ -1,10 +1,9 @@
-//! Outboxes -> sockets: passes over the sessions that have something to send, in slices.
+//! Outboxes -> sockets: sends to the sessions that have something to send, in slices.
 //!
-//! Each session gets one send for all that it has; a queue (`ready`) is its own rotation, so nobody is first twice in a row. With a
-//! flush window (`window`) a session that was sent events rests until the window is over, and what comes in the meantime goes
-//! out with one send then; control messages do not wait. A socket that is full leaves the queue until the driver says that it
-//! takes bytes again. What a batch sends and how it is accounted for stands in `batch`; this is the only place that sends
-//! and closes.
+//! Each session gets one send for everything in its outbox. Each queue (`queues`) is a rotation, so no session is first twice in
+//! a row. With a flush window, a session that was sent events rests until the window is over, and later events go out with one
+//! send then; control messages do not wait. A session with a full socket leaves the queue until the driver reports that the
+//! socket takes bytes again. `batch` decides what a batch sends and how it is counted. Only this module sends and closes.
 
 pub(crate) mod batch;
 pub mod flush_window;
@@ -24,13 +23,13 @@ use crate::counters::{Counters, DURATION_BUCKETS};
 use crate::limits;
 use crate::shard::sessions::turn::Queue;
 
-/// See the module.
+/// The queues of sends, resting sessions, and the flush window.
 #[derive(Debug)]
 pub struct Egress {
     ready: SendQueues,
-    /// Sessions that were sent events, the longest ago first; each at most once (`Session::is_resting`).
+    /// Sessions that were recently sent events, the longest ago first; each at most once (`Session::is_resting`).
     resting: VecDeque<Resting>,
-    /// Connections to be reset: nothing more can be said to them.
+    /// Connections to reset, because nothing more can be sent to them.
     lost: VecDeque<SocketId>,
     batch: Batch,
     outcomes: Vec<SendOutcome>,
@@ -44,7 +43,7 @@ struct Resting {
     since: Instant,
 }
 
-/// What the window is calculated from, since the reading before: what is live.
+/// The inputs of the flush window since the previous reading, for live events only.
 #[derive(Debug)]
 struct LoadMeter {
     read_at: Instant,
@@ -53,17 +52,16 @@ struct LoadMeter {
     bulk: Duration,
     sends: u64,
     frames_before: u64,
-    /// An epoch is a reading's interval or a window, whichever is longer: the time in which a session that wants events is
-    /// sent some.
+    /// An epoch lasts a reading's interval or a window, whichever is longer: in that time every session with events is sent some.
     epoch: u8,
     epoch_began: Instant,
-    /// Sessions that were sent events in this epoch, and in the one before.
+    /// Sessions that were sent events in this epoch, and in the previous one.
     sessions: u64,
     sessions_before: u64,
 }
 
 impl Egress {
-    /// Nothing to send.
+    /// With nothing to send.
     pub fn new(window: FlushWindow, now: Instant) -> Self {
         Self {
             ready: SendQueues::default(),
@@ -76,19 +74,19 @@ impl Egress {
         }
     }
 
-    /// Puts a session with events into the queue, unless it rests.
+    /// Queues a session that has events, unless it rests.
     pub fn enqueue_events(&mut self, session: &mut Session) {
         if !session.is_resting {
             self.enqueue(session);
         }
     }
 
-    /// Puts a session into the queue for what it has to send, unless it stands there or its socket is full.
+    /// Queues a session by what it has to send, unless it is queued or its socket is full.
     pub fn enqueue(&mut self, session: &mut Session) {
         self.ready.push(session);
     }
 
-    /// A session's socket, which was full, takes bytes again.
+    /// A session's full socket takes bytes again.
     pub fn note_writable(&mut self, session: &mut Session) {
         session.turn.set_full(false);
         self.ready.push(session);
@@ -99,25 +97,25 @@ impl Egress {
         self.lost.push_back(socket);
     }
 
-    /// Connections that are to be reset.
+    /// The number of connections to reset.
     #[cfg(test)]
     pub(crate) fn lost(&self) -> usize {
         self.lost.len()
     }
 
-    /// The same, as if a slice had reset them.
+    /// Takes them, as if a slice had reset them.
     #[cfg(test)]
     pub(crate) fn take_lost(&mut self) -> Vec<SocketId> {
         self.lost.drain(..).collect()
     }
 
-    /// Whether a session is to be sent events.
+    /// Whether a session has events to send.
     #[cfg(test)]
     pub(crate) fn has_events(&self) -> bool {
         !self.ready.is_empty(Queue::Live)
     }
 
-    /// Whether a slice would have something to do.
+    /// Whether a slice would have work.
     pub fn has_work(&self, now: Instant) -> bool {
         self.has_live()
             || !self.ready.is_empty(Queue::Bulk)
@@ -125,12 +123,12 @@ impl Egress {
             || self.next_due().is_some_and(|due| due <= now)
     }
 
-    /// Whether a session has something to send that it did not ask to be brought.
+    /// Whether a session has live events or answers to send.
     pub fn has_live(&self) -> bool {
         !(self.ready.is_empty(Queue::Control) && self.ready.is_empty(Queue::Live))
     }
 
-    /// When the first rest is over.
+    /// When the first rest ends.
     pub fn next_due(&self) -> Option<Instant> {
         self.resting.front().map(|resting| resting.since + self.window.current())
     }
@@ -140,17 +138,17 @@ impl Egress {
         self.window.current()
     }
 
-    /// The shard did nothing for so long.
+    /// Notes that the shard slept.
     pub fn note_sleep(&mut self, slept: Duration) {
         self.meter.slept += slept;
     }
 
-    /// Sessions were brought what they missed for so long. It is no load that a window could make less.
+    /// Notes time spent on resumes: a window could not reduce that load.
     pub fn note_bulk(&mut self, spent: Duration) {
         self.meter.bulk += spent;
     }
 
-    /// Calculates the window anew when that is due.
+    /// Calculates the window when it is due.
     pub fn adjust(&mut self, counters: &Counters, now: Instant) {
         if now.saturating_duration_since(self.meter.read_at) >= READING_INTERVAL {
             let reading = self.meter.read(counters, self.window.current(), now);
@@ -158,8 +156,8 @@ impl Egress {
         }
     }
 
-    /// Sends to sessions that do not resume, until the slice's bound of sends or time; some events in any case, if any wait. Sessions
-    /// whose connection proved to be broken are appended to `broken`.
+    /// Sends to sessions that do not resume, up to the slice's limits of sends and time; at least some events, if any wait.
+    /// Appends sessions whose connection proved to be broken to `broken`.
     pub fn slice(
         &mut self,
         driver: &mut Driver,
@@ -192,7 +190,7 @@ impl Egress {
         counters.slices.observe(&DURATION_BUCKETS, lasted.as_secs_f64(), 1);
     }
 
-    /// One batch of sends to sessions that resume; whether there was one.
+    /// Sends one batch to sessions that resume. Whether there was one.
     pub fn send_bulk(
         &mut self,
         driver: &mut Driver,
@@ -208,7 +206,7 @@ impl Egress {
         true
     }
 
-    /// Sends to the next sessions of a queue. How many sends it was.
+    /// Sends to the next sessions of a queue. Returns the number of sends.
     #[expect(clippy::too_many_arguments, reason = "egress's own state, and what it is lent")]
     fn send_batch(
         &mut self,
@@ -229,7 +227,7 @@ impl Egress {
         self.batch.len()
     }
 
-    /// Ends the rests that are over, as many as a slice can send to.
+    /// Ends rests that are over, as many as a slice can send to.
     fn rouse(&mut self, sessions: &mut Sessions, now: Instant) {
         for _ in 0..limits::SENDS_PER_SLICE {
             if self.next_due().is_none_or(|due| due > now) {
@@ -272,7 +270,7 @@ impl Egress {
         }
     }
 
-    /// Takes from each outbox what its socket took, and decides how the session goes on.
+    /// Removes from each outbox what its socket took, and decides how the session continues.
     #[expect(clippy::too_many_arguments, reason = "egress's own state, and what it is lent")]
     fn settle(
         &mut self,
@@ -302,10 +300,10 @@ impl Egress {
                     broken.push(socket);
                     continue;
                 }
-                // Closing already: `Closed` follows.
+                // It is closing already: `Closed` follows.
                 SendOutcome::Gone => continue,
             };
-            // It goes on resting if control bytes alone have ended that.
+            // It continues to rest if control bytes alone interrupted its rest.
             let goes_on_resting = queue == Queue::Control && session.is_resting;
             if has_sent_events {
                 self.meter.count(session);
@@ -342,7 +340,7 @@ impl LoadMeter {
         }
     }
 
-    /// A session was sent events.
+    /// Counts a session that was sent events.
     fn count(&mut self, session: &mut Session) {
         self.sessions += u64::from(session.epoch != self.epoch);
         session.epoch = self.epoch;
@@ -364,7 +362,8 @@ impl LoadMeter {
         (self.sends, self.frames_before) = (0, frames);
         if now - self.epoch_began >= window.max(READING_INTERVAL) {
             self.epoch_began = now;
-            // It comes round again after 256 epochs: a session that slept so long may be missed once, in a number that is an estimate.
+            // The epoch repeats after 256: a session that had no event for so long may be missed once, in a number that is an
+            // estimate.
             self.epoch = self.epoch.wrapping_add(1);
             self.sessions_before = std::mem::take(&mut self.sessions);
         }

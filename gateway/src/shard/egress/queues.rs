@@ -1,9 +1,10 @@
-//! Which sessions egress sends to next.
+//! The order in which egress sends to sessions.
 //!
-//! There are three queues, each first in, first out. A slice begins with sessions that have control bytes (pongs, acknowledgements,
-//! answers to handshakes and to HTTP, closes), and then takes a batch of each of the first two queues in turn: a burst of events to everybody delays no
-//! pong by more than the batch that is being sent, and a flood of control bytes leaves the events at least every other batch.
-//! Sessions that resume are sent much at a time, in time that the others leave (`background_budget`). Pure.
+//! There are three queues, each first in, first out. A slice begins with sessions that have control bytes (pongs,
+//! acknowledgements, answers to handshakes and to HTTP, closes), and then takes a batch of each of the first two queues in turn:
+//! a burst of events to everybody delays a pong by at most the batch that is being sent, and a flood of control bytes leaves the
+//! events at least every other batch. Sessions that resume get large sends, in time that the others leave (`background_budget`).
+//! Pure.
 
 use std::collections::VecDeque;
 
@@ -12,18 +13,18 @@ use wire::SocketId;
 use crate::shard::sessions::table::{Session, Sessions};
 use crate::shard::sessions::turn::Queue;
 
-/// See the module. A session stays in a queue after another one has served it: its entry is then passed over.
+/// The three queues. A session that another queue has served stays in its queue, and its entry is then skipped.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueues {
     control: VecDeque<SocketId>,
     live: VecDeque<SocketId>,
     bulk: VecDeque<SocketId>,
-    /// The batch before was one of control bytes.
+    /// Whether the previous batch was one of control bytes.
     was_control: bool,
 }
 
 impl SendQueues {
-    /// Puts a session into the queue for what it has to send, unless it stands there or its socket is full.
+    /// Queues a session by what it has to send, unless it is queued or its socket is full.
     pub(crate) fn push(&mut self, session: &mut Session) {
         let queue = queue_of(session);
         if session.turn.is_full() || session.turn.is_in(queue) {
@@ -33,8 +34,7 @@ impl SendQueues {
         self.queue(queue).push_back(session.socket);
     }
 
-    /// The next session of a queue that has something to send or is to be closed. At most `looks` entries are looked at, each of which
-    /// is taken from it.
+    /// The next session of a queue that has something to send or must be closed. Looks at, and removes, at most `looks` entries.
     pub(crate) fn pop<'s>(
         &mut self,
         queue: Queue,
@@ -48,14 +48,14 @@ impl SendQueues {
             session.turn.leave(queue);
             let has_work = !session.outbox.is_empty() || session.outbox.is_finished();
             if has_work && !session.turn.is_full() {
-                // Found again: the borrow checker does not see that the loop is over.
+                // Found again, because the borrow checker does not see that the loop is over.
                 return sessions.find(socket);
             }
         }
         None
     }
 
-    /// A slice begins: with control bytes.
+    /// Begins a slice, which starts with control bytes.
     pub(crate) fn begin_slice(&mut self) {
         self.was_control = false;
     }
@@ -72,7 +72,7 @@ impl SendQueues {
         Some(queue)
     }
 
-    /// Whether nobody stands in a queue.
+    /// Whether a queue is empty.
     pub(crate) fn is_empty(&self, queue: Queue) -> bool {
         match queue {
             Queue::Control => self.control.is_empty(),

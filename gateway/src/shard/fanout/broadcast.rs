@@ -1,4 +1,4 @@
-//! Frame x channel -> outboxes. Marks what is to be sent; sends nothing.
+//! Frame x channel -> outboxes. Marks what egress must send; sends nothing.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -25,30 +25,30 @@ use crate::shard::outbox::frames::{FrameRef, Frames};
 use crate::shard::resume::Resume;
 use crate::shard::sessions::table::Sessions;
 
-/// What a broadcast writes to.
+/// The parts of a shard that a broadcast changes.
 pub struct Fanout<'a> {
-    /// Who wants what.
+    /// The subscribers of channels.
     pub channels: &'a mut Channels,
-    /// Whose outboxes.
+    /// The sessions with their outboxes.
     pub sessions: &'a mut Sessions,
-    /// Where the frame is kept meanwhile.
+    /// The frames in outboxes.
     pub frames: &'a mut Frames,
-    /// Who is to be sent something.
+    /// The queues of sends.
     pub egress: &'a mut Egress,
-    /// What is counted.
+    /// The shard's counters.
     pub counters: &'a mut Counters,
-    /// Bounds of each outbox.
+    /// Limits of each outbox.
     pub limits: &'a OutboxLimits,
     /// What happens to a session whose outbox has no room.
     pub slow_consumer: SlowConsumer,
     /// The number of this broadcast, not 0: a session that matches twice gets the frame once.
     pub number: u32,
-    /// How many shards there are.
+    /// The number of shards.
     pub shards: usize,
 }
 
-/// Queues an event (or the gap in its place) for every session that takes its channel, once each, and tells which peers have
-/// such. Appends the sessions whose outbox had no room to `overflowed`: they have not got it.
+/// Queues an event (or the gap in its place) for every session that its channel selects, once each, and returns the peers that
+/// have such sessions. Appends sessions whose outbox had no room to `overflowed`: they have not got it.
 pub fn event(frame: &Arc<Frame>, fanout: &mut Fanout<'_>, overflowed: &mut Vec<SocketId>) -> ShardSet {
     let Some(source) = frame.source() else { return ShardSet::default() };
     let Fanout { channels, sessions, frames, egress, counters, limits, number, shards, .. } = fanout;
@@ -85,8 +85,8 @@ pub fn event(frame: &Arc<Frame>, fanout: &mut Fanout<'_>, overflowed: &mut Vec<S
 }
 
 impl Fanout<'_> {
-    /// Has sessions without room for a frame take it all the same, if that is the policy. Those that cannot even so stay in
-    /// `overflowed`.
+    /// Conflates the outboxes of sessions without room for a frame, if that is the policy. Sessions without room even then stay
+    /// in `overflowed`.
     fn conflate(
         &mut self,
         reference: FrameRef,
@@ -138,7 +138,7 @@ impl Fanout<'_> {
         let (brought, held) = (OnceCell::new(), OnceCell::new());
         let has_kind = |channel: Channel<'_>| {
             let held: &Selection<'_> = held.get_or_init(|| channels.selection(socket.slot()));
-            // What is brought by itself has gaps of its own.
+            // Resumed subscriptions have gaps of their own.
             let is_brought = |resume: &Resume| {
                 let brought = brought.get_or_init(|| resume.replayed_selection());
                 resume.topic(channel.kind).is_some_and(|topic| brought.contains(channel.token, topic))
@@ -166,7 +166,7 @@ impl Fanout<'_> {
     }
 }
 
-/// Queues the announcement of a partition's gap for everyone whom it may concern, once for each of their channels.
+/// Queues a partition's gap for every session that it may concern, once for each of their channels.
 pub fn gap(
     jump: &OffsetJump,
     kind: &str,
@@ -186,7 +186,7 @@ pub fn gap(
         slots_by_name.entry(narrowed(name, kind)).or_default().extend(told);
     }
     for (name, mut slots) in slots_by_name {
-        // Who has both `*` and `*.trade` is told once.
+        // A session with both `*` and `*.trade` gets one.
         slots.sort_unstable();
         slots.dedup();
         fanout.queue_gap(&slots, Range { name, partition, from, to, reason }, overflowed, now);

@@ -1,21 +1,21 @@
-//! What happens to an outbox that overflows under WS_SLOW_CONSUMER=conflate.
+//! Conflates an outbox that overflows under WS_SLOW_CONSUMER=conflate.
 //!
-//! First the newest event of each channel stays and what was queued before it goes; one gap frame (`slow_consumer`) for each
-//! channel and partition, immediately before the event that stays, names it. If that does not free half of the bounds all
-//! records go, and the gaps name the subscriptions instead: `*.trade` for a session that takes every trade. If even those
-//! take more than half, nothing is changed and the session is to be closed: it would be conflated again at every other event,
-//! and one stalled client must not cost the others their time.
+//! First the newest event of each channel stays and the earlier ones are dropped; one gap frame (`slow_consumer`) for each
+//! channel and partition, immediately before the event that stays, names them. If that does not free half of the limits, all
+//! records are dropped, and the gaps name the subscriptions instead: `*.trade` for a session that takes every trade. If even
+//! these gaps take more than half, nothing is changed and the session must be closed: otherwise it would be conflated again at
+//! every other event, and one stalled client must not cost the others their time.
 //!
-//! Exact: every offset that is dropped is in one gap, and no offset that was sent or stays is in a gap of its channel. So a
-//! gap that still waits is extended rather than followed by a second one, and a range ends where something else stands that
-//! concerns its offsets: a gap of another reason (after `reset` the offsets begin again), or a frame that stays. The frame
-//! that was begun, and `resumed`, are left alone.
+//! Exact: every dropped offset is in one gap, and no offset that was sent or stays is in a gap of its channel. So a waiting gap
+//! is extended rather than followed by a second one, and a range ends at a queued frame that concerns its offsets: a gap of
+//! another reason (after `reset` the offsets begin again), or a frame that stays. The frame that was begun, and `resumed`, are
+//! not touched.
 //!
-//! A wildcard's range tells of all channels of its kind, which is right only because nothing of it that is queued stays, and
-//! because the records of a partition are queued by rising offset: what was sent is below. See `has_kind` in [`conflate`].
+//! A wildcard's range is about all channels of its kind. That is right only because no queued frame of it stays, and because the
+//! records of a partition are queued by ascending offset: sent ones are below. See `has_kind` in [`conflate`].
 //!
-//! Pure; the shard's own thread. Its cost is a few steps for each queued frame, and as it frees half of the outbox, a few for
-//! each event that a slow session is sent.
+//! Pure; on the shard's own thread. Its cost is a few steps for each queued frame, and because it frees half of the outbox, a few
+//! for each event of a slow session.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,21 +29,20 @@ use crate::event::partition::Partition;
 use crate::shard::outbox::frames::{FrameRef, Frames};
 use crate::shard::outbox::{Outbox, OutboxFull, OutboxLimits};
 
-/// What it came to.
+/// The result of a conflation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflated {
-    /// Frames that were queued and are not any more, gaps that were replaced included.
+    /// Queued frames that were removed, replaced gaps included.
     pub frames_dropped: usize,
-    /// Gap frames that were queued in their place.
+    /// Gap frames queued in their place.
     pub gaps: usize,
 }
 
-/// Makes room for a frame of `frame_bytes` that found none. `has_kind` tells whether the session takes all of a channel's kind, by
-/// a wildcard (`*.kind`, `*`), and the channel is not being brought what it missed by itself, so that its offsets stand in the queue
-/// among higher ones.
+/// Makes room for a frame of `frame_bytes`. `has_kind` tells whether the session takes all of a channel's kind, by a wildcard
+/// (`*.kind`, `*`), and the channel is not replayed separately, which would put its offsets among higher ones.
 ///
 /// # Errors
-/// Even the gaps leave less than half of the bounds free, or no room for the frame. The outbox is as it was.
+/// Even the gaps leave less than half of the limits free, or no room for the frame. The outbox is unchanged.
 pub fn conflate(
     outbox: &mut Outbox,
     frames: &mut Frames,
@@ -83,7 +82,7 @@ pub fn conflate(
     Ok(Conflated { frames_dropped, gaps })
 }
 
-/// A place in the queue that is to be.
+/// An element of the new queue.
 enum Queued {
     Same(FrameRef),
     New(Arc<Frame>),
@@ -98,7 +97,7 @@ impl Queued {
     }
 }
 
-/// The queue with the newest event of each channel. What came after that event, gaps of single records, stays with it.
+/// The queue with the newest event of each channel. Gaps of single records after that event stay with it.
 fn newest_of_each(events: &[FrameRef], frames: &Frames, now: Instant) -> Vec<Queued> {
     let mut plan = Plan::new(events.len());
     let mut settled = HashSet::new();
@@ -137,7 +136,7 @@ fn gaps_only(
 ) -> Vec<Queued> {
     let mut plan = Plan::new(events.len());
     let mut names = HashMap::new();
-    // A position means nothing without its kind.
+    // A position has no meaning without its kind.
     let mut name_of = |channel| {
         *names
             .entry(channel)
@@ -170,29 +169,29 @@ fn exact(channel: Channel<'_>) -> Pattern<'_> {
     Pattern::Exact { token: channel.token, kind: channel.kind }
 }
 
-/// Of a gap that an earlier conflation left, the name.
+/// The name of a gap that an earlier conflation left.
 fn slow_consumer_name(range: &Range) -> Option<Pattern<'_>> {
     (range.reason == GapReason::SlowConsumer).then(|| Pattern::of_name(&range.name))
 }
 
-/// What becomes of each queued frame. Names borrow from the frames.
+/// The plan for each queued frame. Names borrow from the frames.
 struct Plan<'a> {
-    /// By index in the queue.
+    /// Whether a frame stays, by its index in the queue.
     stays: Vec<bool>,
     gaps: Vec<Gap<'a>>,
-    /// Those that what comes next may extend.
+    /// Gaps that the next frame may extend.
     open: HashMap<(Pattern<'a>, Partition), usize>,
 }
 
-/// A gap that is to stand in the queue.
+/// A gap of the new queue.
 struct Gap<'a> {
     name: Pattern<'a>,
     partition: Partition,
     from: i64,
     to: i64,
-    /// It stands where this frame stood, or before it if that stays.
+    /// Its place: where this frame was, or before it if that stays.
     place: usize,
-    /// It is nothing but this gap, which was queued already.
+    /// Set if it equals this gap, which was queued already.
     same: Option<FrameRef>,
 }
 
@@ -205,14 +204,14 @@ impl<'a> Plan<'a> {
         self.extend(Gap { name, partition, from: offset, to: offset, place: index, same: None });
     }
 
-    /// A gap of this very name: it begins a range, or is a part of one.
+    /// Adds a gap of this very name: it begins a range, or extends one.
     fn take_gap(&mut self, index: usize, name: Pattern<'a>, range: &Range, reference: FrameRef) {
         let Range { partition, from, to, .. } = *range;
         self.extend(Gap { name, partition, from, to, place: index, same: Some(reference) });
     }
 
-    /// A channel's own gap, while a wildcard's range gathers what is dropped. Below where that range begins, other channels of
-    /// the wildcard may have been sent: that part keeps the channel's name.
+    /// Adds a channel's own gap, while a wildcard's range collects what is dropped. Below the beginning of that range, other
+    /// channels of the wildcard may have been sent, so that part keeps the channel's name.
     fn take_gap_in_part(&mut self, index: usize, own: Pattern<'a>, wildcard: Pattern<'a>, range: &Range) {
         let Range { partition, from, to, .. } = *range;
         let open = self.open.get(&(wildcard, partition)).map(|&gap| &mut self.gaps[gap]);
@@ -229,22 +228,22 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// A gap that stays ends the ranges that it stands within.
+    /// A gap that stays ends the ranges around it.
     fn leave_gap(&mut self, index: usize, range: &'a Range) {
         let Range { name, partition, .. } = range;
         self.stays[index] = true;
         match Pattern::of_name(name) {
             Pattern::Exact { token, kind } => {
-                // Without a walk: there is one for each channel that a partition's gap concerns.
+                // Without a walk, because there is one such gap for each channel that a partition's gap concerns.
                 self.open.remove(&(Pattern::Exact { token, kind }, *partition));
                 self.open.remove(&(Pattern::Kind(kind), *partition));
             }
-            // All channels of a partition are of one kind: whatever the wildcard, it concerns every range there.
+            // All channels of a partition are of one kind, so a wildcard's gap concerns every range there.
             _ => self.open.retain(|(_, of), _| of != partition),
         }
     }
 
-    /// A record stays: the range of its channel ends here, and stands immediately before it.
+    /// A record stays: the range of its channel ends here, immediately before it.
     fn close_before(&mut self, index: usize, name: Pattern<'a>, partition: Partition) {
         if let Some(gap) = self.open.remove(&(name, partition)) {
             self.gaps[gap].place = index;
@@ -268,7 +267,7 @@ impl<'a> Plan<'a> {
     }
 
     fn queue(mut self, events: &[FrameRef], now: Instant) -> Vec<Queued> {
-        // Of two at one place the first is the part that a wildcard's range could not take.
+        // Of two at one place, the first is the part that a wildcard's range could not take.
         self.gaps.sort_unstable_by_key(|gap| (gap.place, gap.from));
         let mut gaps = self.gaps.into_iter().peekable();
         let mut queue = Vec::new();

@@ -1,4 +1,4 @@
-//! One event to the outboxes of its subscribers.
+//! Fan-out: from one event to the outboxes of its subscribers.
 
 pub mod broadcast;
 pub mod conflate;

@@ -1,5 +1,5 @@
-//! Where several subscriptions begin in the partitions of one topic, taken together: gathered once from the positions that they name,
-//! asked for each partition. Pure.
+//! Where several subscriptions together begin in the partitions of one topic: collected once from their positions, queried for
+//! each partition. Pure.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use protocol::client::Since;
 
 use crate::counters::operations;
 
-/// See the module.
+/// The first offsets by partition.
 #[derive(Debug, Default)]
 pub(crate) struct FirstOffsets {
     starts: usize,
-    /// Those that say where they stand in every partition: in one that they do not name at its beginning.
+    /// Subscriptions with a list of positions, which begin in an unlisted partition at its beginning.
     lists: usize,
-    /// By the number of a partition.
+    /// The first offsets named for a partition, by its number.
     named: HashMap<i32, Named>,
 }
 
-/// What is named of a partition.
+/// The offsets named for one partition.
 #[derive(Clone, Copy, Debug)]
 struct Named {
     starts: usize,
@@ -27,7 +27,7 @@ struct Named {
 }
 
 impl FirstOffsets {
-    /// Adds a start that says this of the topic; `None`: it begins with the next event.
+    /// Adds a subscription's positions in this topic; `None`: it begins with the next event.
     pub(crate) fn add(&mut self, since: Option<&Since>) {
         self.starts += 1;
         let Some(since) = since else { return };
@@ -44,7 +44,7 @@ impl FirstOffsets {
         }
     }
 
-    /// The lowest and the highest first offset in a partition, if the next event is at `next`. `None`: there are no starts.
+    /// The lowest and the highest first offset in a partition whose next event is at `next`; `None` if no subscription was added.
     pub(crate) fn range(&self, partition: i32, next: i64) -> Option<(i64, i64)> {
         let named = self.named.get(&partition);
         let (starts, lists) = named.map_or((0, 0), |named| (named.starts, named.lists));

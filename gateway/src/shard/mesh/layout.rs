@@ -1,8 +1,8 @@
-//! Which partitions there are, and which of them have begun, as their owners say.
+//! Which partitions exist, and which have started, as their owners report.
 //!
-//! A subscription is promised something of a partition once that has begun: once its owner knows the next offset. An
-//! acknowledgement waits a little for partitions that are about to begin, and names those that it did not wait for. Each home has
-//! one of these and hears of every change ([`OwnersLayout::set`]) in the order in which the owner's events come. Pure.
+//! A subscription covers a partition once it has started, that is, once its owner knows the next offset. An acknowledgement waits
+//! a little for partitions that are about to start, and lists those that it did not wait for. Each home has one of these and
+//! learns of every change ([`OwnersLayout::set`]) in the order of the owner's events. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 use crate::event::partition::Partition;
 use crate::event::topic_set::TopicSet;
 
-/// How far a partition has come.
+/// How far a partition has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionProgress {
-    /// Nobody can say when it begins: no broker leads it, or its topic may not be read.
+    /// It cannot start: no broker leads it, or its topic may not be read.
     Stuck,
-    /// It is about to begin.
+    /// It is about to start.
     Awaited,
     /// Its owner knows where delivery begins.
     Started,
@@ -24,20 +24,20 @@ pub enum PartitionProgress {
 /// The partitions of one owner.
 pub type Known = Arc<[(Partition, PartitionProgress)]>;
 
-/// See the module.
+/// The layouts of all owners.
 #[derive(Debug)]
 pub struct OwnersLayout {
-    /// By owner; `None` until the brokers have said which partitions there are.
+    /// By owner; `None` until the brokers have listed the partitions.
     owners: Vec<Option<Known>>,
-    /// All of them have said which partitions there are.
+    /// Whether all owners have reported their partitions.
     is_known: bool,
-    /// The topics with partitions that are about to begin, and with some that have not begun.
+    /// Topics with partitions that are about to start, and topics with partitions that have not started.
     awaited: TopicSet,
     not_begun: TopicSet,
 }
 
 impl OwnersLayout {
-    /// Of so many owners, of which nothing is known.
+    /// For this number of owners, before any report.
     pub fn new(owners: usize) -> Self {
         Self {
             owners: vec![None; owners],
@@ -47,7 +47,7 @@ impl OwnersLayout {
         }
     }
 
-    /// What an owner says of all its partitions. Whether that is new.
+    /// Stores an owner's report of all its partitions. Whether it is new.
     pub fn set(&mut self, owner: usize, known: Known) -> bool {
         if self.owners[owner].as_ref() == Some(&known) {
             return false;
@@ -63,12 +63,12 @@ impl OwnersLayout {
         true
     }
 
-    /// Whether nothing of these topics is worth waiting for: all that can begin soon has begun.
+    /// Whether no partition of these topics is worth waiting for: all that can start soon have started.
     pub fn is_complete(&self, topics: TopicSet) -> bool {
         topics.is_empty() || self.is_known && !topics.intersects(self.awaited)
     }
 
-    /// The partitions of these topics that have not begun, by topic. No numbers: which partitions there are is not known of all owners.
+    /// The partitions of these topics that have not started, by topic. Without numbers as long as an owner has not reported.
     pub fn waiting(&self, topics: TopicSet) -> BTreeMap<usize, Vec<i32>> {
         if !self.is_known {
             return topics.iter().map(|topic| (topic, Vec::new())).collect();
@@ -86,7 +86,7 @@ impl OwnersLayout {
         waiting
     }
 
-    /// Whether every partition of these topics has begun.
+    /// Whether every partition of these topics has started.
     pub fn has_begun(&self, topics: TopicSet) -> bool {
         topics.is_empty() || self.is_known && !topics.intersects(self.not_begun)
     }

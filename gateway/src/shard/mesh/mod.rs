@@ -1,13 +1,13 @@
 //! The queues between shards.
 //!
-//! From each shard to each other there are two, both bounded and both in order: `events`, what an owner of partitions tells the
-//! home of sessions, and `requests`, what a home asks an owner. An answer is news: what an owner says after it, in the same
-//! queue, happened after it. That order is what makes an acknowledged subscription exact and the end of a resume seamless.
+//! From each shard to each other there are two, both bounded and both in order: `events`, from an owner of partitions to a home
+//! of sessions, and `requests`, from a home to an owner. Answers are owner events: whatever an owner sends after an answer, in
+//! the same queue, happened after it. That order makes an acknowledged subscription exact and the end of a resume seamless.
 //!
-//! Nobody ever waits here. A shard takes a record from Kafka, or a request from a peer, only while every queue of news that it
-//! could have to write to has room ([`Mesh::has_room`], [`Mesh::next_request`]); and it takes news in any case, so the queue that
-//! stops one shard is emptied by the other. Requests for which there is no room stay in a backlog, and while it is long the
-//! shard reads no clients ([`Mesh::is_backed_up`]).
+//! Nothing blocks here. A shard takes a record from Kafka, or a request from a peer, only while every queue of owner events that
+//! it might write to has room ([`Mesh::has_room`], [`Mesh::next_request`]). It always takes owner events, so the queue that stops
+//! one shard is emptied by the other. Requests without room stay in a backlog, and while it is long the shard reads no clients
+//! ([`Mesh::is_backed_up`]).
 
 pub(crate) mod first_offsets;
 pub mod layout;
@@ -30,16 +30,16 @@ use crate::event::skipped::SkippedRecords;
 use crate::kafka::polled::OffsetJump;
 use crate::limits;
 
-/// What an owner tells a home.
+/// A message of an owner to a home.
 #[derive(Debug)]
 pub enum OwnerEvent {
-    /// An event, or the gap in its place, that the home wants.
+    /// An event that the home is interested in, or the gap in its place.
     Event(Arc<Frame>),
-    /// Offsets of a partition that will not come.
+    /// Offsets of a partition that will not be delivered.
     OffsetJump(OffsetJump),
-    /// Records of a partition that were skipped, for those who hear every token.
+    /// Skipped records of a partition, for sessions that subscribe to every token.
     Skipped(SkippedRecords),
-    /// How far all partitions of the owner have come, and which of them begin now, and where.
+    /// How far all partitions of the owner have started, and the ones that start now with their first offsets.
     Layout(Known, Arc<[PartitionOffset]>),
     /// The answer to [`Request::Start`].
     StartReply(StartReply),
@@ -47,27 +47,27 @@ pub enum OwnerEvent {
     Chunk(PullId, Chunk),
 }
 
-/// What a home asks an owner.
+/// A message of a home to an owner.
 #[derive(Debug)]
 pub enum Request {
-    /// The home has a first subscriber of a channel or wildcard, or none any more.
+    /// The home has its first subscriber of a channel or wildcard, or lost its last one.
     Interest(Interest),
-    /// Where do these subscriptions begin? Asked after their interest was told.
+    /// Asks where these subscriptions begin; sent after their interest.
     Start(StartRequest),
-    /// What comes next for this session?
+    /// Asks for the next frames of a session.
     Pull(Pull),
-    /// This session is gone: nobody waits for what it has asked.
+    /// This session has ended: its questions and pulls need no answer.
     Withdraw(SocketId),
 }
 
 /// One shard's ends of all its queues.
 pub struct Mesh {
     shard: usize,
-    /// By peer; none to itself.
+    /// By peer; `None` for the shard itself.
     links: Vec<Option<Link>>,
     /// Peers that were written to since they were last woken.
     touched: ShardSet,
-    /// Where the next round over the peers begins, so that nobody is always first.
+    /// Where the next round over the peers begins, so that no peer is always first.
     first: usize,
 }
 
@@ -76,14 +76,14 @@ struct Link {
     events_in: Consumer<OwnerEvent>,
     requests_out: Producer<Request>,
     requests_in: Consumer<Request>,
-    /// Requests for which there was no room.
+    /// Requests without room.
     backlog: VecDeque<Request>,
-    /// News for which there was room, and then was not: the queue's own count may run ahead of what it takes.
+    /// Owner events for which there seemed to be room: the queue's own count may run ahead of what it accepts.
     spilled: VecDeque<OwnerEvent>,
 }
 
 impl Mesh {
-    /// The meshes of so many shards, with queues of (about) these lengths.
+    /// The meshes of this number of shards, with queues of (about) these lengths.
     pub fn connect(shards: usize, events: usize, requests: usize) -> Vec<Self> {
         let mut meshes: Vec<_> = (0..shards)
             .map(|shard| Self {
@@ -103,12 +103,12 @@ impl Mesh {
         meshes
     }
 
-    /// The shard whose ends these are.
+    /// The number of this shard.
     pub fn shard(&self) -> usize {
         self.shard
     }
 
-    /// How many shards there are, this one included.
+    /// The number of shards, this one included.
     pub fn shards(&self) -> usize {
         self.links.len()
     }
@@ -125,7 +125,7 @@ impl Mesh {
         everyone
     }
 
-    /// Tells every peer whom this shard has subscribers for, and no longer.
+    /// Tells every peer the changes of this shard's interest.
     pub fn announce(&mut self, changes: Vec<Interest>) {
         for change in changes {
             for peer in self.peers().iter() {
@@ -134,12 +134,12 @@ impl Mesh {
         }
     }
 
-    /// Whether one more piece of news can be told to each peer.
+    /// Whether every peer has room for one more owner event.
     pub fn has_room(&self) -> bool {
         self.links.iter().flatten().all(Link::has_room)
     }
 
-    /// Tells a peer, for whom there is room.
+    /// Sends an owner event to a peer that has room.
     pub fn tell(&mut self, peer: usize, events: OwnerEvent) {
         let Some(link) = &mut self.links[peer] else { return };
         link.spilled.push_back(events);
@@ -148,7 +148,7 @@ impl Mesh {
         }
     }
 
-    /// Asks a peer, as soon as there is room.
+    /// Sends a request to a peer, as soon as there is room.
     pub fn ask(&mut self, peer: usize, request: Request) {
         let Some(link) = &mut self.links[peer] else { return };
         link.backlog.push_back(request);
@@ -166,7 +166,7 @@ impl Mesh {
         }
     }
 
-    /// Whether so many requests wait for room that no client should be heard before there is.
+    /// Whether so many requests wait for room that no client may be read.
     pub fn is_backed_up(&self) -> bool {
         self.links.iter().flatten().any(|link| link.backlog.len() > limits::MESH_BACKLOG)
     }
@@ -181,12 +181,12 @@ impl Mesh {
         self.links.iter().flatten().any(|link| !link.backlog.is_empty() || !link.spilled.is_empty())
     }
 
-    /// The oldest news of some peer.
+    /// The oldest owner event of the next peer.
     pub fn next_event(&mut self) -> Option<(usize, OwnerEvent)> {
         self.next_of(|link| link.events_in.try_pop())
     }
 
-    /// The oldest request of some peer that can be answered: for whose answer there is room.
+    /// The oldest request of the next peer whose answer has room.
     pub fn next_request(&mut self) -> Option<(usize, Request)> {
         self.next_of(|link| if link.has_room() { link.requests_in.try_pop() } else { None })
     }
@@ -203,7 +203,7 @@ impl Mesh {
         None
     }
 
-    /// Peers that were written to since the last call: they may sleep.
+    /// Takes the peers that were written to since the last call: they may be asleep.
     pub fn take_touched(&mut self) -> ShardSet {
         std::mem::take(&mut self.touched)
     }
@@ -242,7 +242,7 @@ impl Link {
     }
 }
 
-/// Whether some of them had room.
+/// Whether a queue had room.
 fn push_all<T>(waiting: &mut VecDeque<T>, queue: &Producer<T>) -> bool {
     let before = waiting.len();
     while let Some(oldest) = waiting.pop_front() {

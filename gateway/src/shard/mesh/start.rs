@@ -1,7 +1,7 @@
-//! Where a subscription begins: what a home asks each owner when a client subscribes, and what the owner answers.
+//! Where a subscription begins: the start request of a home to each owner when a client subscribes, and the owner's start reply.
 //!
-//! Plain data that passes between shards. Each owner answers for its own partitions; the client's acknowledgement waits for
-//! them all.
+//! Plain data that passes between shards. Each owner answers for its own partitions; the client's acknowledgement waits for all
+//! of them.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::event::frame::Frame;
 use crate::event::partition::{Partition, PartitionOffset};
 use crate::event::pull::PullId;
 
-/// A client's `subscribe`, as far as it concerns the owners.
+/// A client's `subscribe`, for the owners.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
-    /// Whose, and which of its subscribes (the ticket's cursor).
+    /// The session, and the number of its subscribe (as the cursor).
     pub pull_id: PullId,
-    /// Whether the next offsets are wanted.
+    /// Whether the reply must have the next offsets.
     pub wants_cut: bool,
-    /// The subscriptions of the message, if some begin elsewhere than with the next event; otherwise none.
+    /// The subscriptions of the message if one of them begins elsewhere than with the next event; otherwise empty.
     pub starts: Arc<[SubscriptionStart]>,
 }
 
-/// A subscription and where it begins.
+/// A subscription and its beginning.
 #[derive(Clone, Debug)]
 pub struct SubscriptionStart {
     /// The channel or wildcard.
@@ -32,31 +32,31 @@ pub struct SubscriptionStart {
     pub from: StartFrom,
 }
 
-/// See [`SubscriptionStart`].
+/// The beginning of a subscription.
 #[derive(Clone, Debug)]
 pub enum StartFrom {
     /// With the next event.
     Live,
     /// With the last event of each of its channels.
     Snapshot,
-    /// In these topics, which ascend, after, or with, these positions; in others with the next event.
+    /// After, or with, these positions in these topics, which ascend; in other topics with the next event.
     Since(Box<[(usize, Since)]>),
 }
 
 impl StartRequest {
-    /// The positions that it names.
+    /// The number of its positions.
     pub fn positions(&self) -> usize {
         self.starts.iter().flat_map(SubscriptionStart::since).map(|(_, since)| since.positions().len()).sum()
     }
 
-    /// The memory that it holds, about: its starts are shared with the session and with the other owners.
+    /// Its approximate memory; its starts are shared with the session and with the other owners.
     pub fn bytes(&self) -> usize {
         self.starts.iter().map(SubscriptionStart::bytes).sum()
     }
 }
 
 impl SubscriptionStart {
-    /// What it selects.
+    /// The pattern of its name.
     pub fn pattern(&self) -> Pattern<'_> {
         Pattern::of_name(&self.name)
     }
@@ -68,12 +68,12 @@ impl SubscriptionStart {
         size_of_val(self) + self.name.len() + size_of_val(self.since()) + lists
     }
 
-    /// Whether its events come, at first, otherwise than live.
+    /// Whether its first events are not live ones.
     pub fn has_past(&self) -> bool {
         !matches!(self.from, StartFrom::Live)
     }
 
-    /// Where the client stands in each topic, if it says so.
+    /// The client's place in each topic that it named.
     pub fn since(&self) -> &[(usize, Since)] {
         match &self.from {
             StartFrom::Since(topics) => topics,
@@ -81,14 +81,14 @@ impl SubscriptionStart {
         }
     }
 
-    /// Where the client stands in a topic, if it says so.
+    /// The client's place in a topic, if it named one.
     pub fn since_of(&self, topic: usize) -> Option<&Since> {
         let topics = self.since();
         let index = topics.binary_search_by_key(&topic, |(topic, _)| *topic).ok()?;
         Some(&topics[index].1)
     }
 
-    /// The first offset that it wants of a partition; `None`: the next event.
+    /// The first wanted offset of a partition; `None`: the next event.
     pub fn first(&self, partition: Partition) -> Option<i64> {
         self.since_of(partition.topic)?.first(partition.number)
     }
@@ -97,30 +97,30 @@ impl SubscriptionStart {
 /// An owner's answer.
 #[derive(Debug)]
 pub struct StartReply {
-    /// The question's.
+    /// The request's.
     pub pull_id: PullId,
-    /// If it was wanted, the next offset of each of the owner's partitions: what it tells from here on begins there.
+    /// If requested, the next offset of each of the owner's partitions: the owner's later events begin there.
     pub cut: Vec<PartitionOffset>,
-    /// Partitions of which the session is to be brought something: what the starts want of them is not what comes live from here on.
+    /// Partitions in which the session is behind: its starts want events there that are not delivered live from here on.
     pub behind: Vec<Partition>,
-    /// As many as there were starts, in their order.
+    /// One per start, in order.
     pub starts: Vec<StartOutcome>,
 }
 
-/// What an owner has for a [`SubscriptionStart`].
+/// The owner's result for a [`SubscriptionStart`].
 #[derive(Debug, Default)]
 pub struct StartOutcome {
     /// The last events, by position.
     pub snapshot: Vec<Arc<Frame>>,
-    /// What cannot be had, if anything; the subscription begins with the next event.
+    /// Set if the subscription cannot begin as requested; it begins with the next event.
     pub refusal: Option<StartRefusal>,
 }
 
-/// Why a subscription does not begin where it was to.
+/// Why a subscription does not begin as requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartRefusal {
     /// One of `protocol::code`.
     pub code: &'static str,
-    /// What to do about it.
+    /// The remedy.
     pub message: String,
 }

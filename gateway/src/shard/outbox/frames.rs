@@ -1,10 +1,11 @@
-//! The frames that some outbox of this shard still holds, each once.
+//! The frames in the outboxes of this shard, each stored once.
 //!
-//! An outbox keeps a [`FrameRef`], four bytes counted without atomics, instead of an `Arc` of its own: 12,000 sessions that
-//! wait for one frame touch one counter. Plain memory of one shard.
+//! An outbox keeps a [`FrameRef`], four bytes with a count without atomics, instead of an `Arc`: 12,000 sessions that wait for
+//! one frame touch one counter. Plain memory of one shard.
 //!
-//! Invariant: an entry is free exactly when nobody holds it. Whoever inserts a frame is its first holder, until
-//! [`Frames::release_inserted`]; a release of what is not held is a bug that would hand one session's frame to another, and ends the process.
+//! Invariant: an entry is free exactly when it has no holder. The inserter of a frame is its first holder, until
+//! [`Frames::release_inserted`]. Releasing a frame that is not held is a bug that would send one session's frame to another, so
+//! it ends the process.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub struct FrameRef(u32);
 #[derive(Debug)]
 struct Entry {
     frame: Option<Arc<Frame>>,
-    /// Outboxes, and whoever inserted it until it is settled.
+    /// Outboxes, and the inserter until it releases the frame.
     holders: u32,
     is_replayed: bool,
 }
@@ -25,13 +26,13 @@ struct Entry {
 /// A frame that is whole in a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered<'a> {
-    /// Which.
+    /// The frame.
     pub frame: &'a Frame,
-    /// It was read long before the session asked for it: its age says nothing about the delivery.
+    /// Whether it was read long before the session asked for it: its age says nothing about the delivery.
     pub is_replayed: bool,
 }
 
-/// A table of frames and of how many outboxes hold each. It is bounded by the bounds of the outboxes.
+/// A table of frames with their numbers of holders. The limits of the outboxes bound its size.
 #[derive(Debug, Default)]
 pub struct Frames {
     entries: Vec<Entry>,
@@ -40,12 +41,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes a frame, which the caller holds: once outboxes hold it, call [`Frames::release_inserted`], once.
+    /// Inserts a frame, which the caller holds: once outboxes hold it, call [`Frames::release_inserted`], once.
     pub fn insert(&mut self, frame: Arc<Frame>) -> FrameRef {
         self.insert_entry(Entry { frame: Some(frame), holders: 1, is_replayed: false })
     }
 
-    /// The same of a frame that some session has missed and asked for.
+    /// The same for a frame that a session missed and asked for.
     pub fn insert_replayed(&mut self, frame: Arc<Frame>) -> FrameRef {
         self.insert_entry(Entry { frame: Some(frame), holders: 1, is_replayed: true })
     }
@@ -63,30 +64,30 @@ impl Frames {
         }
     }
 
-    /// The frame behind a reference that is held.
+    /// The frame of a reference that is held.
     pub fn frame(&self, reference: FrameRef) -> &Frame {
         self.entries[reference.0 as usize].frame.as_deref().expect("a held frame is in the table")
     }
 
-    /// The same, as one that was delivered.
+    /// The same, as a delivered one.
     pub fn delivered(&self, reference: FrameRef) -> Delivered<'_> {
         let is_replayed = self.entries[reference.0 as usize].is_replayed;
         Delivered { frame: self.frame(reference), is_replayed }
     }
 
-    /// One more outbox holds it.
+    /// Adds a holder.
     pub fn hold(&mut self, reference: FrameRef) {
         self.held += 1;
         self.entries[reference.0 as usize].holders += 1;
     }
 
-    /// So many outboxes less hold it; the last holder frees it.
+    /// Removes this number of holders; the last one frees the frame.
     pub fn release(&mut self, reference: FrameRef, holders: u32) {
         self.held -= u64::from(holders);
         self.decrement(reference, holders);
     }
 
-    /// Whoever inserted the frame holds it no longer.
+    /// Removes the inserter as a holder.
     pub fn release_inserted(&mut self, reference: FrameRef) {
         self.decrement(reference, 1);
     }
@@ -101,17 +102,17 @@ impl Frames {
         }
     }
 
-    /// What stands in all outboxes together: a frame that three of them hold counts three times.
+    /// The number of references in all outboxes together: a frame that three of them hold counts three times.
     pub fn held(&self) -> u64 {
         self.held
     }
 
-    /// How many frames there are.
+    /// The number of frames.
     pub fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
-    /// Whether no outbox holds anything.
+    /// Whether no outbox holds a frame.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

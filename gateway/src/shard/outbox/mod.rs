@@ -1,8 +1,8 @@
 //! What is queued for one session and not yet in its socket.
 //!
-//! Parts, sent in this order: `rest` (the unsent tail of what was begun), `control` (pongs, acks, errors: they never wait
-//! behind events), `events`, and last `farewell` (the close frame; nothing follows it). Pure: no socket, no clock. Each part
-//! has a bound, and the caller is told when it is reached.
+//! Its parts, in the order of sending: `rest` (the unsent tail of what was begun), `control` (pongs, acknowledgements, errors:
+//! they never wait behind events), `events`, and last `farewell` (the close frame; nothing follows it). Pure: no socket, no
+//! clock. Each part has a limit, and the caller learns when it is reached.
 
 pub mod frames;
 
@@ -14,22 +14,22 @@ use self::frames::{Delivered, FrameRef, Frames};
 use crate::counters::operations;
 use crate::event::frame::Frame;
 
-/// Bounds of an outbox.
+/// Limits of an outbox.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxLimits {
     /// Frames in `events`.
     pub frames: usize,
     /// Bytes of the frames in `events`.
     pub bytes: usize,
-    /// Bytes in `control` at which it takes no more; one message may lie above.
+    /// Bytes in `control` from which on it refuses; one message may exceed it.
     pub control_bytes: usize,
 }
 
-/// The part has reached its bound and took nothing.
+/// The part has reached its limit and took nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxFull;
 
-/// What was begun and not finished.
+/// The unsent tail of what was begun.
 #[derive(Debug, Default)]
 enum Rest {
     #[default]
@@ -44,7 +44,7 @@ enum Rest {
     },
 }
 
-/// What most outboxes do not have most of the time.
+/// Parts that most outboxes lack most of the time.
 #[derive(Debug, Default)]
 struct Rare {
     rest: Rest,
@@ -52,10 +52,10 @@ struct Rare {
     farewell: Vec<u8>,
 }
 
-/// See the module. Its own 40 bytes are all that an event's way to a session that keeps up touches.
+/// The queue of one session. The delivery of an event to a session that keeps up touches only its own 40 bytes.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// A few lie in place; a burst must not keep its room in each of 12,000 outboxes.
+    /// A few are stored in place; a burst must not keep its memory in each of 12,000 outboxes.
     events: SmallVec<[FrameRef; 4]>,
     rare: Option<Box<Rare>>,
     /// At most `limits::OUTBOX_BYTES_MAX`.
@@ -70,17 +70,17 @@ impl Outbox {
         self.events.is_empty() && self.rare.is_none()
     }
 
-    /// Whether the last byte has been queued: once empty, the connection is to be closed.
+    /// Whether the last byte has been queued: once empty, the connection is closed.
     pub fn is_finished(&self) -> bool {
         self.is_finished
     }
 
-    /// Whether something other than events is to be sent, or the connection is to be closed: neither waits behind other sessions' events.
+    /// Whether it has something other than events, or the connection must be closed: neither waits behind other sessions' events.
     pub fn is_urgent(&self) -> bool {
         self.is_finished || self.rare.as_ref().is_some_and(|rare| rare.is_urgent())
     }
 
-    /// An event had no room: no later one may be taken, or the client would miss one without a word. The session is to be closed.
+    /// Refuses all later events, because one found no room and the client must not miss it silently. The session will be closed.
     pub fn refuse_events(&mut self) {
         self.takes_no_events = true;
     }
@@ -95,7 +95,7 @@ impl Outbox {
         self.event_bytes as usize
     }
 
-    /// Its memory, about, as if its frames were nobody else's.
+    /// Its approximate memory, as if its frames belonged to no other outbox.
     pub fn bytes(&self) -> usize {
         let references =
             if self.events.spilled() { self.events.capacity() * size_of::<FrameRef>() } else { 0 };
@@ -111,12 +111,12 @@ impl Outbox {
         self.events.len()
     }
 
-    /// Bytes of control messages that are not yet begun.
+    /// Bytes of control messages that are not begun.
     pub fn control_bytes(&self) -> usize {
         self.rare.as_ref().map_or(0, |rare| rare.control.len())
     }
 
-    /// Whether the bounds leave room for so many more frames, of so many bytes together.
+    /// Whether the limits leave room for this many more frames with this many bytes.
     pub fn has_room(&self, frames: usize, bytes: usize, limits: &OutboxLimits) -> bool {
         !(self.is_finished | self.takes_no_events)
             && self.events.len() + frames <= limits.frames
@@ -126,7 +126,7 @@ impl Outbox {
     /// Appends an event's frame.
     ///
     /// # Errors
-    /// The bounds leave no room for it; it was not taken.
+    /// The limits leave no room for it; it was not taken.
     pub fn push_event(
         &mut self,
         reference: FrameRef,
@@ -143,7 +143,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends what the session missed, if there is room for it.
+    /// Appends a replayed frame, if there is room for it.
     pub fn push_replayed(&mut self, frame: Arc<Frame>, frames: &mut Frames, limits: &OutboxLimits) -> bool {
         let reference = frames.insert_replayed(frame);
         let has_room = self.push_event(reference, frames, limits).is_ok();
@@ -151,10 +151,10 @@ impl Outbox {
         has_room
     }
 
-    /// Lets `write` append control messages, if there is room for any.
+    /// Lets `write` append control messages, if there is room.
     ///
     /// # Errors
-    /// Too much lies unread: the client sends and does not receive. `write` was not called.
+    /// Too much is unread: the client sends and does not receive. `write` was not called.
     pub fn push_control<T>(
         &mut self,
         limits: &OutboxLimits,
@@ -170,7 +170,7 @@ impl Outbox {
         Ok(written)
     }
 
-    /// Takes the last bytes of the connection: an HTTP response, or a close frame (or none). Nothing is queued after it.
+    /// Queues the last bytes of the connection: an HTTP response, or a close frame (or nothing). Nothing is queued after it.
     pub fn finish(&mut self, farewell: Vec<u8>) {
         if !self.is_finished {
             self.is_finished = true;
@@ -180,12 +180,12 @@ impl Outbox {
         }
     }
 
-    /// Drops the queued events, but not the one that was begun: a torn frame would break the stream. How many.
+    /// Drops the queued events, but not the one that was begun: a torn frame would break the stream. Returns their number.
     pub fn discard_events(&mut self, frames: &mut Frames) -> usize {
         self.discard_events_where(frames, |_| true)
     }
 
-    /// Drops those queued events for which `unwanted` holds. How many.
+    /// Drops the queued events for which `unwanted` holds. Returns their number.
     pub fn discard_events_where(
         &mut self,
         frames: &mut Frames,
@@ -215,16 +215,16 @@ impl Outbox {
         &self.events
     }
 
-    /// Puts others in their place, some of which may be the same.
+    /// Replaces them by others, some of which may be the same.
     pub(crate) fn replace_events(&mut self, events: &[FrameRef], frames: &mut Frames) {
-        // First held, then released: what stays is never without a holder.
+        // First held, then released: an event that stays always has a holder.
         events.iter().for_each(|&reference| frames.hold(reference));
         self.discard_events(frames);
         self.event_bytes = events.iter().map(|&it| frames.frame(it).bytes.len() as u32).sum();
         self.events = SmallVec::from_slice(events);
     }
 
-    /// Drops everything. How many events that were, one that was begun included: it will never be whole in the socket.
+    /// Drops everything. Returns the number of events, including one that was begun: it will never be whole in the socket.
     pub fn clear(&mut self, frames: &mut Frames) -> usize {
         let mut discarded = self.discard_events(frames);
         if let Some(rare) = self.rare.take()
@@ -236,18 +236,19 @@ impl Outbox {
         discarded
     }
 
-    /// The events, if there is nothing but events: then sessions with equal lists can share one gathered copy.
+    /// The events, if there is nothing else: then sessions with equal lists can share one gathered copy.
     pub fn only_events(&self) -> Option<&[FrameRef]> {
         self.rare.is_none().then_some(&self.events)
     }
 
-    /// Forgets the events, for one who has been told by `only_events` that there is nothing else, has sent them and releases the frames himself.
+    /// Forgets the events, for a caller that learned from `only_events` that there is nothing else, has sent them and releases
+    /// the frames itself.
     pub fn forget_events(&mut self) {
         self.events = SmallVec::new();
         self.event_bytes = 0;
     }
 
-    /// Appends what is to be sent next to `out`, at most `limit` bytes.
+    /// Appends the next bytes to send to `out`, at most `limit`.
     pub fn gather(&self, frames: &Frames, out: &mut Vec<u8>, limit: usize) {
         let end = out.len() + limit.min(isize::MAX as usize);
         // Whether there is room for more.
@@ -270,7 +271,7 @@ impl Outbox {
             && rare.is_none_or(|rare| append(&rare.farewell));
     }
 
-    /// Forgets the first `accepted` bytes: the kernel has them. `on_sent` hears of each event that is whole in the socket.
+    /// Forgets the first `accepted` bytes, which the kernel has. Calls `on_sent` with each event that is whole in the socket.
     pub fn consume(&mut self, accepted: usize, frames: &mut Frames, mut on_sent: impl FnMut(Delivered<'_>)) {
         let mut left = accepted;
         if let Some(rare) = &mut self.rare
@@ -324,7 +325,7 @@ impl Rare {
         matches!(self.rest, Rest::Bytes { .. }) || !self.control.is_empty() || !self.farewell.is_empty()
     }
 
-    /// Takes what was begun and the control part from `left`; whether all of both went.
+    /// Removes `left` bytes from what was begun and the control part. Whether all of both was removed.
     fn consume_rest(
         &mut self,
         left: &mut usize,

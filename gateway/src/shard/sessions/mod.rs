@@ -1,4 +1,4 @@
-//! What a shard keeps of each session.
+//! The state of each session.
 
 pub mod pace;
 pub mod pending_replies;

@@ -1,8 +1,8 @@
-//! How fast a session is read: what it may send and cost, what has come and waits, and whether its receive is paused.
+//! How fast a session is read: its budget, its unread bytes, and whether its receive is paused.
 //!
-//! Buckets of control frames, bytes and operations: what a session sends is charged when it is known, also beyond what they hold.
-//! Nothing of it is lost, but a session with a debt is not read until time has paid it. Messages have a bucket that is never
-//! overdrawn: one that is too many is answered and has no effect. Pure: the time is told.
+//! Control frames, bytes and operations have buckets that may be overdrawn: what a session sends is charged when it is known.
+//! Nothing is lost, but a session in debt is not read until time has paid the debt. Messages have a bucket that is never
+//! overdrawn: a message above the rate is answered and has no effect. Pure: time is passed.
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,18 @@ use crate::counters::ReceivePause;
 use crate::limits;
 use crate::limits::Rate;
 
-/// What each session may send.
+/// Limits of what each session may send.
 #[derive(Clone, Debug)]
 pub struct Rates {
-    /// Messages; `None`: as many as it likes.
+    /// Messages; `None`: no limit.
     pub messages: Option<Rate>,
-    /// Bytes; likewise.
+    /// Bytes; `None`: no limit.
     pub bytes: Option<Rate>,
     /// Operations.
     pub operations: Rate,
 }
 
-/// What one session may still send. As good as new when it is full.
+/// What one session may still send. A full budget equals a new one.
 #[derive(Debug)]
 pub struct Budget {
     /// Messages.
@@ -35,9 +35,9 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Of a session that has sent nothing.
+    /// The budget of a session that has sent nothing.
     pub fn full(rates: &Rates, now: Instant) -> Self {
-        // A bucket without a rate is not looked at.
+        // A bucket without a rate is not used.
         let full = |rate: &Option<Rate>| TokenBucket::full(rate.as_ref().unwrap_or(&rates.operations), now);
         Self {
             messages: full(&rates.messages),
@@ -47,14 +47,14 @@ impl Budget {
         }
     }
 
-    /// Charges bytes that came.
+    /// Charges received bytes.
     pub fn charge_bytes(&mut self, bytes: usize, rates: &Rates, now: Instant) {
         if let Some(rate) = &rates.bytes {
             self.bytes.spend(rate, bytes as f64, now);
         }
     }
 
-    /// Charges what messages cost.
+    /// Charges the operations of messages.
     pub fn charge_operations(&mut self, operations: u64, rates: &Rates, now: Instant) {
         self.operations.spend(&rates.operations, operations as f64, now);
     }
@@ -64,13 +64,13 @@ impl Budget {
         self.operations.missing(&rates.operations, now) < limits::OPERATIONS_LIGHT
     }
 
-    /// Operations that it may have now: at least one.
+    /// The operations that it may use now: at least one.
     pub fn operations_left(&self, rates: &Rates, now: Instant) -> u64 {
         let left = f64::from(rates.operations.burst) - self.operations.missing(&rates.operations, now);
         left.max(1.0) as u64
     }
 
-    /// What it has to pay for longest, and how long.
+    /// The debt that takes longest to pay, and how long it takes.
     pub fn debt(&self, rates: &Rates, now: Instant) -> Option<(ReceivePause, Duration)> {
         let debt = |bucket: &TokenBucket, rate: &Option<Rate>| {
             rate.as_ref().map_or(Duration::ZERO, |rate| bucket.debt(rate, now))
@@ -84,37 +84,37 @@ impl Budget {
     }
 }
 
-/// Where the reading of one session stands.
+/// The state of reading one session.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// What it may still send, once it has sent something.
+    /// Its budget, once it has sent something.
     pub budget: Option<Box<Budget>>,
-    /// What has come and was not consumed, if there is any.
+    /// Its unread bytes, if there are any.
     pub stash: Option<Box<Stash>>,
     /// When it has paid its debt, if it has one.
     pub paid_at: Option<Instant>,
-    /// The driver was told to pause its receive.
+    /// Whether the driver was told to pause its receive.
     pub is_held: bool,
-    /// It stands in the queue of those whose stash is to be read.
+    /// Whether it is queued to have its stash read.
     pub is_queued: bool,
-    /// Since when bytes of the client may lie unread for the gateway's own reasons, if they may: its silence means nothing then.
+    /// Since when its bytes may be unread for the gateway's own reasons: its silence means nothing then.
     pub behind_since: Option<Instant>,
-    /// Its peer's FIN came behind what is in the stash.
+    /// Whether its peer's FIN followed the bytes of the stash.
     pub has_finished: bool,
-    /// Bytes that were discarded since its last words were queued.
+    /// Bytes discarded since its last bytes were queued.
     pub discarded_bytes: usize,
-    /// The turn that it was read in last, and the operations that it had in it.
+    /// The turn in which it was last read, and its operations in that turn.
     turn: u64,
     turn_operations: u64,
 }
 
 impl Pace {
-    /// Bytes that wait in the stash.
+    /// The number of unread bytes.
     pub fn stashed(&self) -> usize {
         self.stash.as_ref().map_or(0, |stash| stash.len())
     }
 
-    /// Notes whether bytes of the client may lie unread. When they no longer do: since when they did.
+    /// Notes whether its bytes may be unread. When they no longer are, returns since when they were.
     pub fn note_behind(&mut self, now: Instant) -> Option<Instant> {
         if self.is_held || self.paid_at.is_some() || self.stashed() > 0 {
             self.behind_since.get_or_insert(now);
@@ -123,7 +123,7 @@ impl Pace {
         self.behind_since.take()
     }
 
-    /// Whether what comes is read at once, and does not wait for others.
+    /// Whether received bytes are read at once, without waiting for other sessions.
     pub fn is_direct(&self, rates: &Rates, turn: u64, now: Instant) -> bool {
         let had = if self.turn == turn { self.turn_operations } else { 0 };
         self.paid_at.is_none()

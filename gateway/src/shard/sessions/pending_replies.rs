@@ -1,8 +1,8 @@
-//! What a client is still to be answered, in the order in which it asked.
+//! The pending answers of a client, in the order of its requests.
 //!
-//! A `subscribe` is acknowledged when every owner has said where it begins, and when the partitions that are about to begin have,
-//! or the client has waited [`limits::ACK_PATIENCE`] for them. What is asked meanwhile is answered after it, but for pongs. Bounded
-//! in answers and bytes: a client that asks faster than the shards answer is closed for it. Pure.
+//! A `subscribe` is acknowledged when every owner has said where it begins, and when the partitions that are about to start have
+//! started, or have been waited for for [`limits::ACK_PATIENCE`]. Later requests are answered after it, except pongs. Bounded in
+//! number and bytes: a client that asks faster than the shards answer is closed. Pure.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -22,7 +22,7 @@ use crate::shard::mesh::layout::OwnersLayout;
 use crate::shard::mesh::start::{StartRefusal, StartReply, SubscriptionStart};
 use crate::shard::owner::single_position;
 
-/// See the module.
+/// The answers, and the number of the next subscription.
 #[derive(Debug, Default)]
 pub struct PendingReplies {
     waiting: VecDeque<PendingReply>,
@@ -39,16 +39,16 @@ struct PendingReply {
 #[derive(Debug)]
 enum Reply {
     Subscription(Box<Subscription>),
-    /// Complete, but for its place.
+    /// Complete, and waiting for earlier answers.
     Text(Vec<u8>),
 }
 
-/// An acknowledgement on its way.
+/// An acknowledgement that is being completed.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Which of the session's.
+    /// Its number within the session.
     pub number: u32,
-    /// The acknowledgement, but for what the owners say.
+    /// The acknowledgement without the owners' parts.
     pub ack: SubscriptionAck<'static>,
     /// Its subscriptions, if some begin elsewhere than with the next event.
     pub starts: Arc<[SubscriptionStart]>,
@@ -56,29 +56,29 @@ pub struct Subscription {
     pub topics: TopicSet,
     /// Owners that have not answered.
     pub unanswered: ShardSet,
-    /// How long it waits for partitions to begin.
+    /// How long it waits for partitions to start.
     pub due: Instant,
-    /// Whether the client wants to know the next offsets.
+    /// Whether the client wants the next offsets.
     pub wants_positions: bool,
-    /// The next offset of each partition, as its owner answered.
+    /// The next offset of each partition, from its owner's answer.
     pub cut: BTreeMap<Partition, i64>,
-    /// Those of the starts that begin with the cut because some owner refused them.
+    /// The starts that begin with the cut because an owner refused them.
     pub refused: Vec<usize>,
-    /// The last events, with their subscription's index in `starts`; by the records' times once all owners have answered.
+    /// The last events, with their subscription's index in `starts`; sorted by the records' times once all owners have answered.
     pub snapshot: Vec<(usize, Arc<Frame>)>,
 }
 
-/// Too much waits.
+/// Too many answers are pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyPending;
 
 impl PendingReplies {
-    /// Whether nothing waits.
+    /// Whether nothing is pending.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// What they come to, about.
+    /// Approximate memory.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -89,10 +89,10 @@ impl PendingReplies {
         self.numbers
     }
 
-    /// An acknowledgement that waits for its owners.
+    /// Adds an acknowledgement that waits for its owners.
     ///
     /// # Errors
-    /// The client asked for too much at a time.
+    /// The client has too many requests pending.
     pub fn push_subscription(&mut self, subscription: Subscription) -> Result<(), TooManyPending> {
         let names = subscription.ack.subscribed.iter().map(|name| name.len() + 3);
         let rejected = &subscription.ack.rejected;
@@ -100,10 +100,10 @@ impl PendingReplies {
         self.push(PendingReply { bytes, answer: Reply::Subscription(Box::new(subscription)) })
     }
 
-    /// An answer that is complete, behind those that are not.
+    /// Adds a complete answer behind incomplete ones.
     ///
     /// # Errors
-    /// The client asked for too much at a time.
+    /// The client has too many requests pending.
     pub fn push_text(&mut self, text: Vec<u8>) -> Result<(), TooManyPending> {
         self.push(PendingReply { bytes: text.len(), answer: Reply::Text(text) })
     }
@@ -117,7 +117,7 @@ impl PendingReplies {
         Ok(())
     }
 
-    /// An owner has answered.
+    /// Takes an owner's start reply.
     pub fn take_start_reply(&mut self, owner: usize, begun: StartReply) {
         let of_number = |it: &&mut Box<Subscription>| it.number == begun.pull_id.cursor;
         let Some(subscription) = self.subscriptions().find(of_number) else { return };
@@ -132,8 +132,8 @@ impl PendingReplies {
         }
     }
 
-    /// A partition has begun. An owner that has not answered yet will name it in its answer; one that has did not know what
-    /// it holds. `kinds`: by topic.
+    /// A partition has started. An owner that has not answered yet will include it in its answer; one that has answered did not
+    /// know its offsets. `kinds` has each topic's kind.
     pub fn partition_started(
         &mut self,
         owner: usize,
@@ -154,13 +154,13 @@ impl PendingReplies {
         }
     }
 
-    /// A partition's topic was recreated: what was said of the old one is not where anything begins.
+    /// A partition's topic was recreated: offsets of the old log are no longer where anything begins.
     pub fn reset(&mut self, partition: Partition, next: i64) {
         for subscription in self.subscriptions() {
             if let Some(cut) = subscription.cut.get_mut(&partition) {
                 *cut = next;
             }
-            // The last events that the old one had do not come after its end was told.
+            // Last events of the old log must not follow the gap that ends it.
             let is_of = |frame: &Frame| frame.source().is_some_and(|source| source.partition == partition);
             subscription.snapshot.retain(|(_, frame)| !is_of(frame));
         }
@@ -173,14 +173,14 @@ impl PendingReplies {
         })
     }
 
-    /// Whether some owner has not answered.
+    /// Whether an owner has not answered.
     pub fn asks_owners(&self) -> bool {
         self.waiting
             .iter()
             .any(|it| matches!(&it.answer, Reply::Subscription(it) if !it.unanswered.is_empty()))
     }
 
-    /// When the next answer goes out although partitions have not begun. `None`: it waits for nothing, or for an owner.
+    /// When the next answer is due although partitions have not started. `None`: it waits for nothing, or for an owner.
     pub fn next_due(&self) -> Option<Instant> {
         match &self.waiting.front()?.answer {
             Reply::Subscription(it) => it.unanswered.is_empty().then_some(it.due),
@@ -188,7 +188,7 @@ impl PendingReplies {
         }
     }
 
-    /// The next answer, if it is complete.
+    /// Takes the next answer, if it is complete.
     pub fn pop(&mut self, layout: &OwnersLayout, now: Instant) -> Option<CompleteReply> {
         let is_ready = match &self.waiting.front()?.answer {
             Reply::Subscription(it) => {
@@ -203,7 +203,8 @@ impl PendingReplies {
         self.bytes -= bytes;
         Some(match answer {
             Reply::Subscription(mut subscription) => {
-                // What owners have of one channel is ordered by nothing else. Stable: of one owner as it said.
+                // Only time orders the events of one channel from several owners. The sort is stable, so one owner's stay in its
+                // order.
                 subscription.snapshot.sort_by_key(|(_, frame)| frame.timestamp_ms);
                 CompleteReply::Subscription(subscription)
             }
@@ -215,14 +216,14 @@ impl PendingReplies {
 /// A complete answer.
 #[derive(Debug)]
 pub enum CompleteReply {
-    /// Of a `subscribe`.
+    /// To a `subscribe`.
     Subscription(Box<Subscription>),
-    /// Of anything else.
+    /// To any other message.
     Text(Vec<u8>),
 }
 
 impl Subscription {
-    /// A subscription cannot begin where it was to, for the first of its reasons.
+    /// Notes that a subscription cannot begin as requested; the first reason counts.
     pub fn refuse(&mut self, start: usize, refusal: StartRefusal) {
         if !self.refused.contains(&start) {
             self.refused.push(start);
@@ -232,7 +233,7 @@ impl Subscription {
         }
     }
 
-    /// Writes it, with the kinds of the topics and the partitions that have not begun.
+    /// Writes it, with the kinds of the topics and the partitions that have not started.
     pub fn write(mut self, kinds: &[Arc<str>], waiting: &BTreeMap<usize, Vec<i32>>, payload: &mut Vec<u8>) {
         let kind_of = |topic: usize| Cow::Owned(kinds[topic].to_string());
         if self.wants_positions {

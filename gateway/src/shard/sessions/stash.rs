@@ -1,22 +1,22 @@
-//! Bytes of a client that have come and wait for their session's turn.
+//! A client's unread bytes, which wait for their session's turn.
 //!
-//! They were taken out of the provided buffers, of which a whole shard has few, into memory of the session. Pure.
+//! They were copied out of the provided buffers, of which a whole shard has few, into memory of the session. Pure.
 
 use std::collections::VecDeque;
 
 use crate::limits;
 
-/// The size of a piece, so that to take some bytes costs no move of the others.
+/// The size of a piece, so that taking some bytes does not move the others.
 const PIECE_BYTES: usize = 2 * limits::RECEIVE_BUFFER_BYTES;
 
-/// See the module.
+/// Unread bytes in pieces.
 #[derive(Debug, Default)]
 pub struct Stash {
     pieces: VecDeque<Piece>,
     len: usize,
 }
 
-/// Some of the bytes, in their order.
+/// Some of the bytes, in order.
 #[derive(Debug, Default)]
 pub struct Piece {
     bytes: Vec<u8>,
@@ -24,17 +24,17 @@ pub struct Piece {
 }
 
 impl Stash {
-    /// Bytes that wait.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Appends what came.
+    /// Appends received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
         match self.pieces.back_mut() {
@@ -45,14 +45,14 @@ impl Stash {
         }
     }
 
-    /// Takes the oldest bytes out.
+    /// Takes the oldest bytes.
     pub fn take(&mut self) -> Option<Piece> {
         let piece = self.pieces.pop_front()?;
         self.len -= piece.rest().len();
         Some(piece)
     }
 
-    /// Puts back what [`Stash::take`] gave.
+    /// Returns the unused rest of a piece from [`Stash::take`].
     pub fn put_back(&mut self, piece: Piece) {
         self.len += piece.rest().len();
         if !piece.rest().is_empty() {
@@ -62,12 +62,12 @@ impl Stash {
 }
 
 impl Piece {
-    /// What was not consumed.
+    /// The bytes that are not consumed.
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.consumed..]
     }
 
-    /// So much of the rest was.
+    /// Consumes bytes.
     pub fn consume(&mut self, bytes: usize) {
         self.consumed += bytes;
     }

@@ -1,7 +1,7 @@
 //! The connections of a shard, by the slot of their socket.
 //!
-//! The wire driver names a socket by slot and generation and never gives a slot away before it has told that it closed, so
-//! a table indexed by slot needs no generation of its own: it compares the whole `SocketId`.
+//! The wire driver identifies a socket by slot and generation, and does not reuse a slot before it has reported that it closed.
+//! So a table indexed by slot needs no generation of its own: it compares the whole `SocketId`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -19,124 +19,124 @@ use crate::shard::resume::replay_rate::Replays;
 use crate::shard::sessions::turn::Turn;
 use crate::websocket::{Handshake, Inbound};
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Debug)]
 pub enum ConnectionState {
-    /// Its request is not complete.
+    /// Its request is incomplete.
     Handshake(Handshake),
-    /// A session.
+    /// It is a session.
     Open(Inbound),
-    /// The last bytes are queued; what the peer still sends is not read.
+    /// Its last bytes are queued; what the peer still sends is not read.
     Finishing,
 }
 
-/// A message that has begun and was not complete when the last bytes were read.
+/// A message that is incomplete after the newest bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Unfinished {
-    /// Which, see `Inbound::message_number`.
+    /// Its number, see `Inbound::message_number`.
     pub number: u32,
-    /// Since when, without the time in which the gateway did not read its client.
+    /// When it began, without the time in which the gateway did not read its client.
     pub since: Instant,
-    /// It has been given its time again, because the rest might lie unread.
+    /// Whether it got its time again, because the rest might be unread.
     pub is_excused: bool,
 }
 
-/// Where a connection stands among the others.
+/// The kind of slot that a connection takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// Its request is not complete; its number by age.
+    /// Its request is incomplete; its number by age.
     Handshake(u64),
     /// It is a session.
     Session,
-    /// Its last words are on the way; its number by age.
+    /// Its last bytes are being sent; its number by age.
     Ending(u64),
     /// It is being reset to make room.
     Leaving,
 }
 
-/// Where a session stands among those that pull what they missed.
+/// Whether and when a session pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullState {
     /// It pulls nothing, or its answer is on its way.
     No,
-    /// It stands in the queue of those that pull.
+    /// It is queued to pull.
     Now,
-    /// It goes on at this time.
+    /// It continues at this time.
     At(Instant),
 }
 
-/// One connection. What an event's way touches fills one cache line, so that a broadcast to 12,000 sessions reads 12,000 of
-/// them; everything else lies in `cold`.
+/// One connection. What the delivery of an event touches fills one cache line, so that a broadcast to 12,000 sessions reads
+/// 12,000 of them; everything else is in `cold`.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Session {
     /// Its socket.
     pub socket: SocketId,
-    /// The number of the last broadcast that it got, see [`Sessions::forget_broadcasts`].
+    /// The number of the last broadcast that reached it, see [`Sessions::forget_broadcasts`].
     pub broadcast: u32,
-    /// What is to be sent.
+    /// What must be sent.
     pub outbox: Outbox,
-    /// Where it stands with egress.
+    /// The queues of egress that it is in.
     pub turn: Turn,
-    /// It was sent events less than a flush window ago: further ones wait until that is over.
+    /// Whether it was sent events less than a flush window ago: further ones wait until the window is over.
     pub is_resting: bool,
-    /// When it was last sent events, see `Egress`; only ever compared with the current value.
+    /// When it was last sent events, see `Egress`; only compared with the current value.
     pub epoch: u8,
-    /// It is brought something of a `Cold::resume`: not every event is for it to be had live.
+    /// Whether it has a `Cold::resume`: some events must not be delivered live.
     pub is_resuming: bool,
-    /// The rest.
+    /// The rest of its state.
     pub cold: Box<Cold>,
 }
 
 const _: () = assert!(size_of::<Session>() == 64, "the way of an event touches one cache line of a session");
 const _: () = assert!(size_of::<Option<Session>>() == 64, "the table has no gaps");
 
-/// What a connection's client and the clock touch.
+/// The state that only a connection's client and the clock touch.
 #[derive(Debug)]
 pub struct Cold {
-    /// Whom it came from.
+    /// The peer's address.
     pub peer: Option<SocketAddr>,
-    /// Whose it is, which proxies in front may tell; known from its handshake on.
+    /// The client's address, which proxies may tell; known from its handshake on.
     pub client: Option<IpAddr>,
-    /// The address that it counts for while it has no session; `None`: it is exempt.
+    /// The address for which it counts while it has no session; `None`: exempt.
     pub address: Option<IpAddr>,
-    /// The address that its session counts for, likewise.
+    /// The address for which its session counts; `None`: exempt.
     pub session_address: Option<IpAddr>,
-    /// Where it stands among the connections without a session.
+    /// The kind of slot that it takes.
     pub slot_state: SlotState,
     /// When it was accepted.
     pub accepted_at: Instant,
-    /// Where it stands.
+    /// Its state.
     pub state: ConnectionState,
-    /// When this stage began.
+    /// When this state began.
     pub stage_since: Instant,
-    /// When bytes last came from the client, or the gateway had read all that it had kept waiting.
+    /// When bytes last came from the client, or when the gateway had read all that it had kept waiting.
     pub heard_at: Instant,
-    /// It has been given its time again since it was heard, because its bytes might lie unread.
+    /// Whether it got its time again since then, because its bytes might be unread.
     pub is_excused: bool,
     /// When the last ping was queued.
     pub pinged_at: Instant,
     /// The tick of its entry in the wheel.
     pub timer_tick: u64,
-    /// A message on its way.
+    /// Its incomplete message.
     pub unfinished: Option<Unfinished>,
     /// How fast it is read.
     pub pace: Pace,
-    /// What the client is still to be answered.
+    /// Its pending answers.
     pub pending_replies: PendingReplies,
-    /// What it is still to be brought.
+    /// What it still misses.
     pub resume: Option<Box<Resume>>,
-    /// How many cursors its earlier resumes had.
+    /// The number of cursors of its earlier resumes.
     pub cursors_made: u32,
-    /// How many cursors it has, as counted by its shard.
+    /// Its number of cursors, as counted by its shard.
     pub cursors: usize,
-    /// How often Kafka may be read again for it, once it has been.
+    /// Its rate of replays from Kafka, once it had one.
     pub replays: Option<Replays>,
-    /// Of what it is brought, skipped records that it is still to be told of.
+    /// Skipped records that a resume has not announced yet.
     pub skips: SkipsToTell,
-    /// The topics of which the client was told that partitions have not begun; it hears of them when they do.
+    /// The topics of which the client was told that partitions have not started; it is told when they start.
     pub waiting: TopicSet,
-    /// Where it stands among those that pull.
+    /// Whether and when it pulls.
     pub pulls: PullState,
 }
 
@@ -181,7 +181,8 @@ impl Session {
 }
 
 impl Cold {
-    /// The client's bytes lay unread since then for the gateway's own reasons: that was neither silence nor slowness of it.
+    /// The client's bytes were unread since `behind_since` for the gateway's own reasons, which was neither its silence nor its
+    /// slowness.
     pub fn has_caught_up(&mut self, behind_since: Instant, now: Instant) {
         self.heard_at = self.heard_at.max(now);
         if let Some(unfinished) = &mut self.unfinished {
@@ -199,7 +200,7 @@ impl Cold {
                 let ping = self.pinged_at + limits::PING_INTERVAL;
                 let idle = self.heard_at + limits::IDLE_TIMEOUT;
                 let unfinished = self.unfinished.map(|message| message.since + limits::MESSAGE_TIMEOUT);
-                // Of a client that is not read nobody knows whether it is silent.
+                // The silence of a client that is not read is unknown.
                 let silence =
                     unfinished.into_iter().chain([idle]).filter(|_| self.pace.behind_since.is_none());
                 let acknowledged = self.pending_replies.next_due();
@@ -209,7 +210,7 @@ impl Cold {
     }
 }
 
-/// The table.
+/// The table of connections.
 #[derive(Debug, Default)]
 pub struct Sessions {
     slots: Vec<Option<Session>>,
@@ -233,39 +234,39 @@ impl Sessions {
         self.slots.get_mut(socket.slot())?.as_mut().filter(|session| session.socket == socket)
     }
 
-    /// The connection in this slot, whichever it is.
+    /// The connection in this slot.
     pub fn at(&mut self, slot: usize) -> Option<&mut Session> {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    /// Slots, taken or not: [`Sessions::at`] takes a number below.
+    /// Number of slots, used or not: the limit of [`Sessions::at`]'s argument.
     pub fn slots(&self) -> usize {
         self.slots.len()
     }
 
-    /// Takes a connection out.
+    /// Removes a connection.
     pub fn remove(&mut self, socket: SocketId) -> Option<Session> {
         let removed = self.slots.get_mut(socket.slot())?.take_if(|session| session.socket == socket)?;
         self.len -= 1;
         Some(removed)
     }
 
-    /// The numbers of broadcasts begin anew: no session has got one.
+    /// The numbers of broadcasts start again: no session has had one.
     pub fn forget_broadcasts(&mut self) {
         self.slots.iter_mut().flatten().for_each(|session| session.broadcast = 0);
     }
 
-    /// Connections, in whatever stage.
+    /// The number of connections, in any state.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The sockets of those that wait for owners, for partitions or for what they missed.
+    /// The sockets of sessions that wait for owners, for partitions or for missed events.
     pub fn waiting_sockets(&self) -> impl Iterator<Item = SocketId> {
         let is_unsettled = |session: &&Session| {
             let Cold { resume, pending_replies, waiting, .. } = &*session.cold;
@@ -274,7 +275,7 @@ impl Sessions {
         self.slots.iter().flatten().filter(is_unsettled).map(|session| session.socket)
     }
 
-    /// The sockets of those that are still to be brought something.
+    /// The sockets of sessions that resume.
     #[cfg(test)]
     pub fn resuming(&self) -> impl Iterator<Item = SocketId> {
         self.slots.iter().flatten().filter(|session| session.is_resuming).map(|session| session.socket)

@@ -1,17 +1,17 @@
 //! A wheel of deadlines, one per session: its handshake, its next ping, its silence, its unfinished message.
 //!
-//! Traffic never touches the wheel. When a session's entry comes up, whoever drives the wheel asks the session what is due
-//! and puts it back at its next deadline; a session needs an earlier entry only when an earlier deadline begins. Pure: time
-//! is told. Entries fire up to one tick late, never early.
+//! Traffic never touches the wheel. When a session's entry is due, the caller asks the session what is due and inserts it at its
+//! next deadline; a session needs an earlier entry only when an earlier deadline begins. Pure: time is passed. Entries fire up to
+//! one tick late, never early.
 
 use std::time::{Duration, Instant};
 
-/// How finely deadlines are kept.
+/// The resolution of deadlines.
 pub const TICK: Duration = Duration::from_millis(250);
-/// Ticks of one round: 64 s, above the longest deadline (WS idle timeout, 60 s).
+/// Ticks of one round: 64 s, above the longest deadline (the idle timeout of 60 s).
 const TICKS: usize = 256;
 
-/// See the module.
+/// Entries by tick.
 #[derive(Debug)]
 pub struct Wheel<T> {
     started_at: Instant,
@@ -21,12 +21,12 @@ pub struct Wheel<T> {
     len: usize,
 }
 
-/// A session, and the tick that it was put at.
+/// A session, and the tick of its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<T> {
-    /// Whose deadline.
+    /// The session.
     pub session: T,
-    /// Tells the session's newest entry from one that an earlier deadline has replaced.
+    /// Distinguishes the session's newest entry from one that an earlier deadline has replaced.
     pub tick: u64,
 }
 
@@ -64,7 +64,7 @@ impl<T> Wheel<T> {
                 self.len -= 1;
                 return Some(entry);
             }
-            // A burst must not keep its room.
+            // A burst must not keep its memory.
             *slot = Vec::new();
             self.next_tick += 1;
         }
