@@ -1,4 +1,4 @@
-//! What an [`Owner`] answers to those who ask where subscriptions begin, and when. Pure.
+//! The answers of an [`Owner`] to start requests, and when it answers. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::shard::mesh::start::{
     StartFrom, StartOutcome, StartRefusal, StartReply, StartRequest, SubscriptionStart,
 };
 
-/// What the past subscriptions of a question want of a topic.
+/// What a question's past subscriptions want of a topic.
 #[derive(Debug, Default)]
 struct PastStarts {
     is_concerned: bool,
@@ -28,21 +28,22 @@ struct PastStarts {
     first_offsets: FirstOffsets,
 }
 
-/// Partitions of which not all is known.
+/// Partitions that are not fully known.
 struct UnresolvedPartitions {
-    /// Nobody could tell where they end.
+    /// Partitions whose end nobody could tell.
     unknown: BTreeSet<Partition>,
-    /// Their past is still being read.
+    /// Partitions whose past is still being read.
     unread: BTreeSet<Partition>,
 }
 
 impl Owner {
-    /// Where subscriptions begin. `None`: the answer comes later, from [`Owner::answer_waiting`]. If too many wait already it is
-    /// answered at once with what is known, as one is that has waited for long enough. One that is costly is answered in a step of its own.
+    /// Answers a start request. `None`: the answer comes later, from [`Owner::answer_waiting`]. If too many questions wait, it is
+    /// answered at once with what is known, like one that has waited for its maximum. A costly one is answered in a step of its
+    /// own.
     pub fn answer_start(&mut self, home: usize, begin: StartRequest, now: Instant) -> Option<StartReply> {
         self.look_at_the_clock(now);
         self.operations += (begin.positions() + begin.starts.len() + self.heads.len()) as u64;
-        // Of a partition that is not named all is wanted that there is.
+        // Of a partition that the client did not name, everything is wanted.
         let mut named = BTreeMap::new();
         for &(topic, ref since) in begin.starts.iter().flat_map(SubscriptionStart::since) {
             operations::count(since.positions().len());
@@ -68,18 +69,18 @@ impl Owner {
         Some(self.answer(&question, &ends))
     }
 
-    /// When [`Owner::answer_waiting`] has something to do, unless it has now ([`Owner::has_waiting`]).
+    /// When [`Owner::answer_waiting`] has work, unless it has some now ([`Owner::has_waiting`]).
     pub fn next_due(&self) -> Option<Instant> {
         let unanswered = self.unanswered.front().map(|(due, _)| *due);
         self.deferred.next_due().into_iter().chain(unanswered).min()
     }
 
-    /// Whether questions that waited may be answered now.
+    /// Whether deferred questions may be answered now.
     pub fn has_waiting(&self) -> bool {
         self.deferred.is_walking()
     }
 
-    /// Answers of questions that wait for nothing any more, or not any longer: as many as a turn has time for.
+    /// Answers questions that are complete or overdue, as many as a turn allows.
     pub fn answer_waiting(&mut self, now: Instant) -> Vec<(usize, StartReply)> {
         self.look_at_the_clock(now);
         let until = self.turn_ends_at();
@@ -87,11 +88,11 @@ impl Owner {
             && due <= now
         {
             self.unanswered.pop_front();
-            // Whoever waits for it has it asked for again.
+            // A question that waits for an end has it asked for again.
             self.deferred.reconsider_all();
         }
         let mut answers = Vec::new();
-        // Looking at a question asks for ends, which is the owner's matter.
+        // Looking at a question asks for ends, which changes the owner.
         let mut waiting = std::mem::take(&mut self.deferred);
         while self.operations < until
             && let Some(number) = waiting.overdue(now)
@@ -110,12 +111,12 @@ impl Owner {
         answers
     }
 
-    /// The session is gone: nobody waits for the answers that it was owed.
+    /// A session has ended: its questions need no answer.
     pub fn withdraw(&mut self, home: usize, socket: SocketId) {
         self.questions_withdrawn += self.deferred.withdraw(home, socket) as u64;
     }
 
-    /// Brings a question that waits up to date. Whether it can be answered.
+    /// Updates a deferred question. Whether it can be answered.
     fn look_at(&mut self, waiting: &mut DeferredQuestions, number: u64) -> bool {
         self.operations += 1;
         let Some((deferred, changes)) = waiting.look_at(number) else { return false };
@@ -156,7 +157,7 @@ impl Owner {
             unknown: unknown.iter().map(|(partition, _)| *partition).collect(),
             unread: self.heads.iter().filter(|(_, it)| it.next < it.live_from).map(|(it, _)| *it).collect(),
         };
-        // Of all its snapshots together: who names much twice would be brought it twice.
+        // For all its snapshots together: otherwise a client that names channels twice gets everything twice.
         let mut frames_left = 2 * self.snapshot_frames_max;
         let starts = begin.starts.iter().map(|start| self.start(start, cut, &unsettled, &mut frames_left));
         let starts: Vec<_> = starts.collect();
@@ -196,7 +197,7 @@ impl Owner {
         }
     }
 
-    /// The last events before the cut.
+    /// The last events below the cut.
     fn snapshot(
         &self,
         pattern: Pattern<'_>,
@@ -212,7 +213,7 @@ impl Owner {
             return refused(snapshot_too_large());
         };
         *frames_left -= snapshot.len();
-        // What came since the question comes through the cursors.
+        // Later events are delivered through the cursors.
         let is_before = |frame: &Arc<Frame>| {
             let source = frame.source();
             source.is_some_and(|it| cut.get(&it.partition).is_some_and(|&cut| it.offset < cut))
@@ -221,11 +222,11 @@ impl Owner {
         StartOutcome { snapshot, refusal: None }
     }
 
-    /// Why a subscription cannot begin where it was to, if this shard knows a reason.
+    /// Why a subscription cannot begin as requested, if this shard knows a reason.
     fn refusal(&self, start: &SubscriptionStart, unsettled: &UnresolvedPartitions) -> Option<StartRefusal> {
         let is_unread = |topic, position: Position| {
             let from = unsettled.unread.range(Partition { topic, number: i32::MIN }..);
-            // The first two tell: one of them may be the one that is named.
+            // Two are enough: one of them may be the named one.
             let mut first = from.take(2).take_while(|it| it.topic == topic);
             first.any(|it| it.number != position.partition)
         };
@@ -254,8 +255,8 @@ impl Owner {
         None
     }
 
-    /// Whether what is wanted is known to be older than Kafka is read again for: it is below the history, and that reaches so far back.
-    /// What is not known here the replay threads tell.
+    /// Whether a wanted offset is known to be older than the maximum age: it is below the history, which reaches back that far.
+    /// Otherwise the replay threads find out.
     fn is_too_old(&self, partition: Partition, wanted: i64) -> bool {
         let (Some(age_max), Some(now_ms)) = (self.resume_age_max, self.now_ms) else { return false };
         let is_below = self.history.first(partition).is_some_and(|first| wanted < first);
@@ -269,24 +270,24 @@ impl Owner {
             .map(|(then, then_ms)| then_ms + now.saturating_duration_since(then).as_millis() as i64);
     }
 
-    /// Whether this partition may be there, though it has not begun.
+    /// Whether this partition may exist although it has not started.
     fn can_answer(&self, partition: Partition) -> bool {
         self.expected.as_ref().is_none_or(|expected| expected.contains_key(&partition))
     }
 
-    /// Whether what these starts want of a partition is something else than what is told from here on. Where an answer is late,
-    /// something has been withheld since the cut; and whatever a start names, it begins with the cut if another owner refuses it.
+    /// Whether these starts want events of a partition that are not delivered live from here on. If the answer is late, events
+    /// were withheld since the cut; and whatever a start names, it begins with the cut if another owner refuses it.
     fn is_behind(&self, partition: Partition, cut: i64, past: &PastStarts) -> bool {
         let Some(head) = self.heads.get(&partition) else { return false };
         let next = head.live_next();
-        // What was to be its past may become live if its log stands still ([`Owner::stop_waiting`]).
+        // Its past may become live if its log stands still ([`Owner::stop_waiting`]).
         let is_unread = head.next < head.live_from;
         let all_begin_there =
             || past.first_offsets.range(partition.number, cut).is_none_or(|it| it == (next, next));
         past.is_concerned && (past.has_snapshot || is_unread || cut < next || !all_begin_there())
     }
 
-    /// The end of this partition, if the question cannot be answered without; it is asked for.
+    /// The end of this partition, if the question cannot be answered without it; then it is asked for.
     pub(crate) fn end_needed(&mut self, partition: Partition, highest: i64) -> Option<(Partition, u64)> {
         let head = self.heads.get(&partition)?;
         if head.can_reach(highest) {
@@ -298,7 +299,7 @@ impl Owner {
     }
 }
 
-/// A kind's `since` that names a position which is not there.
+/// The refusal of a kind's `since` with a position that does not exist.
 fn unknown_position(kind: &str, position: &Position) -> StartRefusal {
     let message = format!(
         "no {kind} event has the position {position} yet, or there is no such partition: delivery begins with the next \
@@ -307,7 +308,7 @@ fn unknown_position(kind: &str, position: &Position) -> StartRefusal {
     StartRefusal { code: code::UNKNOWN_POSITION, message }
 }
 
-/// A kind's `since` that names a position which is older than Kafka is read again for.
+/// The refusal of a kind's `since` with a position beyond the maximum age.
 fn too_old(kind: &str, position: &Position) -> StartRefusal {
     let message = format!(
         "what follows the {kind} position {position} is older than the gateway reads Kafka again for (WS_RESUME_MAX_AGE): \
@@ -316,14 +317,14 @@ fn too_old(kind: &str, position: &Position) -> StartRefusal {
     StartRefusal { code: code::TOO_OLD, message }
 }
 
-/// The last events are not known yet.
+/// The refusal of a snapshot while the last events are not known yet.
 fn snapshot_not_ready() -> StartRefusal {
     let message = "the gateway has just started and has not read the last events yet: delivery begins with the next event; \
                    unsubscribe and subscribe with snapshot again in a few seconds";
     StartRefusal { code: code::SNAPSHOT_NOT_READY, message: message.to_owned() }
 }
 
-/// The last events are more than a session may have waiting.
+/// The refusal of a snapshot larger than a session may have queued.
 pub(crate) fn snapshot_too_large() -> StartRefusal {
     let message = "the last events are more than half an outbox (WS_OUTBOX_BYTES, WS_OUTBOX_FRAMES): delivery begins with \
                    the next event; subscribe to fewer channels at a time";

@@ -1,10 +1,10 @@
-//! Questions that wait for their answer: for the owner to be ready, or for the brokers to tell where logs end. Pure.
+//! Deferred questions: start requests that wait for the owner to be ready, or for the brokers to tell where logs end. Pure.
 //!
-//! What happens to a partition meanwhile is written down once ([`Change`]) and taken over by each question when it is looked at,
-//! so that no event costs more because many wait. Looking at them is a walk over all ([`DeferredQuestions::reconsider_all`]) that goes on from
-//! turn to turn.
+//! A change of a partition is written down once ([`Change`]) and applied by each question when it is looked at, so that no event
+//! costs more because many questions wait. Looking at them is a walk over all ([`DeferredQuestions::reconsider_all`]) that
+//! continues from turn to turn.
 //!
-//! Bounded in number, in bytes and for each session; a session that is gone takes its questions with it.
+//! Bounded in number, in bytes and per session; the end of a session removes its questions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -17,8 +17,8 @@ use crate::event::partition::Partition;
 use crate::limits;
 use crate::shard::mesh::start::StartRequest;
 
-/// A question, with how far our partitions had come when it came. From there on its home withholds what it is about, whoever
-/// else wants it, so that is where the answer has to begin, however late it is.
+/// A question, with the next offsets of this owner's partitions at its arrival. From then on its home withholds what it covers,
+/// so the answer must begin there, however late it is.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) home: usize,
@@ -30,19 +30,19 @@ pub(crate) struct Question {
 #[derive(Debug)]
 pub(crate) struct Deferred {
     pub(crate) question: Question,
-    /// For these ends: for the answer of that number, which was asked for after the question came.
+    /// The ends that it waits for: each partition, with the number of an answer that was requested after the question arrived.
     pub(crate) ends: Vec<(Partition, u64)>,
-    /// When it is answered whatever it still waits for.
+    /// When it is answered with what is known.
     due: Instant,
-    /// The number of the last change that it has taken over.
+    /// The number of the last change that it has applied.
     seen: u64,
     bytes: usize,
 }
 
-/// What happened to a partition while questions waited.
+/// A change of a partition while questions waited.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
-    /// It began: its delivery begins here.
+    /// It started: its delivery begins here.
     Began(i64),
     /// Its topic was recreated: the cut is here.
     Reset(i64),
@@ -50,27 +50,27 @@ pub(crate) enum Change {
     Lowered(i64),
 }
 
-/// See the module.
+/// The questions in order, and the changes that they have not all applied.
 #[derive(Debug, Default)]
 pub(crate) struct DeferredQuestions {
-    /// In the order in which they came.
+    /// By arrival.
     questions: BTreeMap<u64, Deferred>,
     by_session: HashMap<(usize, SocketId), SmallVec<[u64; 2]>>,
     questions_made: u64,
     bytes: usize,
-    /// Those that some question may not have taken over, with their numbers.
+    /// Numbered changes that some question may not have applied.
     changes: VecDeque<(u64, Partition, Change)>,
     changes_made: u64,
-    /// Which question is looked at next, and how many are.
+    /// The next question of the walk, and how many remain.
     walk_at: u64,
     walk_left: usize,
 }
 
 impl DeferredQuestions {
-    /// A question is to wait until `due`, which is never earlier than that of the one before.
+    /// Defers a question until `due`, which is never earlier than the previous question's.
     ///
     /// # Errors
-    /// It is handed back: too many wait.
+    /// Returns the question: too many wait.
     pub(crate) fn push(
         &mut self,
         question: Question,
@@ -92,16 +92,16 @@ impl DeferredQuestions {
         let deferred = Deferred { question, ends, due, seen: self.changes_made, bytes };
         self.questions.insert(self.questions_made, deferred);
         if self.walk_left > 0 {
-            // It stands where the walk has still to come by.
+            // The walk has yet to reach its place.
             self.walk_left += 1;
         }
         Ok(())
     }
 
-    /// A question that waits for nothing but its turn: it is looked at next.
+    /// Adds a question that waits only for its turn: it is looked at next.
     ///
     /// # Errors
-    /// It is handed back: too many wait.
+    /// Returns the question: too many wait.
     pub(crate) fn push_complete(&mut self, question: Question, due: Instant) -> Result<(), Question> {
         self.push(question, Vec::new(), due).map_err(|(question, _)| question)?;
         if self.walk_left == 0 {
@@ -110,12 +110,12 @@ impl DeferredQuestions {
         Ok(())
     }
 
-    /// How many wait.
+    /// The number of questions.
     pub(crate) fn len(&self) -> usize {
         self.questions.len()
     }
 
-    /// Their memory, about: what they share with their sessions included.
+    /// Their approximate memory, including what they share with their sessions.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -131,7 +131,7 @@ impl DeferredQuestions {
         (deferred.due <= now).then_some(number)
     }
 
-    /// Something happened to a partition. Questions that came before hear of it.
+    /// Notes a change of a partition, for the questions that arrived before it.
     pub(crate) fn note(&mut self, partition: Partition, change: Change) {
         if !self.questions.is_empty() {
             self.changes_made += 1;
@@ -140,21 +140,21 @@ impl DeferredQuestions {
         }
     }
 
-    /// Every question is to be looked at, once from now on.
+    /// Begins a walk over every question.
     pub(crate) fn reconsider_all(&mut self) {
         self.walk_left = self.questions.len();
     }
 
-    /// Whether some are still to be looked at.
+    /// Whether the walk is not finished.
     pub(crate) fn is_walking(&self) -> bool {
         self.walk_left > 0 && !self.questions.is_empty()
     }
 
-    /// The number of the next question that is to be looked at.
+    /// The number of the next question of the walk.
     pub(crate) fn walk(&mut self) -> Option<u64> {
         if self.walk_left == 0 || self.questions.is_empty() {
             self.walk_left = 0;
-            // Everyone has taken them over.
+            // Every question has applied them.
             self.changes.clear();
             return None;
         }
@@ -165,7 +165,7 @@ impl DeferredQuestions {
         Some(number)
     }
 
-    /// This question, and the changes that it has not taken over, which count as taken over now.
+    /// This question, and the changes that it has not applied, which count as applied now.
     pub(crate) fn look_at(&mut self, number: u64) -> Option<(&mut Deferred, Vec<(Partition, Change)>)> {
         let deferred = self.questions.get_mut(&number)?;
         let seen = self.changes.partition_point(|(change, ..)| *change <= deferred.seen);
@@ -174,7 +174,7 @@ impl DeferredQuestions {
         Some((deferred, changes))
     }
 
-    /// Takes a question out.
+    /// Removes a question.
     pub(crate) fn remove(&mut self, number: u64) -> Option<Deferred> {
         let deferred = self.questions.remove(&number)?;
         self.bytes -= deferred.bytes;
@@ -188,7 +188,7 @@ impl DeferredQuestions {
         Some(deferred)
     }
 
-    /// Forgets what a session has asked. How many questions that were.
+    /// Removes the questions of a session. Returns their number.
     pub(crate) fn withdraw(&mut self, home: usize, socket: SocketId) -> usize {
         let numbers = self.by_session.remove(&(home, socket)).unwrap_or_default();
         let removed = numbers.iter().filter_map(|number| self.questions.remove(number));
@@ -197,7 +197,7 @@ impl DeferredQuestions {
     }
 }
 
-/// About; the ends that a question waits for may still grow by a few, and so may its cut.
+/// Approximate; the awaited ends may still grow by a few, and so may the cut.
 fn bytes_of(question: &Question, ends: &[(Partition, u64)]) -> usize {
     // A B-tree that is made of all its entries at once has full nodes: 11 entries, one above them, and links.
     let cut = question.cut.len().div_ceil(12) * 14 * size_of::<(Partition, i64)>();

@@ -1,13 +1,13 @@
-//! The newest frames of a shard's partitions, by offset: what a session that comes back is answered from.
+//! The history: the newest frames of a shard's partitions, by offset, from which sessions resume.
 //!
-//! Shared by all sessions: an `Arc` of each frame, never a copy for a client. Bounded in bytes over all partitions; over the
-//! bound the frame that came first goes, whichever partition has it, so a busy partition has more of the room than a quiet
-//! one, and all reach back about equally far in time.
+//! All sessions share it: an `Arc` of each frame, never a copy for a client. Bounded in bytes over all partitions; beyond the
+//! limit the oldest frame of any partition is evicted, so a busy partition gets more memory than a quiet one, and all reach back
+//! about equally far in time.
 //!
-//! Invariant: of each partition every frame from [`History::first`] up to [`History::next`] is here. Offsets in between that
-//! have none are holes (compacted, or records that no frame came of). What lies before is the replay thread's.
+//! Invariant: of each partition it has every frame from [`History::first`] up to [`History::next`]. Offsets without a frame in
+//! between are holes (compacted, or records without a frame). The replay threads read what is older.
 //!
-//! Plain memory of the shard that owns the partitions; it does not know whether the owner has read all that it should.
+//! Plain memory of the shard that owns the partitions; it does not know whether the owner has read everything.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -22,12 +22,12 @@ use crate::event::skipped::Ranges;
 use crate::event::wants::Wants;
 use crate::limits;
 
-/// What an allocation takes beyond what was asked for: the allocator rounds up to its next size.
+/// Overhead of an allocation: the allocator rounds up to its next size.
 const ALLOCATION_BYTES: usize = 16;
 /// The counts before the contents of an `Arc`.
 const ARC_BYTES: usize = 2 * size_of::<usize>();
 
-/// The memory that a frame keeps, its own and that of its boxes.
+/// The memory of a frame and of its boxes.
 pub fn memory_bytes(frame: &Frame) -> usize {
     let mut bytes = size_of::<Frame>() + ARC_BYTES + frame.bytes.len() + 2 * ALLOCATION_BYTES;
     match &frame.subject {
@@ -38,11 +38,11 @@ pub fn memory_bytes(frame: &Frame) -> usize {
     bytes
 }
 
-/// See the module.
+/// The frames of all partitions, in order of arrival.
 #[derive(Debug)]
 pub struct History {
     partitions: HashMap<Partition, PartitionHistory>,
-    /// Whose frame is the oldest, the next, ...: one entry a frame.
+    /// The partition of the oldest frame, of the next, and so on.
     arrivals: VecDeque<Partition>,
     frames: usize,
     bytes: usize,
@@ -51,7 +51,7 @@ pub struct History {
     hasher: DefaultHashBuilder,
 }
 
-/// What is kept of one partition.
+/// The frames of one partition.
 #[derive(Debug)]
 struct PartitionHistory {
     entries: VecDeque<Entry>,
@@ -65,15 +65,15 @@ impl PartitionHistory {
         Self { entries: VecDeque::new(), first, next: first, skipped: Ranges::default() }
     }
 
-    /// How far a cursor from before is to come elsewhere: well inside. At the very first frame it would find that frame gone by
-    /// the time it is there, and again.
+    /// The offset, well inside the history, up to which a replay delivers. A replay that ended at the very first frame would find
+    /// it evicted when it arrives, again and again.
     fn inside(&self) -> i64 {
         let margin = (self.entries.len() / 2).min(limits::HISTORY_MARGIN_FRAMES);
         self.entries.get(margin).map_or(self.next, |entry| entry.offset)
     }
 }
 
-/// Offset and token lie here too, so that a pull for one token of many reads the frames of no other.
+/// The offset and the token's hash are stored here too, so that a pull for one token of many does not read the other frames.
 #[derive(Debug)]
 struct Entry {
     offset: i64,
@@ -82,14 +82,14 @@ struct Entry {
 }
 
 impl Entry {
-    /// With its places in the queues, which have room for about twice what they hold.
+    /// The memory with its places in the queues, whose capacity is about twice their length.
     fn cost(&self) -> usize {
         memory_bytes(&self.frame) + 2 * (size_of::<Self>() + size_of::<Partition>())
     }
 }
 
 impl History {
-    /// Of at most so many bytes.
+    /// With at most this many bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             partitions: HashMap::new(),
@@ -102,7 +102,7 @@ impl History {
         }
     }
 
-    /// The partition is read from `next` on: what was kept of it is forgotten, its offsets may mean something else now.
+    /// Reading of the partition begins at `next`: its frames are dropped, because their offsets may mean something else now.
     pub fn begin(&mut self, partition: Partition, next: i64) {
         let Some(forgotten) = self.partitions.insert(partition, PartitionHistory::starting_at(next)) else {
             return;
@@ -115,7 +115,7 @@ impl History {
         }
     }
 
-    /// Keeps the frame of a record; one of an offset that is already behind is not taken, nor anything but a record's.
+    /// Stores a record's frame. A frame below the next offset, or without a record, is not stored.
     pub fn push(&mut self, frame: &Arc<Frame>) {
         let Some(source) = frame.source() else { return };
         let (partition, offset) = (source.partition, source.offset);
@@ -126,7 +126,7 @@ impl History {
         let entry = Entry { offset, token_hash, frame: Arc::clone(frame) };
         let cost = entry.cost();
         if cost > self.bytes_max {
-            // Larger than all of history: it begins after it.
+            // The frame is larger than the whole history, which begins after it.
             let kept = self.partitions.get(&partition).map_or(0, |kept| kept.entries.len());
             self.evicted += kept as u64 + 1;
             self.begin(partition, offset + 1);
@@ -143,14 +143,14 @@ impl History {
         self.bytes += cost;
     }
 
-    /// The records before `next` came to no frame: they are known to be holes.
+    /// The records before `next` have no frame: they are known to be holes.
     pub fn advance(&mut self, partition: Partition, next: i64) {
         if let Some(kept) = self.partitions.get_mut(&partition) {
             kept.next = kept.next.max(next);
         }
     }
 
-    /// This record was skipped: whoever hears every token is told so.
+    /// Notes a skipped record, which sessions that subscribe to every token are told.
     pub fn skip(&mut self, partition: Partition, offset: i64) {
         if let Some(kept) = self.partitions.get_mut(&partition).filter(|kept| offset >= kept.next) {
             kept.skipped.note(offset);
@@ -158,12 +158,12 @@ impl History {
         }
     }
 
-    /// The first offset that can be answered for: everything from here on is kept. `None` of a partition never begun.
+    /// The first offset from which on everything is stored; `None` for a partition that has not started.
     pub fn first(&self, partition: Partition) -> Option<i64> {
         self.partitions.get(&partition).map(|kept| kept.first)
     }
 
-    /// The time of the oldest frame that is kept, milliseconds since 1970. `None`: there is no frame, or its record told none.
+    /// The time of the oldest stored frame, milliseconds since 1970; `None` without a frame or a timestamp.
     pub fn oldest_ms(&self, partition: Partition) -> Option<i64> {
         let oldest = self.partitions.get(&partition)?.entries.front()?;
         Some(oldest.frame.timestamp_ms).filter(|it| *it > 0)
@@ -174,10 +174,10 @@ impl History {
         self.partitions.get(&partition).map(|kept| kept.next)
     }
 
-    /// The next frames of a partition that are wanted. The work is bounded by `limits::FRAMES_PER_PULL`, whatever matches.
+    /// The next wanted frames of a partition. Looks at `limits::FRAMES_PER_PULL` frames at most, whatever matches.
     pub fn pull(&self, partition: Partition, wants: &Wants, from: i64) -> Chunk {
         let answer = |next, then| Chunk::empty(from, next, then);
-        // Of a partition that its owner does not know yet there is nothing to say yet.
+        // Nothing is known yet of a partition that its owner does not know.
         let Some(kept) = self.partitions.get(&partition) else { return answer(from, PullContinuation::Wait) };
         if from > kept.next {
             return answer(from, PullContinuation::Wait);
@@ -210,22 +210,22 @@ impl History {
         chunk
     }
 
-    /// The hashes of the tokens that are wanted; `None`: every one may be.
+    /// The hashes of the wanted tokens; `None` if every token may be wanted.
     fn hashes(&self, wants: &Wants) -> Option<HashSet<u64>> {
         Some(wants.tokens()?.map(|token| self.hasher.hash_one(token)).collect())
     }
 
-    /// Frames that are kept.
+    /// The number of stored frames.
     pub fn frames(&self) -> usize {
         self.frames
     }
 
-    /// The memory that they take, never above the bound.
+    /// Their memory, never above the limit.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Frames that had to go for newer ones, or were too large to be kept at all.
+    /// Frames that were evicted, or too large to be stored.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -244,7 +244,7 @@ impl History {
     }
 }
 
-/// Gives room back that a burst has left behind, so that a queue has about twice the room it needs.
+/// Frees memory that a burst has left, so that a queue's capacity is about twice its length.
 fn shrink<T>(queue: &mut VecDeque<T>) {
     const ENTRIES_MIN: usize = 64;
     if queue.capacity() > ENTRIES_MIN && queue.len() < queue.capacity() / 4 {

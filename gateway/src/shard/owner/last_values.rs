@@ -1,12 +1,12 @@
-//! The newest frame of each channel of a shard's partitions: what a subscription with `snapshot` is answered from.
+//! The newest frame of each channel of a shard's partitions, from which snapshots are answered.
 //!
-//! Bounded in channels and in bytes. Over a bound the channel that has been silent longest goes, of that kind which has most
-//! of what is scarce: a kind with a million busy channels then displaces its own, and leaves the few of a quiet kind, which
-//! a snapshot matters most for, alone. No kind with less than its even share of the bounds ever loses a channel.
+//! Bounded in channels and in bytes. Beyond a limit, the kind that uses most of the scarce resource loses the channel that has
+//! been silent longest: a kind with a million busy channels evicts its own, and leaves the few of a quiet kind, for which a
+//! snapshot matters most. A kind below its even share of the limits never loses a channel.
 //!
-//! A frame that came later is newer, but for a record that is read again, and for one of another partition whose record is older.
-//! Frames are shared with history; they are counted
-//! here as if they were not, since history drops them first. Plain memory of the shard that owns the partitions.
+//! A later frame is newer, except for a record that is read again, and for one of another partition whose record is older. Frames
+//! are shared with the history; they are counted here as if they were not, because the history drops them first. Plain memory of
+//! the shard that owns the partitions.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::counters::operations;
 use crate::event::frame::{Frame, Source};
 use crate::event::partition::Partition;
 
-/// What a channel costs beside its frame and its token: its node, and its place in a table that is half full.
+/// Memory of a channel besides its frame and its token: its node, and its place in a table that is half full.
 const CHANNEL_BYTES: usize = 96;
 
-/// See the module.
+/// The newest frames, by kind.
 #[derive(Debug)]
 pub struct LastValues {
     kinds: HashMap<Box<str>, Kind>,
@@ -33,7 +33,7 @@ pub struct LastValues {
     evicted: u64,
 }
 
-/// The channels of one kind, the stalest first.
+/// The channels of one kind, the longest silent first.
 #[derive(Debug, Default)]
 struct Kind {
     by_token: LinkedHashMap<Box<str>, Arc<Frame>>,
@@ -41,12 +41,12 @@ struct Kind {
 }
 
 impl LastValues {
-    /// Of at most so many channels, and so many bytes of memory.
+    /// With at most this many channels and this many bytes of memory.
     pub fn new(channels_max: usize, bytes_max: usize) -> Self {
         Self { kinds: HashMap::new(), channels: 0, channels_max, bytes: 0, bytes_max, evicted: 0 }
     }
 
-    /// Takes the frame of an event as the newest of its channel; a gap is no value.
+    /// Stores the frame of an event as the newest of its channel; a gap is not stored.
     pub fn put(&mut self, frame: &Arc<Frame>) {
         let Some(source) = frame.source().filter(|source| !source.is_gap) else { return };
         let Some(kind) = self.kinds.get_mut(&source.kind) else {
@@ -58,7 +58,7 @@ impl LastValues {
         }
         let cost = cost(source, frame);
         if cost > self.bytes_max || self.channels_max == 0 {
-            // An older value must not pass for the newest.
+            // An older value must not appear as the newest.
             self.evicted += 1;
             self.remove(&source.kind, &source.token);
             return;
@@ -82,8 +82,8 @@ impl LastValues {
         }
     }
 
-    /// The newest frames of the channels that a pattern selects, by partition and offset. `None` if they are more than
-    /// `frames_max`, or their frames longer than `bytes_max` together. No more than `frames_max` frames are looked at.
+    /// The newest frames of the channels that a pattern selects, by partition and offset. `None` if there are more than
+    /// `frames_max`, or if they are longer than `bytes_max` together. Looks at `frames_max` frames at most.
     pub fn select(
         &self,
         pattern: Pattern<'_>,
@@ -114,10 +114,10 @@ impl LastValues {
         Some(frames)
     }
 
-    /// The partition's topic was made anew: what was its value is none any more.
+    /// Forgets the values of a partition whose topic was recreated.
     pub fn forget(&mut self, partition: Partition) {
         for kind in self.kinds.values_mut() {
-            // All events of a kind are of one topic: the other kinds need not be walked.
+            // All events of a kind are of one topic, so the other kinds need no walk.
             let one = kind.by_token.front().and_then(|(_, frame)| frame.source());
             if one.is_none_or(|source| source.partition.topic != partition.topic) {
                 continue;
@@ -135,7 +135,7 @@ impl LastValues {
         }
     }
 
-    /// What is kept of a topic.
+    /// The newest frames of a topic.
     pub fn of_topic(&self, topic: usize) -> impl Iterator<Item = &Frame> {
         let frames = self.kinds.values().flat_map(|kind| kind.by_token.values());
         frames
@@ -143,22 +143,22 @@ impl LastValues {
             .filter(move |frame| frame.source().is_some_and(|source| source.partition.topic == topic))
     }
 
-    /// Channels whose newest frame is kept.
+    /// The number of channels.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// The memory that they take, never above the bound.
+    /// Their memory, never above the limit.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Channels that had to go for others, or whose frame was too large to be kept at all.
+    /// Channels that were evicted, or whose frame was too large to be stored.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Where the newest frame of a channel stands, if it is kept.
+    /// The position of a channel's newest frame, if it is stored.
     pub fn place(&self, kind: &str, token: &str) -> Option<(Partition, i64)> {
         let source = self.of(kind, token).next()?.source()?;
         Some((source.partition, source.offset))
@@ -178,7 +178,7 @@ impl LastValues {
         }
     }
 
-    /// Removes the stalest channel of the kind that has most. There are as many kinds as topics: few.
+    /// Evicts the longest silent channel of the kind with the most. There are as many kinds as topics: few.
     fn evict_of(&mut self, most: impl Fn(&Kind) -> usize) {
         let kind = self.kinds.values_mut().max_by_key(|kind| most(kind)).expect("a bound is above zero");
         let (_, frame) = kind.by_token.pop_front().expect("the kind that has most has some");
@@ -190,7 +190,7 @@ impl LastValues {
     }
 }
 
-/// In a partition by the offset: a record may be read again. Between two partitions only the records' times tell.
+/// Within a partition by the offset, because a record may be read again; between two partitions only by the records' times.
 fn is_older(source: &Source, frame: &Frame, kept: &Frame) -> bool {
     kept.source().is_some_and(|of_kept| match of_kept.partition == source.partition {
         true => of_kept.offset >= source.offset,
@@ -322,7 +322,7 @@ mod tests {
         for _ in 0..50 {
             let (channels_max, bytes_max) = (random.usize(1..60), random.usize(2_000..60_000));
             let mut values = LastValues::new(channels_max, bytes_max);
-            // What came last of each channel; more than is kept.
+            // The newest frame of each channel, without a limit.
             let mut model: BTreeMap<(usize, String), (Partition, i64)> = BTreeMap::new();
             for offset in 0..1_000 {
                 let topic = random.usize(..3);

@@ -1,16 +1,16 @@
-//! Tokens that were seen in another partition than the one in which producers put them now: whether a single position of a token
-//! tells all that a client has of it.
+//! Misplaced tokens: tokens seen in another partition than the one in which producers put them now. They decide whether a single
+//! position of a token covers everything.
 //!
-//! It does only if all of the token's events are in the position's partition. They are not after a topic has got more partitions
-//! (the partitioner gives the token another one), and where producers disagree about the partitioner. Nobody can see that of a
-//! position alone, and a client that is resumed in one partition would lose what stands in the others without a word. So each
-//! owner judges every single position by what it knows: how many partitions the topic has, and what it saw in its own ones.
+//! It does only if all of the token's events are in the position's partition. They are not after a topic has grown (the
+//! partitioner gives the token another partition), or if producers use different partitioners. A position alone does not show
+//! that, and a client that resumed in one partition would silently lose the events of the others. So each owner judges every
+//! single position by its own knowledge: how many partitions the topic has, and what it saw in its own ones.
 //!
-//! That is enough for all shards together. An event that would be lost is in a partition whose owner has taken it already. Before
-//! that the owner was told of the partition, so either it knows that the token belongs there and not to the position's partition,
-//! or it has seen that the token is there though it does not belong there.
+//! That suffices for all shards together. An event that would be lost is in a partition whose owner has already taken it. Before
+//! that, the owner was told of the partition. So either it knows that the token belongs there and not to the position's
+//! partition, or it has seen the token there although it does not belong there.
 //!
-//! Bounded: where a token finds no room, single positions of its topic are refused from then on.
+//! Bounded: if a token finds no room, single positions of its topic are refused from then on.
 
 use hashbrown::HashMap;
 use protocol::Position;
@@ -23,7 +23,7 @@ use crate::event::partitioner::Partitioner;
 use crate::limits;
 use crate::log::throttle::LogThrottle;
 
-/// See the module.
+/// The misplaced tokens by topic.
 #[derive(Debug, Default)]
 pub struct MisplacedTokens {
     partitioner: Partitioner,
@@ -36,17 +36,17 @@ pub struct MisplacedTokens {
 #[derive(Debug)]
 struct Topic {
     name: String,
-    /// How many there are; 0: not told yet, and none is read.
+    /// Number of partitions; 0 before it is known, when none is read.
     partitions: i32,
-    /// How many there were while tokens were seen of which it is forgotten where.
+    /// Earlier numbers of partitions, from the time of tokens whose places are forgotten.
     partitions_before: Vec<i32>,
     tokens: HashMap<Box<str>, Sighting>,
-    /// Some token found no room.
+    /// Whether a token found no room.
     is_overflowed: bool,
     complaints: LogThrottle,
 }
 
-/// Where a token was seen that did not belong there when it was, or when the number of partitions changed.
+/// Where a token was seen that did not belong there then, or after a change of the number of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sighting {
     In(i32),
@@ -54,7 +54,7 @@ enum Sighting {
 }
 
 impl MisplacedTokens {
-    /// Of the topics of these names, in their order.
+    /// For the topics with these names, in order.
     pub fn new<'a>(partitioner: Partitioner, topics: impl Iterator<Item = &'a str>) -> Self {
         let topics = topics.map(|name| Topic {
             name: name.to_owned(),
@@ -67,8 +67,8 @@ impl MisplacedTokens {
         Self { partitioner, topics: topics.collect(), ..Self::default() }
     }
 
-    /// A topic has so many partitions from now on. Tokens that belong elsewhere by that are known from their last events; if some
-    /// of these had to go, a token counts as seen wherever it belonged before.
+    /// Sets a topic's number of partitions. The last values show which tokens belong elsewhere now; if some of those were
+    /// evicted, a token counts as seen wherever it belonged before.
     pub fn set_partitions(&mut self, topic: usize, partitions: i32, last_values: &LastValues) {
         let Some(of) = self.topics.get_mut(topic) else { return };
         let before = std::mem::replace(&mut of.partitions, partitions);
@@ -90,7 +90,7 @@ impl MisplacedTokens {
         }
     }
 
-    /// A record is here. Whether it is where its token belongs is a hash of the token and a comparison.
+    /// Notes a record. Whether its token belongs to its partition takes a hash of the token and a comparison.
     pub fn observe(&mut self, frame: &Frame) {
         let Some(source) = frame.source() else { return };
         let Some(of) = self.topics.get(source.partition.topic) else { return };
@@ -109,8 +109,8 @@ impl MisplacedTokens {
         }
     }
 
-    /// Whether one position says where a client stands with all events of a token, as far as this owner knows. One of a partition
-    /// that there is not passes: its owner says so.
+    /// Whether one position covers all events of a token, as far as this owner knows. A position in a partition that does not
+    /// exist passes, because that partition's owner refuses it.
     pub fn suffices(&self, topic: usize, token: &str, position: Position) -> bool {
         let Some(of) = self.topics.get(topic) else { return true };
         if self.partitioner == Partitioner::Unknown {
@@ -130,7 +130,7 @@ impl MisplacedTokens {
             && of.partitions_before.iter().copied().all(is_given)
     }
 
-    /// The partition's topic was recreated: nothing of what was in it is any more.
+    /// Forgets a partition whose topic was recreated.
     pub fn forget(&mut self, partition: Partition) {
         let Some(of) = self.topics.get_mut(partition.topic) else { return };
         let before = of.tokens.len();
@@ -138,12 +138,12 @@ impl MisplacedTokens {
         self.tokens -= before - of.tokens.len();
     }
 
-    /// Tokens that are remembered.
+    /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Records that were not where they belong.
+    /// Records that do not belong to their partition.
     pub fn records(&self) -> u64 {
         self.records
     }
@@ -153,7 +153,7 @@ impl MisplacedTokens {
         self.dropped
     }
 
-    /// Whether it was not known.
+    /// Stores a token's place. Whether it was new.
     fn note(&mut self, source: &Source) -> bool {
         let Source { token, partition, .. } = source;
         let Some(of) = self.topics.get_mut(partition.topic) else { return false };

@@ -1,15 +1,15 @@
-//! A shard as the owner of partitions: how far each has come, what is kept of them, and the answers to those who ask.
+//! A shard as the owner of partitions: how far each is read, the stored frames, and the answers to start requests and pulls.
 //!
-//! What is kept is the newest frames (`history`) and each channel's last one (`last_values`), for all sessions of all shards.
-//! Pure: records and questions go in, answers come out; who delivers them is `core`'s matter.
+//! It stores the newest frames (`history`) and each channel's last one (`last_values`), for all sessions of all shards. Pure:
+//! records and questions in, answers out; `core` delivers them.
 //!
-//! A client may come from a gateway that is ahead of this one, so a position beyond our head is not wrong yet: the brokers are
-//! asked where the log ends (`take_ends_wanted`), and the answer waits for theirs. It waits, too, until the history is filled; but
-//! never longer than [`limits::BEGIN_PATIENCE`]: then a subscription keeps the place that it named, and nothing of it is refused
-//! that nobody could look up.
+//! A client may come from a gateway that is ahead of this one, so a position beyond the head is not wrong yet: the brokers are
+//! asked where the log ends (`take_ends_wanted`), and the answer waits for theirs. It also waits until the history is filled, but
+//! never longer than [`limits::BEGIN_PATIENCE`]: then a subscription keeps the place that it named, and is not refused for
+//! something that nobody could look up.
 //!
-//! A question is answered for the partitions that have begun by then, also while it waits. Of those that begin later the homes
-//! are told by [`Owner::known`].
+//! An answer covers the partitions that have started by then, also those that started while the question waited. [`Owner::known`]
+//! tells the homes of later ones.
 
 pub(crate) mod answers;
 pub(crate) mod deferred_questions;
@@ -40,61 +40,61 @@ use crate::limits;
 pub(crate) use self::answers::snapshot_too_large;
 use self::deferred_questions::{Change, DeferredQuestions};
 
-/// See the module.
+/// The partitions with their stored frames, and the deferred questions.
 pub struct Owner {
     shard: usize,
     shards: usize,
     /// By topic.
     kinds: Vec<Arc<str>>,
     heads: BTreeMap<Partition, Head>,
-    /// The partitions that there are, and whether somebody can say where each begins. `None`: the brokers have not told yet.
+    /// The existing partitions, and whether each can start. `None` before the brokers have listed them.
     expected: Option<BTreeMap<Partition, bool>>,
     history: History,
     last_values: LastValues,
-    /// What is to be told of records without a usable key.
+    /// Announcements of records without a usable key.
     pub skipped: Announcements,
     misplaced_tokens: MisplacedTokens,
-    /// What a snapshot may have: half an outbox.
+    /// Maximum frames of a snapshot: half an outbox.
     snapshot_frames_max: usize,
     snapshot_bytes_max: usize,
     is_ready: bool,
     deferred: DeferredQuestions,
-    /// Questions that were answered with what was known, because too many waited, and those whose session went before.
+    /// Questions answered with what was known because too many waited, and questions whose session ended before.
     questions_hurried: u64,
     questions_withdrawn: u64,
-    /// What answers have cost: starts, positions, partitions and questions looked at.
+    /// Operations of answers: starts, positions, partitions and questions looked at.
     operations: u64,
     operations_per_turn: u64,
     resume_age_max: Option<Duration>,
-    /// The wall clock at some time, and now: milliseconds since 1970.
+    /// The wall clock at some time: milliseconds since 1970.
     clock: Option<(Instant, i64)>,
     now_ms: Option<i64>,
     ends_wanted: Vec<Partition>,
-    /// Of these the brokers could not tell the end; when they may be asked again.
+    /// Partitions whose end the brokers could not tell, and when they may be asked again.
     unanswered: VecDeque<(Instant, Partition)>,
 }
 
-/// How far a partition has come.
+/// How far a partition is read.
 #[derive(Debug, Default)]
 struct Head {
     next: i64,
-    /// What is before it is only kept.
+    /// Records below are stored and not delivered.
     live_from: i64,
-    /// From here on every record was read, and is an event or of no token.
+    /// From here on every record was read, and is an event or has no token.
     whole_from: i64,
-    /// The log's end, as the brokers last told.
+    /// The log's end in the brokers' last answer.
     end: i64,
-    /// Since when it stands at this offset, while what is before `live_from` is read.
+    /// The offset at which it stands, and since when, while records below `live_from` are read.
     stands: Option<(i64, Instant)>,
-    /// How often the brokers were asked for the end, and how often they have answered.
+    /// How often the brokers were asked for the end, and how often they answered.
     asked: u64,
     answered: u64,
-    /// The number of the last answer that told one.
+    /// The number of the last answer that had an end.
     told: u64,
 }
 
 impl Head {
-    /// Whether the log is known to come to this offset.
+    /// Whether the log is known to reach this offset.
     fn can_reach(&self, offset: i64) -> bool {
         offset <= self.live_next().max(self.end)
     }
@@ -105,25 +105,25 @@ impl Head {
     }
 }
 
-/// Bounds of what a shard keeps of its partitions.
+/// Limits of a shard's stored frames.
 #[derive(Clone, Copy, Debug)]
 pub struct RetentionLimits {
-    /// Of the history, bytes.
+    /// Bytes of the history.
     pub history_bytes_max: usize,
-    /// Channels whose last event is kept.
+    /// Channels whose last event is stored.
     pub last_values_max: usize,
     /// Frames of one snapshot.
     pub snapshot_frames_max: usize,
     /// Bytes of one snapshot.
     pub snapshot_bytes_max: usize,
-    /// How old what a resume reads from Kafka again may be; `None`: as old as Kafka has it.
+    /// Maximum age of records that a resume reads from Kafka; `None`: no limit.
     pub resume_age_max: Option<Duration>,
     /// See [`limits::OWNER_OPERATIONS_PER_TURN`].
     pub operations_per_turn: u64,
 }
 
 impl Owner {
-    /// Owns nothing yet.
+    /// Without partitions.
     pub fn new(shard: usize, shards: usize, kinds: Vec<Arc<str>>, keeping: &RetentionLimits) -> Self {
         Self {
             shard,
@@ -154,12 +154,12 @@ impl Owner {
         }
     }
 
-    /// With this knowledge of where tokens belong; without any, single positions are taken as they are.
+    /// With knowledge of where tokens belong; without it, single positions are accepted as they are.
     pub fn with_misplaced_tokens(self, misplaced_tokens: MisplacedTokens) -> Self {
         Self { misplaced_tokens, ..self }
     }
 
-    /// With the wall clock, which is `now_ms` at this time; without it nothing is known to be too old.
+    /// With the wall clock, which shows `now_ms` at this time; without it nothing is known to be too old.
     pub fn with_clock(self, now: Instant, now_ms: i64) -> Self {
         Self { clock: Some((now, now_ms)), ..self }
     }
@@ -169,12 +169,12 @@ impl Owner {
         &self.kinds
     }
 
-    /// What is kept, from which sessions resume.
+    /// The frames from which sessions resume.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// What is kept for snapshots.
+    /// The frames for snapshots.
     pub fn last_values(&self) -> &LastValues {
         &self.last_values
     }
@@ -184,17 +184,17 @@ impl Owner {
         &self.misplaced_tokens
     }
 
-    /// A topic has so many partitions from now on.
+    /// Sets a topic's number of partitions.
     pub fn set_partitions(&mut self, topic: usize, partitions: i32) {
         self.misplaced_tokens.set_partitions(topic, partitions, &self.last_values);
     }
 
-    /// The brokers say which partitions this shard has, and of which somebody can say where they begin.
+    /// Sets this shard's partitions, and whether each can start, as the brokers report.
     pub fn set_layout(&mut self, expected: Vec<(Partition, bool)>) {
         self.expected = Some(expected.into_iter().collect());
     }
 
-    /// What is known of this shard's partitions; `None` before the brokers have said which there are.
+    /// How far this shard's partitions have started; `None` before the brokers have listed them.
     pub fn known(&self) -> Option<Known> {
         let expected = self.expected.as_ref()?;
         let not_begun =
@@ -205,7 +205,7 @@ impl Owner {
         Some(begun.chain(not_begun).collect())
     }
 
-    /// A partition is this shard's. Where its delivery begins: of the questions that wait, too.
+    /// Starts a partition. Returns where its delivery begins, also for the questions that wait.
     pub fn partition_started(&mut self, began: &ReadStart) -> PartitionOffset {
         let PartitionOffset { partition, next } = began.owned;
         self.history.begin(partition, next);
@@ -216,7 +216,7 @@ impl Owner {
         PartitionOffset { partition, next: cut }
     }
 
-    /// Keeps a record's frame. Whether it is to be delivered.
+    /// Stores a record's frame. Whether it must be delivered.
     pub fn store_frame(&mut self, frame: &Arc<Frame>) -> bool {
         let Some(source) = frame.source() else { return false };
         self.history.push(frame);
@@ -230,7 +230,7 @@ impl Owner {
         source.offset >= head.live_from
     }
 
-    /// A record became no frame.
+    /// Notes a record without a frame.
     pub fn advance_past(&mut self, owned: PartitionOffset) {
         self.history.advance(owned.partition, owned.next);
         if let Some(head) = self.heads.get_mut(&owned.partition) {
@@ -238,7 +238,7 @@ impl Owner {
         }
     }
 
-    /// A record's key names no token: it became no frame, and whoever hears every token is told so.
+    /// Notes a record whose key is not a token: it has no frame, and sessions that subscribe to every token are told.
     pub fn skip(&mut self, owned: PartitionOffset, now: Instant) {
         let PartitionOffset { partition, next } = owned;
         self.history.skip(partition, next - 1);
@@ -248,12 +248,12 @@ impl Owner {
         self.advance_past(owned);
     }
 
-    /// A partition goes on elsewhere.
+    /// Notes that a partition continues elsewhere.
     pub fn note_jump(&mut self, jump: &OffsetJump) {
         self.history.begin(jump.partition, jump.next);
         let Some(head) = self.heads.get_mut(&jump.partition) else { return };
         if jump.reason == GapReason::Reset {
-            // The topic was made anew: what was known of the old one is of no use.
+            // What was known of the old topic is of no use.
             self.last_values.forget(jump.partition);
             self.skipped.forget(jump.partition);
             self.misplaced_tokens.forget(jump.partition);
@@ -265,13 +265,13 @@ impl Owner {
         head.whole_from = jump.next;
     }
 
-    /// Whether every partition has come to where its delivery begins. True of none, too.
+    /// Whether every partition has reached the beginning of its delivery. True without partitions.
     pub fn is_warm(&self) -> bool {
         self.heads.values().all(|head| head.next >= head.live_from)
     }
 
-    /// Delivery of a partition that stood still for `quiet_tokens`, before where it was to begin, begins where the partition stands:
-    /// what comes of it then is nobody's past. How many such partitions there were.
+    /// Lets delivery begin where a partition stands, if it has stood still for `quiet` below its planned beginning: later records
+    /// are new to everybody. Returns the number of such partitions.
     pub fn stop_waiting(&mut self, quiet: Duration, now: Instant) -> usize {
         let mut stopped = 0;
         for (partition, head) in self.heads.iter_mut().filter(|(_, head)| head.next < head.live_from) {
@@ -290,8 +290,8 @@ impl Owner {
         stopped
     }
 
-    /// Every partition has begun, and has come as far as it is waited for: from now on resumes are answered, and those that waited
-    /// for it by [`Owner::answer_waiting`].
+    /// Every partition has started and its history is filled: from now on resumes are answered; [`Owner::answer_waiting`] answers
+    /// deferred ones.
     pub fn set_ready(&mut self) {
         if !self.is_ready {
             self.is_ready = true;
@@ -299,8 +299,8 @@ impl Owner {
         }
     }
 
-    /// The brokers told a log's end (or could not: they are asked again a little later). What waited for it is answered by
-    /// [`Owner::answer_waiting`].
+    /// Takes the end of a log from the brokers (`None`: they could not tell, and are asked again later).
+    /// [`Owner::answer_waiting`] answers the questions that waited for it.
     pub fn end_found(&mut self, partition: Partition, end: Option<i64>, now: Instant) {
         let Some(head) = self.heads.get_mut(&partition) else { return };
         head.answered += 1;
@@ -313,43 +313,43 @@ impl Owner {
         }
     }
 
-    /// Questions that wait for their answer, and their memory, bytes.
+    /// The number of deferred questions, and their memory in bytes.
     pub fn deferred(&self) -> (usize, usize) {
         (self.deferred.len(), self.deferred.bytes())
     }
 
-    /// Questions that were answered with what was known at once, because too many waited.
+    /// Questions that were answered at once with what was known, because too many waited.
     pub fn questions_hurried(&self) -> u64 {
         self.questions_hurried
     }
 
-    /// Questions whose session was gone before they were answered.
+    /// Questions whose session ended before their answer.
     pub fn questions_withdrawn(&self) -> u64 {
         self.questions_withdrawn
     }
 
-    /// What answering has cost since the start: starts, positions, partitions and questions looked at.
+    /// Operations of answers since the start: starts, positions, partitions and questions looked at.
     pub fn operations(&self) -> u64 {
         self.operations
     }
 
-    /// What [`Owner::operations`] says when a turn that begins now has answered enough.
+    /// The value of [`Owner::operations`] at which a turn that begins now has answered enough.
     pub fn turn_ends_at(&self) -> u64 {
         self.operations + self.operations_per_turn
     }
 
-    /// Partitions whose end the brokers are to be asked for.
+    /// Takes the partitions whose end the brokers must be asked for.
     pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
         std::mem::take(&mut self.ends_wanted)
     }
 
-    /// The next frames of a session.
+    /// The next frames for a session.
     pub fn pull(&mut self, pull: &Pull) -> Chunk {
         let Pull { partition, from, decided_by, .. } = *pull;
         let Some(head) = self.heads.get(&partition) else {
             return Chunk::empty(from, from, PullContinuation::Wait);
         };
-        // Some place may be ahead of the others: until the log is there, what is live is not all wanted.
+        // A wanted offset may be above the others: until the log reaches it, not everything live is wanted.
         let last = pull.wants.last().unwrap_or(from).max(from);
         let (is_beyond, reach) = (!head.can_reach(last), head.live_next().max(head.end));
         let is_ahead = last > head.live_next();
@@ -361,7 +361,7 @@ impl Owner {
             chunk.then = PullContinuation::Wait;
         }
         if is_beyond {
-            // An answer to an earlier question decides nothing: the log may have grown since.
+            // An answer to an earlier question decides nothing, because the log may have grown since.
             let number = decided_by.unwrap_or(u64::MAX).min(head.asked + 1);
             if head.told >= number {
                 return Chunk::empty(from, reach, PullContinuation::Reset);
@@ -372,7 +372,7 @@ impl Owner {
         chunk
     }
 
-    /// One question at a time: whatever is asked while it is on its way has it asked again.
+    /// One question at a time: a request during a question has it asked again afterwards.
     fn want_end(&mut self, partition: Partition) {
         let is_resting = self.unanswered.iter().any(|(_, it)| *it == partition);
         if let Some(head) = self.heads.get_mut(&partition)

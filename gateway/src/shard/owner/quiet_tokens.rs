@@ -1,15 +1,15 @@
-//! Cursors of tokens that had no event since: their clients have missed nothing, however old their place is.
+//! Cursors of quiet tokens: their clients have missed nothing, however old their positions are.
 //!
-//! A client keeps the place of a channel's last event, so the place of a quiet channel is far below the history. Kafka is not read
-//! again for it if the last values show that the channel's newest event is one that the client has. They show it only where
-//! the newest event of a token was read in this partition, and every record after it became an event. Of `*` and `*.kind` they show nothing.
+//! A client keeps the position of a channel's last event, so the position of a quiet channel is far below the history. Kafka is
+//! not read for it if the last values show that the client has the channel's newest event. They show that only if the token's
+//! newest event was read in this partition, and every later record became an event. For `*` and `*.kind` they show nothing.
 
 use super::Owner;
 use crate::counters::operations;
 use crate::event::pull::Pull;
 
 impl Owner {
-    /// Where the partition's history ends, if it begins above this pull, and nothing that is wanted was ever above the pull's `from`.
+    /// The end of the partition's history, if the history begins above this pull and no wanted event is above the pull's `from`.
     pub(crate) fn end_of_quiet(&self, pull: &Pull) -> Option<i64> {
         let Pull { partition, from, ref wants, .. } = *pull;
         let head = self.heads.get(&partition)?;

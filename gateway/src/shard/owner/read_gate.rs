@@ -1,10 +1,10 @@
-//! Whether a shard takes records from Kafka now. A pause discards nothing: what is not taken waits, in librdkafka's bounded queue
-//! first and in Kafka then.
+//! Decides whether a shard takes records from Kafka now. A pause discards nothing: records wait first in librdkafka's bounded
+//! queue, then in Kafka.
 //!
-//! Two things pause: the process's overload, and this shard's part of WS_MAX_KAFKA_RATE. Neither does before the shard is ready:
-//! what is read until then fills the history, and a bound of the rate would only keep the gateway from its clients.
+//! Two causes pause: the process's overload, and this shard's share of WS_MAX_KAFKA_RATE. Neither pauses before the shard is
+//! ready: it then fills its history, and a rate limit would only delay its clients.
 //!
-//! Pure: time and the overload are told. A token that is taken stays in hand until a record has used it.
+//! Pure: time and the overload are passed. A token that is taken is kept until a record uses it.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::counters::{Counters, PauseReason};
 use crate::limits;
 use crate::limits::Rate;
 
-/// See the module.
+/// The token bucket, and the present pause.
 #[derive(Debug)]
 pub struct ReadGate {
     rate: Option<(Rate, TokenBucket)>,
@@ -24,14 +24,14 @@ pub struct ReadGate {
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     reason: PauseReason,
-    /// Up to here it is counted.
+    /// The time up to which it is counted.
     counted_to: Instant,
-    /// When it may be over by itself.
+    /// When it ends by itself.
     until: Option<Instant>,
 }
 
 impl ReadGate {
-    /// For one of so many shards, which share this many records a second; `None`: as many as come.
+    /// For one of `shards` shards, which share this many records a second; `None`: no limit.
     pub fn new(records_per_s: Option<u32>, shards: usize, now: Instant) -> Self {
         let rate = records_per_s.map(|records_per_s| {
             let per_s = f64::from(records_per_s) / shards as f64;
@@ -69,12 +69,12 @@ impl ReadGate {
         self.has_token = false;
     }
 
-    /// When the shard has to look again.
+    /// When the shard must check again.
     pub fn next_due(&self) -> Option<Instant> {
         self.paused.and_then(|pause| pause.until)
     }
 
-    /// Brings the counters up to now.
+    /// Updates the counters.
     pub fn count(&mut self, now: Instant, counters: &mut Counters) {
         counters.is_paused = u64::from(self.paused.is_some());
         if let Some(pause) = &mut self.paused {
@@ -174,7 +174,7 @@ mod tests {
                             taken += 1;
                         }
                     }
-                    // A turn, or a sleep to the time that was named.
+                    // A turn, or a sleep until the given time.
                     now = read_gate
                         .next_due()
                         .filter(|due| *due > now)

@@ -1,4 +1,4 @@
-//! Whether a `since` of single positions tells all of where its client stands, as far as one owner knows ([`MisplacedTokens`]). Pure.
+//! Decides whether a `since` of single positions covers everything, as far as one owner knows ([`MisplacedTokens`]). Pure.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::misplaced_tokens::MisplacedTokens;
 use crate::event::partition::Partition;
 use crate::shard::mesh::start::{StartRefusal, SubscriptionStart};
 
-/// Why a subscription cannot begin after its single positions: the first of them that is not enough. `kinds`: by topic.
-/// `is_unread`: whether the past of some other partition of the topic is still to be read, so that it may hold the token too.
+/// Why a subscription cannot begin after its single positions: the first insufficient one. `kinds` has each topic's kind.
+/// `is_unread` tells whether the past of another partition of the topic is still being read, which may have the token too.
 pub fn refusal(
     misplaced_tokens: &MisplacedTokens,
     kinds: &[Arc<str>],
@@ -25,8 +25,8 @@ pub fn refusal(
     })
 }
 
-/// Why a subscription cannot begin after its single positions if this partition began when they had been judged: it may have a
-/// past that nobody has looked at.
+/// Why a subscription cannot begin after its single positions if this partition started after they had been judged: its past is
+/// unknown.
 pub fn refusal_of_late(
     start: &SubscriptionStart,
     kinds: &[Arc<str>],
@@ -50,7 +50,7 @@ fn positions(start: &SubscriptionStart) -> impl Iterator<Item = (usize, &str, Po
     })
 }
 
-/// A position of one partition, and the token's events are, or may be, in others too.
+/// The refusal if the token's events are, or may be, in other partitions too.
 fn partitions_changed(token: &str, kind: &str, position: Position) -> StartRefusal {
     let message = format!(
         "the events of {token}.{kind} are not, or may not be, all in partition {}: the topic got more partitions, or its \
@@ -61,7 +61,7 @@ fn partitions_changed(token: &str, kind: &str, position: Position) -> StartRefus
     StartRefusal { code: code::PARTITIONS_CHANGED, message }
 }
 
-/// The gateway has just started.
+/// The refusal if the gateway has just started.
 fn not_read_yet(token: &str, kind: &str, position: Position) -> StartRefusal {
     let message = format!(
         "the gateway has just started and does not know yet whether partitions other than {} have events of {token}.{kind}: \

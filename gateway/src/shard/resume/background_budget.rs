@@ -1,17 +1,17 @@
-//! The time of a shard that sessions may have which are brought what they missed.
+//! The background budget: a shard's time for resumes.
 //!
-//! Such work comes in quantities that no live event is to wait for: a thousand sessions that come back together want a million
-//! frames. While nothing live waits it has all the time, in short stints so that what comes in between waits for one of them at
-//! most; while something does, an eighth. Pure: time is told.
+//! Resumes can be large, and no live event may wait for them: a thousand sessions that reconnect together want a million frames.
+//! While nothing live waits, they get all of the time, in short slices so that new live work waits for one of them at most;
+//! otherwise an eighth. Pure: time is passed.
 
 use std::time::{Duration, Instant};
 
-/// In one turn of the loop. One step (a chunk to take in, one to look up, a batch of sends) may exceed it.
+/// Time in one turn of the loop. One step (a chunk to take, one to look up, a batch of sends) may exceed it.
 const TURN: Duration = Duration::from_micros(500);
-/// While something live waits, one part in so many.
+/// While live work waits: one part in this many.
 const PARTS: u32 = 8;
 
-/// See the module.
+/// The remaining time of this turn.
 #[derive(Debug)]
 pub(crate) struct BackgroundBudget {
     left: Duration,
@@ -19,22 +19,22 @@ pub(crate) struct BackgroundBudget {
 }
 
 impl BackgroundBudget {
-    /// All of the time.
+    /// With all of the time.
     pub(crate) fn new(now: Instant) -> Self {
         Self { left: TURN, opens_at: now }
     }
 
-    /// A turn begins, in which something live waits or nothing.
+    /// Begins a turn, with or without live work.
     pub(crate) fn begin_turn(&mut self, has_live: bool, now: Instant) {
         self.left = if has_live && now < self.opens_at { Duration::ZERO } else { TURN };
     }
 
-    /// Whether a step may be done in this turn.
+    /// Whether another step may be done in this turn.
     pub(crate) fn is_open(&self) -> bool {
         !self.left.is_zero()
     }
 
-    /// A step was done; how long it took.
+    /// Charges a step. Returns its duration.
     pub(crate) fn spend(&mut self, began: Instant, ended: Instant) -> Duration {
         let spent = ended.saturating_duration_since(began);
         self.left = self.left.saturating_sub(spent);
@@ -47,7 +47,7 @@ impl BackgroundBudget {
 mod tests {
     use super::*;
 
-    /// A shard in steps of 10 us; how much of the time went to what can wait, and the longest that live work had to wait.
+    /// Runs a shard in steps of 10 us. Returns the time for background work, and the longest wait of live work.
     fn run(has_live: impl Fn(u32) -> bool, step: Duration) -> (Duration, Duration) {
         let start = Instant::now();
         let (mut now, mut brought, mut longest) = (start, Duration::ZERO, Duration::ZERO);

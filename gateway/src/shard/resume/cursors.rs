@@ -1,4 +1,4 @@
-//! Where a [`Resume`]'s cursors stand, for which of its messages, and what they share. Pure.
+//! The cursors of a [`Resume`]: where they stand, which messages they serve, and what they share. Pure.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::event::coverage::Coverage;
 use crate::event::partition::Partition;
 use crate::event::wants::Wants;
 
-/// A place in a partition.
+/// A cursor in one partition.
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    /// Changes when what was asked for is not what is wanted.
+    /// A new number replaces it when the pending request is not what is wanted any more.
     pub(crate) id: u32,
     pub(crate) partition: Partition,
     pub(crate) next: i64,
-    /// Before this offset it is the replay threads that are asked.
+    /// Before this offset the replay threads are asked.
     pub(crate) replay_until: i64,
-    /// The messages that are in the partition, by number.
+    /// The messages that it serves, by number.
     pub(crate) serves: Serves,
-    /// Of one whose owner had nothing yet.
+    /// Set if its owner had no frame yet.
     pub(crate) wait: Option<Wait>,
-    /// What its owner said of it last, see [`decided_by`](crate::event::pull::Chunk::decided_by).
+    /// The owner's last value of [`decided_by`](crate::event::pull::Chunk::decided_by).
     pub(crate) decided_by: Option<u64>,
-    /// What these cover; one for all cursors that serve the same.
+    /// The coverage of these messages; one for all cursors that serve the same.
     pub(crate) covered: Arc<Coverage>,
 }
 
-/// When a cursor asks its owner again, and how long it has waited for that.
+/// When a cursor asks its owner again, and how long it waited before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
     pub(crate) until: Instant,
@@ -42,8 +42,8 @@ pub(crate) struct Wait {
 /// Messages, by number.
 pub(crate) type Serves = SmallVec<[u32; 2]>;
 
-/// Found out once for all partitions of a topic: what cursors that serve these messages cover, and which starts of which messages, by
-/// their index, take something of that: of all messages, and of those that are new.
+/// Computed once for all partitions of a topic: the coverage of cursors that serve these messages, and which starts of which
+/// messages, by index, take something of it: of all messages, and of new ones.
 pub(crate) struct SharedStarts {
     pub(crate) topic: usize,
     pub(crate) serves: Serves,
@@ -58,7 +58,7 @@ impl Resume {
         self.unacknowledged.contains(cursor.partition.topic)
     }
 
-    /// What a cursor is to bring.
+    /// What a cursor must deliver.
     pub(crate) fn wants(&self, cursor: &Cursor) -> Wants {
         let mut wants = Wants::default();
         for message in &self.messages {
@@ -68,7 +68,7 @@ impl Resume {
         wants
     }
 
-    /// Finds out, or looks up, what cursors of this topic that serve these messages share. Where it stands in `known`.
+    /// Computes, or looks up, what cursors of this topic share that serve these messages. Returns its index in `known`.
     pub(crate) fn shared(&self, topic: usize, serves: &Serves, known: &mut Vec<SharedStarts>) -> usize {
         if let Some(index) = known.iter().position(|it| it.topic == topic && it.serves == *serves) {
             return index;
@@ -79,7 +79,7 @@ impl Resume {
         known.len() - 1
     }
 
-    /// Which of these messages take something of what cursors cover.
+    /// Which of these messages take something of the cursors' coverage.
     fn takers<'a>(
         &'a self,
         messages: impl Iterator<Item = usize> + 'a,
@@ -90,12 +90,12 @@ impl Resume {
         takers.filter(|(_, takers)| !takers.starts.is_empty())
     }
 
-    /// Whether some message takes something of what these cursors cover.
+    /// Whether a message takes something of this coverage.
     pub(crate) fn is_wanted(&self, shared: &SharedStarts) -> bool {
         self.takers(0..self.messages.len(), shared.topic, &shared.covered).next().is_some()
     }
 
-    /// What these messages cover.
+    /// The coverage of these messages.
     fn covered(&self, serves: &Serves, known: &[SharedStarts]) -> Arc<Coverage> {
         let of_cursors = self.cursors.iter().map(|cursor| (&cursor.serves, &cursor.covered));
         let mut of_known = known.iter().map(|shared| (&shared.serves, &shared.covered)).chain(of_cursors);
@@ -108,8 +108,8 @@ impl Resume {
         covered
     }
 
-    /// Messages want something of a partition from now on, and a cursor has to stand there for those of them that say so. It goes
-    /// back as far as they want; the others have had what is below where it stood.
+    /// Messages want something of a partition from now on, and those of them that say so need a cursor there. It goes back as far
+    /// as they want; the other messages have had what is below its former place.
     pub(crate) fn place_cursor(
         &mut self,
         new: &[(usize, bool)],
@@ -138,7 +138,7 @@ impl Resume {
                 let takers = takers.get_or_init(|| self.takers(all.clone(), *topic, covered).collect());
                 takers.iter().filter_map(first).min()
             }
-            // The others have had what is below where it stands.
+            // The others have had what is below its place.
             Some(stood) => {
                 let messages = new.iter().map(|(message, _)| *message);
                 let of_new = takers_of_new.get_or_init(|| self.takers(messages, *topic, covered).collect());
@@ -147,7 +147,7 @@ impl Resume {
             }
         };
         let first = wanted.or_else(|| {
-            // One that is not acknowledged may want what was withheld since this one's cut.
+            // A message that is not acknowledged may want what was withheld since this one's cut.
             let cuts = new.iter().filter_map(|(message, _)| self.messages[*message].cut(partition));
             cuts.min().filter(|_| self.takers(all, *topic, covered).next().is_some())
         });
@@ -179,7 +179,7 @@ impl Resume {
                     covered,
                 });
             }
-            // Given back before it began.
+            // Unsubscribed before it began.
             (None, None) => return,
         }
         needed.into_iter().for_each(|message| self.messages[message].serve(partition.topic));
@@ -189,7 +189,7 @@ impl Resume {
     fn join(&mut self, new: &[(usize, bool)], partition: Partition, stood: i64) {
         let Self { messages, floors, .. } = self;
         match *new {
-            // The usual case: every other message that is acknowledged is an earlier one.
+            // The usual case: every other acknowledged message is an earlier one.
             [(message, _)] if messages.get(message + 1).is_none_or(|later| !later.is_acknowledged) => {
                 let numbers = messages.iter().map(|message| message.number);
                 floors.join(partition, messages[message].number, stood, numbers);
@@ -203,7 +203,7 @@ impl Resume {
         }
     }
 
-    /// Writes down with each message what it has had of a partition.
+    /// Writes down for each message what it has had of a partition.
     pub(crate) fn update_floors(&mut self, partition: Partition) {
         let Self { messages, floors, .. } = self;
         for message in messages {
@@ -212,7 +212,7 @@ impl Resume {
         floors.forget(partition);
     }
 
-    /// So many cursors of this topic that served these messages stand no more.
+    /// This many cursors of the topic that served these messages are gone.
     pub(crate) fn release_messages(&mut self, topic: usize, serves: &Serves, cursors: u32) {
         if cursors == 0 {
             return;
@@ -225,7 +225,7 @@ impl Resume {
         }
     }
 
-    /// What this cursor asked for is not what is wanted: it asks again, from `next` on.
+    /// The cursor's pending request is not what is wanted any more: it asks again, from `next` on.
     pub(crate) fn ask_again(&mut self, index: usize, next: i64) {
         let cursor = &mut self.cursors[index];
         self.owner_pull.take_if(|asked| asked.cursor == cursor.id);
@@ -247,7 +247,7 @@ impl Cursor {
         self.next < self.replay_until
     }
 
-    /// Whether its owner is not to be asked yet.
+    /// Whether its owner must not be asked yet.
     pub(crate) fn waits(&self, now: Instant) -> bool {
         self.wait.is_some_and(|wait| now < wait.until)
     }

@@ -1,22 +1,22 @@
 //! What messages have had of partitions in which later messages joined the cursor. Pure.
 //!
-//! A message that joins a cursor may move it back; the earlier ones have had everything below where it stood. Written down once for a
-//! partition, and not for each message, so that to join costs the same however many messages there are.
+//! A message that joins a cursor may move it back; the earlier ones have had everything below its former place. That is written
+//! down once per partition, not per message, so that joining costs the same however many messages there are.
 
 use std::collections::BTreeMap;
 
 use crate::event::partition::Partition;
 
-/// See the module.
+/// The joins of each partition.
 #[derive(Debug, Default)]
 pub(crate) struct Floors {
-    /// By partition, in ascending order: the number of the message that joined, and where the cursor stood then. One that a later one
-    /// exceeds says nothing, so the offsets descend.
+    /// By partition, in ascending order: the number of the message that joined, and the cursor's place then. An entry that a
+    /// later one exceeds means nothing and is removed, so the offsets descend.
     joins: BTreeMap<Partition, Vec<(u32, i64)>>,
 }
 
 impl Floors {
-    /// The message of this number, the newest, has joined a cursor that stood here. `messages`: the numbers of all, ascending.
+    /// The newest message, with this number, has joined a cursor at this place. `messages` has the numbers of all, ascending.
     pub(crate) fn join(
         &mut self,
         partition: Partition,
@@ -30,7 +30,7 @@ impl Floors {
         }
         joins.push((number, stood));
         if joins.len() > messages.len() {
-            // Of those that nobody asks for, because their messages are gone.
+            // Entries of messages that no longer exist.
             let mut messages = messages.peekable();
             joins.retain(|(joined, _)| {
                 let mut is_asked_for = false;
@@ -42,7 +42,7 @@ impl Floors {
         }
     }
 
-    /// Everything below this offset the message has had.
+    /// The offset below which the message has had everything.
     pub(crate) fn of(&self, partition: Partition, number: u32) -> i64 {
         let Some(joins) = self.joins.get(&partition) else { return i64::MIN };
         let later = joins.partition_point(|(joined, _)| *joined <= number);
@@ -59,7 +59,7 @@ impl Floors {
 mod tests {
     use super::*;
 
-    /// Against floors that are raised for each message.
+    /// Compared with a floor for each message.
     #[test]
     fn a_message_has_had_what_lay_below_the_highest_place_at_which_a_later_one_joined() {
         let seed = fastrand::u64(..);

@@ -1,4 +1,4 @@
-//! One `subscribe` in a [`Resume`](super::Resume): its subscriptions as they were sent, and where each stands. Pure.
+//! One `subscribe` in a [`Resume`](super::Resume): its subscriptions as they were sent, and the state of each. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,29 +20,29 @@ use crate::shard::mesh::start::{StartFrom, SubscriptionStart};
 
 #[derive(Debug)]
 pub(crate) struct ResumeMessage {
-    /// Which of the session's.
+    /// Its number within the session.
     pub(crate) number: u32,
     pub(crate) starts: Arc<[SubscriptionStart]>,
     /// By start.
     pub(crate) states: Vec<MessageState>,
     /// The starts, by name.
     by_name: Box<[u32]>,
-    /// Of its past subscriptions, given back or not.
+    /// The coverage of its past subscriptions, unsubscribed ones included.
     pub(crate) coverage: Arc<Coverage>,
-    /// Starts that are not given back, and of these, and of all, those of which the client is to be told that they are live.
+    /// The number of starts that are not unsubscribed; of these and of all, those whose client must be told that they are live.
     held: usize,
     untold: usize,
     /// The topics that it concerns.
     pub(crate) topics: TopicSet,
-    /// By topic: the cursors that stand for it.
+    /// By topic: the number of cursors that serve it.
     cursors: Box<[u32]>,
     /// Owners that have not answered.
     pub(crate) unanswered: ShardSet,
-    /// Until the acknowledgement: partitions in which a cursor has to stand.
+    /// Until the acknowledgement: partitions that need a cursor.
     pub(crate) behind: BTreeSet<Partition>,
-    /// Whether the client has its acknowledgement: nothing is brought before.
+    /// Whether the client has its acknowledgement, before which nothing is replayed.
     pub(crate) is_acknowledged: bool,
-    /// From the acknowledgement on: the partitions that have begun.
+    /// From the acknowledgement on: its place in each started partition.
     pub(crate) places: Places,
     /// Until then: partitions that were recreated meanwhile, and where their new logs begin.
     resets: BTreeMap<Partition, i64>,
@@ -52,17 +52,17 @@ pub(crate) struct ResumeMessage {
 pub(crate) struct MessageState {
     /// The topics that it selects.
     topics: TopicSet,
-    /// It was not given back.
+    /// Whether it is not unsubscribed.
     pub(crate) is_held: bool,
-    /// It begins with the cut, whatever it named.
+    /// Whether it begins with the cut, whatever it named.
     is_refused: bool,
-    /// The client is to be told when it is live.
+    /// Whether the client must be told when it is live.
     is_untold: bool,
-    /// Its frames that came.
+    /// The number of its replayed frames.
     pub(crate) replayed: u64,
 }
 
-/// Those of a message's starts that take something of what some cursors cover.
+/// The starts of a message that take something of some cursors' coverage.
 #[derive(Debug, Default)]
 pub(crate) struct Takers {
     /// By index.
@@ -124,19 +124,20 @@ impl ResumeMessage {
         self.places = cut.iter().filter(|(it, _)| self.topics.contains(it.topic)).map(place_of).collect();
     }
 
-    /// Before the acknowledgement: a cursor has to stand in this partition. An owner that has not answered yet says so itself.
+    /// Before the acknowledgement: this partition needs a cursor, unless its owner has not answered yet, which then says so
+    /// itself.
     pub(crate) fn needs_cursor(&mut self, partition: Partition, shards: usize) {
         if !self.unanswered.contains(partition.owner(shards)) {
             self.mark_behind(partition);
         }
     }
 
-    /// The same, whether its owner has answered or not.
+    /// This partition needs a cursor, whether its owner has answered or not.
     pub(crate) fn mark_behind(&mut self, partition: Partition) {
         self.behind.insert(partition);
     }
 
-    /// Whether it is not given back and begins in the past.
+    /// Whether this name begins in the past and is not unsubscribed.
     pub(crate) fn holds_past(&self, name: &str) -> bool {
         let place = self.by_name.binary_search_by_key(&name, |&index| &*self.starts[index as usize].name);
         place.is_ok_and(|place| {
@@ -149,12 +150,12 @@ impl ResumeMessage {
         self.held
     }
 
-    /// Whether it has its acknowledgement and all that it is to be told.
+    /// Whether the client has its acknowledgement and all announcements.
     pub(crate) fn is_announced(&self) -> bool {
         self.is_acknowledged && self.untold == 0
     }
 
-    /// A cursor stands for it in this topic, or does no longer.
+    /// One more or one fewer cursor of this topic serves it.
     pub(crate) fn serve(&mut self, topic: usize) {
         self.cursors[topic] += 1;
     }
@@ -168,12 +169,13 @@ impl ResumeMessage {
         !self.is_acknowledged || self.is_served()
     }
 
-    /// Whether some cursor stands for it.
+    /// Whether a cursor serves it.
     pub(crate) fn is_served(&self) -> bool {
         self.topics.iter().any(|topic| self.cursors[topic] > 0)
     }
 
-    /// Adds what it wants of a partition that has begun. `floor`: what it has had since others joined the cursor there.
+    /// Adds what it wants of a started partition. `floor`: below it, it has had everything, because others joined the cursor
+    /// there.
     pub(crate) fn add_wants(&self, partition: Partition, floor: i64, covered: &Coverage, wants: &mut Wants) {
         let Some(place) = self.places.get(partition) else { return };
         for (index, pattern) in self.held(partition.topic) {
@@ -182,7 +184,7 @@ impl ResumeMessage {
         }
     }
 
-    /// Its starts that are held and take something of these channels of a topic.
+    /// Its held starts that take something of these channels of a topic.
     pub(crate) fn takers(&self, topic: usize, covered: &Coverage) -> Takers {
         let held = self.held(topic).filter(|(_, pattern)| covered.intersects(*pattern, topic));
         let mut takers =
@@ -196,7 +198,7 @@ impl ResumeMessage {
         takers
     }
 
-    /// The lowest offset that some of these want of a partition that has begun. `floor` as above.
+    /// The lowest offset that these want of a started partition; `floor` as above.
     pub(crate) fn first(&self, partition: Partition, floor: i64, takers: &Takers) -> Option<i64> {
         let place = self.places.get(partition)?;
         if place.reset.is_some() || !place.again.is_empty() {
@@ -208,7 +210,7 @@ impl ResumeMessage {
         Some(lowest.max(place.floor).max(floor))
     }
 
-    /// Whether some past subscription that is held wants something else than what comes live from `next` on.
+    /// Whether a held past subscription wants events that are not delivered live from `next` on.
     pub(crate) fn is_behind(&self, partition: Partition, next: i64) -> bool {
         let Some(place) = self.places.get(partition) else { return false };
         let mut held = self.held(partition.topic).filter(|(index, _)| self.starts[*index].has_past());
@@ -227,8 +229,8 @@ impl ResumeMessage {
         }
     }
 
-    /// The log ends at `end`: what begins above named a position of another one, and begins with this one. By which names that is told,
-    /// and what was named. The others have had what is below `stood`.
+    /// The log ends at `end`: starts above it named a position of another log, and begin with this one. Returns the names in the
+    /// gap, and what was named. The others have had what is below `stood`.
     pub(crate) fn begin_again(
         &mut self,
         partition: Partition,
@@ -237,7 +239,7 @@ impl ResumeMessage {
         stood: i64,
     ) -> Vec<(Box<str>, i64)> {
         let Some(mut place) = self.places.get(partition).cloned() else { return Vec::new() };
-        // One that named nothing has had all that there was, however high the cursor stood.
+        // A start that named nothing has had all there was, however high the cursor stood.
         let beyond = self.held(partition.topic).filter_map(|(index, it)| {
             let named = self.named(index, partition, &place).filter(|_| place.again_from(index).is_none())?;
             (named > end).then_some((index, it, named))
@@ -246,7 +248,7 @@ impl ResumeMessage {
         let narrowed = |pattern: Pattern<'_>| pattern.of_kind(kind).unwrap_or(pattern).to_string().into();
         let told = beyond.iter().map(|&(_, pattern, from)| (narrowed(pattern), from)).collect();
         place.again.extend(beyond.iter().map(|(index, ..)| (*index, 0)));
-        // Nobody has had what the log does not have.
+        // Nothing beyond the log's end was delivered.
         place.floor = place.floor.max(stood).min(end);
         self.places.insert(partition, place);
         told
@@ -272,8 +274,8 @@ impl ResumeMessage {
         }
     }
 
-    /// Has `tell` tell the client which of its subscriptions are live by now, each with how many of its frames came, until it says that
-    /// there is no room. Whether there was.
+    /// Calls `tell` for each subscription that is live now, with the number of its replayed frames, until it returns that there
+    /// is no room. Whether there was room.
     pub(crate) fn tell_live(
         &mut self,
         layout: &OwnersLayout,
@@ -297,12 +299,12 @@ impl ResumeMessage {
         true
     }
 
-    /// Of this start the client needs to be told nothing any more.
+    /// The client needs no further announcement of this start.
     fn mark_announced(&mut self, start: usize) {
         self.untold -= usize::from(std::mem::take(&mut self.states[start].is_untold));
     }
 
-    /// Its subscriptions that are held and select this topic.
+    /// Its held subscriptions that select this topic.
     fn held(&self, topic: usize) -> impl Iterator<Item = (usize, Pattern<'_>)> {
         operations::count(self.starts.len());
         let all = self.starts.iter().zip(&self.states).enumerate();
@@ -316,7 +318,7 @@ impl ResumeMessage {
         place.again_from(start).unwrap_or_else(by_place)
     }
 
-    /// The same, if it is to begin elsewhere than with the cut.
+    /// The same, if it begins elsewhere than with the cut.
     fn named(&self, start: usize, partition: Partition, place: &Place) -> Option<i64> {
         let named = self.starts[start].first(partition).filter(|_| !self.states[start].is_refused)?;
         Some(place.reset.unwrap_or(named))

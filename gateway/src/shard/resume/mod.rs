@@ -1,18 +1,19 @@
-//! What one session is still to be brought: at most one cursor in each partition, for all of its subscriptions together.
+//! A resume: what one session still misses, with at most one cursor in each partition, for all of its subscriptions together.
 //!
-//! A `subscribe` that begins in the past is a message here (`resume/message.rs`), with its subscriptions as they were sent. Its *past* subscriptions
-//! (`since`, `snapshot`) cover tokens: until the message is acknowledged, and then while a cursor stands in a partition for it,
-//! covered events come through the cursor and through nothing else; live ones are withheld ([`Resume::withhold`]). Everything
-//! that is not covered is live. So a session gets each event once and in order, wherever the cursor is when the live ones pass by.
+//! A `subscribe` that begins in the past is a message here (`resume/message.rs`), with its subscriptions as they were sent. Its
+//! *past* subscriptions (`since`, `snapshot`) cover tokens: until the message is acknowledged, and then while a cursor serves it
+//! in a partition, covered events are delivered through the cursor only; live ones are withheld ([`Resume::withhold`]).
+//! Everything else is live. So a session gets each event once and in order, wherever the cursor is when the live ones pass by.
 //!
-//! A cursor brings a covered event if any subscription that the session holds takes it from there on ([`Wants`](crate::event::wants::Wants)): one with a past from the place
-//! that it named, any other of these messages from the cut. A message that comes while cursors stand joins them: they rest until it is
-//! acknowledged, and go back for it if they have to; what the others had by then they do not get again (`floors`).
+//! A cursor delivers a covered event if any subscription that the session holds takes it from there on
+//! ([`Wants`](crate::event::wants::Wants)): a past one from the place that it named, any other of these messages from the cut. A
+//! later message joins existing cursors: they rest until it is acknowledged, and go back for it if necessary; the others do not
+//! get again what they have had (`floors`).
 //!
-//! Whatever is subscribed to while this exists is a message here, too: it may take events that are withheld. And what is given back
-//! goes on to cover as long as others want some of it.
+//! Every later subscription is a message here, too, because it may select events that are withheld. Unsubscribed names continue
+//! to cover as long as other subscriptions select some of their events.
 //!
-//! Pure: it says what to pull and takes in what came; who asks, and where frames are put, is `core`'s matter.
+//! Pure: it decides what to pull and takes the answers; `core` asks, and stores the frames.
 
 pub(crate) mod background_budget;
 pub(crate) mod cursors;
@@ -46,44 +47,44 @@ use crate::event::pull::PullId;
 use crate::event::shard_set::ShardSet;
 use crate::event::topic_set::TopicSet;
 
-/// A start, its name, its state and its part of the coverage, about.
+/// Approximate memory of a start: its name, its state and its part of the coverage.
 const START_BYTES: usize = 256;
 
-/// See the module.
+/// The messages and cursors of one session.
 #[derive(Debug)]
 pub struct Resume {
     /// By topic.
     kinds: Arc<[Arc<str>]>,
-    /// By number, and they are acknowledged in this order: those that are not come last.
+    /// By number. They are acknowledged in this order, so unacknowledged ones come last.
     messages: Vec<ResumeMessage>,
-    /// The topics of those that are not.
+    /// The topics of unacknowledged messages.
     unacknowledged: TopicSet,
-    /// One for a partition.
+    /// One per partition.
     cursors: Vec<Cursor>,
     /// What messages have had where later ones joined.
     floors: Floors,
-    /// Of the session: a number is never used twice, because answers to what was asked before are on their way.
+    /// Cursors of the session so far: a number is never reused, because answers to earlier requests may be pending.
     cursors_made: u32,
-    /// Rises when less is wanted.
+    /// Increases when less is wanted.
     version: u32,
-    /// What an owner was asked for, and what the replay threads were: one of each at a time.
+    /// The pending request to an owner, and that to the replay threads: one of each at a time.
     owner_pull: Option<Asked>,
     replay_pull: Option<Asked>,
-    /// Where the replay threads read last. They are asked for it again until it is inside history: with another partition in
-    /// between, the reading of its own would begin again for each chunk.
+    /// The partition that the replay threads read last. They are asked for it again until its cursor is inside the history: with
+    /// another partition in between, they would seek for each chunk.
     replayed_last: Option<Partition>,
-    /// Once Kafka is read again, since cursors stand: bytes that may still be.
+    /// Once Kafka is read, while cursors exist: bytes that may still be read.
     replay_left: Option<u64>,
-    /// When it may be at the earliest.
+    /// When Kafka may be read at the earliest.
     replay_due: Option<Instant>,
-    /// Losses that are told before anything else is pulled.
+    /// Losses that are announced before anything else is pulled.
     gaps: VecDeque<Range>,
-    /// Some subscription may have become live.
+    /// A subscription may have become live.
     is_unsettled: bool,
 }
 
 impl Resume {
-    /// Of a session that had so many cursors before. `kinds`: by topic.
+    /// For a session that has had this many cursors. `kinds`: by topic.
     pub fn new(kinds: Arc<[Arc<str>]>, cursors_made: u32) -> Self {
         Self {
             kinds,
@@ -103,12 +104,12 @@ impl Resume {
         }
     }
 
-    /// How many cursors the session has had.
+    /// The number of cursors that the session has had.
     pub fn cursors_made(&self) -> u32 {
         self.cursors_made
     }
 
-    /// A message whose owners are asked where it begins: what it covers is withheld until they have answered.
+    /// Adds a message whose owners are being asked where it begins: what it covers is withheld until they have answered.
     pub fn add(
         &mut self,
         number: u32,
@@ -116,7 +117,7 @@ impl Resume {
         topics: TopicSet,
         unanswered: ShardSet,
     ) {
-        // An answer that is on its way may reach beyond this message's cut: the cursor has to rest below.
+        // A pending answer may reach beyond this message's cut: the cursor has to rest below.
         for index in 0..self.cursors.len() {
             let Cursor { partition, next, .. } = self.cursors[index];
             if topics.contains(partition.topic) {
@@ -127,7 +128,7 @@ impl Resume {
         self.messages.push(ResumeMessage::new(number, starts, topics, unanswered, &self.kinds));
     }
 
-    /// Its memory, about.
+    /// Its approximate memory.
     pub fn bytes(&self) -> usize {
         let starts: usize = self.messages.iter().map(|message| message.starts.len()).sum();
         self.cursors.len() * size_of::<Cursor>()
@@ -135,12 +136,12 @@ impl Resume {
             + starts * START_BYTES
     }
 
-    /// The messages that something is kept of.
+    /// The number of messages.
     pub fn messages(&self) -> usize {
         self.messages.len()
     }
 
-    /// The subscriptions of all messages, those included that were given back while something is brought for them.
+    /// The subscriptions of all messages, including unsubscribed ones that are still replayed for others.
     pub fn starts(&self) -> usize {
         let count = |message: &ResumeMessage| {
             if message.is_replayed() { message.starts.len() } else { message.count_held() }
@@ -149,13 +150,13 @@ impl Resume {
         self.messages.iter().map(count).sum()
     }
 
-    /// Whether something is brought, or will be once it is acknowledged: live events may be withheld.
+    /// Whether something is replayed, or will be once it is acknowledged: live events may be withheld.
     pub fn is_replaying(&self) -> bool {
         let Self { messages, cursors, gaps, .. } = self;
         !cursors.is_empty() || !gaps.is_empty() || messages.last().is_some_and(|last| !last.is_acknowledged)
     }
 
-    /// An owner has answered: in these partitions the message wants something else than what comes live from here on.
+    /// An owner has answered: in these partitions the message wants events that are not delivered live from here on.
     pub fn take_start_reply(&mut self, number: u32, owner: usize, behind: &[Partition]) {
         if let Some(message) = self.message(number) {
             message.unanswered.remove(owner);
@@ -163,7 +164,7 @@ impl Resume {
         }
     }
 
-    /// A partition has begun, with delivery from `next` on. An owner that has not answered yet will name it in its answer.
+    /// A partition has started, with delivery from `next` on. An owner that has not answered yet will include it in its answer.
     pub fn partition_started(&mut self, owner: usize, PartitionOffset { partition, next }: PartitionOffset) {
         self.is_unsettled = true;
         self.update_floors(partition);
@@ -186,7 +187,7 @@ impl Resume {
         }
     }
 
-    /// The client's subscribe is acknowledged, with these next offsets, and these of its starts refused: what it began may come.
+    /// The client's subscribe is acknowledged, with these next offsets and these starts refused: its replays may begin.
     pub fn acknowledged(&mut self, number: u32, cut: &BTreeMap<Partition, i64>, refused: &[usize]) {
         let Some(index) = self.place(number) else { return };
         let message = &mut self.messages[index];
@@ -198,7 +199,7 @@ impl Resume {
         for &partition in &behind {
             self.place_cursor(&[(index, true)], partition, &mut known);
         }
-        // What the others are brought this one may want from below where they stand.
+        // This message may want events below the places of the others' cursors.
         let standing: Vec<_> = self.cursors.iter().map(|cursor| cursor.partition).collect();
         let may_join = |it: &Partition| topics.contains(it.topic) && !behind.contains(it);
         for partition in standing.into_iter().filter(may_join) {
@@ -207,13 +208,13 @@ impl Resume {
         self.is_unsettled = true;
     }
 
-    /// Whether this subscription was not given back.
+    /// Whether this subscription is not unsubscribed.
     pub fn is_held(&self, number: u32, start: usize) -> bool {
         self.place(number).is_some_and(|index| self.messages[index].states[start].is_held)
     }
 
-    /// Whether an event that is live now is to come through a cursor instead. Before its acknowledgement nothing comes of what a
-    /// message covers: a cursor has to stand where something would have.
+    /// Whether a live event must be delivered through a cursor instead. Before its acknowledgement nothing of a message's
+    /// coverage is delivered: the partition of a withheld event needs a cursor.
     pub fn withhold(&mut self, source: &Source, shards: usize) -> bool {
         let Source { partition, ref token, .. } = *source;
         let mut is_withheld =
@@ -227,8 +228,9 @@ impl Resume {
         is_withheld
     }
 
-    /// Whether what is said of a whole partition to the subscribers of this channel or wildcard does not concern the session: a
-    /// cursor will find out by itself, and stands for it if it has to. Of a reset only one that stands can ([`Resume::reset`]).
+    /// Whether a gap of a whole partition for the subscribers of this channel or wildcard does not concern the session, because a
+    /// cursor finds out by itself (the partition gets one if necessary). Of a reset only an existing cursor can find out
+    /// ([`Resume::reset`]).
     pub fn withholds_range(
         &mut self,
         name: &str,
@@ -254,7 +256,7 @@ impl Resume {
         self.kinds.iter().position(|of_topic| **of_topic == *kind)
     }
 
-    /// What comes through cursors, or may once it is acknowledged.
+    /// What is delivered through cursors, or may be once it is acknowledged.
     pub fn replayed_selection(&self) -> Coverage {
         let mut brought = Coverage::default();
         let bringing = self.messages.iter().filter(|message| message.is_replayed());
@@ -262,7 +264,8 @@ impl Resume {
         brought
     }
 
-    /// A topic was recreated: the cursor in this partition goes on at `next`. By which names the loss is told, and from where.
+    /// A topic was recreated: the cursor in this partition continues at `next`. Returns the names in the gap, and its first
+    /// offsets.
     pub fn reset(&mut self, partition: Partition, next: i64) -> Vec<(Box<str>, i64)> {
         let index = self.cursors.iter().position(|it| it.partition == partition);
         let losses = index.map(|index| {
@@ -273,18 +276,18 @@ impl Resume {
         self.floors.forget(partition);
         if let Some(index) = index {
             self.ask_again(index, next);
-            // Where history began in the old log says nothing of the new one.
+            // Where the history began in the old log says nothing about the new one.
             self.cursors[index].replay_until = i64::MIN;
         }
         losses.unwrap_or_default()
     }
 
-    /// Subscriptions were given back. What others want of what they cover is brought all the same.
+    /// Subscriptions were unsubscribed. Events of their coverage that other subscriptions want are still replayed.
     pub fn give_back(&mut self, names: &HashSet<&str>) {
         self.messages.iter_mut().for_each(|message| message.give_back(names));
         self.version += 1;
         self.is_unsettled = true;
-        // Cursors that share what they cover stay together, or leave together.
+        // Cursors with the same coverage stay together, or are removed together.
         let (mut known, mut leaving) = (Vec::new(), BTreeMap::<usize, Option<u32>>::new());
         for cursor in std::mem::take(&mut self.cursors) {
             let shared = self.shared(cursor.partition.topic, &cursor.serves, &mut known);
@@ -301,12 +304,12 @@ impl Resume {
         self.messages.retain(|message| message.count_held() > 0 || message.is_replayed());
     }
 
-    /// The loss that is to be told first. [`Resume::told_gap`] follows.
+    /// The next loss to announce; [`Resume::told_gap`] follows.
     pub fn next_gap(&self) -> Option<&Range> {
         self.gaps.front()
     }
 
-    /// Forgets losses by names that the session has no interest in any more.
+    /// Forgets losses by names that the session no longer has.
     pub fn forget_gaps(&mut self, is_wanted: impl Fn(&str) -> bool) {
         self.gaps.retain(|range| is_wanted(&range.name));
     }
@@ -316,8 +319,8 @@ impl Resume {
         self.gaps.pop_front();
     }
 
-    /// Has `tell` tell the client which of its subscriptions are live by now, each with how many of its frames came, until it says that
-    /// there is no room. Whether there was.
+    /// Calls `tell` for each subscription that is live now, with the number of its replayed frames, until it returns that there
+    /// is no room. Whether there was room.
     pub fn tell_live(&mut self, layout: &OwnersLayout, mut tell: impl FnMut(&Arc<str>, u64) -> bool) -> bool {
         if !self.is_unsettled || !self.gaps.is_empty() {
             return true;
@@ -328,33 +331,33 @@ impl Resume {
         has_room
     }
 
-    /// More partitions may have become known: subscriptions that waited for them may be live.
+    /// Partitions may have become known: subscriptions that waited for them may be live.
     pub fn layout_changed(&mut self) {
         self.is_unsettled = true;
     }
 
-    /// Whether nothing is left to be brought, now or when more partitions begin.
+    /// Whether nothing remains to be replayed, now or when more partitions start.
     pub fn is_over(&self, layout: &OwnersLayout) -> bool {
         let is_over = |message: &ResumeMessage| message.is_announced() && layout.has_begun(message.topics);
         self.cursors.is_empty() && self.gaps.is_empty() && self.messages.iter().all(is_over)
     }
 
-    /// Whether an owner owes it an answer.
+    /// Whether an owner has not answered.
     pub fn asks_owner(&self) -> bool {
         self.owner_pull.is_some()
     }
 
-    /// The partition of which the replay threads were last asked, if they were, with the last cursor of this session.
+    /// The partition for which the replay threads were last asked, if they were, with the last cursor of this session.
     pub fn replayed_last(&self, socket: SocketId) -> Option<(PullId, Partition)> {
         self.replayed_last.map(|partition| (PullId { socket, cursor: self.cursors_made }, partition))
     }
 
-    /// How many cursors stand.
+    /// The number of cursors.
     pub fn cursors(&self) -> usize {
         self.cursors.len()
     }
 
-    /// When a cursor goes on that waits for its owner, or for Kafka to be read again.
+    /// When a cursor continues that waits for its owner, or for the next replay.
     pub fn next_wait(&self) -> Option<Instant> {
         let untils =
             self.cursors.iter().filter(|cursor| !self.rests(cursor)).filter_map(|cursor| {
@@ -368,7 +371,7 @@ impl Resume {
         untils.min()
     }
 
-    /// Whether there is something to pull, or to tell.
+    /// Whether there is something to pull, or to announce.
     pub fn has_work(&self, now: Instant) -> bool {
         let may_pull = |cursor: &Cursor| match cursor.is_old() {
             _ if self.rests(cursor) => false,

@@ -1,17 +1,17 @@
-//! Where a message stands in each partition. Pure.
+//! The place of a message in each partition. Pure.
 
 use crate::event::partition::Partition;
 
-/// Where a message stands in a partition.
+/// The place of a message in a partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// The next offset when its owner answered.
     pub(crate) cut: i64,
-    /// Everything below this offset it has had.
+    /// It has had everything below this offset.
     pub(crate) floor: i64,
-    /// The topic was recreated: positions that the client named are of no use, and what named one begins with the new log, here.
+    /// Set if the topic was recreated: named positions are of no use, and starts that named one begin with the new log, here.
     pub(crate) reset: Option<i64>,
-    /// Starts whose positions are of another log: they begin with this one. Each with what it has had of that, as `floor`.
+    /// Starts whose positions are of another log: they begin with this one. Each with its own `floor` there.
     pub(crate) again: Vec<(usize, i64)>,
 }
 
@@ -20,19 +20,19 @@ impl Place {
         Self { cut, floor: i64::MIN, reset: None, again: Vec::new() }
     }
 
-    /// Where this start stands if it began again with the log.
+    /// Where this start is, if it began again with the log.
     pub(crate) fn again_from(&self, start: usize) -> Option<i64> {
         self.again.iter().find(|(again, _)| *again == start).map(|(_, from)| *from)
     }
 }
 
-/// Places by partition: a list in their order, because a session may have hundreds of messages with a hundred places each, which are made
+/// Places by partition: a sorted list, because a session may have hundreds of messages with a hundred places each, which are made
 /// together and dropped together.
 #[derive(Debug, Default)]
 pub(crate) struct Places(Vec<(Partition, Place)>);
 
 impl Places {
-    /// The place in a partition, if it has begun.
+    /// The place in a partition, if it has started.
     pub(crate) fn get(&self, partition: Partition) -> Option<&Place> {
         self.find(partition).ok().map(|index| &self.0[index].1)
     }
@@ -56,7 +56,7 @@ impl Places {
 }
 
 impl FromIterator<(Partition, Place)> for Places {
-    /// Of partitions in ascending order.
+    /// From partitions in ascending order.
     fn from_iter<T: IntoIterator<Item = (Partition, Place)>>(places: T) -> Self {
         let places: Vec<_> = places.into_iter().collect();
         debug_assert!(places.is_sorted_by_key(|(partition, _)| *partition), "in ascending order");

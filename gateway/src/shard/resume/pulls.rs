@@ -1,4 +1,4 @@
-//! How a [`Resume`] pulls: what it asks for next, and what becomes of the answers. Pure.
+//! The pulls of a [`Resume`]: what it asks for next, and how it handles the answers. Pure.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -21,40 +21,40 @@ pub(crate) struct Asked {
     pub(crate) wants: Arc<Wants>,
 }
 
-/// Whom to ask for what a session wants next.
+/// Where the next pull goes.
 #[derive(Debug)]
 pub enum Ask {
-    /// The partition's owner.
+    /// To the partition's owner.
     Owner(Pull),
-    /// The replay thread, up to the offset where the owner's history begins.
+    /// To the replay threads, up to the offset where the owner's history begins.
     Replay(Pull, i64),
 }
 
 impl Resume {
-    /// Whether Kafka is to be read again for it, for the first time since cursors stand. [`Resume::grant_replay`] follows, or
-    /// [`Resume::delay_replay`].
+    /// Whether it needs a replay from Kafka, for the first time since it has cursors. [`Resume::grant_replay`] or
+    /// [`Resume::delay_replay`] follows.
     pub fn wants_replay(&self, now: Instant) -> bool {
         let mut old = self.cursors.iter().filter(|cursor| cursor.is_old());
         self.replay_left.is_none() && self.may_replay(now) && old.any(|cursor| !self.rests(cursor))
     }
 
-    /// Kafka may be read again for it, for so many bytes.
+    /// Kafka may be read for it, for this many bytes.
     pub fn grant_replay(&mut self, bytes: u64) {
         self.replay_left = Some(bytes);
         self.replay_due = None;
     }
 
-    /// Kafka may not be read again for it before this time. Whether that is new.
+    /// Kafka may not be read for it before this time. Whether that is new.
     pub fn delay_replay(&mut self, due: Instant) -> bool {
         self.replay_due.replace(due).is_none()
     }
 
-    /// So much was read.
+    /// Notes bytes that were read.
     pub fn charge_replay(&mut self, bytes: u64) {
         self.replay_left = self.replay_left.map(|left| left.saturating_sub(bytes));
     }
 
-    /// Whether the client is to be told of losses.
+    /// Whether losses must be announced.
     pub fn has_gaps(&self) -> bool {
         !self.gaps.is_empty()
     }
@@ -71,14 +71,14 @@ impl Resume {
         again.or_else(|| self.cursors.iter().find(is_old))
     }
 
-    /// What is older than history will not come any more.
+    /// Events older than the history are lost.
     fn give_up_replay(&mut self, id: u32) {
         let Some(cursor) = self.cursors.iter().find(|cursor| cursor.id == id) else { return };
         let (wants, to) = (self.wants(cursor), cursor.replay_until - 1);
         self.skip_lost(id, &wants, to, GapReason::TooMuch);
     }
 
-    /// What to ask for next, unless answers are on their way. Cursors inside history take turns.
+    /// The next pull, unless answers are pending. Cursors inside the history take turns.
     pub fn next_pull(&mut self, pull_id_of: impl Fn(u32) -> PullId, now: Instant) -> Option<Ask> {
         if !self.gaps.is_empty() {
             return None;
@@ -95,7 +95,7 @@ impl Resume {
                 return Some(Ask::Replay(pull, until));
             }
             self.give_up_replay(cursor.id);
-            // Told first.
+            // Losses are announced first.
             if !self.gaps.is_empty() {
                 return None;
             }
@@ -111,7 +111,8 @@ impl Resume {
         None
     }
 
-    /// The answer to this cursor's pull has come: its partition, and what is wanted of it by now. `None`: nothing waits for it.
+    /// The answer to this cursor's pull has arrived. Returns its partition, and what is wanted of it now; `None` if nothing waits
+    /// for it.
     pub fn answered(&mut self, id: u32, chunk: &Chunk) -> Option<(Partition, Arc<Wants>)> {
         let is_it = |asked: &mut Asked| asked.cursor == id;
         let of_owner = self.owner_pull.take_if(is_it);
@@ -126,7 +127,7 @@ impl Resume {
         Some((cursor.partition, wants))
     }
 
-    /// What is wanted up to `to` will not come: the cursor goes on behind it, and the client is told of it first.
+    /// Wanted events up to `to` are lost: the cursor continues behind them, and the client is told first.
     pub fn skip_lost(&mut self, id: u32, wants: &Wants, to: i64, reason: GapReason) {
         let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.id == id) else { return };
         let partition = cursor.partition;
@@ -135,7 +136,7 @@ impl Resume {
         self.gaps.extend(losses.into_iter().map(|(name, from)| Range { name, partition, from, to, reason }));
     }
 
-    /// A frame has found room that these wants select.
+    /// A frame that these wants select was queued.
     pub fn took(&mut self, wants: &Wants, token: &str, offset: i64) {
         for (number, start) in wants.subscriptions(token, offset) {
             if let Some(message) = self.message(number) {
@@ -144,8 +145,8 @@ impl Resume {
         }
     }
 
-    /// The cursor goes on at `next`. It stays where it would be done while it rests. One whose owner has nothing yet waits as long as
-    /// it has waited already, [`limits::PULL_PAUSE`] at first.
+    /// The cursor continues at `next`. A cursor that would be done stays while it rests. A cursor whose owner has no frame yet
+    /// waits as long as it has waited already, [`limits::PULL_PAUSE`] at first.
     pub fn take(&mut self, id: u32, next: i64, then: PullContinuation, now: Instant) {
         let Some(index) = self.cursors.iter().position(|cursor| cursor.id == id) else { return };
         let rests = self.rests(&self.cursors[index]);
@@ -169,7 +170,7 @@ impl Resume {
         }
     }
 
-    /// The log in this partition ends at `end`: positions above that the client named are of another log. This one is brought from its
+    /// The log in this partition ends at `end`: named positions above it belong to another log. This log is replayed from its
     /// beginning, and the client is told first.
     pub fn begin_again(&mut self, partition: Partition, end: i64) {
         let Some(index) = self.cursors.iter().position(|it| it.partition == partition) else { return };
@@ -192,7 +193,7 @@ impl Resume {
         let wants = Arc::new(self.wants(cursor));
         let asked = Asked { cursor: cursor.id, version: self.version, wants: Arc::clone(&wants) };
         let Cursor { partition, next: from, decided_by, .. } = *cursor;
-        // Who asks fills in for whom.
+        // Filled in by the caller.
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         (asked, Pull { pull_id: pull_id_of(cursor.id), client, wants, partition, from, decided_by })
     }

@@ -1,7 +1,7 @@
-//! How often Kafka is read again for one session. Pure.
+//! The rate of replays from Kafka for one session. Pure.
 //!
-//! A token lets it be read for so many bytes. Resumes that begin soon after one that took a token share what that left: a client that
-//! subscribes channel by channel after it reconnects needs one token, and has no more read for it than by one message.
+//! A token permits a number of bytes. Resumes that begin soon after one that took a token share the rest of its bytes: a client
+//! that reconnects and subscribes channel by channel needs one token, and has no more read for it than with one message.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,21 @@ use crate::admission::token_bucket::TokenBucket;
 use crate::limits;
 use crate::limits::Rate;
 
-/// See the module.
+/// The token bucket, and the last token's rest.
 #[derive(Debug)]
 pub struct Replays {
     bucket: TokenBucket,
-    /// When the last token was taken, and the bytes that it still lets be read.
+    /// When the last token was taken, and its remaining bytes.
     granted: Option<(Instant, u64)>,
 }
 
 impl Replays {
-    /// Of a session for which Kafka was not read yet.
+    /// For a session without replays so far.
     pub fn new(rate: &Rate, now: Instant) -> Self {
         Self { bucket: TokenBucket::full(rate, now), granted: None }
     }
 
-    /// Kafka is to be read for a resume: how many bytes may be, of `bytes` for each token.
+    /// Takes a token for a resume, unless it shares one. Returns the permitted bytes; a token permits `bytes`.
     ///
     /// # Errors
     /// There is no token: the time until the next.
@@ -41,7 +41,7 @@ impl Replays {
         Ok(bytes)
     }
 
-    /// So much was read.
+    /// Notes bytes that were read.
     pub fn charge(&mut self, bytes: u64) {
         if let Some((_, left)) = &mut self.granted {
             *left = left.saturating_sub(bytes);
