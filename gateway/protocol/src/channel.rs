@@ -1,7 +1,7 @@
 //! Channels (`TOKEN.kind`), the patterns that select them, and the kinds of topics.
 //!
-//! A name is split at its last dot, so a token may have dots and a kind may not. Names are bounded in length and alphabet
-//! (`token` says what a token is); every byte of a valid name stands in JSON as itself.
+//! A name is split at its last dot, so a token may have dots and a kind may not. Names are limited in length and alphabet
+//! (`token` defines tokens); every byte of a valid name represents itself in JSON.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ pub use crate::token::{TOKEN_BYTES_MAX, token_is_valid};
 
 /// The longest channel or pattern: a token, the dot, a kind.
 pub const NAME_BYTES_MAX: usize = TOKEN_BYTES_MAX + 1 + KIND_BYTES_MAX;
-/// The topics that are read when none are named.
+/// The default topics.
 pub const TOPICS: [&str; 8] = [
     "odin.trades",
     "odin.liquidity",
@@ -54,12 +54,12 @@ pub enum Pattern<'a> {
     All,
 }
 
-/// A pattern that owns (or borrows) its canonical text: what an acknowledgement shows and a registry keeps.
+/// A pattern with its canonical text, owned or borrowed: for acknowledgements and registries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PatternName<'a>(Cow<'a, str>);
 
 impl<'a> Channel<'a> {
-    /// Reads `TOKEN.kind`; a wildcard is an error.
+    /// Parses `TOKEN.kind`; a wildcard is an error.
     pub fn parse(name: &'a str) -> Result<Self, ChannelError> {
         match Pattern::parse(name)? {
             Pattern::Exact { token, kind } => Ok(Self { token, kind }),
@@ -75,7 +75,7 @@ impl fmt::Display for Channel<'_> {
 }
 
 impl<'a> Pattern<'a> {
-    /// Reads `TOKEN.kind`, `TOKEN.*`, `*.kind` or `*`.
+    /// Parses `TOKEN.kind`, `TOKEN.*`, `*.kind` or `*`.
     pub fn parse(name: &'a str) -> Result<Self, ChannelError> {
         let pattern = Self::split(name)?;
         match pattern {
@@ -90,10 +90,10 @@ impl<'a> Pattern<'a> {
         Ok(pattern)
     }
 
-    /// What a name that has been read before selects: it is split, and not checked again.
+    /// Splits a name that was parsed before, without checking it again.
     ///
     /// # Panics
-    /// It is no name of a pattern.
+    /// The name is not that of a pattern.
     pub fn of_name(name: &'a str) -> Self {
         Self::split(name).expect("a name that was read before")
     }
@@ -114,7 +114,7 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    /// Whether an event of this channel is selected.
+    /// Whether it selects this channel.
     pub fn selects(&self, channel: Channel<'_>) -> bool {
         match *self {
             Self::Exact { token, kind } => token == channel.token && kind == channel.kind,
@@ -124,7 +124,7 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    /// Whether there is a channel that both select.
+    /// Whether both select some channel.
     pub fn overlaps(&self, other: Pattern<'_>) -> bool {
         let agree =
             |ours: Option<&str>, theirs: Option<&str>| ours.is_none() || theirs.is_none() || ours == theirs;
@@ -144,8 +144,8 @@ impl<'a> Pattern<'a> {
         })
     }
 
-    /// What is left of it within one kind: of `*` and `trade` it is `*.trade`, of `BTC.*` it is `BTC.trade`; none where it
-    /// selects another kind only.
+    /// The part of it within one kind: of `*` and `trade` it is `*.trade`, of `BTC.*` it is `BTC.trade`; none if it selects only
+    /// another kind.
     pub fn of_kind<'b>(&self, kind: &'b str) -> Option<Pattern<'b>>
     where
         'a: 'b,
@@ -186,7 +186,7 @@ impl fmt::Display for Pattern<'_> {
 }
 
 impl<'a> PatternName<'a> {
-    /// Takes a name that reads as a pattern. A refused one is handed back, to be shown.
+    /// Parses a name. Returns an invalid one, to be shown.
     pub fn parse(name: Cow<'a, str>) -> Result<Self, (Cow<'a, str>, ChannelError)> {
         match Pattern::parse(&name) {
             Ok(_) => Ok(Self(name)),
@@ -204,12 +204,12 @@ impl<'a> PatternName<'a> {
         Pattern::of_name(&self.0)
     }
 
-    /// The text, without a copy where it is borrowed.
+    /// The text, without a copy if it is borrowed.
     pub fn into_text(self) -> Cow<'a, str> {
         self.0
     }
 
-    /// The same, free of the text that it was read from.
+    /// The same, independent of the text that it was parsed from.
     pub fn into_owned(self) -> PatternName<'static> {
         PatternName(Cow::Owned(self.0.into_owned()))
     }
@@ -220,9 +220,9 @@ pub fn kind_is_valid(kind: &str) -> bool {
     (1..=KIND_BYTES_MAX).contains(&kind.len()) && kind.bytes().all(is_kind_byte)
 }
 
-/// The kind of a topic's events: `odin.trades` is `trade`, `odin.X` is `X`, of any other it is the last dotted part.
+/// The kind of a topic's events: `odin.trades` is `trade`, `odin.X` is `X`, of any other topic it is the last dotted part.
 ///
-/// A topic may be named so that the result is no valid kind; whoever configures topics checks it with [`kind_is_valid`].
+/// The result may not be a valid kind; the configuration checks it with [`kind_is_valid`].
 pub fn kind_of_topic(topic: &str) -> &str {
     match topic.strip_prefix("odin.").unwrap_or(topic) {
         "trades" => "trade",

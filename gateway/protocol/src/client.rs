@@ -1,8 +1,8 @@
-//! What a client may say, read from the text of its frame.
+//! The messages of clients, parsed from the text of a frame.
 //!
-//! Reading never fails silently and never guesses: what is not JSON, not of its type's shape or of an unknown type is an
-//! error that names the field and the remedy. An error's message is bounded and repeats at most [`ECHO_BYTES_MAX`]
-//! bytes of the input. Channel names are passed on as they are; whether they are valid is decided by their reader.
+//! Parsing never fails silently and never guesses: a text that is not JSON, not of its type's shape or of an unknown type is an
+//! error that names the field and the remedy. An error's message is bounded and repeats at most [`ECHO_BYTES_MAX`] bytes of the
+//! input. Channel names are passed on unchecked; the caller parses them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ pub use crate::text::{ECHO_BYTES_MAX, cut, shorten};
 /// A message of a client.
 #[derive(Clone, Debug)]
 pub enum ClientMessage<'a> {
-    /// Asks for channels.
+    /// Subscribes to channels.
     Subscribe(Subscribe<'a>),
-    /// Gives channels back.
+    /// Unsubscribes from channels.
     Unsubscribe {
         /// Their names, not yet checked.
         channels: Vec<Cow<'a, str>>,
@@ -38,13 +38,13 @@ pub struct Subscribe<'a> {
     pub channels: Vec<Cow<'a, str>>,
     /// Whether each channel's last event is wanted first.
     pub snapshot: bool,
-    /// Whether the acknowledgement is to carry positions.
+    /// Whether the acknowledgement must carry positions.
     pub positions: bool,
-    /// For each channel that resumes, after what: the values are not yet read, [`read_since`] does.
+    /// For each channel that resumes, its unparsed positions; [`read_since`] parses them.
     pub since: BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
-/// Why a text is no message of a client.
+/// Why a text is not a message of a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ClientError {
@@ -54,7 +54,7 @@ pub struct ClientError {
     pub message: String,
 }
 
-/// The fields are left raw, so that an error can name the one that is wrong.
+/// The fields stay raw, so that an error can name the wrong one.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(rename = "type", borrow)]
@@ -76,7 +76,7 @@ struct Data<'a> {
 }
 
 impl<'a> ClientMessage<'a> {
-    /// Reads one text frame.
+    /// Parses one text frame.
     pub fn parse(text: &'a str) -> Result<Self, ClientError> {
         let Message { message_type, data } = read_object(text, "the message")?;
         let message_type = message_type.ok_or_else(|| {
@@ -128,7 +128,7 @@ fn read_channels<'a>(data: &Data<'a>) -> Result<Vec<Cow<'a, str>>, ClientError> 
     Ok(names.into_iter().map(|Text(name)| name).collect())
 }
 
-/// An object is asked for by its first byte: derived readers would also take a list of the fields in order.
+/// Recognises an object by its first byte, because derived parsers would also accept a list of the fields in order.
 fn read_object<'a, T: Deserialize<'a>>(text: &'a str, subject: &str) -> Result<T, ClientError> {
     if !text.trim_start().starts_with('{') {
         serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;

@@ -1,8 +1,8 @@
 //! The event envelope: what a client receives for a record.
 //!
-//! Written once per record and shared by every session, so the value is copied byte for byte and never parsed into a tree.
-//! The writers append to the caller's buffer and, on an error, leave it as it was. The one allocation they may make is the
-//! JSON check's bracket stack (one byte per level of nesting).
+//! Written once per record and shared by every session, so the value is copied byte for byte and never parsed into a tree. The
+//! writers append to the caller's buffer and leave it unchanged on an error. The one allocation that they may make is the JSON
+//! check's stack of brackets (one byte per level of nesting).
 
 use std::io::Write;
 
@@ -14,22 +14,22 @@ use crate::position::Position;
 use crate::server::{Gap, GapReason};
 use crate::token::token_is_valid;
 
-/// An upper bound of what [`write_event`] adds to a value that is JSON. (A text that is not JSON becomes a JSON string, of
-/// at most six bytes for each of its own.)
+/// Maximum bytes that [`write_event`] adds to a JSON value. (A text that is not JSON becomes a JSON string, of at most six bytes
+/// for each of its own.)
 pub const ENVELOPE_BYTES_MAX: usize = 320;
 
 /// Why a record's value cannot become an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// A text frame has to be UTF-8.
+    /// A text frame must be UTF-8.
     #[error("the record's value is not UTF-8")]
     NotUtf8,
 }
 
 /// Appends the event of one record. `value` is `None` for a record without a value (Kafka's tombstone), shown as `null`.
 ///
-/// A value that is JSON is put as it is, one that is only UTF-8 as a JSON string. Token and kind are of a valid channel:
-/// they are written without being escaped.
+/// A JSON value is copied as it is, other UTF-8 as a JSON string. Token and kind are those of a valid channel, so they need no
+/// escapes.
 pub fn write_event(
     out: &mut Vec<u8>,
     position: Position,
@@ -55,7 +55,7 @@ pub fn write_event(
     Ok(())
 }
 
-/// Appends the announcement that `from` to `to` (both included) will not be delivered for this channel or pattern.
+/// Appends the gap message for this channel or pattern: `from` to `to` (both included) will not be delivered.
 pub fn write_gap(out: &mut Vec<u8>, channel: &str, from: Position, to: Position, reason: GapReason) {
     write_json(out, &Gap { channel: channel.into(), from, to, reason });
 }

@@ -6,12 +6,12 @@
 pub const HEADER_BYTES_MAX: usize = 10;
 /// The longest payload of a ping, pong or close.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
-/// The longest reason of a close: what its two bytes of code leave.
+/// The longest reason of a close: the rest of the payload after the two bytes of its code.
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 
 const FINAL: u8 = 0x80;
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
@@ -21,13 +21,13 @@ pub enum Opcode {
     Binary = 0x2,
     /// The end of the session.
     Close = 0x8,
-    /// A question whether the client is there.
+    /// Asks whether the client is connected.
     Ping = 0x9,
     /// The answer to a ping.
     Pong = 0xa,
 }
 
-/// Appends the header of a frame; exactly `payload_bytes` have to follow.
+/// Appends the header of a frame; exactly `payload_bytes` must follow.
 pub fn write_header(out: &mut Vec<u8>, opcode: Opcode, payload_bytes: usize) {
     out.push(FINAL | opcode as u8);
     if let Ok(short @ 0..=125) = u8::try_from(payload_bytes) {
@@ -47,7 +47,7 @@ pub fn text(out: &mut Vec<u8>, payload: &str) {
     out.extend_from_slice(payload.as_bytes());
 }
 
-/// Appends a text message that is written in place. The payload has to be UTF-8.
+/// Appends a text message that is written in place. The payload must be UTF-8.
 pub fn text_from(out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     write_payload(out);

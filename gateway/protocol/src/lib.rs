@@ -1,11 +1,11 @@
 //! Channel names, the event envelope and the messages between clients and the gateway.
 //!
-//! The one place that knows how the client protocol is spelled; the gateway, the publisher and the load generator share it,
-//! so that none of them can drift from `docs/PROTOCOL.md` (whose examples a test of this crate parses).
+//! Only this crate knows the syntax of the client protocol. The gateway, the publisher and the load generator share it, so that
+//! none of them can differ from `docs/PROTOCOL.md` (a test of this crate parses its examples).
 //!
-//! Deliberately absent: sockets, WebSocket framing, clocks, and any state of a session. Everything here is a plain function
-//! from bytes to values or from values to bytes, may be called on any thread, and is bounded by the length of its input:
-//! no JSON, however deeply nested, makes it recurse without end.
+//! Deliberately absent: sockets, WebSocket connections, clocks, and any state of a session. Everything here is a plain function
+//! from bytes to values or from values to bytes, may be called on any thread, and is bounded by the length of its input: no JSON,
+//! however deeply nested, makes it recurse without end.
 
 pub mod channel;
 pub mod channel_error;

@@ -1,4 +1,4 @@
-//! Where an event stands in the topic of its kind: what a client hands back to resume.
+//! Positions: the place of an event in the topic of its kind, which a client sends back to resume.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,7 +35,7 @@ impl FromStr for Position {
     }
 }
 
-/// Digits only: the standard parsers also take a sign.
+/// Parses digits only, because the standard parsers also accept a sign.
 fn number<T: FromStr>(text: &str) -> Result<T, PositionError> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(PositionError);

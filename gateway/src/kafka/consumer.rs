@@ -1,9 +1,9 @@
-//! A shard's end of Kafka: polled with a timeout of zero, and nothing else.
+//! A shard's consumer: polled with a timeout of zero, and nothing else.
 //!
-//! Lives on the shard's thread. What blocks is the control thread's ([`super::control`]), whose notes arrive here.
+//! It lives on the shard's thread. The control thread ([`super::control`]) makes the calls that block; its replies arrive here.
 //!
-//! Invariant: of each partition, offsets come out strictly increasing. What librdkafka delivers twice, say after a
-//! partition was assigned again, is dropped here and counted.
+//! Invariant: the offsets of each partition are returned strictly increasing. Records that librdkafka delivers twice, for example
+//! after a partition was assigned again, are dropped here and counted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,24 +26,24 @@ use crate::event::frame::Framer;
 use crate::event::partition::{Partition, PartitionOffset};
 use crate::log::throttle::LogThrottle;
 
-/// See the module.
+/// The consumer of one shard.
 pub struct Consumer {
     shard: usize,
     topics: Vec<TopicState>,
     native: Option<Arc<NativeConsumer>>,
     replies: Receiver<ControlReply>,
     requests: Sender<Request>,
-    /// What is to be told before the next record.
+    /// Results to return before the next record.
     polled: VecDeque<Polled>,
     framer: Framer,
     record_bytes_max: usize,
     nothings: u32,
     complaints: LogThrottles,
-    /// When the control thread is to be asked to compare positions with what the brokers hold.
+    /// When to ask the control thread to compare positions with the brokers' offsets.
     check_at: Option<Instant>,
 }
 
-/// Lines that a poisoned topic, or one with too short a retention, would repeat with each record.
+/// Throttles of lines that a poisoned topic, or one with a short retention, would repeat with each record.
 #[derive(Debug, Default)]
 struct LogThrottles {
     ignored: LogThrottle,
@@ -58,12 +58,12 @@ struct TopicState {
     next: Vec<Option<i64>>,
 }
 
-/// From the first partition that librdkafka gave up to the question about them all: others follow at once, and what was
-/// fetched of the healthy ones is taken meanwhile.
+/// Delay from the first partition that librdkafka gave up to the question about all of them: others follow at once, and fetched
+/// records of the healthy ones are taken meanwhile.
 const CHECK_DELAY: Duration = Duration::from_millis(100);
 
 impl Consumer {
-    /// Joins the control thread; the consumer becomes usable when its answer arrives, which wakes the shard.
+    /// Joins the control thread; the consumer becomes usable when its reply arrives, which wakes the shard.
     pub fn join(
         shard: usize,
         shards: usize,
@@ -73,7 +73,7 @@ impl Consumer {
         requests: Sender<Request>,
     ) -> Self {
         let (sender, replies) = channel();
-        // Without a control thread there is no consumer, and /health says so.
+        // Without a control thread there is no consumer, and /health reports it.
         let _ = requests.send(Request::Join { shard, shards, waker, replies: sender });
         let topics = topics
             .iter()
@@ -98,13 +98,13 @@ impl Consumer {
         }
     }
 
-    /// Begins to drain.
+    /// Begins a turn of polls.
     pub fn begin_turn(&mut self) {
         self.nothings = 0;
         self.read_notes();
     }
 
-    /// Only here, with no record in hand: what a note says is true of every record polled after it.
+    /// Only here, without a record in hand: a control reply then applies to every record polled after it.
     fn read_notes(&mut self) {
         while let Ok(reply) = self.replies.try_recv() {
             let owned = match reply {
@@ -149,7 +149,7 @@ impl Consumer {
         }
     }
 
-    /// Offsets below this one will not come. Records that were taken since the proof may have gone beyond.
+    /// Offsets below this one have no record. Records taken since the proof may be beyond it already.
     fn advance_past(&mut self, owned: PartitionOffset) {
         let next = self.topics[owned.partition.topic].next.get_mut(owned.partition.number as usize);
         if let Some(Some(next)) = next
@@ -160,7 +160,7 @@ impl Consumer {
         }
     }
 
-    /// Where reading a stopped partition goes on; what is lost is announced before anything else comes.
+    /// Continues a stopped partition; losses are announced before anything else.
     fn resume_partition(&mut self, stopped: &Stopped) -> PartitionOffset {
         let Partition { topic, number } = stopped.partition;
         let topic = &self.topics[topic];
@@ -183,7 +183,7 @@ impl Consumer {
         PartitionOffset { partition: stopped.partition, next: stopped.first }
     }
 
-    /// What is to be told without taking a record: where partitions begin, what will not come, answers. `Nothing`: no more.
+    /// The next result other than a record: partitions that start, losses, answers. `Nothing` if there is none.
     pub fn poll_control(&mut self, now: Instant) -> Polled {
         if let Some(polled) = self.polled.pop_front() {
             return polled;
@@ -194,7 +194,7 @@ impl Consumer {
         Polled::Nothing
     }
 
-    /// One record, if there is one. `Nothing` ends the drain.
+    /// The next record or other result. `Nothing` ends the turn's polls.
     pub fn poll(&mut self, now: Instant) -> Polled {
         match self.poll_control(now) {
             Polled::Nothing => self.poll_record(now),
@@ -204,7 +204,7 @@ impl Consumer {
 
     fn poll_record(&mut self, now: Instant) -> Polled {
         let Some(native) = self.native.clone() else { return Polled::Nothing };
-        // An internal event of librdkafka reads as "nothing" too: two in a row are needed.
+        // An internal event of librdkafka also reads as "nothing": two in a row are needed.
         while self.nothings < 2 {
             match native.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
@@ -218,14 +218,15 @@ impl Consumer {
         Polled::Nothing
     }
 
-    /// Asks the brokers where a partition ends. Each question has one [`Polled::End`], in the order of the questions, of an end
-    /// that was looked up after it was asked; `None` while nobody can tell. The caller bounds how many wait.
+    /// Asks the brokers where a partition ends. Each question has one [`Polled::End`], in the order of the questions, with an end
+    /// that was looked up after the question; `None` if the brokers cannot tell. The caller limits the number of questions.
     pub fn ask_end(&self, partition: Partition) {
         let _ = self.requests.send(Request::LookUpEnd { shard: self.shard, partition });
     }
 
-    /// Says that what was to be read before the shard is ready has been read: each partition has come to its
-    /// [`ReadStart::live_from`](super::polled::ReadStart::live_from), or is not waited for any longer. Once is enough; where nothing lay before, not even that.
+    /// Reports that the history is filled: each partition has reached its
+    /// [`ReadStart::live_from`](super::polled::ReadStart::live_from), or is no longer waited for. Called once, or not at all if
+    /// there is no history to fill.
     pub fn report_warm(&self) {
         let _ = self.requests.send(Request::Warm { shard: self.shard });
     }
@@ -263,8 +264,7 @@ impl Consumer {
     }
 
     fn on_error(&mut self, error: &KafkaError, now: Instant) {
-        // The context was told of every error already. This one asks for an answer; which partition it is about librdkafka
-        // does not say.
+        // The context gets every error. This one needs action; librdkafka does not say which partition it is about.
         if let KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) = error {
             self.check_at.get_or_insert(now + CHECK_DELAY);
         }
@@ -299,24 +299,24 @@ impl Consumer {
     }
 }
 
-/// Of a partition whose next offset was `next`: the last offset that will not come, and the reason. `None`: nothing is lost.
+/// For a partition whose next offset was `next`: the last lost offset, and the reason; `None` if nothing is lost.
 fn lost(next: i64, stopped: &Stopped) -> Option<(i64, GapReason)> {
     match stopped.reason {
-        // What the new log holds was never read; how much of the old one was lost nobody knows.
+        // Nothing of the new log was read, and the loss in the old one is unknown.
         GapReason::Reset => Some((next, GapReason::Reset)),
         reason if next < stopped.first => Some((stopped.first - 1, reason)),
         _ => None,
     }
 }
 
-/// Takes the position if it is new.
+/// Advances to the position if it is new.
 fn advance(next: &mut [Option<i64>], position: Position) -> bool {
     match next.get_mut(position.partition as usize) {
         Some(Some(next)) if position.offset >= *next => {
             *next = position.offset + 1;
             true
         }
-        // Delivered before, or a partition that is not ours.
+        // Delivered before, or a partition of another shard.
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! What one poll of a shard's consumer finds. Plain data.
+//! The result of one poll of a shard's consumer. Plain data.
 
 use protocol::GapReason;
 
@@ -6,45 +6,45 @@ use crate::counters::RecordSkipped;
 use crate::event::frame::{Frame, Skipped};
 use crate::event::partition::{Partition, PartitionOffset};
 
-/// What one poll found.
+/// The result of a poll.
 #[derive(Debug)]
 pub enum Polled {
     /// An event for its channel.
     Event(Frame),
     /// A record with a usable key that cannot be framed: the frame is the gap that says so.
     Skipped(Frame, Skipped),
-    /// A record for nobody; where its partition goes on, unless it was there before.
+    /// A record that belongs to no channel; the next offset of its partition, if it is new.
     Ignored(Ignored, Option<PartitionOffset>),
-    /// A topic has so many partitions from now on, those of other shards included.
+    /// The number of a topic's partitions from now on, those of other shards included.
     Partitions(usize, i32),
-    /// The partitions that the shard has or will have, and whether somebody can say where each begins.
+    /// The shard's present and future partitions, and whether each can start.
     Layout(Vec<(Partition, bool)>),
-    /// Partitions are the shard's from now on.
+    /// Partitions start and belong to the shard from now on.
     Began(Vec<ReadStart>),
-    /// A partition has come to here, though no record says so.
+    /// A partition has advanced to this offset without a record.
     Passed(PartitionOffset),
-    /// Reading one partition went on elsewhere; the records in between will not come.
+    /// Reading a partition continues elsewhere; the records in between are lost.
     OffsetJump(OffsetJump),
     /// The answer to [`Consumer::ask_end`](super::consumer::Consumer::ask_end).
     End(Partition, Option<i64>),
-    /// Nothing for now.
+    /// There is nothing to return.
     Nothing,
 }
 
 impl Polled {
-    /// Whether a record was taken from Kafka for it.
+    /// Whether it is a record taken from Kafka.
     pub fn is_record(&self) -> bool {
         matches!(self, Self::Event(_) | Self::Skipped(..) | Self::Ignored(..))
     }
 }
 
-/// Why a record is for nobody.
+/// Why a record belongs to no channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
-    /// It has no key: no token, no channel.
+    /// It has no key.
     #[error("a record without key")]
     NoKey,
-    /// Its key is no token.
+    /// Its key is not a token.
     #[error("a record whose key is no token")]
     BadKey,
     /// Its offset was delivered before.
@@ -52,27 +52,27 @@ pub enum Ignored {
     Duplicate,
 }
 
-/// Where the reading of a partition begins.
+/// Where reading of a partition starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadStart {
-    /// Which, and the first offset that is read.
+    /// The partition, and the first offset that is read.
     pub owned: PartitionOffset,
-    /// The first offset that is delivered: what is before it is for the history.
+    /// The first offset that is delivered: earlier records are for the history.
     pub live_from: i64,
 }
 
-/// Records of one partition that will not come.
+/// Lost records of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffsetJump {
     /// The partition.
     pub partition: Partition,
-    /// The first offset lost.
+    /// The first lost offset.
     pub from: i64,
-    /// The last one.
+    /// The last lost offset.
     pub to: i64,
-    /// Why.
+    /// The reason.
     pub reason: GapReason,
-    /// The next offset that is read: lower, when the topic was made anew.
+    /// The next offset that is read; lower if the topic was recreated.
     pub next: i64,
 }
 

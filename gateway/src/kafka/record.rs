@@ -1,7 +1,7 @@
-//! What a message of librdkafka says: the record in it, and the frame of that.
+//! Reads a message of librdkafka: its record, and the record's frame.
 //!
-//! The same for what is new and for what is read again, so that a resumed session gets the bytes that the others got. It
-//! counts and logs nothing.
+//! New records and replayed ones are read alike, so that a resumed session gets the same bytes as the others. Counts and logs
+//! nothing.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::kafka::polled::Ignored;
 /// The record of a message.
 ///
 /// # Errors
-/// Its key names no token, so it is for nobody.
+/// Its key is not a token, so it belongs to no channel.
 pub fn record<'a>(
     message: &'a BorrowedMessage<'_>,
     kind: &'a str,
@@ -36,7 +36,7 @@ fn token(key: Option<&[u8]>) -> Result<&str, Ignored> {
     std::str::from_utf8(key).ok().filter(|_| token_is_valid(key)).ok_or(Ignored::BadKey)
 }
 
-/// Its frame: the event, or the gap in its place and why.
+/// Its frame: the event, or the gap in its place with the reason.
 pub fn frame(
     framer: &mut Framer,
     record: &Record<'_>,

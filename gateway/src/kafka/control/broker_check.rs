@@ -1,4 +1,4 @@
-//! Whether the brokers answer, have the topics and let the gateway read them: asked once, for `--check`.
+//! Checks whether the brokers answer, have the topics and let the gateway read them; once, for `--check`.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -10,12 +10,12 @@ use super::context::{Context, NativeConsumer};
 use crate::config::Kafka;
 use crate::kafka::status::SharedStatus;
 
-/// How long and how often the consumers are polled for an error of a connection: two seconds in all.
+/// Interval and number of polls for an error of a connection: two seconds in all, for two consumers.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 const POLLS_MAX: u32 = 10;
 
-/// What is wrong with the brokers or with the configured topics, in sentences. Blocks for as long as the brokers take to answer,
-/// and for 5 s a question if they do not.
+/// Problems of the brokers or of the configured topics, in sentences. Blocks until the brokers answer, and up to 5 s per question
+/// if they do not.
 pub fn check_brokers(config: &Kafka) -> Vec<String> {
     let status = Arc::new(SharedStatus::default());
     let (requests, _inbox) = channel();

@@ -1,4 +1,4 @@
-//! How librdkafka is configured: for what is new, and for what is read again.
+//! The configurations of librdkafka: for new records, for the ends of logs, and for replays.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ pub(crate) fn client_config(config: &Kafka) -> ClientConfig {
     with_properties(base_config(config), config)
 }
 
-/// For the client that sees the ends of logs as they are, open transactions included.
+/// For the client that sees the actual ends of logs, open transactions included.
 pub(crate) fn observer_config(config: &Kafka) -> ClientConfig {
     let mut client = client_config(config);
     client
         .set("client.id", "odin-gateway-observer")
         .set("isolation.level", "read_uncommitted")
-        // It reads for moments only.
+        // It reads only for moments.
         .set("statistics.interval.ms", "0");
     client
 }
 
-/// For a consumer that reads one partition again: throughput first, and the end of the log is told. Bounds on one answer of
-/// a broker stay as they are, so that properties which suit the others suit this one.
+/// For a consumer that replays one partition: throughput first, and the end of the log is reported. Limits of a broker's response
+/// stay as they are, so that configured properties that suit the other consumers suit this one.
 pub(crate) fn replay_config(config: &Kafka) -> ClientConfig {
     let mut client = base_config(config);
     client
@@ -36,11 +36,11 @@ pub(crate) fn replay_config(config: &Kafka) -> ClientConfig {
         .set("enable.partition.eof", "true")
         // A question waits behind a fetch at the end of the log.
         .set("fetch.wait.max.ms", "10")
-        // Ahead of the scan as far as memory allows; the only partition may fill an answer.
+        // As far ahead of the scan as memory allows; the only partition may fill a response.
         .set("queued.min.messages", "100000")
         .set("queued.max.messages.kbytes", "8192")
         .set("max.partition.fetch.bytes", "1048576")
-        // Silence is seen by the scan itself.
+        // The scan itself notices silence.
         .set("statistics.interval.ms", "0");
     with_properties(client, config)
 }
@@ -52,21 +52,21 @@ fn base_config(config: &Kafka) -> ClientConfig {
         .set("bootstrap.servers", config.brokers.join(","))
         .set("group.id", &config.group_id)
         .set("client.id", "odin-gateway")
-        // Positions are clients' resume tokens, not the group's.
+        // Clients keep positions; the group keeps none.
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        // A position outside the log is ours to explain to clients, with a gap.
+        // The gateway itself handles a position outside the log, with a gap.
         .set("auto.offset.reset", "error")
-        // Latency: a fetch answers with its first byte, and a full local queue is looked at again soon.
+        // Latency: a fetch returns with its first byte, and a full local queue is checked again soon.
         .set("fetch.min.bytes", "1")
         .set("fetch.queue.backoff.ms", "5")
         .set("fetch.error.backoff.ms", "50")
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.nagle.disable", "true")
-        // For the watches over how far partitions have come (`passed_offsets`), are no longer fetched (`stalled_fetchers`), or late (`lag`).
+        // For `passed_offsets`, `stalled_fetchers` and `lag`.
         .set("statistics.interval.ms", limits::KAFKA_STATISTICS_INTERVAL.as_millis().to_string())
-        // Memory: what may wait in librdkafka, and in one answer. A larger record still comes through (KIP-74).
+        // Memory: limits of what waits in librdkafka, and of a response. A larger record is still delivered (KIP-74).
         .set("queued.min.messages", "10000")
         .set("queued.max.messages.kbytes", "4096")
         .set("fetch.max.bytes", "1048576")
@@ -82,7 +82,7 @@ fn base_config(config: &Kafka) -> ClientConfig {
     client
 }
 
-/// Last: whoever sets a property by name means it.
+/// Configured properties come last, so that they take precedence.
 fn with_properties(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
     for property in &config.properties {
         client.set(&property.name, &property.value);
@@ -90,12 +90,13 @@ fn with_properties(mut client: ClientConfig, config: &Kafka) -> ClientConfig {
     client
 }
 
-/// How often is looked how far the reading has come.
+/// How often the lag is looked up.
 pub(crate) fn look_interval(config: &Kafka) -> Duration {
     if config.lag_max.is_some() { limits::LAG_LOOK_INTERVAL } else { limits::KAFKA_METADATA_INTERVAL }
 }
 
-/// The consumer of [`check_config`] may try to connect before it is dropped: what comes of it is for the control thread to report.
+/// Context of [`check_config`]'s consumer, which may try to connect before it is dropped: the control thread reports the brokers'
+/// errors.
 struct Silent;
 
 impl ClientContext for Silent {
@@ -106,16 +107,16 @@ impl ClientContext for Silent {
 
 impl ConsumerContext for Silent {}
 
-/// Checks that librdkafka takes the configuration.
+/// Checks that librdkafka accepts the configuration.
 ///
 /// # Errors
-/// librdkafka's sentence about the property that it does not take, without the value of one that is secret.
+/// librdkafka's sentence about the property that it refuses, without the value of a secret one.
 pub fn check_config(config: &Kafka) -> Result<(), String> {
     let Err(error) = client_config(config).create_with_context::<_, BaseConsumer<_>>(Silent) else {
         return Ok(());
     };
     let sentence = match error {
-        // Its display adds the property's value.
+        // Its display contains the property's value.
         KafkaError::ClientConfig(_, sentence, ..) => sentence,
         error => error.to_string(),
     };

@@ -1,6 +1,6 @@
-//! What librdkafka tells us unasked: its log lines and errors, on whatever thread it has them.
+//! librdkafka's callbacks: its log lines, errors and statistics, on its own threads.
 //!
-//! Errors of the consumer as a whole come with a shard's poll, so nothing here may block.
+//! Errors of the consumer arrive with a shard's poll, so nothing here may block.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -18,7 +18,8 @@ use crate::kafka::trouble;
 use crate::limits;
 use crate::log::throttle::LogThrottle;
 
-/// Held by every client of the process: librdkafka repeats itself with every reconnect of every broker.
+/// The throttles of librdkafka's lines, shared by all clients of the process: it repeats itself with every reconnect of every
+/// broker.
 #[derive(Debug)]
 pub(crate) struct KafkaLog {
     errors: LogThrottle,
@@ -33,12 +34,12 @@ impl Default for KafkaLog {
     }
 }
 
-/// librdkafka's consumer with our callbacks.
+/// librdkafka's consumer with these callbacks.
 pub type NativeConsumer = BaseConsumer<Context>;
 
-/// See the module.
+/// The callbacks of one client.
 pub struct Context {
-    /// Whose consumer; `None` for a client of the control thread.
+    /// The shard of the consumer; `None` for a client of the control thread.
     shard: Option<usize>,
     status: Arc<SharedStatus>,
     requests: Sender<Request>,
@@ -59,7 +60,7 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
-            // Lines about connections come as errors as well, see below.
+            // Lines about connections are errors as well, see below.
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 if let Some(suppressed) = self.log.failures.allow(Instant::now()) {
                     warn!(facility, detail = message, suppressed, "librdkafka is in trouble");
@@ -75,14 +76,14 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        // Read by the control thread: they are long. The process is ending if nobody listens.
+        // The control thread parses statistics, because they are long. The send fails only if the process is ending.
         if let Some(shard) = self.shard {
             let _ = self.requests.send(Request::Statistics { shard, json: statistics.into() });
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // Follows the errors of the single brokers, and says no more than they do.
+        // Follows the errors of single brokers, and adds nothing to them.
         let all_down = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         let sentence = trouble::sentence(reason, self.status.read().assigned);
         let mut was_connected = false;
@@ -94,7 +95,7 @@ impl ClientContext for Context {
             }
         });
         if was_connected {
-            // So that the end of it is soon seen. The process is ending if nobody listens.
+            // So that the end of the outage is noticed soon. The send fails only if the process is ending.
             let _ = self.requests.send(Request::Disconnected);
         }
         if !all_down && let Some(suppressed) = self.log.errors.allow(Instant::now()) {

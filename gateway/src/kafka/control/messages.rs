@@ -1,4 +1,4 @@
-//! What shards and the control thread say to each other. Neither waits for the other's answer.
+//! The messages between shards and the control thread. Neither waits for the other's answer.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -10,101 +10,101 @@ use crate::event::partition::{Partition, PartitionOffset};
 use crate::kafka::control::NativeConsumer;
 use crate::kafka::polled::ReadStart;
 
-/// What a shard asks of the control thread.
+/// A message of a shard to the control thread.
 pub enum Request {
-    /// Make a consumer for this shard.
+    /// Makes a consumer for this shard.
     Join {
         /// Below `shards`: partition p belongs to shard `p % shards`.
         shard: usize,
-        /// How many shards there are.
+        /// The number of shards.
         shards: usize,
-        /// Wakes the shard when its consumer has something.
+        /// Wakes the shard when its consumer has a message.
         waker: Waker,
-        /// Where the shard reads its notes.
+        /// Where the shard receives replies.
         replies: Sender<ControlReply>,
     },
-    /// The answer to a note: read these, from these offsets on.
+    /// The answer to a reply: read these, from these offsets on.
     Read {
-        /// Whose answer.
+        /// The shard.
         shard: usize,
-        /// All partitions of the note.
+        /// All partitions of the reply.
         owned: Vec<PartitionOffset>,
     },
-    /// librdkafka gave up a partition, because the broker does not hold the position that was asked for.
+    /// librdkafka gave up a partition, because the broker does not have the requested position.
     Check {
-        /// Who asks.
+        /// The shard.
         shard: usize,
         /// The next offset that the shard expects of each partition it owns.
         positions: Vec<PartitionOffset>,
     },
     /// The answer to [`ControlReply::Positions`].
     Positions {
-        /// Whose.
+        /// The shard.
         shard: usize,
         /// The next offset that the shard expects of each partition it owns.
         positions: Vec<PartitionOffset>,
     },
-    /// Where does this partition end now? Some client asks for what is behind the shard's own position.
+    /// Asks where this partition ends now, because a client resumes beyond the shard's own position.
     LookUpEnd {
-        /// Who asks.
+        /// The shard.
         shard: usize,
-        /// Which.
+        /// The partition.
         partition: Partition,
     },
-    /// The shard's history holds what was to be read before it is ready.
+    /// The shard's history is filled.
     Warm {
-        /// Whose.
+        /// The shard.
         shard: usize,
     },
-    /// The shard has taken its new consumer; this one is not polled any more, and closing it may take a while.
+    /// The shard has taken its new consumer; this one is no longer polled, and closing it may take a while.
     Retired(Arc<NativeConsumer>),
-    /// What librdkafka tells of a shard's consumer, now and then.
+    /// librdkafka's statistics of a shard's consumer.
     Statistics {
-        /// Whose.
+        /// The shard.
         shard: usize,
         /// As librdkafka wrote it.
         json: Box<[u8]>,
     },
-    /// The brokers refuse this shard's consumer to read some topic: a right is missing.
+    /// The brokers refuse to let this shard's consumer read a topic.
     Refused {
-        /// Whose.
+        /// The shard.
         shard: usize,
     },
     /// The last connection to a broker was lost.
     Disconnected,
-    /// Close the consumers and end.
+    /// Closes the consumers and ends.
     Stop,
 }
 
-/// What the control thread tells a shard.
+/// A message of the control thread to a shard.
 pub enum ControlReply {
-    /// The shard's consumer, ready to be polled; to be answered with [`Request::Read`] and the partitions that the shard
-    /// owns. One that it had before goes back with [`Request::Retired`].
+    /// The shard's consumer, ready to be polled; answered with [`Request::Read`] and the partitions that the shard owns. A
+    /// previous consumer is returned with [`Request::Retired`].
     Consumer(Arc<NativeConsumer>),
-    /// How many partitions topics have, by topic, where that has changed: told before the first of them begins.
+    /// The number of partitions of topics for which it has changed, sent before the first of them starts.
     Partitions(Vec<(usize, i32)>),
-    /// The partitions that the brokers have for the shard, and whether somebody can say where each begins: told when it changes.
+    /// The shard's partitions at the brokers, and whether each can start; sent when it changes.
     Layout(Vec<(Partition, bool)>),
-    /// These partitions are the shard's, from these offsets on; to be answered with [`Request::Read`].
+    /// These partitions are the shard's, from these offsets on; answered with [`Request::Read`].
     Begin(Vec<ReadStart>),
-    /// These partitions are not being read any more; to be answered with [`Request::Read`] and where each goes on.
+    /// These partitions are no longer read; answered with [`Request::Read`] and where each continues.
     Stopped(Vec<Stopped>),
-    /// To be answered with [`Request::Positions`].
+    /// Asks for [`Request::Positions`].
     Positions,
-    /// Below these offsets the shard has taken every record that there is: a log may end in what is no record.
+    /// The shard has taken every record below these offsets: a log may end in offsets without a record.
     Passed(Vec<PartitionOffset>),
-    /// The ends that were asked for with [`Request::LookUpEnd`], in the order of the questions. `None`: nobody can tell now.
+    /// The ends requested with [`Request::LookUpEnd`], in the order of the questions; `None` if the brokers cannot tell now.
     Ends(Vec<(Partition, Option<i64>)>),
 }
 
-/// A partition that is not being read, and where it may go on.
+/// A partition that is not read, and where it may continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// Which.
+    /// The partition.
     pub partition: Partition,
     /// The first offset that can be read.
     pub first: i64,
-    /// Why what is before it will not come: `Retention`, the brokers do not hold it any more; `Reset`, the topic was made anew
-    /// and offsets began again; `Lag`, they waited too long.
+    /// Why earlier records are lost: `Retention`, the brokers no longer have them; `Reset`, the topic was recreated and offsets
+    /// began again; `Lag`, they waited too long.
     pub reason: GapReason,
 }

@@ -1,14 +1,14 @@
 //! The control thread: every call of librdkafka that blocks.
 //!
-//! It lives on a thread of its own, not pinned. Shards join with a [`Request`] and learn by [`ControlReply`]s of their consumer and
-//! of the partitions they own; they never wait for it. Nothing here is on the way of an event.
+//! It is a thread of its own, not pinned. Shards join with a [`Request`] and receive their consumer and partitions by
+//! [`ControlReply`]s; they never wait for it. Nothing here is on the way of an event.
 //!
-//! It works in rounds: look at the cluster, then do for each shard (`shard_assignment`) what can be done. A round that leaves something
-//! to do is soon followed by another; one that finds all well is followed by the next in ten seconds. Questions go through
-//! a client of their own: on a shard's connection each would wait behind a fetch that waits for records.
+//! It works in rounds: it looks at the cluster, then does for each shard (`shard_assignment`) what is possible. An incomplete
+//! round is soon followed by another; a complete one by the next in ten seconds. Questions go through a client of their own: on a
+//! shard's connection each would wait behind a fetch that waits for records.
 //!
-//! Invariants: an offset is a number before its partition is assigned; a partition is assigned only once its shard has
-//! answered the note that names it, so a shard knows where a partition begins before it sees a record of it.
+//! Invariants: an offset is a number before its partition is assigned; a partition is assigned only once its shard has answered
+//! the reply that names it, so a shard knows where a partition begins before it sees a record of it.
 
 pub(crate) mod broker_check;
 pub(crate) mod client;
@@ -51,18 +51,18 @@ use crate::config::Kafka;
 use crate::event::partition::Partition;
 use crate::limits;
 
-/// The control thread, as its starter sees it.
+/// The control thread, for its starter.
 pub struct Control {
     requests: Sender<Request>,
     thread: JoinHandle<()>,
 }
 
 impl Control {
-    /// Starts the thread; it does nothing until a shard joins. Of partitions that are delivered from their end, what is
-    /// younger than `warmup` is read too.
+    /// Starts the thread, which does nothing until a shard joins. Of partitions that are delivered from their end, records
+    /// younger than `warmup` are read too.
     ///
     /// # Errors
-    /// librdkafka does not take the configuration, or no thread can be made.
+    /// librdkafka refuses the configuration, or no thread can be made.
     pub fn start(config: Kafka, warmup: Duration, status: Arc<SharedStatus>) -> std::io::Result<Self> {
         check_config(&config).map_err(|error| {
             std::io::Error::other(format!("librdkafka does not take KAFKA_PROPERTIES: {error}"))
@@ -86,15 +86,14 @@ impl Control {
         Ok(Self { requests, thread })
     }
 
-    /// Where shards send their requests.
+    /// The channel for shards' requests.
     pub fn requests(&self) -> Sender<Request> {
         self.requests.clone()
     }
 
-    /// Closes the consumers, waiting for it no longer than `patience`: librdkafka may be in a call to a broker that is
-    /// gone.
+    /// Closes the consumers, and waits for at most `patience`: librdkafka may be in a call to an unreachable broker.
     pub fn stop(self, patience: Duration) {
-        // The thread has ended already if nobody listens.
+        // Fails only if the thread has ended already.
         let _ = self.requests.send(Request::Stop);
         let deadline = Instant::now() + patience;
         while !self.thread.is_finished() && Instant::now() < deadline {
@@ -114,14 +113,14 @@ struct Work {
     /// Made with the first shard's consumer.
     cluster: Option<Cluster>,
     assignments: Vec<ShardAssignment>,
-    /// Questions of shards that wait for the inbox to be empty: one call answers them all.
+    /// Shards' questions for ends, which wait for the inbox to be empty: one call answers all of them.
     ends_asked: Vec<(usize, Partition)>,
     next_round: Instant,
-    /// When it is next looked how late the reading is.
+    /// When the lag is looked up next.
     next_look: Instant,
 }
 
-/// How soon a round that left something to do is repeated.
+/// How soon an incomplete round is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Work {
@@ -193,7 +192,7 @@ impl Work {
             Request::Disconnected => {
                 self.next_round = self.next_round.min(Instant::now() + RETRY_INTERVAL);
             }
-            // The thread ends with it.
+            // Ends the thread.
             Request::Stop => {}
         }
     }
@@ -223,7 +222,7 @@ impl Work {
     fn consumer(&self, shard: usize, waker: &Waker) -> KafkaResult<Arc<NativeConsumer>> {
         let mut consumer = self.client(Some(shard))?;
         let waker = waker.clone();
-        // Before the first assignment. It runs under librdkafka's lock and may do no more than this one write(2).
+        // Set before the first assignment. It runs under librdkafka's lock and may do no more than this one write(2).
         consumer.set_nonempty_callback(move || waker.wake());
         Ok(Arc::new(consumer))
     }
@@ -241,7 +240,7 @@ impl Work {
         client::observer_config(&self.config).create_with_context(context)
     }
 
-    /// Has a shard read on with another consumer: the one it has does not fetch what there is.
+    /// Gives a shard another consumer, because its present one does not fetch existing records.
     fn replace_consumer(&mut self, index: usize) {
         match self.consumer(self.assignments[index].shard, self.assignments[index].waker()) {
             Ok(consumer) => {
@@ -258,7 +257,7 @@ impl Work {
         }
     }
 
-    /// Looks at the cluster and does what can be done. Whether that was all.
+    /// Looks at the cluster and does what is possible. Whether that was everything.
     fn round(&mut self) -> bool {
         let Some(cluster) = &mut self.cluster else { return true };
         if let Err(error) = cluster.refresh() {
@@ -272,7 +271,7 @@ impl Work {
         let mut stalled = Vec::new();
         for (index, assignment) in self.assignments.iter_mut().enumerate() {
             if let Err(error) = assignment.advance(cluster) {
-                // What librdkafka said of a broker explains more than "timed out".
+                // librdkafka's sentence about a broker explains more than "timed out".
                 let reason = self.status.read().error.unwrap_or_else(|| error.to_string());
                 if let Some(suppressed) = self.complaints.unreadable.allow(Instant::now()) {
                     warn!(
@@ -297,7 +296,7 @@ impl Work {
         self.report(complete, missing, trouble)
     }
 
-    /// One question for all that shards have asked since the last.
+    /// Answers all questions for ends with one call.
     fn answer_ends(&mut self) {
         let asked = std::mem::take(&mut self.ends_asked);
         let partitions: BTreeSet<_> = asked.iter().map(|&(_, partition)| partition).collect();
@@ -312,11 +311,11 @@ impl Work {
 
     /// Looks up the ends of all partitions that are read, with one question. Whether it was answered.
     fn look_for_lag(&mut self) -> bool {
-        // What is read before that is nobody's yet.
+        // Records read before that belong to nobody's delivery.
         let (Some(cluster), true) = (&self.cluster, self.status.read().warm) else { return true };
         let partitions: Vec<_> = self.assignments.iter().flat_map(ShardAssignment::read_partitions).collect();
         let asked = !partitions.is_empty();
-        // In this order: what arrives in between is beyond the first end only.
+        // The order matters: records that arrive in between are beyond the first end only.
         let stable = cluster.ends_of(partitions.iter().copied());
         let high = cluster.high_watermarks_of(partitions);
         let answered = !asked || !stable.is_empty();
@@ -333,10 +332,10 @@ impl Work {
         answered
     }
 
-    /// After a shard has told its positions.
+    /// After a shard has sent its positions.
     fn skip_lagging(&mut self, shard: usize) {
         let now = Instant::now();
-        // A pause delivers nothing newer instead. What is still too late after it is skipped then, in one gap.
+        // A pause delivers nothing newer instead. Records that are still too late after it are skipped then, in one gap.
         if let Some(lag_max) = self.config.lag_max.filter(|_| !self.status.read().paused) {
             let assignment = self.assignments.iter_mut().find(|assignment| assignment.shard == shard);
             if let Some(Err(error)) =

@@ -1,4 +1,4 @@
-//! What the tests of the control thread stand on: librdkafka's mock cluster, a producer, and shards' consumers.
+//! For tests of the control thread: librdkafka's mock cluster, a producer, and shards' consumers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use crate::kafka::polled::Polled;
 use crate::kafka::status::SharedStatus;
 
 pub(crate) const TOPIC: &str = "odin.trades";
-/// What is waited for comes within milliseconds; only a failing test waits this long.
+/// Maximum waiting time; what is awaited comes within milliseconds, so only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// The mock cannot look a time up, so that what is younger is nothing.
+/// The mock cannot look up a time, so no record is younger.
 pub(crate) const WARMUP: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rig {
@@ -29,7 +29,7 @@ pub(crate) struct Rig {
     pub(crate) config: Kafka,
 }
 
-/// One topic, read from its end.
+/// Configures one topic, read from its end.
 pub(crate) fn kafka(brokers: &str) -> Kafka {
     // The mock does not wake a waiting fetch when a record is produced.
     let wait = Property { name: "fetch.wait.max.ms".into(), value: "5".into() };
@@ -55,14 +55,14 @@ pub(crate) fn waker() -> Waker {
 }
 
 impl Rig {
-    /// One broker, one topic of so many partitions, one shard; returns once it is being read.
+    /// One broker, one topic with this many partitions, one shard; returns once it is being read.
     pub(crate) fn start(partitions: i32) -> Self {
         let mut rig = Self::join(&[(TOPIC, partitions)], 1, |_| ());
         rig.until("every partition is read", |_, status| status.read().assigned.then_some(()));
         rig
     }
 
-    /// One broker with these topics, so many shards, and the configuration with a change.
+    /// One broker with these topics, this many shards, and a changed configuration.
     pub(crate) fn join(topics: &[(&str, i32)], shards: usize, change: impl FnOnce(&mut Kafka)) -> Self {
         let cluster = Cluster::of(1, topics);
         let mut config = kafka(&cluster.brokers());
@@ -75,7 +75,7 @@ impl Rig {
         Self { cluster, consumers, status, control: Some(control), config }
     }
 
-    /// Another gateway in the place of this one.
+    /// Replaces this gateway by another one.
     pub(crate) fn restart(&mut self, change: impl FnOnce(&Self)) {
         if let Some(control) = self.control.take() {
             control.stop(PATIENCE);

@@ -1,4 +1,4 @@
-//! What the control thread tells of Kafka: to `/health` and the metrics through the shared status, and to the log.
+//! The control thread's reports: to `/health` and the metrics through the shared status, and to the log.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::{Work, all_joined};
 use crate::limits;
 use crate::log::throttle::LogThrottle;
 
-/// Lines that each round would repeat for as long as the brokers are in trouble.
+/// Throttles of lines that each round would repeat while the brokers are in trouble.
 #[derive(Debug)]
 pub(crate) struct LogThrottles {
     pub(crate) no_consumer: LogThrottle,
@@ -36,7 +36,7 @@ impl Default for LogThrottles {
 }
 
 impl Work {
-    /// Tells what a round came to. Whether all is well.
+    /// Reports the result of a round. Whether all is well.
     pub(crate) fn report(&self, complete: bool, missing: Vec<String>, trouble: Option<String>) -> bool {
         let partitions = self.assignments.iter().map(ShardAssignment::reading).sum();
         let all_is_well = complete && missing.is_empty() && trouble.is_none();
@@ -62,7 +62,7 @@ impl Work {
         self.status.update(|status| status.lag_s = lag.as_secs_f64());
     }
 
-    /// Which topics the gateway may not read.
+    /// Reports the topics that the gateway may not read.
     pub(crate) fn report_forbidden(&self, forbidden: &BTreeSet<usize>) {
         let names: Vec<String> =
             forbidden.iter().map(|&topic| self.config.topics[topic].name.clone()).collect();
@@ -72,7 +72,7 @@ impl Work {
         self.status.update(|status| status.topics_forbidden = names);
     }
 
-    /// Which partitions stand still while their logs go on.
+    /// Reports partitions that stand still while their logs grow.
     pub(crate) fn report_stuck(&self, now: Instant) {
         let stuck = self
             .assignments
@@ -110,7 +110,7 @@ impl Work {
         )
     }
 
-    /// Like `assigned`, for good: partitions that appear later have no past that anyone could ask for.
+    /// Set once and never reset, like `assigned`: later partitions have no history that a client could ask for.
     pub(crate) fn report_warm(&self) {
         let all_are_warm =
             all_joined(&self.assignments) && self.assignments.iter().all(ShardAssignment::is_warm);
@@ -118,7 +118,7 @@ impl Work {
     }
 
     pub(crate) fn note_error(&self, error: &KafkaError) {
-        // What librdkafka said of a broker is in the log already, and is better than "timed out".
+        // librdkafka's sentence about a broker is in the log already, and says more than "timed out".
         if self.status.read().error.is_some() {
             return;
         }

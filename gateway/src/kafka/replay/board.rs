@@ -1,13 +1,14 @@
-//! Which cursors wait for which partition, and which partition is read next. Pure: no lock, no clock, no thread.
+//! The board of the replay threads: the cursors that wait for each partition, and which partition is read next. Pure: no lock, no
+//! clock, no thread.
 //!
-//! The clients' addresses take turns: a pass begins for the address that was served least recently, and serves whoever else waits for
-//! its partition on the way. So one address with a thousand cursors keeps another waiting for one pass and not for a thousand.
+//! The clients' addresses take turns: a pass begins for the address that was served least recently, and also serves others that
+//! wait for its partition. So an address with a thousand cursors delays another by one pass, not by a thousand.
 //!
-//! Thousands of cursors may wait for one partition, and shards wait for the lock that this stands behind: each call moves at most
+//! Thousands of cursors may wait for one partition, and shards wait for the lock around the board: each call moves at most
 //! [`limits::REPLAY_CURSORS_PER_LOCK`] of them.
 //!
-//! Invariants: a partition is in the hands of one scan at most; a cursor is on the board or in a scan, never both; a session has one
-//! pull here at most, and none once it is gone.
+//! Invariants: at most one scan has a partition; a cursor is on the board or in a scan, never both; a session has at most one
+//! pull here, and none once it has ended.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,32 +21,32 @@ use super::waiting_cursor::{PullAnswer, WaitingCursor};
 use crate::event::partition::Partition;
 use crate::limits;
 
-/// See the module.
+/// The waiting cursors by partition, and the addresses' turns.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     lines: HashMap<Partition, CursorQueue>,
-    /// Where the pull of each session stands that is not in a scan: the partition, and its number.
+    /// The place of each session's pull that is not in a scan: the partition, and its number.
     places: HashMap<Session, (Partition, u64)>,
     added: u64,
     turns: AddressTurns,
-    /// Threads that have no scan.
+    /// Threads without a scan.
     pub(crate) idle: usize,
-    /// Set once: no partition is given out any more.
+    /// Set once: no more partitions are claimed.
     pub(crate) is_stopped: bool,
 }
 
 /// A session, by its shard.
 type Session = (usize, SocketId);
 
-/// The cursors of one partition, in the order in which they came.
+/// The cursors of one partition, by arrival.
 #[derive(Debug, Default)]
 struct CursorQueue {
-    /// Those that the scan, if there is one, does not serve.
+    /// Cursors that the present scan, if there is one, does not serve.
     waiting: BTreeMap<u64, WaitingCursor>,
-    /// Those that came since it last looked.
+    /// Cursors that arrived since the scan last looked.
     arrived: BTreeMap<u64, WaitingCursor>,
     scan: Option<ScanState>,
-    /// Sessions that the scan may serve although they are gone, or want nothing any more of what these cursors have asked.
+    /// Sessions in the scan that have ended, or have withdrawn the pulls of these cursors and earlier ones.
     gone: HashMap<Session, u32>,
     trouble: Option<ReadFailure>,
 }
@@ -53,22 +54,22 @@ struct CursorQueue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanState {
     Reads,
-    /// It sleeps until a cursor comes.
+    /// The scan sleeps until a cursor arrives.
     Pauses,
 }
 
 /// A partition that could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadFailure {
-    /// When that was first seen.
+    /// When the failure was first seen.
     pub(crate) since: Instant,
     retry_at: Instant,
 }
 
-/// Whom a new cursor concerns.
+/// The thread that must be woken for a new cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ThreadToWake {
-    /// Nobody who sleeps.
+    /// No thread.
     Nobody,
     /// A thread without a scan.
     Idle,
@@ -76,7 +77,7 @@ pub(crate) enum ThreadToWake {
     Paused,
 }
 
-/// Which address was served when.
+/// When each address was served.
 #[derive(Debug, Default)]
 struct AddressTurns {
     last: HashMap<IpAddr, u64>,
@@ -84,12 +85,12 @@ struct AddressTurns {
 }
 
 impl AddressTurns {
-    /// The last turn of this address; 0: none that is remembered.
+    /// The last turn of this address; 0 if none is remembered.
     fn last(&self, client: IpAddr) -> u64 {
         self.last.get(&client).copied().unwrap_or(0)
     }
 
-    /// It is this address's turn.
+    /// Notes a turn of this address.
     fn take(&mut self, client: IpAddr) {
         self.made += 1;
         self.last.insert(client, self.made);
@@ -100,11 +101,11 @@ impl AddressTurns {
     }
 }
 
-/// A partition to be read, and the first that wait for it: [`Board::claim_more`] has the others.
+/// A partition to read, and its first waiting cursors; [`Board::claim_more`] returns the others.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) partition: Partition,
-    /// Whose turn it is.
+    /// The address whose turn it is.
     pub(crate) client: IpAddr,
     pub(crate) waiting: Vec<WaitingCursor>,
     pub(crate) trouble: Option<ReadFailure>,
@@ -118,7 +119,7 @@ pub(crate) enum PassOutcome {
 }
 
 impl Board {
-    /// A cursor came, of a session that has no other here.
+    /// Adds a cursor of a session that has no other here.
     pub(crate) fn add(&mut self, waiting: WaitingCursor) -> ThreadToWake {
         self.added += 1;
         let (number, partition) = (self.added, waiting.pull.partition);
@@ -136,7 +137,7 @@ impl Board {
         }
     }
 
-    /// Forgets what a session has here: it asks anew. How many pulls that were.
+    /// Forgets the pulls of a session that asks again. Returns their number.
     pub(crate) fn forget(&mut self, session: Session) -> u64 {
         let Some((partition, number)) = self.places.remove(&session) else { return 0 };
         let Some(line) = self.lines.get_mut(&partition) else { return 0 };
@@ -147,8 +148,8 @@ impl Board {
         u64::from(was_here)
     }
 
-    /// A session wants nothing any more of what its cursors up to this one have asked, the last of this partition. How many pulls are
-    /// forgotten; one that is in a scan is when it is handed back.
+    /// A session has withdrawn the pulls of its cursors up to this one, the last of this partition. Returns the number of
+    /// forgotten pulls; one in a scan is forgotten when it is returned.
     pub(crate) fn withdraw(&mut self, session: Session, last: u32, partition: Partition) -> u64 {
         if let Some(line) = self.lines.get_mut(&partition).filter(|line| line.scan.is_some()) {
             line.gone.insert(session, last);
@@ -160,8 +161,8 @@ impl Board {
         if is_meant { self.forget(session) } else { 0 }
     }
 
-    /// The partition for which the address waits that was served least recently, and of its partitions the one for which it has waited
-    /// longest; it is the caller's until [`Board::release`].
+    /// Claims a partition for the address that was served least recently: of the partitions for which it waits, the one for which
+    /// it has waited longest. The caller has it until [`Board::release`].
     pub(crate) fn claim(&mut self, now: Instant) -> Option<Claim> {
         if self.is_stopped {
             return None;
@@ -179,7 +180,7 @@ impl Board {
         Some(Claim { partition, client, waiting: self.claim_more(partition), trouble })
     }
 
-    /// More of those that waited when the partition was claimed; none: those were all.
+    /// More of the cursors that waited when the partition was claimed; empty if there are no more.
     pub(crate) fn claim_more(&mut self, partition: Partition) -> Vec<WaitingCursor> {
         self.hand_out(partition, |line| &mut line.waiting)
     }
@@ -196,23 +197,24 @@ impl Board {
         first
     }
 
-    /// When a partition that waits for its next try is due.
+    /// When a failed partition is due to be tried again.
     pub(crate) fn next_retry(&self) -> Option<Instant> {
         let idle = self.lines.values().filter(|line| line.scan.is_none());
         idle.filter_map(|line| line.trouble.map(|trouble| trouble.retry_at)).min()
     }
 
-    /// The first of the cursors that came for a partition since its scan last looked.
+    /// The first of the cursors that arrived for a partition since its scan last looked.
     pub(crate) fn arrivals(&mut self, partition: Partition) -> Vec<WaitingCursor> {
         self.hand_out(partition, |line| &mut line.arrived)
     }
 
-    /// Whether there are any.
+    /// Whether there are such cursors.
     pub(crate) fn has_arrivals(&self, partition: Partition) -> bool {
         self.lines.get(&partition).is_some_and(|line| !line.arrived.is_empty())
     }
 
-    /// These wait for the partition's next pass, but for those whose session is gone or has asked again since. How many that were.
+    /// Returns cursors to wait for the partition's next pass, except those whose session has ended or asked again. Returns the
+    /// number of those.
     pub(crate) fn leave(&mut self, partition: Partition, waiting: Vec<WaitingCursor>) -> u64 {
         let line = self.lines.entry(partition).or_default();
         let mut forgotten = 0;
@@ -230,20 +232,20 @@ impl Board {
         forgotten
     }
 
-    /// Whether the partition's scan sleeps until a cursor comes.
+    /// Notes whether the partition's scan sleeps until a cursor arrives.
     pub(crate) fn set_pausing(&mut self, partition: Partition, is_pausing: bool) {
         if let Some(line) = self.lines.get_mut(&partition) {
             line.scan = Some(if is_pausing { ScanState::Pauses } else { ScanState::Reads });
         }
     }
 
-    /// Whether a cursor waits for a pass that has not begun, and gets it only if this partition's scan ends.
+    /// Whether a cursor waits for a pass that can begin only when this partition's scan ends.
     pub(crate) fn others_wait(&self, partition: Partition, now: Instant) -> bool {
         let is_left = self.lines.get(&partition).is_some_and(|line| !line.waiting.is_empty());
         is_left || (self.idle == 0 && self.lines.values().any(|line| line.is_due(now)))
     }
 
-    /// A pass is over; whoever it did not serve waits for the next. Whether there is something for an idle thread.
+    /// Ends a pass; cursors that it did not serve wait for the next. Whether an idle thread has work.
     pub(crate) fn release(&mut self, partition: Partition, outcome: PassOutcome, now: Instant) -> bool {
         let line = self.lines.entry(partition).or_default();
         line.scan = None;
@@ -272,7 +274,7 @@ impl CursorQueue {
 }
 
 impl ReadFailure {
-    /// Parts those whose patience is over from the others. It counts from when the cursor came or the trouble began,
+    /// Separates the cursors whose patience is over. It counts from the cursor's arrival or the beginning of the failure,
     /// whichever was later.
     pub(crate) fn give_up(
         self,
@@ -286,9 +288,9 @@ impl ReadFailure {
     }
 }
 
-/// Where a pass for this address over these begins: at the lowest offset of its own cursors; but at that of the one that has waited
-/// longest if that was too long, so that new ones below it cannot hold it up for ever. Cursors of others that are a little below are
-/// served too: most of those that come back together have missed about the same.
+/// Where a pass for this address over these cursors begins: at the lowest offset of its own ones; or at the cursor that has
+/// waited longest if that was too long, so that new ones below it cannot delay it for ever. Cursors of others that are a little
+/// below are served too: most clients that reconnect together have missed about the same.
 pub(crate) fn start(waiting: &[WaitingCursor], client: IpAddr, low: i64, now: Instant) -> Option<i64> {
     let own = || waiting.iter().filter(|waiting| waiting.pull.client == client);
     let oldest = own().min_by_key(|waiting| waiting.since)?;
@@ -301,8 +303,8 @@ pub(crate) fn start(waiting: &[WaitingCursor], client: IpAddr, low: i64, now: In
     Some(near.fold(first, i64::min))
 }
 
-/// The order in which a pass for this address takes them in, which has room for so many: its own first, then one of each other address,
-/// then a second of each, and so on.
+/// The order in which a pass for this address takes cursors, which has limited room: its own first, then one of each other
+/// address, then a second of each, and so on.
 pub(crate) fn in_turns(waiting: Vec<WaitingCursor>, client: IpAddr) -> Vec<WaitingCursor> {
     let mut counts: HashMap<IpAddr, u32> = HashMap::new();
     let mut ranked: Vec<_> = waiting
@@ -310,7 +312,7 @@ pub(crate) fn in_turns(waiting: Vec<WaitingCursor>, client: IpAddr) -> Vec<Waiti
         .map(|waiting| {
             let count = counts.entry(waiting.pull.client).or_default();
             *count += 1;
-            // Half of its room is another's.
+            // Half of its room is for others.
             let rank =
                 if waiting.pull.client == client && *count <= limits::REPLAY_CURSORS_PER_SCAN as u32 / 2 {
                     0

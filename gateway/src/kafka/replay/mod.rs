@@ -1,15 +1,15 @@
-//! Kafka read again, for cursors that are older than the shards' history.
+//! Replays: reads Kafka again, for cursors below the shards' histories.
 //!
-//! Threads of their own, never a shard's: `limits::REPLAY_SCANS` of them, not pinned, each with a consumer that it makes for
-//! its first partition. One scan of a partition serves all cursors that wait on it; over the bound a cursor waits. A shard
+//! It has threads of its own, never a shard's: `limits::REPLAY_SCANS` of them, not pinned, each with a consumer that it makes for
+//! its first partition. One scan of a partition serves all cursors that wait on it; beyond its maximum a cursor waits. A shard
 //! only puts a cursor on the board (`board`) and finds the answer in its own queue, after a wake-up.
 //!
-//! Every pull is answered once: with the records that its pattern selects, or with a chunk that says how far there were
-//! none, or with a range that is lost and why; unless its session is gone or has asked anew. A broker that is down is waited for,
-//! `limits::REPLAY_PATIENCE` at most. The clients' addresses take turns.
+//! Every pull is answered once: with the records that its pattern selects, with a chunk that says up to where there are none, or
+//! with a range that is lost and the reason; unless its session has ended or asked again. An unreachable broker is waited for, at
+//! most `limits::REPLAY_PATIENCE`. The clients' addresses take turns.
 //!
-//! It decides nothing about sessions: how much they take and when they pull is theirs. A topic that was deleted and created
-//! again is not read until the control thread has seen it: then its sessions are told, and their cursors begin anew.
+//! Sessions decide how much they take and when they pull. A recreated topic is not read until the control thread has noticed it:
+//! then its sessions are told, and their cursors begin again.
 
 pub(crate) mod board;
 pub(crate) mod reader;
@@ -36,37 +36,38 @@ use crate::event::partition::Partition;
 use crate::event::pull::{Chunk, Pull, PullId};
 use crate::limits;
 
-/// The replay threads, as their starter sees them.
+/// The replay threads, for their starter.
 #[derive(Debug)]
 pub struct Replay {
     shared: Arc<ReplayShared>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// How shards reach the replay threads.
+/// The channel of shards to the replay threads.
 #[derive(Clone, Debug)]
 pub struct ReplaySender {
     shared: Arc<ReplayShared>,
 }
 
-/// What the replay threads did and do, for whoever exports it.
+/// Counts of the replay threads, for the metrics.
 #[derive(Debug, Default)]
 pub struct ReplayReadings {
     /// Partitions being read.
     pub scans: AtomicU64,
-    /// Pulls that are not answered yet.
+    /// Unanswered pulls.
     pub cursors: AtomicU64,
-    /// Records read, in all.
+    /// Records read.
     pub records: AtomicU64,
-    /// Frames handed out, in all; one that many cursors got counts for each.
+    /// Frames delivered; one for several cursors counts for each.
     pub frames: AtomicU64,
-    /// Their bytes.
+    /// Bytes of those frames.
     pub bytes: AtomicU64,
 }
 
 impl Replay {
-    /// Starts the threads; `status` tells them which topics are read. Records older than `age_max` are not. They sleep, and know no broker, until a cursor comes: a thread started from a shard would
-    /// inherit the CPU that the shard is pinned to.
+    /// Starts the threads; `status` has the ids of the topics that are read. Records older than `age_max` are not read. The
+    /// threads sleep, without connections, until a cursor arrives: a thread started from a shard would inherit the CPU to which
+    /// the shard is pinned.
     ///
     /// # Errors
     /// No thread can be made.
@@ -94,13 +95,13 @@ impl Replay {
         Ok(replay)
     }
 
-    /// For each shard.
+    /// A sender for each shard.
     pub fn sender(&self) -> ReplaySender {
         ReplaySender { shared: Arc::clone(&self.shared) }
     }
 
-    /// Ends the threads, waiting for it no longer than `patience`: librdkafka may be in a call to a broker that is gone.
-    /// Pulls under way are not answered.
+    /// Ends the threads, and waits for at most `patience`: librdkafka may be in a call to an unreachable broker. Open pulls are
+    /// not answered.
     pub fn stop(self, patience: Duration) {
         self.shared.stop();
         let deadline = Instant::now() + patience;
@@ -111,25 +112,25 @@ impl Replay {
 }
 
 impl ReplaySender {
-    /// Where this shard finds its answers; it is woken for them. To be called before its first pull.
+    /// Returns the channel of this shard's answers; the shard is woken for them. Called before its first pull.
     pub fn connect(&self, shard: usize, waker: Waker) -> Receiver<(PullId, Chunk)> {
         self.shared.connect(shard, waker)
     }
 
-    /// Asks for what the cursor wants below `until`, where the owner's history begins. The answer never goes beyond, and
-    /// always says [`PullContinuation::More`](crate::event::pull::PullContinuation::More): from its `next` on pull again, from the owner if that is where
-    /// its history begins.
+    /// Requests what the cursor wants below `until`, where the owner's history begins. The answer never goes beyond, and always
+    /// says [`PullContinuation::More`](crate::event::pull::PullContinuation::More): pull again from its `next`, from the owner if
+    /// its history begins there.
     pub fn pull(&self, shard: usize, pull: Pull, until: i64) {
         self.shared.add(WaitingCursor { shard, pull, until, since: Instant::now() });
     }
 
-    /// A session of this shard is gone, or wants nothing any more of what its cursors up to this one have asked, the last of this
-    /// partition: they need not be answered.
+    /// A session of this shard has ended, or withdraws the pulls of its cursors up to this one, the last of this partition: they
+    /// need no answer.
     pub fn withdraw(&self, shard: usize, last: PullId, partition: Partition) {
         self.shared.withdraw(shard, last, partition);
     }
 
-    /// What the replay threads did and do.
+    /// The counts of the replay threads.
     pub fn readings(&self) -> &ReplayReadings {
         &self.shared.readings
     }

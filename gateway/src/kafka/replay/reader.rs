@@ -1,6 +1,6 @@
 //! A consumer that reads one partition at a time, from a given offset.
 //!
-//! A replay thread's own; every call may block. It keeps its connections from one pass to the next.
+//! It belongs to a replay thread; every call may block. It keeps its connections from one pass to the next.
 
 use std::time::Duration;
 
@@ -22,36 +22,36 @@ use crate::kafka::polled::Ignored;
 use crate::kafka::record;
 use crate::limits;
 
-/// See the module.
+/// A consumer and the partition that it reads.
 pub(crate) struct Reader {
     native: BaseConsumer<QuietContext>,
 }
 
-/// What one call found.
+/// The result of a read.
 pub(crate) enum Read<'a> {
     /// A record of the partition.
     Record(FetchedRecord<'a>),
-    /// The log has no more for now.
+    /// The end of the log, for now.
     End,
-    /// The brokers do not hold the offset that is next.
+    /// The brokers do not have the next offset.
     Refused,
-    /// Nothing in time.
+    /// Nothing arrived in time.
     Nothing,
 }
 
-/// Why a partition is not read, for now.
+/// Why a partition cannot be read now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReadError {
     /// A call failed, in librdkafka's words.
     #[error("{0}")]
     Call(String),
-    /// The brokers do not hold the offset that is next.
+    /// The brokers do not have the next offset.
     #[error("the brokers do not hold the next offset any more")]
     Refused,
-    /// The topic's id is not the one that is known: its records are no answer to what was asked.
+    /// The topic's id is not the known one: its records are not those that were asked for.
     #[error("the topic was deleted and created again")]
     Recreated,
-    /// The log has more, but nothing comes.
+    /// The log has more, but no record arrives.
     #[error("nothing comes, though the log has more")]
     Silence,
 }
@@ -66,18 +66,18 @@ impl From<KafkaError> for ReadError {
 pub(crate) struct FetchedRecord<'a>(BorrowedMessage<'a>);
 
 impl Reader {
-    /// Connects to nobody yet.
+    /// Without connections.
     pub(crate) fn new(config: &Kafka) -> Result<Self, ReadError> {
         Ok(Self { native: replay_config(config).create_with_context(QuietContext)? })
     }
 
-    /// What the partition's leader holds.
+    /// The offsets that the partition's leader has.
     pub(crate) fn extent(&self, topic: &str, number: i32) -> Result<Extent, ReadError> {
         let (low, high) = self.native.fetch_watermarks(topic, number, limits::KAFKA_CALL_TIMEOUT)?;
         Ok(Extent { low, high })
     }
 
-    /// The first offset whose record is not older than this time; `None`: there is no such record.
+    /// The first offset whose record is not older than this time; `None` if there is none.
     pub(crate) fn first_since(
         &self,
         topic: &str,
@@ -94,7 +94,7 @@ impl Reader {
         Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
     }
 
-    /// The topic's id now; `None` if the brokers gave none.
+    /// The topic's present id; `None` if the brokers give none.
     pub(crate) fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, ReadError> {
         let metadata = self.native.fetch_metadata(Some(topic), limits::KAFKA_CALL_TIMEOUT)?;
         let Some(broker) = answering(&metadata) else { return Ok(None) };
@@ -103,7 +103,7 @@ impl Reader {
         Ok(topics.first().and_then(|topic| topic.id))
     }
 
-    /// Reads this partition, and no other, from this offset on.
+    /// Begins to read this partition, and no other, from this offset on.
     pub(crate) fn begin(&self, topic: &str, number: i32, offset: i64) -> Result<(), ReadError> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(topic, number, Offset::Offset(offset))?;
@@ -111,20 +111,20 @@ impl Reader {
         Ok(self.native.assign(&list)?)
     }
 
-    /// Reads nothing any more.
+    /// Stops reading.
     pub(crate) fn end(&self) {
         if let Err(error) = self.native.unassign() {
             debug!(%error, "a replayed partition is not let go; the next assignment replaces it");
         }
     }
 
-    /// What comes next.
+    /// Reads the next record.
     pub(crate) fn read(&self, timeout: Duration) -> Read<'_> {
         match self.native.poll(timeout) {
             Some(Ok(message)) => Read::Record(FetchedRecord(message)),
             Some(Err(KafkaError::PartitionEOF(_))) => Read::End,
             Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => Read::Refused,
-            // librdkafka tries again; if it does so in vain, the scan sees that nothing comes.
+            // librdkafka retries; if that fails, the scan notices that no record arrives.
             Some(Err(error)) => {
                 debug!(%error, "a replay waits");
                 Read::Nothing
@@ -135,12 +135,12 @@ impl Reader {
 }
 
 impl FetchedRecord<'_> {
-    /// Where it stands.
+    /// Its offset.
     pub(crate) fn offset(&self) -> i64 {
         self.0.offset()
     }
 
-    /// What it says.
+    /// Its contents.
     pub(crate) fn record<'a>(&'a self, kind: &'a str, partition: Partition) -> Result<Record<'a>, Ignored> {
         record::record(&self.0, kind, partition)
     }
@@ -151,7 +151,7 @@ impl FetchedRecord<'_> {
     }
 }
 
-/// The shards' consumers tell the operator of brokers in trouble; the same words from here would only repeat them.
+/// Reports nothing: the shards' consumers already report the brokers' errors to the operator.
 struct QuietContext;
 
 impl ClientContext for QuietContext {

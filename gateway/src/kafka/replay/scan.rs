@@ -1,11 +1,11 @@
-//! One pass over a partition for all cursors that wait on it. Pure: no Kafka, no clock, no thread.
+//! A scan: one pass over a partition for all cursors that wait on it. Pure: no Kafka, no clock, no thread.
 //!
-//! Each record is looked at once and framed at most once, whoever wants it. A cursor that was answered keeps its place for a
-//! while and its next chunk is gathered already, so that the way of the next pull delays nobody; when that chunk is full the
-//! scan stands still for it, briefly. A cursor that the scan has left behind waits for the next pass.
+//! Each record is looked at once and framed at most once, however many cursors want it. An answered cursor keeps its place for a
+//! while, and its next chunk is already collected, so that the next pull's latency delays nobody; when that chunk is full, the
+//! scan briefly waits for it. A cursor that the scan has left behind waits for the next pass.
 //!
-//! Invariant: the frames that a cursor gathered are all that it wants from the offset that it asked for to where
-//! it stopped, or to the scan's position.
+//! Invariant: the frames of a cursor are all that it wants from the requested offset to where it stopped, or to the scan's
+//! position.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,41 +20,41 @@ use crate::event::frame::{Frame, Record};
 use crate::event::skipped::Ranges;
 use crate::limits;
 
-/// See the module.
+/// The cursors of a pass, and its position.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    /// Where what may be read begins, when the pass began.
+    /// The first readable offset, when the pass began.
     floor: Floor,
-    /// The offset that it began with.
+    /// The offset at which it began.
     first: i64,
-    /// The next offset that is not looked at.
+    /// The next offset to look at.
     position: i64,
     /// Records looked at, and the bytes of their values.
     records: u64,
     bytes: u64,
     slots: Vec<Option<ScanCursor>>,
     free: Vec<usize>,
-    /// Who wants what; a slot is a session there.
+    /// The cursors by what they want; a slot is a cursor there.
     channels: Channels,
-    /// Scratch: the slots that want a record.
+    /// Scratch memory: the slots that want a record.
     wanting: Vec<usize>,
     answers: Vec<PullAnswer>,
     wants_a_look: bool,
 }
 
-/// What the scan does next.
+/// The next step of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScanStep {
-    /// Reads.
+    /// Read records.
     Read,
-    /// Waits for cursors that were answered to pull again, until then.
+    /// Wait until then for answered cursors to pull again.
     Pause(Instant),
-    /// There is nobody to read for from here on.
+    /// No cursor wants anything from here on.
     End,
 }
 
 impl Scan {
-    /// A pass that begins at `position`, in a log of which what is below `floor` is not read.
+    /// A pass that begins at `position`, in a log that is not read below `floor`.
     pub(crate) fn new(floor: Floor, position: i64) -> Self {
         Self {
             floor,
@@ -71,7 +71,7 @@ impl Scan {
         }
     }
 
-    /// The next offset that is not looked at.
+    /// The next offset to look at.
     pub(crate) fn position(&self) -> i64 {
         self.position
     }
@@ -81,15 +81,15 @@ impl Scan {
         self.records
     }
 
-    /// A cursor comes, or comes again.
+    /// Adds a cursor, or continues one.
     ///
     /// # Errors
-    /// It is handed back if this pass cannot serve it: it is behind, or there is no room.
+    /// Returns the cursor if this pass cannot serve it: it is behind, or there is no room.
     pub(crate) fn join(&mut self, waiting: WaitingCursor, now: Instant) -> Result<(), WaitingCursor> {
         if let Some(slot) = self.awaited(&waiting) {
             let position = self.position;
             let cursor = self.cursor(slot);
-            // What it stood for so far ended at the `until` of before.
+            // Its previous pull ended at the former `until`.
             cursor.stop_at_until(position);
             cursor.waiting = waiting;
             cursor.answered_at = None;
@@ -127,8 +127,8 @@ impl Scan {
         Ok(())
     }
 
-    /// A cursor that was answered and goes on exactly here. It need not be the same: what was gathered is what is wanted, if
-    /// nothing of it is at or above the `until` of this one, which only ever rises.
+    /// An answered cursor that continues exactly here. It need not be the same one: the collected frames are what is wanted if
+    /// none is at or above the `until` of this one, which only increases.
     fn awaited(&self, waiting: &WaitingCursor) -> Option<usize> {
         let WaitingCursor { pull, until, .. } = waiting;
         let is_it = |cursor: &ScanCursor| {
@@ -142,7 +142,7 @@ impl Scan {
         awaited.max_by_key(|(_, cursor)| cursor.waiting.until).map(|(slot, _)| slot)
     }
 
-    /// The next record; `frame` is called if somebody wants it.
+    /// Looks at the next record; calls `frame` if a cursor wants it.
     pub(crate) fn record(&mut self, record: &Record<'_>, now: Instant, frame: impl FnOnce() -> Frame) {
         let Record { token, kind, offset, .. } = *record;
         if offset < self.position {
@@ -179,7 +179,7 @@ impl Scan {
         self.wants_a_look |= is_any_full;
     }
 
-    /// A record whose key is no token: those that want every token are told of it.
+    /// Notes a record whose key is not a token: cursors that want every token are told.
     pub(crate) fn skip(&mut self, offset: i64) {
         if offset < self.position {
             return;
@@ -193,18 +193,18 @@ impl Scan {
         self.skip_ignored(offset);
     }
 
-    /// A record for nobody.
+    /// Skips a record that belongs to no channel.
     pub(crate) fn skip_ignored(&mut self, offset: i64) {
         self.position = self.position.max(offset + 1);
         self.records += 1;
     }
 
-    /// There is no record from the position up to `end`.
+    /// Notes that there is no record from the position up to `end`.
     pub(crate) fn advance_to(&mut self, end: i64) {
         self.position = self.position.max(end);
     }
 
-    /// Completes the chunks that are due, and lets those go that did not come again.
+    /// Completes the chunks that are due, and drops cursors that did not pull again.
     pub(crate) fn tick(&mut self, now: Instant) {
         self.wants_a_look = false;
         for slot in 0..self.slots.len() {
@@ -231,10 +231,10 @@ impl Scan {
         }
     }
 
-    /// Sends a cursor its chunk, and keeps its place if it can go on.
+    /// Answers a cursor with its chunk, and keeps its place if it can continue.
     fn answer(&mut self, slot: usize, now: Instant) {
         let (position, records) = (self.position, self.records);
-        // Offsets without a record count like the others: what is read for a cursor is known by the offsets alone.
+        // Offsets without a record count like the others, because only the offsets show how much was read for a cursor.
         let (read, bytes) = (u128::from(self.position.abs_diff(self.first).max(1)), u128::from(self.bytes));
         let cursor = self.cursor(slot);
         let begin = cursor.waiting.pull.from.max(cursor.start);
@@ -257,17 +257,17 @@ impl Scan {
         }
     }
 
-    /// What is to be sent.
+    /// Takes the answers.
     pub(crate) fn take_answers(&mut self) -> Vec<PullAnswer> {
         std::mem::take(&mut self.answers)
     }
 
-    /// Whether a record just read changed what is to be done: there is an answer, or a cursor is full.
+    /// Whether the newest record needs a step: there is an answer, or a cursor is full.
     pub(crate) fn wants_a_look(&self) -> bool {
         self.wants_a_look
     }
 
-    /// What is to be done now.
+    /// The next step.
     pub(crate) fn next_step(&self, now: Instant) -> ScanStep {
         let cursors = || self.slots.iter().flatten();
         let is_held_up = |cursor: &&ScanCursor| {
@@ -292,7 +292,7 @@ impl Scan {
         })
     }
 
-    /// Ends the pass: those it brought something get it, the others are handed back for the next pass.
+    /// Ends the pass: cursors with frames are answered, the others are returned for the next pass.
     pub(crate) fn end(&mut self, now: Instant) -> Vec<WaitingCursor> {
         let mut left = Vec::new();
         for slot in 0..self.slots.len() {

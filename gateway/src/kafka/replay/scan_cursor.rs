@@ -1,4 +1,4 @@
-//! A cursor that a scan serves: the chunk that is being filled for it.
+//! A cursor that a scan serves, and the chunk that is being filled for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::limits;
 
 #[derive(Debug)]
 pub(crate) struct ScanCursor {
-    /// The newest pull; after its answer, the next as it will come.
+    /// The newest pull; after its answer, the expected next one.
     pub(crate) waiting: WaitingCursor,
     /// When it was answered, until it pulls again.
     pub(crate) answered_at: Option<Instant>,
@@ -23,13 +23,13 @@ pub(crate) struct ScanCursor {
     pub(crate) lost: Option<(i64, GapReason)>,
     pub(crate) frames: VecDeque<Arc<Frame>>,
     pub(crate) bytes: usize,
-    /// Of one that wants every token.
+    /// Skipped records, if it wants every token.
     pub(crate) skipped: Ranges,
-    /// When the first frame of the chunk came.
+    /// When the first frame of the chunk was added.
     pub(crate) begun_at: Option<Instant>,
-    /// Where it took no more: its chunk was full, or its `until` reached.
+    /// Where it stopped: its chunk was full, or its `until` reached.
     pub(crate) stopped_at: Option<i64>,
-    /// What the scan had read when its chunk began.
+    /// Records of the scan when its chunk began.
     pub(crate) records_before: u64,
 }
 
@@ -52,26 +52,26 @@ impl ScanCursor {
         self.begun_at.get_or_insert(now);
     }
 
-    /// Has all that it wants.
+    /// Stops it if it has everything it wants.
     pub(crate) fn stop_at_until(&mut self, position: i64) {
         if position >= self.waiting.until {
             self.stopped_at.get_or_insert(self.waiting.until);
         }
     }
 
-    /// Takes records again, if it was not left behind meanwhile and has room.
+    /// Lets it take records again, unless it was left behind or has no room.
     pub(crate) fn resume_cursor(&mut self, position: i64) {
         if self.stopped_at == Some(position) && position < self.waiting.until && !self.is_full() {
             self.stopped_at = None;
         }
     }
 
-    /// The offset below which it has all that there is.
+    /// The offset below which it has everything.
     pub(crate) fn end(&self, position: i64) -> i64 {
         self.stopped_at.unwrap_or(position).max(self.start).min(self.waiting.until)
     }
 
-    /// The longest chunk that is allowed; the rest stays.
+    /// Takes the longest permitted chunk; the rest stays.
     pub(crate) fn take_chunk(&mut self, position: i64) -> PullAnswer {
         let mut frames = Vec::new();
         let mut bytes = 0;

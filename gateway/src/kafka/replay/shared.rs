@@ -1,6 +1,6 @@
-//! What shards and replay threads share: the board under its lock, the ways back to the shards, and readings.
+//! The state that shards and replay threads share: the board under its lock, the channels to the shards, and counts.
 //!
-//! A lock is held for moments: to put a cursor on the board, or to take what is there. No call of Kafka is made under one.
+//! A lock is held for moments: to put a cursor on the board, or to take cursors. No call of Kafka is made under a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,19 +16,19 @@ use crate::event::partition::Partition;
 use crate::event::pull::{Chunk, PullId};
 use crate::limits;
 
-/// See the module.
+/// The shared state.
 #[derive(Debug)]
 pub(crate) struct ReplayShared {
     board: Mutex<Board>,
-    /// Threads without a scan sleep here.
+    /// Where threads without a scan sleep.
     idle: Condvar,
-    /// Scans that wait for a cursor sleep here.
+    /// Where scans that wait for a cursor sleep.
     paused: Condvar,
     homes: Mutex<Vec<Option<ReplyChannel>>>,
     pub(crate) readings: ReplayReadings,
 }
 
-/// The way back to a shard.
+/// The channel to a shard.
 #[derive(Debug)]
 struct ReplyChannel {
     answers: Sender<(PullId, Chunk)>,
@@ -62,12 +62,12 @@ impl ReplayShared {
         }
         let concerned = {
             let mut board = lock(&self.board);
-            // What the session asked before is not what it wants.
+            // The session's earlier pull is not what it wants any more.
             let forgotten = board.forget(waiting.session());
             subtract(&self.readings.cursors, forgotten);
             board.add(waiting)
         };
-        // Notifying is a system call, so nobody is who is not asleep.
+        // Notifying is a system call, so only sleeping threads are notified.
         match concerned {
             ThreadToWake::Nobody => {}
             ThreadToWake::Idle => self.idle.notify_one(),
@@ -82,7 +82,7 @@ impl ReplayShared {
 
     // For replay threads.
 
-    /// Sleeps until there is a partition to be read. `None`: the process ends.
+    /// Sleeps until there is a partition to read; `None` if the process ends.
     pub(crate) fn claim(&self) -> Option<Claim> {
         let mut board = lock(&self.board);
         loop {
@@ -140,7 +140,7 @@ impl ReplayShared {
         lock(&self.board).others_wait(partition, now)
     }
 
-    /// Sleeps until a cursor of this partition comes, the process ends, or it is `until`.
+    /// Sleeps until a cursor of this partition arrives, the process ends, or `until`.
     pub(crate) fn pause(&self, partition: Partition, until: Instant) {
         let mut board = lock(&self.board);
         board.set_pausing(partition, true);
@@ -154,7 +154,7 @@ impl ReplayShared {
         board.set_pausing(partition, false);
     }
 
-    /// Brings shards their answers. One of a shard that never connected, or is gone, finds nobody.
+    /// Sends answers to shards. Answers for a shard that never connected, or has ended, are dropped.
     pub(crate) fn send(&self, answers: Vec<PullAnswer>) {
         if answers.is_empty() {
             return;
@@ -197,6 +197,6 @@ fn subtract(counter: &AtomicU64, count: u64) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A thread that panics ends the process; until then what it left under a lock is whole.
+    // A thread that panics ends the process; until then its locked state is consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,50 +7,50 @@ use wire::SocketId;
 
 use crate::event::pull::{Chunk, Pull, PullContinuation, PullId};
 
-/// A pull that is not answered yet.
+/// An unanswered pull.
 #[derive(Clone, Debug)]
 pub(crate) struct WaitingCursor {
-    /// Whose.
+    /// Its shard.
     pub(crate) shard: usize,
-    /// What is wanted.
+    /// The pull.
     pub(crate) pull: Pull,
     /// Where the owner's history begins: offsets from here on are not wanted.
     pub(crate) until: i64,
-    /// When it came.
+    /// When it arrived.
     pub(crate) since: Instant,
 }
 
-/// What a shard is answered.
+/// The answer to a shard.
 #[derive(Debug)]
 pub(crate) struct PullAnswer {
-    /// Whose.
+    /// The shard.
     pub(crate) shard: usize,
-    /// Which pull.
+    /// The pull.
     pub(crate) pull_id: PullId,
-    /// With what.
+    /// The answer.
     pub(crate) chunk: Chunk,
 }
 
-/// The offsets that the brokers hold of a partition.
+/// The offsets that the brokers have of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// The first.
+    /// The first offset.
     pub(crate) low: i64,
-    /// The one that the next record gets.
+    /// The offset of the next record.
     pub(crate) high: i64,
 }
 
-/// The first offset that may be read, and what is told of those below.
+/// The first readable offset, and the reason of the loss below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Floor {
-    /// Where it is.
+    /// The offset.
     pub(crate) offset: i64,
-    /// Why nothing below is.
+    /// The reason.
     pub(crate) reason: GapReason,
 }
 
 impl Extent {
-    /// Where what may be read begins: with the log, or with the first record that is young enough, if `young` tells one.
+    /// The first readable offset: the log's beginning, or the first record within the maximum age, if `young` has one.
     pub(crate) fn floor(self, young: Option<i64>) -> Floor {
         match young {
             Some(young) if young > self.low => Floor { offset: young, reason: GapReason::TooOld },
@@ -60,30 +60,30 @@ impl Extent {
 }
 
 impl WaitingCursor {
-    /// Whose it is: of which shard, and which of its sockets.
+    /// Its session: the shard and the socket.
     pub(crate) fn session(&self) -> (usize, SocketId) {
         (self.shard, self.pull.pull_id.socket)
     }
 
-    /// Whether the log reaches as far as this cursor's. It does, unless its topic was made anew or lost its end: then what
-    /// stands at the cursor's offsets, if anything, are other records.
+    /// Whether the log reaches this cursor's offsets. Otherwise the topic was recreated or lost its end, and records at the
+    /// cursor's offsets, if there are any, are other ones.
     pub(crate) fn is_of(&self, extent: Extent) -> bool {
         self.until <= extent.high
     }
 
-    /// The first offset to be read, where the log begins at `low`.
+    /// The first offset to read, if the log begins at `low`.
     pub(crate) fn start(&self, low: i64) -> i64 {
         self.pull.from.max(low)
     }
 
-    /// The answer that nothing below `until` is to be had.
+    /// The answer that everything below `until` is lost.
     pub(crate) fn give_up(self) -> PullAnswer {
         let lost = Some((self.until - 1, GapReason::Replay));
         let next = self.until;
         self.answer(lost, next)
     }
 
-    /// The answer that there is nothing to read: history begins where the cursor stands.
+    /// The answer that there is nothing to read, because the history begins at the cursor.
     pub(crate) fn turn_back(self) -> PullAnswer {
         let next = self.pull.from;
         self.answer(None, next)
@@ -109,10 +109,10 @@ pub(crate) mod tests {
 
     /// The pull of a cursor, in partition 0 of topic 0.
     pub(crate) fn pull(cursor: u32, pattern: &str, from: i64) -> Pull {
-        // Each of a session of its own.
+        // Each of its own session.
         let pull_id = PullId { socket: SocketId::imagined(cursor, 0), cursor };
         let pattern = Pattern::parse(pattern).expect("valid");
-        // The kinds that the tests' topics have.
+        // The kinds of the tests' topics.
         let is_of_kind = ["x", "trade"].into_iter().any(|kind| pattern.of_kind(kind).is_some());
         let wants = Arc::new(if is_of_kind { Wants::of(pattern, 0) } else { Wants::default() });
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -1,6 +1,6 @@
-//! A replay thread: takes a partition from the board, reads it once for all cursors that wait on it, takes the next.
+//! A replay thread: claims a partition from the board, reads it once for all cursors that wait on it, and claims the next.
 //!
-//! It only carries: the [`Reader`] knows Kafka, the [`Scan`] and the board decide what is done for whom.
+//! The [`Reader`] knows Kafka; the [`Scan`] and the board decide which cursors are served.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::kafka::status::SharedStatus;
 use crate::limits;
 use crate::log::throttle::LogThrottle;
 
-/// How long one call for the next record waits; a cursor that joins waits as long.
+/// Timeout of one call for the next record; a cursor that joins waits as long.
 const READ_TIMEOUT: Duration = Duration::from_millis(5);
 
-/// How often a pass looks whether its topic is still the same one.
+/// How often a pass checks that its topic was not recreated.
 const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// One replay thread.
 pub(crate) struct Worker {
     shared: Arc<ReplayShared>,
     config: Arc<Kafka>,
     record_bytes_max: usize,
     age_max: Option<Duration>,
-    /// Knows which topics are read.
+    /// Has the ids of the topics that are read.
     status: Arc<SharedStatus>,
     /// Made for the first pass, kept for the next.
     reader: Option<Reader>,
@@ -42,17 +42,17 @@ pub(crate) struct Worker {
     unreachable: LogThrottle,
 }
 
-/// A pass under way.
+/// A pass in progress.
 struct ScanPass {
     partition: Partition,
     extent: Extent,
     scan: Scan,
     begun_at: Instant,
-    /// Since when nothing has come, though something should.
+    /// Since when no record has arrived although the log has more.
     silent_since: Instant,
-    /// The log was told to end at this position, below its extent, which was asked again since.
+    /// The position of a reported end below the log's extent, which was looked up again since.
     ended_at: Option<i64>,
-    /// When the topic was last seen to be the one that is read.
+    /// When the topic was last seen not to be recreated.
     checked_at: Instant,
 }
 
@@ -83,7 +83,7 @@ impl Worker {
         }
     }
 
-    /// One pass over the claimed partition, from its begin to its release.
+    /// Does one pass over the claimed partition, from its beginning to its release.
     fn serve(&mut self, claim: Claim) {
         let Claim { partition, client, mut waiting, trouble } = claim;
         self.wait_for_more_cursors(partition, &mut waiting);
@@ -92,7 +92,7 @@ impl Worker {
             Ok(reader) => self.run_pass(reader, partition, client, waiting),
             Err(error) => (waiting, Some(error.clone())),
         };
-        // One that hears nothing may itself be what is wrong.
+        // A silent reader may itself be the fault.
         self.reader = reader.ok().filter(|_| failure != Some(ReadError::Silence));
         let mut outcome = PassOutcome::Read;
         if let Some(error) = failure {
@@ -112,8 +112,8 @@ impl Worker {
         self.shared.release(partition, left, outcome);
     }
 
-    /// Waits for those who come with the first, as after the end of a gateway that had them all: one pass serves them together, and
-    /// whoever comes when it has begun waits for another.
+    /// Waits for cursors that arrive together with the first, as after the end of a gateway that had them all: one pass serves
+    /// them together, and a cursor that arrives after its beginning may wait for another pass.
     fn wait_for_more_cursors(&self, partition: Partition, waiting: &mut Vec<WaitingCursor>) {
         let until = Instant::now() + limits::REPLAY_GATHER_MAX;
         while Instant::now() < until && !self.shared.is_stopped() {
@@ -126,7 +126,7 @@ impl Worker {
         }
     }
 
-    /// Whoever the pass did not serve, and why it ended early.
+    /// The cursors that the pass did not serve, and why it ended early.
     fn run_pass(
         &mut self,
         reader: &Reader,
@@ -134,7 +134,7 @@ impl Worker {
         client: IpAddr,
         waiting: Vec<WaitingCursor>,
     ) -> (Vec<WaitingCursor>, Option<ReadError>) {
-        // In this order: what is read is of the topic that is there now, or of a later one.
+        // The order matters: what is read belongs to the topic that exists now, or to a later one.
         let extent = reader.extent(&self.topic(partition).name, partition.number);
         let extent = match extent.and_then(|extent| self.check_topic(reader, partition).map(|()| extent)) {
             Ok(extent) => extent,
@@ -166,11 +166,11 @@ impl Worker {
         let left = pass.scan.end(Instant::now());
         self.shared.send(pass.scan.take_answers());
         reader.end();
-        // After some records it is no failure: the next pass begins where this one came to.
+        // After some records it is not a failure: the next pass begins where this one ended.
         (left, error.filter(|_| pass.scan.records() == 0))
     }
 
-    /// The first offset whose record is not too old to be read; `None`: all are young enough.
+    /// The first offset whose record is within the maximum age; `None` if all are.
     fn first_within_age(
         &self,
         reader: &Reader,
@@ -184,7 +184,7 @@ impl Worker {
         Ok(Some(found.unwrap_or(extent.high)))
     }
 
-    /// Answers those cursors that the log does not reach, and leaves the others.
+    /// Answers the cursors that the log does not reach, and keeps the others.
     fn refuse_unreachable(
         &mut self,
         partition: Partition,
@@ -212,7 +212,7 @@ impl Worker {
         waiting
     }
 
-    /// Reads until the pass has nobody to read for, or others wait.
+    /// Reads until no cursor wants anything, or others wait.
     fn read_on(&mut self, reader: &Reader, pass: &mut ScanPass) -> Result<(), ReadError> {
         loop {
             let now = Instant::now();

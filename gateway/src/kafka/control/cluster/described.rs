@@ -1,4 +1,4 @@
-//! What the brokers say of topics by name: their ids, and whether the gateway may read them.
+//! The brokers' description of topics by name: their ids, and whether the gateway may read them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use topic_ids::TopicId;
 
 use super::topic_incarnations::Incarnations;
 
-/// What the brokers say of topics by name.
+/// The description.
 #[derive(Default)]
 pub(crate) struct Described {
     pub(crate) ids: BTreeMap<usize, TopicId>,
@@ -15,8 +15,8 @@ pub(crate) struct Described {
 }
 
 impl Described {
-    /// Asks twice if there are new ids, because much depends on them, and keeps those that both answers have: brokers without
-    /// ids leave what may look like one.
+    /// Asks twice if there are new ids, because much depends on them, and keeps those that both answers have: brokers without ids
+    /// leave bytes that may look like one.
     pub(crate) fn confirmed<E>(
         known: &Incarnations,
         mut ask: impl FnMut() -> Result<Self, E>,

@@ -1,4 +1,4 @@
-//! The topics and partitions that the brokers have, as one question told.
+//! The topics and partitions of the brokers, from one question.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,15 +15,15 @@ use crate::limits;
 /// The configured topics as the brokers describe them.
 #[derive(Debug, Default)]
 pub(crate) struct TopicLayout {
-    /// Partitions of each topic; 0 for one that does not exist. Topics of which the brokers cannot tell are left out.
+    /// Partitions of each topic; 0 for a topic that does not exist. Topics that the brokers cannot describe are absent.
     pub(crate) counts: BTreeMap<usize, i32>,
-    /// Partitions that nobody leads at the moment: no question about them would be answered.
+    /// Partitions without a leader: no question about them would be answered.
     pub(crate) leaderless: BTreeSet<Partition>,
     /// The brokers that lead the others.
     pub(crate) leaders: BTreeMap<Partition, i32>,
-    /// A broker that has answered; `None` if none said which it is.
+    /// A broker that has answered; `None` if no answer named one.
     pub(crate) broker: Option<i32>,
-    /// What is wrong with some topic, in a sentence.
+    /// A problem with a topic, in a sentence.
     pub(crate) trouble: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl TopicLayout {
             (None, _) | (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
                 self.counts.insert(topic, 0);
             }
-            // Not "it does not exist": whoever takes it for that reads the topic from its beginning later.
+            // Not "it does not exist": the topic would be read from its beginning later.
             (_, Some(error)) => _ = self.trouble.get_or_insert_with(|| format!("topic {name}: {error}")),
         }
     }
@@ -73,7 +73,7 @@ impl TopicLayout {
         self.trouble.get_or_insert(text);
     }
 
-    /// Every partition of a shard.
+    /// The partitions of a shard.
     pub(crate) fn of_shard(&self, shard: usize, shards: usize) -> impl Iterator<Item = Partition> {
         let partitions = self
             .counts
@@ -83,7 +83,7 @@ impl TopicLayout {
     }
 }
 
-/// The broker that has answered, or else any that it names.
+/// The broker that has answered, otherwise one that it names.
 pub(crate) fn answering(metadata: &Metadata) -> Option<i32> {
     let by_itself = Some(metadata.orig_broker_id()).filter(|&broker| broker >= 0);
     by_itself.or_else(|| metadata.brokers().first().map(|broker| broker.id()))

@@ -1,6 +1,7 @@
-//! What the brokers say: which partitions there are, whether each can be asked, and which offsets they hold.
+//! The cluster as the brokers describe it: which partitions exist, whether each can be asked about, and the offsets of their
+//! logs.
 //!
-//! Blocking calls, each no longer than `limits::KAFKA_CALL_TIMEOUT`; the control thread's.
+//! Blocking calls of the control thread, each limited by `limits::KAFKA_CALL_TIMEOUT`.
 
 pub(crate) mod described;
 pub(crate) mod layout;
@@ -26,31 +27,31 @@ use crate::kafka::control::NativeConsumer;
 use crate::kafka::polled::ReadStart;
 use crate::limits;
 
-/// What is known of the brokers, and whom to ask.
+/// The brokers' description, and the clients that ask for it.
 pub(crate) struct Cluster {
-    /// Reads no partition.
+    /// A consumer that reads no partition.
     asker: NativeConsumer,
-    /// Sees what open transactions hold, too, and reads last records again where topics have no ids.
+    /// A consumer that sees records of open transactions, and reads last records again if topics have no ids.
     observer: NativeConsumer,
     pub(crate) config: Kafka,
-    /// What is younger is read though it is not delivered.
+    /// Records of this age are read although they are not delivered.
     warmup: Duration,
-    /// As the newest look saw it.
+    /// The topics at the newest look.
     pub(crate) layout: TopicLayout,
-    /// Partitions of each topic when the brokers first told: KAFKA_START is for these.
+    /// Partitions of each topic in the brokers' first answer: KAFKA_START applies to these.
     counts_at_start: BTreeMap<usize, i32>,
     incarnations: Incarnations,
     /// Topics that this gateway may not read.
     pub(crate) forbidden: BTreeSet<usize>,
-    /// Topics that it may read. Of those in neither the brokers do not tell.
+    /// Topics that it may read. For topics in neither set the brokers do not tell.
     pub(crate) allowed: BTreeSet<usize>,
 }
 
-/// How long last records are waited for: the last offset of a log may be none.
+/// How long to wait for last records: the last offset of a log may have no record.
 const LAST_RECORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Cluster {
-    /// Nothing is known before the first look.
+    /// Before the first look.
     pub(crate) fn new(
         asker: NativeConsumer,
         observer: NativeConsumer,
@@ -85,25 +86,25 @@ impl Cluster {
                 self.incarnations.saw_ids(described.ids);
                 self.forget_starts(&known);
             }
-            // Not the end of the look: the question goes to one broker, and what is known stays known.
+            // The look continues: the question goes to one broker, and what is known stays valid.
             Err(error) => debug!(%error, "the ids of topics cannot be asked for now"),
         }
         Ok(())
     }
 
-    /// Passes the errors of connections to the context, where they would wait otherwise. Neither client has records now.
+    /// Passes waiting errors of connections to the context. Neither client has records now.
     pub(crate) fn poll_errors(&self, patience: Duration) {
         for client in [&self.asker, &self.observer] {
             while client.poll(patience).is_some() {}
         }
     }
 
-    /// Of topics without ids: whether their logs still hold the last records that were seen, and which these are now, for
+    /// For topics without ids: checks whether their logs still have the last seen records, and remembers the present ones, for
     /// partitions that are read from these offsets on.
     pub(crate) fn look_at_last_records(&mut self, mut positions: Offsets) {
         positions.retain(|partition, _| self.can_tell_of(partition));
         let remembered = self.incarnations.remembered(&positions);
-        // In this order, see `Incarnations::saw_records`.
+        // The order matters, see `Incarnations::saw_records`.
         let newer = self.read_records(&self.incarnations.to_remember(&positions));
         let again = self.read_records(&remembered);
         let missing: Vec<_> = remembered.keys().copied().filter(|it| !again.contains_key(it)).collect();
@@ -114,7 +115,7 @@ impl Cluster {
         self.forget_starts(&known);
     }
 
-    /// KAFKA_START was for the topic that was there before: nothing of its successor is passed over.
+    /// KAFKA_START applied to the former topic: nothing of the recreated one is skipped.
     fn forget_starts(&mut self, known: &BTreeMap<usize, u64>) {
         for (topic, number) in self.incarnations.numbers() {
             if known.get(&topic) != Some(&number) {
@@ -123,24 +124,24 @@ impl Cluster {
         }
     }
 
-    /// Which incarnation of its topic is there now.
+    /// The present incarnation of a topic.
     pub(crate) fn incarnation(&self, topic: usize) -> u64 {
         self.incarnations.number(topic)
     }
 
-    /// The ids of topics, where brokers give them.
+    /// The ids of topics, if brokers give them.
     pub(crate) fn topic_ids(&self) -> &BTreeMap<usize, TopicId> {
         self.incarnations.ids()
     }
 
-    /// What the brokers say of topics by name.
+    /// Asks for the description of topics by name.
     fn describe(&self) -> Result<Described, DescribeError> {
         Described::confirmed(&self.incarnations, || self.describe_once())
     }
 
     fn describe_once(&self) -> Result<Described, DescribeError> {
         let names: Vec<&str> = self.config.topics.iter().map(|topic| topic.name.as_str()).collect();
-        // No broker has a name: there is nobody to ask.
+        // No broker is known by its number, so none can be asked.
         let Some(broker) = self.layout.broker else { return Ok(Described::default()) };
         let answer = topic_ids::describe(self.asker.client(), broker, &names, limits::KAFKA_CALL_TIMEOUT)?;
         let mut described = Described::default();
@@ -163,7 +164,7 @@ impl Cluster {
         Ok(described)
     }
 
-    /// The first record of each partition from an offset on, as far as they come in time.
+    /// The first record of each partition from an offset on, if it arrives in time.
     fn read_records(&self, offsets: &Offsets) -> BTreeMap<Partition, LastRecord> {
         let mut found = BTreeMap::new();
         let owned: Vec<_> =
@@ -205,24 +206,25 @@ impl Cluster {
             .collect()
     }
 
-    /// Whether KAFKA_START is for this partition. Whatever appears later is read from its first record.
+    /// Whether KAFKA_START applies to this partition. Later partitions are read from their first record.
     pub(crate) fn is_at_start(&self, partition: &Partition) -> bool {
         self.counts_at_start.get(&partition.topic).is_some_and(|&count| partition.number < count)
     }
 
-    /// Whether the topic is there, and without this partition.
+    /// Whether the topic exists without this partition.
     pub(crate) fn is_gone(&self, partition: &Partition) -> bool {
         let count = self.layout.counts.get(&partition.topic).copied().unwrap_or_default();
         count > 0 && partition.number >= count
     }
 
-    /// Whether questions about this partition are answered: its topic exists, and somebody leads it.
+    /// Whether questions about this partition are answered: its topic exists, and it has a leader.
     pub(crate) fn can_tell_of(&self, partition: &Partition) -> bool {
         let exists = self.layout.counts.get(&partition.topic).is_some_and(|&count| partition.number < count);
         exists && !self.layout.leaderless.contains(partition)
     }
 
-    /// Where partitions that were there at the start begin: each by itself, because one whose leader does not answer keeps no other.
+    /// The first offsets of partitions that existed at the start; each by itself, because a leader that does not answer must not
+    /// delay others.
     pub(crate) fn look_up_start(&self, partitions: &[Partition]) -> Told<Vec<ReadStart>> {
         match self.config.start {
             KafkaStart::Latest if !self.warmup.is_zero() => self.look_up_since(partitions, self.warmup),
@@ -236,12 +238,12 @@ impl Cluster {
         }
     }
 
-    /// The same of partitions that appeared later: they are read from their first record.
+    /// The same for later partitions, which are read from their first record.
     pub(crate) fn look_up_first(&self, partitions: &[Partition]) -> Told<Vec<ReadStart>> {
         self.look_up_live(partitions, OffsetQuery::First)
     }
 
-    /// Read and delivered from the same offset on.
+    /// Reads and delivers from the same offset on.
     fn look_up_live(&self, partitions: &[Partition], wanted: OffsetQuery) -> Told<Vec<ReadStart>> {
         let (offsets, told) = self.look_up(partitions, wanted);
         let began =
@@ -249,11 +251,11 @@ impl Cluster {
         (offsets.into_iter().map(began).collect(), told)
     }
 
-    /// From the first record that is not older than `ago` on, and live from the end.
+    /// Reads from the first record that is not older than `ago`, and delivers from the end.
     fn look_up_since(&self, partitions: &[Partition], ago: Duration) -> Told<Vec<ReadStart>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_ms = now.saturating_sub(ago).as_millis() as i64;
-        // Before the question: a record that arrives between the two answers is young enough, and must not be skipped.
+        // Asked first: a record that arrives between the two answers is new enough, and must not be skipped.
         let (ends, ends_told) = self.look_up(partitions, OffsetQuery::End);
         let asked: Vec<_> = ends.keys().copied().collect();
         let (found, told) = self.list_offsets(&self.asker, &asked, Offset::Offset(since_ms));
@@ -269,12 +271,12 @@ impl Cluster {
         self.look_up_by(&self.asker, partitions, wanted)
     }
 
-    /// The ends of these partitions as consumers see them, before the first open transaction, where somebody can tell.
+    /// The ends of these partitions as consumers see them, before the first open transaction, as far as brokers tell.
     pub(crate) fn ends_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         self.ends_by(&self.asker, partitions)
     }
 
-    /// The ends of these partitions as they are, where somebody can tell.
+    /// The actual ends of these partitions, as far as brokers tell.
     pub(crate) fn high_watermarks_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         self.ends_by(&self.observer, partitions)
     }
@@ -291,7 +293,7 @@ impl Cluster {
         partitions: &[Partition],
         wanted: OffsetQuery,
     ) -> Told<Offsets> {
-        // The protocol's own spelling: timestamp -2 is the first offset, -1 the end.
+        // The protocol's encoding: timestamp -2 is the first offset, -1 the end.
         let question = match wanted {
             OffsetQuery::First => Offset::Beginning,
             OffsetQuery::End => Offset::End,
@@ -302,9 +304,9 @@ impl Cluster {
         (offsets.collect(), told.and(if has_all { Ok(()) } else { Err(NO_OFFSET) }))
     }
 
-    /// One ListOffsets question per broker, for all its partitions at once. `None` where there is no such offset.
+    /// One ListOffsets question per broker, for all its partitions at once. `None` if there is no such offset.
     ///
-    /// librdkafka would ask all brokers at once, and tell nothing if one of them does not answer.
+    /// librdkafka would ask all brokers at once, and return nothing if one of them did not answer.
     fn list_offsets(
         &self,
         client: &NativeConsumer,
@@ -325,7 +327,7 @@ impl Cluster {
         (found, told)
     }
 
-    /// Of each partition, in their order.
+    /// One offset per partition, in order.
     fn ask_leader(
         &self,
         client: &NativeConsumer,
@@ -349,20 +351,20 @@ impl Cluster {
     }
 }
 
-/// What the brokers told, and the first error if some did not.
+/// The offsets that brokers returned, and the first error.
 pub(crate) type Told<T> = (T, KafkaResult<()>);
 
 const NO_OFFSET: KafkaError = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
 
-/// An offset that the brokers know.
+/// An offset to look up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum OffsetQuery {
     First,
     End,
 }
 
-/// Where a partition is read from whose first record since some time is `found`, if there is one, and whose end was looked up
-/// before. A record that arrived in between may be found first though the one before it has an older time.
+/// The first offset to read of a partition whose first record since some time is at `found`, if there is one, and whose end was
+/// looked up before. A record that arrived in between may be found first although the previous one has an older time.
 fn since(found: Option<i64>, end: i64) -> i64 {
     found.map_or(end, |found| found.min(end))
 }

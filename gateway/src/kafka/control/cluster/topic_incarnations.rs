@@ -1,14 +1,14 @@
-//! Which topics were deleted and created again under their name: what is read of such a topic are other records, at offsets
-//! that begin again.
+//! Detects recreated topics: a topic that was deleted and created again under its name has other records, at offsets that begin
+//! again.
 //!
-//! Brokers name a topic by an id as well, and another id is another topic. No id is given twice: one that a topic had before
-//! comes from a broker that has not heard of the change, and says nothing.
+//! Brokers identify a topic by an id as well, and another id means another topic. Ids are unique: a former id comes from a broker
+//! that does not know of the change yet, and means nothing.
 //!
-//! Where brokers give no ids, the last record before a partition's position is remembered and read again: if another record
-//! stands in its place, or the log ends before it, the topic is another one. The remembered record is the only evidence, so
-//! a newer one takes its place only when it is known to be of the same log. A partition has one record at most.
+//! If brokers give no ids, the last record before a partition's position is remembered and read again: if another record is in
+//! its place, or the log ends before it, the topic is another one. The remembered record is the only evidence, so a newer one
+//! replaces it only when it is known to be of the same log. A partition has one record at most.
 //!
-//! Pure: ids and records go in, each topic's count of incarnations comes out.
+//! Pure: ids and records in, each topic's number of incarnations out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -18,48 +18,48 @@ use topic_ids::TopicId;
 use crate::event::partition::Partition;
 use crate::kafka::control::progress::stalled_fetchers::Offsets;
 
-/// See the module.
+/// Ids, remembered records and incarnations of topics.
 #[derive(Debug, Default)]
 pub(crate) struct Incarnations {
     ids: BTreeMap<usize, TopicId>,
-    /// Ids that topics had before, the newest last.
+    /// Former ids of topics, the newest last.
     former_ids: BTreeMap<usize, VecDeque<TopicId>>,
     counts: BTreeMap<usize, u64>,
     last_records: BTreeMap<Partition, LastRecord>,
 }
 
-/// What tells a record from another at its offset.
+/// What distinguishes a record from another one at its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastRecord {
     pub(crate) offset: i64,
     pub(crate) timestamp_ms: Option<i64>,
-    /// Of key and value.
+    /// Hash of key and value.
     pub(crate) hash: u64,
 }
 
-/// More recreations than this while one broker still tells of the first are not expected.
+/// Maximum of former ids: more recreations while a broker still reports the first id are not expected.
 const FORMER_IDS_MAX: usize = 8;
 
-/// What the logs of remembered records hold now.
+/// The present contents of the logs of remembered records.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
     /// The first record from each remembered offset on.
     pub(crate) again: BTreeMap<Partition, LastRecord>,
-    /// Where logs begin whose remembered record was not found.
+    /// The first offsets of logs whose remembered record was not found.
     pub(crate) firsts: Offsets,
     pub(crate) ends: Offsets,
 }
 
 impl Logs {
-    /// Whether the log goes on without this record, or ends before it.
+    /// Whether the log continues without this record, or ends before it.
     fn contradicts(&self, partition: &Partition, known: &LastRecord) -> bool {
         let differs = |found: &LastRecord| found.offset == known.offset && found != known;
         self.ends.get(partition).is_some_and(|&end| end <= known.offset)
             || self.again.get(partition).is_some_and(differs)
     }
 
-    /// Whether this record has no more to prove: the log answered with it, or compaction or retention took it. A log that did
-    /// not answer may be another one.
+    /// Whether this record proves nothing more: the log returned it, or compaction or retention removed it. A log that did not
+    /// answer may be another one.
     fn is_resolved(&self, partition: &Partition, known: &LastRecord) -> bool {
         self.again.get(partition).is_some_and(|found| found.offset >= known.offset)
             || self.firsts.get(partition).is_some_and(|&first| first > known.offset)
@@ -80,12 +80,12 @@ impl LastRecord {
 }
 
 impl Incarnations {
-    /// Another number than before means another topic.
+    /// The number of a topic's incarnation.
     pub(crate) fn number(&self, topic: usize) -> u64 {
         self.counts.get(&topic).copied().unwrap_or_default()
     }
 
-    /// Of every topic that had more than one.
+    /// The numbers of topics with more than one incarnation.
     pub(crate) fn numbers(&self) -> BTreeMap<usize, u64> {
         self.counts.clone()
     }
@@ -94,12 +94,12 @@ impl Incarnations {
         self.ids.get(&topic).copied()
     }
 
-    /// The ids as they are known now.
+    /// The present ids.
     pub(crate) fn ids(&self) -> &BTreeMap<usize, TopicId> {
         &self.ids
     }
 
-    /// Whether some topic has an id that was not seen before.
+    /// Whether a topic has an unknown id.
     pub(crate) fn differ(&self, ids: &BTreeMap<usize, TopicId>) -> bool {
         ids.iter().any(|(&topic, id)| self.id(topic) != Some(*id) && !self.was_id(topic, id))
     }
@@ -108,7 +108,7 @@ impl Incarnations {
         self.former_ids.get(&topic).is_some_and(|former| former.contains(id))
     }
 
-    /// The brokers gave these ids. A topic that has none now may be missing for the moment.
+    /// Takes the brokers' ids. A topic without an id now may be missing for the moment.
     pub(crate) fn saw_ids(&mut self, mut ids: BTreeMap<usize, TopicId>) {
         ids.retain(|&topic, id| !self.was_id(topic, id));
         for (topic, id) in ids {
@@ -123,8 +123,8 @@ impl Incarnations {
         }
     }
 
-    /// Offsets of records to be read again, of these partitions. A topic that has an id by now may have had none when it was
-    /// made anew, so its records are looked at, too.
+    /// Offsets of remembered records of these partitions, to be read again. A topic that has an id now may have been recreated
+    /// before, so its records are checked, too.
     pub(crate) fn remembered(&self, positions: &Offsets) -> Offsets {
         let known = self.last_records.iter().filter(|(partition, _)| positions.contains_key(partition));
         known.map(|(&partition, record)| (partition, record.offset)).collect()
@@ -140,8 +140,8 @@ impl Incarnations {
         .collect()
     }
 
-    /// Compares what is remembered with what the logs hold now, and remembers what may take its place: `newer` was read before
-    /// `logs`, so a log that holds the old record still is the one that the newer record came from.
+    /// Compares remembered records with the present logs, and replaces them by newer ones if possible: `newer` was read before
+    /// `logs`, so a log that still has the old record is the one that the newer record came from.
     pub(crate) fn saw_records(&mut self, newer: BTreeMap<Partition, LastRecord>, logs: &Logs) {
         let contradicted =
             self.last_records.iter().filter(|&(partition, known)| logs.contradicts(partition, known));
@@ -151,12 +151,12 @@ impl Incarnations {
         for (partition, record) in newer {
             let known = self.last_records.get(&partition);
             let may_replace = known.is_none_or(|known| logs.is_resolved(&partition, known));
-            // Of a topic made anew nobody knows which log the record came from.
+            // In a recreated topic it is unknown which log the record came from.
             if may_replace && !recreated.contains(&partition.topic) {
                 self.last_records.insert(partition, record);
             }
         }
-        // From here on the id tells.
+        // From here on the id decides.
         let ids = &self.ids;
         self.last_records.retain(|partition, known| {
             !ids.contains_key(&partition.topic) || !logs.is_resolved(partition, known)
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn a_record_that_was_not_read_again_stays_remembered_until_it_is() {
         let mut incarnations = remembering();
-        // The topic is made anew: the newer records are of the new one.
+        // The topic was recreated: the newer records are of the new one.
         let newer = || records(&[(PARTITION, 19, b"b"), (OTHER, 19, b"b")]);
         incarnations.saw_records(newer(), &logs(&[]));
         assert_eq!(remembered(&incarnations), Offsets::from([(PARTITION, 9), (OTHER, 5)]));

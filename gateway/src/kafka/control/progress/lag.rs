@@ -1,8 +1,8 @@
-//! How long the oldest undelivered record of each partition has been there, by our own clock: since we first saw the partition
-//! end above it. What a record says of its time is the producer's word, and plays no part.
+//! The lag of each partition: how long its oldest undelivered record has existed, by the gateway's clock, since the partition was
+//! first seen to end above it. A record's own time is not used, because its producer sets it.
 //!
-//! Pure: ends and positions go in with the time at which they were seen. Of each partition at most
-//! `limits::LAG_ENDS_MAX` ends are remembered; beyond it every second one is forgotten, which can only make a lag look shorter.
+//! Pure: ends and positions are passed with the time at which they were seen. At most `limits::LAG_ENDS_MAX` ends of a partition
+//! are kept; beyond that every second one is forgotten, which can only make a lag look shorter.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,26 +11,26 @@ use super::stalled_fetchers::Offsets;
 use crate::event::partition::Partition;
 use crate::limits;
 
-/// See the module.
+/// The ends above each partition's position.
 #[derive(Debug, Default)]
 pub(crate) struct LagWatch(BTreeMap<Partition, Behind>);
 
 #[derive(Debug)]
 struct Behind {
-    /// Everything before it was delivered.
+    /// Everything below was delivered.
     next: i64,
-    /// Ends above it, each higher than the one before, and when it was first seen.
+    /// Ends above it, ascending, and when each was first seen.
     ends: VecDeque<(i64, Instant)>,
 }
 
 impl LagWatch {
-    /// Everything before `next` was delivered.
+    /// Everything below `next` was delivered.
     pub(crate) fn delivered(&mut self, partition: Partition, next: i64) {
         let behind = self.0.entry(partition).or_insert_with(|| Behind { next, ends: VecDeque::new() });
         behind.pass(next);
     }
 
-    /// There is nothing to be delivered before these offsets any more.
+    /// Nothing below these offsets remains to be delivered.
     pub(crate) fn passed(&mut self, passed: &Offsets) {
         for (partition, &next) in passed {
             if let Some(behind) = self.0.get_mut(partition) {
@@ -39,7 +39,7 @@ impl LagWatch {
         }
     }
 
-    /// Ends as they were at `now`. Of a partition whose position nobody told yet none is remembered.
+    /// Notes the ends at `now`. Ends of a partition without a known position are not kept.
     pub(crate) fn saw_ends(&mut self, ends: &Offsets, now: Instant) {
         for (partition, &end) in ends {
             if let Some(behind) = self.0.get_mut(partition) {
@@ -53,7 +53,7 @@ impl LagWatch {
         self.0.remove(&partition);
     }
 
-    /// Forgets the other partitions.
+    /// Forgets other partitions.
     pub(crate) fn retain(&mut self, is_kept: impl Fn(&Partition) -> bool) {
         self.0.retain(|partition, _| is_kept(partition));
     }
@@ -86,7 +86,7 @@ impl Behind {
             return;
         }
         if self.ends.len() == limits::LAG_ENDS_MAX {
-            // The oldest stays: while the position does not move, the lag stays exact.
+            // The oldest stays: while the position stands still, the lag stays exact.
             let mut keep = false;
             self.ends.retain(|_| {
                 keep = !keep;
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(watch.greatest(start + seconds(9)), seconds(0));
     }
 
-    /// Everything that was seen, in order.
+    /// Everything seen so far, in order.
     struct Model {
         next: i64,
         ends: Vec<(i64, Instant)>,

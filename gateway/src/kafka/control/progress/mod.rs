@@ -1,4 +1,4 @@
-//! How far the reading of each partition has come, and why it stands still where it does.
+//! How far each partition is read, and why it stands still.
 
 pub(crate) mod lag;
 pub(crate) mod passed_offsets;

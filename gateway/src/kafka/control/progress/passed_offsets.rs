@@ -1,14 +1,13 @@
-//! How far each partition has come by proof: below this offset the shard has taken every record that there is.
+//! Proves how far each partition is read: below a proven offset the shard has taken every record.
 //!
-//! A log may end in what is no record (a transaction's marker, records that a transaction took back, what compaction
-//! removed): the shard is told nothing of it, but librdkafka's next fetch begins after it. Two things are needed to rely on
-//! that. The shard must have taken everything that was fetched, and the offset must be of the present assignment: librdkafka
-//! shows the position of an earlier one until its broker's thread has looked at the partition again. That thread looks at all
-//! of its partitions before each fetch that it sends, and sends one at a time. So the second fetch to the partition's broker
-//! after a report in which the partition was active already was sent after such a look.
+//! A log may end in offsets without a record (a transaction's marker, records of an aborted transaction, compacted records). The
+//! shard gets nothing for them, but librdkafka's next fetch begins after them. To rely on that, two conditions are needed. The
+//! shard must have taken everything fetched, and the offset must be of the present assignment: librdkafka shows the position of
+//! an earlier one until its broker's thread has handled the partition again. That thread handles all of its partitions before
+//! each fetch that it sends, and sends one fetch at a time. So the second fetch to the partition's broker, after a report in
+//! which the partition was already active, follows such handling.
 //!
-//! Pure: assignments and statistics go in, offsets come out. No time is involved, except to leave out reports that are older
-//! than the assignment.
+//! Pure: assignments and statistics in, offsets out. Time only serves to skip reports that are older than the assignment.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +18,7 @@ use crate::event::partition::Partition;
 /// Fetches after which a position is of the present assignment.
 const FETCHES: u64 = 2;
 
-/// See the module.
+/// The assigned partitions.
 #[derive(Debug, Default)]
 pub(crate) struct PassedWatch(BTreeMap<Partition, Assigned>);
 
@@ -27,32 +26,32 @@ pub(crate) struct PassedWatch(BTreeMap<Partition, Assigned>);
 struct Assigned {
     at_us: i64,
     trust: Trust,
-    /// The newest offset that was told.
+    /// The newest offset that was reported.
     told: Option<i64>,
 }
 
 #[derive(Debug)]
 enum Trust {
-    /// No report since the assignment.
+    /// Without a report since the assignment.
     None,
-    /// This broker had been sent so many fetches when the partition was first reported active.
+    /// Fetches sent to this broker when the partition was first reported active.
     From { broker: i32, fetches: u64 },
-    /// Positions are of this assignment.
+    /// Positions are of the present assignment.
     Full,
 }
 
 impl PassedWatch {
-    /// librdkafka was given a partition; reports written before `now_us`, of the monotonic clock, are of an earlier assignment.
+    /// A partition was assigned; reports written before `now_us`, of the monotonic clock, are of an earlier assignment.
     pub(crate) fn assigned(&mut self, partition: Partition, now_us: i64) {
         self.0.insert(partition, Assigned { at_us: now_us, trust: Trust::None, told: None });
     }
 
-    /// The partition is not read any more.
+    /// The partition is no longer read.
     pub(crate) fn forget(&mut self, partition: Partition) {
         self.0.remove(&partition);
     }
 
-    /// Offsets below which the shard has taken all records, where that is proven and was not told before.
+    /// Newly proven offsets below which the shard has taken all records.
     pub(crate) fn observe(&mut self, statistics: &Statistics) -> Offsets {
         let mut passed = Offsets::new();
         for (&partition, fetcher) in &statistics.fetchers {

@@ -1,31 +1,31 @@
-//! Whether librdkafka fetches what there is, by its own statistics. It can cease to, without an error: after a topic was
-//! deleted and made anew it may take the new partitions' metadata for outdated, for good.
+//! Detects, from librdkafka's statistics, that it does not fetch existing records. It can stop fetching without an error: after a
+//! topic was recreated, it may consider the new partitions' metadata outdated permanently.
 //!
-//! Pure: what each partition's fetcher has come to goes in, which of them stand still comes out.
+//! Pure: each partition's fetch position in, stalled partitions out.
 
 use std::collections::BTreeMap;
 
 use crate::event::partition::Partition;
 
-/// By partition, an offset.
+/// An offset for each partition.
 pub(crate) type Offsets = BTreeMap<Partition, i64>;
 
-/// Compares each report of a partition with the one before; a report may leave partitions out.
+/// Compares each report of a partition with the previous one; a report may lack partitions.
 #[derive(Debug, Default)]
 pub(crate) struct StallWatch(BTreeMap<Partition, Seen>);
 
-/// The newest report that has the partition.
+/// The newest report of a partition.
 #[derive(Debug)]
 struct Seen {
     next: i64,
-    /// The end, asked for after `next`.
+    /// The end, requested after `next`.
     end: Option<i64>,
-    /// It stood still since the one before.
+    /// It stood still since the previous report.
     is_still: bool,
 }
 
 impl StallWatch {
-    /// Partitions that stood still through two intervals elsewhere than at their end, and where.
+    /// Partitions that stood still through two intervals below or above their end, and their positions.
     pub(crate) fn observe(&mut self, next_fetches: &Offsets, ends: &Offsets) -> Offsets {
         let mut stalled = Offsets::new();
         for (&partition, &next) in next_fetches {
@@ -40,7 +40,7 @@ impl StallWatch {
         stalled
     }
 
-    /// Forgets the other partitions.
+    /// Forgets other partitions.
     pub(crate) fn retain(&mut self, is_kept: impl Fn(&Partition) -> bool) {
         self.0.retain(|partition, _| is_kept(partition));
     }

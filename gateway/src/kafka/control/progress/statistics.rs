@@ -1,6 +1,6 @@
-//! What librdkafka's statistics say of the fetching of each partition.
+//! The fetch positions in librdkafka's statistics.
 //!
-//! Pure: librdkafka's JSON goes in.
+//! Pure: librdkafka's JSON in.
 
 use std::collections::BTreeMap;
 
@@ -18,23 +18,23 @@ pub(crate) struct Statistics {
     pub(crate) fetchers: BTreeMap<Partition, Fetcher>,
 }
 
-/// How far the fetching of a partition has come.
+/// How far a partition is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fetcher {
     /// Where the next fetch begins, control records counted.
     pub(crate) next: i64,
-    /// No record waits for the shard, of whichever partition: all wait in one queue, and librdkafka counts that.
+    /// No record waits for the shard. All partitions share one queue, and librdkafka counts that.
     pub(crate) is_empty: bool,
-    /// librdkafka fetches the partition, or means to.
+    /// librdkafka fetches the partition, or is about to.
     pub(crate) is_active: bool,
-    /// The broker that it is fetched from.
+    /// The broker from which it is fetched.
     pub(crate) broker: i32,
-    /// Fetches sent to that broker so far, for whichever partition.
+    /// Fetches sent to that broker so far, for any partition.
     pub(crate) fetches: u64,
 }
 
 impl Statistics {
-    /// What a report says of the configured partitions. `None`: it cannot be read.
+    /// Parses a report for the configured partitions; `None` if it is not valid.
     pub(crate) fn parse(config: &Kafka, json: &[u8]) -> Option<Self> {
         let report: Report<'_> = serde_json::from_slice(json).ok()?;
         let mut fetches: BTreeMap<i32, u64> = BTreeMap::new();
@@ -45,7 +45,7 @@ impl Statistics {
         for (topic, configured) in config.topics.iter().enumerate() {
             let Some(of_topic) = report.topics.get(configured.name.as_str()) else { continue };
             for (number, state) in &of_topic.partitions {
-                // librdkafka's own partition -1 is no partition.
+                // librdkafka's internal partition -1 is skipped.
                 let Some(number) = number.parse().ok().filter(|number: &i32| *number >= 0) else { continue };
                 let fetcher = Fetcher {
                     next: state.next_offset,
@@ -60,7 +60,7 @@ impl Statistics {
         Some(Self { at_us: report.ts, fetchers })
     }
 
-    /// The next offset to be fetched of each partition, unless records wait for the shard: librdkafka may hold fetches back then.
+    /// The next fetch offset of each partition, unless records wait for the shard, because librdkafka may then hold fetches back.
     pub(crate) fn next_fetches(&self) -> Offsets {
         let taken = self.fetchers.iter().filter(|(_, fetcher)| fetcher.is_empty);
         taken.map(|(&partition, fetcher)| (partition, fetcher.next)).collect()

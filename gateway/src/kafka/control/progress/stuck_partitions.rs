@@ -1,8 +1,8 @@
-//! Partitions whose log goes on while their fetching does not: an open transaction holds it back, the brokers refuse to be
-//! read, or nobody knows why. Judged by the end of the log as it is, open transactions included: the end that consumers see
-//! stands still with them.
+//! Detects stuck partitions, whose logs grow while their fetch positions stand still: because of an open transaction, because the
+//! brokers refuse, or for an unknown reason. Compared with the actual end of the log, open transactions included, because the end
+//! that consumers see stands still with them.
 //!
-//! Pure: positions and ends go in with the time at which they were seen.
+//! Pure: positions and ends in, with the time at which they were seen.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::stalled_fetchers::Offsets;
 use crate::event::partition::Partition;
 
-/// See the module.
+/// The fetch positions that are below their logs' ends.
 #[derive(Debug, Default)]
 pub(crate) struct StuckWatch(BTreeMap<Partition, Standing>);
 
@@ -18,7 +18,7 @@ pub(crate) struct StuckWatch(BTreeMap<Partition, Standing>);
 struct Standing {
     /// Where the next fetch begins.
     fetched: i64,
-    /// When the log was first seen to end above.
+    /// When the log was first seen to end above it.
     since: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct StuckPartition {
 }
 
 impl StuckWatch {
-    /// Where partitions are fetched, and where their logs end. One that is missing in either stays as it was: a question failed.
+    /// Takes fetch positions and the ends of logs. A partition missing in either keeps its state, because a question failed.
     pub(crate) fn observe(&mut self, fetched: &Offsets, ends: &Offsets, now: Instant) {
         for (&partition, &end) in ends {
             let Some(&fetched) = fetched.get(&partition) else { continue };
@@ -46,7 +46,7 @@ impl StuckWatch {
         }
     }
 
-    /// These are not fetched on purpose: what stands still now begins to do so later.
+    /// These partitions are not fetched on purpose: they begin to stand still later.
     pub(crate) fn pause(&mut self, is_paused: impl Fn(&Partition) -> bool) {
         let paused = self.0.iter_mut().filter(|(partition, _)| is_paused(partition));
         paused.for_each(|(_, standing)| standing.since = None);
@@ -57,12 +57,12 @@ impl StuckWatch {
         self.0.remove(&partition);
     }
 
-    /// Forgets the other partitions.
+    /// Forgets other partitions.
     pub(crate) fn retain(&mut self, is_kept: impl Fn(&Partition) -> bool) {
         self.0.retain(|partition, _| is_kept(partition));
     }
 
-    /// Those that have stood still for `patience` and longer.
+    /// Partitions that have stood still for at least `patience`.
     pub(crate) fn stuck(&self, patience: Duration, now: Instant) -> impl Iterator<Item = StuckPartition> {
         self.0.iter().filter_map(move |(&partition, standing)| {
             let lasts = now.saturating_duration_since(standing.since?);

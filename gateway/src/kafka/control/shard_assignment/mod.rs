@@ -1,8 +1,8 @@
-//! A shard, as the control thread sees it: its consumer, and how far the reading of each of its partitions has come.
+//! A shard's assignment, as the control thread sees it: its consumer, and how far each of its partitions is read.
 //!
-//! Invariant: librdkafka is given a partition only after the shard has answered the note about it. So a record never
-//! arrives at a shard that does not know where its partition begins, and what the shard was told once is not changed by
-//! an assignment that has to be tried again.
+//! Invariant: librdkafka is given a partition only after the shard has answered the reply about it. So a record never reaches a
+//! shard that does not know where its partition begins, and an assignment that is repeated after an error does not change what
+//! the shard was told.
 
 pub(crate) mod reading;
 
@@ -32,7 +32,7 @@ use crate::kafka::control::NativeConsumer;
 use crate::kafka::polled::ReadStart;
 use crate::log::throttle::LogThrottle;
 
-/// See the module.
+/// One shard's consumer and partitions.
 pub(crate) struct ShardAssignment {
     pub(crate) shard: usize,
     pub(crate) shards: usize,
@@ -40,43 +40,43 @@ pub(crate) struct ShardAssignment {
     replies: Sender<ControlReply>,
     waker: Waker,
     partitions: BTreeMap<Partition, ReadState>,
-    /// The incarnation of its topic that each partition is read of.
+    /// The incarnation of the topic from which each partition is read.
     incarnations: BTreeMap<Partition, u64>,
-    /// By the newest report.
+    /// Fetch positions of the newest report.
     fetchers: BTreeMap<Partition, Fetcher>,
-    /// How many partitions of each topic the shard was told.
+    /// The numbers of partitions that the shard was told.
     counts_told: BTreeMap<usize, i32>,
-    /// What the shard was told of the partitions that there are.
+    /// The partitions that the shard was told.
     layout: Option<Vec<(Partition, bool)>>,
-    /// Some partition is read from before where it is delivered.
+    /// Whether a partition is read from before the beginning of its delivery.
     has_past: bool,
-    /// What the shard says of that.
+    /// Whether the shard reported that its history is filled.
     said_warm: bool,
-    /// Of the statistics, until a round has looked for stalls with it.
+    /// Fetch positions for the next look for stalls.
     next_fetches: Option<Offsets>,
-    /// When statistics are next taken for that.
+    /// When statistics are next used for that.
     stalls_at: Instant,
     stalls: StallWatch,
     complaints: LogThrottle,
     lags: LagWatch,
-    /// The same towards the ends of logs as they are, open transactions included.
+    /// The lags behind the actual ends of logs, open transactions included.
     high_lags: LagWatch,
     stuck: StuckWatch,
-    /// When the brokers last refused to let this shard's consumer read: what stands still since may be no stall.
+    /// When the brokers last refused to let this shard's consumer read: a partition that stands still since may not be stalled.
     refused_at: Option<Instant>,
-    /// Topics that stand still for that.
+    /// Topics that stand still because of that.
     refused_topics: BTreeSet<usize>,
     /// Ends as consumers see them.
     stable_ends: Offsets,
     passed: PassedWatch,
-    /// The shard was asked for its positions and did not answer yet.
+    /// Whether the shard was asked for its positions and has not answered.
     positions_asked: bool,
 }
 
-/// How far the reading of a partition has come.
+/// How far the reading of a partition has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadState {
-    /// The shard has a note that it did not answer yet.
+    /// The shard was told, and has not answered.
     Told,
     /// To be read from this offset.
     Due(i64),
@@ -87,7 +87,7 @@ enum ReadState {
 }
 
 impl ShardAssignment {
-    /// A shard that has its consumer and no partition yet.
+    /// A shard with its consumer and without partitions.
     pub(crate) fn new(
         shard: usize,
         shards: usize,
@@ -126,12 +126,12 @@ impl ShardAssignment {
     }
 
     fn send(&self, reply: ControlReply) {
-        // A shard that is gone needs no note.
+        // A shard that has ended needs no reply.
         let _ = self.replies.send(reply);
         self.waker.wake();
     }
 
-    /// The shard has answered a note.
+    /// The shard has answered a reply.
     pub(crate) fn answered(&mut self, owned: &[PartitionOffset]) {
         for PartitionOffset { partition, next } in owned {
             if let Some(stage @ ReadState::Told) = self.partitions.get_mut(partition) {
@@ -140,12 +140,12 @@ impl ShardAssignment {
         }
     }
 
-    /// The shard has read what it was to read before it is ready.
+    /// The shard reports that its history is filled.
     pub(crate) fn note_warm(&mut self) {
         self.said_warm = true;
     }
 
-    /// Whether nothing keeps the shard from being ready that it has to read before.
+    /// Whether the shard's history is filled.
     pub(crate) fn is_warm(&self) -> bool {
         self.said_warm || !self.has_past
     }
@@ -169,7 +169,7 @@ impl ShardAssignment {
             .map(|(&partition, _)| partition)
     }
 
-    /// Where the reading of partitions has come to, as far as that is known.
+    /// The next offsets of partitions, as far as they are known.
     pub(crate) fn positions(&self) -> impl Iterator<Item = (Partition, i64)> {
         self.read_partitions().filter_map(|partition| Some((partition, self.fetchers.get(&partition)?.next)))
     }
@@ -190,7 +190,7 @@ impl ShardAssignment {
         self.lags.greatest(now).max(self.high_lags.greatest(now))
     }
 
-    /// Has partitions that lag longer than `bound` go on at their newest end.
+    /// Lets partitions that lag longer than `bound` continue at their newest end.
     pub(crate) fn skip_lagging(&mut self, config: &Kafka, bound: Duration, now: Instant) -> KafkaResult<()> {
         let mut ends = self.lags.beyond(bound, now);
         ends.retain(|partition, _| self.partitions.get(partition) == Some(&ReadState::Reading));
@@ -199,7 +199,7 @@ impl ShardAssignment {
         self.stop(config, stopped.collect())
     }
 
-    /// Has the shard read on, from where it is, with this one.
+    /// Gives the shard another consumer, which continues at its positions.
     pub(crate) fn replace_consumer(&mut self, consumer: Arc<NativeConsumer>) {
         self.next_fetches = None;
         self.stalls = StallWatch::default();
@@ -214,12 +214,12 @@ impl ShardAssignment {
         &self.waker
     }
 
-    /// How many partitions are being read.
+    /// The number of partitions that are being read.
     pub(crate) fn reading(&self) -> usize {
         self.read_partitions().count()
     }
 
-    /// Whether every partition of this shard that can be read is being read: one that nobody leads is not waited for.
+    /// Whether every partition of this shard that can be read is being read: one without a leader is not waited for.
     pub(crate) fn is_complete(&self, cluster: &Cluster) -> bool {
         let mut partitions = cluster.layout.of_shard(self.shard, self.shards);
         partitions.all(|partition| {
@@ -227,14 +227,14 @@ impl ShardAssignment {
         })
     }
 
-    /// What the shard asked for.
+    /// Sends the requested ends.
     pub(crate) fn answer_ends(&self, ends: Vec<(Partition, Option<i64>)>) {
         if !ends.is_empty() {
             self.send(ControlReply::Ends(ends));
         }
     }
 
-    /// Does what can be done. What fails stays as it is and is tried with the next round; it does not keep the rest waiting.
+    /// Does what is possible. What fails is repeated with the next round, and does not delay the rest.
     pub(crate) fn advance(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         self.tell_counts(&cluster.layout);
         self.tell_layout(cluster);
@@ -254,7 +254,7 @@ impl ShardAssignment {
         results.into_iter().collect()
     }
 
-    /// Tells the shard how many partitions topics have. One that is gone keeps its number: nothing is read of it.
+    /// Tells the shard the numbers of topics' partitions. A deleted topic keeps its number: nothing is read of it.
     fn tell_counts(&mut self, layout: &TopicLayout) {
         let counts = layout.counts.iter().map(|(&topic, &count)| (topic, count));
         let is_new =
@@ -266,7 +266,7 @@ impl ShardAssignment {
         }
     }
 
-    /// Tells the shard which partitions there are, if it does not know.
+    /// Tells the shard its partitions, if they are new to it.
     fn tell_layout(&mut self, cluster: &Cluster) {
         let partitions = cluster.layout.of_shard(self.shard, self.shards);
         let can_begin = |it: &Partition| cluster.can_tell_of(it) && !cluster.forbidden.contains(&it.topic);
@@ -314,7 +314,7 @@ impl ShardAssignment {
         Ok(())
     }
 
-    /// Has partitions of topics that were deleted and created again start with the first record of the new topic.
+    /// Restarts partitions of recreated topics at the first record of the new topic.
     fn leave_old_incarnations(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         let is_old = |(partition, stage): (&Partition, &ReadState)| {
             let number = cluster.incarnation(partition.topic);
@@ -339,14 +339,14 @@ impl ShardAssignment {
         told
     }
 
-    /// Compares positions with what the brokers hold, and has all of these partitions started again: which of them
-    /// librdkafka has given up it does not say.
+    /// Compares positions with the brokers' offsets, and restarts all of these partitions, because librdkafka does not say which
+    /// it has given up.
     fn check_suspects(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         let suspects = self.partitions.iter().filter_map(|(&partition, stage)| match *stage {
             ReadState::Suspect(next) => Some(PartitionOffset { partition, next }),
             _ => None,
         });
-        // Of the others nobody can tell now; they are looked at when somebody can.
+        // The others cannot be looked up now; they are when brokers can tell.
         let suspects: Vec<_> = suspects.filter(|owned| cluster.can_tell_of(&owned.partition)).collect();
         if suspects.is_empty() {
             return Ok(());
@@ -356,7 +356,7 @@ impl ShardAssignment {
         let (ends, ends_told) = cluster.look_up(&partitions, OffsetQuery::End);
         let stopped = suspects.into_iter().filter_map(|PartitionOffset { partition, next }| {
             let (&first, &end) = firsts.get(&partition).zip(ends.get(&partition))?;
-            // The end only grows, unless the topic was made anew; the position is from before this end was asked for.
+            // The end only grows, unless the topic was recreated; the position was known before this end was requested.
             let reason = if next > end { GapReason::Reset } else { GapReason::Retention };
             Some(Stopped { partition, first, reason })
         });
@@ -364,13 +364,13 @@ impl ShardAssignment {
         firsts_told.and(ends_told)
     }
 
-    /// Stops reading partitions, and tells the shard where each may go on.
+    /// Stops reading partitions, and tells the shard where each may continue.
     fn stop(&mut self, config: &Kafka, stopped: Vec<Stopped>) -> KafkaResult<()> {
         if stopped.is_empty() {
             return Ok(());
         }
         let partitions: Vec<_> = stopped.iter().map(|stopped| stopped.partition).collect();
-        // From here until the shard's answer nothing of them arrives: what was fetched is thrown away, and fetched again.
+        // Until the shard's answer nothing of them arrives: fetched records are discarded, and fetched again.
         self.consumer.incremental_unassign(&without_offsets(config, &partitions))?;
         for partition in partitions {
             self.partitions.insert(partition, ReadState::Told);
@@ -385,7 +385,7 @@ impl ShardAssignment {
     }
 }
 
-/// librdkafka's clock, which its statistics are dated by.
+/// The clock of librdkafka's statistics.
 fn monotonic_us() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000

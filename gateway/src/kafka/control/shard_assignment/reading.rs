@@ -1,4 +1,4 @@
-//! What is seen of the reading of a shard's partitions: how far it has come, and where it stands still and why.
+//! Observations of a shard's reading: how far its partitions are read, and which stand still and why.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use crate::kafka::control::progress::statistics::Statistics;
 use crate::kafka::control::progress::stuck_partitions::StuckPartition;
 use crate::limits;
 
-/// From a refusal to the look that finds something standing still.
+/// Time from a refusal to the look that finds a partition standing still.
 const REFUSAL_SHOWS_WITHIN: Duration = Duration::from_secs(6 * limits::KAFKA_METADATA_INTERVAL.as_secs());
-/// Between two looks for stalls: a little less than between two statistics, that each of them is taken.
+/// Interval of looks for stalls: a little less than that of statistics, so that none is skipped.
 const STALL_INTERVAL: Duration = limits::KAFKA_METADATA_INTERVAL.saturating_sub(limits::LAG_LOOK_INTERVAL);
 
 impl ShardAssignment {
-    /// librdkafka's report of the shard's consumer.
+    /// Takes librdkafka's statistics of the shard's consumer.
     pub(in crate::kafka::control) fn saw_statistics(&mut self, statistics: &Statistics, now: Instant) {
         self.fetchers.clone_from(&statistics.fetchers);
         let mut passed = self.passed.observe(statistics);
@@ -37,8 +37,8 @@ impl ShardAssignment {
         }
     }
 
-    /// Ends as they are now: `stable` as consumers see them, `high` with open transactions. The shard is asked how far it has
-    /// come: after the ends, so that what it delivered meanwhile is no lag.
+    /// Takes the present ends: `stable` as consumers see them, `high` with open transactions. The shard is asked for its
+    /// positions after the ends, so that what it delivers meanwhile is no lag.
     pub(in crate::kafka::control) fn saw_ends(&mut self, stable: &Offsets, high: &Offsets, now: Instant) {
         self.lags.saw_ends(stable, now);
         self.high_lags.saw_ends(high, now);
@@ -53,7 +53,7 @@ impl ShardAssignment {
         }
     }
 
-    /// Forgets how partitions stand of which nobody can tell: their topic was deleted, or nobody leads them.
+    /// Forgets the state of partitions that cannot be looked up: their topic was deleted, or they have no leader.
     pub(in crate::kafka::control) fn forget_untold(&mut self, cluster: &Cluster) {
         let can_tell_of = |partition: &Partition| cluster.can_tell_of(partition);
         self.lags.retain(can_tell_of);
@@ -66,22 +66,22 @@ impl ShardAssignment {
         self.stuck.pause(|_| true);
     }
 
-    /// The brokers refuse to let the shard's consumer read.
+    /// The brokers refused to let the shard's consumer read.
     pub(in crate::kafka::control) fn refused(&mut self) {
         self.refused_at = Some(Instant::now());
     }
 
-    /// Topics that the brokers do not let this shard read, as far as only the refusal tells.
+    /// Topics that the brokers do not let this shard read, as far as only the refusal shows.
     pub(in crate::kafka::control) fn refused_topics(&self) -> &BTreeSet<usize> {
         &self.refused_topics
     }
 
-    /// Whether a partition has been fetched as far as consumers see it: an open transaction is behind.
+    /// Whether a partition has been fetched up to the end that consumers see: an open transaction follows.
     pub(in crate::kafka::control) fn is_at_stable_end(&self, stuck: &StuckPartition) -> bool {
         self.stable_ends.get(&stuck.partition) == Some(&stuck.fetched)
     }
 
-    /// Partitions whose log goes on while their fetching does not.
+    /// Partitions whose logs grow while their fetch positions stand still.
     pub(in crate::kafka::control) fn stuck(&self, now: Instant) -> impl Iterator<Item = StuckPartition> {
         self.stuck.stuck(limits::KAFKA_STUCK_AFTER, now)
     }
@@ -89,14 +89,14 @@ impl ShardAssignment {
     /// A sentence about partitions that stand still elsewhere than at their end.
     pub(in crate::kafka::control) fn look_for_stalls(&mut self, cluster: &Cluster) -> Option<String> {
         let mut next_fetches = self.next_fetches.take()?;
-        // A consumer that may not read is as good as the next one.
+        // Another consumer would not be permitted to read either.
         let is_watched = |partition: &Partition| {
             self.partitions.get(partition) == Some(&ReadState::Reading)
                 && !cluster.forbidden.contains(&partition.topic)
         };
         next_fetches.retain(|partition, _| is_watched(partition));
         self.stalls.retain(is_watched);
-        // Without ends nothing is found to stand still: there is no telling now.
+        // Without ends no stall can be found now.
         let ends = cluster.ends_of(next_fetches.keys().copied());
         let mut stalled = self.stalls.observe(&next_fetches, &ends);
         self.take_refused(&mut stalled, &cluster.allowed, Instant::now());
@@ -110,8 +110,9 @@ impl ShardAssignment {
         Some(text)
     }
 
-    /// Takes out what stands still because the brokers refuse. They say so once, and not of what; that it stands still is seen
-    /// later, and it is over when nothing does any more. Topics that they say may be read are never taken for it.
+    /// Removes partitions that stand still because the brokers refuse. The brokers report a refusal once, without the topic; the
+    /// standstill is seen later, and the refusal is over when nothing stands still. Topics that may be read, as the brokers say,
+    /// are never removed.
     fn take_refused(&mut self, stalled: &mut Offsets, allowed: &BTreeSet<usize>, now: Instant) {
         let Some(refused_at) = self.refused_at else { return };
         let was_refused = !self.refused_topics.is_empty();
