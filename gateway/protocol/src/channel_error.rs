@@ -2,24 +2,24 @@
 
 use crate::code;
 
-/// The longest token.
+/// Maximum bytes of a token.
 pub const TOKEN_BYTES_MAX: usize = 128;
-/// The longest kind.
+/// Maximum bytes of a kind.
 pub const KIND_BYTES_MAX: usize = 32;
 
 /// Why a text is not a channel or a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
-    /// Nothing at all.
+    /// The name is empty.
     #[error("the name is empty: write TOKEN.kind, for example BTC.trade")]
     EmptyName,
-    /// No dot, and not `*`.
+    /// The name has no dot and is not `*`.
     #[error("the name has no dot: write TOKEN.kind (BTC.trade), TOKEN.*, *.kind or *")]
     NoDot,
-    /// Nothing before the last dot.
+    /// The name has nothing before its last dot.
     #[error("the token before the last dot is empty: write TOKEN.kind, or *.kind for every token")]
     EmptyToken,
-    /// Nothing after the last dot.
+    /// The name has nothing after its last dot.
     #[error("the kind after the last dot is empty: write TOKEN.kind, or TOKEN.* for every kind")]
     EmptyKind,
     /// The token exceeds [`TOKEN_BYTES_MAX`].
@@ -34,25 +34,25 @@ pub enum ChannelError {
         /// Its length.
         bytes: usize,
     },
-    /// A character that a token, or a kind, does not have.
+    /// The name has a character that is not allowed in a token or in a kind.
     #[error(
         "the character at byte {position} is not allowed: a token has no white space, no control or format characters and \
          none of \" \\ *, and a kind is made of ASCII letters, digits and _ -"
     )]
     BadCharacter {
-        /// Where in the name, counted from 0.
+        /// The offset of the character in the name, counted from 0.
         position: usize,
     },
-    /// `*.*`.
+    /// The name is `*.*`.
     #[error("*.* is written *")]
     DoubleWildcard,
-    /// A pattern where one channel was asked for.
+    /// The name is a pattern where one channel is required.
     #[error("a wildcard names no single channel: write TOKEN.kind")]
     NotOneChannel,
 }
 
 impl ChannelError {
-    /// The constant that stands for this error in messages.
+    /// The code of this error in messages.
     pub fn code(self) -> &'static str {
         match self {
             Self::EmptyName => code::EMPTY_NAME,

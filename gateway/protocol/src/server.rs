@@ -1,7 +1,7 @@
-//! What the gateway says, but for the event's envelope: acknowledgements, errors, pongs, gaps and ends of a resume.
+//! The gateway's messages except the event's envelope: acknowledgements, errors, pongs, gaps and ends of a resume.
 //!
 //! One type per message serves both directions: the gateway writes it (`write_json`), a client reads it back
-//! ([`ServerMessage::parse`]). Reading borrows from the text and passes over an event's data without parsing it.
+//! ([`ServerMessage::parse`]). Parsing borrows from the text and skips an event's data without parsing it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,21 +15,21 @@ use crate::position::Position;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "subscription_ack")]
 pub struct SubscriptionAck<'a> {
-    /// The channels of the message that the session has now, those it had before included.
+    /// The message's channels that the session now has, including those that it had before.
     pub subscribed: Vec<Cow<'a, str>>,
-    /// How many channels the session has in all.
+    /// The session's total number of channels.
     pub count: usize,
-    /// The channels of the message that it did not get.
+    /// The message's channels that were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected<'a>>,
-    /// The channels that it got live, though they were to begin in the past, and why.
+    /// The channels that were requested from the past but begin live, and the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_resumed: Vec<Rejected<'a>>,
-    /// For each kind, the next position of every partition, when the message asked for it.
+    /// For each kind, the next position of every partition, if the message asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<BTreeMap<Cow<'a, str>, Vec<Position>>>,
-    /// For each kind, the partitions whose position is not known yet: a [`Positions`] follows for each. An empty list: it is not even
-    /// known which partitions there are.
+    /// For each kind, the partitions whose position is not known yet: a [`Positions`] follows for each. An empty list means that the
+    /// partitions themselves are not known yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub waiting: BTreeMap<Cow<'a, str>, Vec<i32>>,
 }
@@ -46,28 +46,28 @@ pub struct Positions<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "unsubscription_ack")]
 pub struct UnsubscriptionAck<'a> {
-    /// The channels of the message, none of which the session has any more.
+    /// The message's channels, none of which the session has now.
     pub unsubscribed: Vec<Cow<'a, str>>,
-    /// How many channels the session has left.
+    /// The number of channels that the session still has.
     pub count: usize,
-    /// The names of the message that are no channels.
+    /// The message's names that are not channels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected<'a>>,
 }
 
-/// A channel that was not taken, or not as it was asked for, and why.
+/// A channel that was refused, or not subscribed as requested, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected<'a> {
-    /// The name as it was sent, shortened when it is long.
+    /// The name as it was sent, shortened if it is long.
     pub channel: Cow<'a, str>,
     /// One of [`crate::code`].
     pub code: Cow<'a, str>,
-    /// What to do about it.
+    /// What to do about the refusal.
     pub message: Cow<'a, str>,
 }
 
 impl Rejected<'_> {
-    /// The same, free of the text that it was read from.
+    /// Copies the borrowed text.
     pub fn into_owned(self) -> Rejected<'static> {
         Rejected {
             channel: self.channel.into_owned().into(),
@@ -85,13 +85,13 @@ pub struct Pong {
     pub ts: i64,
 }
 
-/// The answer to a message that the gateway does not take.
+/// The answer to a message that the gateway refuses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "error")]
 pub struct ErrorMessage<'a> {
     /// One of [`crate::code`].
     pub code: Cow<'a, str>,
-    /// What to do about it.
+    /// What to do about the error.
     pub message: Cow<'a, str>,
 }
 
@@ -99,24 +99,24 @@ pub struct ErrorMessage<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "gap")]
 pub struct Gap<'a> {
-    /// What is missing of them: one channel (`BTC.trade`) or every token's of one kind (`*.trade`). Never `BTC.*` nor `*`,
-    /// since a position means nothing without its kind.
+    /// What is missing: one channel (`BTC.trade`) or every token of one kind (`*.trade`). Never `BTC.*` or `*`, because a position
+    /// means nothing without its kind.
     pub channel: Cow<'a, str>,
-    /// The first of them.
+    /// The first missing position.
     pub from: Position,
-    /// The last of them.
+    /// The last missing position.
     pub to: Position,
-    /// Why.
+    /// The reason.
     pub reason: GapReason,
 }
 
-/// A channel that was resumed is live from here on.
+/// A resumed channel is live from this message on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "resumed")]
 pub struct Resumed<'a> {
-    /// The channel or pattern, as it was subscribed to.
+    /// The channel or pattern, as in the subscription.
     pub channel: Cow<'a, str>,
-    /// How many of its events were sent again.
+    /// The number of its events that were replayed.
     pub replayed: u64,
 }
 
@@ -126,19 +126,19 @@ pub struct Resumed<'a> {
 pub enum GapReason {
     /// The client did not read fast enough.
     SlowConsumer,
-    /// Kafka had deleted them.
+    /// Kafka had deleted the records.
     Retention,
-    /// The topic was made anew, its offsets began again.
+    /// The topic was recreated, and its offsets began again.
     Reset,
-    /// The gateway was too far behind and went to the end.
+    /// The gateway lagged too far behind and skipped to the end.
     Lag,
-    /// They could not be replayed.
+    /// The records could not be replayed.
     Replay,
-    /// A record that no frame can carry.
+    /// No frame can carry the record.
     Skipped,
-    /// They are older than a resume reads Kafka again.
+    /// The records are older than the maximum age that a resume reads from Kafka.
     TooOld,
-    /// One resume may not bring more from Kafka.
+    /// The resume reached the maximum that it may read from Kafka.
     TooMuch,
 }
 
@@ -155,7 +155,7 @@ impl GapReason {
         Self::TooMuch,
     ];
 
-    /// The constant that stands for it in messages and metrics.
+    /// The constant for this reason in messages and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SlowConsumer => "slow_consumer",
@@ -170,22 +170,22 @@ impl GapReason {
     }
 }
 
-/// An event as a client reads it.
+/// An event, as a client parses it.
 #[derive(Clone, Debug)]
 pub struct EventHead<'a> {
-    /// The record's offset. Not contiguous within a channel.
+    /// The record's offset. Offsets are not contiguous within a channel.
     pub seq: i64,
     /// The record's timestamp in milliseconds since 1970.
     pub ts: i64,
     /// The channel.
     pub channel: Cow<'a, str>,
-    /// The position, to resume after.
+    /// The position after which the client can resume.
     pub pos: Position,
     /// The record's value, not parsed; `None` is `null`.
     pub data: Option<&'a RawValue>,
 }
 
-/// Any message of the gateway, as a client reads it.
+/// Any message of the gateway, as a client parses it.
 #[derive(Clone, Debug)]
 pub enum ServerMessage<'a> {
     /// An event of a channel.
@@ -196,31 +196,31 @@ pub enum ServerMessage<'a> {
     UnsubscriptionAck(UnsubscriptionAck<'a>),
     /// The answer to `heartbeat`.
     Pong(Pong),
-    /// The answer to a message that was not taken.
+    /// The answer to a refused message.
     Error(ErrorMessage<'a>),
     /// Positions that were not delivered.
     Gap(Gap<'a>),
     /// A resumed channel is live.
     Resumed(Resumed<'a>),
-    /// Where delivery begins in partitions that had no position yet.
+    /// The first positions of partitions that had none in the acknowledgement.
     Positions(Positions<'a>),
 }
 
-/// Why a text is no message of the gateway.
+/// Why a text is not a message of the gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerMessageError {
     /// Not JSON, or not of its type's shape.
     #[error("not a message of the gateway: {0}")]
     Json(#[from] serde_json::Error),
-    /// A field that its type has is missing.
+    /// A field that the type requires is missing.
     #[error("the field {0} is missing")]
     Missing(&'static str),
-    /// A type that this reader does not know.
+    /// The type is unknown to this parser.
     #[error("unknown message type")]
     UnknownType,
 }
 
-/// Every field that a message may have: one pass over the text, whatever its type turns out to be.
+/// Every field that a message may have: the text is parsed once, whatever its type.
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(rename = "type", borrow)]
@@ -239,7 +239,7 @@ struct Fields<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> ServerMessage<'a> {
-    /// Reads one text frame.
+    /// Parses one text frame.
     pub fn parse(text: &'a str) -> Result<Self, ServerMessageError> {
         let fields: Fields<'a> = serde_json::from_str(text)?;
         Ok(match &*fields.message_type {

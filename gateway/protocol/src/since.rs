@@ -1,7 +1,7 @@
-//! Where a resumed channel begins, read from its value in the `since` of a `subscribe`.
+//! Where a resumed channel begins, parsed from its value in the `since` of a `subscribe`.
 //!
-//! Reading is strict: a value of another shape than its channel takes is an error, never a guess at what was meant, because
-//! a guess would lose events or send them twice. Whether a position exists is not known here.
+//! Parsing is strict: a value whose shape does not fit its channel is an error, because a guess would lose events or send them
+//! twice. This module does not know whether a position exists.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,16 +17,16 @@ use crate::text::{Text, shorten};
 /// Where a channel begins within one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// After the last event that the client has, in its partition; live in the kind's other partitions, where a token has
+    /// Begins after the client's last event, in that event's partition; live in the kind's other partitions, where the token has
     /// no events.
     After(Position),
-    /// For each partition the first offset wanted, by partition and each once. A partition that is not named is wanted from
-    /// offset 0, so that an empty list asks for all that there is: a partition made meanwhile is not missed.
+    /// The first offset wanted of each partition, sorted by partition and without duplicates. A partition that is not named begins
+    /// at offset 0: an empty list requests everything, and a partition that is created meanwhile is not missed.
     From(Vec<Position>),
 }
 
 impl Since {
-    /// The first offset wanted of a partition; `None` is live.
+    /// The first offset wanted of a partition; `None` means live.
     pub fn first(&self, partition: i32) -> Option<i64> {
         match self {
             Self::After(last) => (last.partition == partition).then(|| last.offset.saturating_add(1)),
@@ -37,13 +37,13 @@ impl Since {
         }
     }
 
-    /// The first offset wanted of each partition that it names, by partition.
+    /// The first offset wanted of each named partition, sorted by partition.
     pub fn firsts(&self) -> impl Iterator<Item = (i32, i64)> {
         let behind = i64::from(matches!(self, Self::After(_)));
         self.positions().iter().map(move |it| (it.partition, it.offset.saturating_add(behind)))
     }
 
-    /// The positions that it names, as they were sent.
+    /// The named positions, as they were sent.
     pub fn positions(&self) -> &[Position] {
         match self {
             Self::After(last) => std::slice::from_ref(last),
@@ -52,11 +52,11 @@ impl Since {
     }
 }
 
-/// Reads the value that `since` has for a channel: what each kind begins with, a kind that is not among them being live.
-/// The error is a sentence that says what to send.
+/// Parses a channel's value in `since` into the start of each kind; a kind without an entry begins live. The error is a sentence
+/// that says what to send.
 ///
-/// One channel takes a position (the `pos` of its last event) or a list of them; a wildcard takes an object of kinds, each
-/// with a list or, where one token is selected, with a position.
+/// One channel takes a position (the `pos` of its last event) or a list of positions. A wildcard takes an object of kinds, each
+/// with a list or, if the wildcard selects one token, with a position.
 pub fn read_since<'a>(
     pattern: Pattern<'_>,
     value: &'a RawValue,
@@ -79,12 +79,12 @@ pub fn read_since<'a>(
     kinds.into_iter().map(read).collect()
 }
 
-/// Every position of a token is in one partition: its last one says all. Of many tokens it says nothing.
+/// All positions of a token are in one partition, so its last position is enough. For many tokens one position is not enough.
 fn is_one_token(pattern: Pattern<'_>) -> bool {
     matches!(pattern, Pattern::Exact { .. } | Pattern::Token(_))
 }
 
-/// A position or a list, told apart by the first byte.
+/// A position or a list, distinguished by the first byte.
 fn read_one(value: &RawValue, takes_position: bool) -> Result<Since, String> {
     let text = value.get().trim_start();
     match text.as_bytes().first() {
@@ -121,7 +121,7 @@ fn read_list(text: &str) -> Result<Vec<Position>, String> {
     }
 }
 
-/// An object whose names are each there once; its values are not read.
+/// An object without duplicate names; its values are not parsed.
 #[derive(Debug, Default)]
 pub(crate) struct Entries<'a>(pub(crate) BTreeMap<Cow<'a, str>, &'a RawValue>);
 

@@ -1,4 +1,4 @@
-//! Texts of clients, as answers repeat them: bounded, and without characters that do not show.
+//! Clients' texts as answers repeat them: bounded, and without invisible characters.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use serde::Deserialize;
 
 use crate::token::is_hidden;
 
-/// The most of a client's input that an answer repeats.
+/// Maximum bytes of a client's input that an answer repeats.
 pub const ECHO_BYTES_MAX: usize = 64;
 
 /// Borrows where the text has no escapes; a bare `Cow` in a list would always copy.
 #[derive(Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// The start of a client's text as an answer may repeat it: cut to [`ECHO_BYTES_MAX`], `...` in place of the rest, characters
-/// that do not show as `?`. (Escaped, a control character would take six bytes; a mark of direction would turn the rest of
-/// the sentence around.)
+/// Returns the start of a client's text as an answer may repeat it: cut to [`ECHO_BYTES_MAX`], with `...` for the rest and `?` for
+/// invisible characters. (An escaped control character would take six bytes; a directional mark would reverse the rest of the
+/// sentence.)
 pub fn shorten(text: &str) -> Cow<'_, str> {
     if text.len() <= ECHO_BYTES_MAX && !text.contains(is_hidden) {
         return Cow::Borrowed(text);
@@ -28,7 +28,7 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
     Cow::Owned(visible.chain(rest.chars()).collect())
 }
 
-/// The longest start of a text that has at most so many bytes and ends with a whole character.
+/// The longest prefix of a text that has at most this many bytes and ends with a whole character.
 pub fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = bytes_max.min(text.len());
     while !text.is_char_boundary(end) {

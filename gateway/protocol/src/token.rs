@@ -1,15 +1,15 @@
-//! Tokens: which keys of records name channels, and which characters do not show.
+//! Tokens: which record keys name channels, and which characters are invisible.
 //!
-//! A token is any UTF-8 that may stand in JSON as itself, be told from its neighbours in a list, and be seen: what a producer
-//! calls its things is the producer's choice. Tokens are compared byte by byte; nothing is normalised, so two spellings that
-//! look alike are two tokens.
+//! A token is any UTF-8 text that needs no escapes in JSON, can be distinguished from its neighbours in a list, and is visible.
+//! The producer chooses the names. Tokens are compared byte by byte without normalisation, so two spellings that look alike are
+//! two tokens.
 
 use crate::channel_error::ChannelError;
 pub use crate::channel_error::TOKEN_BYTES_MAX;
 
-/// The general category Cf of Unicode 16.0, which the standard library does not tell: soft hyphens, joiners, marks of
-/// direction, tags. A table of 21 ranges and no crate, because nothing else of Unicode is needed; a test holds it to
-/// regex-syntax, whose tables are generated. A character that a later version adds to Cf is allowed until it is added here.
+/// The general category Cf of Unicode 16.0, which the standard library does not provide: soft hyphens, joiners, directional
+/// marks, tags. A table of 21 ranges replaces a crate, because nothing else of Unicode is needed; a test compares it with the
+/// generated tables of regex-syntax. A character that a later version adds to Cf is allowed until this table has it.
 const FORMAT: [(char, char); 21] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{600}', '\u{605}'),
@@ -39,8 +39,8 @@ pub fn token_is_valid(token: &[u8]) -> bool {
     std::str::from_utf8(token).is_ok_and(|token| check_token(token).is_ok())
 }
 
-/// Whether a character would not be seen, or would change how what is around it is shown: control and format characters and
-/// the separators of lines and paragraphs. An answer that repeats a client's text shows them as `?`.
+/// Whether a character is invisible or changes how the text around it is shown: control and format characters, and separators of
+/// lines and paragraphs. An answer that repeats a client's text shows them as `?`.
 pub fn is_hidden(character: char) -> bool {
     character.is_control() || is_format(character) || matches!(character, '\u{2028}' | '\u{2029}')
 }
@@ -58,7 +58,7 @@ pub(crate) fn check_token(token: &str) -> Result<(), ChannelError> {
 
 fn is_of_a_token(character: char) -> bool {
     match character {
-        // JSON would escape the first two, and the third is the wildcard.
+        // JSON would escape the first two; the third is the wildcard.
         '"' | '\\' | '*' => false,
         '\u{21}'..='\u{7e}' => true,
         other => !other.is_control() && !other.is_whitespace() && !is_format(other),
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a class of a regular expression has a character, by tables that are not ours.
+    /// Whether a regular expression's class has a character, according to the tables of regex-syntax.
     fn class(expression: &str) -> impl Fn(char) -> bool {
         let hir = regex_syntax::parse(expression).expect(expression);
         let HirKind::Class(Class::Unicode(class)) = hir.into_kind() else { panic!("{expression}") };

@@ -1,4 +1,4 @@
-//! The client's manual, `docs/PROTOCOL.md`, says what this crate does: its examples parse and its tables are complete.
+//! The client's manual, `docs/PROTOCOL.md`, agrees with this crate: its examples parse and its tables are complete.
 
 use protocol::server::GapReason;
 use protocol::{ClientMessage, Pattern, ServerMessage, channel, client, code};

@@ -1,4 +1,4 @@
-//! What is a name and what is none, and that the envelope, which does not escape them, stays JSON.
+//! Valid and invalid names; the envelope, which does not escape names, stays JSON.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use protocol::{Channel, ClientMessage, GapReason, Pattern, Position, channel, to
 
 const POSITION: Position = Position { partition: 7, offset: 12345 };
 
-/// Characters at the borders of the grammar, and of the encodings.
+/// Characters at the boundaries of the grammar and of the encodings.
 const PIECES: [&str; 32] = [
     "a",
     "Z",
@@ -49,7 +49,7 @@ fn seeded() -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
-/// Mostly short; of characters that are allowed (the first pieces), of all pieces, or of any character.
+/// Mostly short names: of allowed characters (the first pieces), of all pieces, or of any character.
 fn any_text(random: &mut fastrand::Rng) -> String {
     let length = if random.u8(..8) == 0 { random.usize(..150) } else { random.usize(..10) };
     let kind = random.u8(..3);
@@ -62,10 +62,10 @@ fn any_text(random: &mut fastrand::Rng) -> String {
         .collect()
 }
 
-/// The grammar, in the words of the manual.
+/// The grammar, as the manual states it.
 fn is_of_the_grammar(text: &str) -> bool {
     let is_format = |character: char| {
-        // A few of Cf; `token` is held to all of it.
+        // A few characters of Cf; the tests of `token` cover all of Cf.
         matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
     };
     (1..=128).contains(&text.len())
@@ -127,7 +127,7 @@ fn a_token_written_into_the_envelope_reads_back_as_json_with_the_same_channel() 
         let gap = String::from_utf8(gap).expect("a gap is text");
         assert!(matches!(ServerMessage::parse(&gap), Ok(ServerMessage::Gap(gap)) if gap.channel == name));
 
-        // A client that does not escape either is understood.
+        // A client that escapes neither is also understood.
         let asked = format!(r#"{{"type":"subscribe","data":{{"channels":["{name}","{token}.*"]}}}}"#);
         let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&asked) else { panic!("{asked}") };
         assert_eq!(Channel::parse(&subscribe.channels[0]), Ok(channel));

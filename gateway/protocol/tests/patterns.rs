@@ -1,4 +1,4 @@
-//! What patterns say of each other is what they say of channels.
+//! Relations between patterns agree with the channels that the patterns select.
 
 use protocol::{Channel, Pattern};
 
@@ -9,8 +9,8 @@ fn channels() -> impl Iterator<Item = Channel<'static>> {
     TOKENS.into_iter().flat_map(|token| KINDS.into_iter().map(move |kind| Channel { token, kind }))
 }
 
-/// Every pattern of these tokens and kinds. Each of them selects one of `channels()`, and where two select the same channel
-/// they select the same one of these.
+/// Every pattern of these tokens and kinds. Each pattern selects one of `channels()`, and if two patterns select a common channel,
+/// they also select a common one of these.
 fn patterns() -> Vec<Pattern<'static>> {
     let exact = channels().map(|Channel { token, kind }| Pattern::Exact { token, kind });
     let wide = TOKENS.map(Pattern::Token).into_iter().chain(KINDS.map(Pattern::Kind));

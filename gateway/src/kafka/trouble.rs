@@ -1,22 +1,22 @@
-//! librdkafka's words about a broker that cannot be used, as a sentence for an operator: what happened, and what to do.
+//! Turns librdkafka's text about an unusable broker into a sentence for an operator: what happened, and what to do.
 //!
-//! Pure. The words are those of librdkafka 2.3 (`rd_kafka_broker_fail` and its callers in rdkafka_broker.c, rdkafka_sasl.c and
-//! rdkafka_transport.c). Words that are not known here are passed on as they are, without the parts that only help to debug librdkafka.
+//! Pure. The texts are those of librdkafka 2.3 (`rd_kafka_broker_fail` and its callers in rdkafka_broker.c, rdkafka_sasl.c and
+//! rdkafka_transport.c). Unknown texts are passed on unchanged, without the parts that only help to debug librdkafka.
 
-/// A sentence about a broker, from the reason that librdkafka gives with an error: `HOST:PORT/NAME: WORDS (after 3ms in state X)`.
+/// A sentence about a broker, from the reason in librdkafka's error: `HOST:PORT/NAME: WORDS (after 3ms in state X)`.
 ///
-/// `was_reached`: all brokers have been reached before, so an address that cannot be reached now is not a wrong one.
+/// `was_reached`: all brokers have been reached before, so an address that is unreachable now is not wrong.
 pub(crate) fn sentence(reason: &str, was_reached: bool) -> String {
     let words = reason.split_once(" (after ").map_or(reason, |(words, _)| words);
-    // The connection to the group's coordinator shows no number, and its address comes from another broker.
+    // The connection to the group's coordinator has no number, and its address comes from another broker.
     let (words, is_coordinator) =
         words.strip_prefix("GroupCoordinator: ").map_or((words, false), |words| (words, true));
     let Some((broker, words)) = words.split_once(": ") else { return words.to_owned() };
     let (address, name) = broker.rsplit_once('/').unwrap_or((broker, ""));
-    // librdkafka logs in with SASL before it has a name for a connection, and shows the scheme then.
+    // librdkafka authenticates with SASL before a connection has a name, and shows the scheme until then.
     let address = address.rsplit_once("://").map_or(address, |(_, address)| address);
     match Failure::of(words) {
-        // A broker has a number once another one has named it.
+        // A broker gets its number from the answer of another broker.
         Failure::Unreachable(why) if !was_reached && (is_coordinator || name.parse::<i32>().is_ok()) => {
             format!(
                 "Kafka answers and names {address}, which cannot be reached: {why}. Correct advertised.listeners \

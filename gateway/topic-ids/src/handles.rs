@@ -1,4 +1,4 @@
-//! What librdkafka hands out and wants back, each freed once by its `Drop`.
+//! Handles of librdkafka, each freed once by its `Drop`.
 #![allow(unsafe_code, reason = "librdkafka's admin calls are plain C")]
 
 use std::ffi::{CString, c_char};
@@ -11,7 +11,7 @@ pub(crate) struct Queue(NonNull<rdsys::rd_kafka_queue_t>);
 
 impl Queue {
     /// # Safety
-    /// `client` is a live client, and outlives the queue.
+    /// `client` is a live client that outlives the queue.
     pub(crate) unsafe fn new(client: *mut rdsys::rd_kafka_t) -> Option<Self> {
         // SAFETY: the caller's promise.
         NonNull::new(unsafe { rdsys::rd_kafka_queue_new(client) }).map(Self)
@@ -21,7 +21,7 @@ impl Queue {
         self.0.as_ptr()
     }
 
-    /// The next event; `None` if none came in time.
+    /// The next event; `None` if none arrived in time.
     pub(crate) fn poll(&self, timeout_ms: i32) -> Option<Event> {
         // SAFETY: the queue lives as long as `self`.
         NonNull::new(unsafe { rdsys::rd_kafka_queue_poll(self.0.as_ptr(), timeout_ms) }).map(Event)
@@ -30,7 +30,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, and nobody uses it after this.
+        // SAFETY: made by `new`, and not used after this call.
         unsafe { rdsys::rd_kafka_queue_destroy(self.0.as_ptr()) }
     }
 }
@@ -54,18 +54,19 @@ impl Options {
 
 impl Drop for Options {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, and nobody uses it after this.
+        // SAFETY: made by `new`, and not used after this call.
         unsafe { rdsys::rd_kafka_AdminOptions_destroy(self.0.as_ptr()) }
     }
 }
 
-/// Names of topics.
+/// A list of topic names.
 pub(crate) struct Names(NonNull<rdsys::rd_kafka_TopicCollection_t>);
 
 impl Names {
     pub(crate) fn new(names: &[CString]) -> Option<Self> {
         let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-        // SAFETY: so many pointers to strings that end in NUL and live through the call, which copies them.
+        // SAFETY: the length is that of the array; its pointers are to NUL-terminated strings that live through the call, which
+        // copies them.
         let names =
             unsafe { rdsys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()) };
         NonNull::new(names).map(Self)
@@ -78,12 +79,12 @@ impl Names {
 
 impl Drop for Names {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, and nobody uses it after this.
+        // SAFETY: made by `new`, and not used after this call.
         unsafe { rdsys::rd_kafka_TopicCollection_destroy(self.0.as_ptr()) }
     }
 }
 
-/// Something that came through a queue.
+/// An event from a queue.
 pub(crate) struct Event(NonNull<rdsys::rd_kafka_event_t>);
 
 impl Event {
@@ -94,7 +95,7 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: handed out by `Queue::poll`, and nobody uses it after this.
+        // SAFETY: returned by `Queue::poll`, and not used after this call.
         unsafe { rdsys::rd_kafka_event_destroy(self.0.as_ptr()) }
     }
 }

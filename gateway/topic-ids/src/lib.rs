@@ -1,12 +1,12 @@
-//! Asks Kafka's brokers for the ids of topics, and whether this client may read them: one call of librdkafka that rdkafka
-//! does not wrap.
+//! Asks Kafka's brokers for the ids of topics, and whether this client may read them: one call of librdkafka that rdkafka does
+//! not wrap.
 //!
-//! A topic that is deleted and created again has another id: nothing else tells the two apart for certain. Brokers before
-//! Kafka 2.8 give no ids. librdkafka 2.3 then leaves whatever was in its memory in their place, so only what looks like an id
-//! counts: Kafka's are random UUIDs, which have six bits that are always the same. One in 64 of other contents has them, too: a
-//! caller who finds an id that it does not know, be it the first or another one, asks again, and believes what both answers have.
+//! A topic that is deleted and recreated has another id: nothing else distinguishes the two reliably. Brokers before Kafka 2.8
+//! return no ids. librdkafka 2.3 then leaves uninitialised memory in place of the id, so only a value that looks like an id is
+//! accepted: Kafka's ids are random UUIDs, in which six bits are constant. One in 64 arbitrary values also has these bits, so a
+//! caller that gets an unknown id, the first one or a different one, asks again and accepts what both answers agree on.
 //!
-//! Blocking, for as long as the caller allows. All unsafe code of the crate is here and in `handles`.
+//! The call blocks up to the caller's timeout. All unsafe code of the crate is here and in `handles`.
 #![allow(unsafe_code, reason = "librdkafka's admin calls are plain C")]
 
 mod handles;
@@ -21,20 +21,20 @@ use rdkafka_sys as rdsys;
 
 use self::handles::{Event, Names, Options, Queue};
 
-/// What the brokers say of one topic.
+/// The brokers' description of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
-    /// Its name.
+    /// The topic's name.
     pub name: String,
-    /// Its id; `None` if the brokers gave none.
+    /// The topic's id; `None` if the brokers returned none.
     pub id: Option<TopicId>,
-    /// Whether this client has the right to read it; `None` if the brokers did not tell.
+    /// Whether this client may read the topic; `None` if the brokers did not say.
     pub may_read: Option<bool>,
-    /// Why nothing else is known of it.
+    /// Why the rest of the description is missing.
     pub error: Option<RDKafkaErrorCode>,
 }
 
-/// Another one means another topic, whatever its name.
+/// A topic's id. Different ids are different topics, even with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId {
     high: i64,
@@ -42,32 +42,32 @@ pub struct TopicId {
 }
 
 impl TopicId {
-    /// The id in these halves of a UUID, if it is one that Kafka gives: random, so of version 4 and variant 10.
+    /// The id of these halves of a UUID, if it can be one of Kafka's: random, so of version 4 and variant 10.
     pub fn new(high: i64, low: i64) -> Option<Self> {
         let (version, variant) = ((high as u64 >> 12) & 0xf, low as u64 >> 62);
         (version == 4 && variant == 0b10).then_some(Self { high, low })
     }
 }
 
-/// Why the brokers' answer is not there.
+/// Why there is no answer from the brokers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DescribeError {
-    /// A name that Kafka cannot have.
+    /// A topic name that is invalid in Kafka.
     #[error("a topic's name has a zero byte in it")]
     Name(#[from] NulError),
-    /// librdkafka has no memory, or does not know the call.
+    /// librdkafka is out of memory, or does not support the call.
     #[error("librdkafka does not take the question for the topics' ids")]
     Refused,
-    /// No broker answered in time, or librdkafka failed; it can be tried again.
+    /// No broker answered in time, or librdkafka failed; a retry may succeed.
     #[error("no answer to the question for the topics' ids: {0}")]
     Failed(RDKafkaErrorCode),
 }
 
-/// Asks this broker for all of these topics at once: any broker knows them, and it is known to the client by an answer that it
-/// has given. The answers are in the order of the names; one may be missing.
+/// Asks a broker for all of these topics at once. Any broker knows the topics; the client knows a broker once it has answered. The
+/// answers are in the order of the names; some may be missing.
 ///
 /// # Errors
-/// Nothing is known of any topic, see [`DescribeError`].
+/// No topic could be described, see [`DescribeError`].
 pub fn describe<C: ClientContext>(
     client: &Client<C>,
     broker: i32,
@@ -76,17 +76,17 @@ pub fn describe<C: ClientContext>(
 ) -> Result<Vec<Topic>, DescribeError> {
     let names: Vec<CString> = names.iter().map(|&name| CString::new(name)).collect::<Result<_, _>>()?;
     let native = client.native_ptr();
-    // SAFETY: `client` is alive until this function returns, and the queue is gone by then.
+    // SAFETY: `client` is alive until this function returns, and the queue is dropped by then.
     let queue = unsafe { Queue::new(native) }.ok_or(DescribeError::Refused)?;
     // SAFETY: `client` is alive.
     let options = unsafe { Options::new(native) }.ok_or(DescribeError::Refused)?;
     let names = Names::new(&names).ok_or(DescribeError::Refused)?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     set(&options, broker, timeout_ms)?;
-    // SAFETY: all four are alive. librdkafka copies what it needs of the names and the options, and holds the queue until it
-    // has answered.
+    // SAFETY: all four are alive. librdkafka copies what it needs of the names and the options, and keeps the queue until it has
+    // answered.
     unsafe { rdsys::rd_kafka_DescribeTopics(native, names.as_ptr(), options.as_ptr(), queue.as_ptr()) };
-    // librdkafka answers within its own timeout; a moment more is for the answer's way.
+    // librdkafka answers within its own timeout; the margin is for the delivery of the answer.
     let patience_ms = timeout_ms.saturating_add(1_000);
     let event = queue.poll(patience_ms).ok_or(DescribeError::Failed(RDKafkaErrorCode::OperationTimedOut))?;
     read(&event)
@@ -94,7 +94,7 @@ pub fn describe<C: ClientContext>(
 
 fn set(options: &Options, broker: i32, timeout_ms: i32) -> Result<(), DescribeError> {
     let mut reason = [0; 256];
-    // SAFETY: the options are alive, and the buffer is as long as is said.
+    // SAFETY: the options are alive, and the buffer has the stated length.
     let error = unsafe {
         rdsys::rd_kafka_AdminOptions_set_request_timeout(
             options.as_ptr(),
@@ -104,12 +104,12 @@ fn set(options: &Options, broker: i32, timeout_ms: i32) -> Result<(), DescribeEr
         )
     };
     check(error)?;
-    // SAFETY: likewise.
+    // SAFETY: as above.
     let error = unsafe {
         rdsys::rd_kafka_AdminOptions_set_broker(options.as_ptr(), broker, reason.as_mut_ptr(), reason.len())
     };
     check(error)?;
-    // SAFETY: the options are alive. An error would be ours to free, and comes only for options of another call.
+    // SAFETY: the options are alive. An error would have to be freed here, but occurs only for options of another call.
     let error =
         unsafe { rdsys::rd_kafka_AdminOptions_set_include_authorized_operations(options.as_ptr(), 1) };
     if error.is_null() { Ok(()) } else { Err(DescribeError::Refused) }
@@ -125,36 +125,36 @@ fn check(error: rdsys::rd_kafka_resp_err_t) -> Result<(), DescribeError> {
 fn read(event: &Event) -> Result<Vec<Topic>, DescribeError> {
     // SAFETY: the event is alive.
     check(unsafe { rdsys::rd_kafka_event_error(event.as_ptr()) })?;
-    // SAFETY: the event is alive; of another kind than asked for the result is null.
+    // SAFETY: the event is alive; for an event of another kind the result is null.
     let result = unsafe { rdsys::rd_kafka_event_DescribeTopics_result(event.as_ptr()) };
     if result.is_null() {
         return Err(DescribeError::Refused);
     }
     let mut count = 0;
-    // SAFETY: the result is the event's, which is alive.
+    // SAFETY: the result belongs to the event, which is alive.
     let topics = unsafe { rdsys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count) };
     if topics.is_null() || count == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: so many pointers, which are the event's and not changed.
+    // SAFETY: the count is that of the pointers, which belong to the event and do not change.
     let topics = unsafe { slice::from_raw_parts(topics, count) };
-    // A topic that the broker did not answer for is null.
+    // A topic without an answer from the broker is null.
     let topics = topics.iter().filter(|topic| !topic.is_null());
-    // SAFETY: each is a description of the event's, which is alive.
+    // SAFETY: each is a description that belongs to the event, which is alive.
     Ok(topics.map(|&topic| unsafe { read_topic(topic) }).collect())
 }
 
 /// # Safety
 /// `topic` is a live description.
 unsafe fn read_topic(topic: *const rdsys::rd_kafka_TopicDescription_t) -> Topic {
-    // SAFETY: the caller's promise; the name is the description's.
+    // SAFETY: the caller's promise; the name belongs to the description.
     let name = unsafe { rdsys::rd_kafka_TopicDescription_name(topic) };
-    // SAFETY: a string that ends in NUL, as long as the description lives.
+    // SAFETY: a NUL-terminated string that lives as long as the description.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
-    // SAFETY: the caller's promise; null, or the description's.
+    // SAFETY: the caller's promise; the pointer is null or belongs to the description.
     let error = unsafe { rdsys::rd_kafka_TopicDescription_error(topic) };
     if !error.is_null() {
-        // SAFETY: it is not null, and as alive as the description.
+        // SAFETY: not null, and alive as long as the description.
         let error = RDKafkaErrorCode::from(unsafe { rdsys::rd_kafka_error_code(error) });
         return Topic { name, id: None, may_read: None, error: Some(error) };
     }
@@ -165,14 +165,14 @@ unsafe fn read_topic(topic: *const rdsys::rd_kafka_TopicDescription_t) -> Topic 
 /// # Safety
 /// `topic` is a live description.
 unsafe fn read_id(topic: *const rdsys::rd_kafka_TopicDescription_t) -> Option<TopicId> {
-    // SAFETY: the caller's promise; the id is a part of the description.
+    // SAFETY: the caller's promise; the id is part of the description.
     let id = unsafe { rdsys::rd_kafka_TopicDescription_topic_id(topic) };
     if id.is_null() {
         return None;
     }
-    // SAFETY: it is not null, and as alive as the description.
+    // SAFETY: not null, and alive as long as the description.
     let high = unsafe { rdsys::rd_kafka_Uuid_most_significant_bits(id) };
-    // SAFETY: likewise.
+    // SAFETY: as above.
     let low = unsafe { rdsys::rd_kafka_Uuid_least_significant_bits(id) };
     TopicId::new(high, low)
 }
@@ -181,13 +181,13 @@ unsafe fn read_id(topic: *const rdsys::rd_kafka_TopicDescription_t) -> Option<To
 /// `topic` is a live description.
 unsafe fn read_right(topic: *const rdsys::rd_kafka_TopicDescription_t) -> Option<bool> {
     let mut count = 0;
-    // SAFETY: the caller's promise; the list is the description's.
+    // SAFETY: the caller's promise; the list belongs to the description.
     let rights = unsafe { rdsys::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count) };
-    // Null: the broker did not tell.
+    // Null: the broker did not say.
     if rights.is_null() {
         return None;
     }
-    // SAFETY: not null, and so many.
+    // SAFETY: not null, and the count is that of the list.
     let rights = unsafe { slice::from_raw_parts(rights, count) };
     Some(rights.contains(&rdsys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ))
 }
@@ -225,7 +225,7 @@ mod tests {
             let topics = describe(client.client(), 1, &["absent", "there"], TIMEOUT).expect("an answer");
             let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
             assert_eq!(names, ["absent", "there"]);
-            // The mock cluster gives no ids.
+            // The mock cluster returns no ids.
             assert_eq!((topics[1].id, topics[1].error), (None, None));
         }
         let none = describe(client.client(), 1, &[], TIMEOUT).expect("an answer");

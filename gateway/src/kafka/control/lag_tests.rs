@@ -1,4 +1,4 @@
-//! Late partitions, against librdkafka's mock cluster.
+//! Lagging partitions, against librdkafka's mock cluster.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::rig::{PATIENCE, Rig, TOPIC, numbers};
 use crate::event::partition::Partition;
 use crate::kafka::polled::{OffsetJump, Polled};
 
-/// Of one shard that reads two partitions from their end.
+/// One shard that reads two partitions from their end.
 fn rig(lag_max: Duration) -> Rig {
     let mut rig = Rig::join(&[(TOPIC, 2)], 1, |config| config.lag_max = Some(lag_max));
     rig.until("it is warm", |_, status| status.read().warm.then_some(()));
@@ -22,7 +22,7 @@ fn next_of(rig: &Rig, partition: i32) -> i64 {
     owned.iter().find(|owned| owned.partition.number == partition).unwrap().next
 }
 
-/// The shard takes its notes, and no record, until `done`.
+/// The shard takes its control replies, and no record, until `done`.
 fn stand_still(rig: &mut Rig, what: &str, done: impl Fn(&Rig) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done(rig) {

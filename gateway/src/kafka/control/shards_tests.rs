@@ -23,7 +23,7 @@ fn all(topics: std::ops::Range<usize>) -> BTreeSet<Partition> {
     topics.flat_map(|topic| (0..PARTITIONS).map(move |number| Partition { topic, number })).collect()
 }
 
-/// One record for each partition; returns which shard each event came to.
+/// Produces one record for each partition; returns the shard that received each event.
 fn read_one_of_each(rig: &mut Rig, partitions: &BTreeSet<Partition>) -> BTreeMap<Partition, usize> {
     for &Partition { topic, number } in partitions {
         rig.produce_to(TOPICS[topic], number, ["1".to_owned()]);
@@ -70,7 +70,7 @@ fn a_topic_created_later_reaches_its_owners_from_its_first_record() {
     let last = TOPICS.len() - 1;
     let read = read_one_of_each(&mut rig, &all(last..TOPICS.len()));
     assert_owners(&read);
-    // What was there before is read on.
+    // Partitions that existed before continue to be read.
     let mut others = all(0..last);
     others.retain(|partition| partition.topic == 0);
     assert_owners(&read_one_of_each(&mut rig, &others));
@@ -93,7 +93,7 @@ fn a_topic_made_anew_is_a_reset_at_its_owner_which_reads_it_from_its_first_recor
         }
     };
     read_three(&mut rig);
-    // The mock cannot delete a topic. Made anew, it ends below the shard's position, which is what this claims.
+    // The mock cannot delete a topic. A recreated topic ends below the shard's position, which this request simulates.
     let requests = rig.control.as_ref().map(Control::requests).unwrap();
     requests
         .send(Request::Check { shard: 1, positions: vec![PartitionOffset { partition, next: 50 }] })

@@ -48,11 +48,11 @@ struct ScanPass {
     extent: Extent,
     scan: Scan,
     begun_at: Instant,
-    /// Since when no record has arrived although the log has more.
+    /// When records stopped arriving although the log has more.
     silent_since: Instant,
-    /// The position of a reported end below the log's extent, which was looked up again since.
+    /// The position of a reported end below the log's extent, after which the extent was looked up again.
     ended_at: Option<i64>,
-    /// When the topic was last seen not to be recreated.
+    /// The last time that the topic was found not to be recreated.
     checked_at: Instant,
 }
 
@@ -113,7 +113,7 @@ impl Worker {
     }
 
     /// Waits for cursors that arrive together with the first, as after the end of a gateway that had them all: one pass serves
-    /// them together, and a cursor that arrives after its beginning may wait for another pass.
+    /// them together, and a cursor that arrives after the pass has begun may wait for another pass.
     fn wait_for_more_cursors(&self, partition: Partition, waiting: &mut Vec<WaitingCursor>) {
         let until = Instant::now() + limits::REPLAY_GATHER_MAX;
         while Instant::now() < until && !self.shared.is_stopped() {
@@ -134,7 +134,7 @@ impl Worker {
         client: IpAddr,
         waiting: Vec<WaitingCursor>,
     ) -> (Vec<WaitingCursor>, Option<ReadError>) {
-        // The order matters: what is read belongs to the topic that exists now, or to a later one.
+        // The order matters: the records that are read then belong to the topic that exists now, or to a later one.
         let extent = reader.extent(&self.topic(partition).name, partition.number);
         let extent = match extent.and_then(|extent| self.check_topic(reader, partition).map(|()| extent)) {
             Ok(extent) => extent,
@@ -166,7 +166,7 @@ impl Worker {
         let left = pass.scan.end(Instant::now());
         self.shared.send(pass.scan.take_answers());
         reader.end();
-        // After some records it is not a failure: the next pass begins where this one ended.
+        // A stop after some records is not a failure: the next pass begins where this one ended.
         (left, error.filter(|_| pass.scan.records() == 0))
     }
 
@@ -184,7 +184,7 @@ impl Worker {
         Ok(Some(found.unwrap_or(extent.high)))
     }
 
-    /// Answers the cursors that the log does not reach, and keeps the others.
+    /// Answers the cursors that the log does not reach, and returns the others.
     fn refuse_unreachable(
         &mut self,
         partition: Partition,
@@ -212,7 +212,7 @@ impl Worker {
         waiting
     }
 
-    /// Reads until no cursor wants anything, or others wait.
+    /// Reads until no cursor wants more, or other partitions wait.
     fn read_on(&mut self, reader: &Reader, pass: &mut ScanPass) -> Result<(), ReadError> {
         loop {
             let now = Instant::now();
@@ -230,7 +230,7 @@ impl Worker {
             match pass.scan.next_step(now) {
                 ScanStep::Read => {
                     if self.read_some(reader, pass, now)? && self.has_ended(reader, pass)? {
-                        // Those that want more than there was see what the log holds in the next pass.
+                        // Cursors that want more than the log had learn the log's new extent in the next pass.
                         pass.scan.tick(now);
                         if pass.scan.next_step(now) == ScanStep::Read {
                             return Ok(());
@@ -255,7 +255,7 @@ impl Worker {
         }
     }
 
-    /// Those that the pass cannot serve wait on the board.
+    /// Adds cursors to the pass; those that it cannot serve wait on the board.
     fn admit(&self, pass: &mut ScanPass, waiting: Vec<WaitingCursor>, now: Instant) {
         let left: Vec<_> =
             waiting.into_iter().filter_map(|waiting| pass.scan.join(waiting, now).err()).collect();
@@ -269,7 +269,7 @@ impl Worker {
             && (pass.scan.has_overdue(now) || self.shared.others_wait(pass.partition, now))
     }
 
-    /// A number of records, or what comes in a moment. Whether the end of the log was met.
+    /// Reads a number of records, or those that arrive within a moment. Returns whether the end of the log was reached.
     fn read_some(&mut self, reader: &Reader, pass: &mut ScanPass, now: Instant) -> Result<bool, ReadError> {
         let records_before = pass.scan.records();
         let mut result = Ok(false);
@@ -308,11 +308,11 @@ impl Worker {
         pass.scan.record(&record, now, || record::frame(framer, &record, self.record_bytes_max, now).0);
     }
 
-    /// Whether what a broker told of the end of the log is so; then all below its end is dealt with.
+    /// Whether a broker's report of the log's end is confirmed; then all offsets below the log's extent are processed.
     ///
-    /// The last offsets of a log may be no records (transactions, compaction), so the end may come before the extent is
-    /// reached. But a broker that has just become the leader may not know yet how far the log goes: it is asked for the
-    /// extent again, which it answers only when it knows, and has to tell of the end once more.
+    /// The last offsets of a log may have no records (transactions, compaction), so the end may be reported below the extent.
+    /// But a broker that has just become the leader may not know yet how far the log extends: it is asked for the extent again,
+    /// which it answers only when it knows, and must report the end once more.
     fn has_ended(&self, reader: &Reader, pass: &mut ScanPass) -> Result<bool, ReadError> {
         let position = pass.scan.position();
         if position >= pass.extent.high || pass.ended_at == Some(position) {

@@ -1,4 +1,4 @@
-//! A shard's consumer and the control thread together, against librdkafka's mock cluster, which can be told to misbehave.
+//! A shard's consumer and the control thread together, against librdkafka's mock cluster, which can inject errors.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -24,7 +24,7 @@ fn a_partition_refused_at_a_position_that_exists_is_read_on_without_loss() {
     (0..3).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
     rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused; 2]);
-    // Long enough for fetches to be refused; shorter, the test proves less.
+    // Long enough for fetches to be refused; a shorter time proves less.
     std::thread::sleep(Duration::from_millis(100));
     rig.produce(0, numbers(3..6));
     (3..6).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
@@ -48,7 +48,7 @@ fn a_check_that_the_brokers_do_not_answer_is_made_again() {
 
 #[test]
 fn what_the_broker_dropped_is_one_gap_and_every_other_record_an_event() {
-    // The mock keeps 5 MB of a partition; what librdkafka holds ready (4 MB) is not lost by that.
+    // The mock keeps 5 MB of a partition; librdkafka's prefetched records (4 MB) are not lost.
     const RECORDS: i64 = 600;
     let mut rig = Rig::start(1);
     rig.produce(0, (0..RECORDS).map(|number| format!("{number:050000}")));
@@ -125,7 +125,7 @@ fn properties_that_librdkafka_does_not_take_end_the_start() {
     assert!(error.contains("KAFKA_PROPERTIES") && error.contains("fetch.wait.max.mss"), "{error}");
 }
 
-/// What lies before, and where delivery begins.
+/// The existing records, and where delivery begins.
 const PAST: ReadStart = ReadStart {
     owned: PartitionOffset { partition: Partition { topic: 0, number: 0 }, next: 3 },
     live_from: 5,
@@ -182,7 +182,7 @@ fn each_question_for_an_end_is_answered_in_its_order() {
     let mut rig = Rig::start(2);
     rig.produce(1, numbers(0..7));
     let at = |number| Partition { topic: 0, number };
-    // The last is no partition of the topic.
+    // The last one is not a partition of the topic.
     for number in [1, 0, 1, 5] {
         rig.consumers[0].ask_end(at(number));
     }
@@ -220,7 +220,7 @@ fn a_partition_that_the_brokers_refuse_to_let_read_is_named_and_its_consumer_is_
     let refuse = |rig: &Rig| rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused; 500]);
     refuse(&rig);
     rig.produce(0, numbers(0..3));
-    // Two intervals of the watch, and one for its first look.
+    // Two check intervals, and one for the first check.
     let deadline = Instant::now() + 3 * PATIENCE;
     let named = |rig: &Rig| rig.status.read().topics_forbidden == [TOPIC];
     let mut refuse_at = Instant::now();
@@ -244,7 +244,7 @@ fn a_partition_that_the_brokers_refuse_to_let_read_is_named_and_its_consumer_is_
     let status = rig.status.read();
     assert_eq!((status.consumers_replaced, status.partitions_stuck), (0, 1), "{status:?}");
     assert!(status.lag_s > 10.0, "{status:?}");
-    // The right is given.
+    // The permission is granted.
     rig.cluster.mock.clear_request_errors(RDKafkaApiKey::Fetch);
     (0..3).for_each(|offset| assert_eq!(rig.next_event(), Position { partition: 0, offset }));
     let deadline = Instant::now() + 3 * PATIENCE;

@@ -1,4 +1,4 @@
-//! Which partition is read next, and where.
+//! Which partition is read next, and from which offset.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::event::pull::Pull;
 use crate::kafka::replay::waiting_cursor::tests::waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// That of `waiting`'s cursors.
+/// The partition of the cursors that `waiting` makes.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn partition(number: i32) -> Partition {
@@ -26,7 +26,7 @@ fn cursor(number: i32, id: u32, since: Instant) -> WaitingCursor {
     waiting
 }
 
-/// The same of this client, from an offset on.
+/// A waiting cursor of this client, from an offset on.
 fn of_client(client: u8, waiting: WaitingCursor, from: i64) -> WaitingCursor {
     let pull = Pull { client: IpAddr::from([10, 0, 0, client]), from, ..waiting.pull };
     WaitingCursor { pull, ..waiting }
@@ -62,7 +62,7 @@ fn what_comes_for_a_partition_in_a_scan_arrives_there_and_goes_to_no_other_threa
     assert_eq!(ids(&board.arrivals(partition(0))), [2, 3]);
     assert!(!board.has_arrivals(partition(0)));
     assert!(!board.others_wait(partition(0), now));
-    // One that the scan cannot serve, and one that comes at its very end.
+    // One cursor that the scan cannot serve, and one that arrives at the scan's very end.
     board.leave(partition(0), vec![cursor(0, 2, now)]);
     assert!(board.others_wait(partition(0), now));
     board.add(cursor(0, 4, now));
@@ -141,7 +141,7 @@ fn nothing_is_given_out_once_it_is_stopped() {
 fn an_address_with_a_thousand_cursors_keeps_another_waiting_for_one_pass() {
     let now = Instant::now();
     let mut board = Board::default();
-    // Of each of 100 partitions ten, all before the other comes.
+    // Ten cursors of each of 100 partitions, all before the other client arrives.
     for id in 0..1000 {
         board.add(of_client(1, cursor(i32::try_from(id % 100).expect("few"), id, now), 0));
     }
@@ -202,21 +202,21 @@ fn a_session_has_one_pull_here_and_none_once_it_is_gone() {
     let claim = board.claim(now).expect("the other");
     assert_eq!((claim.partition, ids(&claim.waiting)), (partition(1), vec![2]));
     assert!(board.claim(now).is_none());
-    // One that comes while the partition is read, and one that is being served.
+    // One cursor that arrives while the partition is read, and one that is being served.
     board.add(cursor(1, 3, now));
     assert_eq!(board.withdraw(session(3), 3, partition(1)), 1);
     assert_eq!(board.withdraw(session(2), 2, partition(1)), 0);
     assert_eq!(board.leave(partition(1), claim.waiting), 1, "it does not come back");
     board.release(partition(1), PassOutcome::Read, now);
     assert!(board.lines.is_empty() && board.places.is_empty());
-    // One that has asked anew meanwhile.
+    // One cursor that has pulled again meanwhile.
     board.add(cursor(1, 4, now));
     let claim = board.claim(now).expect("it");
     board.add(cursor(2, 4, now));
     assert_eq!(board.leave(partition(1), claim.waiting), 1);
     board.release(partition(1), PassOutcome::Read, now);
     assert_eq!(board.claim(now).expect("the newer").partition, partition(2));
-    // What a later cursor asks is not meant, here or in a scan.
+    // The withdrawal does not apply to a later cursor's pull, on the board or in a scan.
     board.add(cursor(3, 5, now));
     assert_eq!(board.withdraw(session(5), 4, partition(3)), 0);
     let claim = board.claim(now).expect("it");
@@ -253,7 +253,7 @@ fn thousands_that_wait_for_one_partition_are_handed_out_and_taken_back_some_at_a
     let mut handed_out = board.claim(now).expect("a partition").waiting;
     let most = limits::REPLAY_CURSORS_PER_LOCK;
     assert_eq!(handed_out.len(), most);
-    // One that is gone meanwhile.
+    // One cursor whose session has ended meanwhile.
     assert_eq!(board.withdraw((0, SocketId::imagined(count - 1, 0)), count, partition(0)), 1);
     (0..count).for_each(|id| _ = board.add(cursor(0, count + id, now)));
     loop {

@@ -27,7 +27,7 @@ struct Rig {
     answers: Receiver<(PullId, Chunk)>,
 }
 
-/// What a cursor got from its first pull to the end.
+/// Everything that a cursor received from its first pull to the end.
 #[derive(Debug, Default)]
 struct Got {
     offsets: Vec<i64>,
@@ -35,7 +35,7 @@ struct Got {
 }
 
 impl Rig {
-    /// One broker, one topic of so many partitions.
+    /// One broker, and one topic with this many partitions.
     fn start(partitions: i32) -> Self {
         let cluster = Cluster::of(1, &[(TOPIC, partitions)]);
         let config = Kafka {
@@ -66,7 +66,7 @@ impl Rig {
         self.answers.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no answer: {readings:?}"))
     }
 
-    /// Pulls for these cursors, each a pattern and where it begins, until all are at `until`.
+    /// Pulls for these cursors, each a pattern and its start, until all are at `until`.
     fn replay(&self, cursors: &[(String, i64)], until: i64) -> Vec<Got> {
         let mut under_way = BTreeMap::new();
         for (id, (pattern, from)) in (0..).zip(cursors) {
@@ -105,7 +105,7 @@ impl Drop for Rig {
     }
 }
 
-/// Records of this many tokens in turn.
+/// Records of this many tokens in rotation.
 fn records(range: std::ops::Range<i64>, tokens: i64) -> impl Iterator<Item = (String, String)> {
     range.map(move |number| (format!("T{}", number % tokens), format!("{number}")))
 }
@@ -122,7 +122,7 @@ fn a_thousand_cursors_on_one_partition_cost_one_reading_of_it() {
         assert_eq!((&got.offsets, got.lost), (&expected, None));
     }
     let read = rig.records_read();
-    // One pass, unless this machine stands still for as long as a scan keeps a place; never one for each.
+    // One pass, unless the machine stalls for longer than a scan keeps a cursor's place; never one pass for each cursor.
     assert!((RECORDS as u64..50 * RECORDS as u64).contains(&read), "{read} records were read");
     let readings = rig.sender.readings();
     assert_eq!(readings.frames.load(Ordering::Relaxed), RECORDS as u64);
@@ -162,7 +162,7 @@ fn what_the_brokers_deleted_is_told_as_lost_and_the_rest_replayed() {
     assert_eq!(reason, GapReason::Retention);
     assert_eq!(got[0].offsets, (last + 1..RECORDS).collect::<Vec<_>>());
     assert_eq!(got[1].lost, got[0].lost);
-    // All of it gone.
+    // All records are deleted.
     let got = rig.replay(&[("BTC.trade".to_owned(), 3)], 10);
     assert_eq!((got[0].lost, got[0].offsets.len()), (Some((9, GapReason::Retention)), 0));
 }
@@ -192,7 +192,7 @@ fn a_broker_that_is_down_or_refuses_for_a_while_costs_no_record() {
     rig.produce(records(0..2000, 1));
     rig.cluster.mock.broker_down(1).unwrap();
     rig.sender.pull(0, pull(0, "T0.trade", 0), 2000);
-    // Long enough for a try to fail; shorter, the test proves less.
+    // Long enough for an attempt to fail; a shorter time proves less.
     assert!(rig.answers.recv_timeout(Duration::from_millis(300)).is_err());
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
     rig.cluster.mock.request_errors(RDKafkaApiKey::Fetch, &[refused]);
@@ -226,8 +226,8 @@ fn more_cursors_than_a_scan_serves_and_more_partitions_than_scans_are_all_served
     }
 }
 
-/// For people who want to know; run with `--release --ignored --nocapture`. The mock keeps 5 MB of a partition, so the
-/// records are small.
+/// A measurement to run by hand with `--release --ignored --nocapture`. The mock keeps 5 MB of a partition, so the records
+/// are small.
 #[test]
 #[ignore = "a measurement, not a test"]
 fn how_fast_one_scan_reads() {

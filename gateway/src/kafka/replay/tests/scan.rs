@@ -1,4 +1,4 @@
-//! What a scan owes each cursor, checked against the log itself.
+//! The chunks that a scan must deliver to each cursor, checked against the log itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,7 +47,7 @@ fn feed(scan: &mut Scan, line: &Line, now: Instant) -> bool {
     is_framed
 }
 
-/// Sessions: each pulls, and some time after its answer pulls again, until its `until`.
+/// Sessions: each pulls, and pulls again some time after its answer, until its `until`.
 struct Homes {
     log: Vec<Line>,
     low: i64,
@@ -60,7 +60,7 @@ struct Home {
     pattern: &'static str,
     from: i64,
     until: i64,
-    /// When it pulls; `None` while its pull is under way.
+    /// The time of its next pull; `None` while a pull is open.
     pulls_at: Option<Instant>,
 }
 
@@ -78,7 +78,7 @@ impl Homes {
         .collect()
     }
 
-    /// Checks the chunk against the log: all that the pattern selects, once, in order, or told as lost.
+    /// Checks the chunk against the log: everything that the pattern selects, once, in order, or reported as lost.
     fn take(&mut self, answer: &PullAnswer, now: Instant, random: &mut fastrand::Rng) {
         let Chunk { from, lost, frames, skipped, next, then, .. } = &answer.chunk;
         let home = self.cursors.get_mut(&answer.pull_id.cursor).expect("a cursor that is not done");
@@ -112,7 +112,7 @@ impl Homes {
         home.from = *next;
         home.pulls_at = Some(now + random.u32(0..=self.delay_ms_max) * MILLISECOND);
         if random.u8(..4) == 0 {
-            // History moves on meanwhile.
+            // The history advances meanwhile.
             home.until = (home.until + random.i64(0..30)).min(self.high);
         }
         if home.from == home.until {
@@ -126,7 +126,7 @@ fn random_log(random: &mut fastrand::Rng, low: i64) -> Vec<Line> {
     let tokens = [Some("A"), Some("A"), Some("B"), Some("C"), None];
     let lines = random.usize(1..1500);
     let mut line = |random: &mut fastrand::Rng| {
-        // Holes, as compaction and transactions leave them.
+        // Offsets without records, as compaction and transactions leave them.
         offset += if random.u8(..8) == 0 { random.i64(1..20) } else { 1 };
         let bytes = match random.u8(..40) {
             0 => limits::CHUNK_BYTES + 5000,
@@ -138,12 +138,12 @@ fn random_log(random: &mut fastrand::Rng, low: i64) -> Vec<Line> {
     std::iter::repeat_with(|| line(random)).take(lines).collect()
 }
 
-/// Where a log begins.
+/// The first offset of a log.
 fn floor(offset: i64) -> Floor {
     Floor { offset, reason: GapReason::Retention }
 }
 
-/// Serves everybody, pass after pass; how many records were read, and how many passes there were.
+/// Serves all cursors, pass after pass; returns the number of records read and the number of passes.
 fn serve(homes: &mut Homes, ends_at_random: bool, random: &mut fastrand::Rng) -> (u64, u32) {
     let mut now = Instant::now();
     let mut left: Vec<WaitingCursor> = Vec::new();
@@ -167,7 +167,7 @@ fn serve(homes: &mut Homes, ends_at_random: bool, random: &mut fastrand::Rng) ->
             match scan.next_step(now) {
                 ScanStep::Read if ends_at_random && random.u8(..100) == 0 => break,
                 ScanStep::Read => read_some(&mut scan, &homes.log, homes.high, now, random),
-                // Until a pull comes, as the replay thread does.
+                // Wait until a pull arrives, as the replay thread does.
                 ScanStep::Pause(until) => {
                     let next = homes.cursors.values().filter_map(|home| home.pulls_at).min();
                     now = next.map_or(until, |at| at.min(until)).max(now);
@@ -240,7 +240,7 @@ fn cursors_that_pull_soon_are_served_by_one_pass_however_many() {
     }
 }
 
-/// A scan with these cursors, from 0 to 1000 each.
+/// A scan with these cursors, each from 0 to 1000.
 fn scan_of(patterns: &[&str], now: Instant) -> Scan {
     let mut scan = Scan::new(floor(0), 0);
     for (id, pattern) in patterns.iter().enumerate() {
@@ -293,12 +293,12 @@ fn a_scan_stands_still_for_a_full_cursor_only_briefly_and_then_forgets_it() {
     let later = now + limits::REPLAY_PAUSE;
     assert_eq!(scan.next_step(later), ScanStep::Read, "the other one goes on");
     feed(&mut scan, &line(2, full), later);
-    // Late, but what was gathered is still there; from then on it is behind.
+    // The pull is late, but the collected frames are still there; after them the cursor is behind.
     scan.join(waiting(0, "*", 1, 1000, later), later).expect("its place");
     let answers = scan.take_answers();
     assert_eq!((answers[0].chunk.frames.len(), answers[0].chunk.next), (1, 2));
     assert!(scan.join(waiting(0, "*", 2, 1000, later), later).is_err());
-    // One that does not come again is forgotten.
+    // A cursor that does not pull again is dropped.
     feed(&mut scan, &Line { token: Some("B"), ..line(3, full) }, later);
     scan.take_answers();
     assert_eq!(scan.next_step(later), ScanStep::Read);

@@ -1,4 +1,4 @@
-//! What is made of the brokers' answers.
+//! How the brokers' answers are interpreted.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -24,7 +24,7 @@ fn clients(config: &Kafka) -> (NativeConsumer, NativeConsumer) {
 
 const PARTITION: Partition = Partition { topic: 0, number: 0 };
 
-/// One topic of one partition with so many records.
+/// One topic of one partition with this many records.
 fn brokers(values: std::ops::Range<u64>) -> testkit::Cluster {
     let brokers = testkit::Cluster::of(1, &[(TOPIC, 1)]);
     let record = |value| testkit::record(TOPIC, "BTC", value).in_partition(0);
@@ -32,13 +32,13 @@ fn brokers(values: std::ops::Range<u64>) -> testkit::Cluster {
     brokers
 }
 
-/// The mock cannot delete a topic: the one that other brokers have under its name takes its place.
+/// Simulates a deleted topic, which the mock cannot delete: a topic of the same name on other brokers replaces it.
 fn make_anew(cluster: &mut Cluster, successor: &testkit::Cluster) {
     (cluster.asker, cluster.observer) = clients(&kafka(&successor.brokers()));
     cluster.refresh().expect("a broker");
 }
 
-/// A cluster that remembers record 4 of a topic of five.
+/// A cluster that remembers record 4 of a topic with five records.
 fn remembering(brokers: &testkit::Cluster) -> Cluster {
     let mut cluster = cluster(kafka(&brokers.brokers()));
     cluster.refresh().expect("a broker");
@@ -52,7 +52,7 @@ fn id(low: i64) -> TopicId {
     TopicId::new(0x4000, i64::MIN | low).expect("version 4")
 }
 
-/// What is believed of a topic for which the brokers give one of these ids after the other, and how often they were asked.
+/// The id that is accepted if the brokers return these ids of a topic one after another, and the number of requests.
 fn believed(known: &Incarnations, answers: &[i64]) -> (Option<TopicId>, usize) {
     let mut asked = 0;
     let ask = || {
@@ -80,7 +80,7 @@ fn a_topic_made_anew_whose_log_does_not_answer_at_first_is_noticed_when_it_does(
     let (before, after) = (brokers(0..5), brokers(100..120));
     let mut cluster = remembering(&before);
     make_anew(&mut cluster, &after);
-    // A fetch that fails is repeated after 50 ms: the first read of this look gets nothing, the next one something.
+    // A failed fetch is repeated after 50 ms: the first read gets nothing, the next one gets a record.
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
     after.mock.request_errors(RDKafkaApiKey::Fetch, &[refused; 24]);
     for position in [12, 13, 14] {

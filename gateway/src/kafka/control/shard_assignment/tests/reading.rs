@@ -1,4 +1,4 @@
-//! What a seat makes of reports, ends and refusals. No broker is asked.
+//! How a shard's assignment interprets statistics, ends and refusals. No broker is asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn cluster(partitions: i32) -> Cluster {
     cluster
 }
 
-/// The partition is fetched up to here; whether nothing waits for the shard.
+/// The partition is fetched up to this offset; the flag says whether nothing waits for the shard.
 fn report(next: i64, is_empty: bool) -> Statistics {
     let fetcher = Fetcher { next, is_empty, is_active: true, broker: 1, fetches: 0 };
     Statistics { at_us: 0, fetchers: BTreeMap::from([(PARTITION, fetcher)]) }
