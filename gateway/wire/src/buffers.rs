@@ -1,9 +1,9 @@
-//! The ring of provided buffers (`IORING_REGISTER_PBUF_RING`, Linux 5.19): an idle socket holds no memory, the kernel
-//! takes a buffer at the instant bytes arrive.
+//! The ring of provided buffers (`IORING_REGISTER_PBUF_RING`, Linux 5.19): an idle socket holds no memory, because the kernel
+//! takes a buffer only when bytes arrive.
 //!
-//! A buffer is either the kernel's or, as a [`BufferId`], the owner's. There is one such name for each buffer that the
-//! kernel has filled, it cannot be copied, and to give the buffer back uses it up: so nobody reads what the kernel may be
-//! writing, and no buffer is given twice.
+//! A buffer belongs to the kernel or, as a [`BufferId`], to the owner. There is one `BufferId` for each buffer that the kernel
+//! has filled, it cannot be copied, and returning the buffer consumes it: so no code reads a buffer while the kernel may write
+//! to it, and no buffer is returned twice.
 #![allow(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -18,18 +18,18 @@ struct Entry {
     length: u32,
     id: u16,
     /// In the first entry this is the ring's tail (the union in `struct io_uring_buf_ring`), which the kernel reads at any
-    /// time; so no reference is ever made to an entry.
+    /// time; therefore no reference is ever made to an entry.
     reserved: u16,
 }
 
 const _: () = assert!(size_of::<Entry>() == 16 && offset_of!(Entry, reserved) == 14, "the kernel's layout");
 
-/// A buffer that the kernel has filled and that was not given back.
+/// A buffer that the kernel has filled and that is not returned yet.
 #[derive(Debug)]
 pub struct BufferId(u16);
 
 impl BufferId {
-    /// For the fake, which has no such memory.
+    /// A buffer id for the fake, which has no such memory.
     #[cfg(test)]
     pub(crate) fn imagined(id: u16) -> Self {
         Self(id)
@@ -41,7 +41,7 @@ impl BufferId {
     }
 }
 
-/// Memory that the kernel writes to. Freed when dropped: after the io_uring that it was registered with.
+/// Memory that the kernel writes to. Dropped after the io_uring that it was registered with.
 pub(crate) struct Buffers {
     entries: NonNull<Entry>,
     entries_layout: Layout,
@@ -51,14 +51,14 @@ pub(crate) struct Buffers {
     buffer_bytes: usize,
     /// The next entry to fill; free-running, the kernel masks it.
     tail: u16,
-    /// Which are the owner's, and how many.
+    /// Which buffers belong to the owner, and how many.
     is_taken: Vec<bool>,
     taken: usize,
 }
 
 impl Buffers {
-    /// `count` must be a power of two of at most 32,768 (io_uring_register(2)), `page_bytes` the system's: the kernel
-    /// wants the ring on a page boundary.
+    /// `count` must be a power of two of at most 32,768 (io_uring_register(2)), `page_bytes` the system's page size: the kernel
+    /// requires the ring on a page boundary.
     pub(crate) fn new(count: u16, buffer_bytes: usize, page_bytes: usize) -> Self {
         assert!(count.is_power_of_two() && buffer_bytes > 0, "checked by DriverOptions");
         let entries_layout = Layout::from_size_align(usize::from(count) * size_of::<Entry>(), page_bytes)
@@ -90,12 +90,12 @@ impl Buffers {
         self.count
     }
 
-    /// Buffers that are the owner's.
+    /// The number of buffers that belong to the owner.
     pub(crate) fn taken(&self) -> usize {
         self.taken
     }
 
-    /// Takes a buffer that a completion names, which the kernel does once each time it was given the buffer.
+    /// Takes the buffer of a completion; the kernel reports a buffer once each time it was given the buffer.
     pub(crate) fn take(&mut self, id: u16) -> BufferId {
         let is_taken =
             self.is_taken.get_mut(usize::from(id)).expect("the kernel names only buffers that it was given");
@@ -116,7 +116,7 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(first, length) }
     }
 
-    /// Hands a buffer to the kernel.
+    /// Returns a buffer to the kernel.
     #[allow(clippy::needless_pass_by_value, reason = "whoever gives a buffer back does not have it any more")]
     pub(crate) fn give(&mut self, id: BufferId) {
         assert!(
@@ -130,16 +130,16 @@ impl Buffers {
         let entry = unsafe { self.entries.as_ptr().add(index) };
         // SAFETY: (This and the next two.) In bounds and aligned, as above. The kernel reads these three fields only below
         // the published tail, which does not cover this entry until the store below. The fourth field, which in the first
-        // entry it reads at any time, is not touched, and no reference is made that would claim it.
+        // entry the kernel reads at any time, is not touched, and no reference is made that would cover it.
         unsafe { (*entry).address = address };
         // SAFETY: as above.
         unsafe { (*entry).length = self.buffer_bytes as u32 };
         // SAFETY: as above.
         unsafe { (*entry).id = id.0 };
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the address of a field of the first entry, which there always is.
+        // SAFETY: the address of a field of the first entry, which always exists.
         let tail = unsafe { &raw mut (*self.entries.as_ptr()).reserved };
-        // SAFETY: aligned for u16, inside the ring for as long as `self`, and accessed nowhere else but by the kernel, which
+        // SAFETY: aligned for u16, inside the ring for as long as `self`, and otherwise accessed only by the kernel, which
         // reads it as an atomic.
         let tail = unsafe { AtomicU16::from_ptr(tail) };
         // Release: the entry's fields are visible to the kernel before the tail that covers them.
@@ -158,21 +158,21 @@ impl Drop for Buffers {
     fn drop(&mut self) {
         #[cfg(test)]
         FREED.with(|freed| freed.set(freed.get() + 1));
-        // SAFETY: allocated in `new` with this very layout, freed once. The io_uring is gone by now (`Uring::drop`), so the
-        // kernel takes no buffer any more.
+        // SAFETY: allocated in `new` with the same layout, freed once. The io_uring is already dropped (`Uring::drop`), so the
+        // kernel takes no more buffers.
         unsafe { dealloc(self.entries.as_ptr().cast(), self.entries_layout) };
-        // SAFETY: likewise.
+        // SAFETY: as above.
         unsafe { dealloc(self.pool.as_ptr(), self.pool_layout) };
     }
 }
 
 #[cfg(test)]
 thread_local! {
-    /// Rings of buffers whose memory was freed by this thread.
+    /// The number of rings of buffers whose memory this thread has freed.
     pub(crate) static FREED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// The size of a page, which is not 4 KiB everywhere.
+/// The system's page size, which is not 4 KiB everywhere.
 pub(crate) fn page_bytes() -> usize {
     // SAFETY: sysconf(3) takes an integer and touches no memory of ours.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -203,7 +203,7 @@ mod tests {
     fn what_is_written_to_entries_leaves_the_tail_alone() {
         let mut buffers = Buffers::new(2, 8, page_bytes());
         let tail = |buffers: &Buffers| {
-            // SAFETY: the first entry; nobody writes to it meanwhile.
+            // SAFETY: the first entry; nothing writes to it meanwhile.
             unsafe { (*buffers.entries.as_ptr()).reserved }
         };
         assert_eq!(tail(&buffers), 2);

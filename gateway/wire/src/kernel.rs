@@ -1,5 +1,5 @@
-//! The interface between the driver and the kernel, as narrow as it can be: typed requests go in, completions come out.
-//! `uring` is the real one; `fake` answers with whatever fault a test asks for.
+//! The interface between the driver and the kernel, kept minimal: typed requests go in, completions come out.
+//! `uring` is the real kernel; `fake` answers with the faults that a test requests.
 #![allow(unsafe_code, reason = "declares the one unsafe method")]
 
 use std::io;
@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use crate::buffers::BufferId;
 
-/// One request to the kernel; none refers to memory of the caller's. (Sends do, see [`Kernel::push_send`].)
+/// One request to the kernel; none refers to the caller's memory. (Sends do, see [`Kernel::push_send`].)
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'a> {
     /// Single-shot accept into address buffer `index`.
     Accept { listener: BorrowedFd<'a>, index: usize },
     /// Multishot receive with provided buffers.
     Receive { fd: BorrowedFd<'a> },
-    /// One-shot wait until the socket takes bytes again (or its connect has ended).
+    /// One-shot wait until the socket accepts bytes again (or its connect has ended).
     Writable { fd: BorrowedFd<'a> },
-    /// Cancels the one request that carries this tag. (By descriptor the kernel walks through every request it holds: with
-    /// 9,000 sockets a close took 122 us instead of 14.)
+    /// Cancels the one request with this tag. (By descriptor the kernel walks through every request it holds: with 9,000
+    /// sockets a close took 122 us instead of 14.)
     Cancel { tag: Tag },
     /// One-shot wait until the waker's descriptor is readable.
     Wake { fd: BorrowedFd<'a> },
 }
 
-/// What a request was for. Kept small: it shares 64 bits with generation and slot.
+/// The kind of a request. Kept small: it shares 64 bits with generation and slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Operation {
@@ -76,7 +76,7 @@ impl Tag {
     }
 }
 
-/// The kernel's answer to a request; a multishot request gives several, all but the last with `more`.
+/// The kernel's answer to a request; a multishot request has several, all but the last with `more`.
 #[derive(Debug)]
 pub struct Completion {
     pub tag: Tag,
@@ -84,13 +84,13 @@ pub struct Completion {
     pub result: i32,
     /// The provided buffer that holds received bytes.
     pub buffer: Option<BufferId>,
-    /// What an accept returned.
+    /// The accepted socket of an accept.
     pub accepted: Option<OwnedFd>,
     /// The request stays armed.
     pub more: bool,
 }
 
-/// What the driver asks of the kernel.
+/// The driver's requests to the kernel.
 pub trait Kernel {
     /// Requests that can be pushed before the next `enter`.
     fn room(&mut self) -> usize;
@@ -101,32 +101,32 @@ pub trait Kernel {
     /// Puts a send (`MSG_DONTWAIT | MSG_NOSIGNAL`) into the submission queue, which has room for it.
     ///
     /// # Safety
-    /// The bytes must stay as they are until the completion was taken with `next_completion`.
+    /// The bytes must stay unchanged until the completion was taken with `next_completion`.
     unsafe fn push_send(&mut self, tag: Tag, fd: BorrowedFd<'_>, bytes: &[u8]);
 
-    /// `io_uring_enter(2)`: submits all that was pushed and waits for `wait` completions; with `run_deferred` it also
-    /// runs deferred work and flushes an overflowed completion queue. Returns how many requests it took.
+    /// `io_uring_enter(2)`: submits all pushed requests and waits for `wait` completions; with `run_deferred` it also runs
+    /// deferred work and flushes an overflowed completion queue. Returns the number of requests taken.
     fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize>;
 
     /// As `enter(1, true)`, but returns after `timeout` at the latest. It may also return earlier, with or without a
-    /// completion; the end of the time (`ETIME`) and a signal (`EINTR`) are told as errors.
+    /// completion; a timeout (`ETIME`) and a signal (`EINTR`) are returned as errors.
     fn sleep(&mut self, timeout: Duration) -> io::Result<()>;
 
-    /// Requests that were pushed and not yet taken by `enter`.
+    /// The number of requests that were pushed and not yet taken by `enter`.
     fn unsubmitted(&mut self) -> usize;
 
-    /// Deferred work or overflowed completions wait for an `enter` (TASKRUN, CQ_OVERFLOW).
+    /// Whether deferred work or overflowed completions wait for an `enter` (TASKRUN, CQ_OVERFLOW).
     fn has_deferred(&mut self) -> bool;
 
     fn next_completion(&mut self) -> Option<Completion>;
 
-    /// The bytes that a completion brought in a provided buffer.
+    /// The bytes of a completion in a provided buffer.
     fn buffer(&self, buffer: &BufferId, length: usize) -> &[u8];
 
-    /// Gives a provided buffer back to the kernel.
+    /// Returns a provided buffer to the kernel.
     fn release(&mut self, buffer: BufferId);
 
-    /// Provided buffers that completions brought and that were not given back.
+    /// The number of provided buffers from completions that are not returned yet.
     fn buffers_taken(&self) -> usize;
 
     /// Reads the peer's address from address buffer `index`, after its accept has completed.
@@ -135,21 +135,21 @@ pub trait Kernel {
     /// `shutdown(fd, SHUT_WR)`: the FIN follows the last byte sent.
     fn shutdown_write(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// `shutdown(fd, SHUT_RDWR)`: completes whatever is armed on the socket.
+    /// `shutdown(fd, SHUT_RDWR)`: completes every request armed on the socket.
     fn shutdown(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// Makes the coming close a reset.
+    /// Makes the following close a reset.
     fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// How a connect ended (`SO_ERROR`).
+    /// The outcome of a connect (`SO_ERROR`).
     fn connect_result(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
     /// Closes a descriptor on which nothing is armed.
     fn close(&mut self, fd: OwnedFd);
 }
 
-/// Errors of io_uring_enter(2) after which the same call may succeed: a signal, memory pressure, a completion queue to
-/// drain first.
+/// Errors of io_uring_enter(2) after which the same call may succeed: a signal, memory pressure, or a completion queue that
+/// must be drained first.
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }

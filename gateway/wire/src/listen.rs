@@ -9,17 +9,17 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 /// TCP options of a session's socket, and of the listener that it comes from.
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
-    /// SO_SNDBUF, bytes. Without a bound the kernel swallows up to 4 MiB for a stalled peer (tcp(7), `tcp_wmem`). The
-    /// kernel doubles the value for its own bookkeeping (socket(7)).
+    /// SO_SNDBUF, bytes. Without a bound the kernel buffers up to 4 MiB for a stalled peer (tcp(7), `tcp_wmem`). The kernel
+    /// doubles the value for its own bookkeeping (socket(7)).
     pub send_buffer_bytes: usize,
-    /// TCP_NOTSENT_LOWAT, bytes: POLLOUT fires only when less than this waits unsent.
+    /// TCP_NOTSENT_LOWAT, bytes: POLLOUT fires only when fewer bytes are unsent.
     pub unsent_low_water_bytes: u32,
     /// SO_KEEPALIVE probes begin after this much silence.
     pub keepalive: Duration,
     /// TCP_USER_TIMEOUT: bytes unacknowledged for this long end the connection.
     pub user_timeout: Duration,
-    /// SO_REUSEPORT of the listener: others that ask for it too may listen at the same address, and the kernel spreads
-    /// connections over them by a hash of the peer's address (socket(7)). Any process of the same user counts as another.
+    /// SO_REUSEPORT of the listener: other listeners with the option may use the same address, and the kernel distributes
+    /// connections over them by a hash of the peer's address (socket(7)). Any process of the same user can join.
     pub reuse_port: bool,
 }
 
@@ -35,7 +35,7 @@ impl Default for SocketOptions {
     }
 }
 
-/// Binds and listens. With an IPv6 wildcard address it takes IPv4 as well.
+/// Binds and listens. An IPv6 wildcard address also accepts IPv4.
 ///
 /// # Errors
 /// Those of socket(2), bind(2) (EADDRINUSE, EACCES) and listen(2).
@@ -105,7 +105,7 @@ mod tests {
             counts.push(std::iter::from_fn(|| listener.accept().ok()).count());
         }
         assert_eq!(counts.iter().sum::<usize>(), clients.len(), "{counts:?}");
-        // By a hash of the client's port: that one listener gets all of 60 has odds of 3 in 3^60.
+        // By a hash of the client's port: the odds that one of the listeners gets all of 60 are 3 in 3^60.
         assert!(counts.iter().all(|&count| count < clients.len()), "{counts:?}");
     }
 }

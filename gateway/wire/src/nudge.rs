@@ -1,16 +1,16 @@
-//! A signal that does nothing but end a system call: for a thread that should have come back from one.
+//! A signal whose only effect is to end a system call, for a thread that does not return from one.
 //!
-//! SIGURG: its default is to be ignored, so that it ends no process that did not ask for it, and nobody here reads urgent data.
+//! SIGURG: it is ignored by default, so it ends no process that did not request it, and no code here reads urgent data.
 #![allow(unsafe_code, reason = "sigaction(2) and tgkill(2) have no wrapper in std")]
 
 use std::io;
 
 const NUDGE: libc::c_int = libc::SIGURG;
 
-/// Lets [`nudge`] interrupt system calls of this process's threads: a signal that is ignored interrupts none. Once.
+/// Lets [`nudge`] interrupt system calls of this process's threads: an ignored signal interrupts none. Called once.
 ///
 /// # Errors
-/// sigaction(2) refused, which it does for no signal of this kind.
+/// sigaction(2) failed, which it does for no signal of this kind.
 pub fn accept_nudges() -> io::Result<()> {
     extern "C" fn ignore(_signal: libc::c_int) {}
 
@@ -22,13 +22,13 @@ pub fn accept_nudges() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sends the signal to one thread of this process, by its number as gettid(2) tells it.
+/// Sends the signal to one thread of this process, by its number from gettid(2).
 ///
 /// # Errors
 /// There is no such thread in this process (`ESRCH`).
 pub fn nudge(thread: i32) -> io::Result<()> {
-    // SAFETY: integers only. The process is this one, so the worst that a wrong number can reach is another of its threads,
-    // which the signal does nothing to.
+    // SAFETY: integers only. The process is this one, so a wrong number can at worst reach another of its threads, on
+    // which the signal has no effect.
     let result = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, NUDGE) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,4 +1,4 @@
-//! What an owner chooses about its driver, and what it can read off it.
+//! The driver's options, counters and fill levels.
 
 use std::time::Duration;
 
@@ -7,22 +7,21 @@ use crate::error::SetupError;
 /// Sizes of a driver, all fixed for its life.
 #[derive(Clone, Debug)]
 pub struct DriverOptions {
-    /// Sockets at a time, 1 to 1,048,576; an accept beyond is closed at once and counted. The completion queue has room
-    /// for one completion of each up to about 64,000 (the kernel's limit is 65,536 entries); beyond that, what does not
-    /// fit waits in memory that the kernel allocates: slower, but nothing is lost.
+    /// Maximum sockets, 1 to 1,048,576; an accept beyond is closed at once and counted. The completion queue has room for one
+    /// completion of each socket up to about 64,000 (the kernel's limit is 65,536 entries); beyond that, completions wait in
+    /// memory that the kernel allocates: slower, but nothing is lost.
     pub sockets: usize,
-    /// Sends of one enter, 1 to 4,096; a larger batch takes several.
+    /// Sends per enter, 1 to 4,096; a larger batch takes several enters.
     pub batch: usize,
     /// Receive buffers; a power of two of at most 32,768.
     pub buffers: u16,
     /// Bytes of a receive buffer, up to 1 MiB.
     pub buffer_bytes: usize,
-    /// Accepts armed at a time, 1 to 4,096; it bounds the accepts of a turn.
+    /// Accepts armed at a time, 1 to 4,096; this bounds the accepts of a turn.
     pub accepts: usize,
     /// How long a closed socket waits for the peer's FIN.
     pub linger: Duration,
-    /// Bytes of the peer that a closed socket discards while it waits; with more it is reset. `usize::MAX` is
-    /// no bound.
+    /// Bytes of the peer that a closed socket discards while it waits; beyond them it is reset. `usize::MAX` means no bound.
     pub linger_bytes: usize,
 }
 
@@ -58,21 +57,21 @@ impl DriverOptions {
     }
 }
 
-/// Counts since the driver was made, and how many of what there are now.
+/// Counters since the driver was created, and current fill levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readings {
-    /// Sockets whose `Closed` was not told yet.
+    /// Sockets whose `Closed` is not reported yet.
     pub sockets: usize,
-    /// Receive buffers that the kernel has: free, or filled with what was not harvested yet.
+    /// Receive buffers that the kernel has: free, or filled and not yet harvested.
     pub buffers_free: usize,
-    /// Receives that found no free buffer, and were armed again.
+    /// Receives that found no free buffer and were armed again.
     pub buffers_exhausted: u64,
-    /// Cancels that did not find their request, though it had not completed: its connection, or the listener, was shut down.
+    /// Cancels that did not find their uncompleted request: its connection, or the listener, was shut down.
     pub cancels_missed: u64,
-    /// Completions of a request of an earlier user of the slot.
+    /// Completions of a request of an earlier socket in the slot.
     pub completions_stale: u64,
     /// Receives that the owner paused.
     pub receives_paused: u64,
-    /// Closed sockets that were reset because the peer went on to send.
+    /// Closed sockets that were reset because the peer continued to send.
     pub lingers_cut: u64,
 }

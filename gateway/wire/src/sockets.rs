@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use crate::kernel::{GENERATION_MASK, Operation, Tag};
 
-/// Names one socket of one driver for its whole life. A slot is used again after its socket has closed, under the next
-/// generation, so a kept `SocketId` never reaches somebody else's socket. Their order means nothing.
+/// Identifies one socket of one driver for its whole life. A slot is reused after its socket has closed, under the next
+/// generation, so a stale `SocketId` never reaches another socket. The order of ids has no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId {
     slot: u32,
@@ -15,7 +15,7 @@ pub struct SocketId {
 }
 
 impl SocketId {
-    /// A name as a driver gives them, for tests of an owner that has none.
+    /// Makes an id like a driver's, for tests of an owner without a driver.
     pub fn imagined(slot: u32, generation: u32) -> Self {
         Self { slot, generation }
     }
@@ -34,13 +34,13 @@ impl SocketId {
     }
 }
 
-/// Where a socket stands in its life.
+/// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketState {
-    /// A connect is under way.
+    /// A connect is in progress.
     Connecting,
     Open,
-    /// Our FIN follows the last byte; the peer's is awaited.
+    /// The FIN follows the last byte; the peer's FIN is awaited.
     Lingering,
     /// Armed requests are being cancelled; the descriptor closes with the last one's completion.
     Cancelling,
@@ -81,14 +81,14 @@ pub(crate) struct Socket {
     pub(crate) armed: Armed,
     /// The receiving side has ended: FIN or an error. Nothing is armed for it again.
     pub(crate) receive_ended: bool,
-    /// The owner does not want to read it for now.
+    /// The owner has paused reading.
     pub(crate) is_paused: bool,
     /// Bytes that were read and discarded since the close.
     pub(crate) lingered_bytes: usize,
 }
 
 impl Socket {
-    /// Whether bytes of the peer are to be read.
+    /// Whether the peer's bytes are to be read.
     pub(crate) fn wants_to_receive(&self) -> bool {
         !self.receive_ended
             && match self.stage {
@@ -112,7 +112,7 @@ struct Slot {
     socket: Option<Socket>,
 }
 
-/// A table of fixed size; free slots are used again last in, first out, while they are warm.
+/// A table of fixed size; free slots are reused last in, first out, while they are in the cache.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     slots: Vec<Slot>,
@@ -130,12 +130,12 @@ impl Sockets {
         self.slots.len()
     }
 
-    /// Slots that are taken.
+    /// The number of occupied slots.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// `None` (and the descriptor closes) when every slot is taken.
+    /// Returns `None` (and the descriptor closes) if every slot is occupied.
     pub(crate) fn insert(&mut self, fd: OwnedFd, stage: SocketState) -> Option<SocketId> {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
@@ -150,7 +150,7 @@ impl Sockets {
         Some(SocketId { slot: index, generation: slot.generation })
     }
 
-    /// `None` when that socket has closed.
+    /// Returns `None` if the socket has closed.
     pub(crate) fn find(&mut self, id: SocketId) -> Option<&mut Socket> {
         let slot = self.slots.get_mut(id.slot())?;
         if slot.generation == id.generation { slot.socket.as_mut() } else { None }
@@ -161,7 +161,7 @@ impl Sockets {
         if slot.generation == id.generation { slot.socket.as_ref() } else { None }
     }
 
-    /// Takes the socket out: its id is void. The slot stays taken until `free`.
+    /// Removes the socket, which invalidates its id. The slot stays occupied until `free`.
     pub(crate) fn remove(&mut self, id: SocketId) -> Option<Socket> {
         let slot = self.slots.get_mut(id.slot())?;
         if slot.generation != id.generation {

@@ -25,22 +25,22 @@ const ENTER_GETEVENTS: u32 = 1;
 /// Enters of a drop: each runs at least 20 items of deferred work, and a ring holds at most three per socket.
 const DEFERRED_ROUNDS_MAX: u32 = 200_000;
 
-/// Cancels of a drop. One is enough but for requests that were just being served when it looked.
+/// Cancels of a drop. One is enough, except for requests that the kernel is executing when the cancel looks for them.
 const ENDING_ROUNDS_MAX: u32 = 1_000;
 
-/// Where the kernel writes the address of one accepted peer.
+/// The address of one accepted peer, written by the kernel.
 struct AddressBuffer {
     storage: MaybeUninit<libc::sockaddr_storage>,
     length: libc::socklen_t,
 }
 
-/// Dropped by hand: the ring first, and what the kernel may write to only when it has no request any more.
+/// Dropped manually: the ring first, and the memory that the kernel may write to only when it holds no more requests.
 pub struct Uring {
     ring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<Buffers>,
     /// Boxed: its address must not change while accepts are armed.
     addresses: ManuallyDrop<Box<[AddressBuffer]>>,
-    /// Requests that were pushed and whose last completion was not taken yet.
+    /// Requests that were pushed and whose last completion is not taken yet.
     outstanding: usize,
 }
 
@@ -66,7 +66,7 @@ impl Uring {
             .map_err(SetupError::Ring)?;
         let addresses =
             (0..sizes.accepts).map(|_| AddressBuffer { storage: MaybeUninit::zeroed(), length: 0 }).collect();
-        // Put together before anything is registered, so that a failure drops it all in the right order.
+        // Assembled before anything is registered, so that a failure drops everything in the right order.
         let uring = Self {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(Buffers::new(sizes.buffers, sizes.buffer_bytes, page_bytes())),
@@ -75,8 +75,8 @@ impl Uring {
         };
         let submitter = uring.ring.submitter();
         let (address, count) = (uring.buffers.ring_address(), uring.buffers.count());
-        // SAFETY: the ring of buffers has `count` entries, lies on a page boundary, and outlives the io_uring (`drop`
-        // ends what is armed, and the field order).
+        // SAFETY: the ring of buffers has `count` entries, lies on a page boundary, and outlives the io_uring (`drop` ends armed
+        // requests, and the field order).
         unsafe { submitter.register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0) }
             .map_err(SetupError::Buffers)?;
         Ok(uring)
@@ -99,8 +99,7 @@ impl Uring {
         let storage = unsafe { self.addresses[index].storage.assume_init_ref() };
         match i32::from(storage.ss_family) {
             libc::AF_INET => {
-                // SAFETY: the family says that the kernel wrote a sockaddr_in, which fits and is aligned in
-                // sockaddr_storage.
+                // SAFETY: the family shows that the kernel wrote a sockaddr_in, which fits and is aligned in sockaddr_storage.
                 let address = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in>() };
                 let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
                 Some(SocketAddr::from((ip, u16::from_be(address.sin_port))))
@@ -110,7 +109,7 @@ impl Uring {
                 let address = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
                 let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
                 let port = u16::from_be(address.sin6_port);
-                // An IPv4 peer of a socket that takes both is one peer, however it reached us.
+                // An IPv4 peer of a dual-stack socket has one address, however it connected.
                 if let Some(ip) = ip.to_ipv4_mapped() {
                     return Some(SocketAddr::from((ip, port)));
                 }
@@ -122,17 +121,17 @@ impl Uring {
 }
 
 impl Uring {
-    /// Ends what is armed; whether the kernel has no request any more, so that it touches our memory no more.
+    /// Ends armed requests. Returns whether the kernel holds no more requests and so touches the ring's memory no more.
     fn end_requests(&mut self) -> bool {
         for _ in 0..ENDING_ROUNDS_MAX {
             while self.next_completion().is_some() {}
-            // What was never submitted names no memory to the kernel.
+            // Requests that were never submitted give the kernel no memory.
             if self.outstanding == self.unsubmitted() {
                 return true;
             }
             match self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
                 Ok(()) => {}
-                // What it did not find may be about to complete, or to be armed again.
+                // Requests that the cancel did not find may be about to complete, or to be armed again.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EALREADY | libc::EINTR)) => {}
                 Err(_) => return false,
@@ -144,7 +143,7 @@ impl Uring {
         false
     }
 
-    /// Runs all deferred work, and takes what completes by it; whether that is possible.
+    /// Runs all deferred work and takes the resulting completions. Returns whether that is possible.
     fn run_deferred(&mut self) -> bool {
         for _ in 0..DEFERRED_ROUNDS_MAX {
             // SAFETY: nothing is submitted, and no argument block is passed.
@@ -165,17 +164,17 @@ impl Uring {
 }
 
 impl Drop for Uring {
-    /// Ends what is armed. A ring that is merely closed is taken down by the kernel in the background: its sockets and
-    /// its port would stay open for a while, and its memory would be freed under requests that still name it. Where they
-    /// cannot be ended, the memory is left to them.
+    /// Ends armed requests. The kernel takes down a closed ring in the background: without this, the ring's sockets and port
+    /// would stay open for a while, and its memory would be freed under requests that still refer to it. If the requests cannot
+    /// be ended, the memory is leaked.
     fn drop(&mut self) {
         let has_ended = self.end_requests();
         // SAFETY: dropped here only, and not used below.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if has_ended {
-            // SAFETY: likewise; and no request is left that names this memory.
+            // SAFETY: as above; and no request is left that refers to this memory.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };
-            // SAFETY: likewise.
+            // SAFETY: as above.
             unsafe { ManuallyDrop::drop(&mut self.addresses) };
         }
     }
@@ -204,7 +203,7 @@ impl Kernel for Uring {
     }
 
     unsafe fn push_send(&mut self, tag: Tag, fd: BorrowedFd<'_>, bytes: &[u8]) {
-        // The length field has 32 bits; what is cut off counts as a short send.
+        // The length field has 32 bits; a truncated length counts as a short send.
         let length = bytes.len().min(i32::MAX as usize) as u32;
         let entry = opcode::Send::new(Fd(fd.as_raw_fd()), bytes.as_ptr(), length)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
@@ -222,8 +221,8 @@ impl Kernel for Uring {
         unsafe { self.ring.submitter().enter::<libc::sigset_t>(unsubmitted, wait, flags, None) }
     }
 
-    /// With `IORING_ENTER_EXT_ARG` (Linux 5.11). The kernel runs what is deferred and looks at the completion queue before
-    /// it waits; and if it took a request in the same call, the end of the time is no error.
+    /// Uses `IORING_ENTER_EXT_ARG` (Linux 5.11). The kernel runs deferred work and checks the completion queue before it waits;
+    /// if it took a request in the same call, the timeout is no error.
     fn sleep(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = Timespec::from(timeout);
         self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)).map(drop)
@@ -244,7 +243,7 @@ impl Kernel for Uring {
         let more = cqueue::more(entry.flags());
         self.outstanding -= usize::from(!more);
         let is_accepted = tag.operation() == Some(Operation::Accept) && result >= 0;
-        // SAFETY: the result of an accept: newly opened, and this is the only place that takes it.
+        // SAFETY: the result of an accept: a new descriptor, and this is the only place that takes it.
         let accepted = is_accepted.then(|| unsafe { OwnedFd::from_raw_fd(result) });
         let buffer = cqueue::buffer_select(entry.flags()).map(|id| self.buffers.take(id));
         Some(Completion { tag, result, buffer, accepted, more })
@@ -300,14 +299,14 @@ mod tests {
     const SIZES: UringSizes =
         UringSizes { submissions: 8, completions: 8, buffers: 4, buffer_bytes: 64, accepts: 1 };
 
-    /// What only a test does.
+    /// Operations that only tests use.
     struct Sent(Uring);
 
-    // SAFETY: the ring's memory is its own; the kernel refuses what another thread asks of it, which is what is tested.
+    // SAFETY: the ring's memory is its own; the kernel refuses requests of another thread, and the test checks this.
     unsafe impl Send for Sent {}
 
     impl Sent {
-        /// Drops the ring; whether its memory was freed.
+        /// Drops the ring. Returns whether its memory was freed.
         fn frees(self) -> bool {
             let before = FREED.get();
             drop(self.0);
@@ -324,8 +323,8 @@ mod tests {
         (uring, ours, theirs)
     }
 
-    /// Drops a ring on this thread or, as the kernel takes calls only from the thread that made the ring, on another one,
-    /// where nothing armed can be ended; whether its memory was freed.
+    /// Drops a ring on this thread or on another one, where nothing armed can be ended, because the kernel takes calls only from
+    /// the thread that created the ring. Returns whether its memory was freed.
     fn is_freed(uring: Uring, here: bool) -> bool {
         let uring = Sent(uring);
         if here { uring.frees() } else { std::thread::spawn(move || uring.frees()).join().expect("drops") }
@@ -342,7 +341,7 @@ mod tests {
     fn memory_under_armed_requests_is_not_freed_if_they_cannot_be_ended() {
         let (uring, _ours, mut theirs) = armed();
         assert!(!is_freed(uring, false), "freed under an armed receive");
-        // Into memory that is still ours.
+        // Reads into memory that is not freed.
         std::io::Write::write_all(&mut theirs, b"late").expect("written");
     }
 

@@ -1,4 +1,4 @@
-//! The eventfd by which other threads end a driver's sleep: a Kafka thread, another shard. The ring polls it.
+//! The eventfd with which other threads (a Kafka thread, another shard) end a driver's sleep. The ring polls it.
 #![allow(unsafe_code, reason = "eventfd(2) has no wrapper in std")]
 
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-/// Wakes the driver's owner from its sleep; for any thread. Cheap to clone, and to call when nobody sleeps.
+/// Wakes the driver's owner from its sleep; usable on any thread. Cheap to clone, and to call while the owner is awake.
 #[derive(Clone, Debug)]
 pub struct Waker {
     file: Arc<File>,
@@ -14,25 +14,25 @@ pub struct Waker {
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: eventfd(2) takes two integers and touches no memory of ours.
+        // SAFETY: eventfd(2) takes two integers and touches no memory of this process.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor was opened on the line above and belongs to nobody else.
+        // SAFETY: the descriptor was opened on the line above and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self { file: Arc::new(File::from(fd)) })
     }
 
     /// Ends the sleep, or prevents the next one. One write(2); safe under another library's lock.
     pub fn wake(&self) {
-        // EAGAIN says that the counter is at its maximum: the fd is readable, which is all that is wanted.
+        // EAGAIN: the counter is at its maximum, so the descriptor is readable, which suffices.
         let _ = (&*self.file).write(&1u64.to_ne_bytes());
     }
 
     /// Resets the counter, so that the next poll waits.
     pub(crate) fn drain(&self) {
-        // EAGAIN: it was at zero.
+        // EAGAIN: the counter was at zero.
         let _ = (&*self.file).read(&mut [0; 8]);
     }
 

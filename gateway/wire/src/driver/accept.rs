@@ -1,8 +1,8 @@
-//! Accepting: a fixed number of single-shot accepts, each with its own address buffer. Their number bounds how many
-//! sockets one turn can bring. Each has a slot kept for it; without one it waits, and connections stay in the listener's queue.
+//! Accepting: a fixed number of single-shot accepts, each with its own address buffer. Their number bounds the new sockets of
+//! one turn. Each accept reserves a slot; without a slot it waits, and connections stay in the listener's queue.
 //!
-//! Invariant: the listener's descriptor stays open until the last accept on it has ended. A queued request names it by
-//! its number, which the kernel could have given to another file meanwhile.
+//! Invariant: the listener's descriptor stays open until the last accept on it has ended. A queued request refers to it by
+//! its number, which the kernel could otherwise give to another file.
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,18 +13,18 @@ use crate::driver::Driver;
 use crate::kernel::{Completion, Kernel, Operation, Tag};
 use crate::sockets::SocketState;
 
-/// How long accepting rests after the process or the machine ran out of descriptors or memory: each retry at once
-/// would fail at once, and keep a core busy.
+/// How long accepting pauses after the process or the machine ran out of descriptors or memory: an immediate retry would
+/// fail at once, and keep a core busy.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 pub(crate) struct Accepting {
     listener: Option<TcpListener>,
-    /// Takes over when the last accept of the former listener has ended.
+    /// Replaces the former listener when the last accept on that has ended.
     successor: Option<TcpListener>,
     stopping: bool,
     /// By index, whether that accept is queued or held by the kernel.
     armed: Vec<bool>,
-    /// Accepts that rest after an error.
+    /// Accepts that pause after an error.
     resting: Vec<u32>,
     resting_until: Option<Instant>,
     /// Accepts that wait for a slot.
@@ -44,7 +44,7 @@ impl Accepting {
         }
     }
 
-    /// Slots that are kept for accepts.
+    /// Slots that are reserved for accepts.
     pub(crate) fn slots_kept(&self) -> usize {
         self.armed.iter().filter(|is_armed| **is_armed).count()
     }
@@ -59,16 +59,16 @@ impl Accepting {
 }
 
 impl<K: Kernel> Driver<K> {
-    /// Accepts from this listener, from the next turn on; from no other any more.
+    /// Accepts only from this listener, from the next turn on.
     pub fn accept_from(&mut self, listener: TcpListener) {
         self.stop_accepting();
-        // On a non-blocking one each accept would answer EAGAIN at once instead of waiting.
+        // On a non-blocking listener each accept would return EAGAIN at once instead of waiting.
         listener.set_nonblocking(false).expect("ioctl(2) of an open socket");
         self.accepting.successor = Some(listener);
         self.change_listener();
     }
 
-    /// Accepts no more. The next turns close the listener. (They may have to shut it down, which a duplicate feels as well.)
+    /// Stops accepting. The next turns close the listener. (They may have to shut it down, which also affects a duplicate.)
     pub fn stop_accepting(&mut self) {
         let accepting = &mut self.accepting;
         accepting.successor = None;
@@ -86,13 +86,13 @@ impl<K: Kernel> Driver<K> {
             }
             !is_accept
         });
-        // Each by its own tag.
+        // Each is cancelled by its own tag.
         let armed = (0u32..).zip(&accepting.armed).filter(|(_, is_armed)| **is_armed);
         self.queued.extend(armed.map(|(index, _)| Tag::new(Operation::CancelAccept, 0, index)));
         self.change_listener();
     }
 
-    /// Once no accept is armed any more: closes the listener that was stopped, and begins with the next.
+    /// When no accept is armed: closes the stopped listener, and starts with the next one.
     fn change_listener(&mut self) {
         let accepting = &mut self.accepting;
         if accepting.armed.contains(&true) {
@@ -105,7 +105,7 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Once there is a slot for what it brings.
+    /// Arms the accept once there is a slot for its socket.
     fn accept_again(&mut self, index: u32) {
         if self.has_slot() {
             self.accepting.armed[index as usize] = true;
@@ -115,14 +115,14 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// A slot is free.
+    /// Reports that a slot is free.
     pub(crate) fn wake_waiting_accept(&mut self) {
         if let Some(index) = self.accepting.waiting.pop() {
             self.accept_again(index);
         }
     }
 
-    /// Whether a slot is free that is kept for no accept.
+    /// Whether there is a free slot that no accept has reserved.
     pub(crate) fn has_slot(&self) -> bool {
         self.accepting.slots_kept() < self.sockets.capacity() - self.sockets.len()
     }
@@ -170,8 +170,8 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// A cancel that does not find its accept, though it has not completed: the kernel was just serving it, and may have armed it
-    /// again. Then only the end of the listener completes it; the connections that wait there are lost with it in any case.
+    /// Handles a cancel that does not find its accept although the accept has not completed: the kernel was executing it, and may
+    /// have armed it again. Then only the end of the listener completes it; the connections that wait there are lost in any case.
     pub(crate) fn on_accept_cancelled(&mut self, completion: &Completion) {
         let accepting = &self.accepting;
         if completion.result < 0
@@ -180,13 +180,13 @@ impl<K: Kernel> Driver<K> {
             && let Some(listener) = accepting.listener()
         {
             self.readings.cancels_missed += 1;
-            // ENOTCONN: another such cancel has shut it down.
+            // ENOTCONN: another such cancel has shut the listener down.
             let _ = self.kernel.shutdown(listener);
         }
     }
 }
 
-/// Errors of accept(2) that concern only the connection that was to be accepted.
+/// Errors of accept(2) that concern only the connection being accepted.
 fn is_peers_fault(errno: i32) -> bool {
     matches!(
         errno,

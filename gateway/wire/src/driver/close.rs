@@ -1,9 +1,9 @@
 //! The end of a socket: `Open -> Lingering -> Cancelling -> closed`.
 //!
-//! `close` sends the FIN after the last byte and waits for the peer's, so that the peer reads everything: a descriptor
-//! closed with unread bytes in it would send a reset, which discards what the peer has not read yet (RFC 9293 3.6.1).
-//! Then every armed request is cancelled by its tag, because each holds the socket open; with the last one's completion
-//! the descriptor closes. The slot is free, under its next generation, once `Closed` was told.
+//! `close` sends the FIN after the last byte and waits for the peer's FIN, so that the peer reads everything: a descriptor
+//! closed with unread bytes would send a reset, which discards bytes that the peer has not read yet (RFC 9293 3.6.1). Then
+//! every armed request is cancelled by its tag, because each keeps the socket open; the descriptor closes with the last
+//! completion. The slot is free, under its next generation, once `Closed` is reported.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use crate::driver::Driver;
 use crate::kernel::{Kernel, Operation};
 use crate::sockets::{Armed, SocketId, SocketState, Sockets};
 
-/// Sockets that wait for the peer's FIN, the most overdue first: they all wait equally long.
+/// Sockets that wait for the peer's FIN, the earliest deadline first: all have the same linger time.
 pub(crate) struct Lingering {
     linger: Duration,
     deadlines: VecDeque<(Instant, SocketId)>,
@@ -34,15 +34,15 @@ impl Lingering {
     }
 
     fn push(&mut self, now: Instant, id: SocketId, sockets: &Sockets) {
-        // Most closes end long before their deadline. What they leave behind is swept out when it outnumbers the
-        // sockets that there can be.
+        // Most closes end long before their deadline. Their stale entries are removed when they outnumber the maximum number of
+        // sockets.
         if self.deadlines.len() >= 2 * sockets.capacity() {
             self.deadlines.retain(|(_, id)| is_lingering(sockets, *id));
         }
         self.deadlines.push_back((now + self.linger, id));
     }
 
-    /// The next socket whose time is over. What has ended by itself is dropped on the way.
+    /// The next socket whose deadline has passed. Entries of closed sockets are dropped on the way.
     fn pop_overdue(&mut self, now: Instant, sockets: &Sockets) -> Option<SocketId> {
         while let Some(&(deadline, id)) = self.deadlines.front() {
             let lingers = is_lingering(sockets, id);
@@ -63,9 +63,8 @@ fn is_lingering(sockets: &Sockets, id: SocketId) -> bool {
 }
 
 impl<K: Kernel> Driver<K> {
-    /// Closes in order: all that was sent arrives, then the FIN. What the peer still sends is read and discarded, for
-    /// at most the linger time, and at most `DriverOptions::linger_bytes`: then the socket is reset. Closing twice is closing
-    /// once.
+    /// Closes in order: all sent bytes arrive, then the FIN. Further bytes of the peer are read and discarded for at most the
+    /// linger time and at most `DriverOptions::linger_bytes`; then the socket is reset. A second close has no effect.
     pub fn close(&mut self, id: SocketId, now: Instant) {
         let Some(socket) = self.sockets.find(id) else { return };
         match socket.stage {
@@ -75,27 +74,27 @@ impl<K: Kernel> Driver<K> {
                 Ok(()) => {
                     socket.stage = SocketState::Lingering;
                     self.lingering.push(now, id, &self.sockets);
-                    // To linger is to read: also what was paused.
+                    // A lingering socket is read, even if it was paused.
                     self.receive_if_wanted(id);
                 }
-                // ENOTCONN: the connection is broken already.
+                // ENOTCONN: the connection is already broken.
                 Err(_) => self.begin_cancel(id),
             },
             SocketState::Lingering | SocketState::Cancelling => {}
         }
     }
 
-    /// Closes at once, with a reset: nothing more is to be said to this peer.
+    /// Closes at once, with a reset: unsent bytes are discarded.
     pub fn abort(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
         if socket.stage != SocketState::Cancelling {
-            // ENOTCONN or EINVAL: broken already, and the close needs no reset.
+            // ENOTCONN or EINVAL: already broken, and the close needs no reset.
             let _ = self.kernel.reset_on_close(socket.fd.as_fd());
             self.begin_cancel(id);
         }
     }
 
-    /// A closed socket has discarded so many more bytes.
+    /// Counts bytes that a closed socket has discarded.
     pub(crate) fn linger_on(&mut self, id: SocketId, bytes: usize) {
         let Some(socket) = self.sockets.find(id) else { return };
         socket.lingered_bytes += bytes;
@@ -122,7 +121,7 @@ impl<K: Kernel> Driver<K> {
         self.finish_if_idle(id);
     }
 
-    /// Closes the descriptor once nothing is armed on it.
+    /// Closes the descriptor once no request is armed on it.
     pub(crate) fn finish_if_idle(&mut self, id: SocketId) {
         let idle = self
             .sockets

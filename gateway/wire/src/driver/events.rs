@@ -1,4 +1,4 @@
-//! What completions mean: each moves its socket along and may be an event for the owner.
+//! The meaning of completions: each one advances its socket and may be an event for the owner.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,36 +12,36 @@ use crate::sockets::{Armed, SocketId, SocketState};
 /// What happened to a socket.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A new socket, receiving already.
+    /// A new socket, already receiving.
     Accepted {
         /// The new socket.
         socket: SocketId,
-        /// The peer's address as the kernel told it; `None` for a family other than IPv4 and IPv6.
+        /// The peer's address as the kernel returned it; `None` for a family other than IPv4 and IPv6.
         peer: Option<SocketAddr>,
     },
-    /// An accept failed: the descriptors or the memory ran out. Accepting goes on by itself after a rest.
+    /// An accept failed: no descriptors or no memory left. Accepting resumes by itself after a pause.
     AcceptFailed(io::Error),
     /// A connect succeeded; the socket is receiving already.
     Connected(SocketId),
     /// Bytes arrived. They are borrowed until the next call of the driver.
     Received {
-        /// Where from.
+        /// The sending socket.
         socket: SocketId,
-        /// At least one.
+        /// The bytes; at least one.
         bytes: &'a [u8],
     },
     /// The peer has sent its last byte (FIN). Sending still works; the socket waits for `close`.
     PeerFinished(SocketId),
     /// The connect failed, or the connection broke (reset, timed out). The socket waits for `close` or `abort`.
     Failed {
-        /// Which.
+        /// The broken socket.
         socket: SocketId,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// A socket that was full takes bytes again.
     Writable(SocketId),
-    /// The socket is gone, its slot free. The last event of this `SocketId`.
+    /// The socket is closed and its slot free. The last event of this `SocketId`.
     Closed(SocketId),
 }
 
@@ -74,13 +74,13 @@ impl<K: Kernel> Driver<K> {
                 None
             }
             // A batch takes its own completions before it returns.
-            // Nor is a wake-up an event: `next_event` takes it.
+            // A wake-up is no event either: `next_event` takes it.
             Some(Operation::Send | Operation::Wake) | None => {
                 self.readings.completions_stale += 1;
                 None
             }
         };
-        // Bytes that nobody wants go straight back.
+        // Bytes without a reader go back to the kernel at once.
         if !matches!(outcome, Some(Outcome::Received(_)))
             && let Some(buffer) = completion.buffer.take()
         {
@@ -101,7 +101,7 @@ impl<K: Kernel> Driver<K> {
         let stage = socket.stage;
         let received = completion.result > 0;
         let exhausted = completion.result == -libc::ENOBUFS;
-        // ECANCELED: by a pause, or by the end of the socket.
+        // ECANCELED: caused by a pause, or by the end of the socket.
         let interrupted = matches!(-completion.result, libc::EAGAIN | libc::EINTR | libc::ECANCELED);
         if received || exhausted || interrupted {
             self.readings.buffers_exhausted += u64::from(exhausted);
@@ -114,7 +114,7 @@ impl<K: Kernel> Driver<K> {
             SocketState::Open if completion.result == 0 => Some(Outcome::PeerFinished(id)),
             SocketState::Open if !exhausted && !interrupted => Some(Outcome::Failed(id, -completion.result)),
             SocketState::Open | SocketState::Connecting => None,
-            // The peer's FIN or its reset: what the linger waited for.
+            // The peer's FIN or reset, for which the linger waited.
             SocketState::Lingering if !received && !exhausted && !interrupted => {
                 self.begin_cancel(id);
                 None
@@ -166,13 +166,13 @@ impl<K: Kernel> Driver<K> {
         };
         socket.armed.remove(cancel);
         if completion.result < 0 && socket.armed.contains(target) {
-            // The request was just being served when the kernel looked for it. It completes, or it is armed again.
+            // The kernel was executing the request when the cancel looked for it. The request completes, or is armed again.
             self.readings.cancels_missed += 1;
             if socket.stage == SocketState::Cancelling {
-                // Then only the end of the connection completes it. (ENOTCONN: it is broken, which completes it as well.)
+                // Then only the end of the connection completes it. (ENOTCONN: it is broken, which also completes the request.)
                 let _ = self.kernel.shutdown(socket.fd.as_fd());
             } else if !socket.wants_to_receive() {
-                // A pause: another cancel, with the next enter, finds it, or is dropped because it has completed.
+                // A pause: another cancel with the next enter finds the request, or is dropped because the request has completed.
                 self.cancel_receive(id);
             }
         }

@@ -1,4 +1,4 @@
-//! The driver's turns: what was armed goes to the kernel, completions come back as events.
+//! The driver's turns: armed requests go to the kernel, and completions come back as events.
 
 pub(crate) mod accept;
 pub(crate) mod close;
@@ -25,8 +25,8 @@ use crate::sockets::{Armed, SocketId, SocketState, Sockets};
 use crate::uring::{Uring, UringSizes};
 use crate::wake::Waker;
 
-/// Rounds of io_uring_enter(2) for deferred work in one turn. Newer kernels run only about 20 deferred items an enter
-/// (`IO_LOCAL_TW_DEFAULT_MAX`, Linux 6.13) and signal nothing for the rest.
+/// Rounds of io_uring_enter(2) for deferred work in one turn. Newer kernels run only about 20 deferred items per enter
+/// (`IO_LOCAL_TW_DEFAULT_MAX`, Linux 6.13) and do not signal the rest.
 const DEFERRED_ROUNDS_PER_TURN: u32 = 64;
 
 /// One thread's sockets on one io_uring. See the crate's documentation for how to drive it.
@@ -36,9 +36,9 @@ pub struct Driver<K: Kernel = Uring> {
     pub(crate) batch: usize,
     /// Requests to submit with the next enter. At most one per bit of `Armed` and socket, two per accept.
     pub(crate) queued: VecDeque<Tag>,
-    /// Completions of others that were taken while a batch of sends waited for its own.
+    /// Other completions that arrived while a batch of sends waited for its own.
     pub(crate) pending: VecDeque<Completion>,
-    /// Sockets whose `Closed` is still to be told; until then their slots are taken.
+    /// Sockets whose `Closed` is not reported yet; until then their slots are occupied.
     pub(crate) closed: VecDeque<SocketId>,
     pub(crate) lingering: Lingering,
     pub(crate) linger_bytes: usize,
@@ -62,9 +62,9 @@ impl Driver<Uring> {
         options.check()?;
         let waker = Waker::new().map_err(SetupError::Wake)?;
         let sizes = UringSizes {
-            // Room for a batch and for what was armed in the same turn.
+            // Room for a batch and for the requests that were armed in the same turn.
             submissions: (2 * options.batch as u32).next_power_of_two(),
-            // So that a completion of each socket, a whole batch and a wake-up do not overflow the queue.
+            // Room for one completion of each socket, a whole batch and a wake-up without overflow.
             completions: ((options.sockets + options.batch + options.accepts + 1) as u32).next_power_of_two(),
             buffers: options.buffers,
             buffer_bytes: options.buffer_bytes,
@@ -96,10 +96,10 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Begins to connect; then comes `Connected` or `Failed`. `source` is the local address, where it matters.
+    /// Starts a connect; `Connected` or `Failed` follows. `source` is the local address, if it matters.
     ///
     /// # Errors
-    /// No descriptor, no slot (`ENFILE`), a source address that cannot be bound, or what connect(2) says at once.
+    /// No descriptor, no slot (`ENFILE`), a source address that cannot be bound, or an immediate error of connect(2).
     pub fn connect(&mut self, peer: SocketAddr, source: Option<SocketAddr>) -> io::Result<SocketId> {
         if !self.has_slot() {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
@@ -123,7 +123,7 @@ impl<K: Kernel> Driver<K> {
         Ok(id)
     }
 
-    /// Asks for one `Writable` event. Asking twice before it came is asking once.
+    /// Requests one `Writable` event. A second call before the event has no effect.
     pub fn wait_writable(&mut self, id: SocketId) {
         if let Some(socket) = self.sockets.find(id)
             && socket.stage == SocketState::Open
@@ -133,10 +133,10 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// First step of a turn: submits what was armed and lets the kernel complete what it has deferred.
+    /// First step of a turn: submits armed requests and lets the kernel complete its deferred work.
     ///
     /// # Errors
-    /// io_uring_enter(2) failed for a reason that no retry mends; the ring is of no more use.
+    /// io_uring_enter(2) failed with an error that no retry fixes; the ring is unusable.
     pub fn begin_turn(&mut self, now: Instant) -> io::Result<()> {
         self.release_lent();
         self.deferred_rounds = DEFERRED_ROUNDS_PER_TURN;
@@ -146,7 +146,7 @@ impl<K: Kernel> Driver<K> {
         if self.kernel.has_deferred() { self.run_deferred() } else { Ok(()) }
     }
 
-    /// The next event of this turn; `None` when there is none for now.
+    /// The next event of this turn; `None` if there is none now.
     ///
     /// # Errors
     /// As `begin_turn`.
@@ -170,8 +170,8 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Whether nothing waits in the ring. If so, the owner looks once more at whatever else wakes it, and then calls
-    /// `sleep`: what comes after this call ends the sleep, what came before is seen by that look.
+    /// Whether nothing waits in the ring. If so, the owner checks its other sources once more and then calls `sleep`: a wake-up
+    /// after this call ends the sleep, and that check finds anything that came before.
     ///
     /// # Errors
     /// As `begin_turn`.
@@ -191,8 +191,8 @@ impl<K: Kernel> Driver<K> {
         Ok(!self.has_work())
     }
 
-    /// Sleeps until the ring has something, a [`Waker`] is called, or the time is over; a signal may end it early. It does
-    /// not sleep at all if something waits already, also if that came after `may_sleep`, which has to be called before.
+    /// Sleeps until the ring has something, a [`Waker`] is called, or the timeout expires; a signal may end the sleep early.
+    /// Returns at once if something waits already, even if it came after `may_sleep`, which must be called first.
     ///
     /// One io_uring_enter(2) submits the poll of the waker's descriptor, unless one is armed, and waits. The poll completes
     /// at once if the waker was called since `may_sleep` drained it.
@@ -205,7 +205,7 @@ impl<K: Kernel> Driver<K> {
             return Ok(());
         }
         if !self.wake_is_armed {
-            // There is room: nothing is unsubmitted.
+            // There is room: every request is submitted.
             let request = Request::Wake { fd: self.waker.fd() };
             self.kernel.push(Tag::new(Operation::Wake, 0, 0), request);
             self.wake_is_armed = true;
@@ -219,23 +219,23 @@ impl<K: Kernel> Driver<K> {
     fn on_wake(&mut self, completion: &Completion) -> io::Result<()> {
         self.wake_is_armed = false;
         if completion.result < 0 {
-            // Without it no other thread would end a sleep.
+            // Without the poll no other thread could end a sleep.
             return Err(io::Error::from_raw_os_error(-completion.result));
         }
         Ok(())
     }
 
-    /// Whether a turn would find something to do.
+    /// Whether a turn has work.
     fn has_work(&mut self) -> bool {
         !self.pending.is_empty()
             || !self.closed.is_empty()
             || !self.queued.is_empty()
-            // After a passing failure of an enter.
+            // After a transient failure of an enter.
             || self.kernel.unsubmitted() > 0
             || self.kernel.has_deferred()
     }
 
-    /// When `begin_turn` has something to do even if nothing wakes the owner.
+    /// The time at which `begin_turn` has work even if nothing wakes the owner.
     pub fn next_deadline(&self) -> Option<Instant> {
         match (self.lingering.next_deadline(), self.accepting.next_deadline()) {
             (Some(first), Some(second)) => Some(first.min(second)),
@@ -243,7 +243,7 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Wakes the owner; may be sent to any thread.
+    /// A waker of the owner; it can be sent to any thread.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
@@ -274,7 +274,7 @@ impl<K: Kernel> Driver<K> {
                 return Ok(None);
             }
             self.deferred_rounds -= 1;
-            // What was armed meanwhile goes along: a receive that was paused brings no more in this turn.
+            // Requests that were armed meanwhile are submitted too: a paused receive brings no more bytes in this turn.
             if self.queued.is_empty() { self.run_deferred()? } else { self.submit_queued()? }
         }
     }

@@ -1,20 +1,20 @@
-//! Receiving that the owner pauses: `paused` and back.
+//! Pausing of receives: `paused` and back.
 //!
 //! While the owner does not read, the peer's bytes stay in the kernel, where TCP's window bounds them, and not in provided
-//! buffers, of which all sockets together have a few thousand. To pause is to cancel the armed receive by its tag. Until the
-//! cancel has completed the receive may still bring bytes, or the end of the stream: they are told as usual.
+//! buffers, of which all sockets together have a few thousand. A pause cancels the armed receive by its tag. Until the cancel
+//! completes, the receive may still bring bytes or the end of the stream, which are reported as usual.
 //!
-//! A receive is never armed while a cancel is under way: both would carry tags of one socket, and the cancel could take the
-//! new receive for the old one. So whatever wants to receive again waits for the cancel's completion (`receive_if_wanted`).
+//! A receive is never armed while a cancel is in flight: both would carry tags of one socket, and the cancel could match the
+//! new receive instead of the old one. A new receive therefore waits for the cancel's completion (`receive_if_wanted`).
 
 use crate::driver::Driver;
 use crate::kernel::{Kernel, Operation};
 use crate::sockets::{Armed, SocketId, SocketState};
 
 impl<K: Kernel> Driver<K> {
-    /// Stops to read a socket until `resume_receive`. What the kernel has handed out already is still told, as `Received`
-    /// events; the peer's FIN, or that the connection broke, may be told only after `resume_receive`. Closing works as ever.
-    /// Pausing twice is pausing once.
+    /// Stops reading a socket until `resume_receive`. Bytes that the kernel has already handed out are still reported as
+    /// `Received` events; the peer's FIN, or a broken connection, may be reported only after `resume_receive`. Closing works as
+    /// usual. A second pause has no effect.
     pub fn pause_receive(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
         if socket.is_paused || socket.stage != SocketState::Open || socket.receive_ended {
@@ -25,7 +25,7 @@ impl<K: Kernel> Driver<K> {
         self.cancel_receive(id);
     }
 
-    /// Reads a paused socket again. At once, or when the cancel that the pause began has completed.
+    /// Resumes reading a paused socket: at once, or when the pause's cancel has completed.
     pub fn resume_receive(&mut self, id: SocketId) {
         if let Some(socket) = self.sockets.find(id) {
             socket.is_paused = false;
@@ -33,7 +33,7 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Arms a receive, if the socket is to be read, none is armed, and no cancel of one is under way.
+    /// Arms a receive if the socket is to be read, no receive is armed, and no cancel of one is in flight.
     pub(crate) fn receive_if_wanted(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
         let is_busy = socket.armed.contains(Armed::RECEIVE) || socket.armed.contains(Armed::CANCEL_RECEIVE);
@@ -42,7 +42,7 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Cancels the receive, if one is armed and no cancel of it is under way.
+    /// Cancels the receive if one is armed and no cancel of it is in flight.
     pub(crate) fn cancel_receive(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
         if socket.armed.contains(Armed::RECEIVE) && !socket.armed.contains(Armed::CANCEL_RECEIVE) {
@@ -50,11 +50,11 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// A cancel of an open socket's receive has completed, or was dropped because nothing was left to cancel.
+    /// A cancel of an open socket's receive has completed, or was dropped because there was nothing left to cancel.
     pub(crate) fn after_cancelled_receive(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.find(id) else { return };
         if !socket.armed.contains(Armed::RECEIVE) {
-            // A receive that was wanted meanwhile has waited for this.
+            // A receive that was requested meanwhile has waited for this.
             self.receive_if_wanted(id);
         }
     }

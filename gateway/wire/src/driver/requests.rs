@@ -1,5 +1,5 @@
-//! Requests on their way to the kernel: armed in a queue, submitted by the next enter, or dropped when they have become
-//! pointless before that.
+//! Requests on their way to the kernel: armed in a queue, then submitted by the next enter, or dropped if they become
+//! pointless first.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use crate::kernel::{Kernel, Operation, Request, Tag};
 use crate::sockets::{Armed, SocketId, SocketState, Sockets};
 
 impl<K: Kernel> Driver<K> {
-    /// Moves queued requests into the submission queue and submits them; what does not fit waits for the next turn.
+    /// Moves queued requests into the submission queue and submits them; requests that do not fit wait for the next turn.
     pub(crate) fn submit_queued(&mut self) -> io::Result<()> {
         let mut room = self.kernel.room();
         while room > 0
@@ -30,13 +30,13 @@ impl<K: Kernel> Driver<K> {
         }
         match self.kernel.enter(0, true) {
             Ok(_) => Ok(()),
-            // What was not taken stays in the submission queue for the next enter.
+            // Requests that the kernel did not take stay in the submission queue for the next enter.
             Err(error) if is_transient(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// A queued request that was not submitted is as good as completed.
+    /// A queued request that is dropped before it is submitted counts as completed.
     fn drop_queued(&mut self, tag: Tag) {
         let id = SocketId::of(tag);
         if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
@@ -48,8 +48,8 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Queues a request on a socket. It counts as armed from now on, so that none is queued twice, and so that the
-    /// socket does not close before it was submitted and completed, or dropped.
+    /// Queues a request on a socket. The request counts as armed from now on, so that none is queued twice, and so that the
+    /// socket does not close before the request is submitted and completed, or dropped.
     pub(crate) fn arm(&mut self, id: SocketId, operation: Operation) {
         let tag = id.tag(operation);
         if let (Some(armed), Some(socket)) = (armed_by(tag), self.sockets.find(id)) {
@@ -59,7 +59,7 @@ impl<K: Kernel> Driver<K> {
     }
 }
 
-/// The request that a queued tag stands for; `None` when it has become pointless meanwhile.
+/// The request of a queued tag; `None` if it has become pointless meanwhile.
 fn request<'a>(sockets: &'a Sockets, accepting: &'a Accepting, tag: Tag) -> Option<Request<'a>> {
     let socket = || sockets.peek(SocketId::of(tag));
     match tag.operation()? {

@@ -1,4 +1,4 @@
-//! Batches of sends: one system call for up to 512 sockets, finished when it returns.
+//! Batches of sends: one system call for up to 512 sockets, complete when it returns.
 //!
 //! With `MSG_DONTWAIT` a send completes inside the submit: in full, short because the socket filled up, or with EAGAIN
 //! because it was full. So the bytes can be borrowed, and no send is ever in flight between two calls.
@@ -15,41 +15,41 @@ use crate::kernel::is_transient;
 use crate::kernel::{Kernel, Operation, Tag};
 use crate::sockets::{SocketId, SocketState};
 
-/// Enters of one batch in a row without progress after which something is wrong with the machine.
+/// Consecutive enters of one batch without progress that mean a fault of the machine.
 const FRUITLESS_ENTERS_MAX: u32 = 100_000;
-/// How long an abort waits for standard error to take its reason.
+/// How long an abort waits for standard error to accept its reason.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes for one socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// Where to. At most once in a batch.
+    /// The destination. At most once in a batch.
     pub socket: SocketId,
-    /// What; at least one byte.
+    /// The bytes; at least one.
     pub bytes: &'a [u8],
 }
 
-/// How one send of a batch ended.
+/// The outcome of one send of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// The kernel has all of it.
+    /// The kernel has accepted all bytes.
     Sent,
     /// The socket is full after `accepted` bytes (perhaps none): keep the rest and `wait_writable`.
     Full {
-        /// Bytes that the kernel has.
+        /// Bytes that the kernel has accepted.
         accepted: usize,
     },
     /// The connection is broken (an errno of send(2)). The socket waits for `abort`.
     Failed(i32),
-    /// That socket has closed, or is closing.
+    /// The socket has closed, or is closing.
     Gone,
 }
 
 impl<K: Kernel> Driver<K> {
-    /// Sends to many sockets at once and puts each outcome at its place in `outcomes`.
+    /// Sends to many sockets at once and writes each outcome to its place in `outcomes`.
     ///
-    /// It ends the process rather than return while the kernel may still read the borrowed bytes; that takes an error
-    /// of io_uring_enter(2) that only a broken ring gives.
+    /// Ends the process rather than return while the kernel may still read the borrowed bytes; this takes an error of
+    /// io_uring_enter(2) that only a broken ring returns.
     pub fn send_batch(&mut self, sends: &[Outgoing<'_>], outcomes: &mut Vec<SendOutcome>) {
         outcomes.clear();
         outcomes.resize(sends.len(), SendOutcome::Gone);
@@ -90,8 +90,8 @@ impl<K: Kernel> Driver<K> {
         let mut enters = Enters::default();
         let mut first = true;
         while outstanding > 0 {
-            // The first enter submits and completes all, normally. Whatever is missing afterwards was not submitted
-            // (a short count) or, against experience, went on asynchronously: then there is something to wait for.
+            // Normally the first enter submits and completes all. A missing completion means that the request was not submitted (a
+            // short count) or, contrary to experience, became asynchronous: then there is something to wait for.
             let wait = u32::from(self.kernel.unsubmitted() == 0);
             enters.enter(&mut self.kernel, wait, !first);
             first = false;
@@ -99,7 +99,7 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Takes all completions there are; keeps those of others for `next_event`.
+    /// Takes all available completions; keeps those of other requests for `next_event`.
     fn take_send_completions(&mut self, sends: &[Outgoing<'_>], outcomes: &mut [SendOutcome]) -> usize {
         let mut taken = 0;
         while let Some(completion) = self.kernel.next_completion() {
@@ -114,7 +114,7 @@ impl<K: Kernel> Driver<K> {
         taken
     }
 
-    /// Earlier requests leave the submission queue, so that the whole batch fits.
+    /// Submits earlier requests from the submission queue, so that the whole batch fits.
     fn make_room(&mut self, wanted: usize) {
         let mut enters = Enters::default();
         while self.kernel.room() < wanted {
@@ -126,7 +126,7 @@ impl<K: Kernel> Driver<K> {
     }
 }
 
-/// The enters of one batch, which go on until it is done.
+/// The enters of one batch, repeated until the batch is complete.
 #[derive(Default)]
 struct Enters {
     fruitless: u32,
@@ -144,7 +144,7 @@ impl Enters {
     }
 }
 
-/// Held while the kernel may read borrowed bytes: nothing may unwind past them.
+/// Held while the kernel may read borrowed bytes: no unwinding may pass them.
 struct NoUnwinding;
 
 impl Drop for NoUnwinding {
@@ -170,12 +170,12 @@ fn outcome(result: i32, length: usize) -> SendOutcome {
 }
 
 fn abort(cause: &str) -> ! {
-    // The kernel may read the batch's bytes at any later time: nothing that unwinds or returns is sound.
+    // The kernel may read the batch's bytes at any later time: neither unwinding nor returning is sound.
     let text = format!(
         "the kernel may still read bytes of a batch of sends, and io_uring_enter(2) gives no way on: {cause}"
     );
     let (done, written) = channel();
-    // A standard error that is closed or not read does not hold up the end.
+    // A standard error that is closed or not read does not delay the abort.
     let _ = thread::Builder::new().spawn(move || {
         let _ = writeln!(io::stderr(), "{text}");
         let _ = done.send(());

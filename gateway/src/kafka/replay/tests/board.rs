@@ -12,7 +12,7 @@ use crate::event::pull::Pull;
 use crate::kafka::replay::waiting_cursor::tests::waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The partition of the cursors that `waiting` makes.
+/// The client of the cursors that `waiting` makes.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn partition(number: i32) -> Partition {
