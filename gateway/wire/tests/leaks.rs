@@ -1,7 +1,6 @@
-//! Connections that end in every way leave nothing behind: not a slot, a buffer, a descriptor or a deadline.
-//! `WIRE_CYCLES=100000` makes it long.
+//! Connections leak no slot, buffer, descriptor or deadline, however they end. `WIRE_CYCLES=100000` makes the test long.
 //!
-//! A binary of its own, its tests one after the other: they count the descriptors of the process.
+//! A separate binary whose tests run one after another, because they count the descriptors of the process.
 
 mod support;
 
@@ -22,7 +21,7 @@ enum Ending {
     OwnerFirst,
     PeerResets,
     Both,
-    /// The peer never answers our FIN.
+    /// The peer never answers the FIN.
     HalfOpen,
     Abort,
     /// The owner aborts while it waits for a full socket.
@@ -44,7 +43,7 @@ const ENDINGS: [Ending; 8] = [
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Half-open peers kept at a time; they let go of theirs long after the driver has.
+/// Half-open peers kept at a time; they close their sockets long after the driver has.
 const HALF_OPEN_MAX: usize = 20;
 
 #[test]
@@ -55,7 +54,7 @@ fn no_ending_leaves_anything_behind() {
     let (mut owner, address) = Owner::listening(&DriverOptions { linger, ..options() });
     let bulk = support::pattern(32 << 20);
     let mut half_open = VecDeque::new();
-    // One of each, so that whatever is made once is there.
+    // One connection of each kind, so that one-time resources exist.
     for (cycle, &ending) in ENDINGS.iter().enumerate() {
         live_and_end(&mut owner, address, cycle as u32, ending, &bulk, &mut half_open);
     }
@@ -83,7 +82,7 @@ fn no_ending_leaves_anything_behind() {
     }
 }
 
-/// Waits until the kernel has no socket of that port but the listener and what is in TIME_WAIT.
+/// Waits until the kernel's only sockets of that port are the listener and those in TIME_WAIT.
 fn no_socket_of(port: u16) {
     let port = format!(":{port:04X}");
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -173,7 +172,7 @@ fn live_and_end(
     }
 }
 
-/// The reset is told, perhaps with a `Writable` around it; a close ends the socket.
+/// The reset is reported, perhaps with a `Writable` around it; a close ends the socket.
 fn expect_broken(owner: &mut Owner, socket: SocketId) {
     loop {
         match owner.next() {
@@ -193,7 +192,7 @@ fn fill(owner: &mut Owner, socket: SocketId, bulk: &[u8]) {
     }
 }
 
-/// From another loopback address every 5,000 cycles: what ended on the peer's side keeps its port for a minute.
+/// Uses another loopback address every 5,000 cycles: a connection that the peer ended keeps its port for a minute.
 fn connect(address: SocketAddr, cycle: u32) -> TcpStream {
     let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 2, 1)) + cycle / 5_000);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a descriptor");
@@ -210,12 +209,11 @@ fn reset(peer: TcpStream) {
 }
 
 fn open_files() -> usize {
-    // A file that is closed by the last completion of an io_uring request goes with the next system call: no need to
-    // wait.
+    // A file that the last completion of an io_uring request closes is released with the next system call: no wait is needed.
     std::fs::read_dir("/proc/self/fd").expect("proc(5) is mounted").count()
 }
 
-/// The same for the connecting side, whose sockets are made by the driver itself.
+/// The same for the connecting side, whose sockets the driver creates itself.
 #[test]
 fn no_connect_leaves_anything_behind() {
     let _alone = ALONE.lock();

@@ -49,7 +49,7 @@ fn pauses_in_the_middle_of_a_stream_lose_and_repeat_nothing() {
         match turn % 7 {
             1 => owner.driver.pause_receive(socket),
             3 => owner.driver.resume_receive(socket),
-            // At once again: the cancel may be under way.
+            // Resumed at once: the cancel may be in flight.
             4 => {
                 owner.driver.pause_receive(socket);
                 owner.driver.resume_receive(socket);

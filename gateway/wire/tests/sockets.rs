@@ -1,4 +1,4 @@
-//! The driver against the real kernel, one property a test. The peers are plain blocking sockets of the same thread.
+//! The driver against the real kernel, one property per test. The peers are plain blocking sockets of the same thread.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::{Happened, Owner, options, own_address, pattern, peer};
 use wire::{DriverOptions, SendOutcome, SocketId, SocketOptions, listen};
 
-/// Sends until the socket takes no byte more; how many it took.
+/// Sends until the socket accepts no more bytes; returns how many it accepted.
 fn fill(owner: &mut Owner, socket: SocketId, bytes: &[u8]) -> usize {
     let mut sent = 0;
     loop {
@@ -220,7 +220,7 @@ fn a_connect_that_nobody_answers_can_be_closed() {
         pending.push(owner.driver.connect(address, None).expect("begun"));
     }
     owner.turn();
-    // One is closed before it was submitted, the others while the kernel waits.
+    // One socket is closed before its request is submitted, the others while the kernel waits.
     let last = owner.driver.connect(address, None).expect("begun");
     owner.close(last);
     for (index, &socket) in pending.iter().enumerate() {
@@ -398,7 +398,7 @@ fn a_batch_of_sends_keeps_the_order_of_what_it_finds_in_the_ring() {
     let mut got = Vec::new();
     for part in bytes.chunks(1_000) {
         peer.write_all(part).expect("the socket takes it");
-        // Each send may find completions, which wait in line behind those found before.
+        // Each send may find completions, which queue behind those found before.
         assert_eq!(owner.send(socket, b"."), SendOutcome::Sent);
         if !owner.driver.may_sleep().expect("the ring works") && got.len() % 3 == 0 {
             got.extend(owner.received(socket, 1));
@@ -424,7 +424,7 @@ fn a_dropped_driver_has_closed_its_sockets_and_its_port() {
     TcpListener::bind(address).expect("the port is free at once");
     for mut peer in peers {
         peer.set_nonblocking(true).expect("set");
-        // A FIN or a reset is there already: nothing is left to the background.
+        // A FIN or a reset has already arrived: nothing is left to the background.
         match peer.read(&mut [0; 8]) {
             Ok(length) => assert_eq!(length, 0),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),

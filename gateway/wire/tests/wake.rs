@@ -1,4 +1,4 @@
-//! Sleep and wake: what other threads and the kernel do after `may_sleep` said yes ends the sleep.
+//! Sleep and wake: actions of other threads and the kernel after `may_sleep` returned true end the sleep.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::{Happened, Owner, options, slept_less};
 use wire::SendOutcome;
 
-/// A sleep of that length is a lost wake-up, on the busiest machine.
+/// A sleep of this length is a lost wake-up, even on a busy machine.
 const LONG: Duration = Duration::from_secs(30);
 /// A sleep that nothing ends.
 const SHORT: Duration = Duration::from_millis(20);
@@ -35,7 +35,7 @@ fn a_wake_from_another_thread_ends_the_sleep_and_is_used_up_by_it() {
 fn a_wake_before_the_sleep_prevents_it() {
     let mut owner = Owner::new(&options());
     for _ in 0..3 {
-        // With the poll still to be armed, and with the one that a sleep without a wake-up leaves behind.
+        // With the poll not armed yet, and with the poll that a sleep without a wake-up leaves behind.
         assert!(owner.driver.may_sleep().expect("the ring works"));
         owner.driver.waker().wake();
         owner.driver.waker().wake();
@@ -49,7 +49,7 @@ fn a_wake_before_the_sleep_prevents_it() {
     }
 }
 
-/// Accepts, bytes and a FIN come to a sleeper through the ring alone: nobody calls a waker.
+/// Accepts, bytes and a FIN wake a sleeper through the ring alone: no thread calls a waker.
 #[test]
 fn what_the_ring_gets_ends_the_sleep() {
     let (mut owner, address) = Owner::listening(&options());
@@ -97,15 +97,15 @@ fn a_nudge_ends_the_sleep() {
     });
     let thread: i32 = name.recv().expect("it has started");
     while !sleeper.is_finished() {
-        // A signal that comes before the sleep ends none.
+        // A signal before the sleep does not end it.
         std::thread::sleep(SHORT);
         let _ = wire::nudge(thread);
     }
     sleeper.join().expect("slept less");
 }
 
-/// A peer on another thread answers each byte with the next; a wake-up lost anywhere ends the game, and `Owner::sleep`
-/// fails after 30 s.
+/// A peer on another thread answers each byte with the next; a lost wake-up stops the exchange, and `Owner::sleep` fails
+/// after 30 s.
 #[test]
 fn no_wake_up_is_lost_between_may_sleep_and_the_wait() {
     const ROUNDS: usize = 20_000;
@@ -117,7 +117,7 @@ fn no_wake_up_is_lost_between_may_sleep_and_the_wait() {
         let mut byte = [0];
         for round in 0..ROUNDS {
             peer.read_exact(&mut byte).expect("the owner's byte");
-            // Moves the answer across all points of the owner's way into its sleep.
+            // Moves the answer across all points of the owner's path into its sleep.
             for _ in 0..round % 400 {
                 std::hint::spin_loop();
             }
@@ -133,7 +133,7 @@ fn no_wake_up_is_lost_between_may_sleep_and_the_wait() {
     assert!(owner.sleeps > 0, "the owner slept at least once");
 }
 
-/// The same with a waker: a message that is visible before `wake` is seen after the sleep, always.
+/// The same with a waker: a message that is visible before `wake` is always seen after the sleep.
 #[test]
 fn a_message_published_before_the_wake_is_never_slept_through() {
     const MESSAGES: u64 = 50_000;

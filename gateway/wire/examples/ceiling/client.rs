@@ -1,4 +1,4 @@
-//! The conversation with one real client, as little of it as a load generator needs: the upgrade, the first `subscribe`,
+//! The protocol with one real client, reduced to the needs of a load generator: the upgrade, the first `subscribe`,
 //! heartbeats, pings, the close. Bytes come in, answers are appended; no I/O.
 
 use std::borrow::Cow;
@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use protocol::{ClientMessage, ErrorMessage, Pong, Rejected, SubscriptionAck, envelope::write_json};
 use tungstenite::handshake::derive_accept_key;
 
-/// An unfinished request or frame; clients of a load generator send far less.
+/// Maximum bytes of an unfinished request or frame; clients of a load generator send far less.
 const INBOUND_BYTES_MAX: usize = 16 * 1024;
 const HEALTH: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{\"status\":\"healthy\"}";
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// The code of what a real gateway has and the ceiling has not.
+/// The error code for features of the gateway that the ceiling lacks.
 const UNSUPPORTED: &str = "unsupported";
 
 const TEXT: u8 = 1;
@@ -21,14 +21,14 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// Where a conversation stands.
+/// The state of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Handshaking,
     Open,
-    /// Subscribed: it gets all frames from now on.
+    /// Subscribed: the client gets all frames from now on.
     Live,
-    /// To be closed when its answers are sent.
+    /// Closes when the answers are sent.
     Closing,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Conversation {
     pub(crate) stage: Stage,
-    /// What is still to be sent, whole frames.
+    /// Unsent answers, as whole frames.
     pub(crate) answers: Vec<u8>,
     inbound: Vec<u8>,
 }
@@ -48,7 +48,7 @@ impl Default for Conversation {
 }
 
 impl Conversation {
-    /// Bytes arrived. `channel` is the one that is broadcast: the first that anybody asks for.
+    /// Takes received bytes. `channel` is the broadcast channel: the first that any client requests.
     pub(crate) fn on_received(&mut self, bytes: &[u8], channel: &mut Option<String>) {
         if self.stage == Stage::Closing {
             return;
@@ -141,12 +141,12 @@ impl Conversation {
     }
 }
 
-/// The first frame of a client: opcode, payload, and the frame's length.
+/// Parses the first frame of a client: opcode, payload, and the frame's length.
 fn take_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     let [first, second, ..] = *bytes else { return None };
     let (length, mask_at) = match second & 0x7f {
         126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
-        // The inbound bound ends such a connection.
+        // The bound on inbound bytes ends such a connection.
         127 => return None,
         short => (usize::from(short), 2),
     };

@@ -1,8 +1,8 @@
 //! The broadcaster for real clients: it upgrades, acknowledges one subscription, and then sends every session the frames of
-//! one channel, which it makes itself. So a load generator measures and audits it as it does the gateway.
+//! one channel, which it generates. A load generator can therefore measure and audit it like the gateway.
 //!
-//! Between two passes a session gets one send of all that it lacks: one frame, unless a pass takes longer than the frames
-//! are apart.
+//! Each pass sends a session all frames that it lacks: one frame, unless a pass takes longer than the interval between
+//! frames.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -18,19 +18,19 @@ use crate::serve::{LOG_BYTES, SLICE};
 use crate::sleep::sleep;
 use crate::{Arguments, pin};
 
-/// Besides the sessions: health checks.
+/// Extra connections for health checks.
 const SOCKETS_BESIDES: usize = 64;
-/// The log is emptied, once everybody has everything, above this size.
+/// Above this size the log is cleared once every client has all of it.
 const LOG_BYTES_KEPT: usize = 1 << 20;
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
 struct Client {
     socket: SocketId,
     conversation: Conversation,
-    /// How much of the log it has.
+    /// The client's position in the log.
     cursor: usize,
     full: bool,
-    /// The cursor stands within a frame: nothing else may be sent now.
+    /// The cursor is within a frame: nothing else may be sent now.
     amid_frame: bool,
 }
 
@@ -41,7 +41,7 @@ struct Broadcaster {
     channel: Option<String>,
     log: Vec<u8>,
     frames: u64,
-    /// The slot that the pass goes on with; the end when none is under way.
+    /// The slot at which the pass continues; the end if no pass is running.
     position: usize,
     pass_begun: Instant,
     /// Clients with answers to send.
@@ -122,7 +122,7 @@ impl Broadcaster {
                     let was_live = client.conversation.stage == Stage::Live;
                     client.conversation.on_received(bytes, &mut self.channel);
                     if !was_live {
-                        // It is owed what comes after its acknowledgement.
+                        // The client gets the frames after its acknowledgement.
                         client.cursor = self.log.len();
                     }
                     self.answering.push(socket);
@@ -150,7 +150,7 @@ impl Broadcaster {
         self.driver.close(socket, now);
     }
 
-    /// One more event, as the gateway would frame it. Before anybody has asked for a channel there is none.
+    /// Adds one event, framed as the gateway does. Without a subscription there is no channel and no event.
     fn append(&mut self, due_ms: u64, payload_bytes: usize) {
         let Some(Ok(Channel { token, kind })) = self.channel.as_deref().map(Channel::parse) else { return };
         self.frames += 1;
@@ -160,7 +160,7 @@ impl Broadcaster {
         write!(value, r#"{{"timestamp":{due_ms},"seq":{},"pad":""#, self.frames).expect("memory");
         write_event(&mut text, position, due_ms as i64, token, kind, None)
             .expect("no value is no broken text");
-        // The envelope is there, around `null`; two bytes end the value.
+        // The envelope is complete around `null`; two bytes follow the value.
         let taken = text.len() - "null".len() + value.len() + 2;
         value.resize(value.len() + payload_bytes.saturating_sub(taken), b'x');
         value.extend_from_slice(br#""}"#);
@@ -180,7 +180,7 @@ impl Broadcaster {
             && (client.amid_frame || client.conversation.answers.is_empty())
     }
 
-    /// Sends the next clients of the pass what they lack.
+    /// Sends the next clients of the pass the frames that they lack.
     fn send_slice(&mut self) {
         let mut sends = Vec::with_capacity(SLICE);
         while self.position < self.clients.len() && sends.len() < SLICE {
@@ -207,7 +207,7 @@ impl Broadcaster {
                     client.full = true;
                     self.driver.wait_writable(send.socket);
                 }
-                // Its `Failed` event comes, too.
+                // Its `Failed` event follows.
                 SendOutcome::Failed(_) | SendOutcome::Gone => {}
             }
         }
@@ -238,7 +238,7 @@ impl Broadcaster {
         }
     }
 
-    /// Begins the log again once everybody has all of it.
+    /// Clears the log once every client has all of it.
     fn empty_log(&mut self) {
         let lacks =
             |client: &Client| client.conversation.stage == Stage::Live && client.cursor < self.log.len();
@@ -247,7 +247,7 @@ impl Broadcaster {
         }
     }
 
-    /// Who holds the log back is too slow.
+    /// Aborts the clients that hold the log back, because they are too slow.
     fn drop_laggards(&mut self) {
         for client in self.clients.iter_mut().flatten() {
             if client.conversation.stage == Stage::Live && client.cursor < self.log.len() / 2 {
@@ -256,7 +256,7 @@ impl Broadcaster {
                 client.full = true;
             }
         }
-        // The others get the rest as a log of its own.
+        // The log is cut to the part that the others still need.
         let kept = self.clients.iter().flatten().filter(|client| client.conversation.stage == Stage::Live);
         let begin = kept.map(|client| client.cursor).min().unwrap_or(self.log.len());
         self.log.drain(..begin);

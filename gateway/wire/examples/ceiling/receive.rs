@@ -8,7 +8,7 @@ use wire::{Driver, DriverOptions, Event};
 use crate::sleep::sleep;
 use crate::{Arguments, pin};
 
-/// Connects under way at a time: far below the listener's backlog.
+/// Maximum pending connects: far below the listener's backlog.
 const CONNECTS_MAX: u32 = 256;
 
 /// One local address has about 28,000 ports.

@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! The measurements, as text and as JSON.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// User and system time of this process so far.
 pub(crate) fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("proc(5) is mounted");
-    // The second field is the program's name in brackets, which may hold anything.
+    // The second field is the program's name in brackets, which may contain any character.
     let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
     let ticks = fields.split_whitespace().skip(11).take(2);
     TICK * ticks.map(|ticks| ticks.parse::<u32>().expect("a count")).sum::<u32>()

@@ -1,5 +1,5 @@
-//! The broadcasting process: a log of frames, a cursor into it per connection, and passes that send each connection
-//! all that it lacks.
+//! The broadcasting process: a log of frames, a cursor into it per connection, and passes that send each connection all
+//! frames that it lacks.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
@@ -11,21 +11,21 @@ use crate::report::{Measured, cpu_time};
 use crate::sleep::sleep;
 use crate::{Arguments, pin};
 
-/// Sends between two looks at the ring.
+/// Sends between two polls of the ring.
 pub(crate) const SLICE: usize = 512;
 
-/// The same load before the measurement.
+/// Duration of the same load before the measurement.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// After this long without a new connection the receiver is given up.
+/// The receiver has failed after this long without a new connection.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The log is emptied, when everybody has everything, above this size; and a laggard may not hold back more.
+/// Above this size the log is cleared once every client has all of it; a laggard may not hold back more.
 pub(crate) const LOG_BYTES: usize = 64 << 20;
 
 struct Client {
     socket: SocketId,
-    /// How much of the log it has.
+    /// The client's position in the log.
     cursor: usize,
     full: bool,
 }
@@ -33,7 +33,7 @@ struct Client {
 struct Broadcaster {
     driver: Driver,
     clients: Vec<Client>,
-    /// By slot: where in `clients`.
+    /// The index in `clients`, by slot.
     places: Vec<usize>,
     log: Vec<u8>,
     /// The pass: clients still to visit, from `position` on.
@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         .and_then(|()| broadcaster.broadcast(arguments))
         .and_then(|frames| broadcaster.finish().map(|()| frames));
     let frames = done.inspect_err(|_| {
-        // It would wait for bytes for ever.
+        // The receiver would wait for bytes forever.
         let _ = receiver.kill();
         let _ = receiver.wait();
     })?;
@@ -108,7 +108,7 @@ impl Broadcaster {
         Ok(())
     }
 
-    /// Broadcasts at the asked rate; how many frames that made.
+    /// Broadcasts at the requested rate; returns the number of frames.
     fn broadcast(&mut self, arguments: &Arguments) -> Result<u64, String> {
         let frame = frame(arguments.payload);
         let period = Duration::from_secs(1) / arguments.rate;
@@ -154,7 +154,7 @@ impl Broadcaster {
         Ok(frames)
     }
 
-    /// Begins the log again if everybody has all of it.
+    /// Clears the log if every client has all of it.
     fn empty_log(&mut self) -> Result<(), String> {
         if self.remaining > 0 || self.clients.iter().any(|client| client.cursor < self.log.len()) {
             return Err(format!("the load is too high: a connection lags by {} MiB", LOG_BYTES >> 20));
@@ -164,7 +164,7 @@ impl Broadcaster {
         Ok(())
     }
 
-    /// Sends the next clients of the pass what they lack.
+    /// Sends the next clients of the pass the frames that they lack.
     fn send_slice(&mut self) {
         let mut sends = Vec::with_capacity(SLICE);
         let mut places = Vec::with_capacity(SLICE);
@@ -188,7 +188,7 @@ impl Broadcaster {
                     self.driver.wait_writable(client.socket);
                     accepted
                 }
-                // Told by its `Failed` event, too, which ends the run.
+                // Its `Failed` event also reports this, and ends the run.
                 SendOutcome::Failed(_) | SendOutcome::Gone => 0,
             };
             client.cursor += accepted;
@@ -201,7 +201,7 @@ impl Broadcaster {
         }
     }
 
-    /// Sends what is left and closes everything.
+    /// Sends the remaining frames and closes everything.
     fn finish(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         while self.clients.iter().any(|client| client.cursor < self.log.len()) {
@@ -209,7 +209,7 @@ impl Broadcaster {
             if now > deadline {
                 return Err("the receiver does not take the last bytes".to_owned());
             }
-            // Outside the measured window: its counts are taken already.
+            // Outside the measured window: its counters are read already.
             let measured = std::mem::take(&mut self.measured);
             self.remaining = self.clients.len();
             while self.remaining > 0 {
@@ -271,7 +271,7 @@ fn spawn_receiver(arguments: &Arguments, address: &str) -> Result<Child, String>
         .map_err(|error| format!("cannot start the receiver: {error}"))
 }
 
-/// Every connection got every byte: each as many, and together as many as the kernel took from us.
+/// Checks that every connection got every byte: all the same number, and in total the number that the kernel accepted.
 fn check_receiver(receiver: Child, broadcaster: &Broadcaster, bytes_each: u64) -> Result<(), String> {
     let output = receiver.wait_with_output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);

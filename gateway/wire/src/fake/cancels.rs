@@ -1,10 +1,10 @@
-//! Cancels, and the ways in which they meet their requests.
+//! Cancels, and how each relates in time to its request.
 
 use super::{Cancel, Fake};
 use crate::kernel::{Operation, Tag};
 use crate::sockets::SocketId;
 
-/// What arrives at a receive that a cancel came too late for.
+/// The bytes that arrive at a receive before a cancel that is too late.
 pub(crate) const LATE: &[u8] = b"late";
 
 impl Fake {
@@ -38,7 +38,7 @@ impl Fake {
         }
     }
 
-    /// A request is pushed: no receive while one of its socket is being cancelled, and one cancel at a time.
+    /// Checks a pushed request: no receive while one of its socket is being cancelled, and one cancel at a time.
     pub(super) fn check_cancels(&mut self, tag: Tag) {
         match tag.operation() {
             Some(Operation::Receive) => {

@@ -1,10 +1,10 @@
-//! A kernel for the fault tests: it answers with whatever a test asks for, in whatever order, and holds the driver to
-//! its contract while it does so. Descriptors are real (of /dev/null or of sockets), requests on them are not.
+//! A kernel for the fault tests: it answers with the results that a test requests, in any order, and checks that the driver
+//! keeps its contract. Descriptors are real (of /dev/null or of sockets), requests on them are not.
 //!
-//! Checked at every call: a descriptor closes only when no request names it; a buffer goes back exactly once, and is
-//! read only while it is out; a request is armed once, on an open descriptor, for the newest generation of its slot;
-//! no receive is armed while a cancel of one of its socket is under way; at most one send per descriptor is in flight; nothing is pushed beyond the room; nobody sleeps without a poll of the
-//! waker.
+//! Checked at every call: a descriptor closes only when no request refers to it; a buffer is returned exactly once, and is
+//! read only before that; a request is armed once, on an open descriptor, for the newest generation of its slot; no receive
+//! is armed while a cancel of one of its socket is in flight; at most one send per descriptor is in flight; nothing is pushed
+//! beyond the room; no sleep begins without a poll of the waker.
 #![allow(unsafe_code, reason = "implements the one unsafe method, and poll(2)")]
 
 mod cancels;
@@ -33,21 +33,21 @@ enum Pushed {
 
 pub(crate) struct Fake {
     pub(crate) script: Script,
-    /// All bytes that sends took, by descriptor.
+    /// All bytes that sends accepted, by descriptor.
     pub(crate) sent: HashMap<RawFd, Vec<u8>>,
     /// Descriptors that were closed, and those closed with a reset.
     pub(crate) closed: Vec<RawFd>,
     pub(crate) resets: HashSet<RawFd>,
     /// Requests that were pushed, sends included.
     pub(crate) pushes: usize,
-    /// How many items of deferred work one enter runs.
+    /// The number of deferred items that one enter runs.
     pub(crate) deferred_per_enter: usize,
     pub(crate) completions_max: usize,
-    /// Bytes that came while a cancel looked for their receive, until a test takes them.
+    /// Bytes that arrived while a cancel looked for their receive, until a test takes them.
     pub(crate) late_bytes: Vec<SocketId>,
-    /// Sockets that were shut down for good.
+    /// Sockets that were shut down in both directions.
     pub(crate) shutdowns: usize,
-    /// Sleeps that began, and those whose time was over.
+    /// Sleeps that began, and sleeps that timed out.
     pub(crate) slept: usize,
     pub(crate) overslept: usize,
     /// The poll of the waker's descriptor, while it is armed.
@@ -59,10 +59,10 @@ pub(crate) struct Fake {
     completions: VecDeque<Completion>,
     /// Completions that only an enter for deferred work brings: posted later, or overflowed.
     deferred: VecDeque<Completion>,
-    /// Sends that complete when somebody waits.
+    /// Sends that complete only when the driver waits.
     late: Vec<Completion>,
     sends_in_flight: HashSet<RawFd>,
-    /// Sockets with a cancel of their receive whose completion was not taken.
+    /// Sockets with a cancel of their receive whose completion is not taken yet.
     receives_in_cancel: HashSet<SocketId>,
     buffers_free: Vec<u16>,
     buffers_out: HashSet<usize>,
@@ -104,7 +104,7 @@ impl Fake {
         }
     }
 
-    /// Requests of a kind that are armed.
+    /// The number of armed requests of a kind.
     pub(crate) fn armed(&self, operation: Operation) -> Vec<Tag> {
         self.armed.keys().map(|&tag| Tag(tag)).filter(|tag| tag.operation() == Some(operation)).collect()
     }
@@ -126,8 +126,8 @@ impl Fake {
         self.deferred.back_mut().expect("pushed above").accepted = Some(fd);
     }
 
-    /// Bytes arrive on a socket with an armed receive, which stays armed or not. Without a free buffer the receive
-    /// ends with ENOBUFS, and they are lost to the test.
+    /// Bytes arrive on a socket with an armed receive, which stays armed or not. Without a free buffer the receive ends with
+    /// ENOBUFS, and the test loses the bytes.
     pub(crate) fn bytes_arrive(&mut self, socket: SocketId, bytes: &[u8], more: bool) {
         let tag = socket.tag(Operation::Receive);
         assert!(self.is_armed(tag), "a receive is armed");
@@ -146,7 +146,7 @@ impl Fake {
         self.complete(tag, result, None, false);
     }
 
-    /// A completion out of nowhere.
+    /// Adds a completion without a request.
     pub(crate) fn stray(&mut self, tag: Tag, result: i32, buffer: Option<u16>) {
         self.deferred.push_back(completion(tag, result, buffer, false));
     }
@@ -155,7 +155,7 @@ impl Fake {
         self.buffers_free.pop().expect("a free buffer")
     }
 
-    /// Everything was given back and closed; nothing waits anywhere.
+    /// Checks that every buffer is returned, every descriptor closed, and nothing waits.
     pub(crate) fn assert_idle(&self) {
         assert!(self.armed.is_empty(), "{} requests are armed", self.armed.len());
         assert!(self.submissions.is_empty() && self.completions.is_empty() && self.deferred.is_empty());
@@ -185,7 +185,7 @@ impl Fake {
         }
     }
 
-    /// Takes requests as the script says.
+    /// Takes requests as scripted.
     fn submit_all(&mut self) -> io::Result<usize> {
         let take = match self.script.enters.pop_front() {
             Some(Enter::Fails(errno)) => return Err(io::Error::from_raw_os_error(errno)),
@@ -251,7 +251,7 @@ impl Fake {
             || self.submissions.iter().any(|(_, entry)| pushed(entry))
     }
 
-    /// A request on a socket: its descriptor is open, its generation the newest of its slot.
+    /// Checks a request on a socket: its descriptor is open, and its generation is the newest of its slot.
     fn check_socket(&mut self, tag: Tag, fd: RawFd) {
         let socket = SocketId::of(tag);
         let known = *self.open.entry(fd).or_insert(socket);
@@ -298,7 +298,7 @@ impl Kernel for Fake {
     fn enter(&mut self, wait: u32, run_deferred: bool) -> io::Result<usize> {
         let take = self.submit_all()?;
         if wait > 0 {
-            // One at a time, in the other order: the slowest kernel that there could be.
+            // One at a time, in reverse order: the slowest possible kernel.
             self.completions.extend(self.late.pop());
         }
         if run_deferred || wait > 0 {

@@ -1,4 +1,4 @@
-//! What a test asks the fake to answer.
+//! The answers that a test requests from the fake.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::wake::Waker;
 pub(crate) enum Enter {
     /// Takes nothing.
     Fails(i32),
-    /// Takes at most so many requests.
+    /// Takes at most this many requests.
     Takes(usize),
 }
 
@@ -31,11 +31,11 @@ pub(crate) enum Cancel {
     TargetLast,
     /// The request has just received bytes: its last completion carries them, and the cancel finds nothing.
     TooLate,
-    /// The request was just being served: the cancel finds nothing, and the request is armed again.
+    /// The kernel is executing the request: the cancel finds nothing, and the request is armed again.
     Missed,
 }
 
-/// What ends the next sleep before its time is over.
+/// An event that ends the next sleep before its timeout.
 #[derive(Debug)]
 pub(crate) enum Sleep {
     /// Another thread.
@@ -45,7 +45,7 @@ pub(crate) enum Sleep {
     Completes(Tag, i32),
 }
 
-/// What the fake answers next; without a script everything succeeds at once.
+/// The fake's next answers; without a script everything succeeds at once.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) enters: VecDeque<Enter>,

@@ -1,4 +1,4 @@
-//! Accepting: rests, retries, and the end of a listener.
+//! Accepting: pauses, retries, and the end of a listener.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -128,7 +128,7 @@ fn a_stop_while_accepts_rest_or_wait_in_line_leaves_nothing_behind() {
     let tags = bench.fake().armed(Operation::Accept);
     bench.fake().end(tags[0], -libc::ENFILE);
     bench.fake().end(tags[1], -libc::ECONNABORTED);
-    // One rests now, one is queued to be armed again.
+    // One accept pauses now, one is queued to be armed again.
     assert_eq!(bench.turn(), [Happened::AcceptFailed(libc::ENFILE)]);
     bench.driver.stop_accepting();
     assert!(bench.driver.accepting.listener().is_none());

@@ -1,4 +1,4 @@
-//! The close state machine, from each state that a socket can be in.
+//! The close state machine, from each state of a socket.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -7,7 +7,7 @@ use crate::fake::{Cancel, Enter};
 use crate::kernel::Operation;
 use crate::sockets::SocketId;
 
-/// A socket whose connect is armed and unanswered, and the listener that keeps it so.
+/// A socket whose connect is armed and unanswered, and the listener that keeps it pending.
 fn connecting(bench: &mut Bench) -> (SocketId, TcpListener) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -79,7 +79,7 @@ fn a_receive_that_waits_to_be_armed_again_is_dropped_not_submitted() {
         let (mut bench, socket) = Bench::with_socket();
         bench.fake().bytes_arrive(socket, b"last of a multishot", false);
         assert_eq!(bench.turn().len(), 1);
-        // Its re-arm is in line now.
+        // Its new receive is queued now.
         if abort {
             let pushes = bench.fake().pushes;
             bench.driver.wait_writable(socket);
@@ -88,7 +88,7 @@ fn a_receive_that_waits_to_be_armed_again_is_dropped_not_submitted() {
             assert_eq!(bench.fake().pushes, pushes, "a request of a socket that is going");
             assert_eq!(bench.fake().resets.len(), 1);
         } else {
-            // To linger means to receive: here the re-arm is wanted.
+            // A lingering socket receives: here the new receive is wanted.
             bench.close(socket);
             assert_eq!(bench.settle(), []);
             assert!(bench.is_armed(socket, Operation::Receive));
@@ -138,7 +138,7 @@ fn a_cancel_that_the_kernel_did_not_take_yet_keeps_the_socket() {
     bench.finish(&[]);
 }
 
-/// The kernel was just serving the request when it looked for it, and armed it again.
+/// The kernel was executing the request when the cancel looked for it, and armed it again.
 #[test]
 fn a_cancel_that_missed_its_request_leaves_no_socket_behind() {
     for cancels in
@@ -228,7 +228,7 @@ fn closing_in_every_way_twice_closes_once() {
 fn closes_that_end_early_leave_no_deadlines_behind() {
     let mut bench = Bench::new(4);
     bench.listen();
-    // The first keeps its place at the front, so that the others' deadlines can only be swept.
+    // The first entry stays at the front, so that the others' deadlines can only be swept.
     let first = bench.accepted();
     bench.close(first);
     for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! The driver against the fake kernel: one property a test, by the file that owns it, and a model of random steps.
+//! The driver against the fake kernel: one property per test, grouped by file, and a model of random steps.
 
 mod accept;
 mod close;
@@ -60,7 +60,7 @@ impl Bench {
         Self { driver, now: Instant::now() }
     }
 
-    /// One that accepts, with so many sockets open and nothing left to do.
+    /// A driver that accepts, with this many sockets open and nothing left to do.
     fn with_sockets(count: usize) -> (Self, Vec<SocketId>) {
         let mut bench = Self::new(16);
         bench.listen();
@@ -92,7 +92,7 @@ impl Bench {
         &mut self.driver.kernel
     }
 
-    /// One whole turn. The events before an error of the ring are lost, as they are to an owner that gives up.
+    /// One whole turn. The events before an error of the ring are lost, as they are to an owner that stops.
     fn turn(&mut self) -> Vec<Happened> {
         self.driver.begin_turn(self.now).expect("no lasting error is scripted");
         let mut happened = Vec::new();
@@ -131,7 +131,7 @@ impl Bench {
         self.driver.sockets.peek(socket).expect("an open socket").raw()
     }
 
-    /// Closes what is left and finds everything back where it was.
+    /// Closes the remaining sockets and checks that nothing leaked.
     fn finish(mut self, sockets: &[SocketId]) {
         for &socket in sockets {
             self.driver.abort(socket);

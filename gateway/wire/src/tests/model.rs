@@ -1,5 +1,5 @@
-//! Random steps against a model of what an owner may see: bytes in order and none missing, nothing after a close but
-//! its one `Closed`, no message of another thread slept through, and at the end everything back where it was. `WIRE_SEED=n` runs one seed again.
+//! Random steps against a model of the events that an owner may see: bytes in order and complete, only one `Closed` after a
+//! close, no missed message of another thread, and no leak at the end. `WIRE_SEED=n` repeats one seed.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, TcpListener};
@@ -31,12 +31,12 @@ fn no_order_of_completions_and_calls_breaks_the_contract() {
     assert!(closed > 0, "the steps open and close sockets");
 }
 
-/// What the owner knows of one socket.
+/// The owner's knowledge of one socket.
 #[derive(Default)]
 struct Seen {
-    /// Bytes that arrived and were not told yet.
+    /// Bytes that arrived and were not reported yet.
     untold: Vec<u8>,
-    /// The receiving side ended, which was or will be told.
+    /// The receiving side has ended, which was or will be reported.
     ended: bool,
     end_told: bool,
     connecting: bool,
@@ -49,7 +49,7 @@ struct Model {
     bench: Bench,
     random: fastrand::Rng,
     sockets: HashMap<SocketId, Seen>,
-    /// In the order of their coming: choices must depend on the seed alone.
+    /// In order of creation: choices must depend on the seed alone.
     open: Vec<SocketId>,
     closed: Vec<SocketId>,
     listener: TcpListener,
@@ -80,7 +80,7 @@ impl Model {
         }
     }
 
-    /// Runs all steps, then ends everything; how many sockets there were.
+    /// Runs all steps, then ends everything; returns the number of sockets.
     fn run(mut self) -> usize {
         for _ in 0..STEPS {
             self.step();
@@ -141,7 +141,7 @@ impl Model {
         }
     }
 
-    /// As an owner does, while another thread may publish at any moment.
+    /// Sleeps as an owner does, while another thread may publish at any moment.
     fn sleep(&mut self) {
         if !self.bench.driver.may_sleep().expect("only passing failures") {
             return;
@@ -168,7 +168,7 @@ impl Model {
         }
     }
 
-    /// With nothing under way a socket is read, unless it is paused or there is nothing to come.
+    /// With no request in flight, a socket is read unless it is paused or has ended.
     fn check_receives(&self) {
         let sockets = self.sockets.iter().filter(|(_, seen)| !seen.closing && !seen.connecting);
         for (&id, seen) in sockets {
@@ -177,7 +177,7 @@ impl Model {
         }
     }
 
-    /// Pauses a socket, or reads it again.
+    /// Pauses a socket, or resumes it.
     fn pause(&mut self) {
         self.pick(|model, id| {
             let seen = model.sockets.get_mut(&id).expect("open");
@@ -190,7 +190,7 @@ impl Model {
         });
     }
 
-    /// What has arrived although its receive was being cancelled.
+    /// Takes bytes that arrived although their receive was being cancelled.
     fn note_late_bytes(&mut self) {
         for id in std::mem::take(&mut self.bench.fake().late_bytes) {
             if let Some(seen) = self.sockets.get_mut(&id) {
@@ -300,7 +300,7 @@ impl Model {
         let arrives = self.bench.fake().buffers_free() > 0;
         let more = self.random.u32(0..4) > 0;
         self.bench.fake().bytes_arrive(SocketId::of(tag), &bytes, more);
-        // Without a buffer they stay in the socket; here, a later arrival stands for them.
+        // Without a buffer the bytes stay in the socket; here, a later arrival replaces them.
         if arrives && let Some(seen) = self.sockets.get_mut(&SocketId::of(tag)) {
             seen.untold.extend(bytes);
         }

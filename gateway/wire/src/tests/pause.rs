@@ -1,4 +1,4 @@
-//! Receiving that is paused: nothing is lost or repeated, whatever happens while the cancel is under way.
+//! Paused receives: nothing is lost or repeated, whatever happens while the cancel is in flight.
 
 use super::{BUFFERS, Bench, Happened, LINGER, LINGER_BYTES, receive_of};
 use crate::fake::{Cancel, Enter, LATE};
@@ -7,7 +7,7 @@ use crate::sockets::SocketId;
 
 const CANCELS: [Cancel; 4] = [Cancel::TargetFirst, Cancel::TargetLast, Cancel::TooLate, Cancel::Missed];
 
-/// A socket whose pause was asked for, with the answer that its cancel will get.
+/// A socket with a requested pause, and the answer that its cancel will get.
 fn pausing(cancel: Cancel) -> (Bench, SocketId) {
     let (mut bench, socket) = Bench::with_socket();
     bench.fake().script.cancels.push_back(cancel);
@@ -15,7 +15,7 @@ fn pausing(cancel: Cancel) -> (Bench, SocketId) {
     (bench, socket)
 }
 
-/// What comes of a cancel besides the pause.
+/// The events of a cancel besides the pause.
 fn told(cancel: Cancel, socket: SocketId) -> Vec<Happened> {
     match cancel {
         Cancel::TooLate => vec![Happened::Received(socket, LATE.to_vec())],
@@ -176,7 +176,7 @@ fn a_socket_closes_in_every_way_while_it_is_paused_or_being_paused() {
             }
             bench.close(socket);
             assert_eq!(bench.settle(), [], "{cancel:?}");
-            // To linger is to receive.
+            // A lingering socket receives.
             assert!(bench.is_armed(socket, Operation::Receive), "{cancel:?} after {turns} turns");
             bench.driver.pause_receive(socket);
             bench.driver.resume_receive(socket);

@@ -1,4 +1,4 @@
-//! Receiving: multishot receives that end, buffers that run out, completions of the dead.
+//! Receiving: multishot receives that end, exhausted buffers, completions of closed sockets.
 
 use super::{BUFFERS, Bench, Happened, receive_of, writable_of};
 use crate::kernel::{Operation, Tag};

@@ -1,4 +1,4 @@
-//! Batches: every outcome, and the ways in which the kernel can drag them out.
+//! Batches: every outcome, and every way in which the kernel can delay them.
 
 use super::{Bench, Happened};
 use crate::driver::send::SendOutcome;
@@ -86,7 +86,7 @@ fn a_batch_finds_room_behind_requests_that_an_enter_left_over() {
     for &socket in &sockets {
         bench.driver.wait_writable(socket);
     }
-    // The turn's enter takes none of the 8, which is all the room there is.
+    // The turn's enter takes none of the 8 requests, which fill the queue.
     bench.fake().script.enters.push_back(Enter::Fails(libc::EAGAIN));
     bench.driver.begin_turn(bench.now).expect("a passing failure");
     let sends: Vec<_> = sockets.iter().map(|&socket| (socket, &b"frame"[..])).collect();

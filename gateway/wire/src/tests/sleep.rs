@@ -1,4 +1,4 @@
-//! Sleep and wake: nothing is slept over, whenever it comes.
+//! Sleep and wake: no wake-up is missed, at any time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::kernel::{Operation, Tag};
 const LONG: Duration = Duration::from_secs(3600);
 
 impl Bench {
-    /// An owner's sleep without other sources; whether it slept.
+    /// Sleeps like an owner without other sources; returns whether it slept.
     fn sleep(&mut self) -> bool {
         let before = self.fake().slept;
         if self.driver.may_sleep().expect("works") {
@@ -35,7 +35,7 @@ fn a_wake_up_between_the_last_look_and_the_sleep_prevents_it() {
 #[test]
 fn a_wake_up_while_the_poll_is_still_armed_prevents_the_sleep() {
     let (mut bench, socket) = Bench::with_socket();
-    // This sleep ends by its time, so that the poll outlives it.
+    // This sleep ends by its timeout, so that the poll outlives it.
     assert!(bench.sleep());
     assert_eq!(bench.fake().overslept, 1);
     bench.driver.waker().wake();
@@ -88,7 +88,7 @@ fn what_comes_after_may_sleep_is_not_slept_over() {
     assert_eq!(bench.fake().slept, 0);
     bench.turn();
     assert!(bench.is_armed(sockets[1], Operation::Writable));
-    // A `Closed` that is to be told.
+    // A `Closed` that is not reported yet.
     bench.fake().end(receive_of(sockets[2]), 0);
     assert_eq!(bench.settle(), [Happened::PeerFinished(sockets[2])]);
     bench.close(sockets[2]);

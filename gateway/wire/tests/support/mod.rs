@@ -1,5 +1,5 @@
-//! An owner of a driver as the tests need one: it takes turns, sleeps by the driver's own protocol (so that each test
-//! also proves that no wake-up is lost), and keeps what happened.
+//! An owner of a driver for the tests: it takes turns, sleeps by the driver's protocol (so that each test also proves that no
+//! wake-up is lost), and keeps the events.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::VecDeque;
@@ -43,11 +43,11 @@ impl Happened {
 pub(crate) struct Owner {
     pub(crate) driver: Driver,
     pub(crate) happened: VecDeque<Happened>,
-    /// Sleeps that ended before their time.
+    /// Sleeps that ended before their timeout.
     pub(crate) sleeps: u64,
 }
 
-/// Small, and quick to give up on a peer that never closes.
+/// Small limits, and a short linger for a peer that never closes.
 pub(crate) fn options() -> DriverOptions {
     DriverOptions {
         sockets: 64,
@@ -66,8 +66,7 @@ impl Owner {
         Self { driver, happened: VecDeque::new(), sleeps: 0 }
     }
 
-    /// An owner that accepts on a port of a loopback address of its own: no other test can take the port when it is
-    /// released.
+    /// An owner that accepts on a port of its own loopback address: no other test can take the port when it is released.
     pub(crate) fn listening(options: &DriverOptions) -> (Self, SocketAddr) {
         let mut owner = Self::new(options);
         let address = owner.listen((own_address(), 0).into());
@@ -83,7 +82,7 @@ impl Owner {
         address
     }
 
-    /// One turn: everything that the ring has for now.
+    /// One turn: takes everything that the ring has now.
     pub(crate) fn turn(&mut self) {
         let now = Instant::now();
         self.driver.begin_turn(now).expect("the ring works");
@@ -92,7 +91,7 @@ impl Owner {
         }
     }
 
-    /// Sleeps as an owner must, if the driver says that it may.
+    /// Sleeps by the driver's protocol, if the driver allows it.
     pub(crate) fn sleep(&mut self) {
         if !self.driver.may_sleep().expect("the ring works") {
             return;
@@ -106,7 +105,7 @@ impl Owner {
         self.sleeps += u64::from(woken);
     }
 
-    /// The next thing that happens, or has happened and was not asked for yet.
+    /// The next event, including one that is already kept.
     pub(crate) fn next(&mut self) -> Happened {
         loop {
             if let Some(happened) = self.happened.pop_front() {
@@ -126,7 +125,7 @@ impl Owner {
         }
     }
 
-    /// The next `length` bytes, which all come from that socket.
+    /// The next `length` bytes, all from that socket.
     pub(crate) fn received(&mut self, socket: SocketId, length: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < length {
@@ -153,25 +152,25 @@ impl Owner {
 /// A connection to an owner that listens.
 pub(crate) fn peer(address: SocketAddr) -> TcpStream {
     let peer = TcpStream::connect(address).expect("somebody listens");
-    // A test that waits for bytes which never come ends with an error instead of hanging.
+    // A test that waits for bytes that never arrive ends with an error instead of hanging.
     peer.set_read_timeout(Some(Duration::from_secs(30))).expect("a valid timeout");
     peer
 }
 
-/// Another address of 127.0.0.0/8 each time.
+/// A new address of 127.0.0.0/8 for each call.
 pub(crate) fn own_address() -> Ipv4Addr {
     static TAKEN: AtomicU8 = AtomicU8::new(0);
     Ipv4Addr::new(127, 0, 1, 1 + TAKEN.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Sleeps; whether something ended it before its time.
+/// Sleeps; returns whether the sleep ended before its timeout.
 pub(crate) fn slept_less(driver: &mut Driver, timeout: Duration) -> bool {
     let began = Instant::now();
     driver.sleep(timeout).expect("the ring works");
     began.elapsed() < timeout
 }
 
-/// Bytes in which a lost, repeated or misplaced one shows.
+/// Bytes that reveal a lost, repeated or misplaced byte.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 31 + index / 251) as u8).collect()
 }
