@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_with_its_place() {
+    fn a_json_error_names_its_position() {
         for text in [
             "",
             "hello",
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_shape_is_told_with_its_field() {
+    fn an_error_about_the_shape_names_the_field() {
         for (text, field) in [
             ("[]", "the message"),
             ("null", "the message"),

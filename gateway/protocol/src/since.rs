@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn another_shape_is_told_with_its_remedy() {
+    fn an_error_about_the_shape_names_the_remedy() {
         let list_remedy = r#"["0:51","1:48"]"#;
         for (pattern, value, remedy) in [
             ("BTC.trade", "null", r#"send "7:12345""#),

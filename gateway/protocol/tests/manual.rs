@@ -78,7 +78,7 @@ fn the_example_of_an_event_is_written_by_the_envelope() {
 }
 
 #[test]
-fn every_code_and_every_reason_stands_in_a_table() {
+fn every_code_and_every_reason_is_in_a_table() {
     for name in code::ALL.into_iter().chain(GapReason::ALL.map(GapReason::as_str)) {
         assert!(MANUAL.contains(&format!("\n| `{name}` |")), "docs/PROTOCOL.md lacks {name}");
     }

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_are_told_in_the_order_of_the_names_and_one_that_is_not_there_says_why() {
+    fn topics_are_in_the_order_of_the_names_and_a_missing_one_has_an_error() {
         let cluster = MockCluster::new(1).expect("a cluster");
         cluster.create_topic("there", 2, 1).expect("a topic");
         let client = client(&cluster.bootstrap_servers());

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_nobody_took_is_closed_with_the_ring() {
+    fn a_connection_that_was_not_taken_is_closed_with_the_ring() {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let mut uring = Uring::new(&SIZES).expect("io_uring works on this machine");
         let request = Request::Accept { listener: listener.as_fd(), index: 0 };

@@ -257,7 +257,7 @@ impl Work {
         }
     }
 
-    /// Looks at the cluster and does what is possible. Whether that was everything.
+    /// Looks at the cluster and does what is possible. Returns whether that was everything.
     fn round(&mut self) -> bool {
         let Some(cluster) = &mut self.cluster else { return true };
         if let Err(error) = cluster.refresh() {
@@ -311,7 +311,7 @@ impl Work {
 
     /// Looks up the ends of all partitions that are read, with one question. Whether it was answered.
     fn look_for_lag(&mut self) -> bool {
-        // Records read before that belong to nobody's delivery.
+        // Records read before that are not delivered.
         let (Some(cluster), true) = (&self.cluster, self.status.read().warm) else { return true };
         let partitions: Vec<_> = self.assignments.iter().flat_map(ShardAssignment::read_partitions).collect();
         let asked = !partitions.is_empty();

@@ -15,7 +15,7 @@ use crate::kafka::polled::Polled;
 use crate::kafka::status::SharedStatus;
 
 pub(crate) const TOPIC: &str = "odin.trades";
-/// Maximum waiting time; what is awaited comes within milliseconds, so only a failing test waits this long.
+/// Maximum waiting time; expected events arrive within milliseconds, so only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The mock cannot look up a time, so no record is younger.
 pub(crate) const WARMUP: Duration = Duration::from_secs(60);

@@ -77,7 +77,7 @@ fn a_topic_created_later_reaches_its_owners_from_its_first_record() {
 }
 
 #[test]
-fn a_topic_made_anew_is_a_reset_at_its_owner_which_reads_it_from_its_first_record() {
+fn a_recreated_topic_is_a_reset_and_is_read_from_its_first_record() {
     let mut rig = join(&TOPICS);
     rig.until("every partition is read", |_, status| status.read().warm.then_some(()));
     let partition = Partition { topic: 0, number: 4 };

@@ -9,7 +9,7 @@
 //! most `limits::REPLAY_PATIENCE`. The clients' addresses take turns.
 //!
 //! Sessions decide how much they take and when they pull. A recreated topic is not read until the control thread has noticed it:
-//! then its sessions are told, and their cursors begin again.
+//! then its sessions are informed, and their cursors begin again.
 
 pub(crate) mod board;
 pub(crate) mod reader;

@@ -127,8 +127,8 @@ impl Scan {
         Ok(())
     }
 
-    /// An answered cursor that continues exactly here. It need not be the same one: the collected frames are what is wanted if
-    /// none is at or above the `until` of this one, which only increases.
+    /// Finds an answered cursor that continues exactly here. It may be another cursor: the collected frames are the wanted ones
+    /// if none is at or above the `until` of this cursor, which only increases.
     fn awaited(&self, waiting: &WaitingCursor) -> Option<usize> {
         let WaitingCursor { pull, until, .. } = waiting;
         let is_it = |cursor: &ScanCursor| {
@@ -179,7 +179,7 @@ impl Scan {
         self.wants_a_look |= is_any_full;
     }
 
-    /// Notes a record whose key is not a token: cursors that want every token are told.
+    /// Notes a record whose key is not a token; it is reported to cursors that want every token.
     pub(crate) fn skip(&mut self, offset: i64) {
         if offset < self.position {
             return;

@@ -15,7 +15,7 @@ fn an_accept_is_armed_again_after_each_connection() {
 }
 
 #[test]
-fn accepting_rests_when_descriptors_run_out_and_is_told_once() {
+fn accepting_pauses_without_descriptors_and_is_reported_once() {
     let mut bench = Bench::new(4);
     bench.listen();
     for tag in bench.fake().armed(Operation::Accept) {
@@ -37,7 +37,7 @@ fn accepting_rests_when_descriptors_run_out_and_is_told_once() {
 }
 
 #[test]
-fn a_connection_that_broke_before_its_accept_is_nobodys_event() {
+fn a_connection_that_broke_before_its_accept_is_no_event() {
     let mut bench = Bench::new(4);
     bench.listen();
     let tag = bench.fake().armed(Operation::Accept)[0];

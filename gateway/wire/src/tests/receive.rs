@@ -49,7 +49,7 @@ fn a_buffer_is_out_exactly_as_long_as_its_bytes_are_lent() {
 }
 
 #[test]
-fn a_stale_completion_gives_its_buffer_back_and_touches_nobody() {
+fn a_stale_completion_returns_its_buffer_and_affects_no_socket() {
     let (mut bench, first) = Bench::with_socket();
     bench.driver.abort(first);
     assert_eq!(bench.settle(), [Happened::Closed(first)]);

@@ -71,7 +71,7 @@ fn what_the_ring_gets_ends_a_sleep_and_the_poll_stays_armed() {
 }
 
 #[test]
-fn what_comes_after_may_sleep_is_not_slept_over() {
+fn a_wake_up_after_may_sleep_ends_the_sleep() {
     let (mut bench, sockets) = Bench::with_sockets(3);
     // A completion that a batch of sends finds.
     assert!(bench.driver.may_sleep().expect("works"));

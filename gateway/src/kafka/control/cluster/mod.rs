@@ -271,12 +271,12 @@ impl Cluster {
         self.look_up_by(&self.asker, partitions, wanted)
     }
 
-    /// The ends of these partitions as consumers see them, before the first open transaction, as far as brokers tell.
+    /// The ends of these partitions as consumers see them, before the first open transaction, if the brokers answer.
     pub(crate) fn ends_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         self.ends_by(&self.asker, partitions)
     }
 
-    /// The actual ends of these partitions, as far as brokers tell.
+    /// The actual ends of these partitions, if the brokers answer.
     pub(crate) fn high_watermarks_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Offsets {
         self.ends_by(&self.observer, partitions)
     }

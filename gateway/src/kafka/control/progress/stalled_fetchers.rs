@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetcher_beyond_the_end_of_a_topic_made_anew_is_stalled() {
+    fn a_fetcher_beyond_the_end_of_a_recreated_topic_is_stalled() {
         let mut watch = StallWatch::default();
         watch.observe(&at(50), &at(50));
         assert_eq!(watch.observe(&at(50), &at(3)), Offsets::new(), "the first that shows it");

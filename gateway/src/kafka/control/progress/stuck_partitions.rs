@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_tell_of_stays_as_it_was() {
+    fn a_partition_with_an_unknown_end_keeps_its_state() {
         let (mut watch, start) = (StuckWatch::default(), Instant::now());
         watch.observe(&at(5), &at(6), start);
         watch.observe(&Offsets::new(), &at(6), start + PATIENCE);

@@ -44,9 +44,9 @@ pub(crate) struct ShardAssignment {
     incarnations: BTreeMap<Partition, u64>,
     /// Fetch positions of the newest report.
     fetchers: BTreeMap<Partition, Fetcher>,
-    /// The numbers of partitions that the shard was told.
+    /// The numbers of partitions that were sent to the shard.
     counts_told: BTreeMap<usize, i32>,
-    /// The partitions that the shard was told.
+    /// The partitions that were sent to the shard.
     layout: Option<Vec<(Partition, bool)>>,
     /// Whether a partition is read from before the beginning of its delivery.
     has_past: bool,
@@ -76,7 +76,7 @@ pub(crate) struct ShardAssignment {
 /// How far the reading of a partition has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadState {
-    /// The shard was told, and has not answered.
+    /// The shard has not answered the reply.
     Told,
     /// To be read from this offset.
     Due(i64),
@@ -234,7 +234,7 @@ impl ShardAssignment {
         }
     }
 
-    /// Does what is possible. What fails is repeated with the next round, and does not delay the rest.
+    /// Does what is possible. A failed step is repeated with the next round, and does not delay the rest.
     pub(crate) fn advance(&mut self, cluster: &Cluster) -> KafkaResult<()> {
         self.tell_counts(&cluster.layout);
         self.tell_layout(cluster);
@@ -364,7 +364,7 @@ impl ShardAssignment {
         firsts_told.and(ends_told)
     }
 
-    /// Stops reading partitions, and tells the shard where each may continue.
+    /// Stops reading partitions, and sends the shard the offset at which each may continue.
     fn stop(&mut self, config: &Kafka, stopped: Vec<Stopped>) -> KafkaResult<()> {
         if stopped.is_empty() {
             return Ok(());

@@ -91,7 +91,7 @@ fn a_topic_of_which_the_brokers_cannot_tell_at_first_is_read_from_where_kafka_st
 }
 
 #[test]
-fn a_partition_that_nobody_leads_keeps_nobody_waiting_and_is_read_when_it_is_led() {
+fn a_partition_without_a_leader_delays_no_other_and_is_read_once_it_has_one() {
     let mut rig = Rig::start(2);
     rig.restart(|rig| rig.cluster.mock.partition_leader(TOPIC, 1, None).unwrap());
     rig.until("the gateway is ready", |_, status| status.read().warm.then_some(()));
@@ -197,7 +197,7 @@ fn each_question_for_an_end_is_answered_in_its_order() {
 }
 
 #[test]
-fn a_question_for_an_end_that_no_broker_answers_says_that_nobody_can_tell() {
+fn an_end_lookup_that_no_broker_answers_returns_none() {
     let mut rig = Rig::start(1);
     let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     rig.cluster.mock.request_errors(RDKafkaApiKey::ListOffsets, &[unknown; 20]);

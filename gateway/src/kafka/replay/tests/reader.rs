@@ -152,7 +152,7 @@ fn nothing_at_or_above_until_is_read_out_and_a_record_without_a_token_is_passed_
 }
 
 #[test]
-fn what_the_brokers_deleted_is_told_as_lost_and_the_rest_replayed() {
+fn deleted_records_are_reported_as_lost_and_the_rest_replayed() {
     // The mock keeps 5 MB of a partition.
     const RECORDS: i64 = 600;
     let rig = Rig::start(1);

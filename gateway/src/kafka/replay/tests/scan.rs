@@ -196,7 +196,7 @@ fn read_some(scan: &mut Scan, log: &[Line], high: i64, now: Instant, random: &mu
 }
 
 #[test]
-fn every_cursor_gets_its_records_once_and_in_order_or_is_told_what_is_lost() {
+fn every_cursor_gets_its_records_once_and_in_order_or_a_loss_is_reported() {
     let first_seed = fastrand::u64(..);
     for seed in (0..300).map(|number| first_seed.wrapping_add(number)) {
         println!("seed {seed}");
@@ -254,7 +254,7 @@ fn line(offset: i64, bytes: usize) -> Line {
 }
 
 #[test]
-fn a_record_that_nobody_wants_is_not_framed_and_one_that_many_want_is_framed_once() {
+fn a_record_is_framed_once_if_any_cursor_wants_it() {
     let now = Instant::now();
     let mut scan = scan_of(&["A.x", "A.x", "*"], now);
     let mut nobody = scan_of(&["B.x", "A.y"], now);
@@ -334,7 +334,7 @@ fn a_cursor_above_the_scan_waits_for_it_and_is_overdue_one_day() {
 }
 
 #[test]
-fn what_is_too_old_is_told_like_what_is_gone() {
+fn records_that_are_too_old_are_reported_like_deleted_ones() {
     let now = Instant::now();
     let extent = Extent { low: 10, high: 100 };
     assert_eq!(extent.floor(None), floor(10));

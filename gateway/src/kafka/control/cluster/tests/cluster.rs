@@ -76,7 +76,7 @@ fn an_id_is_believed_if_two_answers_have_it_and_a_known_one_at_once() {
 }
 
 #[test]
-fn a_topic_made_anew_whose_log_does_not_answer_at_first_is_noticed_when_it_does() {
+fn a_recreated_topic_whose_log_does_not_answer_at_first_is_noticed_later() {
     let (before, after) = (brokers(0..5), brokers(100..120));
     let mut cluster = remembering(&before);
     make_anew(&mut cluster, &after);
@@ -90,7 +90,7 @@ fn a_topic_made_anew_whose_log_does_not_answer_at_first_is_noticed_when_it_does(
 }
 
 #[test]
-fn a_topic_made_anew_before_its_first_id_was_seen_is_noticed() {
+fn a_topic_recreated_before_its_first_id_was_seen_is_noticed() {
     let (before, after) = (brokers(0..5), brokers(100..120));
     let mut cluster = remembering(&before);
     cluster.incarnations.saw_ids(BTreeMap::from([(0, id(1))]));

@@ -53,7 +53,7 @@ fn stuck(assignment: &ShardAssignment, now: Instant) -> Vec<i64> {
 }
 
 #[test]
-fn a_partition_of_which_nobody_can_tell_is_neither_stuck_nor_late() {
+fn a_partition_with_an_unknown_end_is_neither_stuck_nor_late() {
     let (mut assignment, start) = (assignment(), Instant::now());
     let mut leaderless = cluster(1);
     leaderless.layout.leaderless.insert(PARTITION);
