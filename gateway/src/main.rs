@@ -53,14 +53,14 @@ fn serve(dev: bool) -> ExitCode {
 
 fn serve_logging(config: Config, signals: Signals) -> ExitCode {
     for warning in &config.warnings {
-        warn!(reason = %warning, "the configuration may not be what is meant");
+        warn!(reason = %warning, "configuration warning");
     }
     if let Err(error) = run::choose_cpus(&config) {
         error!(%error, "the gateway failed");
         return ExitCode::FAILURE;
     }
     if let Err(error) = preflight::run(&config) {
-        error!(%error, "the gateway does not work on this machine");
+        error!(%error, "the gateway cannot run on this machine");
         return ExitCode::from(EXIT_UNAVAILABLE);
     }
     match run::run(config, signals) {

@@ -185,7 +185,7 @@ class ScriptAndTerraform(unittest.TestCase):
 
 
 class Images(unittest.TestCase):
-    """One build, one registry, one name for each image: what Cloud Build makes is what the hosts pull, whoever made the hosts."""
+    """One build, one registry, one name for each image: what Cloud Build makes is what the hosts pull, independent of what made the hosts."""
 
     @classmethod
     def setUpClass(cls):

@@ -90,7 +90,7 @@ sessions() {
   '
 }
 
-@test "after a boot the unit makes the table anew" {
+@test "after a boot the unit creates the table again" {
   inside '
     tune --apply
     nft delete table inet odin_notrack

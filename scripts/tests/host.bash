@@ -7,7 +7,7 @@ tree() {
   printf '%s\n' "$2" >"$host$1"
 }
 
-# topology CPUS THREADS: so many CPUs, neighbours being threads of one core.
+# topology CPUS THREADS: CPUS CPUs, of which THREADS neighbours are threads of one core.
 topology() {
   local cpu first
   tree /sys/devices/system/cpu/online "0-$(($1 - 1))"

@@ -7,7 +7,7 @@
 LOG is what becomes of the gateway's log: read, unread, full or closed. Requests that are refused make the lines, one each, and
 so does the end of a session, at LOG_LEVEL=debug. Ends with 1 when a request is not answered, when a line that was written counts
 as dropped, or when one that could not be written does not. `hold` prints what it saw, and fails if it had too few looks at all the
-SESSIONS for so many SECONDS.
+SESSIONS for SECONDS.
 """
 
 import re

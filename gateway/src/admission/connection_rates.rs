@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_when_no_rate_is_ever_exceeded() {
+    fn no_rate_is_ever_exceeded_whatever_the_order_of_connections() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);

@@ -160,7 +160,7 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Sends of which the kernel took at least one byte.
     pub sends: u64,
-    /// Sends that a full socket cut short.
+    /// Sends that a full socket accepted only in part.
     pub sends_full: u64,
     /// From the poll of a record to its frame in a socket, seconds.
     pub latency_from_poll: Histogram,

@@ -253,7 +253,7 @@ pub const OWNER_OPERATIONS_PER_TURN: u64 = 8192;
 /// Additional operations of a question: its session's acknowledgement and cursors are looked at.
 pub const OWNER_OPERATIONS_PER_ANSWER: u64 = 64;
 /// Starts and positions of a question that its owner answers at once. A larger one is answered in a step of its own, so that the
-/// shard that read a client's message does not also answer it between two looks at the clock. Few clients name so many.
+/// shard that read a client's message does not also answer it between two looks at the clock. Few clients name that many.
 pub const QUESTION_OPERATIONS_AT_ONCE: usize = 128;
 /// Interval of questions to brokers that could not tell the end of a log: it delays only the deferred question.
 pub const END_RETRY_INTERVAL: Duration = Duration::from_millis(500);

@@ -77,12 +77,12 @@ impl OverloadMonitor {
                 cpu_percent,
                 threshold_percent,
                 window_ms,
-                "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD), those inside stay"
+                "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD), existing ones stay"
             ),
             (true, false) => {
                 info!(
                     cpu_percent,
-                    threshold_percent, window_ms, "no longer overloaded: new sessions are taken"
+                    threshold_percent, window_ms, "no longer overloaded: new sessions are accepted"
                 );
             }
             _ => {}
@@ -124,7 +124,10 @@ fn log_memory(config: &Config, before: Decision, after: Decision, usage: &Resour
             socket_bytes, limit_bytes, "out of memory (WS_MEMORY_LIMIT): new sessions are refused"
         ),
         (true, false) => {
-            info!(rss_bytes, socket_bytes, limit_bytes, "there is memory again: new sessions are taken");
+            info!(
+                rss_bytes,
+                socket_bytes, limit_bytes, "memory is available again: new sessions are accepted"
+            );
         }
         _ => {}
     }

@@ -79,7 +79,7 @@ fn follow(
         }
         Verdict::Stalled => {
             pulse.count_stall();
-            warn!(shard, phase, silent_ms, "the shard does not turn: it is woken");
+            warn!(shard, phase, silent_ms, "the shard is stalled: waking it");
         }
         Verdict::StillStalled => {}
         Verdict::Stuck => {

@@ -48,7 +48,7 @@ impl Signals {
                 info!(
                     signal,
                     suppressed,
-                    "a signal without effect: the configuration is read at the start only, and the log has no file to reopen"
+                    "signal ignored: the configuration is read only at the start, and the log has no file to reopen"
                 );
             }
         }

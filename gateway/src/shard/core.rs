@@ -317,7 +317,7 @@ impl Core {
                 kind = &*self.owner.kinds()[partition.topic],
                 partition = partition.number,
                 suppressed,
-                "nobody can tell where a partition ends, and clients resume beyond what was read of it; asking again"
+                "the brokers cannot tell where a partition ends, and clients resume beyond what was read of it; asking again"
             );
         }
     }

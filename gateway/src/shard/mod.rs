@@ -329,7 +329,7 @@ impl Shard {
             warn!(
                 shard = self.shard,
                 partitions = silent,
-                "no records come of partitions whose history is being read: not waiting any longer"
+                "no records arrive from partitions whose history is being read: no longer waiting for them"
             );
         }
         if self.ready.is_ready || !self.shared.kafka.read().assigned || !self.core.owner.is_warm() {

@@ -209,7 +209,7 @@ fn every_line_of_a_running_gateway_has_the_listed_shape() {
         seen.insert(kind.1);
     }
     for message in [
-        "the configuration may not be what is meant",
+        "configuration warning",
         "serving",
         "reading",
         "a record was skipped",

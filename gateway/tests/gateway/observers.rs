@@ -195,7 +195,7 @@ fn signals_that_ask_for_nothing_are_logged_and_change_nothing() {
         let line = eventually("it is logged", || {
             let output = gateway.output();
             output.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(|line| {
-                line["message"].as_str().is_some_and(|message| message.starts_with("a signal without effect"))
+                line["message"].as_str().is_some_and(|message| message.starts_with("signal ignored"))
             })
         });
         assert_eq!(line["signal"], name);
@@ -234,7 +234,7 @@ fn a_signal_before_it_serves_counts_also_for_the_first_process_of_a_container() 
         // The warning is the first that it does after its configuration is read: the ring, the port and the shards come later.
         let launch = Launch::of(unshare).env("KAFKA_BROKERS", cluster.brokers()).env("WS_ADDRESS", "1");
         let program = launch.start_early();
-        eventually("it warns", || program.line("the configuration may not be what is meant"));
+        eventually("it warns", || program.line("configuration warning"));
         let children = format!("/proc/{0}/task/{0}/children", program.pid());
         let child: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
         kill_process(Pid::from_raw(child).unwrap(), Signal::TERM).unwrap();

@@ -91,9 +91,9 @@ fn assert_resumed(gateway: &Gateway, session: &mut Client, records: u64) {
     assert!(metrics.reason("ws_kafka_pauses_total", "cpu") >= 1.0);
     assert_eq!(metrics.sum("ws_gaps_total"), 0.0);
     for message in [
-        "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD), those inside stay",
+        "overloaded: new sessions are refused (WS_CPU_REJECT_THRESHOLD), existing ones stay",
         "Kafka is paused (WS_CPU_PAUSE_THRESHOLD): records wait there, nothing is lost",
-        "no longer overloaded: new sessions are taken",
+        "no longer overloaded: new sessions are accepted",
     ] {
         let line = gateway.line_when(message);
         assert!(line["cpu_percent"].is_number() && line["threshold_percent"].is_number(), "{line}");

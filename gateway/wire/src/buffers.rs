@@ -117,7 +117,10 @@ impl Buffers {
     }
 
     /// Returns a buffer to the kernel.
-    #[allow(clippy::needless_pass_by_value, reason = "whoever gives a buffer back does not have it any more")]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a buffer that was given back must not be used any more"
+    )]
     pub(crate) fn give(&mut self, id: BufferId) {
         assert!(
             std::mem::replace(&mut self.is_taken[usize::from(id.0)], false),

@@ -14,7 +14,7 @@ fn cpu(cpu_percent: f64, window_share: f64) -> Reading {
     Reading { cpu_percent: Some(cpu_percent), window_share, memory_bytes: 0, sessions: 0 }
 }
 
-/// What follows from the last of so many readings like this.
+/// The decision after this many equal readings.
 fn after(overload: &mut Overload, readings: u32, reading: Reading) -> (bool, bool) {
     let mut decision = Decision::default();
     (0..readings).for_each(|_| decision = overload.decide(&reading));

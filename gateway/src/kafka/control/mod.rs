@@ -278,7 +278,7 @@ impl Work {
                         shard = assignment.shard,
                         error = reason,
                         suppressed,
-                        "partitions cannot be read yet; trying again"
+                        "partitions cannot be read yet; retrying"
                     );
                 }
                 trouble.get_or_insert(reason);
@@ -342,7 +342,7 @@ impl Work {
                 assignment.map(|assignment| assignment.skip_lagging(&self.config, lag_max, now))
                 && let Some(suppressed) = self.complaints.unstoppable.allow(now)
             {
-                warn!(shard, %error, suppressed, "late partitions cannot be stopped yet; trying again");
+                warn!(shard, %error, suppressed, "could not pause lagging partitions; retrying");
             }
         }
         self.report_lag(now);

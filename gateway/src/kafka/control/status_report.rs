@@ -124,7 +124,7 @@ impl Work {
         }
         let text = error.to_string();
         if let Some(suppressed) = self.complaints.no_answer.allow(Instant::now()) {
-            warn!(error = text, suppressed, "Kafka does not answer; trying again");
+            warn!(error = text, suppressed, "Kafka does not answer; retrying");
         }
         self.status.update(|status| {
             status.error.get_or_insert(text);

@@ -114,7 +114,7 @@ impl Reader {
     /// Stops reading.
     pub(crate) fn end(&self) {
         if let Err(error) = self.native.unassign() {
-            debug!(%error, "a replayed partition is not let go; the next assignment replaces it");
+            debug!(%error, "a replayed partition could not be unassigned; the next assignment replaces it");
         }
     }
 

@@ -101,7 +101,7 @@ impl Worker {
             let topic = self.topic(partition).name.clone();
             if let Some(suppressed) = self.interrupted.allow(now) {
                 let partition = partition.number;
-                warn!(topic, partition, %error, suppressed, "a replay is interrupted; trying again");
+                warn!(topic, partition, %error, suppressed, "a replay was interrupted; retrying");
             }
             if let Some(trouble) = trouble {
                 let (given_up, patient) = trouble.give_up(left, now);

@@ -166,7 +166,7 @@ impl Mesh {
         }
     }
 
-    /// Whether so many requests wait for room that no client may be read.
+    /// Whether the backlog is so long that no client may be read.
     pub fn is_backed_up(&self) -> bool {
         self.links.iter().flatten().any(|link| link.backlog.len() > limits::MESH_BACKLOG)
     }

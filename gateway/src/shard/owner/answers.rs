@@ -312,7 +312,7 @@ fn unknown_position(kind: &str, position: &Position) -> StartRefusal {
 fn too_old(kind: &str, position: &Position) -> StartRefusal {
     let message = format!(
         "what follows the {kind} position {position} is older than the gateway reads Kafka again for (WS_RESUME_MAX_AGE): \
-         delivery begins with the next event; load the state anew"
+         delivery begins with the next event; load the state again"
     );
     StartRefusal { code: code::TOO_OLD, message }
 }

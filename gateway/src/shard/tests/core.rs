@@ -103,7 +103,7 @@ fn a_shard_whose_pulls_are_all_under_way_is_woken_by_an_answer_and_not_by_the_ne
     assert_eq!(core.next_pull_due(), Some(now));
 }
 
-/// A shard of two with so many sessions that take every event, and the other's end of the mesh.
+/// A shard of two with this many sessions that subscribe to everything, and the other's end of the mesh.
 fn crowd(sessions: u32, outbox_frames: usize, now: Instant) -> (Core, Mesh) {
     let outbox_frames = outbox_frames.to_string();
     let config = config_of(&[
@@ -129,7 +129,7 @@ fn crowd(sessions: u32, outbox_frames: usize, now: Instant) -> (Core, Mesh) {
     (core, peer)
 }
 
-/// An event of a partition of the peer, with a value of so many bytes.
+/// An event of a partition of the peer, with a value of this many bytes.
 fn event(offset: i64, value: usize, now: Instant) -> Arc<Frame> {
     let value = vec![b'1'; value];
     let record = Record {

@@ -40,7 +40,7 @@ fn heard(core: &mut Core, slot: u32) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// All that the pull asks for, of which so many bytes were read.
+/// The answer to a pull, for which this many bytes were read.
 fn answered(pull: &Pull, next: i64, read_bytes: u64) -> Chunk {
     Chunk { read_bytes, ..Chunk::empty(pull.from, next, PullContinuation::More) }
 }
@@ -70,7 +70,7 @@ fn the_third_resume_from_kafka_within_a_minute_waits_for_its_time_and_then_comes
     assert_eq!(core.connections.counters.replays_paced, 1);
 }
 
-/// A whole resume, for which so many bytes are read from Kafka again.
+/// A whole resume, for which this many bytes are read from Kafka.
 fn resume_whole(core: &mut Core, name: &str, read_bytes: u64, now: Instant) {
     resume(core, 0, name, now);
     let (pull, until) = replays(core, now).pop().expect("Kafka is read");

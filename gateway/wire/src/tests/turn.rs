@@ -57,7 +57,7 @@ fn the_owner_stays_awake_while_an_event_or_a_request_waits() {
     bench.fake().end(super::receive_of(socket), 0);
     bench.turn();
     bench.close(socket);
-    assert!(!bench.driver.may_sleep().expect("works"), "a Closed is to be told");
+    assert!(!bench.driver.may_sleep().expect("works"), "a Closed is pending");
     assert_eq!(bench.turn(), [Happened::Closed(socket)]);
     bench.finish(&[]);
 }

@@ -185,7 +185,7 @@ impl Cluster {
             });
         }
         if let Err(error) = self.observer.unassign() {
-            debug!(%error, "last records are read on; the next assignment replaces them");
+            debug!(%error, "last records could not be unassigned; the next assignment replaces them");
         }
         found
     }

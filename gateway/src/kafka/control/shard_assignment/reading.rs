@@ -105,7 +105,7 @@ impl ShardAssignment {
         let text = format!("partition {} of {name} is not fetched from offset {offset} on", partition.number);
         if let Some(suppressed) = self.complaints.allow(Instant::now()) {
             let (shard, partitions) = (self.shard, stalled.len());
-            warn!(shard, partitions, reason = text, suppressed, "reading on with a new consumer");
+            warn!(shard, partitions, reason = text, suppressed, "continuing with a new consumer");
         }
         Some(text)
     }

@@ -149,7 +149,7 @@ fn who_has_said_nothing_does_not_hold_the_end_whenever_it_was_accepted() {
     let shared = Arc::clone(&door.core.connections.shared);
     shared.drain.begin();
     door.core.connections.begin_drain(Duration::ZERO, door.now);
-    // Until the last session of the process is told, whoever comes is answered.
+    // Until the last session of the process is closed, every connection is answered.
     let served = door.accept("192.0.2.1:3");
     door.core.receive(served, b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n", door.now);
     assert_eq!((door.refused(Refusal::Draining), door.core.connections.egress.lost()), (0, 0));

@@ -14,7 +14,7 @@ fn door() -> TestShard {
     TestShard::new(&[("WS_MEMORY_LIMIT", "100MiB"), ("WS_MAX_CONNECTIONS", "5000")])
 }
 
-/// A session with an unfinished message of so many bytes: one fragment after the other, which come to no end.
+/// A session with an unfinished message of this many bytes: fragments without a last one.
 fn session(door: &mut TestShard, bytes: usize) -> SocketId {
     let socket = door.open_handshake("192.0.2.1:1", "");
     if bytes > 0 {

@@ -152,7 +152,7 @@ fn whatever_happens_each_session_stands_once_in_a_queue_and_nobody_is_forgotten(
         if random.u8(..100) == 0 {
             rig.sessions.remove(socket(slot)).expect("it is there").outbox.clear(&mut rig.frames);
             rig.sessions.insert(Session::new(socket(slot), None, Instant::now()));
-            // In the driver's life it has another generation: then what stands in the queues is nobody's.
+            // A later socket of the slot has another generation, so its entries in the queues are stale.
             for queue in [Queue::Control, Queue::Live, Queue::Bulk] {
                 rig.ready.queue(queue).retain(|&it| it != socket(slot));
             }

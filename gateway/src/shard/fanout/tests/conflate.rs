@@ -61,7 +61,7 @@ fn is_wide(subscription: &str) -> bool {
     matches!(Pattern::of_name(subscription), Pattern::Kind(_) | Pattern::All)
 }
 
-/// What stands in the queue after a conflation within so many frames, for a session with one subscription.
+/// The queue after a conflation with this limit of frames, for a session with one subscription.
 fn after(events: &[Arc<Frame>], limit: usize, subscription: &str) -> (Vec<String>, Conflated) {
     let mut frames = Frames::default();
     let mut outbox = outbox_of(&mut frames, events);
@@ -186,7 +186,7 @@ struct Life {
     frames: Frames,
     limits: OutboxLimits,
     subscription: &'static str,
-    /// Of each partition: the next offset, and how often its topic was made anew.
+    /// Of each partition: the next offset, and how often its topic was recreated.
     heads: BTreeMap<Partition, (i64, u32)>,
     /// Records, with that number.
     expected: Vec<(Source, u32)>,
@@ -237,7 +237,7 @@ impl Life {
         let partition = Partition { topic, number: random.i32(0..2) };
         let head = self.heads.entry(partition).or_default();
         let token = if self.subscription.starts_with('A') { 0 } else { random.usize(..8) };
-        // A token stands in one partition, but for one of them.
+        // All tokens but one have one partition each.
         let token = ["A", "B0", "C1", "D0", "E1", "F0", "G1", "H0"][token];
         match random.u8(..40) {
             0 => {

@@ -90,7 +90,7 @@ fn news_for_which_there_was_room_is_with_the_peer_and_what_was_told_without_is_n
 }
 
 #[test]
-fn a_full_queue_to_one_peer_leaves_no_room_whoever_is_to_be_told() {
+fn a_full_queue_to_one_peer_leaves_no_room_for_any_peer() {
     let mut meshes = Mesh::connect(3, 4, 4);
     while meshes[0].has_room() {
         meshes[0].tell(2, events(0));
@@ -173,7 +173,7 @@ fn peers_take_turns() {
 }
 
 #[test]
-fn whoever_was_written_to_is_woken_once() {
+fn peers_that_were_written_to_are_woken_once() {
     let mut meshes = Mesh::connect(3, 4, 4);
     assert!(meshes[0].take_touched().is_empty());
     meshes[0].tell(2, events(0));

@@ -35,7 +35,7 @@ pub(crate) struct Client {
     clock: u64,
     /// The newest offset of each channel in each partition.
     newest: BTreeMap<(String, Partition), i64>,
-    /// Of these it had nothing for a while, in which nobody told it if the topic was made anew.
+    /// Of these it had nothing for a while, in which nobody told it if the topic was recreated.
     unheard: BTreeSet<(String, Partition)>,
     /// What it was told not to get, by channel.
     gaps: Vec<Gap>,

@@ -1,4 +1,4 @@
-//! What the model's clients are told of topics that were made anew.
+//! What the model's clients are told of topics that were recreated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::shard::model::log::{KINDS, Log};
 use crate::shard::model::recreated::Life;
 
 impl Client {
-    /// The topic was made anew; or the position that it named is of no log that is there, which nobody could tell in time. It gets all
+    /// The topic was recreated; or the position that it named is of no log that is there, which nobody could tell in time. It gets all
     /// that is there, again if it had some of it.
     pub(crate) fn begin_again(
         &mut self,

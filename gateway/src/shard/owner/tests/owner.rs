@@ -311,7 +311,7 @@ fn token_of(home: i32, later: i32) -> String {
     tokens.find(|it| (partition(it, 2), partition(it, 5)) == (home, later)).expect("there is one")
 }
 
-/// The owners of a topic on two shards, with partitions from 0 on, which both know to be so many.
+/// The owners of a topic on two shards, both of which know its number of partitions, from 0 on.
 fn owners(partitions: i32) -> [Owner; 2] {
     [0, 1].map(|shard| {
         let misplaced_tokens =

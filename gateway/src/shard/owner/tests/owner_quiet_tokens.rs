@@ -69,7 +69,7 @@ fn where_records_were_not_read_or_became_no_event_kafka_is_read_again() {
     };
     owner.store_frame(&Arc::new(gap));
     keep_others(&mut owner, 61..100);
-    assert!(is_older(pull_of(&mut owner, "BTC.trade", 8)), "the client is to be told of the gap");
+    assert!(is_older(pull_of(&mut owner, "BTC.trade", 8)), "the client must be told of the gap");
     let elsewhere = at(0, 2);
     let mut owner = owner_after(&frame(BTC, 7, "BTC"));
     owner.partition_started(&ReadStart {

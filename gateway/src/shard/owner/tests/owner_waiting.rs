@@ -55,8 +55,7 @@ fn the_answer_to_an_earlier_question_is_none_to_a_later_one() {
 }
 
 #[test]
-fn brokers_that_cannot_tell_are_asked_again_while_somebody_waits_and_whoever_waited_long_enough_keeps_its_place()
- {
+fn brokers_that_cannot_tell_are_asked_again_while_a_question_waits_and_an_overdue_one_keeps_its_place() {
     let mut owner = ready(5);
     assert!(begin(&mut owner, 1, after(1, "0:9")).is_none());
     for _ in 0..5 {
