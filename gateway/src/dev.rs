@@ -18,10 +18,10 @@ const PARTITIONS: i32 = 12;
 /// Milliseconds between two fetches of an idle partition. Each costs CPU: with 5 ms an idle gateway used an eighth of a core.
 const FETCH_WAIT_MS: &str = "50";
 /// Tokens of the simulated events.
-pub const TOKENS: [&str; 8] = ["BTC", "ETH", "SOL", "ODIN", "DOGE", "PEPE", "BONK", "WIF"];
+pub(crate) const TOKENS: [&str; 8] = ["BTC", "ETH", "SOL", "ODIN", "DOGE", "PEPE", "BONK", "WIF"];
 
 /// The embedded broker and the simulation; both end when it is dropped.
-pub struct Dev {
+pub(crate) struct Dev {
     // The publisher is dropped first, because it flushes to the broker.
     publisher: Option<Publisher>,
     cluster: MockCluster<'static, DefaultProducerContext>,
@@ -32,7 +32,7 @@ impl Dev {
     ///
     /// # Errors
     /// librdkafka cannot make the cluster or a topic.
-    pub fn start(config: &mut Config) -> anyhow::Result<Self> {
+    pub(crate) fn start(config: &mut Config) -> anyhow::Result<Self> {
         let cluster = MockCluster::new(BROKERS).context("the embedded broker could not be started")?;
         for topic in &config.kafka.topics {
             cluster
@@ -46,7 +46,7 @@ impl Dev {
     }
 
     /// The broker's addresses, for other programs that produce.
-    pub fn brokers(&self) -> String {
+    pub(crate) fn brokers(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
@@ -54,7 +54,7 @@ impl Dev {
     ///
     /// # Errors
     /// The publisher cannot be set up.
-    pub fn simulate(&mut self, rate: u32) -> anyhow::Result<()> {
+    pub(crate) fn simulate(&mut self, rate: u32) -> anyhow::Result<()> {
         if rate > 0 {
             let config = producer::client_config(&self.brokers(), &[]);
             let publisher = Publisher::connect(&config, u64::from(std::process::id()))?;

@@ -153,7 +153,7 @@ impl Addresses {
 }
 
 /// The address for which a connection is counted; `None` if it is exempt.
-pub fn counted(address: IpAddr, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
+pub(crate) fn counted(address: IpAddr, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
     let address = address.to_canonical();
     let is_own_host = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&address);
     let is_exempt = is_own_host || trusted_proxies.iter().any(|network| network.contains(&address));
@@ -162,7 +162,7 @@ pub fn counted(address: IpAddr, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
 
 /// The network that stands for a client: a provider assigns a customer at least a /64 of IPv6, so single IPv6 addresses identify
 /// nobody. IPv4 in the form of IPv6 becomes IPv4.
-pub fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -1,7 +1,7 @@
 //! Which connections the gateway takes: the rates and numbers of clients, by address, and overload.
 
-pub mod addresses;
+pub(crate) mod addresses;
 pub mod client_address;
-pub mod connection_rates;
-pub mod overload;
-pub mod token_bucket;
+pub(crate) mod connection_rates;
+pub(crate) mod overload;
+pub(crate) mod token_bucket;

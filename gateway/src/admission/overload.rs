@@ -36,7 +36,7 @@ const NEVER_PERCENT: f64 = 100.0;
 
 /// One measurement of load.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// Percent of the CPU limit; `None` if unknown.
     pub cpu_percent: Option<f64>,
     /// The longest of the shards' flush windows, as a share of its maximum. 1 if the maximum is 0, because such a window cannot
@@ -78,7 +78,7 @@ impl Decision {
 
 /// The state of the decision: what has begun and not ended.
 #[derive(Debug)]
-pub struct Overload {
+pub(crate) struct Overload {
     thresholds: config::Overload,
     memory_bytes_max: Option<u64>,
     sessions_max: usize,
@@ -92,7 +92,11 @@ pub struct Overload {
 
 impl Overload {
     /// With these thresholds, this memory limit (`None`: no limit) and this maximum of sessions.
-    pub fn new(thresholds: config::Overload, memory_bytes_max: Option<u64>, sessions_max: usize) -> Self {
+    pub(crate) fn new(
+        thresholds: config::Overload,
+        memory_bytes_max: Option<u64>,
+        sessions_max: usize,
+    ) -> Self {
         Self {
             thresholds,
             memory_bytes_max,
@@ -106,7 +110,7 @@ impl Overload {
     }
 
     /// Decides from a reading: one a second, and more often during a pause.
-    pub fn decide(&mut self, reading: &Reading) -> Decision {
+    pub(crate) fn decide(&mut self, reading: &Reading) -> Decision {
         let config::Overload { reject_percent, pause_percent } = self.thresholds;
         let is_window_at_maximum = reading.window_share >= WINDOW_AT_MAXIMUM;
         let is_over = |percent: f64| {

@@ -4,7 +4,7 @@
 //! labels and buckets of metrics are in `http::metrics`; the values of labels are in `labels`.
 
 pub(crate) mod labels;
-pub mod operations;
+pub(crate) mod operations;
 
 use std::sync::{Mutex, PoisonError};
 

@@ -11,11 +11,11 @@ thread_local! {
 }
 
 /// Adds operations.
-pub fn count(operations: usize) {
+pub(crate) fn count(operations: usize) {
     DONE.set(DONE.get() + operations as u64);
 }
 
 /// All operations of this thread.
-pub fn done() -> u64 {
+pub(crate) fn done() -> u64 {
     DONE.get()
 }

@@ -2,13 +2,13 @@
 //! everything that uses it.
 
 pub mod channel_index;
-pub mod coverage;
+pub(crate) mod coverage;
 pub mod frame;
 pub mod partition;
-pub mod partitioner;
-pub mod pull;
+pub(crate) mod partitioner;
+pub(crate) mod pull;
 pub(crate) mod selection;
-pub mod shard_set;
-pub mod skipped;
-pub mod topic_set;
-pub mod wants;
+pub(crate) mod shard_set;
+pub(crate) mod skipped;
+pub(crate) mod topic_set;
+pub(crate) mod wants;

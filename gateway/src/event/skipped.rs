@@ -12,15 +12,15 @@ use super::partition::Partition;
 use crate::limits;
 
 /// The first offset of a range and the last.
-pub type Range = (i64, i64);
+pub(crate) type Range = (i64, i64);
 
 /// Skipped offsets of a partition, ascending. Beyond `limits::SKIPPED_RANGES` ranges, the oldest two are merged.
 #[derive(Debug, Default)]
-pub struct Ranges(VecDeque<Range>);
+pub(crate) struct Ranges(VecDeque<Range>);
 
 impl Ranges {
     /// Adds a skipped offset, which is above all others.
-    pub fn note(&mut self, offset: i64) {
+    pub(crate) fn note(&mut self, offset: i64) {
         match self.0.back_mut() {
             Some((_, to)) if offset <= *to + 1 => *to = offset.max(*to),
             _ => self.0.push_back((offset, offset)),
@@ -33,7 +33,7 @@ impl Ranges {
     }
 
     /// One range for everything skipped from `from` on and below `next`.
-    pub fn within(&self, from: i64, next: i64) -> Option<Range> {
+    pub(crate) fn within(&self, from: i64, next: i64) -> Option<Range> {
         let first = self.0.partition_point(|&(_, to)| to < from);
         let after = self.0.partition_point(|&(from, _)| from < next);
         let (first, last) = (self.0.range(first..).next()?, self.0.range(..after).next_back()?);
@@ -41,7 +41,7 @@ impl Ranges {
     }
 
     /// Forgets offsets below `first`, which are no longer needed.
-    pub fn forget_before(&mut self, first: i64) {
+    pub(crate) fn forget_before(&mut self, first: i64) {
         while self.0.front().is_some_and(|&(_, to)| to < first) {
             self.0.pop_front();
         }
@@ -85,7 +85,7 @@ pub struct SkippedRecords {
 
 /// The announcements of a shard's partitions, by time.
 #[derive(Debug, Default)]
-pub struct Announcements {
+pub(crate) struct Announcements {
     tellings: BTreeMap<Partition, SkipAnnouncement>,
     /// One entry for each partition with a waiting range.
     due: BTreeSet<(Instant, Partition)>,
@@ -93,7 +93,7 @@ pub struct Announcements {
 
 impl Announcements {
     /// Adds a skipped record.
-    pub fn note(&mut self, partition: Partition, offset: i64, now: Instant) {
+    pub(crate) fn note(&mut self, partition: Partition, offset: i64, now: Instant) {
         let telling = self.tellings.entry(partition).or_default();
         if telling.waiting.is_none() {
             self.due.insert((telling.quiet_until.map_or(now, |until| until.max(now)), partition));
@@ -102,7 +102,7 @@ impl Announcements {
     }
 
     /// Takes the next announcement that is due.
-    pub fn take_due(&mut self, now: Instant) -> Option<SkippedRecords> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<SkippedRecords> {
         let &(at, partition) = self.due.first().filter(|(at, _)| *at <= now)?;
         self.due.remove(&(at, partition));
         let telling = self.tellings.get_mut(&partition)?;
@@ -112,19 +112,19 @@ impl Announcements {
     }
 
     /// When the next announcement is due.
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
     /// Forgets a partition's waiting range, because its offsets begin again.
-    pub fn forget(&mut self, partition: Partition) {
+    pub(crate) fn forget(&mut self, partition: Partition) {
         self.tellings.remove(&partition);
         self.due.retain(|(_, waiting)| *waiting != partition);
     }
 }
 
 /// Announcements that a resuming session has not had yet, by partition.
-pub type SkipsToTell = BTreeMap<Partition, SkipAnnouncement>;
+pub(crate) type SkipsToTell = BTreeMap<Partition, SkipAnnouncement>;
 
 #[cfg(test)]
 #[path = "tests/skipped.rs"]

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::coverage::Coverage;
 
 /// The number of a subscription of the session, given by the builder of the [`Wants`].
-pub type SubscriptionIndex = (u32, u32);
+pub(crate) type SubscriptionIndex = (u32, u32);
 
 /// The share of one subscription: it takes records from `from` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-pub use self::pages::SharedPages;
+pub(crate) use self::pages::SharedPages;
 use self::pages::{Page, Pages};
-pub use self::renderer::Renderer;
+pub(crate) use self::renderer::Renderer;
 use crate::config::Config;
 use crate::counters::HttpRoute;
 use crate::websocket::response::{Headers, refusal_body};

@@ -18,7 +18,7 @@ use crate::shared::Shared;
 
 /// Renders the pages, on the main thread.
 #[derive(Debug)]
-pub struct Renderer {
+pub(crate) struct Renderer {
     config: Arc<Config>,
     shared: Arc<Shared>,
     pages: Arc<SharedPages>,
@@ -31,7 +31,12 @@ pub struct Renderer {
 
 impl Renderer {
     /// For this state; the first pages are due at once.
-    pub fn new(config: Arc<Config>, shared: Arc<Shared>, pages: Arc<SharedPages>, now: Instant) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        shared: Arc<Shared>,
+        pages: Arc<SharedPages>,
+        now: Instant,
+    ) -> Self {
         let mut metrics = Registry::default();
         metrics.register_collector(Box::new(Metrics::new(Arc::clone(&config), Arc::clone(&shared))));
         let is_draining = shared.drain.has_begun();
@@ -39,7 +44,7 @@ impl Renderer {
     }
 
     /// Renders if a second has passed, or if readiness has changed.
-    pub fn refresh(&mut self, now: Instant) {
+    pub(crate) fn refresh(&mut self, now: Instant) {
         let overload = self.shared.overload.read();
         let readiness = readiness::readiness(&self.shared.kafka.read(), overload, self.is_draining)
             .unless_silent(self.shared.silent_shard(now));
@@ -62,7 +67,7 @@ impl Renderer {
 
     /// Renders that the gateway drains. Called before the shards are told, so that none of them says "ready" while it refuses
     /// sessions; the metrics follow with the next refresh.
-    pub fn begin_drain(&mut self, now: Instant) {
+    pub(crate) fn begin_drain(&mut self, now: Instant) {
         self.is_draining = true;
         self.refresh(now);
         self.due = now;

@@ -27,7 +27,7 @@ use crate::event::partition::{Partition, PartitionOffset};
 use crate::log::throttle::LogThrottle;
 
 /// The consumer of one shard.
-pub struct Consumer {
+pub(crate) struct Consumer {
     shard: usize,
     topics: Vec<TopicState>,
     native: Option<Arc<NativeConsumer>>,
@@ -64,7 +64,7 @@ const CHECK_DELAY: Duration = Duration::from_millis(100);
 
 impl Consumer {
     /// Joins the control thread; the consumer becomes usable when its reply arrives, which wakes the shard.
-    pub fn join(
+    pub(crate) fn join(
         shard: usize,
         shards: usize,
         topics: &[Topic],
@@ -99,7 +99,7 @@ impl Consumer {
     }
 
     /// Begins a turn of polls.
-    pub fn begin_turn(&mut self) {
+    pub(crate) fn begin_turn(&mut self) {
         self.nothings = 0;
         self.read_notes();
     }
@@ -184,7 +184,7 @@ impl Consumer {
     }
 
     /// The next result other than a record: partitions that start, losses, answers. `Nothing` if there is none.
-    pub fn poll_control(&mut self, now: Instant) -> Polled {
+    pub(crate) fn poll_control(&mut self, now: Instant) -> Polled {
         if let Some(polled) = self.polled.pop_front() {
             return polled;
         }
@@ -195,7 +195,7 @@ impl Consumer {
     }
 
     /// The next record or other result. `Nothing` ends the turn's polls.
-    pub fn poll(&mut self, now: Instant) -> Polled {
+    pub(crate) fn poll(&mut self, now: Instant) -> Polled {
         match self.poll_control(now) {
             Polled::Nothing => self.poll_record(now),
             polled => polled,
@@ -220,14 +220,14 @@ impl Consumer {
 
     /// Asks the brokers where a partition ends. Each question has one [`Polled::End`], in the order of the questions, with an end
     /// that was looked up after the question; `None` if the brokers cannot tell. The caller limits the number of questions.
-    pub fn ask_end(&self, partition: Partition) {
+    pub(crate) fn ask_end(&self, partition: Partition) {
         let _ = self.requests.send(Request::LookUpEnd { shard: self.shard, partition });
     }
 
     /// Reports that the history is filled: each partition has reached its
     /// [`ReadStart::live_from`](super::polled::ReadStart::live_from), or is no longer waited for. Called once, or not at all if
     /// there is no history to fill.
-    pub fn report_warm(&self) {
+    pub(crate) fn report_warm(&self) {
         let _ = self.requests.send(Request::Warm { shard: self.shard });
     }
 
@@ -279,7 +279,7 @@ impl Consumer {
     }
 
     /// The next offset of each of the shard's partitions, by topic and number.
-    pub fn owned(&self) -> Vec<PartitionOffset> {
+    pub(crate) fn owned(&self) -> Vec<PartitionOffset> {
         let owned = self.topics.iter().enumerate().flat_map(|(topic, state)| {
             state.next.iter().enumerate().filter_map(move |(number, next)| {
                 let partition = Partition { topic, number: number as i32 };

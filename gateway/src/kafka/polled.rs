@@ -8,7 +8,7 @@ use crate::event::partition::{Partition, PartitionOffset};
 
 /// The result of a poll.
 #[derive(Debug)]
-pub enum Polled {
+pub(crate) enum Polled {
     /// An event for its channel.
     Event(Frame),
     /// A record with a usable key that cannot be framed: the frame is the gap that says so.
@@ -33,7 +33,7 @@ pub enum Polled {
 
 impl Polled {
     /// Whether it is a record taken from Kafka.
-    pub fn is_record(&self) -> bool {
+    pub(crate) fn is_record(&self) -> bool {
         matches!(self, Self::Event(_) | Self::Skipped(..) | Self::Ignored(..))
     }
 }

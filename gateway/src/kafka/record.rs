@@ -16,7 +16,7 @@ use crate::kafka::polled::Ignored;
 ///
 /// # Errors
 /// Its key is not a token, so it belongs to no channel.
-pub fn record<'a>(
+pub(crate) fn record<'a>(
     message: &'a BorrowedMessage<'_>,
     kind: &'a str,
     partition: Partition,
@@ -37,7 +37,7 @@ fn token(key: Option<&[u8]>) -> Result<&str, Ignored> {
 }
 
 /// Its frame: the event, or the gap in its place with the reason.
-pub fn frame(
+pub(crate) fn frame(
     framer: &mut Framer,
     record: &Record<'_>,
     record_bytes_max: usize,

@@ -5,7 +5,7 @@
 //! price: the last lines are lost when the process is killed. [`flush`] waits for them, for a limited time, at a regular end.
 //! Messages of libraries that use `log` arrive here too.
 
-pub mod throttle;
+pub(crate) mod throttle;
 pub(crate) mod writer;
 
 use std::io::{self, IsTerminal, Write};

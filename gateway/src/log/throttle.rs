@@ -14,13 +14,13 @@ use crate::limits;
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
 /// Suppressed lines of all kinds since the start.
-pub fn suppressed() -> u64 {
+pub(crate) fn suppressed() -> u64 {
     SUPPRESSED.load(Ordering::Relaxed)
 }
 
 /// Decides when a line of its kind may be logged.
 #[derive(Debug)]
-pub struct LogThrottle {
+pub(crate) struct LogThrottle {
     interval: Duration,
     created_at: Instant,
     /// When the next line may be logged, in milliseconds after `created_at`.
@@ -36,7 +36,7 @@ impl Default for LogThrottle {
 
 impl LogThrottle {
     /// Allows one line per interval.
-    pub fn every(interval: Duration) -> Self {
+    pub(crate) fn every(interval: Duration) -> Self {
         Self {
             interval,
             created_at: Instant::now(),
@@ -47,7 +47,7 @@ impl LogThrottle {
 
     /// If a line may be logged now, returns the number of lines suppressed since the last one; otherwise counts this one as
     /// suppressed.
-    pub fn allow(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn allow(&self, now: Instant) -> Option<u64> {
         let now_ms = now.saturating_duration_since(self.created_at).as_millis() as u64;
         let due_ms = self.due_ms.load(Ordering::Relaxed);
         let next_ms = now_ms + self.interval.as_millis() as u64;

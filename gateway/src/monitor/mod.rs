@@ -1,4 +1,4 @@
 //! What the main thread monitors while the shards serve: whether each shard turns, and the process's resources.
 
-pub mod overload;
-pub mod shards;
+pub(crate) mod overload;
+pub(crate) mod shards;

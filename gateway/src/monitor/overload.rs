@@ -18,7 +18,7 @@ use crate::shared::Shared;
 
 /// The readings, the decision in force, and the log throttle of pauses.
 #[derive(Debug)]
-pub struct OverloadMonitor {
+pub(crate) struct OverloadMonitor {
     meter: Meter,
     overload: Overload,
     decision: Decision,
@@ -28,7 +28,7 @@ pub struct OverloadMonitor {
 
 impl OverloadMonitor {
     /// For these thresholds and limits.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             meter: Meter::new(&config.resource_limits),
             overload: Overload::new(
@@ -43,7 +43,7 @@ impl OverloadMonitor {
 
     /// Takes a reading and tells the shards the decision. Returns the time until the next one is due, because readings are
     /// counted.
-    pub fn sample(&mut self, config: &Config, shared: &Shared) -> Duration {
+    pub(crate) fn sample(&mut self, config: &Config, shared: &Shared) -> Duration {
         let usage = self.meter.read();
         shared.usage.store(usage);
         let window_s = longest_window_s(&shared.snapshots);

@@ -18,7 +18,7 @@ use crate::shared::Shared;
 
 /// The watchdog, and what it needs to observe and interrupt the shards.
 #[derive(Debug)]
-pub struct ShardMonitor {
+pub(crate) struct ShardMonitor {
     watchdog: Watchdog,
     ticked_at: Instant,
 }
@@ -28,13 +28,13 @@ impl ShardMonitor {
     ///
     /// # Errors
     /// The signal's handler cannot be installed.
-    pub fn new(shards: usize, now: Instant) -> anyhow::Result<Self> {
+    pub(crate) fn new(shards: usize, now: Instant) -> anyhow::Result<Self> {
         wire::accept_nudges()?;
         Ok(Self { watchdog: Watchdog::new(shards), ticked_at: now })
     }
 
     /// When the next tick is due.
-    pub fn due_at(&self) -> Instant {
+    pub(crate) fn due_at(&self) -> Instant {
         self.ticked_at + limits::WATCHDOG_TICK
     }
 
@@ -42,7 +42,7 @@ impl ShardMonitor {
     ///
     /// # Errors
     /// A shard is stuck.
-    pub fn tick(
+    pub(crate) fn tick(
         &mut self,
         shared: &Shared,
         alive: impl Iterator<Item = usize>,

@@ -38,7 +38,7 @@ impl Directory {
 
 /// The CPU time that the processes of a cgroup may use together.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// CPU time per time.
     pub cores: f64,
     /// The period in which it is granted: all of it may be used in the first moments of a period.
@@ -47,7 +47,7 @@ pub struct Quota {
 
 /// The cgroups that are read while the process runs.
 #[derive(Debug, Default)]
-pub struct Cgroups {
+pub(crate) struct Cgroups {
     least: Option<SmallestQuota>,
     /// The cgroup of version 2 that counts the memory of sockets.
     memory: Option<Directory>,
@@ -64,7 +64,7 @@ struct SmallestQuota {
 
 /// CPU use of a quota's cgroup since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct CpuUse {
+pub(crate) struct CpuUse {
     /// CPU time of all its processes; `None` if it is not counted.
     pub used: Option<Duration>,
     /// Periods (usually of 0.1 s) in which its quota was exhausted.
@@ -75,7 +75,7 @@ pub struct CpuUse {
 
 impl Cgroups {
     /// The cgroups of the running process.
-    pub fn of_this_process() -> Self {
+    pub(crate) fn of_this_process() -> Self {
         Self::under(Path::new("/"))
     }
 
@@ -101,19 +101,19 @@ impl Cgroups {
     }
 
     /// The smallest quota.
-    pub fn quota(&self) -> Option<Quota> {
+    pub(crate) fn quota(&self) -> Option<Quota> {
         self.least.as_ref().map(|least| least.quota)
     }
 
     /// CPU use of the cgroup with the smallest quota.
-    pub fn cpu_use(&self) -> CpuUse {
+    pub(crate) fn cpu_use(&self) -> CpuUse {
         let Some(least) = &self.least else { return CpuUse::default() };
         let usage = least.accounting.as_ref().map(|accounting| accounting.read(USAGE));
         cpu_use(&least.directory.read("cpu.stat"), &usage.unwrap_or_default())
     }
 
     /// Kernel memory of the cgroup's sockets.
-    pub fn socket_bytes(&self) -> Option<u64> {
+    pub(crate) fn socket_bytes(&self) -> Option<u64> {
         field(&self.memory.as_ref()?.read("memory.stat"), "sock")
     }
 }

@@ -16,7 +16,7 @@ use fastrand::Rng;
 
 /// The order and the pace in which a shard closes its sessions.
 #[derive(Debug)]
-pub struct ShardDrain<T> {
+pub(crate) struct ShardDrain<T> {
     /// The remaining sessions, the next one last.
     waiting: Vec<T>,
     /// The number of sessions at the beginning.
@@ -27,13 +27,13 @@ pub struct ShardDrain<T> {
 
 impl<T> ShardDrain<T> {
     /// Closes these sessions over `lasts`: the first at once, the last one step before the end.
-    pub fn begin(mut sessions: Vec<T>, lasts: Duration, now: Instant, random: &mut Rng) -> Self {
+    pub(crate) fn begin(mut sessions: Vec<T>, lasts: Duration, now: Instant, random: &mut Rng) -> Self {
         random.shuffle(&mut sessions);
         Self { sessions: sessions.len(), waiting: sessions, began: now, lasts }
     }
 
     /// The next session that is due. A session that ended by itself keeps its place.
-    pub fn pop_due(&mut self, now: Instant) -> Option<T> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
         if self.next_due()? > now {
             return None;
         }
@@ -41,7 +41,7 @@ impl<T> ShardDrain<T> {
     }
 
     /// When the next session is due.
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
         }

@@ -1,10 +1,10 @@
 //! The process on its machine: CPUs, limits, resource usage, signals, shutdown, and whether its threads turn.
 
-pub mod cgroup;
-pub mod drain;
-pub mod placement;
-pub mod pulse;
-pub mod resource_limits;
-pub mod resource_usage;
+pub(crate) mod cgroup;
+pub(crate) mod drain;
+pub(crate) mod placement;
+pub(crate) mod pulse;
+pub(crate) mod resource_limits;
+pub(crate) mod resource_usage;
 pub mod signals;
-pub mod watchdog;
+pub(crate) mod watchdog;

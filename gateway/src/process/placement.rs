@@ -28,7 +28,7 @@ pub enum PlacementError {
 }
 
 /// The CPUs on which the calling thread may run, ascending. Empty if the kernel does not tell.
-pub fn allowed_cpus() -> Vec<usize> {
+pub(crate) fn allowed_cpus() -> Vec<usize> {
     let mut cpus: Vec<usize> =
         core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     cpus.sort_unstable();
@@ -42,7 +42,7 @@ pub fn allowed_cpus() -> Vec<usize> {
 ///
 /// # Errors
 /// There are fewer CPUs than shards.
-pub fn choose(allowed: &[usize], shards: usize) -> Result<Vec<usize>, PlacementError> {
+pub(crate) fn choose(allowed: &[usize], shards: usize) -> Result<Vec<usize>, PlacementError> {
     let mut cpus = allowed.to_vec();
     cpus.sort_unstable();
     cpus.dedup();
@@ -59,7 +59,7 @@ pub fn choose(allowed: &[usize], shards: usize) -> Result<Vec<usize>, PlacementE
 ///
 /// # Errors
 /// sched_setaffinity(2) fails.
-pub fn leave_to_shards(allowed: &[usize], shards: &[usize]) -> io::Result<()> {
+pub(crate) fn leave_to_shards(allowed: &[usize], shards: &[usize]) -> io::Result<()> {
     let others = others(allowed, shards);
     if others.is_empty() {
         return Ok(());

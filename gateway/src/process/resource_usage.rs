@@ -45,7 +45,7 @@ impl ResourceUsage {
 
 /// Takes readings, on one thread, about once a second.
 #[derive(Debug)]
-pub struct Meter {
+pub(crate) struct Meter {
     cgroups: Cgroups,
     /// Whether the cgroup's quota is at most the limit in force, so that the cgroup's CPU counts.
     cgroup_counts: bool,
@@ -102,7 +102,7 @@ const QUOTA_ROUNDING: f64 = 0.001;
 
 impl Meter {
     /// For this process and its limits.
-    pub fn new(resource_limits: &ResourceLimits) -> Self {
+    pub(crate) fn new(resource_limits: &ResourceLimits) -> Self {
         let cgroups = Cgroups::of_this_process();
         let quota = cgroups.quota();
         let is_least = |quota: &Quota| {
@@ -120,7 +120,7 @@ impl Meter {
     }
 
     /// Reads the clocks, /proc and the cgroup.
-    pub fn read(&mut self) -> ResourceUsage {
+    pub(crate) fn read(&mut self) -> ResourceUsage {
         let cpu_use = self.cgroups.cpu_use();
         let used = cpu_use.used.filter(|_| self.cgroup_counts);
         let clocks = Clocks::read(used, cpu_use.throttle_events);

@@ -11,7 +11,7 @@ use crate::limits;
 
 /// A tick's observation of a shard.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardSighting {
+pub(crate) struct ShardSighting {
     /// When its last turn began; `None` before the first.
     pub turned_at: Option<Duration>,
     /// CPU statistics of its thread; `None` if the kernel does not keep them.
@@ -20,7 +20,7 @@ pub struct ShardSighting {
 
 /// CPU statistics of a thread since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cpu {
+pub(crate) struct Cpu {
     /// Time that it ran.
     pub ran: Duration,
     /// Time that it waited for a CPU. The kernel adds a wait when it ends.
@@ -41,7 +41,7 @@ impl Cpu {
 
 /// The result of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It turns.
     Turns,
     /// It turns again, after this number of ticks without a turn.
@@ -58,7 +58,7 @@ pub enum Verdict {
 
 /// The state of each shard.
 #[derive(Debug)]
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     shards: Vec<WatchedShard>,
 }
 
@@ -74,12 +74,12 @@ struct WatchedShard {
 
 impl Watchdog {
     /// For this number of shards, none of which has turned.
-    pub fn new(shards: usize) -> Self {
+    pub(crate) fn new(shards: usize) -> Self {
         Self { shards: vec![WatchedShard::default(); shards] }
     }
 
     /// Does one tick for one shard, `since_last` after the previous one.
-    pub fn tick(&mut self, shard: usize, sight: ShardSighting, since_last: Duration) -> Verdict {
+    pub(crate) fn tick(&mut self, shard: usize, sight: ShardSighting, since_last: Duration) -> Verdict {
         let watched = &mut self.shards[shard];
         let cpu_before = std::mem::replace(&mut watched.cpu, sight.cpu).unwrap_or_default();
         if watched.turned_at != sight.turned_at {

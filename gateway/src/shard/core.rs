@@ -28,7 +28,7 @@ use crate::limits;
 use crate::log::throttle::LogThrottle;
 
 /// The parts of a shard, and the output for the loop.
-pub struct Core {
+pub(crate) struct Core {
     /// This shard's sessions.
     pub connections: Connections,
     /// This shard's partitions.
@@ -54,7 +54,7 @@ struct PullWanted {
 
 impl Core {
     /// Made of these parts.
-    pub fn new(connections: Connections, owner: Owner, mesh: Mesh) -> Self {
+    pub(crate) fn new(connections: Connections, owner: Owner, mesh: Mesh) -> Self {
         Self {
             connections,
             owner,
@@ -67,25 +67,25 @@ impl Core {
     }
 
     /// Takes bytes of a client.
-    pub fn receive(&mut self, socket: SocketId, bytes: &[u8], now: Instant) {
+    pub(crate) fn receive(&mut self, socket: SocketId, bytes: &[u8], now: Instant) {
         self.connections.receive(socket, bytes, now, &mut self.owner, &mut self.mesh);
         self.announce_interest();
     }
 
     /// Reads a slice of the put-aside bytes of one session. Whether there was such a session.
-    pub fn serve_stash(&mut self, now: Instant) -> bool {
+    pub(crate) fn serve_stash(&mut self, now: Instant) -> bool {
         let was_any = self.connections.serve_stash(now, &mut self.owner, &mut self.mesh);
         self.announce_interest();
         was_any
     }
 
     /// Whether a record may be taken from Kafka: every interested shard has room for it.
-    pub fn may_take(&self) -> bool {
+    pub(crate) fn may_take(&self) -> bool {
         self.mesh.has_room()
     }
 
     /// Takes the result of a poll, after [`Core::may_take`].
-    pub fn take(&mut self, polled: Polled, now: Instant) {
+    pub(crate) fn take(&mut self, polled: Polled, now: Instant) {
         let counters = &mut self.connections.counters;
         match polled {
             Polled::Event(frame) => {
@@ -135,18 +135,18 @@ impl Core {
     }
 
     /// Every partition has started and its history is filled: resumes are answered from now on.
-    pub fn set_ready(&mut self, now: Instant) {
+    pub(crate) fn set_ready(&mut self, now: Instant) {
         self.owner.set_ready();
         self.answer_waiting(now);
     }
 
     /// When the oldest deferred question must be answered, unless one can be answered now.
-    pub fn next_answer_due(&self) -> Option<Instant> {
+    pub(crate) fn next_answer_due(&self) -> Option<Instant> {
         self.owner.next_due().filter(|_| self.mesh.has_room())
     }
 
     /// Handles messages of the other shards and answers them, and ends sessions that are marked for it. Whether that was all.
-    pub fn exchange(&mut self, now: Instant) -> bool {
+    pub(crate) fn exchange(&mut self, now: Instant) -> bool {
         self.announce_interest();
         self.withdraw_gone();
         self.mesh.flush();
@@ -162,45 +162,45 @@ impl Core {
     /// Does one step of resumes: answers one pull of a peer, and makes one of this shard's. Whether there was any.
     ///
     /// Apart from [`Core::exchange`], because this work can wait.
-    pub fn replay_some(&mut self, now: Instant) -> bool {
+    pub(crate) fn replay_some(&mut self, now: Instant) -> bool {
         let answered = self.answer_pull();
         let pulled = self.pulls_out < limits::PULLS_OUT && self.pull(now);
         answered || pulled
     }
 
     /// When a waiting session pulls again; `None` if the maximum of pulls is open, because then an answer comes first.
-    pub fn next_pull_due(&self) -> Option<Instant> {
+    pub(crate) fn next_pull_due(&self) -> Option<Instant> {
         self.connections.next_pull_due().filter(|_| self.pulls_out < limits::PULLS_OUT)
     }
 
     /// When an announcement of skipped records is due; `None` if it waits for room.
-    pub fn next_skipped_due(&self) -> Option<Instant> {
+    pub(crate) fn next_skipped_due(&self) -> Option<Instant> {
         self.owner.skipped.next_due().filter(|_| self.mesh.has_room())
     }
 
     /// Takes a replay thread's answer to a pull.
-    pub fn take_replayed(&mut self, pull_id: PullId, chunk: Chunk, now: Instant) {
+    pub(crate) fn take_replayed(&mut self, pull_id: PullId, chunk: Chunk, now: Instant) {
         self.connections.take_chunk(pull_id, chunk, now);
     }
 
     /// Takes the pulls for the replay threads.
-    pub fn take_replays_wanted(&mut self) -> Vec<(Pull, i64)> {
+    pub(crate) fn take_replays_wanted(&mut self) -> Vec<(Pull, i64)> {
         std::mem::take(&mut self.replays_wanted)
     }
 
     /// Takes the sessions for which the replay threads need not read any longer, each with its last cursor and the partition that
     /// was last read for it.
-    pub fn take_replays_gone(&mut self) -> Vec<(PullId, Partition)> {
+    pub(crate) fn take_replays_gone(&mut self) -> Vec<(PullId, Partition)> {
         std::mem::take(&mut self.connections.replays_gone)
     }
 
     /// Takes the partitions whose end the brokers must be asked for.
-    pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
+    pub(crate) fn take_ends_wanted(&mut self) -> Vec<Partition> {
         self.owner.take_ends_wanted()
     }
 
     /// The counters, with the present sizes.
-    pub fn count(&mut self, readings: &Readings) -> Counters {
+    pub(crate) fn count(&mut self, readings: &Readings) -> Counters {
         let mut counters = self.connections.count(readings);
         let history = self.owner.history();
         counters.history_frames = history.frames() as u64;
@@ -222,7 +222,7 @@ impl Core {
     }
 
     /// Tells the peers the changes of this shard's interest.
-    pub fn announce_interest(&mut self) {
+    pub(crate) fn announce_interest(&mut self) {
         self.mesh.announce(self.connections.channels.take_changes());
     }
 

@@ -11,22 +11,22 @@
 
 pub mod commands;
 pub(crate) mod completions;
-pub mod connections;
-pub mod core;
+pub(crate) mod connections;
+pub(crate) mod core;
 #[cfg(test)]
 pub(crate) mod costs_tests;
 pub mod egress;
 pub mod executor;
 pub mod fanout;
-pub mod mesh;
+pub(crate) mod mesh;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod outbox;
-pub mod owner;
-pub mod resume;
+pub(crate) mod owner;
+pub(crate) mod resume;
 pub mod sessions;
 pub(crate) mod shutdown;
-pub mod sizes;
+pub(crate) mod sizes;
 #[cfg(test)]
 pub(crate) mod test_shard;
 pub(crate) mod time_slice;

@@ -8,7 +8,7 @@ use crate::limits;
 
 /// The sizes of a shard's driver. Each shard has room for every session of the process, because the kernel may spread them
 /// unevenly.
-pub fn driver_options(config: &Config) -> DriverOptions {
+pub(crate) fn driver_options(config: &Config) -> DriverOptions {
     DriverOptions {
         sockets: config.listen.connections_max + limits::SOCKETS_SPARE,
         batch: limits::RING_BATCH,

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file that needs more has more than one subject. There is no exception.
-const LINES_MAX: usize = 450;
+/// A file that needs more has more than one subject.
+const LINES_MAX: usize = 400;
+/// Tests, the model and the fake kernel keep what belongs together in one file.
+const TEST_LINES_MAX: usize = 450;
 
 const CRATES: [&str; 7] =
     ["gateway", "gateway/wire", "gateway/topic-ids", "gateway/protocol", "publisher", "bench", "testkit"];
@@ -239,7 +241,11 @@ fn no_text_names_a_place_of_one_machine() {
 fn files_stay_short() {
     for source in files(&[".rs"]) {
         let lines = source.text.lines().count();
-        assert!(lines <= LINES_MAX, "{} has {lines} lines, {LINES_MAX} are allowed: part it", source.path);
+        let is_test = source.path.contains("/tests/")
+            || source.path.ends_with("tests.rs")
+            || ["/shard/model/", "/wire/src/fake/"].iter().any(|folder| source.path.contains(folder));
+        let lines_max = if is_test { TEST_LINES_MAX } else { LINES_MAX };
+        assert!(lines <= lines_max, "{} has {lines} lines, more than {lines_max}: part it", source.path);
     }
 }
 

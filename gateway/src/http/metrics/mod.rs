@@ -327,7 +327,7 @@ fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_resumes_refused", help, |it| it.resumes_refused)?;
     let help = "Start requests that wait for Kafka, or for the history";
     page.shard_gauge("ws_questions_deferred", help, |it| it.questions_deferred)?;
-    let help = "Their memory";
+    let help = "Memory of deferred start requests";
     page.shard_gauge_in("ws_questions_deferred", help, Some(&Unit::Bytes), |it| it.questions_deferred_bytes)?;
     let help = "Start requests answered at once with what was known, because too many waited";
     page.counter("ws_questions_hurried", help, |it| it.questions_hurried)?;
@@ -341,7 +341,7 @@ fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     page.counter("ws_replays_paced", help, |it| it.replays_paced)?;
     page.counter("ws_frames_replayed", "Frames queued for sessions that resume", |it| it.frames_replayed)?;
     page.shard_gauge("ws_history_frames", "Frames from which sessions can resume", |it| it.history_frames)?;
-    page.shard_gauge_in("ws_history", "Their memory", Some(&Unit::Bytes), |it| it.history_bytes)?;
+    page.shard_gauge_in("ws_history", "Memory of the history", Some(&Unit::Bytes), |it| it.history_bytes)?;
     page.counter("ws_history_evicted", "Frames evicted from the history", |it| it.history_evicted)?;
     page.shard_gauge("ws_last_values", "Channels whose last event is kept", |it| it.last_values)?;
     page.counter("ws_last_values_evicted", "Channels whose last event was evicted", |it| {
@@ -357,16 +357,11 @@ fn resumes(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {
     let Some(replay) = shared.replay.get() else { return Ok(()) };
     let ReplayReadings { scans, cursors, records, frames, bytes } = replay.readings();
     let value = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
-    page.gauge(
-        "ws_replay_scans",
-        "Partitions that are being read from Kafka for resumes",
-        None,
-        value(scans),
-    )?;
+    page.gauge("ws_replay_scans", "Partitions being read from Kafka for resumes", None, value(scans))?;
     page.gauge("ws_replay_cursors", "Sessions that wait for a replay from Kafka", None, value(cursors))?;
     page.process_counter("ws_replay_records", "Records read from Kafka for resumes", value(records))?;
     page.process_counter("ws_replay_frames", "Frames delivered by replays from Kafka", value(frames))?;
-    page.process_counter("ws_replay_bytes", "Their bytes", value(bytes))
+    page.process_counter("ws_replay_bytes", "Bytes of frames delivered by replays", value(bytes))
 }
 
 fn turns(page: &mut Page<'_>, shared: &Shared) -> Result<(), Error> {

@@ -17,7 +17,7 @@ pub(crate) mod context;
 #[cfg(test)]
 pub(crate) mod lag_tests;
 pub(crate) mod messages;
-pub mod progress;
+pub(crate) mod progress;
 #[cfg(test)]
 pub(crate) mod rig;
 pub(crate) mod shard_assignment;

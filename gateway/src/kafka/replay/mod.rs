@@ -38,7 +38,7 @@ use crate::limits;
 
 /// The replay threads, for their starter.
 #[derive(Debug)]
-pub struct Replay {
+pub(crate) struct Replay {
     shared: Arc<ReplayShared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -71,7 +71,7 @@ impl Replay {
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start(
+    pub(crate) fn start(
         config: Kafka,
         record_bytes_max: usize,
         shards: usize,
@@ -96,13 +96,13 @@ impl Replay {
     }
 
     /// A sender for each shard.
-    pub fn sender(&self) -> ReplaySender {
+    pub(crate) fn sender(&self) -> ReplaySender {
         ReplaySender { shared: Arc::clone(&self.shared) }
     }
 
     /// Ends the threads, and waits for at most `patience`: librdkafka may be in a call to an unreachable broker. Open pulls are
     /// not answered.
-    pub fn stop(self, patience: Duration) {
+    pub(crate) fn stop(self, patience: Duration) {
         self.shared.stop();
         let deadline = Instant::now() + patience;
         while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {

@@ -30,7 +30,7 @@ use crate::shard::sessions::pending_replies::Subscription;
 use crate::websocket::{Flow, Message};
 
 /// What a session's message may read and change.
-pub struct CommandContext<'a> {
+pub(crate) struct CommandContext<'a> {
     /// The session's answers and its outbox.
     pub replies: Replies<'a>,
     /// The subscribers of channels.
@@ -54,7 +54,7 @@ pub struct CommandContext<'a> {
 }
 
 /// What a session may still send.
-pub struct Allowance<'a> {
+pub(crate) struct Allowance<'a> {
     /// The session's messages.
     pub bucket: &'a mut TokenBucket,
     /// The session's control frames.
@@ -65,7 +65,7 @@ pub struct Allowance<'a> {
 
 impl CommandContext<'_> {
     /// Performs a message and appends the answers that are complete to `replies`.
-    pub fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
+    pub(crate) fn on_message(&mut self, message: Message<'_>, replies: &mut Vec<u8>) -> Flow {
         match message {
             Message::Fragment => {
                 self.cost += limits::OPERATIONS_PER_FRAGMENT;

@@ -1,5 +1,5 @@
 //! Clients' messages and their answers.
 
 pub mod action;
-pub mod dispatch;
-pub mod replies;
+pub(crate) mod dispatch;
+pub(crate) mod replies;

@@ -26,7 +26,7 @@ use crate::shard::sessions::pending_replies::{CompleteReply, PendingReplies, Sub
 use protocol::framing;
 
 /// What answering reads and changes of a session and its shard.
-pub struct Replies<'a> {
+pub(crate) struct Replies<'a> {
     /// The session's socket.
     pub socket: SocketId,
     /// Its outbox.
@@ -55,7 +55,7 @@ pub struct Replies<'a> {
 
 impl Replies<'_> {
     /// Takes an owner's start reply, for the acknowledgement and for the cursors.
-    pub fn take_start_reply(&mut self, owner: usize, begun: StartReply) {
+    pub(crate) fn take_start_reply(&mut self, owner: usize, begun: StartReply) {
         if let Some(resume) = self.resume {
             resume.take_start_reply(begun.pull_id.cursor, owner, &begun.behind);
         }
@@ -63,7 +63,7 @@ impl Replies<'_> {
     }
 
     /// A partition of an owner has started: tells the session if it waits for it.
-    pub fn partition_started(&mut self, owner: usize, began: PartitionOffset, replies: &mut Vec<u8>) {
+    pub(crate) fn partition_started(&mut self, owner: usize, began: PartitionOffset, replies: &mut Vec<u8>) {
         self.pending_replies.partition_started(owner, began, self.kinds);
         if let Some(resume) = self.resume {
             resume.partition_started(owner, began);
@@ -78,7 +78,7 @@ impl Replies<'_> {
     }
 
     /// The partitions at some owner have changed.
-    pub fn layout_changed(&mut self) {
+    pub(crate) fn layout_changed(&mut self) {
         let Self { resume, waiting, layout, .. } = self;
         if let Some(resume) = resume {
             resume.layout_changed();
@@ -89,7 +89,7 @@ impl Replies<'_> {
     }
 
     /// Appends the answers that are complete.
-    pub fn answer(&mut self, replies: &mut Vec<u8>) {
+    pub(crate) fn answer(&mut self, replies: &mut Vec<u8>) {
         while let Some(ready) = self.pending_replies.pop(self.layout, self.now) {
             match ready {
                 CompleteReply::Text(text) => replies.extend_from_slice(&text),
@@ -193,6 +193,6 @@ impl<'a> Resumed<'a> {
 }
 
 /// Appends a message in its text frame.
-pub fn write_text(out: &mut Vec<u8>, message: &impl Serialize) {
+pub(crate) fn write_text(out: &mut Vec<u8>, message: &impl Serialize) {
     framing::text_from(out, |payload| write_json(payload, message));
 }

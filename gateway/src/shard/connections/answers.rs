@@ -15,14 +15,14 @@ use crate::shard::sessions::table::{Cold, ConnectionState, Session};
 
 impl Connections {
     /// Takes an owner's start reply.
-    pub fn take_start_reply(&mut self, owner: usize, begun: StartReply, now: Instant) {
+    pub(crate) fn take_start_reply(&mut self, owner: usize, begun: StartReply, now: Instant) {
         let frames: usize = begun.starts.iter().map(|start| start.snapshot.len()).sum();
         operations::count(4 * (limits::OPERATIONS_PER_STEP + frames));
         self.answer(begun.pull_id.socket, now, |replies, _| replies.take_start_reply(owner, begun));
     }
 
     /// Takes an owner's report of how far its partitions have started; `began` are those that start now.
-    pub fn set_layout(&mut self, owner: usize, known: Known, began: &[PartitionOffset], now: Instant) {
+    pub(crate) fn set_layout(&mut self, owner: usize, known: Known, began: &[PartitionOffset], now: Instant) {
         let is_new = self.layout.set(owner, known);
         if !is_new && began.is_empty() {
             return;

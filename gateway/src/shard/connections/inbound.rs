@@ -47,7 +47,7 @@ impl Connections {
     }
 
     /// Reads a slice of one session's stash. Whether there was such a session.
-    pub fn serve_stash(&mut self, now: Instant, owner: &mut Owner, mesh: &mut Mesh) -> bool {
+    pub(crate) fn serve_stash(&mut self, now: Instant, owner: &mut Owner, mesh: &mut Mesh) -> bool {
         let Some(socket) = self.stashed.pop_front() else { return false };
         let Some(session) = self.sessions.find(socket) else { return true };
         let pace = &mut session.cold.pace;
@@ -72,17 +72,17 @@ impl Connections {
     }
 
     /// The number of sessions that wait for their slice.
-    pub fn stashes(&self) -> usize {
+    pub(crate) fn stashes(&self) -> usize {
         self.stashed.len()
     }
 
     /// When the next session has paid its debt.
-    pub fn next_paid(&self) -> Option<Instant> {
+    pub(crate) fn next_paid(&self) -> Option<Instant> {
         self.paying.first().map(|(paid_at, _)| *paid_at)
     }
 
     /// Reads again the sessions that have paid.
-    pub fn resume_paid(&mut self, now: Instant) {
+    pub(crate) fn resume_paid(&mut self, now: Instant) {
         for _ in 0..limits::RECEIVES_RESUMED_PER_TURN {
             if self.next_paid().is_none_or(|paid_at| paid_at > now) {
                 return;
@@ -95,7 +95,7 @@ impl Connections {
     }
 
     /// Takes the sockets whose receive must be paused (`false`) or resumed (`true`), in this order.
-    pub fn take_receives(&mut self) -> Vec<(SocketId, bool)> {
+    pub(crate) fn take_receives(&mut self) -> Vec<(SocketId, bool)> {
         std::mem::take(&mut self.receives)
     }
 

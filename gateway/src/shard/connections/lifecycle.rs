@@ -34,7 +34,7 @@ pub(crate) enum ConnectionEnd {
 
 impl Connections {
     /// The peer sent FIN.
-    pub fn peer_finished(&mut self, socket: SocketId, now: Instant) {
+    pub(crate) fn peer_finished(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         match session.cold.state {
             // Earlier bytes are read first, unless the session is in debt.
@@ -50,7 +50,7 @@ impl Connections {
     }
 
     /// The connection broke.
-    pub fn connection_lost(&mut self, socket: SocketId, now: Instant) {
+    pub(crate) fn connection_lost(&mut self, socket: SocketId, now: Instant) {
         let Some(session) = self.sessions.find(socket) else { return };
         match session.cold.state {
             ConnectionState::Open(_) => self.end(socket, Disconnect::ConnectionLost, Vec::new(), now),
@@ -70,7 +70,7 @@ impl Connections {
     }
 
     /// Accepts no more sessions; [`Self::close_drained`] closes the existing ones over `lasts`.
-    pub fn begin_drain(&mut self, lasts: Duration, now: Instant) {
+    pub(crate) fn begin_drain(&mut self, lasts: Duration, now: Instant) {
         let sessions =
             self.sessions.iter().filter(|session| matches!(session.cold.state, ConnectionState::Open(_)));
         let sockets = sessions.map(|session| session.socket).collect();
@@ -78,12 +78,12 @@ impl Connections {
     }
 
     /// Whether no more sessions are accepted.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.drain.is_some()
     }
 
     /// Closes the sessions whose turn of the drain has come. Their queued events are sent first; they got events until now.
-    pub fn close_drained(&mut self, now: Instant) {
+    pub(crate) fn close_drained(&mut self, now: Instant) {
         let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
         for _ in 0..limits::DRAINED_PER_TURN {
             if slice.is_over() {
@@ -96,12 +96,12 @@ impl Connections {
     }
 
     /// When the drain's next session is due.
-    pub fn next_drained(&self) -> Option<Instant> {
+    pub(crate) fn next_drained(&self) -> Option<Instant> {
         self.drain.as_ref().and_then(ShardDrain::next_due)
     }
 
     /// Answers connections with an incomplete request, because the rest will not be read.
-    pub fn refuse_handshakes(&mut self, now: Instant) {
+    pub(crate) fn refuse_handshakes(&mut self, now: Instant) {
         let handshakes = self.sessions.iter().filter_map(|session| match &session.cold.state {
             ConnectionState::Handshake(handshake) => Some((session.socket, handshake.is_silent())),
             _ => None,
@@ -124,7 +124,7 @@ impl Connections {
 
     /// Ends sessions that were too slow or whose connection broke, as many as its part of a turn allows: a thousand sessions with
     /// the same channels become full at the same event. Whether that was all.
-    pub fn end_condemned(&mut self, now: Instant) -> bool {
+    pub(crate) fn end_condemned(&mut self, now: Instant) -> bool {
         if self.condemned.is_empty() {
             return true;
         }

@@ -8,9 +8,9 @@ pub(crate) mod answers;
 pub(crate) mod inbound;
 pub(crate) mod lifecycle;
 pub(crate) mod resumes;
-pub mod shedding;
-pub mod skipped_records;
-pub mod slots;
+pub(crate) mod shedding;
+pub(crate) mod skipped_records;
+pub(crate) mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ use crate::shared::Shared;
 use crate::websocket::HandshakeProgress;
 
 /// All connections, with the state that they share.
-pub struct Connections {
+pub(crate) struct Connections {
     /// The shard's counters.
     pub counters: Counters,
     /// The queues of sends.
@@ -117,7 +117,7 @@ pub struct Connections {
 
 impl Connections {
     /// A shard without connections.
-    pub fn new(config: &Config, http: Http, shared: Arc<Shared>, now: Instant) -> Self {
+    pub(crate) fn new(config: &Config, http: Http, shared: Arc<Shared>, now: Instant) -> Self {
         let shards = config.shards.count;
         Self {
             counters: Counters::default(),
@@ -172,17 +172,17 @@ impl Connections {
     }
 
     /// The number of connections, in any state.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
 
     /// Takes bytes of a client.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         socket: SocketId,
         bytes: &[u8],
@@ -223,20 +223,20 @@ impl Connections {
     }
 
     /// Everything that clients had sent by now has been read.
-    pub fn has_read_all(&mut self, now: Instant) {
+    pub(crate) fn has_read_all(&mut self, now: Instant) {
         self.read_until = now;
         self.make_room(true, now);
     }
 
     /// A full socket takes bytes again.
-    pub fn writable(&mut self, socket: SocketId) {
+    pub(crate) fn writable(&mut self, socket: SocketId) {
         if let Some(session) = self.sessions.find(socket) {
             self.egress.note_writable(session);
         }
     }
 
     /// The socket is closed.
-    pub fn closed(&mut self, socket: SocketId) {
+    pub(crate) fn closed(&mut self, socket: SocketId) {
         if let Some(mut session) = self.sessions.remove(socket) {
             self.slots.closed(&session);
             let discarded = session.outbox.clear(&mut self.frames);
@@ -246,7 +246,7 @@ impl Connections {
 
     /// Queues an event, or the gap in its place, for every session that its channel selects. Returns the other shards that are
     /// interested.
-    pub fn broadcast(&mut self, frame: &Arc<Frame>) -> ShardSet {
+    pub(crate) fn broadcast(&mut self, frame: &Arc<Frame>) -> ShardSet {
         let (mut fanout, overflowed) = self.fanout();
         let peers = broadcast::event(frame, &mut fanout, overflowed);
         self.condemn();
@@ -254,7 +254,7 @@ impl Connections {
     }
 
     /// Queues the gap of a partition.
-    pub fn announce(&mut self, jump: &OffsetJump, now: Instant) {
+    pub(crate) fn announce(&mut self, jump: &OffsetJump, now: Instant) {
         let kinds = Arc::clone(&self.kinds);
         let (mut fanout, overflowed) = self.fanout();
         broadcast::gap(jump, &kinds[jump.partition.topic], &mut fanout, overflowed, now);
@@ -265,7 +265,7 @@ impl Connections {
     }
 
     /// One slice of egress.
-    pub fn send(&mut self, driver: &mut Driver, now: Instant) {
+    pub(crate) fn send(&mut self, driver: &mut Driver, now: Instant) {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
         egress.adjust(counters, now);
         egress.slice(driver, sessions, frames, counters, broken, now);
@@ -273,7 +273,7 @@ impl Connections {
     }
 
     /// Sends one batch to sessions that resume. Whether there was one.
-    pub fn send_bulk(&mut self, driver: &mut Driver) -> bool {
+    pub(crate) fn send_bulk(&mut self, driver: &mut Driver) -> bool {
         let Self { egress, sessions, frames, counters, broken, .. } = self;
         let has_sent = egress.send_bulk(driver, sessions, frames, counters, broken);
         self.condemn();
@@ -292,7 +292,7 @@ impl Connections {
     }
 
     /// Does what is due: pings, and the ends of time limits.
-    pub fn fire_timers(&mut self, now: Instant) {
+    pub(crate) fn fire_timers(&mut self, now: Instant) {
         self.make_room(self.read_until == now, now);
         self.shed_memory(now);
         let mut slice = TimeSlice::begin(limits::ENDINGS_DURATION);
@@ -316,7 +316,7 @@ impl Connections {
     }
 
     /// The counters, with the present sizes.
-    pub fn count(&mut self, readings: &Readings) -> Counters {
+    pub(crate) fn count(&mut self, readings: &Readings) -> Counters {
         let mut counters = self.counters;
         counters.connections = self.sessions.len() as u64;
         counters.channels = self.channels.len() as u64;

@@ -112,7 +112,7 @@ impl Connections {
     }
 
     /// When the next session pulls again.
-    pub fn next_pull_due(&self) -> Option<Instant> {
+    pub(crate) fn next_pull_due(&self) -> Option<Instant> {
         self.paused.first_key_value().map(|((due, _), _)| *due)
     }
 

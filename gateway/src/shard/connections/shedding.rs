@@ -24,7 +24,7 @@ use crate::websocket::close;
 
 /// The progress of a round, and the sessions to close.
 #[derive(Debug)]
-pub struct Shedding {
+pub(crate) struct Shedding {
     /// Memory below the limit that must be free before sessions are accepted again.
     margin_bytes: u64,
     shards: u64,
@@ -49,7 +49,7 @@ struct SheddingRound {
 
 impl Shedding {
     /// With nothing to do.
-    pub fn new(config: &Config, now: Instant) -> Self {
+    pub(crate) fn new(config: &Config, now: Instant) -> Self {
         Self {
             margin_bytes: config.resource_limits.memory_bytes.unwrap_or_default()
                 / limits::MEMORY_MARGIN_PARTS,

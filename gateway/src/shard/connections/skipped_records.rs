@@ -24,7 +24,7 @@ pub(crate) fn every_token(kind: &str) -> String {
 
 impl Connections {
     /// Announces skipped records of a partition to the sessions that are live there.
-    pub fn announce_skipped(&mut self, skips: SkippedRecords, kind: &str, now: Instant) {
+    pub(crate) fn announce_skipped(&mut self, skips: SkippedRecords, kind: &str, now: Instant) {
         let SkippedRecords { partition, range: (from, to) } = skips;
         let name = every_token(kind);
         let wildcards = ["*", &*name];

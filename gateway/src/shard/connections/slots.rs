@@ -35,7 +35,7 @@ use crate::shared::Shared;
 
 /// The connections without a session, by age.
 #[derive(Debug)]
-pub struct Slots {
+pub(crate) struct Slots {
     shared: Arc<Shared>,
     shards: usize,
     /// Sockets of the shard's driver.
@@ -99,7 +99,7 @@ impl AgeQueue {
 
 impl Slots {
     /// With all slots free.
-    pub fn new(config: &Config, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(config: &Config, shared: Arc<Shared>) -> Self {
         let (sessions, shards) = (config.listen.connections_max, config.shards.count);
         Self {
             shared,
@@ -234,7 +234,7 @@ struct LeavingConnection {
 
 impl Connections {
     /// A connection was accepted.
-    pub fn accept(&mut self, socket: SocketId, peer: Option<SocketAddr>, now: Instant) {
+    pub(crate) fn accept(&mut self, socket: SocketId, peer: Option<SocketAddr>, now: Instant) {
         self.counters.accepted += 1;
         let mut session = Session::new(socket, peer, now);
         let trusted = &self.admission.trusted_proxies;
@@ -249,7 +249,7 @@ impl Connections {
     }
 
     /// The machine had no descriptor or memory for a connection.
-    pub fn accept_failed(&mut self, error: &io::Error, now: Instant) {
+    pub(crate) fn accept_failed(&mut self, error: &io::Error, now: Instant) {
         self.counters.accept_errors += 1;
         if let Some(suppressed) = self.accept_complaints.allow(now) {
             warn!(

@@ -7,7 +7,7 @@
 
 pub(crate) mod batch;
 pub mod flush_window;
-pub mod queues;
+pub(crate) mod queues;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

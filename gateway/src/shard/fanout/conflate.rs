@@ -31,7 +31,7 @@ use crate::shard::outbox::{Outbox, OutboxFull, OutboxLimits};
 
 /// The result of a conflation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflated {
+pub(crate) struct Conflated {
     /// Queued frames that were removed, replaced gaps included.
     pub frames_dropped: usize,
     /// Gap frames queued in their place.
@@ -43,7 +43,7 @@ pub struct Conflated {
 ///
 /// # Errors
 /// Even the gaps leave less than half of the limits free, or no room for the frame. The outbox is unchanged.
-pub fn conflate(
+pub(crate) fn conflate(
     outbox: &mut Outbox,
     frames: &mut Frames,
     limits: &OutboxLimits,

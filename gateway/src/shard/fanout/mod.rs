@@ -1,4 +1,4 @@
 //! Fan-out: from one event to the outboxes of its subscribers.
 
 pub mod broadcast;
-pub mod conflate;
+pub(crate) mod conflate;

@@ -22,7 +22,7 @@ pub enum PartitionProgress {
 }
 
 /// The partitions of one owner.
-pub type Known = Arc<[(Partition, PartitionProgress)]>;
+pub(crate) type Known = Arc<[(Partition, PartitionProgress)]>;
 
 /// The layouts of all owners.
 #[derive(Debug)]

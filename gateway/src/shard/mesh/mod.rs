@@ -10,8 +10,8 @@
 //! ([`Mesh::is_backed_up`]).
 
 pub(crate) mod first_offsets;
-pub mod layout;
-pub mod start;
+pub(crate) mod layout;
+pub(crate) mod start;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

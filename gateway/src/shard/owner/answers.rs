@@ -40,7 +40,12 @@ impl Owner {
     /// Answers a start request. `None`: the answer comes later, from [`Owner::answer_waiting`]. If too many questions wait, it is
     /// answered at once with what is known, like one that has waited for its maximum. A costly one is answered in a step of its
     /// own.
-    pub fn answer_start(&mut self, home: usize, begin: StartRequest, now: Instant) -> Option<StartReply> {
+    pub(crate) fn answer_start(
+        &mut self,
+        home: usize,
+        begin: StartRequest,
+        now: Instant,
+    ) -> Option<StartReply> {
         self.look_at_the_clock(now);
         self.operations += (begin.positions() + begin.starts.len() + self.heads.len()) as u64;
         // Of a partition that the client did not name, everything is wanted.
@@ -70,18 +75,18 @@ impl Owner {
     }
 
     /// When [`Owner::answer_waiting`] has work, unless it has some now ([`Owner::has_waiting`]).
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         let unanswered = self.unanswered.front().map(|(due, _)| *due);
         self.deferred.next_due().into_iter().chain(unanswered).min()
     }
 
     /// Whether deferred questions may be answered now.
-    pub fn has_waiting(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         self.deferred.is_walking()
     }
 
     /// Answers questions that are complete or overdue, as many as a turn allows.
-    pub fn answer_waiting(&mut self, now: Instant) -> Vec<(usize, StartReply)> {
+    pub(crate) fn answer_waiting(&mut self, now: Instant) -> Vec<(usize, StartReply)> {
         self.look_at_the_clock(now);
         let until = self.turn_ends_at();
         while let Some(&(due, _)) = self.unanswered.front()
@@ -112,7 +117,7 @@ impl Owner {
     }
 
     /// A session has ended: its questions need no answer.
-    pub fn withdraw(&mut self, home: usize, socket: SocketId) {
+    pub(crate) fn withdraw(&mut self, home: usize, socket: SocketId) {
         self.questions_withdrawn += self.deferred.withdraw(home, socket) as u64;
     }
 

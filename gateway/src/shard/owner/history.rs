@@ -28,7 +28,7 @@ const ALLOCATION_BYTES: usize = 16;
 const ARC_BYTES: usize = 2 * size_of::<usize>();
 
 /// The memory of a frame and of its boxes.
-pub fn memory_bytes(frame: &Frame) -> usize {
+pub(crate) fn memory_bytes(frame: &Frame) -> usize {
     let mut bytes = size_of::<Frame>() + ARC_BYTES + frame.bytes.len() + 2 * ALLOCATION_BYTES;
     match &frame.subject {
         Subject::Record(source) => bytes += source.token.len() + source.kind.len() + 2 * ALLOCATION_BYTES,
@@ -40,7 +40,7 @@ pub fn memory_bytes(frame: &Frame) -> usize {
 
 /// The frames of all partitions, in order of arrival.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     partitions: HashMap<Partition, PartitionHistory>,
     /// The partition of the oldest frame, of the next, and so on.
     arrivals: VecDeque<Partition>,
@@ -90,7 +90,7 @@ impl Entry {
 
 impl History {
     /// With at most this many bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             partitions: HashMap::new(),
             arrivals: VecDeque::new(),
@@ -103,7 +103,7 @@ impl History {
     }
 
     /// Reading of the partition begins at `next`: its frames are dropped, because their offsets may mean something else now.
-    pub fn begin(&mut self, partition: Partition, next: i64) {
+    pub(crate) fn begin(&mut self, partition: Partition, next: i64) {
         let Some(forgotten) = self.partitions.insert(partition, PartitionHistory::starting_at(next)) else {
             return;
         };
@@ -116,7 +116,7 @@ impl History {
     }
 
     /// Stores a record's frame. A frame below the next offset, or without a record, is not stored.
-    pub fn push(&mut self, frame: &Arc<Frame>) {
+    pub(crate) fn push(&mut self, frame: &Arc<Frame>) {
         let Some(source) = frame.source() else { return };
         let (partition, offset) = (source.partition, source.offset);
         if self.next(partition).is_some_and(|next| offset < next) {
@@ -144,14 +144,14 @@ impl History {
     }
 
     /// The records before `next` have no frame: they are known to be holes.
-    pub fn advance(&mut self, partition: Partition, next: i64) {
+    pub(crate) fn advance(&mut self, partition: Partition, next: i64) {
         if let Some(kept) = self.partitions.get_mut(&partition) {
             kept.next = kept.next.max(next);
         }
     }
 
     /// Notes a skipped record, which sessions that subscribe to every token are told.
-    pub fn skip(&mut self, partition: Partition, offset: i64) {
+    pub(crate) fn skip(&mut self, partition: Partition, offset: i64) {
         if let Some(kept) = self.partitions.get_mut(&partition).filter(|kept| offset >= kept.next) {
             kept.skipped.note(offset);
             kept.next = offset + 1;
@@ -159,23 +159,23 @@ impl History {
     }
 
     /// The first offset from which on everything is stored; `None` for a partition that has not started.
-    pub fn first(&self, partition: Partition) -> Option<i64> {
+    pub(crate) fn first(&self, partition: Partition) -> Option<i64> {
         self.partitions.get(&partition).map(|kept| kept.first)
     }
 
     /// The time of the oldest stored frame, milliseconds since 1970; `None` without a frame or a timestamp.
-    pub fn oldest_ms(&self, partition: Partition) -> Option<i64> {
+    pub(crate) fn oldest_ms(&self, partition: Partition) -> Option<i64> {
         let oldest = self.partitions.get(&partition)?.entries.front()?;
         Some(oldest.frame.timestamp_ms).filter(|it| *it > 0)
     }
 
     /// The offset after the newest.
-    pub fn next(&self, partition: Partition) -> Option<i64> {
+    pub(crate) fn next(&self, partition: Partition) -> Option<i64> {
         self.partitions.get(&partition).map(|kept| kept.next)
     }
 
     /// The next wanted frames of a partition. Looks at `limits::FRAMES_PER_PULL` frames at most, whatever matches.
-    pub fn pull(&self, partition: Partition, wants: &Wants, from: i64) -> Chunk {
+    pub(crate) fn pull(&self, partition: Partition, wants: &Wants, from: i64) -> Chunk {
         let answer = |next, then| Chunk::empty(from, next, then);
         // Nothing is known yet of a partition that its owner does not know.
         let Some(kept) = self.partitions.get(&partition) else { return answer(from, PullContinuation::Wait) };
@@ -216,17 +216,17 @@ impl History {
     }
 
     /// The number of stored frames.
-    pub fn frames(&self) -> usize {
+    pub(crate) fn frames(&self) -> usize {
         self.frames
     }
 
     /// Their memory, never above the limit.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Frames that were evicted, or too large to be stored.
-    pub fn evicted(&self) -> u64 {
+    pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 

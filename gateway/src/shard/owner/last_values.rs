@@ -24,7 +24,7 @@ const CHANNEL_BYTES: usize = 96;
 
 /// The newest frames, by kind.
 #[derive(Debug)]
-pub struct LastValues {
+pub(crate) struct LastValues {
     kinds: HashMap<Box<str>, Kind>,
     channels: usize,
     channels_max: usize,
@@ -42,12 +42,12 @@ struct Kind {
 
 impl LastValues {
     /// With at most this many channels and this many bytes of memory.
-    pub fn new(channels_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(channels_max: usize, bytes_max: usize) -> Self {
         Self { kinds: HashMap::new(), channels: 0, channels_max, bytes: 0, bytes_max, evicted: 0 }
     }
 
     /// Stores the frame of an event as the newest of its channel; a gap is not stored.
-    pub fn put(&mut self, frame: &Arc<Frame>) {
+    pub(crate) fn put(&mut self, frame: &Arc<Frame>) {
         let Some(source) = frame.source().filter(|source| !source.is_gap) else { return };
         let Some(kind) = self.kinds.get_mut(&source.kind) else {
             self.kinds.insert(source.kind.clone(), Kind::default());
@@ -84,7 +84,7 @@ impl LastValues {
 
     /// The newest frames of the channels that a pattern selects, by partition and offset. `None` if there are more than
     /// `frames_max`, or if they are longer than `bytes_max` together. Looks at `frames_max` frames at most.
-    pub fn select(
+    pub(crate) fn select(
         &self,
         pattern: Pattern<'_>,
         frames_max: usize,
@@ -115,7 +115,7 @@ impl LastValues {
     }
 
     /// Forgets the values of a partition whose topic was recreated.
-    pub fn forget(&mut self, partition: Partition) {
+    pub(crate) fn forget(&mut self, partition: Partition) {
         for kind in self.kinds.values_mut() {
             // All events of a kind are of one topic, so the other kinds need no walk.
             let one = kind.by_token.front().and_then(|(_, frame)| frame.source());
@@ -136,7 +136,7 @@ impl LastValues {
     }
 
     /// The newest frames of a topic.
-    pub fn of_topic(&self, topic: usize) -> impl Iterator<Item = &Frame> {
+    pub(crate) fn of_topic(&self, topic: usize) -> impl Iterator<Item = &Frame> {
         let frames = self.kinds.values().flat_map(|kind| kind.by_token.values());
         frames
             .map(|frame| &**frame)
@@ -144,22 +144,23 @@ impl LastValues {
     }
 
     /// The number of channels.
-    pub fn channels(&self) -> usize {
+    pub(crate) fn channels(&self) -> usize {
         self.channels
     }
 
     /// Their memory, never above the limit.
-    pub fn bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Channels that were evicted, or whose frame was too large to be stored.
-    pub fn evicted(&self) -> u64 {
+    pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 
     /// The position of a channel's newest frame, if it is stored.
-    pub fn place(&self, kind: &str, token: &str) -> Option<(Partition, i64)> {
+    pub(crate) fn place(&self, kind: &str, token: &str) -> Option<(Partition, i64)> {
         let source = self.of(kind, token).next()?.source()?;
         Some((source.partition, source.offset))
     }

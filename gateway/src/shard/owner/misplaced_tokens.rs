@@ -25,7 +25,7 @@ use crate::log::throttle::LogThrottle;
 
 /// The misplaced tokens by topic.
 #[derive(Debug, Default)]
-pub struct MisplacedTokens {
+pub(crate) struct MisplacedTokens {
     partitioner: Partitioner,
     topics: Vec<Topic>,
     tokens: usize,
@@ -55,7 +55,7 @@ enum Sighting {
 
 impl MisplacedTokens {
     /// For the topics with these names, in order.
-    pub fn new<'a>(partitioner: Partitioner, topics: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(partitioner: Partitioner, topics: impl Iterator<Item = &'a str>) -> Self {
         let topics = topics.map(|name| Topic {
             name: name.to_owned(),
             partitions: 0,
@@ -69,7 +69,7 @@ impl MisplacedTokens {
 
     /// Sets a topic's number of partitions. The last values show which tokens belong elsewhere now; if some of those were
     /// evicted, a token counts as seen wherever it belonged before.
-    pub fn set_partitions(&mut self, topic: usize, partitions: i32, last_values: &LastValues) {
+    pub(crate) fn set_partitions(&mut self, topic: usize, partitions: i32, last_values: &LastValues) {
         let Some(of) = self.topics.get_mut(topic) else { return };
         let before = std::mem::replace(&mut of.partitions, partitions);
         if before == 0 || before == partitions {
@@ -91,7 +91,7 @@ impl MisplacedTokens {
     }
 
     /// Notes a record. Whether its token belongs to its partition takes a hash of the token and a comparison.
-    pub fn observe(&mut self, frame: &Frame) {
+    pub(crate) fn observe(&mut self, frame: &Frame) {
         let Some(source) = frame.source() else { return };
         let Some(of) = self.topics.get(source.partition.topic) else { return };
         let Some(expected) = self.partitioner.partition(source.token.as_bytes(), of.partitions) else {
@@ -111,7 +111,7 @@ impl MisplacedTokens {
 
     /// Whether one position covers all events of a token, as far as this owner knows. A position in a partition that does not
     /// exist passes, because that partition's owner refuses it.
-    pub fn suffices(&self, topic: usize, token: &str, position: Position) -> bool {
+    pub(crate) fn suffices(&self, topic: usize, token: &str, position: Position) -> bool {
         let Some(of) = self.topics.get(topic) else { return true };
         if self.partitioner == Partitioner::Unknown {
             return false;
@@ -131,7 +131,7 @@ impl MisplacedTokens {
     }
 
     /// Forgets a partition whose topic was recreated.
-    pub fn forget(&mut self, partition: Partition) {
+    pub(crate) fn forget(&mut self, partition: Partition) {
         let Some(of) = self.topics.get_mut(partition.topic) else { return };
         let before = of.tokens.len();
         of.tokens.retain(|_, seen| *seen != Sighting::In(partition.number));
@@ -139,17 +139,17 @@ impl MisplacedTokens {
     }
 
     /// The number of tokens.
-    pub fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.tokens
     }
 
     /// Records that do not belong to their partition.
-    pub fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> u64 {
         self.records
     }
 
     /// Those of them whose token found no room.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
 

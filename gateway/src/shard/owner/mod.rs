@@ -13,12 +13,12 @@
 
 pub(crate) mod answers;
 pub(crate) mod deferred_questions;
-pub mod history;
-pub mod last_values;
-pub mod misplaced_tokens;
+pub(crate) mod history;
+pub(crate) mod last_values;
+pub(crate) mod misplaced_tokens;
 pub(crate) mod quiet_tokens;
-pub mod read_gate;
-pub mod single_position;
+pub(crate) mod read_gate;
+pub(crate) mod single_position;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(crate) use self::answers::snapshot_too_large;
 use self::deferred_questions::{Change, DeferredQuestions};
 
 /// The partitions with their stored frames, and the deferred questions.
-pub struct Owner {
+pub(crate) struct Owner {
     shard: usize,
     shards: usize,
     /// By topic.
@@ -107,7 +107,7 @@ impl Head {
 
 /// Limits of a shard's stored frames.
 #[derive(Clone, Copy, Debug)]
-pub struct RetentionLimits {
+pub(crate) struct RetentionLimits {
     /// Bytes of the history.
     pub history_bytes_max: usize,
     /// Channels whose last event is stored.
@@ -124,7 +124,7 @@ pub struct RetentionLimits {
 
 impl Owner {
     /// Without partitions.
-    pub fn new(shard: usize, shards: usize, kinds: Vec<Arc<str>>, keeping: &RetentionLimits) -> Self {
+    pub(crate) fn new(shard: usize, shards: usize, kinds: Vec<Arc<str>>, keeping: &RetentionLimits) -> Self {
         Self {
             shard,
             shards,
@@ -155,47 +155,47 @@ impl Owner {
     }
 
     /// With knowledge of where tokens belong; without it, single positions are accepted as they are.
-    pub fn with_misplaced_tokens(self, misplaced_tokens: MisplacedTokens) -> Self {
+    pub(crate) fn with_misplaced_tokens(self, misplaced_tokens: MisplacedTokens) -> Self {
         Self { misplaced_tokens, ..self }
     }
 
     /// With the wall clock, which shows `now_ms` at this time; without it nothing is known to be too old.
-    pub fn with_clock(self, now: Instant, now_ms: i64) -> Self {
+    pub(crate) fn with_clock(self, now: Instant, now_ms: i64) -> Self {
         Self { clock: Some((now, now_ms)), ..self }
     }
 
     /// The kinds, by topic.
-    pub fn kinds(&self) -> &[Arc<str>] {
+    pub(crate) fn kinds(&self) -> &[Arc<str>] {
         &self.kinds
     }
 
     /// The frames from which sessions resume.
-    pub fn history(&self) -> &History {
+    pub(crate) fn history(&self) -> &History {
         &self.history
     }
 
     /// The frames for snapshots.
-    pub fn last_values(&self) -> &LastValues {
+    pub(crate) fn last_values(&self) -> &LastValues {
         &self.last_values
     }
 
     /// Tokens that were seen where they do not belong.
-    pub fn misplaced_tokens(&self) -> &MisplacedTokens {
+    pub(crate) fn misplaced_tokens(&self) -> &MisplacedTokens {
         &self.misplaced_tokens
     }
 
     /// Sets a topic's number of partitions.
-    pub fn set_partitions(&mut self, topic: usize, partitions: i32) {
+    pub(crate) fn set_partitions(&mut self, topic: usize, partitions: i32) {
         self.misplaced_tokens.set_partitions(topic, partitions, &self.last_values);
     }
 
     /// Sets this shard's partitions, and whether each can start, as the brokers report.
-    pub fn set_layout(&mut self, expected: Vec<(Partition, bool)>) {
+    pub(crate) fn set_layout(&mut self, expected: Vec<(Partition, bool)>) {
         self.expected = Some(expected.into_iter().collect());
     }
 
     /// How far this shard's partitions have started; `None` before the brokers have listed them.
-    pub fn known(&self) -> Option<Known> {
+    pub(crate) fn known(&self) -> Option<Known> {
         let expected = self.expected.as_ref()?;
         let not_begun =
             expected.iter().filter(|(it, _)| !self.heads.contains_key(it)).map(|(&it, &can_begin)| {
@@ -206,7 +206,7 @@ impl Owner {
     }
 
     /// Starts a partition. Returns where its delivery begins, also for the questions that wait.
-    pub fn partition_started(&mut self, began: &ReadStart) -> PartitionOffset {
+    pub(crate) fn partition_started(&mut self, began: &ReadStart) -> PartitionOffset {
         let PartitionOffset { partition, next } = began.owned;
         self.history.begin(partition, next);
         let head = Head { next, live_from: began.live_from, whole_from: next, ..Head::default() };
@@ -217,7 +217,7 @@ impl Owner {
     }
 
     /// Stores a record's frame. Whether it must be delivered.
-    pub fn store_frame(&mut self, frame: &Arc<Frame>) -> bool {
+    pub(crate) fn store_frame(&mut self, frame: &Arc<Frame>) -> bool {
         let Some(source) = frame.source() else { return false };
         self.history.push(frame);
         self.last_values.put(frame);
@@ -231,7 +231,7 @@ impl Owner {
     }
 
     /// Notes a record without a frame.
-    pub fn advance_past(&mut self, owned: PartitionOffset) {
+    pub(crate) fn advance_past(&mut self, owned: PartitionOffset) {
         self.history.advance(owned.partition, owned.next);
         if let Some(head) = self.heads.get_mut(&owned.partition) {
             head.next = owned.next;
@@ -239,7 +239,7 @@ impl Owner {
     }
 
     /// Notes a record whose key is not a token: it has no frame, and sessions that subscribe to every token are told.
-    pub fn skip(&mut self, owned: PartitionOffset, now: Instant) {
+    pub(crate) fn skip(&mut self, owned: PartitionOffset, now: Instant) {
         let PartitionOffset { partition, next } = owned;
         self.history.skip(partition, next - 1);
         if self.heads.get(&partition).is_some_and(|head| next > head.live_from) {
@@ -249,7 +249,7 @@ impl Owner {
     }
 
     /// Notes that a partition continues elsewhere.
-    pub fn note_jump(&mut self, jump: &OffsetJump) {
+    pub(crate) fn note_jump(&mut self, jump: &OffsetJump) {
         self.history.begin(jump.partition, jump.next);
         let Some(head) = self.heads.get_mut(&jump.partition) else { return };
         if jump.reason == GapReason::Reset {
@@ -266,13 +266,13 @@ impl Owner {
     }
 
     /// Whether every partition has reached the beginning of its delivery. True without partitions.
-    pub fn is_warm(&self) -> bool {
+    pub(crate) fn is_warm(&self) -> bool {
         self.heads.values().all(|head| head.next >= head.live_from)
     }
 
     /// Lets delivery begin where a partition stands, if it has stood still for `quiet` below its planned beginning: later records
     /// are new to everybody. Returns the number of such partitions.
-    pub fn stop_waiting(&mut self, quiet: Duration, now: Instant) -> usize {
+    pub(crate) fn stop_waiting(&mut self, quiet: Duration, now: Instant) -> usize {
         let mut stopped = 0;
         for (partition, head) in self.heads.iter_mut().filter(|(_, head)| head.next < head.live_from) {
             let since = match head.stands {
@@ -292,7 +292,7 @@ impl Owner {
 
     /// Every partition has started and its history is filled: from now on resumes are answered; [`Owner::answer_waiting`] answers
     /// deferred ones.
-    pub fn set_ready(&mut self) {
+    pub(crate) fn set_ready(&mut self) {
         if !self.is_ready {
             self.is_ready = true;
             self.deferred.reconsider_all();
@@ -301,7 +301,7 @@ impl Owner {
 
     /// Takes the end of a log from the brokers (`None`: they could not tell, and are asked again later).
     /// [`Owner::answer_waiting`] answers the questions that waited for it.
-    pub fn end_found(&mut self, partition: Partition, end: Option<i64>, now: Instant) {
+    pub(crate) fn end_found(&mut self, partition: Partition, end: Option<i64>, now: Instant) {
         let Some(head) = self.heads.get_mut(&partition) else { return };
         head.answered += 1;
         if let Some(end) = end {
@@ -314,37 +314,37 @@ impl Owner {
     }
 
     /// The number of deferred questions, and their memory in bytes.
-    pub fn deferred(&self) -> (usize, usize) {
+    pub(crate) fn deferred(&self) -> (usize, usize) {
         (self.deferred.len(), self.deferred.bytes())
     }
 
     /// Questions that were answered at once with what was known, because too many waited.
-    pub fn questions_hurried(&self) -> u64 {
+    pub(crate) fn questions_hurried(&self) -> u64 {
         self.questions_hurried
     }
 
     /// Questions whose session ended before their answer.
-    pub fn questions_withdrawn(&self) -> u64 {
+    pub(crate) fn questions_withdrawn(&self) -> u64 {
         self.questions_withdrawn
     }
 
     /// Operations of answers since the start: starts, positions, partitions and questions looked at.
-    pub fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.operations
     }
 
     /// The value of [`Owner::operations`] at which a turn that begins now has answered enough.
-    pub fn turn_ends_at(&self) -> u64 {
+    pub(crate) fn turn_ends_at(&self) -> u64 {
         self.operations + self.operations_per_turn
     }
 
     /// Takes the partitions whose end the brokers must be asked for.
-    pub fn take_ends_wanted(&mut self) -> Vec<Partition> {
+    pub(crate) fn take_ends_wanted(&mut self) -> Vec<Partition> {
         std::mem::take(&mut self.ends_wanted)
     }
 
     /// The next frames for a session.
-    pub fn pull(&mut self, pull: &Pull) -> Chunk {
+    pub(crate) fn pull(&mut self, pull: &Pull) -> Chunk {
         let Pull { partition, from, decided_by, .. } = *pull;
         let Some(head) = self.heads.get(&partition) else {
             return Chunk::empty(from, from, PullContinuation::Wait);

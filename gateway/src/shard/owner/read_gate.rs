@@ -15,7 +15,7 @@ use crate::limits::Rate;
 
 /// The token bucket, and the present pause.
 #[derive(Debug)]
-pub struct ReadGate {
+pub(crate) struct ReadGate {
     rate: Option<(Rate, TokenBucket)>,
     has_token: bool,
     paused: Option<Pause>,
@@ -32,7 +32,7 @@ struct Pause {
 
 impl ReadGate {
     /// For one of `shards` shards, which share this many records a second; `None`: no limit.
-    pub fn new(records_per_s: Option<u32>, shards: usize, now: Instant) -> Self {
+    pub(crate) fn new(records_per_s: Option<u32>, shards: usize, now: Instant) -> Self {
         let rate = records_per_s.map(|records_per_s| {
             let per_s = f64::from(records_per_s) / shards as f64;
             let burst = (per_s * limits::KAFKA_RATE_BURST.as_secs_f64()).ceil().max(1.0) as u32;
@@ -43,7 +43,7 @@ impl ReadGate {
     }
 
     /// Whether a record may be taken.
-    pub fn is_open(&mut self, is_overloaded: bool, now: Instant, counters: &mut Counters) -> bool {
+    pub(crate) fn is_open(&mut self, is_overloaded: bool, now: Instant, counters: &mut Counters) -> bool {
         if is_overloaded {
             self.pause(PauseReason::Cpu, None, now, counters);
             return false;
@@ -65,17 +65,17 @@ impl ReadGate {
     }
 
     /// A record was taken.
-    pub fn took(&mut self) {
+    pub(crate) fn took(&mut self) {
         self.has_token = false;
     }
 
     /// When the shard must check again.
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.paused.and_then(|pause| pause.until)
     }
 
     /// Updates the counters.
-    pub fn count(&mut self, now: Instant, counters: &mut Counters) {
+    pub(crate) fn count(&mut self, now: Instant, counters: &mut Counters) {
         counters.is_paused = u64::from(self.paused.is_some());
         if let Some(pause) = &mut self.paused {
             counters.paused_s += now.saturating_duration_since(pause.counted_to).as_secs_f64();

@@ -11,7 +11,7 @@ use crate::shard::mesh::start::{StartRefusal, SubscriptionStart};
 
 /// Why a subscription cannot begin after its single positions: the first insufficient one. `kinds` has each topic's kind.
 /// `is_unread` tells whether the past of another partition of the topic is still being read, which may have the token too.
-pub fn refusal(
+pub(crate) fn refusal(
     misplaced_tokens: &MisplacedTokens,
     kinds: &[Arc<str>],
     start: &SubscriptionStart,
@@ -27,7 +27,7 @@ pub fn refusal(
 
 /// Why a subscription cannot begin after its single positions if this partition started after they had been judged: its past is
 /// unknown.
-pub fn refusal_of_late(
+pub(crate) fn refusal_of_late(
     start: &SubscriptionStart,
     kinds: &[Arc<str>],
     partition: Partition,

@@ -21,7 +21,7 @@ pub(crate) mod floors;
 pub(crate) mod message;
 pub(crate) mod places;
 pub(crate) mod pulls;
-pub mod replay_rate;
+pub(crate) mod replay_rate;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use self::cursors::Cursor;
 use self::floors::Floors;
 use self::message::ResumeMessage;
 use self::places::Place;
-pub use self::pulls::Ask;
+pub(crate) use self::pulls::Ask;
 use self::pulls::Asked;
 use super::mesh::layout::OwnersLayout;
 use super::mesh::start::SubscriptionStart;
@@ -355,20 +355,6 @@ impl Resume {
     /// The number of cursors.
     pub fn cursors(&self) -> usize {
         self.cursors.len()
-    }
-
-    /// When a cursor continues that waits for its owner, or for the next replay.
-    pub fn next_wait(&self) -> Option<Instant> {
-        let untils =
-            self.cursors.iter().filter(|cursor| !self.rests(cursor)).filter_map(|cursor| {
-                match cursor.is_old() {
-                    true => {
-                        self.replay_due.filter(|_| self.replay_left.is_none() && self.replay_pull.is_none())
-                    }
-                    false => cursor.wait.map(|wait| wait.until).filter(|_| self.owner_pull.is_none()),
-                }
-            });
-        untils.min()
     }
 
     /// Whether there is something to pull, or to announce.

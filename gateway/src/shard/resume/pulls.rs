@@ -54,6 +54,20 @@ impl Resume {
         self.replay_left = self.replay_left.map(|left| left.saturating_sub(bytes));
     }
 
+    /// When a cursor continues that waits for its owner, or for the next replay.
+    pub fn next_wait(&self) -> Option<Instant> {
+        let untils =
+            self.cursors.iter().filter(|cursor| !self.rests(cursor)).filter_map(|cursor| {
+                match cursor.is_old() {
+                    true => {
+                        self.replay_due.filter(|_| self.replay_left.is_none() && self.replay_pull.is_none())
+                    }
+                    false => cursor.wait.map(|wait| wait.until).filter(|_| self.owner_pull.is_none()),
+                }
+            });
+        untils.min()
+    }
+
     /// Whether losses must be announced.
     pub fn has_gaps(&self) -> bool {
         !self.gaps.is_empty()

@@ -1,8 +1,8 @@
 //! The state of each session.
 
-pub mod pace;
-pub mod pending_replies;
-pub mod stash;
+pub(crate) mod pace;
+pub(crate) mod pending_replies;
+pub(crate) mod stash;
 pub mod table;
-pub mod timer_wheel;
+pub(crate) mod timer_wheel;
 pub(crate) mod turn;

@@ -7,13 +7,13 @@
 use std::time::{Duration, Instant};
 
 /// The resolution of deadlines.
-pub const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// Ticks of one round: 64 s, above the longest deadline (the idle timeout of 60 s).
 const TICKS: usize = 256;
 
 /// Entries by tick.
 #[derive(Debug)]
-pub struct Wheel<T> {
+pub(crate) struct Wheel<T> {
     started_at: Instant,
     /// The next tick to fire.
     next_tick: u64,
@@ -23,7 +23,7 @@ pub struct Wheel<T> {
 
 /// A session, and the tick of its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<T> {
+pub(crate) struct Entry<T> {
     /// The session.
     pub session: T,
     /// Distinguishes the session's newest entry from one that an earlier deadline has replaced.
@@ -32,7 +32,7 @@ pub struct Entry<T> {
 
 impl<T> Wheel<T> {
     /// An empty wheel.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             started_at: now,
             next_tick: 0,
@@ -42,20 +42,20 @@ impl<T> Wheel<T> {
     }
 
     /// The first tick that is not before `deadline`, at most one round ahead.
-    pub fn tick_of(&self, deadline: Instant) -> u64 {
+    pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
         let after = deadline.saturating_duration_since(self.started_at);
         let tick = after.as_nanos().div_ceil(TICK.as_nanos()) as u64;
         tick.clamp(self.next_tick, self.next_tick + TICKS as u64 - 1)
     }
 
     /// Puts a session at a tick of [`Wheel::tick_of`].
-    pub fn insert(&mut self, session: T, tick: u64) {
+    pub(crate) fn insert(&mut self, session: T, tick: u64) {
         self.ticks[tick as usize % TICKS].push(Entry { session, tick });
         self.len += 1;
     }
 
     /// An entry that is due.
-    pub fn pop_due(&mut self, now: Instant) -> Option<Entry<T>> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Entry<T>> {
         let elapsed_ticks =
             (now.saturating_duration_since(self.started_at).as_nanos() / TICK.as_nanos()) as u64;
         while self.next_tick <= elapsed_ticks {
@@ -72,7 +72,8 @@ impl<T> Wheel<T> {
     }
 
     /// When the next tick fires.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    #[cfg(test)]
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         (self.len > 0).then(|| self.started_at + TICK * self.next_tick as u32)
     }
 }
