@@ -41,8 +41,8 @@ pub(crate) fn of_a_large_history(history_bytes: u64, memory_bytes: Option<u64>) 
     Some(format!(
         "WS_HISTORY_BYTES={} is more than half of the memory that the process may use ({}): lower it to {} or less",
         units::show_bytes(history_bytes),
-        units::show_bytes(memory_bytes),
-        units::show_bytes(memory_bytes / 2),
+        units::show_size(memory_bytes),
+        units::show_bytes((memory_bytes / 2) >> 20 << 20),
     ))
 }
 
@@ -102,6 +102,8 @@ mod tests {
             "WS_HISTORY_BYTES=256MiB is more than half of the memory that the process may use (384MiB): lower it to 192MiB \
              or less"
         );
+        let notice = of_a_large_history(16 << 30, Some(25_232_932_864)).expect("too large");
+        assert!(notice.ends_with("may use (23.5GiB): lower it to 12032MiB or less"), "{notice}");
         assert_eq!(of_a_large_history(256 << 20, Some(512 << 20)), None);
         assert_eq!(of_a_large_history(256 << 20, None), None);
     }

@@ -93,6 +93,18 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
+/// A size for people, with one decimal at most: `23.5GiB`.
+pub(crate) fn show_size(bytes: u64) -> String {
+    let unit = BYTE_UNITS.iter().find(|(_, factor)| bytes >= *factor);
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(name, factor)| {
+            let tenths = (bytes as f64 / *factor as f64 * 10.0).round();
+            format!("{}{name}", tenths / 10.0)
+        },
+    )
+}
+
 /// A duration with its unit (`15s`, `500ms`, `5m`) within the range.
 pub(crate) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
     humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration)).ok_or_else(|| {
@@ -226,6 +238,15 @@ mod tests {
         for _ in 0..10_000 {
             let count = random.u64(..) >> random.u32(0..64) << random.u32(0..32);
             assert_eq!(bytes(&show_bytes(count), &ANY), Ok(count), "{}", show_bytes(count));
+        }
+    }
+
+    #[test]
+    fn a_size_is_shown_with_one_decimal() {
+        for (bytes, expected) in
+            [(0, "0"), (1023, "1023"), (1 << 30, "1GiB"), (25_232_932_864, "23.5GiB"), (1536, "1.5KiB")]
+        {
+            assert_eq!(show_size(bytes), expected);
         }
     }
 
