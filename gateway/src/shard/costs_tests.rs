@@ -1,5 +1,5 @@
-//! What the costliest messages cost, in operations, at the bounds that are configured by default: no message of a client takes a shard
-//! more than a stated number of them, whatever the session holds and however it came to hold it.
+//! The cost of the costliest messages, in operations, with the default limits: no message of a client takes a shard more than a
+//! stated number of them, whatever the session holds and however it came to hold it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +18,10 @@ use crate::event::partition::{Partition, PartitionOffset};
 use crate::kafka::polled::{Polled, ReadStart};
 use crate::shared::Shared;
 
-/// What one step of a message may cost: its reading, its answer by the owner of partitions, and the taking in of that.
+/// The maximum cost of one step of a message: its reading, its answer by the owner of partitions, and the handling of that
+/// answer.
 const OPERATIONS_MAX: u64 = 8_192;
-/// The same where the answer brings half an outbox of last events.
+/// The same for an answer with half an outbox of last events.
 const SNAPSHOT_OPERATIONS_MAX: u64 = 24_000;
 const KINDS: [&str; 8] =
     ["trade", "liquidity", "balances", "metadata", "social", "community", "creation", "analytics"];
@@ -35,7 +36,7 @@ struct Rig {
     now: Instant,
     /// The costliest message so far: operations, time and its beginning.
     most: (u64, Duration, String),
-    /// The longest: its time, operations and the bytes of the message.
+    /// The longest message: its time, operations and bytes.
     longest: (Duration, u64, usize),
 }
 
@@ -72,7 +73,7 @@ impl Rig {
         rig
     }
 
-    /// So many events, of as many tokens, in all kinds and partitions.
+    /// Publishes events with as many tokens, in all kinds and partitions.
     fn publish(&mut self, events: usize) {
         for event in 0..events {
             let (topic, number) = (event % KINDS.len(), (event / KINDS.len()) as i32 % NUMBERS);
@@ -89,7 +90,7 @@ impl Rig {
     fn say(&mut self, text: &str) {
         let frame = frame(TEXT, true, text.as_bytes());
         self.step(text, |rig| rig.core.receive(socket(), &frame, rig.now));
-        // What the session may not have read at once it has when it has paid.
+        // Bytes that were not read at once are read when the session has paid.
         while self.unread() > 0 {
             self.now += Duration::from_secs(1);
             self.core.connections.resume_paid(self.now);
@@ -105,7 +106,7 @@ impl Rig {
         self.drain_control();
     }
 
-    /// What is done between two looks at the clock.
+    /// Does the work between two looks at the clock.
     fn step(&mut self, text: &str, step: impl FnOnce(&mut Self)) {
         let (before, began) = (operations::done(), Instant::now());
         step(self);
@@ -159,7 +160,7 @@ fn unsubscribe(channels: &[impl AsRef<str>]) -> String {
     message("unsubscribe", channels, "")
 }
 
-/// With this value of `since` for each.
+/// A `since` with this value for each channel.
 fn since(channels: &[impl AsRef<str>], value: &str) -> String {
     let each: Vec<_> = channels.iter().map(|name| format!("\"{}\":{value}", name.as_ref())).collect();
     message("subscribe", channels, &format!(r#","since":{{{}}}"#, each.join(",")))

@@ -1,4 +1,4 @@
-//! Kafka, as the model has it.
+//! The model's Kafka.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use crate::kafka::polled::{Ignored, OffsetJump, Polled, ReadStart};
 pub(crate) const KINDS: [&str; 2] = ["x", "y"];
 pub(crate) const TOKENS: [&str; 4] = ["A", "B", "C", "D"];
 
-/// One partition's log.
+/// The log of one partition.
 #[derive(Default)]
 pub(crate) struct PartitionLog {
-    /// The first offset that is still there.
+    /// The first offset that still exists.
     pub(crate) low: i64,
     pub(crate) end: i64,
-    /// By offset; a record without token is nobody's.
+    /// By offset; a record without a token belongs to no channel.
     pub(crate) records: BTreeMap<i64, Option<&'static str>>,
-    /// The next offset that its owner reads, once that has begun.
+    /// The next offset that its owner reads, once it has started.
     pub(crate) polled: Option<i64>,
     /// Where delivery began.
     pub(crate) live_from: i64,
-    /// The topic has been given this partition after the gateway had started.
+    /// The topic got this partition after the gateway had started.
     pub(crate) is_late: bool,
     /// See `recreated`.
     pub(crate) life: Life,
@@ -55,7 +55,7 @@ impl Log {
         Self { partitions, numbers, topics }
     }
 
-    /// Appends a record, mostly to the partition of its token; now and then an offset is left out.
+    /// Appends a record, mostly to the partition of its token; sometimes an offset is left out.
     pub(crate) fn append(&mut self, random: &mut fastrand::Rng) {
         let token = random.usize(..TOKENS.len());
         let number = if random.u8(..10) == 0 { random.usize(..self.numbers) } else { token % self.numbers };
@@ -63,7 +63,7 @@ impl Log {
         self.partitions.get_mut(&partition).expect("it is one of them").append(TOKENS[token], random);
     }
 
-    /// Gives each topic one partition more.
+    /// Gives each topic one more partition.
     pub(crate) fn grow(&mut self) {
         for topic in 0..KINDS.len() {
             let log = PartitionLog { is_late: true, ..self.topics.empty(topic) };
@@ -72,8 +72,8 @@ impl Log {
         self.numbers += 1;
     }
 
-    /// A partition's owner begins to read it: what was there when the gateway started mostly from its end, with a little of what is
-    /// before for the history; what was not from its beginning. Unless it has.
+    /// A partition's owner begins to read it, unless it has: a partition that existed when the gateway started mostly from its
+    /// end, with a few earlier records for the history; a later one from its beginning.
     pub(crate) fn begin(&mut self, partition: Partition, random: &mut fastrand::Rng) -> Option<ReadStart> {
         let log = self.partitions.get_mut(&partition)?;
         if log.polled.is_some() {
@@ -96,7 +96,7 @@ impl Log {
         log.low = random.i64(log.low..=log.end);
     }
 
-    /// What the owner polls next of a partition.
+    /// The next record that the owner polls from a partition.
     pub(crate) fn poll(&mut self, partition: Partition, framer: &mut Framer, now: Instant) -> Option<Polled> {
         let log = self.partitions.get_mut(&partition)?;
         let polled = log.polled?;
@@ -151,16 +151,16 @@ impl Log {
     }
 }
 
-/// What a record counts for of the bytes that a resume may bring from Kafka.
+/// Bytes that a record counts in a resume's limit of bytes from Kafka.
 pub(crate) const RECORD_BYTES: u64 = 100;
 
-/// The replay threads' answer that they cannot have what was asked for.
+/// The replay threads' answer that the requested events are lost.
 pub(crate) fn given_up(pull: &Pull, until: i64) -> Chunk {
     let lost = Some((until - 1, GapReason::Replay));
     Chunk { lost, ..Chunk::empty(pull.from, until, PullContinuation::More) }
 }
 
-/// Its value says of which incarnation of its topic it is.
+/// The frame of a record; its value names the incarnation of its topic.
 fn frame(
     framer: &mut Framer,
     partition: Partition,

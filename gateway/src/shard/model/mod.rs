@@ -1,12 +1,11 @@
-//! A model of delivery: several shards in one thread, driven at random, against what every client must have got.
+//! A model of delivery: several shards in one thread, driven at random, compared with what every client must have got.
 //!
-//! Real are the cores with their channels, mesh, histories, cursors and outboxes, and every message of a client, byte for byte.
-//! Played are Kafka (`log`), the replay threads, the sockets (read slowly, in pieces, or not at all) and the clients
-//! (`client`), who are not read for a while if they ask for much (`reads`), who come, go, come back elsewhere and ask for what they miss. Every step is one of these chosen by a seeded
-//! generator, with queues so short that they fill up, so that shards are met in every order that the mesh allows. Clients come before
-//! any partition has begun; partitions begin one by one, some late, and topics grow, or are deleted and created again.
+//! Real parts: the cores with their channels, mesh, histories, cursors and outboxes, and every message of a client, byte for
+//! byte. Simulated parts: Kafka (`log`), the replay threads, the sockets (read slowly, in pieces, or not at all) and the clients
+//! (`client`), whose reading is paused if they ask for much (`reads`), and who connect, leave, reconnect elsewhere and ask for
+//! what they missed. Every step is one of these, chosen by a seeded generator.
 //!
-//! After each step the accounting has to be right; in the end everyone must have had each event of each of his subscriptions,
+//! After each step the accounting must be right. In the end every client must have had each event of each of its subscriptions,
 //! from where it began, once and in order, or a gap that names it.
 
 mod client;

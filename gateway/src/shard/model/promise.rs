@@ -1,4 +1,4 @@
-//! What an acknowledgement promises a client, as the model has it.
+//! The promise of an acknowledgement to a client.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use super::log::{KINDS, Log, PartitionLog};
 use super::recreated::Life;
 use crate::event::partition::Partition;
 
-/// From which offset of each partition a subscription must have got all.
+/// The offset of each partition from which on a subscription must have got everything.
 #[derive(Default)]
 pub(crate) struct Promise {
     pub(crate) from: BTreeMap<Partition, i64>,
-    /// Of partitions that are not among these, whenever they begin; `None`: nothing of those that were there at the start.
+    /// The same for other partitions, whenever they start; `None`: nothing is promised of those that existed at the start.
     pub(crate) otherwise: Option<i64>,
-    /// Of which incarnation that is, at most, where it is not the one with which the partition began.
+    /// The highest possible incarnation of those offsets, where it is not the one with which the partition started.
     pub(crate) views: BTreeMap<Partition, u32>,
-    /// It was asked for when the session had nothing else that a gap of its events could be told for.
+    /// Whether the session had no other subscription that could get a gap about its events when it was requested.
     pub(crate) is_alone: bool,
 }
 
 impl Promise {
-    /// The view that it is of, at most.
+    /// The highest possible incarnation that it is about.
     pub(crate) fn view(&self, partition: Partition, log: &Log) -> u32 {
         let view = self.views.get(&partition).copied().unwrap_or(0);
         view.max(log.partitions[&partition].life.began_in)
     }
 
-    /// It is of what the owners have been told by now, or of the logs whose offsets it names.
+    /// It is about what the owners have been told by now, or about the logs whose offsets it names.
     pub(crate) fn seen_now(mut self, log: &Log) -> Self {
         let view = |(&partition, it): (&Partition, &PartitionLog)| {
             let named = self.from.get(&partition).and_then(|&from| log.topics.of_offset(from));
@@ -47,7 +47,7 @@ impl Promise {
     ) -> impl Iterator<Item = (Partition, i64)> + 'a {
         let all = log.partitions.iter().filter(|(it, _)| pattern(name).of_kind(KINDS[it.topic]).is_some());
         all.filter_map(|(&partition, log)| {
-            // One that came later is delivered from what it held when it was found.
+            // A later partition is delivered from its contents at the time when it was found.
             let Life { view, began_in, first, .. } = log.life;
             let late = || log.polled.and(Some(if view == began_in { log.live_from } else { first }));
             let otherwise = || if log.is_late { late() } else { self.otherwise };
@@ -56,8 +56,8 @@ impl Promise {
     }
 }
 
-/// Where an acknowledgement says that each partition begins. It names all that were there at the start, those that have not begun as
-/// waiting.
+/// Where each partition begins according to an acknowledgement. It names all that existed at the start, and those that have not
+/// started as waiting.
 pub(crate) fn cut_of(name: &str, ack: &Value, log: &Log) -> BTreeMap<Partition, i64> {
     let mut cut = BTreeMap::new();
     for (topic, kind) in KINDS.iter().enumerate().filter(|(_, kind)| pattern(name).of_kind(kind).is_some()) {

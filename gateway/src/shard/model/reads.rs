@@ -1,4 +1,4 @@
-//! How clients are read: what the driver would do with sockets whose receive is paused.
+//! The reading of clients, as the driver does it for sockets whose receive is paused.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -8,14 +8,14 @@ use wire::SocketId;
 use crate::limits::Rate;
 use crate::shard::core::Core;
 
-/// The sockets of one shard that are not read, and what lies in them.
+/// The paused sockets of one shard, and their unread bytes.
 #[derive(Default)]
 pub(crate) struct Reads {
     paused: HashMap<SocketId, Vec<u8>>,
 }
 
 impl Reads {
-    /// Bytes of a client come. Those that were in the ring before the pause are still read.
+    /// Bytes of a client arrive. Those that were in the ring before the pause are still read.
     pub(crate) fn arrive(
         &mut self,
         core: &mut Core,
@@ -30,7 +30,7 @@ impl Reads {
         }
     }
 
-    /// What a turn of the shard does of it.
+    /// What a turn of the shard reads.
     pub(crate) fn turn(&mut self, core: &mut Core, random: &mut fastrand::Rng, now: Instant) {
         core.connections.counters.turns += 1;
         core.connections.resume_paid(now);
@@ -46,13 +46,13 @@ impl Reads {
         }
     }
 
-    /// The connection is gone.
+    /// The connection is closed.
     pub(crate) fn forget(&mut self, socket: SocketId) {
         self.paused.remove(&socket);
     }
 }
 
-/// What each session may cost: in some lives so little that most of them are paused again and again.
+/// The cost limit of each session: in some runs so low that most sessions are paused again and again.
 pub(crate) fn operations(random: &mut fastrand::Rng) -> Rate {
     Rate { burst: if random.bool() { random.u32(1..500) } else { 500_000 }, per_s: 1e6 }
 }

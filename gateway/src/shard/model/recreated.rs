@@ -1,7 +1,7 @@
-//! Topics that are deleted and created again, as the model has them.
+//! The model's recreated topics.
 //!
-//! The new log begins at once, and the brokers know of no other. The control thread notices some time later, and each owner hears of
-//! it after that; until then it reads on where it was, in the new log.
+//! The new log begins at once, and the brokers know no other. The control thread notices some time later, and each owner learns
+//! of it after that; until then it continues at its offset, in the new log.
 
 use protocol::GapReason;
 
@@ -9,28 +9,28 @@ use super::log::{KINDS, Log, PartitionLog, TOKENS};
 use crate::event::partition::Partition;
 use crate::kafka::polled::{OffsetJump, Polled};
 
-/// How many incarnations have offsets of their own.
+/// The number of incarnations with offsets of their own.
 const APART: u32 = 8;
-/// How many offsets each of them has.
+/// The number of offsets of each of them.
 const APART_BY: i64 = 10_000;
 
 /// The incarnations of one partition.
 #[derive(Clone, Default)]
 pub(crate) struct Life {
-    /// How often its topic has been created again.
+    /// How often its topic was recreated.
     pub(crate) incarnation: u32,
-    /// The one that its owner began with, and the one that it was last told of.
+    /// The incarnation with which its owner began, and the one that it was last told of.
     pub(crate) began_in: u32,
     pub(crate) view: u32,
     /// The first offset that the log had.
     pub(crate) base: i64,
-    /// Where the owner's delivery of what it was told of begins.
+    /// Where the owner's delivery of the last known incarnation begins.
     pub(crate) first: i64,
     /// What the control thread knew when it told the owner.
     pub(crate) told: u32,
-    /// What the owner was told: the incarnation, and the offset that the gap names.
+    /// What the owner was told: the incarnation, and the offset in the gap.
     pub(crate) resets: Vec<(u32, i64)>,
-    /// The first and the last offset of the former ones.
+    /// The first and the last offset of former incarnations.
     pub(crate) former: Vec<(i64, i64)>,
 }
 
@@ -39,10 +39,10 @@ pub(crate) struct Topics {
     incarnations: [u32; KINDS.len()],
     /// As far as the control thread has noticed.
     known: [u32; KINDS.len()],
-    /// Each incarnation has offsets of its own, below those of the one before, so that an offset tells its log. As real ones do, they
-    /// begin at 0 otherwise.
+    /// Whether each incarnation has offsets of its own, below those of the previous one, so that an offset identifies its log.
+    /// Otherwise they begin at 0, as real ones do.
     pub(crate) are_apart: bool,
-    /// The brokers tell the topics' ids: what is not known to be the same topic is not replayed.
+    /// Whether the brokers give ids of topics: then a topic that is not known to be the same is not replayed.
     pub(crate) have_ids: bool,
 }
 
@@ -64,7 +64,7 @@ impl Topics {
         PartitionLog { low: first, end: first, life, ..PartitionLog::default() }
     }
 
-    /// The incarnation that an offset is of, if it tells.
+    /// The incarnation of an offset, if it shows.
     pub(crate) fn of_offset(&self, offset: i64) -> Option<u32> {
         let above = u32::try_from(offset / APART_BY).ok().filter(|above| (1..=APART).contains(above));
         above.filter(|_| self.are_apart).map(|above| APART - above)
@@ -104,12 +104,12 @@ impl Log {
         }
     }
 
-    /// The control thread sees which topics there are.
+    /// The control thread looks at the topics.
     pub(crate) fn notice(&mut self, topic: usize) {
         self.topics.known[topic] = self.topics.incarnations[topic];
     }
 
-    /// The control thread tells an owner of a recreated topic: once it has noticed, or because the owner stands above the log's end.
+    /// The control thread tells an owner of a recreated topic: once it has noticed, or because the owner is beyond the log's end.
     pub(crate) fn reset(&mut self, partition: Partition) -> Option<Polled> {
         let known = self.topics.known(partition.topic);
         let log = self.partitions.get_mut(&partition)?;
@@ -130,7 +130,7 @@ impl Log {
         }))
     }
 
-    /// Whether the replay threads may read the partition: what they read is of the topic that is known.
+    /// Whether the replay threads may read the partition: its topic is the known one.
     pub(crate) fn may_replay(&self, partition: Partition) -> bool {
         let Topics { known, incarnations, have_ids, .. } = &self.topics;
         !have_ids || known[partition.topic] == incarnations[partition.topic]

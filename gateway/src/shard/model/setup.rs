@@ -1,4 +1,4 @@
-//! What the model is configured with, and what its clients ask for.
+//! The model's configuration, and its clients' channels.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ pub(crate) fn any_name(random: &mut fastrand::Rng) -> String {
     }
 }
 
-/// Of a gateway whose shards the model drives.
+/// The configuration of the gateway whose shards the model drives.
 pub(crate) fn config(shards: usize, outbox_frames: usize, conflates: bool) -> Arc<Config> {
     let pairs = [
         ("KAFKA_BROKERS", "broker:9092".to_owned()),
         ("KAFKA_TOPICS", "odin.x,odin.y".to_owned()),
         ("WS_SHARDS", shards.to_string()),
         ("WS_PINNING", "off".to_owned()),
-        // A model's day is over in a second.
+        // A run of the model lasts less than a second.
         ("WS_MESSAGE_RATE", "0".to_owned()),
         ("WS_INBOUND_RATE", "0".to_owned()),
         ("WS_OUTBOX_FRAMES", outbox_frames.to_string()),

@@ -1,4 +1,4 @@
-//! Everything that can happen, one step at a time.
+//! The model's world: everything that can happen, one step at a time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ use crate::shard::mesh::layout::PartitionProgress;
 use crate::shard::owner::{Owner, RetentionLimits};
 use crate::shared::Shared;
 
-/// What one step may cost, whatever the clients hold: a handful of sessions, of which each may have resumed a dozen times, in some ten partitions.
+/// The maximum cost of one step, whatever the clients have: a handful of sessions, each of which may have resumed a dozen times,
+/// in some ten partitions.
 const STEP_OPERATIONS_MAX: u64 = 10_000;
 
 pub(crate) struct World {
@@ -44,21 +45,21 @@ pub(crate) struct World {
 
 struct Shard {
     core: Core,
-    /// For the replay threads; the answer, if it is under way.
+    /// Pulls for the replay threads; with the answer, if it is on its way.
     pulls: Vec<(Pull, i64, Option<Chunk>)>,
-    /// Partitions of which the brokers are asked where they end.
+    /// Partitions whose end the brokers are asked for.
     ends: Vec<Partition>,
-    /// How its clients are read.
+    /// The reading of its clients.
     reads: Reads,
-    /// Frames that clients got whole.
+    /// Frames that clients got completely.
     sent: u64,
-    /// The generation of each slot, and which are free.
+    /// The generation of each slot, and the free slots.
     generations: Vec<u32>,
     free: Vec<u32>,
 }
 
 impl World {
-    /// A life from its seed, and what it came to.
+    /// Runs a seed, and checks the result.
     pub(crate) fn live(seed: u64, is_told: bool) {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = Self::new(seed);
@@ -103,7 +104,7 @@ impl World {
         let shards = meshes.into_iter().enumerate().map(|(shard, mesh)| {
             let http = Http::new(&config, Arc::default());
             let mut connections = Connections::new(&config, http, Arc::clone(&shared), now);
-            // A minute is longer than the model's day.
+            // A minute is longer than a run of the model.
             connections.resume_limits.replays = Rate { burst: 1, per_s: 100.0 };
             if may_lose && bounds_replays {
                 connections.resume_limits.replay_bytes = 20 * RECORD_BYTES;
@@ -157,7 +158,7 @@ impl World {
         }
     }
 
-    /// The brokers tell an owner which partitions there are; of some nobody can say where they begin.
+    /// The brokers tell an owner its partitions, some of which cannot start.
     fn tell_layout(&mut self, shard: usize) {
         let shards = self.shards.len();
         let owned = self.log.partitions.iter().filter(|(partition, _)| partition.owner(shards) == shard);
@@ -169,7 +170,7 @@ impl World {
         }
     }
 
-    /// An owner begins to read one of its partitions, of which it has been told.
+    /// An owner starts one of the partitions that it was told of.
     fn begin(&mut self, shard: usize) {
         let core = &mut self.shards[shard].core;
         let Some(known) = core.owner.known().filter(|_| core.may_take()) else { return };
@@ -187,7 +188,7 @@ impl World {
         }
     }
 
-    /// The owner takes what a partition has, if its peers have room for it.
+    /// The owner takes a partition's records, if its peers have room for them.
     fn poll(&mut self, shard: usize) {
         let shards = self.shards.len();
         let owned: Vec<_> = self
@@ -217,7 +218,7 @@ impl World {
         pulls.extend(core.take_replays_wanted().into_iter().map(|(pull, until)| (pull, until, None)));
         for (last, _) in core.take_replays_gone() {
             let is_gone = |pull_id: PullId| pull_id.socket == last.socket && pull_id.cursor <= last.cursor;
-            // What is under way comes all the same.
+            // An answer that is on its way still arrives.
             pulls.retain(|(pull, _, chunk)| !is_gone(pull.pull_id) || chunk.is_some());
         }
         ends.extend(core.take_ends_wanted());
@@ -244,13 +245,13 @@ impl World {
     fn answer_end(&mut self, shard: usize) {
         let Shard { core, ends, .. } = &mut self.shards[shard];
         let Some(partition) = ends.pop() else { return };
-        // The brokers cannot always tell, before the end: a question may wait longer for them than the rest of the run lasts.
+        // Before the end, the brokers cannot always tell: a question may wait longer for them than the rest of the run lasts.
         let can_tell = self.is_settling || self.random.u8(..4) > 0;
         let end = can_tell.then(|| self.log.partitions[&partition].end);
         core.take(Polled::End(partition, end), self.now);
     }
 
-    /// A topic is deleted and created again. Of what was to be replayed of the old log some is under way.
+    /// A topic is deleted and created again. Some replays of the old log are on their way.
     fn recreate(&mut self) {
         let topic = self.random.usize(..KINDS.len());
         for (pull, until, chunk) in self.shards.iter_mut().flat_map(|shard| &mut shard.pulls) {
@@ -288,7 +289,7 @@ impl World {
         self.log.delete(partition, &mut self.random);
     }
 
-    /// The client's socket takes bytes, as egress would give them.
+    /// The client's socket takes bytes, as egress would send them.
     fn read(&mut self, client: usize, bytes_max: usize) {
         let Some((shard, socket)) = self.clients[client].line else { return };
         let Shard { core, sent, .. } = &mut self.shards[shard];
@@ -304,7 +305,7 @@ impl World {
         }
     }
 
-    /// The connection is gone, and whatever was on its way.
+    /// The connection is closed, with everything that was on its way.
     fn hang_up(&mut self, client: usize) {
         let Some((shard, socket)) = self.clients[client].line.take() else { return };
         let Shard { core, free, reads, .. } = &mut self.shards[shard];
@@ -363,7 +364,7 @@ impl World {
         reads.arrive(core, socket, &bytes, &mut self.random, self.now);
     }
 
-    /// Whatever was put into an outbox is accounted for, always.
+    /// Checks that every frame in an outbox is accounted for.
     fn check_accounting(&mut self) {
         for Shard { core, sent, .. } in &mut self.shards {
             let counters = core.count(&Readings::default());
@@ -375,7 +376,7 @@ impl World {
         }
     }
 
-    /// No more events, and time for everyone to get what there is; then everybody must have it.
+    /// No more events, and time for everyone to get what exists; then every client must have it.
     fn settle(&mut self) {
         self.is_settling = true;
         for _ in 0..3 {
@@ -396,7 +397,7 @@ impl World {
                 }
                 (0..self.clients.len()).for_each(|client| self.read(client, 1 << 20));
             }
-            // Those who were closed come back, and those who left.
+            // Clients that were closed reconnect, and so do those that left.
             for client in 0..self.clients.len() {
                 if self.clients[client].line.is_none() {
                     self.connect(client);

@@ -1,4 +1,4 @@
-//! What a core decides in a turn: what it asks, and how much it does.
+//! The decisions of a core in a turn: what it asks, and how much it does.
 
 use protocol::GapReason;
 use testkit::frames::{TEXT, frame};
@@ -27,14 +27,14 @@ pub(crate) fn core(live_from: i64, now: Instant) -> Core {
     core
 }
 
-/// One that knows nothing of Kafka yet.
+/// A core without any reply of Kafka.
 pub(crate) fn empty(mesh: Mesh, now: Instant) -> Core {
     let shards = mesh.shards().to_string();
     let config = config_of(&[("KAFKA_TOPICS", "odin.x"), ("WS_SHARDS", &*shards), ("WS_PINNING", "off")]);
     core_of(&config, &Arc::new(Shared::new(mesh.shards(), None)), &["x"], &KEEPING, mesh, now)
 }
 
-/// A session that says this.
+/// A session that sends this.
 pub(crate) fn session(core: &mut Core, text: &str, now: Instant) {
     session_in(core, 0, text, now);
 }
@@ -47,12 +47,12 @@ pub(crate) fn session_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
     say_in(core, slot, text, now);
 }
 
-/// The session says this.
+/// The session sends this.
 fn say(core: &mut Core, text: &str, now: Instant) {
     say_in(core, 0, text, now);
 }
 
-/// The session in this slot says this.
+/// The session in this slot sends this.
 pub(crate) fn say_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
     core.receive(SocketId::imagined(slot, 1), &frame(TEXT, true, text.as_bytes()), now);
     // A long message is not read at once.
@@ -63,7 +63,7 @@ pub(crate) fn say_in(core: &mut Core, slot: u32, text: &str, now: Instant) {
 fn a_cursor_never_has_the_number_of_one_whose_answer_may_still_be_under_way() {
     let now = Instant::now();
     let mut core = core(0, now);
-    // Below this the history has nothing: the replay threads are asked.
+    // The history has nothing below this: the replay threads are asked.
     let partition = Partition { topic: 0, number: 0 };
     let jump = OffsetJump { partition, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
     core.take(Polled::OffsetJump(jump), now);
@@ -74,7 +74,7 @@ fn a_cursor_never_has_the_number_of_one_whose_answer_may_still_be_under_way() {
     };
     session(&mut core, r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#, now);
     let first = asked(&mut core);
-    // The resume is over by this, and the next one is another.
+    // This ends the resume, and the next one is another.
     say(&mut core, r#"{"type":"unsubscribe","data":{"channels":["A.x"]}}"#, now);
     say(&mut core, r#"{"type":"subscribe","data":{"channels":["B.x"],"since":{"B.x":["0:0"]}}}"#, now);
     assert_ne!(asked(&mut core), first, "the answer to the first would be taken for its own");
@@ -206,13 +206,13 @@ fn a_crowd_that_is_too_slow_at_the_same_event_is_ended_over_several_turns_and_ge
         core.exchange(now);
         let operations = operations::done() - operations;
         let one = u64::from(SESSIONS) + (limits::OPERATIONS_PER_END + FRAMES + 64) as u64;
-        // What is heard, and who is ended.
+        // Owner events are taken, and sessions are ended.
         assert!(
             operations < 2 * (limits::OPERATIONS_PER_TIME_SLICE + one),
             "{operations} operations in a turn"
         );
         turns += u32::from(ended(&core) > before);
-        // Those that are left have what they had: nothing after the event that had no room.
+        // The remaining sessions have what they had: nothing after the event that had no room.
         peer.tell(0, OwnerEvent::Event(event(1_000 + i64::from(turns), 1, now)));
         for slot in (0..SESSIONS).step_by(97) {
             let queued = queued(&mut core, slot);

@@ -1,4 +1,4 @@
-//! What one session may have read from Kafka again, and what all of a shard's may have under way.
+//! Limits of what is read from Kafka for one session, and of the open pulls of a shard.
 
 use super::*;
 use crate::event::frame::{Framer, Record};
@@ -6,7 +6,7 @@ use crate::event::pull::PullContinuation;
 
 const AT: Partition = Partition { topic: 0, number: 0 };
 
-/// One shard whose history begins at 10, above what its clients come back with.
+/// One shard whose history begins at 10, above its clients' positions.
 fn older(now: Instant) -> Core {
     let mut core = core(0, now);
     let jump = OffsetJump { partition: AT, from: 0, to: 9, reason: GapReason::Retention, next: 10 };
@@ -24,13 +24,13 @@ fn resume(core: &mut Core, slot: u32, name: &str, now: Instant) {
     }
 }
 
-/// What the replay threads are asked.
+/// The pulls for the replay threads.
 fn replays(core: &mut Core, now: Instant) -> Vec<(Pull, i64)> {
     while core.replay_some(now) {}
     core.take_replays_wanted()
 }
 
-/// What the client gets.
+/// The bytes that the client gets.
 fn heard(core: &mut Core, slot: u32) -> String {
     let Connections { sessions, frames, .. } = &mut core.connections;
     let session = sessions.find(SocketId::imagined(slot, 1)).expect("it is connected");
@@ -130,7 +130,7 @@ fn what_one_resume_may_not_bring_from_kafka_any_more_is_told_and_the_history_fol
     let places = [gap, r#""pos":"0:10""#, r#""resumed""#]
         .map(|it| text.find(it).unwrap_or_else(|| panic!("{it} in {text}")));
     assert!(places.is_sorted(), "{text}");
-    // Another resume of the session has all of it again.
+    // Another resume of the session has the whole limit again.
     resume(&mut core, 0, "B.x", now);
     assert_eq!(replays(&mut core, now).len(), 1);
 }
@@ -171,7 +171,7 @@ fn the_replay_threads_are_told_of_sessions_that_are_gone_or_have_given_back_what
     let gone = core.take_replays_gone();
     let last = |slot| PullId { socket: SocketId::imagined(slot, 1), cursor: 1 };
     assert_eq!(gone, [0, 1].map(|slot| (last(slot), AT)));
-    // What it asks next is not meant.
+    // Its next pull is not the point of the test.
     resume(&mut core, 1, "A.x", now);
     assert!(replays(&mut core, now)[0].0.pull_id.cursor > 1);
 }
@@ -181,7 +181,7 @@ fn a_cursor_that_wanted_nothing_of_what_may_not_be_read_goes_on_all_the_same() {
     let now = Instant::now();
     let mut core = older(now);
     core.connections.resume_limits.replay_bytes = 1;
-    // Of the second all that is wanted is inside history by the time that nothing may be read.
+    // Everything wanted of the second is inside the history by the time that nothing may be read.
     let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:0"]}}}"#;
     session_in(&mut core, 0, text, now);
     let (pull, _) = replays(&mut core, now).pop().expect("Kafka is read");

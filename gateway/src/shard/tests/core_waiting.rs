@@ -1,4 +1,4 @@
-//! Questions and cursors that wait: how often they ask again, and what is left of those whose session is gone.
+//! Waiting questions and cursors: how often they ask again, and what remains of those whose session has ended.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::tests::{core, empty, say_in, session, session_in};
 use super::*;
 use crate::kafka::polled::{OffsetJump, ReadStart};
 
-/// Does what is due until then, as the loop would; how many pulls that were.
+/// Does what is due until then, as the loop would. Returns the number of pulls.
 fn run_until(core: &mut Core, mut now: Instant, end: Instant) -> usize {
     let mut pulls = 0;
     loop {
@@ -28,7 +28,7 @@ fn a_cursor_whose_owner_has_nothing_for_long_asks_less_and_less_often_and_never_
  {
     let start = Instant::now();
     let mut core = core(5, start);
-    // Beyond the end of what was read, which nobody can tell for as long as the test lasts.
+    // Beyond the end of what was read, which the brokers cannot tell during the whole test.
     let text = r#"{"type":"subscribe","data":{"channels":["A.x"],"since":{"A.x":["0:900"]}}}"#;
     (0..100).for_each(|slot| session_in(&mut core, slot, text, start));
     let patient = start + limits::BEGIN_PATIENCE;
@@ -88,7 +88,7 @@ fn a_cursor_that_waits_for_its_owner_keeps_none_of_its_session_waiting() {
     session(&mut core, text, now);
     let later = now + limits::BEGIN_PATIENCE;
     core.exchange(later);
-    // The first waits, the second has nothing to bring: both are dealt with at once.
+    // The first waits, the second has nothing to replay: both are handled at once.
     assert_eq!((0..9).filter(|_| core.replay_some(later)).count(), 1);
     assert_eq!(core.next_pull_due(), Some(later + limits::PULL_PAUSE));
 }

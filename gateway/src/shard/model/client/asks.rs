@@ -1,4 +1,4 @@
-//! What the model's clients ask for.
+//! The requests of the model's clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,8 @@ use crate::event::partition::Partition;
 use crate::shard::model::log::{KINDS, Log, PartitionLog};
 
 impl Client {
-    /// What it asks for, having lost its connection: everything that it had, from where it stands, though it may cross.
+    /// What it asks for after it lost its connection: everything that it had, from where it is complete, although messages may
+    /// have crossed.
     pub(in crate::shard::model) fn come_back(&mut self, log: &Log) -> Option<String> {
         let names: Vec<_> = self.subscriptions.keys().cloned().collect();
         let all: Vec<_> =
@@ -37,8 +38,8 @@ impl Client {
     }
 
     pub(in crate::shard::model) fn subscribe(&mut self, names: &[String]) -> String {
-        // What it had of a channel long ago may be a little ahead of where the channel begins now. What was asked for with since may
-        // be live: it holds nothing yet.
+        // What it had of a channel long ago may be slightly ahead of where the channel begins now. A subscription with since may
+        // be live and have no event yet.
         for name in names {
             let Self { newest, subscriptions, asked, .. } = self;
             let asked = asked.iter().flat_map(|asked| &asked.names);
@@ -65,7 +66,7 @@ impl Client {
         json!({"type": "unsubscribe", "data": {"channels": names}}).to_string()
     }
 
-    /// With lists, as the ack has them.
+    /// With lists, as the acknowledgement has them.
     pub(in crate::shard::model) fn subscribe_since(
         &mut self,
         all: Vec<(String, BTreeMap<Partition, i64>)>,
@@ -92,13 +93,13 @@ impl Client {
             .to_string()
     }
 
-    /// Any since of a pattern at random, up to the ends of the logs, or beyond any; some partitions are left out.
+    /// Any since of a pattern, chosen at random, up to the ends of the logs or beyond; some partitions are left out.
     pub(in crate::shard::model) fn any_since(
         name: &str,
         log: &Log,
         random: &mut fastrand::Rng,
     ) -> BTreeMap<Partition, i64> {
-        // That nothing reaches so far is known only of what has begun.
+        // Only of started partitions is it known that no log reaches that far.
         let may_be_far = log.partitions.values().all(|log| log.polled.is_some()) && random.u8(..30) == 0;
         let mut any = |log: &PartitionLog| match random.u8(..40) {
             0 if may_be_far => Some(FAR),

@@ -1,4 +1,4 @@
-//! A client, as the model has it: what it asked for, what it got, and what it must have got.
+//! A client of the model: what it asked for, what it got, and what it must have got.
 
 mod asks;
 mod resets;
@@ -16,7 +16,7 @@ use super::promise::{Promise, cut_of};
 use super::recreated::Life;
 use crate::event::partition::Partition;
 
-/// A position that no log reaches.
+/// A position beyond every log.
 const FAR: i64 = 1_000_000;
 
 #[derive(Default)]
@@ -25,56 +25,56 @@ pub(crate) struct Client {
     pub(crate) line: Option<(usize, SocketId)>,
     has_upgraded: bool,
     bytes: Vec<u8>,
-    /// What it asked for and was not answered.
+    /// Unanswered requests.
     asked: VecDeque<Asked>,
-    /// What it has, or is to ask for again once it is connected.
+    /// What it is subscribed to, or will ask for again once it is connected.
     pub(crate) subscriptions: BTreeMap<String, Promise>,
     /// What it got: the channel, when, and of which incarnation of the topic.
     seen: BTreeMap<Partition, BTreeMap<i64, (String, u64, u32)>>,
-    /// How much it has got or asked for.
+    /// Counts messages in both directions.
     clock: u64,
     /// The newest offset of each channel in each partition.
     newest: BTreeMap<(String, Partition), i64>,
-    /// Of these it had nothing for a while, in which nobody told it if the topic was recreated.
+    /// Channels of which it had nothing for a while, during which a recreated topic was not announced to it.
     unheard: BTreeSet<(String, Partition)>,
-    /// What it was told not to get, by channel.
+    /// Announced losses, by channel.
     gaps: Vec<Gap>,
-    /// What it asked to have again and gave back before the answer came: some may come again, or a gap that names it.
+    /// What it asked to have again and unsubscribed from before the answer: some may come again, or a gap that names it.
     maybe_again: BTreeMap<(String, Partition), i64>,
     pub(crate) reasons: BTreeSet<&'static str>,
-    /// The positions that it has asked for on this connection.
+    /// The positions that it has named on this connection.
     named: BTreeSet<(Partition, i64)>,
-    /// What was deleted and created again, whether it was told or not.
+    /// Recreated partitions, announced or not.
     pub(crate) recreated: BTreeSet<Partition>,
-    /// What it was told to be over: by name, the first incarnation of which something may come.
+    /// Announced resets, by name: the first incarnation of which something may come.
     over_before: BTreeMap<(String, Partition), u32>,
 }
 
-/// Offsets of a channel that will not come.
+/// Offsets of a channel that will not be delivered.
 struct Gap {
     channel: String,
     partition: Partition,
     from: i64,
     to: i64,
-    /// When it was told.
+    /// When it was announced.
     at: u64,
-    /// Of which incarnation it speaks, at most.
+    /// The highest possible incarnation that it is about.
     incarnation: u32,
-    /// None of it may come. A wildcard's gap says nothing of what a narrower subscription is brought, and what Kafka deleted
-    /// may have come before, for another subscription.
+    /// Whether none of it may come. A wildcard's gap says nothing about the replay of a narrower subscription, and what Kafka
+    /// deleted may have come before, for another subscription.
     is_strict: bool,
 }
 
 struct Asked {
     names: Vec<(String, Start)>,
     at: u64,
-    /// What came until then may have been queued for what it has given back since, and may come again.
+    /// What came until then may have been queued for a subscription that has ended since, and may come again.
     again_until: u64,
-    /// Given back before the answer came.
+    /// Unsubscribed before the answer came.
     over: BTreeSet<String>,
     /// See [`Promise`].
     is_alone: bool,
-    /// What it was told to be over since, as gaps name it.
+    /// Resets announced since, by the names in gaps.
     resets: BTreeSet<(String, Partition)>,
 }
 
@@ -91,7 +91,7 @@ impl Client {
         self.has_upgraded = false;
         self.bytes.clear();
         self.asked.clear();
-        // What is a repetition is said by what it asks for now.
+        // The present subscriptions decide what is a repetition.
         self.newest.clear();
         self.unheard.clear();
         self.named.clear();
@@ -111,7 +111,7 @@ impl Client {
         self.subscriptions.contains_key(name) || self.asked.iter().any(is_asked)
     }
 
-    /// Bytes came. Whether the gateway has closed.
+    /// Bytes arrived. Whether the gateway has closed.
     pub(crate) fn read(&mut self, bytes: &[u8], log: &Log) -> bool {
         self.bytes.extend_from_slice(bytes);
         if !self.has_upgraded {
@@ -152,7 +152,7 @@ impl Client {
                     Pattern::Exact { kind, .. } | Pattern::Kind(kind) => kind,
                     other => panic!("a gap of {other}"),
                 };
-                // Of records without a key: no event is missing.
+                // The gap is about records without a key, so no event is missing.
                 if gap.reason == GapReason::Skipped {
                     assert!(matches!(pattern(&name), Pattern::Kind(_)), "every record has a frame: {text}");
                     return;
@@ -163,7 +163,7 @@ impl Client {
                     return self.begin_again(&name, partition, (gap.from.offset, gap.to.offset), log);
                 }
                 let incarnation = log.partitions[&partition].life.incarnation;
-                // What was asked of a log that is gone cannot be replayed.
+                // Events of a log that no longer exists cannot be replayed.
                 if gap.reason != GapReason::Replay || incarnation == 0 {
                     self.reasons.insert(gap.reason.as_str());
                 }
@@ -209,7 +209,7 @@ impl Client {
         }
     }
 
-    /// Whether it has, or has asked for, something of this channel or wildcard; or waits to hear what it has no more.
+    /// Whether it has, or has asked for, something of this channel or wildcard, or waits to learn what it no longer has.
     fn may_hear_of(&self, name: &str) -> bool {
         let asked = self.asked.iter().flat_map(|asked| &asked.names).map(|(name, _)| name);
         let mut wanted = self.subscriptions.keys().chain(asked);
@@ -227,7 +227,7 @@ impl Client {
         }
         let place = (channel.to_owned(), partition);
         let is_recreated = self.recreated.iter().any(|it| it.topic == partition.topic);
-        // Until it hears that it has given something back, what comes may be of before or of what it has asked for since.
+        // Until an unsubscribe is answered, events may be from before or from what it has asked for since.
         let is_given_back = |asked: &Asked| {
             let mut names = asked.names.iter().filter(|(_, start)| matches!(start, Start::Unsubscribe));
             names.any(|(name, _)| selects(name, channel))
@@ -248,7 +248,7 @@ impl Client {
         self.seen.entry(partition).or_default().insert(offset, (channel.to_owned(), self.clock, incarnation));
     }
 
-    /// The gateway says where a partition begins.
+    /// The gateway announces where a partition begins.
     fn begin(&mut self, kind: &str, position: Position, log: &Log) {
         let topic = KINDS.iter().position(|it| *it == kind).expect("a kind");
         let partition = Partition { topic, number: position.partition };
@@ -256,7 +256,7 @@ impl Client {
         assert_eq!(position.offset, live_from, "{position} of {kind}");
         let selects_kind = |name: &str| pattern(name).of_kind(kind).is_some();
         for (_, promise) in self.subscriptions.iter_mut().filter(|(name, _)| selects_kind(name)) {
-            // One with a place in it has that.
+            // A promise with an offset there keeps it.
             if promise.otherwise.is_none() && !promise.from.contains_key(&partition) {
                 promise.from.insert(partition, live_from);
                 promise.views.insert(partition, log.partitions[&partition].life.began_in);
@@ -287,7 +287,7 @@ impl Client {
                 Start::Snapshot | Start::Since(_) if refusal.is_some() => {
                     if let Start::Since(since) = &start {
                         let is_far = since.values().any(|&offset| offset == FAR);
-                        // Of a new partition the gateway may not have heard.
+                        // The gateway may not know a new partition yet.
                         let is_new = since.keys().any(|it| log.partitions[it].is_late);
                         let is_unknown = refusal == Some(code::UNKNOWN_POSITION);
                         let is_live = refusal == Some(code::ALREADY_LIVE);
@@ -319,8 +319,8 @@ impl Client {
         }
     }
 
-    /// What it asked to have again it may have again; and must, unless it has given it back since. What came after the question is no
-    /// repetition: where nothing is missed, events are live before the answer.
+    /// What it asked to have again may come again; and must, unless it has unsubscribed since. Events after the question are no
+    /// repetition: if nothing is missed, events are live before the answer.
     fn forget(
         &mut self,
         name: &str,
@@ -344,14 +344,14 @@ impl Client {
         self.lower_newest(name, again_until, &from);
         for gap in &mut self.gaps {
             if selects(name, &gap.channel) && is_of(gap.partition) && gap.at <= asked_at {
-                // Of what was given back some may have come.
+                // Some events of an ended subscription may have come.
                 gap.is_strict &= !is_over;
                 gap.to = if is_over { gap.to } else { gap.to.min(from(gap.partition) - 1) };
             }
         }
     }
 
-    /// A subscription begins here: what is above may come, unless it has come since it was asked for.
+    /// A subscription begins here: events above may come, unless they came after it was requested.
     fn lower_newest(&mut self, name: &str, again_until: u64, from: impl Fn(Partition) -> i64) {
         let is_of = |partition: Partition| pattern(name).of_kind(KINDS[partition.topic]).is_some();
         for ((channel, partition), newest) in &mut self.newest {
@@ -364,12 +364,12 @@ impl Client {
         }
     }
 
-    /// From where each partition is not complete.
+    /// The offset of each partition from which on it is not complete.
     fn missing_from(&self, name: &str, log: &Log) -> BTreeMap<Partition, i64> {
         let promise = &self.subscriptions[name];
         let place = |(partition, from): (Partition, i64)| {
             let missing = self.missing(name, partition, from, log).next();
-            // Of what it does not know it asks for nothing.
+            // It asks for nothing that it does not know.
             let missing = missing.filter(|_| !self.is_behind(name, partition, log));
             let seen = self.seen.get(&partition);
             let newest = seen.and_then(|seen| {
@@ -401,7 +401,7 @@ impl Client {
         })
     }
 
-    /// What is neither here nor named by a gap.
+    /// Checks that every promised event came or is named by a gap.
     pub(crate) fn check(&self, log: &Log) {
         for (name, promise) in &self.subscriptions {
             for (partition, from) in promise.of(name, log) {

@@ -1,4 +1,4 @@
-//! What the model's clients are told of topics that were recreated.
+//! What the model's clients learn of recreated topics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use crate::shard::model::log::{KINDS, Log};
 use crate::shard::model::recreated::Life;
 
 impl Client {
-    /// The topic was recreated; or the position that it named is of no log that is there, which nobody could tell in time. It gets all
-    /// that is there, again if it had some of it.
+    /// The topic was recreated; or the position that it named is of no existing log, which nobody could tell in time. It gets
+    /// everything that exists, also what it had already.
     pub(crate) fn begin_again(
         &mut self,
         name: &str,
@@ -25,7 +25,8 @@ impl Client {
         self.newest.retain(|(channel, of), _| !is_of(channel, *of));
         self.maybe_again.retain(|(channel, of), _| !is_of(channel, *of));
         self.gaps.retain(|gap| !is_of(&gap.channel, gap.partition));
-        // Of a position that it named itself, nobody can say which log followed. Then what another subscription brought may not come again.
+        // For a position that it named itself, the following log is unknown. Then what another subscription delivered may not
+        // come again.
         let is_named = self.named.contains(&(partition, to));
         if let Some(seen) = self.seen.get_mut(&partition).filter(|_| !is_named) {
             seen.retain(|_, (channel, ..)| !is_of(channel, partition));
@@ -39,7 +40,7 @@ impl Client {
         let is_told = |held: &str| pattern(held).of_kind(kind).is_some_and(|it| it.to_string() == name);
         for (_, promise) in self.subscriptions.iter_mut().filter(|(held, _)| is_told(held)) {
             let place = promise.from.entry(partition).or_insert(first);
-            // Whatever was promised of an older log is of this one now. A cut may be of it already, though it overtook the gap.
+            // Promises about an older log are about this one now. A cut may be about it already, although it overtook the gap.
             let is_older = promise.views.get(&partition).is_none_or(|it| *it < view);
             let is_its_own = is_named && promise.otherwise.is_some();
             *place =
@@ -55,7 +56,7 @@ impl Client {
         }
     }
 
-    /// Whether what it has of a partition, or was promised, is of a log that is gone.
+    /// Whether what it has of a partition, or was promised, is of a log that no longer exists.
     pub(crate) fn is_behind(&self, name: &str, partition: Partition, log: &Log) -> bool {
         let Life { incarnation, .. } = log.partitions[&partition].life;
         let mut seen = self.seen.get(&partition).into_iter().flat_map(BTreeMap::values);
@@ -64,8 +65,8 @@ impl Client {
     }
 }
 
-/// Where a resume begins that was told of recreated topics before its acknowledgement came: with the new log, unless the gap may have
-/// been on its way before it was asked for.
+/// Where a resume begins whose recreated topics were announced before its acknowledgement came: with the new log, unless the gap
+/// may have been on its way before the request.
 pub(crate) fn since_resets(
     name: &str,
     since: &mut BTreeMap<Partition, i64>,
@@ -84,7 +85,7 @@ pub(crate) fn since_resets(
     }
 }
 
-/// The later of a log's beginning and of a place, unless the place is known to be of another log.
+/// The later of a log's beginning and of an offset, unless the offset is known to be of another log.
 fn later(first: i64, place: i64, log: &Log) -> i64 {
     let is_of_another = log.topics.of_offset(place) != log.topics.of_offset(first);
     if is_of_another { first } else { first.max(place) }
