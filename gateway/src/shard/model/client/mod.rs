@@ -331,6 +331,13 @@ impl Client {
         let is_of = |partition: Partition| pattern(name).of_kind(KINDS[partition.topic]).is_some();
         for (&partition, seen) in self.seen.iter_mut().filter(|(partition, _)| is_of(**partition)) {
             if !is_over {
+                // Events that came between the question and the answer to an unsubscribe may be of the ended subscription.
+                for (&offset, (channel, at, _)) in seen.range(from(partition)..) {
+                    if selects(name, channel) && (asked_at + 1..=again_until).contains(at) {
+                        let again = self.maybe_again.entry((channel.clone(), partition)).or_insert(i64::MAX);
+                        *again = (*again).min(offset);
+                    }
+                }
                 seen.retain(|&offset, (channel, at, _)| {
                     offset < from(partition) || !selects(name, channel) || *at > asked_at
                 });
