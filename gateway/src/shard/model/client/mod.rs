@@ -350,10 +350,16 @@ impl Client {
         }
         self.lower_newest(name, again_until, &from);
         for gap in &mut self.gaps {
-            if selects(name, &gap.channel) && is_of(gap.partition) && gap.at <= asked_at {
+            if !selects(name, &gap.channel) || !is_of(gap.partition) {
+                continue;
+            }
+            if gap.at <= asked_at {
                 // Some events of an ended subscription may have come.
                 gap.is_strict &= !is_over;
                 gap.to = if is_over { gap.to } else { gap.to.min(from(gap.partition) - 1) };
+            } else if gap.at <= again_until {
+                // It may be about the ended subscription.
+                gap.is_strict = false;
             }
         }
     }
